@@ -1,0 +1,4 @@
+//! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
+
+pub mod llama;
+pub mod lora;

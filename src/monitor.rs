@@ -1,0 +1,45 @@
+//! How long-running code speaks to whoever watches, and hears that it should stop.
+
+use rallrec_events::Event;
+
+use crate::error::{Error, Result};
+
+/// Given to every long computation. Implementations must be cheap: `progress` may be called thousands of
+/// times a second and is thinned by the receiver.
+pub trait Monitor: Sync {
+    /// Publishes an event.
+    fn emit(&self, event: Event);
+
+    /// `done` of `total` units (`edges`, `tokens`, `prompts`, ...) of the current stage are through.
+    fn progress(&self, done: u64, total: u64, unit: &str);
+
+    /// True when the user asked to stop: leave at the next clean point.
+    fn stop_requested(&self) -> bool;
+
+    /// The name of the current stage, for events and messages.
+    fn stage(&self) -> &str;
+
+    /// `Err(stopped)` when a stop was asked for.
+    fn check(&self) -> Result<()> {
+        if self.stop_requested() { Err(Error::stopped(self.stage())) } else { Ok(()) }
+    }
+
+    /// A warning with its remedy.
+    fn warn(&self, what: &str, next: &str) {
+        self.emit(Event::Warning { stage: self.stage().into(), what: what.into(), next: next.into() });
+    }
+}
+
+/// A monitor that hears nothing and never stops; for tests and library use.
+pub struct Silent;
+
+impl Monitor for Silent {
+    fn emit(&self, _: Event) {}
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn stop_requested(&self) -> bool {
+        false
+    }
+    fn stage(&self) -> &str {
+        "library"
+    }
+}

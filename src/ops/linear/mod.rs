@@ -1,0 +1,17 @@
+//! `Y = X W^T`: the product with a weight matrix of shape (out, in) as checkpoints store it, and its backward.
+//!
+//! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
+
+mod cpu;
+pub mod weight;
+
+pub use cpu::{matmul_nn, matmul_nt, matmul_tn};
+pub use weight::{Dtype, Storage, Weight};
+
+use super::Cost;
+
+/// Cost of `M` rows through `w`.
+pub fn cost(w: &Weight, rows: usize) -> Cost {
+    let (out, inp, m) = (w.rows() as f64, w.cols() as f64, rows as f64);
+    Cost { bytes: w.bytes() as f64 + 4.0 * m * (out + inp), flops: 2.0 * m * out * inp }
+}

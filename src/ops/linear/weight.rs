@@ -1,0 +1,154 @@
+//! A weight matrix in whatever 16- or 32-bit storage it came in, owned or memory-mapped.
+
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// Storage type of weights. Arithmetic is always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32-bit IEEE.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 16-bit IEEE.
+    F16,
+}
+
+impl Dtype {
+    /// Bytes of one value.
+    pub fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::Bf16 | Dtype::F16 => 2,
+        }
+    }
+}
+
+/// Where the values are.
+#[derive(Clone)]
+pub enum Storage {
+    /// Owned f32.
+    F32(Arc<Vec<f32>>),
+    /// Owned bf16.
+    Bf16(Arc<Vec<bf16>>),
+    /// Owned f16.
+    F16(Arc<Vec<f16>>),
+    /// A slice of a mapped file: little-endian values of `dtype` at byte `offset` (aligned to the dtype).
+    Mapped {
+        /// The file.
+        file: Arc<Mmap>,
+        /// First byte.
+        offset: usize,
+        /// Type of the values there.
+        dtype: Dtype,
+    },
+}
+
+/// A borrowed view of the values.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// f32.
+    F32(&'a [f32]),
+    /// bf16.
+    Bf16(&'a [bf16]),
+    /// f16.
+    F16(&'a [f16]),
+}
+
+/// A matrix of shape (rows = out, cols = in), row-major.
+#[derive(Clone)]
+pub struct Weight {
+    rows: usize,
+    cols: usize,
+    storage: Storage,
+}
+
+impl Weight {
+    /// Checks that the storage holds exactly `rows * cols` values, aligned.
+    pub fn new(rows: usize, cols: usize, storage: Storage) -> Result<Self> {
+        let count = rows.checked_mul(cols).ok_or_else(|| Error::failed("weight", "shape overflows"))?;
+        let fits = match &storage {
+            Storage::F32(v) => v.len() == count,
+            Storage::Bf16(v) => v.len() == count,
+            Storage::F16(v) => v.len() == count,
+            Storage::Mapped { file, offset, dtype } => {
+                let end = count.checked_mul(dtype.size()).and_then(|n| n.checked_add(*offset));
+                end.is_some_and(|end| end <= file.len()) && (file.as_ptr() as usize + offset) % dtype.size() == 0
+            }
+        };
+        if !fits {
+            return Err(Error::failed("weight", format!("storage does not hold {rows} x {cols} aligned values")));
+        }
+        Ok(Self { rows, cols, storage })
+    }
+
+    /// From f32 values.
+    pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Result<Self> {
+        Self::new(rows, cols, Storage::F32(Arc::new(values)))
+    }
+
+    /// Output width.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input width.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Storage type.
+    pub fn dtype(&self) -> Dtype {
+        match &self.storage {
+            Storage::F32(_) => Dtype::F32,
+            Storage::Bf16(_) => Dtype::Bf16,
+            Storage::F16(_) => Dtype::F16,
+            Storage::Mapped { dtype, .. } => *dtype,
+        }
+    }
+
+    /// Bytes of the values.
+    pub fn bytes(&self) -> usize {
+        self.rows * self.cols * self.dtype().size()
+    }
+
+    /// All values, row-major.
+    pub fn values(&self) -> Values<'_> {
+        match &self.storage {
+            Storage::F32(v) => Values::F32(v),
+            Storage::Bf16(v) => Values::Bf16(v),
+            Storage::F16(v) => Values::F16(v),
+            Storage::Mapped { file, offset, dtype } => {
+                let bytes = &file[*offset..*offset + self.rows * self.cols * dtype.size()];
+                match dtype {
+                    Dtype::F32 => Values::F32(bytemuck::cast_slice(bytes)),
+                    Dtype::Bf16 => Values::Bf16(bytemuck::cast_slice(bytes)),
+                    Dtype::F16 => Values::F16(bytemuck::cast_slice(bytes)),
+                }
+            }
+        }
+    }
+
+    /// Mutable f32 values; `None` unless the storage is owned f32 and not shared. For full training.
+    pub fn f32_mut(&mut self) -> Option<&mut [f32]> {
+        match &mut self.storage {
+            Storage::F32(v) => Arc::get_mut(v).map(Vec::as_mut_slice),
+            _ => None,
+        }
+    }
+
+    /// Writes rows `from .. from + out.len() / cols` as f32.
+    pub fn read_rows(&self, from: usize, out: &mut [f32]) {
+        let span = from * self.cols..from * self.cols + out.len();
+        match self.values() {
+            Values::F32(v) => out.copy_from_slice(&v[span]),
+            Values::Bf16(v) => super::cpu::widen_bf16(&v[span], out),
+            Values::F16(v) => super::cpu::widen_f16(&v[span], out),
+        }
+    }
+}
