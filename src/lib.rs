@@ -7,6 +7,7 @@ pub mod matrix;
 pub mod models;
 pub mod monitor;
 pub mod ops;
+pub mod pipeline;
 pub mod rng;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,14 @@
+//! The pipeline: stages from raw files to the result table, their artifacts, events and progress.
+
+pub mod artifact;
+pub mod control;
+pub mod key;
+pub mod progress;
+pub mod reporter;
+pub mod rows;
+pub mod run;
+
+pub use artifact::Artifact;
+pub use key::{Key, KeyBuilder};
+pub use reporter::Reporter;
+pub use run::{Run, Span};

@@ -1,0 +1,89 @@
+//! Append-only row files of long stages: one JSON object a line, flushed row by row. A kill loses at most the row that
+//! was being written; a torn last line is cut off when the file is opened again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// An open row file.
+pub struct RowFile<T> {
+    file: File,
+    path: PathBuf,
+    row: PhantomData<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> RowFile<T> {
+    /// Opens or makes the file; returns it with the rows that are already there.
+    pub fn open(path: &Path) -> Result<(Self, Vec<T>)> {
+        let (rows, whole) = if path.exists() { read_whole_lines(path)? } else { (Vec::new(), 0) };
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|f| f.set_len(whole).map(|()| f))
+            .map_err(|e| Error::io(path, "open for appending", &e))?;
+        Ok((Self { file, path: path.to_path_buf(), row: PhantomData }, rows))
+    }
+
+    /// Appends one row and hands it to the operating system.
+    pub fn append(&mut self, row: &T) -> Result<()> {
+        let mut line = serde_json::to_vec(row).map_err(|e| Error::failed(self.path.display(), e))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(|e| Error::io(&self.path, "append a row", &e))
+    }
+}
+
+/// Reads all rows; a torn last line is left out, any other bad line is an error.
+pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    Ok(read_whole_lines(path)?.0)
+}
+
+fn read_whole_lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64)> {
+    let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, "open the file", &e))?);
+    let (mut rows, mut whole, mut line) = (Vec::new(), 0u64, Vec::new());
+    loop {
+        line.clear();
+        let n = reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, "read the file", &e))?;
+        if n == 0 || line.last() != Some(&b'\n') {
+            return Ok((rows, whole));
+        }
+        let row = serde_json::from_slice(&line).map_err(|e| {
+            Error::input(format!("{}, line {}", path.display(), rows.len() + 1), e)
+                .next("delete the file: the stage writes it again")
+        })?;
+        rows.push(row);
+        whole += n as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_row_is_cut_off_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let (mut file, rows) = RowFile::<u32>::open(&path).unwrap();
+        assert!(rows.is_empty());
+        for i in [1, 22, 333] {
+            file.append(&i).unwrap();
+        }
+        drop(file);
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let (mut file, rows) = RowFile::<u32>::open(&path).unwrap();
+            assert_eq!(rows, [1, 22, 333][..rows.len()]);
+            file.append(&7).unwrap();
+            drop(file);
+            assert_eq!(read_rows::<u32>(&path).unwrap().last(), Some(&7));
+        }
+    }
+}

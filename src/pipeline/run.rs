@@ -1,0 +1,236 @@
+//! A run folder: the one contract between the engine and anything that watches it.
+//!
+//! ```text
+//! recipe.toml     the resolved recipe
+//! events.jsonl    what happened, append-only
+//! log.txt         the same for people
+//! control         a word from a watcher: pause, stop
+//! artifacts/      results of the stages, keyed by content
+//! results.json    the final tables; results.md the same for people
+//! ```
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rallrec_events::Event;
+
+use super::artifact::{Artifact, Store};
+use super::key::Key;
+use super::progress::Verbosity;
+use super::reporter::Reporter;
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+/// The stages in order; [`Run::stage`] accepts these names only.
+pub const STAGES: [&str; 12] = [
+    "data", "describe", "embed", "graph", "align", "retrieve", "prompts", "tune", "predict", "reason", "merge",
+    "evaluate",
+];
+
+/// Which stages to do again, and where to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Span {
+    /// Do this stage and all later ones again.
+    pub from: Option<String>,
+    /// End after this stage.
+    pub until: Option<String>,
+}
+
+impl Span {
+    /// Checks the names.
+    pub fn checked(self) -> Result<Self> {
+        for (flag, name) in [("--from", &self.from), ("--until", &self.until)] {
+            if let Some(name) = name
+                && position(name).is_none()
+            {
+                return Err(Error::usage(flag, format!("there is no stage '{name}'"))
+                    .next(format!("the stages are: {}", STAGES.join(", "))));
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn position(stage: &str) -> Option<usize> {
+    STAGES.iter().position(|s| *s == stage)
+}
+
+/// An open run folder.
+pub struct Run {
+    folder: PathBuf,
+    store: Store,
+    reporter: Reporter,
+    span: Span,
+    started: Instant,
+    _lock: File,
+}
+
+/// What a stage's work is given.
+pub struct Work<'a> {
+    /// Its folder; files there survive a kill and are found again.
+    pub folder: &'a Path,
+    /// Where to report.
+    pub monitor: &'a dyn Monitor,
+}
+
+impl Run {
+    /// Opens (and makes) the folder. Fails when another process works in it.
+    pub fn open(folder: &Path, span: Span, verbosity: Verbosity) -> Result<Self> {
+        let span = span.checked()?;
+        fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
+        let path = folder.join(".lock");
+        let lock = File::create(&path).map_err(|e| Error::io(&path, "write in the run folder", &e))?;
+        if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+            return Err(Error::failed(folder.display(), "another process is working in this run folder")
+                .next("wait for it, stop it, or give another folder with --out"));
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            store: Store::open(folder)?,
+            reporter: Reporter::new(Some(folder), verbosity)?,
+            span,
+            started: Instant::now(),
+            _lock: lock,
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where to report outside of stages.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// Seconds since the run was opened.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// True when `--until` names a stage before this one.
+    pub fn is_beyond(&self, stage: &str) -> bool {
+        let until = self.span.until.as_deref().and_then(position);
+        until.is_some_and(|until| position(stage).is_some_and(|p| p > until))
+    }
+
+    /// Returns the stage's artifact: the one that is there, or what `work` makes. The stage's files must be written
+    /// into `Work::folder`. On a stop or an error the folder keeps what was done, and the next run goes on there.
+    pub fn stage(
+        &self,
+        stage: &'static str,
+        key: &Key,
+        work: impl FnOnce(&Work<'_>) -> Result<()>,
+    ) -> Result<Artifact> {
+        let index = position(stage).ok_or_else(|| Error::failed(stage, "not a stage"))?;
+        self.reporter.enter(stage);
+        if self.span.from.as_deref().and_then(position).is_some_and(|from| index >= from) {
+            self.store.discard(stage, key)?;
+        }
+        let shown = key.short().to_string();
+        if let Some((artifact, done)) = self.store.find(stage, key) {
+            self.reporter.emit(Event::StageFinished {
+                stage: stage.into(),
+                key: shown,
+                cached: true,
+                seconds: 0.0,
+                bytes: done.bytes,
+            });
+            self.reporter.line().finish(stage, true, 0.0, "");
+            return Ok(artifact);
+        }
+        let (folder, resumed) = self.store.begin(stage, key)?;
+        self.reporter.emit(Event::StageStarted { stage: stage.into(), key: shown.clone() });
+        self.reporter.line().start(stage);
+        if resumed {
+            self.reporter
+                .emit(Event::Log { level: "debug".into(), text: format!("{stage}: going on with earlier work") });
+        }
+        let begun = Instant::now();
+        let outcome = self.reporter.check().and_then(|()| work(&Work { folder: &folder, monitor: &self.reporter }));
+        if let Err(error) = outcome {
+            self.reporter.line().abandon();
+            return Err(error);
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let (artifact, done) = self.store.commit(stage, key, seconds)?;
+        let (resident, peak) = self.reporter.memory();
+        self.reporter.emit(Event::Memory { resident, peak });
+        self.reporter.emit(Event::StageFinished {
+            stage: stage.into(),
+            key: shown,
+            cached: false,
+            seconds,
+            bytes: done.bytes,
+        });
+        self.reporter.line().finish(
+            stage,
+            false,
+            seconds,
+            &format!("(memory peak {:.2} GiB)", peak as f64 / (1u64 << 30) as f64),
+        );
+        Ok(artifact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::key::KeyBuilder;
+    use std::cell::Cell;
+
+    fn open(folder: &Path, span: Span) -> Run {
+        Run::open(folder, span, Verbosity::Quiet).unwrap()
+    }
+
+    #[test]
+    fn a_stage_is_done_once_and_again_when_its_key_changes_or_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = Cell::new(0);
+        let go = |run: &Run, setting: u32| {
+            let key = KeyBuilder::new("graph", 1).settings("s", &setting).unwrap().finish();
+            run.stage("graph", &key, |_| {
+                count.set(count.get() + 1);
+                Ok(())
+            })
+            .unwrap();
+        };
+        go(&open(folder.path(), Span::default()), 1);
+        go(&open(folder.path(), Span::default()), 1);
+        assert_eq!(count.get(), 1);
+        go(&open(folder.path(), Span::default()), 2);
+        assert_eq!(count.get(), 2);
+        go(&open(folder.path(), Span { from: Some("embed".into()), until: None }), 2);
+        assert_eq!(count.get(), 3);
+        go(&open(folder.path(), Span { from: Some("align".into()), until: None }), 2);
+        assert_eq!(count.get(), 3);
+    }
+
+    #[test]
+    fn a_failed_stage_keeps_its_work_and_is_not_taken_for_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyBuilder::new("tune", 1).finish();
+        let run = open(folder.path(), Span::default());
+        let failed = run.stage("tune", &key, |w| {
+            fs::write(w.folder.join("checkpoint"), "7").unwrap();
+            Err(Error::stopped("tune"))
+        });
+        assert_eq!(failed.unwrap_err().exit_code(), 130);
+        let artifact = run.stage("tune", &key, |w| {
+            assert_eq!(fs::read_to_string(w.folder.join("checkpoint")).unwrap(), "7");
+            Ok(())
+        });
+        assert!(artifact.unwrap().file("checkpoint").exists());
+    }
+
+    #[test]
+    fn two_processes_cannot_share_a_folder_and_unknown_stages_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = open(folder.path(), Span::default());
+        assert!(Run::open(folder.path(), Span::default(), Verbosity::Quiet).is_err());
+        let bad = Span { from: None, until: Some("nonsense".into()) };
+        assert_eq!(bad.checked().unwrap_err().exit_code(), 2);
+    }
+}
