@@ -218,6 +218,7 @@ fn settings_refuse_nonsense() {
     for (text, names) in [
         ("kind = \"ml-2m\"", "ml-1m"),
         ("typo = 1", "typo"),
+        ("kind = \"ml-1m\"", "data.path"),
         ("min_history = 0", "min_history"),
         ("threshold = nan", "threshold"),
         ("[split]\ntrain = 0.9\nvalid = 0.1", "split"),
@@ -229,8 +230,8 @@ fn settings_refuse_nonsense() {
         let error = bad(text);
         assert!(error.contains(names), "{text}: {error}");
     }
-    let settings: Settings = toml::from_str("kind = \"ml-100k\"\nrepeats = \"keep\"").expect("parses");
-    assert_eq!((settings.kind, settings.repeats, settings.min_history.0), (Kind::MovieLens100k, Repeats::Keep, 5));
+    let settings: Settings = toml::from_str("kind = \"ml-100k\"\npath = \"x\"\nrepeats = \"keep\"").expect("parses");
+    assert_eq!((settings.kind, settings.repeats, settings.min_history), (Kind::MovieLens100k, Repeats::Keep, 5));
     assert_eq!(toml::from_str::<Settings>("").expect("parses"), Settings::default());
     let error = "mlm".parse::<Kind>().expect_err("no such kind").to_string();
     assert!(error.contains("did you mean"), "{error}");

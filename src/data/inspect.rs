@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Dataset, Part, Samples};
 use super::loaders::repeat_count;
 use super::settings::{Repeats, Settings};
-use super::{Core, build_samples, leaks};
+use super::{Core, Descriptions, build_samples, leaks};
 use crate::error::Result;
 
 /// The summary; serialises to the command's JSON output.
@@ -109,6 +109,15 @@ impl Counts {
     /// All samples.
     pub fn total(&self) -> usize {
         self.train + self.valid + self.test
+    }
+}
+
+impl Inspection {
+    /// Adds how many items lack a description.
+    #[must_use]
+    pub fn with_descriptions(mut self, descriptions: &Descriptions) -> Self {
+        self.items_without_description = Some(descriptions.missing);
+        self
     }
 }
 

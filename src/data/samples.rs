@@ -29,7 +29,7 @@ pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> 
         &filtered
     };
     let threshold = settings.threshold();
-    let min_history = settings.min_history.0 as usize;
+    let min_history = settings.min_history;
     let mut timelines: Vec<Vec<Rated>> = vec![Vec::new(); dataset.users.len()];
     let mut samples = Vec::with_capacity(rows.len());
     let mut exceptions = Vec::new();

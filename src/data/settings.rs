@@ -98,50 +98,46 @@ impl Default for Fractions {
 }
 
 /// Which data, and how samples are made of it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `ml-1m`, `ml-100k` or `synthetic`. Default `synthetic`.
-    #[serde(default)]
     pub kind: Kind,
     /// Folder with the raw files, plain or gzip-compressed. Not used by `synthetic`.
-    #[serde(default)]
     pub path: PathBuf,
     /// Fewest earlier interactions a sample's user must have, 1 or more. Default 5.
-    #[serde(default)]
-    pub min_history: MinHistory,
+    pub min_history: usize,
     /// A rating above this is a like. Default: the data set's own (3 for MovieLens).
-    #[serde(default)]
     pub threshold: Option<f32>,
     /// Drops users and items with too few or too many interactions. Default: nothing is dropped.
-    #[serde(default)]
     pub core: Core,
     /// `drop`, `exclude_target` or `keep` (the authors' defect D6). Default `drop`.
-    #[serde(default)]
     pub repeats: Repeats,
     /// Shares of train and validation. Default 0.8 and 0.1.
-    #[serde(default)]
     pub split: Fractions,
     /// A file with item descriptions: a JSON object `{"id": "text"}` or JSON lines `{"item": "id", "text": "..."}`,
     /// plain or gzip-compressed. Default none (`synthetic` brings its own).
-    #[serde(default)]
     pub descriptions: Option<PathBuf>,
     /// Descriptions are cut after this many words, 1 or more. Default: not cut.
-    #[serde(default)]
     pub description_words: Option<usize>,
     /// Sizes and seed of the built-in set.
-    #[serde(default)]
     pub synthetic: synthetic::Settings,
 }
 
-/// A history length with the default 5.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MinHistory(pub u32);
-
-impl Default for MinHistory {
+impl Default for Settings {
     fn default() -> Self {
-        Self(5)
+        Self {
+            kind: Kind::default(),
+            path: PathBuf::new(),
+            min_history: 5,
+            threshold: None,
+            core: Core::default(),
+            repeats: Repeats::default(),
+            split: Fractions::default(),
+            descriptions: None,
+            description_words: None,
+            synthetic: synthetic::Settings::default(),
+        }
     }
 }
 
@@ -166,7 +162,7 @@ impl Settings {
             )
             .next("choose train above 0, valid 0 or more, and both together below 1, e.g. 0.8 and 0.1"));
         }
-        if self.min_history.0 == 0 {
+        if self.min_history == 0 {
             return Err(Error::usage("data.min_history", "a sample needs at least one earlier interaction")
                 .next("set it to 1 or more; 5 is the default"));
         }
@@ -176,6 +172,10 @@ impl Settings {
         if self.description_words == Some(0) {
             return Err(Error::usage("data.description_words", "0 words would leave nothing")
                 .next("leave it out, or set it to 1 or more"));
+        }
+        if self.kind != Kind::Synthetic && self.path.as_os_str().is_empty() {
+            return Err(Error::usage("data.path", format!("{} needs the folder with its files", self.kind))
+                .next("set data.path to the folder, or data.kind to \"synthetic\" to go without files"));
         }
         self.core.check()?;
         self.synthetic.check()

@@ -20,6 +20,15 @@ const VERSION: u32 = 1;
 const START: usize = 20;
 const CHECKSUM: usize = 32;
 
+const DATASET: &str = "a dataset";
+const SAMPLES: &str = "samples";
+
+/// The part of a header that says which of the two it is.
+#[derive(Deserialize)]
+struct Kind {
+    kind: String,
+}
+
 #[derive(Serialize, Deserialize)]
 struct DatasetHeader {
     kind: String,
@@ -46,7 +55,7 @@ impl Dataset {
     /// Writes the data set to `path`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let header = DatasetHeader {
-            kind: "dataset".into(),
+            kind: DATASET.into(),
             name: self.name.clone(),
             noun: self.noun.clone(),
             scale: self.scale,
@@ -69,7 +78,7 @@ impl Dataset {
     /// # Errors
     /// A foreign, newer, truncated or damaged file, or rows that do not fit the tables.
     pub fn read(path: &Path) -> Result<Self> {
-        let (header, mut file) = Input::<DatasetHeader>::open(path, "dataset", |h| &h.kind)?;
+        let (header, mut file) = Input::<DatasetHeader>::open(path, DATASET)?;
         let n = header.rows;
         let (user, item) = (file.column::<u32>(n)?, file.column::<u32>(n)?);
         let (rating, time) = (file.column::<f32>(n)?, file.column::<i64>(n)?);
@@ -101,7 +110,7 @@ impl Samples {
     /// Writes the samples to `path`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let header = SamplesHeader {
-            kind: "samples".into(),
+            kind: SAMPLES.into(),
             users: self.timelines.len(),
             rated: self.timelines.iter().map(Vec::len).sum(),
             samples: self.samples.len(),
@@ -129,7 +138,7 @@ impl Samples {
     /// # Errors
     /// A foreign, newer, truncated or damaged file, or rows that do not fit each other.
     pub fn read(path: &Path) -> Result<Self> {
-        let (header, mut file) = Input::<SamplesHeader>::open(path, "samples", |h| &h.kind)?;
+        let (header, mut file) = Input::<SamplesHeader>::open(path, SAMPLES)?;
         let lengths = file.column::<u32>(header.users)?;
         let (item, rating) = (file.column::<u32>(header.rated)?, file.column::<f32>(header.rated)?);
         let time = file.column::<i64>(header.rated)?;
@@ -233,11 +242,11 @@ struct Input<H> {
 }
 
 impl<H: DeserializeOwned> Input<H> {
-    fn open(path: &Path, kind: &str, of: impl Fn(&H) -> &String) -> Result<(H, Self)> {
+    fn open(path: &Path, kind: &str) -> Result<(H, Self)> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
         let mut file = Self { path: path.display().to_string(), bytes, at: START, header: std::marker::PhantomData };
         if !file.bytes.starts_with(MAGIC) {
-            return Err(Error::input(&file.path, format!("is not a stored {kind} of this program"))
+            return Err(Error::input(&file.path, format!("does not hold {kind} stored by this program"))
                 .next("check the path, or run the data stage again"));
         }
         let Some((body, checksum)) = file.bytes.split_last_chunk::<CHECKSUM>().filter(|(body, _)| body.len() >= START)
@@ -258,13 +267,14 @@ impl<H: DeserializeOwned> Input<H> {
         let length = body[12..START].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
         let end = usize::try_from(length).ok().and_then(|n| START.checked_add(n)).filter(|&end| end <= body.len());
         let Some(end) = end else { return Err(file.damaged("the header is longer than the file")) };
-        let header: H = serde_json::from_slice(&body[START..end])
-            .map_err(|e| file.damaged(&format!("the header is not a {kind}'s: {e}")))?;
-        if of(&header) != kind {
-            return Err(
-                Error::input(&file.path, format!("holds a {} and not a {kind}", of(&header))).next("check the path")
-            );
+        let head = &body[START..end];
+        let Kind { kind: found } =
+            serde_json::from_slice(head).map_err(|e| file.damaged(&format!("the header cannot be read: {e}")))?;
+        if found != kind {
+            return Err(Error::input(&file.path, format!("holds {found} and not {kind}")).next("check the path"));
         }
+        let header: H =
+            serde_json::from_slice(head).map_err(|e| file.damaged(&format!("the header cannot be read: {e}")))?;
         file.at = end;
         Ok((header, file))
     }

@@ -43,7 +43,7 @@ impl Loader for MovieLens100k {
             })?;
             let rating = fields::rating(&lines, rating, SCALE)?;
             ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
-            if ratings.len() % 16_384 == 0 {
+            if ratings.len().is_multiple_of(16_384) {
                 monitor.progress(ratings.len() as u64, ROWS as u64, "ratings");
                 monitor.check()?;
             }
@@ -84,7 +84,7 @@ fn genres(path: &Path) -> Result<Vec<String>> {
 
 /// `id|title|release date|video release date|URL|flags`, one flag a genre. The genre `unknown` means none.
 fn items(path: &Path, genres: &[String]) -> Result<Vec<Item>> {
-    let (mut lines, mut unique, mut items) = (Lines::open(path)?, Unique::new(), Vec::new());
+    let (mut lines, mut unique, mut items) = (Lines::open(path)?, Unique::default(), Vec::new());
     while lines.advance()? {
         let parts: Vec<_> = lines.line().split(|&b| b == b'|').collect();
         let flags = parts.get(5..).unwrap_or_default();
@@ -117,7 +117,7 @@ fn items(path: &Path, genres: &[String]) -> Result<Vec<Item>> {
 
 /// `id|age|gender|occupation|zip`.
 fn users(path: &Path) -> Result<Vec<User>> {
-    let (mut lines, mut unique, mut users) = (Lines::open(path)?, Unique::new(), Vec::new());
+    let (mut lines, mut unique, mut users) = (Lines::open(path)?, Unique::default(), Vec::new());
     while lines.advance()? {
         let profile = columns(lines.line(), b'|').and_then(|[id, age, gender, occupation, zip]| {
             Some((

@@ -58,14 +58,14 @@ impl Loader for MovieLens1m {
         let mut lines = Lines::open(&locate(folder, "ratings.dat"))?;
         let mut ratings = tables.ratings(ROWS);
         while lines.advance()? {
-            let (user, item, rating, time) = rating(lines.line()).ok_or_else(|| {
+            let [user, item, rating, time] = rating(lines.line()).ok_or_else(|| {
                 lines
                     .error(format!("not of the form user::movie::rating::time: {}", shown(lines.line())))
                     .next("the line is cut or of another format: compare it with the original ratings.dat")
             })?;
             let rating = fields::rating(&lines, rating, SCALE)?;
             ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
-            if ratings.len() % 65_536 == 0 {
+            if ratings.len().is_multiple_of(65_536) {
                 monitor.progress(ratings.len() as u64, ROWS as u64, "ratings");
                 monitor.check()?;
             }
@@ -78,16 +78,16 @@ impl Loader for MovieLens1m {
 const ROWS: usize = 1_000_209;
 
 /// `UserID::MovieID::Rating::Timestamp`.
-fn rating(line: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+fn rating(line: &[u8]) -> Option<[&[u8]; 4]> {
     let (user, rest) = cut(line, b"::")?;
     let (item, rest) = cut(rest, b"::")?;
     let (rating, time) = cut(rest, b"::")?;
-    Some((user, item, rating, time))
+    Some([user, item, rating, time])
 }
 
 /// `MovieID::Title::Genre|Genre`.
 fn movies(path: &Path) -> Result<Vec<Item>> {
-    let (mut lines, mut unique, mut items) = (Lines::open(path)?, Unique::new(), Vec::new());
+    let (mut lines, mut unique, mut items) = (Lines::open(path)?, Unique::default(), Vec::new());
     while lines.advance()? {
         let parts = cut(lines.line(), b"::").and_then(|(id, rest)| {
             let (title, genres) = cut_last(rest, b"::")?;
@@ -108,7 +108,7 @@ fn movies(path: &Path) -> Result<Vec<Item>> {
 
 /// `UserID::Gender::Age::Occupation::Zip-code`.
 fn users(path: &Path) -> Result<Vec<User>> {
-    let (mut lines, mut unique, mut users) = (Lines::open(path)?, Unique::new(), Vec::new());
+    let (mut lines, mut unique, mut users) = (Lines::open(path)?, Unique::default(), Vec::new());
     while lines.advance()? {
         let profile = (|| {
             let (id, rest) = cut(lines.line(), b"::")?;

@@ -202,14 +202,10 @@ pub fn repeats(interactions: &[Interaction]) -> RepeatCount {
 }
 
 /// Refuses a second row with the same id.
+#[derive(Default)]
 pub struct Unique(HashMap<RawId, u64>);
 
 impl Unique {
-    /// Nothing seen yet.
-    pub fn new() -> Self {
-        Self(HashMap::new())
-    }
-
     /// Notes the id of the current line.
     pub fn see(&mut self, lines: &Lines, id: &RawId) -> Result<()> {
         match self.0.insert(id.clone(), lines.number()) {

@@ -31,7 +31,7 @@ pub struct Settings {
     pub items: u32,
     /// Ratings, met within a few per cent; 6 a user to half of users x items. Default 20,000.
     pub ratings: u32,
-    /// Standard deviation of the noise in a rating, in stars, 0 to 5. Default 0.7.
+    /// Standard deviation of the noise in a rating, in stars, 0 to 5. Default 0.9.
     pub noise: f32,
     /// How far tastes move over the whole time, as a share of their size, 0 to 2. Default 0.5.
     pub drift: f32,
@@ -43,7 +43,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { seed: 1, users: 300, items: 200, ratings: 20_000, noise: 0.7, drift: 0.5, cold: 0.08, repeats: 0.0 }
+        Self { seed: 1, users: 300, items: 200, ratings: 20_000, noise: 0.9, drift: 0.5, cold: 0.08, repeats: 0.0 }
     }
 }
 
@@ -211,9 +211,16 @@ fn user(settings: &Settings, u: u32) -> User {
 fn activity(settings: &Settings) -> Vec<usize> {
     let weights: Vec<f64> =
         (0..settings.users).map(|u| f64::from(0.6 * stream(settings, 4, u).normal()).exp()).collect();
-    let scale = f64::from(settings.ratings) / weights.iter().sum::<f64>();
     let most = settings.items as usize * 7 / 10;
-    weights.into_iter().map(|w| ((w * scale).round() as usize).clamp(6.min(most), most)).collect()
+    let counts = |scale: f64| -> Vec<usize> {
+        weights.iter().map(|w| ((w * scale).round() as usize).clamp(6.min(most), most)).collect()
+    };
+    // The bounds bend the total, so the scale is corrected a few times.
+    let mut scale = f64::from(settings.ratings) / weights.iter().sum::<f64>();
+    for _ in 0..8 {
+        scale *= f64::from(settings.ratings) / counts(scale).iter().sum::<usize>() as f64;
+    }
+    counts(scale)
 }
 
 /// One user's ratings: items by popularity and liking, at times within a period of their own, in sessions.
