@@ -60,7 +60,7 @@ fn movielens_1m_has_the_published_counts() {
 
     let edges = data::graph_edges(&dataset, &samples, GraphEdges::TrainSplit);
     println!("train edges: {}", edges.len());
-    assert!(edges.len() >= 776_007);
+    assert_eq!(edges.len(), 803_078);
     assert_eq!(check(&samples, Some(&edges)).expect("no leak"), leaks::LeakReport::default());
     let leaky = data::graph_edges(&dataset, &samples, GraphEdges::LeaveOneOut);
     let error = check(&samples, Some(&leaky)).expect_err("leave-one-out leaks");

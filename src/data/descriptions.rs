@@ -77,7 +77,7 @@ pub fn read(path: &Path, dataset: &Dataset, words: Option<usize>, monitor: &dyn 
                 dataset.items.len(),
                 read.foreign
             ),
-            "items without a description fall back to their plain text; `rallrec describe` can write them",
+            "items without a description fall back to their plain text; the describe stage can write the missing ones",
         );
     }
     Ok(read)
@@ -167,7 +167,10 @@ fn read_rows(path: &Path, monitor: &dyn Monitor) -> Result<HashMap<RawId, String
         if found.is_empty() {
             return Err(error);
         }
-        monitor.warn(&format!("{}: the last line is torn and was left out", path.display()), "run `describe` again");
+        monitor.warn(
+            &format!("{}: the last line is torn and was left out", path.display()),
+            "run the describe stage again",
+        );
     }
     Ok(found)
 }
