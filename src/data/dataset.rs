@@ -124,11 +124,74 @@ pub struct Samples {
     pub samples: Vec<Sample>,
     /// Train, validation, test.
     pub split: Split,
+    /// The few histories that are not a slice of a timeline: the target's own earlier rows are left out. Sorted by
+    /// (user, position). Only with repeats = `exclude_target`.
+    #[serde(default)]
+    pub exceptions: Vec<Exception>,
+}
+
+/// A history of its own for the sample at `position` of `user`'s timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exception {
+    /// Whose sample.
+    pub user: UserIdx,
+    /// The sample's [`Sample::position`].
+    pub position: u32,
+    /// The history, oldest first.
+    pub history: Vec<Rated>,
 }
 
 impl Samples {
     /// Everything the user rated before the sample's target, oldest first.
     pub fn history(&self, sample: &Sample) -> &[Rated] {
+        if !self.exceptions.is_empty()
+            && let Ok(at) =
+                self.exceptions.binary_search_by_key(&(sample.user, sample.position), |e| (e.user, e.position))
+        {
+            return &self.exceptions[at].history;
+        }
         &self.timelines[sample.user.at()][..sample.position as usize]
+    }
+
+    /// The samples of one part of the split.
+    pub fn part(&self, part: Part) -> &[Sample] {
+        &self.samples[self.split.range(part)]
+    }
+}
+
+/// One part of the split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// What is learnt from.
+    Train,
+    /// What is chosen by.
+    Valid,
+    /// What is reported.
+    Test,
+}
+
+impl Part {
+    /// All three in order of time.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
+
+    /// The name in settings and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Valid => "valid",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl Split {
+    /// The rows of one part.
+    pub fn range(&self, part: Part) -> Range<usize> {
+        match part {
+            Part::Train => self.train.clone(),
+            Part::Valid => self.valid.clone(),
+            Part::Test => self.test.clone(),
+        }
     }
 }

@@ -10,6 +10,19 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct RawId(pub String);
 
+impl RawId {
+    /// The order of tables: numbers by value, then everything else as text, numbers first.
+    pub fn natural_cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |id: &Self| id.number().map_or((1, 0), |n| (0, n));
+        key(self).cmp(&key(other)).then_with(|| self.0.cmp(&other.0))
+    }
+
+    /// The id as a number, when it is written in decimal digits only and fits.
+    pub fn number(&self) -> Option<u64> {
+        if self.0.bytes().all(|b| b.is_ascii_digit()) { self.0.parse().ok() } else { None }
+    }
+}
+
 /// Position of a user in [`Dataset::users`](super::Dataset).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,0 +1,141 @@
+//! MovieLens 100K: ratings between tabs, catalogue and users between vertical bars, titles in ISO-8859-1.
+
+use std::path::Path;
+
+use super::fields::{self, shown, text, unsigned};
+use super::tables::{Tables, Unique};
+use super::{Loader, require};
+use crate::data::lines::{Lines, locate};
+use crate::data::{Dataset, Field, Item, Kind, RawId, User};
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+pub struct MovieLens100k;
+
+const SCALE: (f32, f32) = (1.0, 5.0);
+/// Rows of the published file; only sizes a buffer and the progress.
+const ROWS: usize = 100_000;
+
+impl Loader for MovieLens100k {
+    fn kind(&self) -> Kind {
+        Kind::MovieLens100k
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["u.data", "u.item", "u.user", "u.genre"]
+    }
+
+    fn threshold(&self) -> f32 {
+        3.0
+    }
+
+    fn load(&self, folder: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
+        require(self, folder)?;
+        let genres = genres(&locate(folder, "u.genre"))?;
+        let tables = Tables::new(items(&locate(folder, "u.item"), &genres)?, users(&locate(folder, "u.user"))?);
+        let mut lines = Lines::open(&locate(folder, "u.data"))?;
+        let mut ratings = tables.ratings(ROWS);
+        while lines.advance()? {
+            let [user, item, rating, time] = columns(lines.line(), b'\t').ok_or_else(|| {
+                lines
+                    .error(format!("not four columns between tabs: {}", shown(lines.line())))
+                    .next("the line is cut or of another format: compare it with the original u.data")
+            })?;
+            let rating = fields::rating(&lines, rating, SCALE)?;
+            ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
+            if ratings.len().is_multiple_of(16_384) {
+                monitor.progress(ratings.len() as u64, ROWS as u64, "ratings");
+                monitor.check()?;
+            }
+        }
+        tables.finish((self.kind().name(), "movie", SCALE, true), ratings, &lines, monitor)
+    }
+}
+
+/// Exactly `N` columns.
+fn columns<const N: usize>(line: &[u8], separator: u8) -> Option<[&[u8]; N]> {
+    let mut parts = line.split(|&b| b == separator);
+    let mut columns = [&line[..0]; N];
+    for column in &mut columns {
+        *column = parts.next()?;
+    }
+    parts.next().is_none().then_some(columns)
+}
+
+/// `Name|number`; the number is the place of the genre's flag.
+fn genres(path: &Path) -> Result<Vec<String>> {
+    let mut lines = Lines::open(path)?;
+    let mut names: Vec<String> = Vec::new();
+    while lines.advance()? {
+        match columns(lines.line(), b'|') {
+            Some([name, number]) if unsigned(number) == Some(names.len() as u64) => names.push(text(name)),
+            _ => {
+                return Err(lines
+                    .error(format!("not of the form name|{}: {}", names.len(), shown(lines.line())))
+                    .next("compare it with the original u.genre"));
+            }
+        }
+    }
+    if names.is_empty() {
+        return Err(Error::input(path.display(), "holds no genres").next("copy or download the file again"));
+    }
+    Ok(names)
+}
+
+/// `id|title|release date|video release date|URL|flags`, one flag a genre. The genre `unknown` means none.
+fn items(path: &Path, genres: &[String]) -> Result<Vec<Item>> {
+    let (mut lines, mut unique, mut items) = (Lines::open(path)?, Unique::default(), Vec::new());
+    while lines.advance()? {
+        let parts: Vec<_> = lines.line().split(|&b| b == b'|').collect();
+        let flags = parts.get(5..).unwrap_or_default();
+        let id = parts.first().and_then(|id| unsigned(id));
+        let sound = flags.len() == genres.len() && flags.iter().all(|f| matches!(f, [b'0' | b'1']));
+        let Some(id) = id.filter(|_| sound) else {
+            return Err(lines
+                .error(format!(
+                    "not a number, four fields and {} flags of 0 or 1 between vertical bars: {}",
+                    genres.len(),
+                    shown(lines.line())
+                ))
+                .next("compare it with the original u.item, and check that u.genre belongs to it"));
+        };
+        let raw = RawId(id.to_string());
+        unique.see(&lines, &raw)?;
+        let genres = flags
+            .iter()
+            .zip(genres)
+            .filter(|(flag, name)| flag[0] == b'1' && name.as_str() != "unknown")
+            .map(|(_, name)| name.clone())
+            .collect();
+        let released = text(parts[2]);
+        let fields =
+            if released.is_empty() { Vec::new() } else { vec![Field { name: "release_date".into(), value: released }] };
+        items.push(Item { raw, title: text(parts[1]), genres, fields });
+    }
+    Ok(items)
+}
+
+/// `id|age|gender|occupation|zip`.
+fn users(path: &Path) -> Result<Vec<User>> {
+    let (mut lines, mut unique, mut users) = (Lines::open(path)?, Unique::default(), Vec::new());
+    while lines.advance()? {
+        let profile = columns(lines.line(), b'|').and_then(|[id, age, gender, occupation, zip]| {
+            Some((
+                unsigned(id)?,
+                fields::gender(gender)?,
+                fields::age_bracket(unsigned(age)?)?,
+                text(occupation),
+                text(zip),
+            ))
+        });
+        let Some((id, gender, age, occupation, zip)) = profile else {
+            return Err(lines
+                .error(format!("not of the form number|age|M or F|occupation|zip: {}", shown(lines.line())))
+                .next("compare it with the original u.user"));
+        };
+        let raw = RawId(id.to_string());
+        unique.see(&lines, &raw)?;
+        users.push(User { raw, fields: fields::profile(gender, age, &occupation, &zip) });
+    }
+    Ok(users)
+}

@@ -1,0 +1,125 @@
+//! The texts that an item is embedded by: a templated one from its catalogue fields, and a description.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Dataset, Descriptions, Item};
+
+/// Which texts of an item are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextSource {
+    /// The description only, as the authors' code does.
+    Description,
+    /// The templated text only.
+    Plain,
+    /// Both, embedded one by one and concatenated, as the RALLRec+ paper says.
+    #[default]
+    Both,
+}
+
+/// How many genres the templated text names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Genres {
+    /// The first one, as the authors' code does.
+    #[default]
+    First,
+    /// All, between commas.
+    All,
+}
+
+/// The templated sentences of an item, with its first genre.
+pub fn plain(item: &Item, noun: &str) -> String {
+    plain_with(item, noun, Genres::First)
+}
+
+/// The templated sentences of an item: what it is, its title, its genre, and for books whatever is known of ISBN,
+/// author, year and publisher.
+pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
+    let mut text = format!("Here is a {noun}.");
+    if !item.title.is_empty() {
+        text += &format!(" Its title is {}.", item.title);
+    }
+    match (genres, item.genres.as_slice()) {
+        (_, []) => {}
+        (Genres::First, [genre, ..]) | (Genres::All, [genre]) => text += &format!(" The {noun}'s genre is {genre}."),
+        (Genres::All, many) => text += &format!(" The {noun}'s genres are {}.", many.join(", ")),
+    }
+    for (name, phrase) in
+        [("isbn", "ISBN"), ("author", "author"), ("year", "publication year"), ("publisher", "publisher")]
+    {
+        if let Some(field) = item.fields.iter().find(|f| f.name == name && !f.value.is_empty()) {
+            text += &format!(" The {phrase} of the {noun} is {}.", field.value);
+        }
+    }
+    text
+}
+
+/// The texts to embed for each item, in the order of the catalogue: one, or with [`TextSource::Both`] two (templated
+/// first). An item without a description is represented by its templated text in the description's place, so that all
+/// items have the same number of texts and none is empty.
+pub fn texts(dataset: &Dataset, descriptions: &Descriptions, source: TextSource, genres: Genres) -> Vec<Vec<String>> {
+    (dataset.items.iter().enumerate())
+        .map(|(at, item)| {
+            let plain = plain_with(item, &dataset.noun, genres);
+            let described = || descriptions.texts.get(at).cloned().flatten().unwrap_or_else(|| plain.clone());
+            match source {
+                TextSource::Description => vec![described()],
+                TextSource::Plain => vec![plain],
+                TextSource::Both => vec![plain.clone(), described()],
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Field, RawId};
+
+    fn item(title: &str, genres: &[&str], fields: &[(&str, &str)]) -> Item {
+        Item {
+            raw: RawId("1".into()),
+            title: title.into(),
+            genres: genres.iter().map(|g| (*g).into()).collect(),
+            fields: fields.iter().map(|(n, v)| Field { name: (*n).into(), value: (*v).into() }).collect(),
+        }
+    }
+
+    #[test]
+    fn a_movie_names_its_first_genre_or_all() {
+        let movie = item("Toy Story (1995)", &["Animation", "Comedy"], &[]);
+        assert_eq!(
+            plain(&movie, "movie"),
+            "Here is a movie. Its title is Toy Story (1995). The movie's genre is Animation."
+        );
+        assert!(plain_with(&movie, "movie", Genres::All).ends_with("The movie's genres are Animation, Comedy."));
+    }
+
+    #[test]
+    fn a_book_names_what_is_known() {
+        let book = item("Emma", &[], &[("year", "1815"), ("author", "Jane Austen"), ("publisher", "")]);
+        assert_eq!(
+            plain(&book, "book"),
+            "Here is a book. Its title is Emma. The author of the book is Jane Austen. \
+             The publication year of the book is 1815."
+        );
+    }
+
+    #[test]
+    fn a_gap_in_the_descriptions_stays_with_its_item() {
+        let dataset = Dataset {
+            name: "x".into(),
+            noun: "movie".into(),
+            scale: (1.0, 5.0),
+            has_times: true,
+            items: ["A", "B", "C"].map(|t| item(t, &[], &[])).into(),
+            users: Vec::new(),
+            interactions: Vec::new(),
+        };
+        let descriptions =
+            Descriptions { texts: vec![Some("a".into()), None, Some("c".into())], ..Descriptions::default() };
+        let texts = texts(&dataset, &descriptions, TextSource::Description, Genres::First);
+        assert_eq!(texts, [vec!["a".to_owned()], vec!["Here is a movie. Its title is B.".into()], vec!["c".into()]]);
+    }
+}

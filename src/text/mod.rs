@@ -1,0 +1,3 @@
+//! Text: what items and prompts say.
+
+pub mod item_text;
