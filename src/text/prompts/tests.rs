@@ -181,7 +181,7 @@ proptest! {
                 let mut one_more = order[fitted.dropped - 1..].to_vec();
                 one_more.sort_unstable();
                 prop_assert!(count(&build(&one_more).unwrap()).unwrap() > limit);
-                prop_assert_eq!(fitted.prompt.shown.contains(&0), back && fitted.prompt.shown.len() > 0);
+                prop_assert_eq!(fitted.prompt.shown.contains(&0), back && !fitted.prompt.shown.is_empty());
             }
         }
     }
