@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::Path;
 
 use rallrec::data::{ItemIdx, Rated, Sample, UserIdx};
-use rallrec::eval::{auc, yardsticks};
+use rallrec::eval::{Settings, Table, auc, yardsticks};
+use rallrec::text::knowledge::{self, Knowledge, KnowledgeBase};
 
 fn ratings() -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ml-1m");
@@ -60,8 +61,30 @@ fn yardsticks_reach_their_known_auc_on_movielens() {
             fitted.predict(s.item, history, |r| r > 3.0)
         })
         .collect();
+    let table = Table::build("test", &labels, &[("item", &item), ("both", &both)], Some("item"), &Settings::default());
+    let table = table.unwrap();
+    println!("{}", table.to_text(Some(100)));
+    assert!(table.rows[1].p_vs.iter().all(|c| c.metric != "auc" || c.p.unwrap() < 1e-6));
     let (item, both) = (auc(&labels, &item).unwrap().unwrap(), auc(&labels, &both).unwrap().unwrap());
     println!("AUC: item {item:.4}, item and history {both:.4}");
     assert!((item - 0.718).abs() <= 0.0015, "{item}");
     assert!((both - 0.777).abs() <= 0.0015, "{both}");
+
+    // Facts in words: as good as the yardstick on test rows, and cross-fitting keeps training rows from looking better
+    // than they are: every 40th training row against the same rows described with their own rating included.
+    let settings = knowledge::Settings { knowledge: Knowledge::All, ..Default::default() };
+    let base = KnowledgeBase::fit(4000, 3.0, &samples[..train], &settings).unwrap();
+    let history = |s: &Sample| timelines[&i64::from(s.user.0)][..s.position as usize].to_vec();
+    let facts: Vec<f64> = test.iter().map(|s| base.of_new_row(s.item, &history(s)).p).collect();
+    assert!((auc(&labels, &facts).unwrap().unwrap() - both).abs() <= 1e-3);
+    let rows: Vec<&Sample> = samples[..train].iter().step_by(40).collect();
+    let liked: Vec<bool> = rows.iter().map(|s| s.label).collect();
+    let share =
+        |f: &dyn Fn(&Sample) -> f64| auc(&liked, &rows.iter().map(|s| f(s)).collect::<Vec<_>>()).unwrap().unwrap();
+    let crossed = share(&|s| base.of_training_row(s.user, s.item, &[]).item.liked);
+    let leaking = share(&|s| base.of_new_row(s.item, &[]).item.liked);
+    println!(
+        "AUC of the item's share on training rows: {crossed:.4} from other folds, {leaking:.4} with the row itself"
+    );
+    assert!(crossed < leaking && crossed > 0.68, "{crossed} {leaking}");
 }

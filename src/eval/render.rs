@@ -42,17 +42,22 @@ fn cells(table: &Table, metrics: usize, interval: bool) -> (Vec<String>, Vec<Vec
     (header, rows.collect())
 }
 
-fn caption(table: &Table) -> String {
+fn caption(table: &Table, interval: bool) -> String {
     let share = 100.0 * table.positives as f64 / table.n as f64;
-    let mut text = format!("{} rows of {}, {share:.1} % liked. 95 % intervals", table.n, table.split);
-    text += ": AUC by DeLong, accuracy by Wilson";
-    if table.settings.bootstrap > 0 {
-        text += &format!(", the rest by {} bootstrap replicates", table.settings.bootstrap);
+    let mut text = format!("{} rows of {}, {share:.1} % liked.", table.n, table.split);
+    if interval {
+        text += " 95 % intervals: AUC by DeLong, accuracy by Wilson";
+        if table.settings.bootstrap > 0 {
+            text += &format!(", the rest by {} bootstrap replicates", table.settings.bootstrap);
+        }
+        text += ".";
+    } else {
+        text += " Too narrow for the intervals: widen the window to see them.";
     }
     if let Some(reference) = &table.reference {
-        text += &format!(". p: two-sided, against `{reference}` (AUC: DeLong; log loss: paired bootstrap)");
+        text += &format!(" p: two-sided, against `{reference}` (AUC: DeLong; log loss: paired bootstrap).");
     }
-    text + ". Log loss clips p at 2.2e-16."
+    text + " Log loss clips p at 2.2e-16."
 }
 
 pub(super) fn text(table: &Table, width: Option<u16>) -> String {
@@ -70,15 +75,15 @@ pub(super) fn text(table: &Table, width: Option<u16>) -> String {
         out.to_string()
     };
     let plans = [(NAMES.len(), true), (3, true), (NAMES.len(), false), (3, false)];
-    let body = match width {
-        None => draw(NAMES.len(), true, None),
+    let (body, interval) = match width {
+        None => (draw(NAMES.len(), true, None), true),
         Some(width) => {
-            let fits = |t: &String| t.lines().all(|l| l.chars().count() <= usize::from(width));
-            let drawn = plans.iter().map(|&(metrics, interval)| draw(metrics, interval, None)).find(fits);
-            drawn.unwrap_or_else(|| draw(3, false, Some(width)))
+            let fits = |t: &str| t.lines().all(|l| l.chars().count() <= usize::from(width));
+            let mut drawn = plans.iter().map(|&(metrics, interval)| (draw(metrics, interval, None), interval));
+            drawn.find(|(t, _)| fits(t)).unwrap_or_else(|| (draw(3, false, Some(width)), false))
         }
     };
-    format!("{body}\n{}\n", wrap(&caption(table), width))
+    format!("{body}\n{}\n", wrap(&caption(table, interval), width))
 }
 
 fn wrap(text: &str, width: Option<u16>) -> String {
@@ -112,5 +117,5 @@ pub(super) fn markdown(table: &Table) -> String {
     for row in &rows {
         out += &line(row);
     }
-    format!("{out}\n{}\n", caption(table))
+    format!("{out}\n{}\n", caption(table, true))
 }
