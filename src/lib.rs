@@ -3,7 +3,9 @@
 
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod matrix;
+pub mod merge;
 pub mod models;
 pub mod monitor;
 pub mod ops;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub mod linear;
+pub mod merge;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

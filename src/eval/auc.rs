@@ -1,0 +1,237 @@
+//! Area under the ROC curve, its variance and the test between two scores of the same rows, by DeLong, DeLong and
+//! Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything follows from midranks.
+
+use statrs::distribution::{ContinuousCDF, Normal};
+
+use super::check;
+use super::measure::Estimate;
+use crate::error::Result;
+
+/// 0.975 quantile of the standard normal: half the width of a 95 % interval in standard errors.
+pub const Z95: f64 = 1.959_963_984_540_054;
+
+/// Midranks, from 1: tied values share the mean of the ranks they cover. Values must be finite.
+pub fn midranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<u32> = (0..values.len() as u32).collect();
+    order.sort_unstable_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut from = 0;
+    while from < order.len() {
+        let value = values[order[from] as usize];
+        // `==`, not `total_cmp`: 0.0 and -0.0 are one value.
+        let run = order[from..].iter().take_while(|&&i| values[i as usize] == value).count();
+        let rank = (2 * from + run + 1) as f64 / 2.0;
+        for &i in &order[from..from + run] {
+            ranks[i as usize] = rank;
+        }
+        from += run;
+    }
+    ranks
+}
+
+/// Probability that a positive row scores above a negative one, ties one half. `None` when one class is missing.
+///
+/// # Errors
+/// Empty input, different lengths, a score that is not finite.
+pub fn auc(labels: &[bool], scores: &[f64]) -> Result<Option<f64>> {
+    check::scores("AUC", labels, scores)?;
+    Ok(area(labels, &midranks(scores)))
+}
+
+fn area(labels: &[bool], ranks: &[f64]) -> Option<f64> {
+    let m = labels.iter().filter(|&&y| y).count() as f64;
+    let n = labels.len() as f64 - m;
+    // Midranks are halves of integers, so the sum is exact.
+    let sum: f64 = labels.iter().zip(ranks).filter(|(y, _)| **y).map(|(_, r)| r).sum();
+    (m > 0.0 && n > 0.0).then(|| (sum - m * (m + 1.0) / 2.0) / (m * n))
+}
+
+/// Structural components: for each positive the share of negatives below it, for each negative the share of
+/// positives above it. Their means are the AUC.
+struct Components {
+    positives: Vec<f64>,
+    negatives: Vec<f64>,
+}
+
+impl Components {
+    fn new(labels: &[bool], scores: &[f64]) -> Self {
+        let all = midranks(scores);
+        let of = |class: bool| -> (Vec<f64>, Vec<f64>) {
+            let rows = || labels.iter().zip(scores).zip(&all).filter(move |((y, _), _)| **y == class);
+            (rows().map(|((_, s), _)| *s).collect(), rows().map(|(_, r)| *r).collect())
+        };
+        let ((pos, pos_all), (neg, neg_all)) = (of(true), of(false));
+        let (m, n) = (pos.len() as f64, neg.len() as f64);
+        Self {
+            positives: midranks(&pos).iter().zip(pos_all).map(|(own, all)| (all - own) / n).collect(),
+            negatives: midranks(&neg).iter().zip(neg_all).map(|(own, all)| 1.0 - (all - own) / m).collect(),
+        }
+    }
+}
+
+/// Covariance of two samples (divided by n - 1); zero for a single pair.
+fn covariance(a: &[f64], b: &[f64]) -> f64 {
+    let n = a.len() as f64;
+    let (ma, mb) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
+    a.iter().zip(b).map(|(x, y)| (x - ma) * (y - mb)).sum::<f64>() / (n - 1.0).max(1.0)
+}
+
+/// AUC with its 95 % interval from DeLong's variance, cut to 0..=1. `None` when one class is missing; no interval
+/// when a class has a single row, where the variance cannot be estimated.
+///
+/// # Errors
+/// As [`auc`].
+pub fn delong(labels: &[bool], scores: &[f64]) -> Result<Option<Estimate>> {
+    let Some(value) = auc(labels, scores)? else { return Ok(None) };
+    let c = Components::new(labels, scores);
+    let (m, n) = (c.positives.len(), c.negatives.len());
+    if m < 2 || n < 2 {
+        return Ok(Some(Estimate::point(value)));
+    }
+    let variance =
+        covariance(&c.positives, &c.positives) / m as f64 + covariance(&c.negatives, &c.negatives) / n as f64;
+    let half = Z95 * variance.sqrt();
+    Ok(Some(Estimate { value, low: Some((value - half).max(0.0)), high: Some((value + half).min(1.0)) }))
+}
+
+/// What DeLong's test finds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DelongTest {
+    /// AUC of the first scores minus AUC of the second.
+    pub difference: f64,
+    /// Standard error of the difference.
+    pub standard_error: f64,
+    /// Two-sided p value; 1 when difference and error are both zero.
+    pub p: f64,
+}
+
+/// Two-sided test that two scores of the same rows have the same AUC. `None` where it is undefined: a class with
+/// fewer than two rows, or a difference whose estimated error is zero.
+///
+/// # Errors
+/// As [`auc`], for either score.
+pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64]) -> Result<Option<DelongTest>> {
+    let (Some(a), Some(b)) = (auc(labels, first)?, auc(labels, second)?) else { return Ok(None) };
+    let (x, y) = (Components::new(labels, first), Components::new(labels, second));
+    let (m, n) = (x.positives.len(), x.negatives.len());
+    if m < 2 || n < 2 {
+        return Ok(None);
+    }
+    // The variance of the difference taken directly: subtracting first keeps it from going below zero by rounding.
+    let minus = |p: &[f64], q: &[f64]| -> Vec<f64> { p.iter().zip(q).map(|(p, q)| p - q).collect() };
+    let (dp, dn) = (minus(&x.positives, &y.positives), minus(&x.negatives, &y.negatives));
+    let standard_error = (covariance(&dp, &dp) / m as f64 + covariance(&dn, &dn) / n as f64).sqrt();
+    let difference = a - b;
+    let p = if difference == 0.0 {
+        1.0
+    } else if standard_error > 0.0 {
+        2.0 * Normal::standard().sf(difference.abs() / standard_error)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(DelongTest { difference, standard_error, p }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition: count over all pairs, in halves.
+    fn pairs(labels: &[bool], s: &[f64]) -> Option<f64> {
+        let (mut halves, mut total) = (0u64, 0u64);
+        for i in 0..s.len() {
+            for j in 0..s.len() {
+                if labels[i] && !labels[j] {
+                    total += 2;
+                    halves += if s[i] > s[j] { 2 } else { u64::from(s[i] == s[j]) };
+                }
+            }
+        }
+        (total > 0).then(|| halves as f64 / total as f64)
+    }
+
+    /// DeLong's variance of a difference by the quadratic definition.
+    fn slow_variance(labels: &[bool], a: &[f64], b: &[f64]) -> f64 {
+        let kernel = |s: &[f64], i: usize, j: usize| if s[i] > s[j] { 1.0 } else { f64::from(s[i] == s[j]) / 2.0 };
+        let class = |c: bool| (0..labels.len()).filter(|&i| labels[i] == c).collect::<Vec<_>>();
+        let (pos, neg) = (class(true), class(false));
+        let d = |i: usize, j: usize| kernel(a, i, j) - kernel(b, i, j);
+        let v = |xs: Vec<f64>| {
+            let mean = xs.iter().sum::<f64>() / xs.len() as f64;
+            xs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (xs.len() as f64 - 1.0) / xs.len() as f64
+        };
+        v(pos.iter().map(|&i| neg.iter().map(|&j| d(i, j)).sum::<f64>() / neg.len() as f64).collect())
+            + v(neg.iter().map(|&j| pos.iter().map(|&i| d(i, j)).sum::<f64>() / pos.len() as f64).collect())
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<(bool, i8, i8)>> {
+        proptest::collection::vec((any::<bool>(), -6i8..6, -6i8..6), 1..80)
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_count_over_pairs(rows in rows()) {
+            let y: Vec<bool> = rows.iter().map(|r| r.0).collect();
+            let s: Vec<f64> = rows.iter().map(|r| f64::from(r.1) / 7.0).collect();
+            match (auc(&y, &s).unwrap(), pairs(&y, &s)) {
+                (Some(a), Some(b)) => prop_assert!((a - b).abs() <= 1e-12, "{a} {b}"),
+                (a, b) => prop_assert_eq!(a, b),
+            }
+        }
+
+        #[test]
+        fn delong_equals_its_definition(rows in rows()) {
+            let y: Vec<bool> = rows.iter().map(|r| r.0).collect();
+            let a: Vec<f64> = rows.iter().map(|r| f64::from(r.1)).collect();
+            let b: Vec<f64> = rows.iter().map(|r| f64::from(r.2)).collect();
+            let positives = y.iter().filter(|y| **y).count();
+            prop_assume!(positives >= 2 && y.len() - positives >= 2);
+            let constant = vec![0.0; a.len()];
+            let one = delong(&y, &a).unwrap().unwrap();
+            let want = slow_variance(&y, &a, &constant).sqrt() * Z95;
+            prop_assert!((one.high.unwrap() - (one.value + want).min(1.0)).abs() <= 1e-12);
+            prop_assert!((one.low.unwrap() - (one.value - want).max(0.0)).abs() <= 1e-12);
+            if let Some(t) = delong_test(&y, &a, &b).unwrap() {
+                prop_assert!((t.standard_error.powi(2) - slow_variance(&y, &a, &b)).abs() <= 1e-12);
+                prop_assert!((0.0..=1.0).contains(&t.p));
+                let back = delong_test(&y, &b, &a).unwrap().unwrap();
+                prop_assert!((back.p - t.p).abs() <= 1e-12 && (back.difference + t.difference).abs() <= 1e-12);
+            }
+        }
+
+        #[test]
+        fn a_monotone_map_changes_nothing_and_a_flip_mirrors(rows in rows()) {
+            let y: Vec<bool> = rows.iter().map(|r| r.0).collect();
+            let s: Vec<f64> = rows.iter().map(|r| f64::from(r.1)).collect();
+            let mapped: Vec<f64> = s.iter().map(|x| x.exp()).collect();
+            let flipped: Vec<f64> = s.iter().map(|x| -x).collect();
+            if let Some(a) = auc(&y, &s).unwrap() {
+                prop_assert!((auc(&y, &mapped).unwrap().unwrap() - a).abs() <= 1e-12);
+                prop_assert!((auc(&y, &flipped).unwrap().unwrap() + a - 1.0).abs() <= 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_test_value() {
+        // Two scores that differ in one pair of four: AUC 1 and 0.75.
+        let y = [true, true, false, false];
+        let t = delong_test(&y, &[4.0, 3.0, 2.0, 1.0], &[4.0, 2.0, 3.0, 1.0]).unwrap().unwrap();
+        // Differences of components: positives 0, 1/2; negatives 1/2, 0: each variance 1/8, over 2 rows 1/16.
+        assert!((t.difference - 0.25).abs() <= 1e-12 && (t.standard_error - 0.125f64.sqrt()).abs() <= 1e-12);
+        // z = 0.70711, two-sided p = 0.47950.
+        assert!((t.p - 0.479_500_122).abs() <= 1e-8, "{}", t.p);
+    }
+
+    #[test]
+    fn degenerate_input_is_said_to_be_so() {
+        assert_eq!(auc(&[true, true], &[0.1, 0.2]).unwrap(), None);
+        assert_eq!(delong(&[true, false], &[0.1, 0.2]).unwrap(), Some(Estimate::point(0.0)));
+        assert_eq!(delong_test(&[true, false], &[0.1, 0.2], &[0.1, 0.2]).unwrap(), None);
+        for (y, s) in [(&[][..], &[][..]), (&[true][..], &[][..]), (&[true, false][..], &[0.1, f64::NAN][..])] {
+            assert!(!auc(y, s).unwrap_err().next_step().is_empty());
+        }
+        assert_eq!(auc(&[true, false], &[0.0, -0.0]).unwrap(), Some(0.5));
+    }
+}

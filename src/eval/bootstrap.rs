@@ -1,0 +1,71 @@
+//! Resampling of rows with replacement. Replicate `b` is a pure function of (seed, b, number of rows), so every
+//! model of a table is measured on the same resamples (differences are paired) and threads do not matter.
+
+use rayon::prelude::*;
+
+use crate::rng::{Rng, Use};
+
+/// How often each of `n` rows (n > 0) is drawn in replicate `b`.
+pub fn counts(seed: u64, b: u32, n: usize) -> Vec<u32> {
+    let mut rng = Rng::new(seed, Use::Bootstrap, b, 0);
+    let mut counts = vec![0; n];
+    for _ in 0..n {
+        counts[rng.below(n as u32) as usize] += 1;
+    }
+    counts
+}
+
+/// `statistic(counts)` for each replicate, in order.
+pub fn replicates<T: Send>(seed: u64, n: usize, replicates: u32, statistic: impl Fn(&[u32]) -> T + Sync) -> Vec<T> {
+    (0..replicates).into_par_iter().map(|b| statistic(&counts(seed, b, n))).collect()
+}
+
+/// The mean of `rows` under `counts`.
+pub fn mean(counts: &[u32], rows: &[f64]) -> f64 {
+    counts.iter().zip(rows).map(|(&c, &x)| f64::from(c) * x).sum::<f64>() / rows.len() as f64
+}
+
+/// Quantile `q` of `values` by linear interpolation; `None` when there are none.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = q * (sorted.len().checked_sub(1)? as f64);
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(low + (high - low) * at.fract())
+}
+
+/// Two-sided p value that the true difference is zero: the share of replicates that stray from the observed
+/// difference by at least as much as that differs from zero; never below 1 / (replicates + 1).
+pub fn p_value(observed: f64, replicates: &[f64]) -> f64 {
+    // A hair of slack, so that a replicate equal to zero up to rounding counts.
+    let bar = observed.abs() * (1.0 - 1e-12);
+    let beyond = replicates.iter().filter(|&&d| (d - observed).abs() >= bar).count();
+    (beyond + 1) as f64 / (replicates.len() + 1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resamples_are_fixed_by_the_seed_and_spread_as_they_should() {
+        assert_eq!(counts(1, 3, 50), counts(1, 3, 50));
+        assert_ne!(counts(1, 3, 50), counts(2, 3, 50));
+        assert_eq!(counts(1, 0, 50).iter().sum::<u32>(), 50);
+        // The mean's standard error is sd / sqrt(n): 100 rows of which half are 1 give 0.05.
+        let rows: Vec<f64> = (0..100).map(|i| f64::from(i % 2)).collect();
+        let means = replicates(7, 100, 2000, |c| mean(c, &rows));
+        let centre = means.iter().sum::<f64>() / 2000.0;
+        let sd = (means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / 2000.0).sqrt();
+        assert!((centre - 0.5).abs() <= 0.005 && (sd - 0.05).abs() <= 0.004, "{centre} {sd}");
+    }
+
+    #[test]
+    fn quantiles_and_p_values() {
+        assert_eq!(quantile(&[3.0, 1.0, 2.0], 0.5), Some(2.0));
+        assert_eq!(quantile(&[1.0, 2.0], 0.25), Some(1.25));
+        assert_eq!(quantile(&[], 0.5), None);
+        assert!((p_value(0.0, &[0.1, -0.1]) - 1.0).abs() <= 1e-12);
+        assert!((p_value(5.0, &[4.9, 5.0, 5.1]) - 0.25).abs() <= 1e-12);
+    }
+}

@@ -1,0 +1,20 @@
+//! How good a set of predictions is: metrics with 95 % intervals, tests between two sets on the same rows, a
+//! table of them, and the simple predictors that every model has to beat.
+
+pub mod auc;
+pub mod bootstrap;
+pub mod calibration;
+pub mod check;
+pub mod loss;
+pub mod measure;
+mod render;
+pub mod score;
+pub mod table;
+pub mod yardsticks;
+
+pub use auc::{auc, delong, delong_test};
+pub use calibration::{Bin, ece, reliability};
+pub use loss::{accuracy, brier, log_loss, wilson};
+pub use measure::{Estimate, Metrics, Settings, measure};
+pub use score::{Reading, Score};
+pub use table::{Comparison, Row, Table};

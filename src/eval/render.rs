@@ -1,0 +1,121 @@
+//! The table as text. A narrow terminal loses the intervals first, then the less common metrics, never a value.
+
+use comfy_table::{CellAlignment, ContentArrangement, presets};
+
+use super::measure::{Estimate, NAMES};
+use super::table::{Row, Table};
+
+const TITLES: [&str; 5] = ["AUC", "log loss", "accuracy", "Brier", "ECE"];
+
+fn value(e: Option<Estimate>, interval: bool) -> String {
+    let Some(e) = e else { return "n/a".into() };
+    match (interval, e.low, e.high) {
+        (true, Some(low), Some(high)) => format!("{:.4} [{low:.4}, {high:.4}]", e.value),
+        _ => format!("{:.4}", e.value),
+    }
+}
+
+fn p(row: &Row, metric: &str) -> String {
+    match row.p_vs.iter().find(|c| c.metric == metric).and_then(|c| c.p) {
+        None if row.p_vs.is_empty() => "-".into(),
+        None => "n/a".into(),
+        Some(p) if p < 0.001 => "<0.001".into(),
+        Some(p) => format!("{p:.3}"),
+    }
+}
+
+/// Header and rows, showing the first `metrics` metrics.
+fn cells(table: &Table, metrics: usize, interval: bool) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut header = vec!["model".to_string()];
+    header.extend(TITLES[..metrics].iter().map(|t| t.to_string()));
+    if table.reference.is_some() {
+        header.extend(["p (AUC)".to_string(), "p (log loss)".to_string()]);
+    }
+    let rows = table.rows.iter().map(|row| {
+        let mut cells = vec![row.name.clone()];
+        cells.extend(row.metrics.all()[..metrics].iter().map(|e| value(*e, interval)));
+        if table.reference.is_some() {
+            cells.extend([p(row, "auc"), p(row, "log_loss")]);
+        }
+        cells
+    });
+    (header, rows.collect())
+}
+
+fn caption(table: &Table, interval: bool) -> String {
+    let share = 100.0 * table.positives as f64 / table.n as f64;
+    let mut text = format!("{} rows of {}, {share:.1} % liked.", table.n, table.split);
+    if interval {
+        text += " 95 % intervals: AUC by DeLong, accuracy by Wilson";
+        if table.settings.bootstrap > 0 {
+            text += &format!(", the rest by {} bootstrap replicates", table.settings.bootstrap);
+        }
+        text += ".";
+    } else {
+        text += " Too narrow for the intervals: widen the window to see them.";
+    }
+    if let Some(reference) = &table.reference {
+        text += &format!(" p: two-sided, against `{reference}` (AUC: DeLong; log loss: paired bootstrap).");
+    }
+    text + " Log loss clips p at 2.2e-16."
+}
+
+pub(super) fn text(table: &Table, width: Option<u16>) -> String {
+    let draw = |metrics: usize, interval: bool, arrange: Option<u16>| {
+        let (header, rows) = cells(table, metrics, interval);
+        let mut out = comfy_table::Table::new();
+        out.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header).add_rows(rows);
+        match arrange {
+            Some(width) => out.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+            None => out.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        for column in out.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        out.to_string()
+    };
+    let plans = [(NAMES.len(), true), (3, true), (NAMES.len(), false), (3, false)];
+    let (body, interval) = match width {
+        None => (draw(NAMES.len(), true, None), true),
+        Some(width) => {
+            let fits = |t: &str| t.lines().all(|l| l.chars().count() <= usize::from(width));
+            let mut drawn = plans.iter().map(|&(metrics, interval)| (draw(metrics, interval, None), interval));
+            drawn.find(|(t, _)| fits(t)).unwrap_or_else(|| (draw(3, false, Some(width)), false))
+        }
+    };
+    format!("{body}\n{}\n", wrap(&caption(table, interval), width))
+}
+
+fn wrap(text: &str, width: Option<u16>) -> String {
+    let Some(width) = width.map(usize::from) else { return text.into() };
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let n = word.chars().count();
+        if used > 0 && used + 1 + n > width {
+            out.push('\n');
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out += word;
+        used += n;
+    }
+    out
+}
+
+pub(super) fn markdown(table: &Table) -> String {
+    let (header, rows) = cells(table, NAMES.len(), true);
+    // A bar or a line break in a name would end the cell.
+    let clean = |cell: &String| cell.replace('|', "\\|").replace(['\n', '\r'], " ");
+    let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(clean).collect::<Vec<_>>().join(" | "));
+    let mut out = line(&header);
+    out += "| --- |";
+    out += &" ---: |".repeat(header.len() - 1);
+    out.push('\n');
+    for row in &rows {
+        out += &line(row);
+    }
+    format!("{out}\n{}\n", caption(table, true))
+}

@@ -1,0 +1,260 @@
+//! Consistency-based merging (RALLRec+): the more a model's samples agree, the more it is believed.
+
+pub mod consistency;
+pub mod sweep;
+
+use rallrec_events::Event;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::ops::merge as op;
+
+pub use op::Trust;
+pub use sweep::{Cell, Metric, SweepSettings, sweep};
+
+/// Which value of the tuned model enters the merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunedMean {
+    /// The mean of its runs, as the paper says. The default.
+    #[default]
+    Mean,
+    /// The first run's value, as the authors' code does; the variance is over all runs all the same.
+    First,
+}
+
+/// How two models are merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Trust in the reasoning model, >= 0: its weight is `alpha / (variance / tau_reasoning + epsilon)`; the tuned
+    /// model's numerator is 1. Default 0.1.
+    pub alpha: f64,
+    /// Added to each variance, > 0. Default 0.001.
+    pub epsilon: f64,
+    /// Divisor of the reasoning model's variance, > 0. Default 1.
+    pub tau_reasoning: f64,
+    /// Divisor of the tuned model's variance, > 0. Default 1.
+    pub tau_tuned: f64,
+    /// Only the first so many reasoning samples of a row count; 0 means all. Default 0.
+    pub samples: u32,
+    /// `mean` of the tuned model's runs, or the `first` run as the authors' code takes. Default `mean`.
+    pub tuned_mean: TunedMean,
+    /// The grid that is searched on the validation rows; empty lists mean: no search. Default: none.
+    pub sweep: SweepSettings,
+    /// Rows of the moving window of the consistency view, > 0. Default 500.
+    pub window: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            alpha: 0.1,
+            epsilon: 1e-3,
+            tau_reasoning: 1.0,
+            tau_tuned: 1.0,
+            samples: 0,
+            tuned_mean: TunedMean::Mean,
+            sweep: SweepSettings::default(),
+            window: 500,
+        }
+    }
+}
+
+fn in_range(key: &str, value: f64, zero: bool) -> Result<()> {
+    if value.is_finite() && (value > 0.0 || (zero && value == 0.0)) {
+        return Ok(());
+    }
+    let bound = if zero { "0 or above" } else { "above 0" };
+    Err(Error::usage(format!("merge.{key}"), format!("{value} is out of range"))
+        .next(format!("choose a number {bound}")))
+}
+
+impl Settings {
+    /// Are the values in range?
+    ///
+    /// # Errors
+    /// Names the key that is not.
+    pub fn check(&self) -> Result<()> {
+        in_range("alpha", self.alpha, true)?;
+        in_range("epsilon", self.epsilon, false)?;
+        in_range("tau_reasoning", self.tau_reasoning, false)?;
+        in_range("tau_tuned", self.tau_tuned, false)?;
+        in_range("window", f64::from(self.window), false)?;
+        self.sweep.check()
+    }
+
+    fn limit(&self) -> usize {
+        if self.samples == 0 { usize::MAX } else { self.samples as usize }
+    }
+
+    pub(crate) fn trust(&self) -> [Trust; 2] {
+        [Trust { alpha: self.alpha, tau: self.tau_reasoning }, Trust { alpha: 1.0, tau: self.tau_tuned }]
+    }
+}
+
+/// One merged row.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Merged {
+    /// Mean of the reasoning samples.
+    pub mean_reasoning: f64,
+    /// Their population variance.
+    pub var_reasoning: f64,
+    /// The tuned model's value (see [`TunedMean`]).
+    pub mean_tuned: f64,
+    /// Population variance of its runs.
+    pub var_tuned: f64,
+    /// Share of the reasoning model in the weights, 0..=1.
+    pub share_reasoning: f64,
+    /// The merged probability.
+    pub p: f64,
+}
+
+impl Merged {
+    /// As an event of row `row`.
+    pub fn event(&self, row: u64, label: Option<bool>) -> Event {
+        Event::MergeResult {
+            row,
+            mean_reasoning: self.mean_reasoning,
+            var_reasoning: self.var_reasoning,
+            mean_tuned: self.mean_tuned,
+            var_tuned: self.var_tuned,
+            share_reasoning: self.share_reasoning,
+            p: self.p,
+            label,
+        }
+    }
+}
+
+/// Samples of one model for every row, checked and laid out for the operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples {
+    stride: usize,
+    counts: Vec<u32>,
+    values: Vec<f64>,
+}
+
+impl Samples {
+    /// `rows[r]` are the probabilities that model `name` gave row r: at least one a row, numbers may differ.
+    ///
+    /// # Errors
+    /// A row without samples, a value that is no probability.
+    pub fn new<R: AsRef<[f64]>>(name: &str, rows: &[R]) -> Result<Self> {
+        let stride = rows.iter().map(|r| r.as_ref().len()).max().unwrap_or(0);
+        let mut values = Vec::with_capacity(rows.len() * stride);
+        let mut counts = Vec::with_capacity(rows.len());
+        for (r, row) in rows.iter().enumerate() {
+            let row = row.as_ref();
+            if row.is_empty() {
+                return Err(Error::input(format!("merge, {name} model, row {r}"), "no sample")
+                    .next("finish the stage that makes them, or leave the row out of both models"));
+            }
+            if let Some(s) = row.iter().position(|p| !(0.0..=1.0).contains(p)) {
+                let what = format!("{} is not a probability", row[s]);
+                return Err(Error::input(format!("merge, {name} model, row {r}, sample {s}"), what)
+                    .next("score the sample again"));
+            }
+            values.extend_from_slice(row);
+            values.resize((r + 1) * stride, 0.0);
+            counts.push(row.len() as u32);
+        }
+        Ok(Self { stride, counts, values })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The largest number of samples of any row.
+    pub fn most(&self) -> usize {
+        self.stride
+    }
+
+    /// Mean and population variance of the first `limit` (> 0) samples of each row.
+    pub fn moments(&self, limit: usize) -> (Vec<f64>, Vec<f64>) {
+        let (mut mean, mut var) = (vec![0.0; self.rows()], vec![0.0; self.rows()]);
+        op::moments(&self.values, self.stride, &self.counts, limit.max(1), &mut mean, &mut var);
+        (mean, var)
+    }
+
+    /// First sample of each row.
+    pub fn first(&self) -> Vec<f64> {
+        self.values.chunks(self.stride.max(1)).map(|row| row[0]).collect()
+    }
+
+    pub(crate) fn tuned(&self, mean: TunedMean) -> (Vec<f64>, Vec<f64>) {
+        let (mu, var) = self.moments(usize::MAX);
+        (if mean == TunedMean::First { self.first() } else { mu }, var)
+    }
+}
+
+pub(crate) fn same_rows(reasoning: &Samples, tuned: &Samples) -> Result<()> {
+    if reasoning.rows() == tuned.rows() {
+        return Ok(());
+    }
+    Err(Error::input("merge", format!("{} reasoning rows, {} tuned rows", reasoning.rows(), tuned.rows()))
+        .next("merge predictions of the same rows"))
+}
+
+/// Merges the reasoning model's samples with the tuned model's runs (usually one), row by row.
+///
+/// # Errors
+/// Different numbers of rows, settings out of range.
+pub fn merge(reasoning: &Samples, tuned: &Samples, settings: &Settings) -> Result<Vec<Merged>> {
+    settings.check()?;
+    same_rows(reasoning, tuned)?;
+    let (mean_r, var_r) = reasoning.moments(settings.limit());
+    let (mean_t, var_t) = tuned.tuned(settings.tuned_mean);
+    let (mut p, mut share) = (vec![0.0; mean_r.len()], vec![0.0; mean_r.len()]);
+    op::merge(&[&mean_r, &mean_t], &[&var_r, &var_t], &settings.trust(), settings.epsilon, &mut p, &mut share);
+    let row = |r: usize| Merged {
+        mean_reasoning: mean_r[r],
+        var_reasoning: var_r[r],
+        mean_tuned: mean_t[r],
+        var_tuned: var_t[r],
+        share_reasoning: share[r],
+        p: p[r],
+    };
+    Ok((0..p.len()).map(row).collect())
+}
+
+/// One opinion among several on one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expert {
+    /// Its probability.
+    pub mean: f64,
+    /// How much its samples vary, >= 0; infinity takes its weight away.
+    pub var: f64,
+    /// Its trust.
+    pub trust: Trust,
+}
+
+/// The general form for any number of experts: `w_e = alpha_e / (var_e / tau_e + epsilon)`. Gives p and the share of
+/// the first expert.
+///
+/// # Errors
+/// No expert, no weight at all, a mean that is no probability, a negative variance, parameters out of range.
+pub fn merge_experts(experts: &[Expert], epsilon: f64) -> Result<(f64, f64)> {
+    in_range("epsilon", epsilon, false)?;
+    for (e, x) in experts.iter().enumerate() {
+        in_range(&format!("experts[{e}].alpha"), x.trust.alpha, true)?;
+        in_range(&format!("experts[{e}].tau"), x.trust.tau, false)?;
+        if !(0.0..=1.0).contains(&x.mean) || x.var.is_nan() || x.var < 0.0 {
+            let what = format!("mean {} and variance {} cannot be merged", x.mean, x.var);
+            return Err(Error::input(format!("merge, expert {e}"), what)
+                .next("a mean lies in 0..=1, a variance is not negative"));
+        }
+    }
+    if !experts.iter().any(|x| x.trust.alpha > 0.0 && x.var.is_finite()) {
+        return Err(Error::usage("merge", "no expert has any weight").next("give at least one expert an alpha above 0"));
+    }
+    let means: Vec<[f64; 1]> = experts.iter().map(|x| [x.mean]).collect();
+    let vars: Vec<[f64; 1]> = experts.iter().map(|x| [x.var]).collect();
+    let trust: Vec<Trust> = experts.iter().map(|x| x.trust).collect();
+    let (mut p, mut share) = ([0.0], [0.0]);
+    let m: Vec<&[f64]> = means.iter().map(|x| x.as_slice()).collect();
+    let v: Vec<&[f64]> = vars.iter().map(|x| x.as_slice()).collect();
+    op::merge(&m, &v, &trust, epsilon, &mut p, &mut share);
+    Ok((p[0], share[0]))
+}

@@ -1,0 +1,146 @@
+//! The search for alpha, epsilon and the number of samples, on validation rows only.
+
+use rallrec_events::Event;
+use serde::{Deserialize, Serialize};
+
+use super::{Samples, Settings, in_range, same_rows};
+use crate::error::{Error, Result};
+use crate::eval;
+use crate::monitor::Monitor;
+use crate::ops::merge as op;
+
+/// What the search minimises or maximises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Lower is better. The default.
+    #[default]
+    LogLoss,
+    /// Higher is better.
+    Auc,
+}
+
+impl Metric {
+    /// `log_loss` or `auc`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::LogLoss => "log_loss",
+            Metric::Auc => "auc",
+        }
+    }
+
+    fn better(self, a: f64, b: f64) -> bool {
+        match self {
+            Metric::LogLoss => a < b,
+            Metric::Auc => a > b,
+        }
+    }
+}
+
+/// The grid. An empty list stands for the one value of [`Settings`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SweepSettings {
+    /// Values of alpha, each >= 0. Default: none.
+    pub alpha: Vec<f64>,
+    /// Values of epsilon, each > 0; the papers look at 1e-2 to 1e-6. Default: none.
+    pub epsilon: Vec<f64>,
+    /// Numbers of samples; 0 means all. Default: none.
+    pub samples: Vec<u32>,
+    /// `log_loss` or `auc`, on the validation rows. Default `log_loss`.
+    pub metric: Metric,
+}
+
+impl SweepSettings {
+    /// Is there anything to search?
+    pub fn is_empty(&self) -> bool {
+        self.alpha.is_empty() && self.epsilon.is_empty() && self.samples.is_empty()
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.alpha.iter().try_for_each(|&a| in_range("sweep.alpha", a, true))?;
+        self.epsilon.iter().try_for_each(|&e| in_range("sweep.epsilon", e, false))
+    }
+}
+
+/// One point of the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Trust in the reasoning model.
+    pub alpha: f64,
+    /// Added to the variances.
+    pub epsilon: f64,
+    /// Samples used; 0 means all.
+    pub samples: u32,
+    /// The metric on the rows given.
+    pub value: f64,
+    /// The best of the grid; exactly one cell is.
+    pub chosen: bool,
+}
+
+/// Evaluates every cell on *validation* rows and marks the best. Ties go to the cheaper and more cautious cell:
+/// fewer samples (all last), then smaller alpha, then larger epsilon. Returns the cells in grid order (samples, then alpha, then
+/// epsilon) and `settings` with the chosen values; emits one event a cell.
+///
+/// # Errors
+/// Different numbers of rows, one-class labels under AUC, settings out of range, a stop that was asked for.
+pub fn sweep(
+    reasoning: &Samples,
+    tuned: &Samples,
+    labels: &[bool],
+    settings: &Settings,
+    monitor: &dyn Monitor,
+) -> Result<(Vec<Cell>, Settings)> {
+    settings.check()?;
+    same_rows(reasoning, tuned)?;
+    let or = |list: &[f64], one: f64| if list.is_empty() { vec![one] } else { list.to_vec() };
+    let grid = &settings.sweep;
+    let (alphas, epsilons) = (or(&grid.alpha, settings.alpha), or(&grid.epsilon, settings.epsilon));
+    let counts = if grid.samples.is_empty() { vec![settings.samples] } else { grid.samples.clone() };
+    let (mean_t, var_t) = tuned.tuned(settings.tuned_mean);
+    let (mut p, mut share) = (vec![0.0; mean_t.len()], vec![0.0; mean_t.len()]);
+    let total = (counts.len() * alphas.len() * epsilons.len()) as u64;
+    let mut cells: Vec<Cell> = Vec::new();
+    for &samples in &counts {
+        let at = Settings { samples, ..settings.clone() };
+        let (mean_r, var_r) = reasoning.moments(at.limit());
+        for &alpha in &alphas {
+            for &epsilon in &epsilons {
+                monitor.check()?;
+                let trust = Settings { alpha, ..at.clone() }.trust();
+                op::merge(&[&mean_r, &mean_t], &[&var_r, &var_t], &trust, epsilon, &mut p, &mut share);
+                let value = match grid.metric {
+                    Metric::LogLoss => eval::log_loss(labels, &p)?,
+                    Metric::Auc => eval::auc(labels, &p)?.ok_or_else(|| {
+                        Error::input("merge.sweep", "the validation rows are all of one class")
+                            .next("use more validation rows, or metric = \"log_loss\"")
+                    })?,
+                };
+                cells.push(Cell { alpha, epsilon, samples, value, chosen: false });
+                monitor.progress(cells.len() as u64, total, "cells");
+            }
+        }
+    }
+    let caution = |c: &Cell| (if c.samples == 0 { u32::MAX } else { c.samples }, c.alpha, -c.epsilon);
+    let mut best = 0;
+    for (i, c) in cells.iter().enumerate().skip(1) {
+        let wins = grid.metric.better(c.value, cells[best].value)
+            || (c.value == cells[best].value && caution(c) < caution(&cells[best]));
+        if wins {
+            best = i;
+        }
+    }
+    cells[best].chosen = true;
+    for c in &cells {
+        monitor.emit(Event::SweepCell {
+            alpha: c.alpha,
+            epsilon: c.epsilon,
+            samples: c.samples,
+            metric: grid.metric.name().into(),
+            value: c.value,
+            chosen: c.chosen,
+        });
+    }
+    let c = cells[best];
+    Ok((cells, Settings { alpha: c.alpha, epsilon: c.epsilon, samples: c.samples, ..settings.clone() }))
+}

@@ -1,0 +1,55 @@
+//! CPU versions: rows in parallel, samples in order.
+
+use rayon::prelude::*;
+
+use super::Trust;
+
+/// Rows a task: small enough to balance, large enough to be worth a task.
+const ROWS: usize = 1024;
+
+/// Mean and population variance of the first `min(counts[r], limit)` samples of each row; see the module's contract.
+pub fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mut [f64], var: &mut [f64]) {
+    let n = counts.len();
+    assert_eq!((x.len(), mean.len(), var.len()), (n * stride, n, n), "moments: {n} rows, stride {stride}");
+    assert!(limit > 0, "moments: limit 0");
+    let chunks = mean.par_chunks_mut(ROWS).zip(var.par_chunks_mut(ROWS)).enumerate();
+    chunks.for_each(|(c, (mean, var))| {
+        for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
+            let r = c * ROWS + i;
+            let used = (counts[r] as usize).min(limit);
+            assert!((1..=stride).contains(&used), "moments: row {r} has {used} samples of {stride}");
+            let row = &x[r * stride..][..used];
+            // Two passes over values that are in cache: no cancellation, and exactly 0 for equal samples.
+            let first = row[0];
+            let m = first + row.iter().map(|v| v - first).sum::<f64>() / used as f64;
+            *mean = m;
+            *var = row.iter().map(|v| (v - m) * (v - m)).sum::<f64>() / used as f64;
+        }
+    });
+}
+
+/// The weighted mean of the experts and the first expert's share; see the module's contract.
+///
+/// Computed as a walk from the last expert's mean towards the others, which keeps equal means exact, and held
+/// between the smallest and the largest mean against rounding.
+pub fn merge(means: &[&[f64]], vars: &[&[f64]], trust: &[Trust], epsilon: f64, p: &mut [f64], share: &mut [f64]) {
+    let (n, experts) = (p.len(), means.len());
+    assert!(experts > 0 && vars.len() == experts && trust.len() == experts, "merge: {experts} experts");
+    assert!(means.iter().chain(vars).all(|v| v.len() == n) && share.len() == n, "merge: {n} rows");
+    let chunks = p.par_chunks_mut(ROWS).zip(share.par_chunks_mut(ROWS)).enumerate();
+    chunks.for_each(|(c, (p, share))| {
+        for (i, (p, share)) in p.iter_mut().zip(share).enumerate() {
+            let r = c * ROWS + i;
+            let weight = |e: usize| trust[e].alpha / (vars[e][r] / trust[e].tau + epsilon);
+            let total: f64 = (0..experts).map(weight).sum();
+            let base = means[experts - 1][r];
+            let (mut at, mut low, mut high) = (base, base, base);
+            for (e, mean) in means.iter().enumerate().take(experts - 1) {
+                at += weight(e) / total * (mean[r] - base);
+                (low, high) = (low.min(mean[r]), high.max(mean[r]));
+            }
+            *p = at.clamp(low, high);
+            *share = weight(0) / total;
+        }
+    });
+}

@@ -1,0 +1,93 @@
+//! The knowledge hint (RALLRec+): the tuned model's opinion in words, for the reasoning model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::eval::Score;
+
+/// How sure the tuned model must be for the stronger wordings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `|p - 0.5|` above which the answer "is" Yes or No, 0 to 0.5. Default: 0.424 for two_way scores and 0.2 for
+    /// double_softmax, which is the same cut.
+    pub strong: Option<f64>,
+    /// `|p - 0.5|` above which it "may be", else it "might be". Default: 0.203 and 0.1.
+    pub middle: Option<f64>,
+}
+
+impl Settings {
+    /// (strong, middle) for scores of this kind.
+    pub fn thresholds(&self, score: Score) -> (f64, f64) {
+        let (strong, middle) = match score {
+            Score::TwoWay => (0.424, 0.203),
+            Score::DoubleSoftmax => (0.2, 0.1),
+        };
+        (self.strong.unwrap_or(strong), self.middle.unwrap_or(middle))
+    }
+}
+
+/// The sentence, with a line break before and after; it goes between the task and the think tag.
+///
+/// # Errors
+/// p is no probability, thresholds out of range or in the wrong order.
+pub fn hint(p: f64, score: Score, settings: &Settings) -> Result<String> {
+    if !(0.0..=1.0).contains(&p) {
+        return Err(Error::input("hint", format!("{p} is not a probability")).next("score the row again"));
+    }
+    let (strong, middle) = settings.thresholds(score);
+    if !(0.0 <= middle && middle <= strong && strong <= 0.5) {
+        return Err(Error::usage("hint", format!("strong = {strong}, middle = {middle}"))
+            .next("choose 0 <= middle <= strong <= 0.5"));
+    }
+    let side = if p > 0.5 { "Yes" } else { "No" };
+    let certainty = match (p - 0.5).abs() {
+        d if d > strong => "is",
+        d if d > middle => "may be",
+        _ => "might be",
+    };
+    Ok(format!("\nSomeone else thinks the answer {certainty} {side}.\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wording() {
+        let say = |p, score| hint(p, score, &Settings::default()).unwrap();
+        for (p, score, want) in [
+            (0.95, Score::TwoWay, "is Yes"),
+            (0.92, Score::TwoWay, "may be Yes"),
+            (0.71, Score::TwoWay, "may be Yes"),
+            (0.70, Score::TwoWay, "might be Yes"),
+            (0.5, Score::TwoWay, "might be No"),
+            (0.29, Score::TwoWay, "may be No"),
+            (0.07, Score::TwoWay, "is No"),
+            (0.71, Score::DoubleSoftmax, "is Yes"),
+            (0.69, Score::DoubleSoftmax, "may be Yes"),
+            (0.59, Score::DoubleSoftmax, "might be Yes"),
+            (0.28, Score::DoubleSoftmax, "is No"),
+        ] {
+            assert_eq!(say(p, score), format!("\nSomeone else thinks the answer {want}.\n"), "{p} {score:?}");
+        }
+    }
+
+    /// The two pairs of thresholds are the same cut when P(Yes) + P(No) = 1, up to their three digits.
+    #[test]
+    fn both_scales_cut_at_the_same_place() {
+        for (two, double) in [(0.424, 0.2), (0.203, 0.1)] {
+            let yes = 0.5 + two;
+            let on_double = Score::DoubleSoftmax.from_probabilities(yes, 1.0 - yes).unwrap() - 0.5;
+            assert!((on_double - double).abs() <= 5e-4, "{on_double} {double}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        assert!(hint(f64::NAN, Score::TwoWay, &Settings::default()).is_err());
+        assert!(hint(1.2, Score::TwoWay, &Settings::default()).is_err());
+        let crossed = Settings { strong: Some(0.1), middle: Some(0.2) };
+        assert!(hint(0.5, Score::TwoWay, &crossed).unwrap_err().next_step().contains("middle"));
+    }
+}

@@ -1,0 +1,138 @@
+//! The recommendation prompt. It is made of a beginning that depends on the user and the shown history only, and an
+//! end that names the target: prompts whose beginnings are equal can share a key-value cache.
+
+use super::list::{items, one_line};
+use super::{Placement, Settings, Style, wording};
+use crate::data::{Dataset, ItemIdx, Rated, UserIdx};
+use crate::error::{Error, Result};
+use crate::text::chat::{Message, Role};
+use crate::text::knowledge::Facts;
+
+/// A finished prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The turns, the user turn last.
+    pub messages: Vec<Message>,
+    /// Byte of the user turn where the target's part begins. What stands before depends only on the user, the shown
+    /// items and the settings, and ends with a line break (a place where tokens do not join), or is empty.
+    pub split: usize,
+    /// Positions in the list of candidates that are shown, in order.
+    pub shown: Vec<usize>,
+}
+
+impl Prompt {
+    /// The user turn.
+    pub fn user(&self) -> &str {
+        self.messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str())
+    }
+
+    /// The part of the user turn that several targets can share.
+    pub fn prefix(&self) -> &str {
+        self.user().get(..self.split).unwrap_or("")
+    }
+
+    /// The part of the user turn that names the target.
+    pub fn suffix(&self) -> &str {
+        self.user().get(self.split..).unwrap_or("")
+    }
+}
+
+/// Makes the prompts of one data set.
+#[derive(Clone, Copy)]
+pub struct Prompter<'a> {
+    dataset: &'a Dataset,
+    threshold: f32,
+    settings: &'a Settings,
+}
+
+impl<'a> Prompter<'a> {
+    /// `threshold`: a rating above it is a like (the data set's rule).
+    ///
+    /// # Errors
+    /// Settings out of range, a threshold that is not finite.
+    pub fn new(dataset: &'a Dataset, threshold: f32, settings: &'a Settings) -> Result<Self> {
+        settings.check()?;
+        if !threshold.is_finite() {
+            return Err(Error::usage("threshold", format!("{threshold}")).next("give the data set's threshold"));
+        }
+        Ok(Self { dataset, threshold, settings })
+    }
+
+    /// The settings in use.
+    pub fn settings(&self) -> &Settings {
+        self.settings
+    }
+
+    /// The prompt that shows all of `shown` in the order given.
+    ///
+    /// # Errors
+    /// A user or an item that is not in the data set.
+    pub fn build(&self, user: UserIdx, shown: &[Rated], target: ItemIdx, facts: Option<&Facts>) -> Result<Prompt> {
+        let all: Vec<usize> = (0..shown.len()).collect();
+        self.build_some(user, shown, &all, target, facts)
+    }
+
+    /// The prompt that shows only the positions `keep` of `shown`.
+    ///
+    /// # Errors
+    /// As [`Self::build`]; a position that does not exist.
+    pub fn build_some(
+        &self,
+        user: UserIdx,
+        shown: &[Rated],
+        keep: &[usize],
+        target: ItemIdx,
+        facts: Option<&Facts>,
+    ) -> Result<Prompt> {
+        let (data, settings) = (self.dataset, self.settings);
+        let lost = |what: String| {
+            Error::input(format!("prompt for {}", data.name), what).next("use samples and data set of one run")
+        };
+        let person = data.users.get(user.at()).ok_or_else(|| lost(format!("there is no user {}", user.0)))?;
+        let mut rated = Vec::with_capacity(keep.len());
+        for &at in keep {
+            rated.push(*shown.get(at).ok_or_else(|| lost(format!("there is no history item {at}")))?);
+        }
+        let known =
+            |item: ItemIdx| data.items.get(item.at()).ok_or_else(|| lost(format!("there is no item {}", item.0)));
+        rated.iter().try_for_each(|r| known(r.item).map(drop))?;
+        let title = one_line(&known(target)?.title);
+
+        let profile = if settings.profile { wording::profile(person, settings.style) } else { String::new() };
+        let list = if rated.is_empty() {
+            String::new()
+        } else {
+            let introduction = wording::introduction(person, data, settings, !profile.is_empty());
+            format!("{introduction}\n{}\n", items(data, &rated, settings, |r| r > self.threshold))
+        };
+        let mut notes = wording::notes(data, self.threshold, settings);
+        if !notes.is_empty() {
+            notes.push('\n');
+        }
+        let line = |t: String| if t.is_empty() { t } else { t + "\n" };
+        let facts = line(facts.map_or_else(String::new, |f| f.sentences(data)));
+        let question = wording::question(data, &title, settings.style);
+        let only = wording::answer_only(settings.style);
+        // Books put the question before the two notes; everything else after them.
+        let question_first = data.noun == "book" && settings.style == Style::Paper;
+        let after = settings.knowledge == Placement::AfterQuestion && !facts.is_empty();
+        let end = if question_first || after { "\n" } else { " " };
+        let (common, question) = if question_first {
+            (format!("{profile}{list}"), format!("{question}{end}{notes}"))
+        } else {
+            (format!("{profile}{list}{notes}"), format!("{question}{end}"))
+        };
+        let split = if settings.knowledge == Placement::First && !facts.is_empty() { 0 } else { common.len() };
+        let content = match settings.knowledge {
+            Placement::First => format!("{facts}{common}{question}{only}"),
+            Placement::BeforeQuestion => format!("{common}{facts}{question}{only}"),
+            Placement::AfterQuestion => format!("{common}{question}{facts}{only}"),
+        };
+        let mut messages = Vec::with_capacity(2);
+        if settings.system_turn {
+            messages.push(Message::system(settings.system.clone()));
+        }
+        messages.push(Message::user(content));
+        Ok(Prompt { messages, split, shown: keep.to_vec() })
+    }
+}

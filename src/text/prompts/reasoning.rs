@@ -1,0 +1,104 @@
+//! What a reasoning model is asked: first to think, sampled several times; then, with its thoughts given back, for
+//! the answer whose probability is read.
+
+use serde::{Deserialize, Serialize};
+
+use super::Prompt;
+use crate::text::answer::thoughts;
+use crate::text::chat::{Message, Role};
+
+/// Where the opening think tag stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkTag {
+    /// After the assistant's header, where reasoning models were trained to see it. The default.
+    #[default]
+    Assistant,
+    /// Inside the user turn, without a generation prompt, the text encoded with special tokens once more: the
+    /// authors' way.
+    User,
+    /// None, for models that have no such tag.
+    None,
+}
+
+/// Where the second pass puts the thoughts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondPass {
+    /// In the user turn, after the task, as the authors do. The default.
+    #[default]
+    User,
+    /// At the start of the assistant's turn, so that the answer follows its own thoughts.
+    Assistant,
+}
+
+/// How the reasoning model is prompted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReasoningSettings {
+    /// Its system message. Default empty, as the models' makers advise.
+    pub system: String,
+    /// Where the opening think tag stands: `assistant`, `user` (the authors) or `none`. Default `assistant`.
+    pub think_tag: ThinkTag,
+    /// Where the second pass puts the thoughts: `user` (the authors) or `assistant`. Default `user`.
+    pub second_pass: SecondPass,
+}
+
+impl Default for ReasoningSettings {
+    fn default() -> Self {
+        Self { system: String::new(), think_tag: ThinkTag::Assistant, second_pass: SecondPass::User }
+    }
+}
+
+/// A conversation and how it is turned into tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// The turns.
+    pub messages: Vec<Message>,
+    /// Let the template write the assistant's header.
+    pub generation_prompt: bool,
+    /// Text to put right behind the rendered template.
+    pub assistant_prefix: String,
+    /// Encode the rendered text with special tokens again: one BOS too many, as the authors have it (defect D8).
+    pub extra_bos: bool,
+}
+
+fn turns(prompt: &Prompt, system: &str, content: String) -> Vec<Message> {
+    let mut messages = Vec::with_capacity(2);
+    if prompt.messages.iter().any(|m| m.role == Role::System) {
+        messages.push(Message::system(system));
+    }
+    messages.push(Message::user(content));
+    messages
+}
+
+/// The first pass: the task, the hint (see [`crate::text::hint`]; empty for none), and the opening think tag.
+pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> Conversation {
+    let mut content = format!("{}{hint}", prompt.user());
+    if settings.think_tag == ThinkTag::User {
+        content += "\n<think>";
+    }
+    let user = settings.think_tag == ThinkTag::User;
+    Conversation {
+        messages: turns(prompt, &settings.system, content),
+        generation_prompt: !user,
+        assistant_prefix: if settings.think_tag == ThinkTag::Assistant { "<think>\n".into() } else { String::new() },
+        extra_bos: user,
+    }
+}
+
+/// The second pass of one sampled answer: the task without the hint, its thoughts between think tags, and the place
+/// where "Yes" or "No" is scored.
+pub fn second_pass(prompt: &Prompt, answer: &str, settings: &ReasoningSettings) -> Conversation {
+    let thoughts = format!("<think>\n{}\n</think>", thoughts(answer).trim());
+    let (content, assistant_prefix) = match settings.second_pass {
+        SecondPass::User => (format!("{}\n{thoughts}", prompt.user()), String::new()),
+        SecondPass::Assistant => (prompt.user().to_string(), format!("{thoughts}\n\n")),
+    };
+    Conversation {
+        messages: turns(prompt, &settings.system, content),
+        generation_prompt: true,
+        assistant_prefix,
+        extra_bos: false,
+    }
+}

@@ -1,0 +1,247 @@
+//! Prompts as a whole: wording, the common beginning, budgets, the reasoning passes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::data::{Dataset, Field, Item, ItemIdx, Rated, RawId, User, UserIdx};
+use crate::text::chat::Role;
+use crate::text::knowledge::{Facts, Knowledge, Opinion};
+
+fn dataset(noun: &str) -> Dataset {
+    let item = |title: &str| Item {
+        raw: RawId(title.into()),
+        title: title.into(),
+        genres: vec!["Drama".into()],
+        fields: vec![Field { name: "author".into(), value: "A. Writer".into() }],
+    };
+    let user = |fields: &[(&str, &str)]| User {
+        raw: RawId("1".into()),
+        fields: fields.iter().map(|(n, v)| Field { name: n.to_string(), value: v.to_string() }).collect(),
+    };
+    Dataset {
+        name: "test".into(),
+        noun: noun.into(),
+        scale: (1.0, 5.0),
+        has_times: true,
+        items: ["Heat (1995)", "Schindler's List (1993)", "Toy\nStory", "Target (2000)"].map(item).into(),
+        users: vec![
+            user(&[("gender", "female"), ("age", "25-34"), ("occupation", "programmer"), ("zip", "12345")]),
+            user(&[("country", "germany"), ("age", "unknown")]),
+            user(&[]),
+        ],
+        interactions: vec![],
+    }
+}
+
+fn shown() -> Vec<Rated> {
+    let rated = |item, rating| Rated { item: ItemIdx(item), rating, time: 0 };
+    vec![rated(0, 4.0), rated(1, 1.0), rated(2, 4.5)]
+}
+
+fn facts() -> Facts {
+    let opinion = Opinion { liked: 0.8, stars: 4.1, count: 9 };
+    Facts { knowledge: Knowledge::Verdict, item: opinion, user: opinion, global: 0.5, affinity: None, p: 0.9 }
+}
+
+fn text(noun: &str, user: u32, settings: &Settings, facts: Option<&Facts>) -> Prompt {
+    let data = dataset(noun);
+    Prompter::new(&data, 3.0, settings).unwrap().build(UserIdx(user), &shown(), ItemIdx(3), facts).unwrap()
+}
+
+#[test]
+fn the_paper_prompt_for_movies() {
+    let p = text("movie", 0, &Settings::default(), None);
+    assert_eq!(p.messages[0].content, FRIENDLY);
+    assert_eq!(
+        p.user(),
+        "The user is female. Her job is programmer. Her age is 25-34.\n\
+         She watched the following movies in order and rated them:\n\
+         ['Heat (1995) (4 stars)', \"Schindler's List (1993) (1 star)\", 'Toy\\nStory (4.5 stars)']\n\
+         More stars mean that the user liked the movie more. A new movie counts as liked when the user could rate it \
+         above 3 stars.\n\
+         Will the user like the movie ***Target (2000)***? Answer only with yes or no."
+    );
+    assert!(p.prefix().ends_with("stars.\n") && p.suffix().starts_with("Will the user"));
+}
+
+#[test]
+fn the_paper_prompt_for_books_asks_first() {
+    let settings = Settings { numbered: true, threshold_note: false, ..Settings::default() };
+    let p = text("book", 1, &settings, None);
+    assert_eq!(
+        p.user(),
+        "The user is from germany.\n\
+         The user read the following books in order and rated them:\n\
+         ['0. Heat (1995) (4 stars)', \"1. Schindler's List (1993) (1 star)\", '2. Toy\\nStory (4.5 stars)']\n\
+         Will the user like the book ***Target (2000)***?\n\
+         More stars mean that the user liked the book more.\n\
+         Answer only with yes or no."
+    );
+}
+
+#[test]
+fn short_and_grouped_wording() {
+    assert_eq!(
+        text("movie", 0, &Settings::short(), Some(&facts())).user(),
+        "User: female, 25-34, programmer.\nRated movies (1 to 5):\nHeat (1995): 4\nSchindler's List (1993): 1\n\
+         Toy Story: 4.5\nLiked means above 3.\nRatings alone suggest: very likely yes (90%).\n\
+         Will the user like ***Target (2000)***? Yes or no?"
+    );
+    let grouped = Settings { list: List::Grouped, threshold_note: false, profile: false, ..Settings::short() };
+    assert_eq!(
+        text("movie", 0, &grouped, None).user(),
+        "Rated movies (1 to 5):\nLiked: Heat (1995); Toy Story\nDisliked: Schindler's List (1993)\n\
+         Will the user like ***Target (2000)***? Yes or no?"
+    );
+}
+
+#[test]
+fn wording_follows_the_order() {
+    for (order, words) in [
+        (Order::InOrder, "She watched the following movies in order and rated them:"),
+        (
+            Order::MostRelevant,
+            "She watched the following movies, which are the most relevant to the new movie, and rated them:",
+        ),
+        (Order::Relevant, "She watched the following movies, which are relevant to the new movie, and rated them:"),
+    ] {
+        assert!(text("movie", 0, &Settings { order, ..Settings::default() }, None).user().contains(words), "{words}");
+    }
+    assert!(text("", 2, &Settings::default(), None).user().starts_with("The user rated the following items in order:"));
+}
+
+#[test]
+fn facts_stand_where_they_are_told_to() {
+    let at = |knowledge| text("movie", 0, &Settings { knowledge, ..Settings::default() }, Some(&facts()));
+    let line = "Ratings alone suggest: very likely yes (90%).\n";
+    let first = at(Placement::First);
+    assert!(first.user().starts_with(line) && first.prefix().is_empty());
+    assert!(at(Placement::BeforeQuestion).suffix().starts_with(line));
+    assert!(at(Placement::AfterQuestion).user().ends_with(&format!("(2000)***?\n{line}Answer only with yes or no.")));
+}
+
+#[test]
+fn system_turns_and_bad_settings() {
+    let none = Settings { system_turn: false, ..Settings::default() };
+    assert_eq!(text("movie", 0, &none, None).messages.len(), 1);
+    let empty = Settings { system: String::new(), ..Settings::default() };
+    assert_eq!(text("movie", 0, &empty, None).messages[0].content, "");
+    let data = dataset("movie");
+    for bad in
+        [Settings { date: "tomorrow".into(), ..Settings::default() }, Settings { history: 5000, ..Settings::default() }]
+    {
+        assert!(Prompter::new(&data, 3.0, &bad).err().unwrap().place().starts_with("prompt."));
+    }
+    let settings = Settings::default();
+    let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
+    assert!(prompter.build(UserIdx(9), &[], ItemIdx(0), None).is_err());
+    assert!(prompter.build(UserIdx(0), &[], ItemIdx(9), None).is_err());
+    assert!(prompter.build_some(UserIdx(0), &shown(), &[7], ItemIdx(0), None).is_err());
+    // No history: no list and no empty brackets.
+    let p = prompter.build(UserIdx(2), &[], ItemIdx(0), None).unwrap();
+    assert!(p.user().starts_with("More stars") && !p.user().contains('['));
+}
+
+proptest! {
+    #[test]
+    fn prompts_of_one_user_share_their_beginning(
+        target in 0u32..4, other in 0u32..4, user in 0u32..3, style in 0usize..2, list in 0usize..4, noun in 0usize..3
+    ) {
+        let settings = Settings {
+            style: [Style::Paper, Style::Short][style],
+            list: [List::Python, List::Lines, List::Inline, List::Grouped][list],
+            ..Settings::default()
+        };
+        let data = dataset(["movie", "book", "thing"][noun]);
+        let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
+        let a = prompter.build(UserIdx(user), &shown(), ItemIdx(target), Some(&facts())).unwrap();
+        let b = prompter.build(UserIdx(user), &shown(), ItemIdx(other), None).unwrap();
+        prop_assert_eq!(a.prefix(), b.prefix());
+        prop_assert!(a.prefix().ends_with('\n') && a.suffix().contains("***"));
+        prop_assert_eq!(format!("{}{}", a.prefix(), a.suffix()), a.user());
+    }
+
+    #[test]
+    fn fitting_keeps_as_many_items_as_the_budget_allows(limit in 40usize..120, back in any::<bool>(), n in 0usize..30) {
+        let (data, settings) = (dataset("movie"), Settings::default());
+        let many: Vec<Rated> = (0..n).map(|i| Rated { item: ItemIdx(i as u32 % 3), rating: 4.0, time: 0 }).collect();
+        let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
+        let build = |keep: &[usize]| prompter.build_some(UserIdx(2), &many, keep, ItemIdx(3), None);
+        let count = |p: &Prompt| Ok(p.user().split_whitespace().count());
+        let order = drop_order(if back { Drop::Back } else { Drop::Front }, n);
+        let fitted = fit(&build, &order, &count, limit);
+        let least = count(&build(&[]).unwrap()).unwrap();
+        if least > limit {
+            prop_assert!(n == 0 || fitted.is_err());
+        } else {
+            let fitted = fitted.unwrap();
+            prop_assert!(fitted.tokens <= limit);
+            prop_assert_eq!(fitted.prompt.shown.len() + fitted.dropped, n);
+            if fitted.dropped > 0 {
+                let mut one_more = order[fitted.dropped - 1..].to_vec();
+                one_more.sort_unstable();
+                prop_assert!(count(&build(&one_more).unwrap()).unwrap() > limit);
+                prop_assert_eq!(fitted.prompt.shown.contains(&0), back && !fitted.prompt.shown.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn cutting_as_the_authors_do() {
+    let mut tokens: Vec<u32> = (0..10).collect();
+    assert!(!cut_right(&mut tokens, 10) && cut_right(&mut tokens, 4));
+    assert_eq!(tokens, [0, 1, 2, 3]);
+    let mut report = CutReport::default();
+    [0, 3, 0, 1].iter().for_each(|&d| report.add(d));
+    assert_eq!(report, CutReport { prompts: 4, cut: 2, items: 4 });
+}
+
+#[test]
+fn the_reasoning_prompt_correct_and_faithful() {
+    let prompt = text("movie", 0, &Settings::default(), None);
+    let hint = "\nSomeone else thinks the answer is Yes.\n";
+    let right = reasoning(&prompt, hint, &ReasoningSettings::default());
+    assert_eq!((right.assistant_prefix.as_str(), right.generation_prompt, right.extra_bos), ("<think>\n", true, false));
+    assert_eq!(right.messages[0].content, "");
+    assert_eq!(right.messages[1].content, format!("{}{hint}", prompt.user()));
+    let faithful = ReasoningSettings { think_tag: ThinkTag::User, ..ReasoningSettings::default() };
+    let theirs = reasoning(&prompt, hint, &faithful);
+    assert_eq!((theirs.assistant_prefix.as_str(), theirs.generation_prompt, theirs.extra_bos), ("", false, true));
+    assert!(theirs.messages[1].content.ends_with("is Yes.\n\n<think>"));
+    let none = reasoning(&prompt, "", &ReasoningSettings { think_tag: ThinkTag::None, ..Default::default() });
+    assert!(none.assistant_prefix.is_empty() && none.generation_prompt && !none.messages[1].content.contains("think>"));
+}
+
+#[test]
+fn the_second_pass_gives_the_thoughts_back() {
+    let prompt = text("movie", 0, &Settings::default(), None);
+    let user = second_pass(&prompt, "She likes drama.</think>Yes.", &ReasoningSettings::default());
+    let want = format!("{}\n<think>\nShe likes drama.\n</think>", prompt.user());
+    assert_eq!(user.messages.iter().find(|m| m.role == Role::User).unwrap().content, want);
+    assert!(user.generation_prompt && user.assistant_prefix.is_empty() && !user.extra_bos);
+    let settings = ReasoningSettings { second_pass: SecondPass::Assistant, ..Default::default() };
+    let assistant = second_pass(&prompt, "no tag", &settings);
+    assert_eq!(assistant.messages[1].content, prompt.user());
+    assert_eq!(assistant.assistant_prefix, "<think>\nno tag\n</think>\n\n");
+}
+
+#[test]
+fn the_description_request() {
+    let messages = description(&dataset("book"), ItemIdx(0)).unwrap();
+    assert_eq!(messages[0].content, FRIENDLY);
+    let want = "description of the book \"Heat (1995)\" (genre: Drama; author: A. Writer). Cover";
+    assert!(messages[1].content.contains(want), "{}", messages[1].content);
+    assert!(messages[1].content.contains("fewer than 80 words") && messages[1].content.contains("author's style"));
+    assert!(description(&dataset("book"), ItemIdx(9)).is_err());
+    assert_eq!(clean_description(" a \"big\"\r\nfilm\nhere \n"), "a big film here");
+}
+
+#[test]
+fn settings_survive_toml_and_refuse_unknown_keys() {
+    let settings = Settings::short();
+    let text = toml::to_string(&settings).unwrap();
+    assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
+    assert_eq!(toml::from_str::<Settings>("history = 10").unwrap().history, 10);
+    assert!(toml::from_str::<Settings>("historie = 10").is_err());
+}
