@@ -2,5 +2,7 @@
 
 #[path = "models_io/common.rs"]
 mod common;
+#[path = "models_io/gguf.rs"]
+mod gguf;
 #[path = "models_io/hf.rs"]
 mod hf;

@@ -1,6 +1,7 @@
 //! Text in and out of a language model: tokenizer and chat template.
 
 pub mod chat;
+pub(crate) mod gguf_tokenizer;
 pub mod tokenizer;
 
 pub use chat::{ChatTemplate, Message, Role};

@@ -5,6 +5,7 @@ mod check;
 pub mod config;
 mod convert;
 pub mod fixture;
+pub(crate) mod gguf;
 mod hf;
 mod hf_config;
 pub mod loader;
