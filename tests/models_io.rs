@@ -6,3 +6,5 @@ mod common;
 mod gguf;
 #[path = "models_io/hf.rs"]
 mod hf;
+#[path = "models_io/peft.rs"]
+mod peft;

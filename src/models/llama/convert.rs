@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let fill = |value: f32| move |row: usize, out: &mut [f32]| out.fill(if row == 1 { value } else { 0.0 });
-        assert!(build(3, 2, Dtype::F16, fill(1e5)).unwrap_err().to_string().contains("row 1"));
+        assert!(build(3, 2, Dtype::F16, fill(1e5)).err().unwrap().to_string().contains("row 1"));
         assert!(build(3, 2, Dtype::Bf16, fill(1e5)).is_ok());
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             assert!(build(3, 2, dtype, fill(f32::NAN)).is_err());

@@ -10,8 +10,8 @@ mod hf;
 mod hf_config;
 pub mod loader;
 mod parts;
-mod safetensors;
-mod save;
+pub(crate) mod safetensors;
+pub(crate) mod save;
 pub mod weights;
 
 pub use config::{Config, Family, RopeScaling};
