@@ -2,5 +2,9 @@
 
 #[path = "models_io/common.rs"]
 mod common;
+#[path = "models_io/gguf.rs"]
+mod gguf;
 #[path = "models_io/hf.rs"]
 mod hf;
+#[path = "models_io/peft.rs"]
+mod peft;

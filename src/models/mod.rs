@@ -3,3 +3,4 @@
 pub(crate) mod folder;
 pub mod llama;
 pub mod lora;
+pub mod peft;

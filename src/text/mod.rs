@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod chat;
+pub(crate) mod gguf_tokenizer;
 pub mod hint;
 pub mod item_text;
 pub mod knowledge;
@@ -10,4 +11,4 @@ pub mod prompts;
 pub mod tokenizer;
 
 pub use chat::{ChatTemplate, Message, Role};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{TextStream, Tokenizer};

@@ -51,9 +51,11 @@ impl Tokenizer {
     ///
     /// The tokenizer puts a BOS in front if its post-processor does, unless the settings state `add_bos_token`.
     pub fn from_json(tokenizer: &[u8], settings: &Value) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|e| {
-            Error::input("tokenizer", format!("cannot be understood: {e}")).next("use the model's own tokenizer.json")
-        })?;
+        let bad = |what: String| Error::input("tokenizer", what).next("use the model's own tokenizer.json");
+        // The library panics on some files that are well-formed and make no sense (merges of unknown tokens).
+        let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(tokenizer))
+            .map_err(|_| bad("makes no sense: its parts contradict each other".into()))?
+            .map_err(|e| bad(format!("cannot be understood: {e}")))?;
         let mut special = BTreeMap::new();
         for name in SPECIAL {
             // A plain string, or an object with the string in `content`.

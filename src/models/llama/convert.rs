@@ -1,42 +1,69 @@
 //! Between storage types.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::error::{Error, Result};
 use crate::ops::linear::{Dtype, Storage};
 
 /// Builds owned storage of `dtype` row by row: `fill(row, values)` writes a row in f32, which is rounded to
-/// nearest even. Rows are filled in parallel; no f32 copy larger than a row per thread is made.
-pub(super) fn build(rows: usize, cols: usize, dtype: Dtype, fill: impl Fn(usize, &mut [f32]) + Sync) -> Storage {
-    fn rounded<T: Copy + Send + Sync>(
-        (rows, cols): (usize, usize),
-        zero: T,
-        fill: impl Fn(usize, &mut [f32]) + Sync,
-        round: impl Fn(f32) -> T + Sync,
-    ) -> Arc<Vec<T>> {
-        let mut values = vec![zero; rows * cols];
-        values.par_chunks_mut(cols.max(1)).enumerate().for_each_init(
-            || vec![0.0f32; cols],
-            |scratch, (row, out)| {
-                fill(row, scratch);
-                for (o, &s) in out.iter_mut().zip(scratch.iter()) {
-                    *o = round(s);
-                }
-            },
-        );
-        Arc::new(values)
-    }
-    match dtype {
+/// nearest even. Rows are filled in parallel; no f32 copy larger than a row per thread is made. A value that is
+/// not finite, or too large for `dtype`, is an error.
+pub(super) fn build(
+    rows: usize,
+    cols: usize,
+    dtype: Dtype,
+    fill: impl Fn(usize, &mut [f32]) + Sync,
+) -> Result<Storage> {
+    // The first row that came out wrong.
+    let bad = AtomicUsize::new(usize::MAX);
+    let storage = match dtype {
         Dtype::F32 => {
             let mut values = vec![0.0f32; rows * cols];
-            values.par_chunks_mut(cols.max(1)).enumerate().for_each(|(row, out)| fill(row, out));
+            values.par_chunks_mut(cols.max(1)).enumerate().for_each(|(row, out)| {
+                fill(row, out);
+                if out.iter().any(|v| !v.is_finite()) {
+                    bad.fetch_min(row, Ordering::Relaxed);
+                }
+            });
             Storage::F32(Arc::new(values))
         }
-        Dtype::Bf16 => Storage::Bf16(rounded((rows, cols), bf16::ZERO, fill, bf16::from_f32)),
-        Dtype::F16 => Storage::F16(rounded((rows, cols), f16::ZERO, fill, f16::from_f32)),
+        Dtype::Bf16 => Storage::Bf16(rounded((rows, cols), fill, bf16::from_f32, |v| v.is_finite(), &bad)),
+        Dtype::F16 => Storage::F16(rounded((rows, cols), fill, f16::from_f32, |v| v.is_finite(), &bad)),
+    };
+    match bad.into_inner() {
+        usize::MAX => Ok(storage),
+        row => Err(Error::input(format!("row {row}"), format!("holds a value that is no finite {dtype:?} number"))
+            .next("load the model as bf16 or f32; if it stays so, the file is damaged")),
     }
+}
+
+fn rounded<T: Copy + Default + Send + Sync>(
+    (rows, cols): (usize, usize),
+    fill: impl Fn(usize, &mut [f32]) + Sync,
+    round: impl Fn(f32) -> T + Sync,
+    finite: impl Fn(T) -> bool + Sync,
+    bad: &AtomicUsize,
+) -> Arc<Vec<T>> {
+    let mut values = vec![T::default(); rows * cols];
+    values.par_chunks_mut(cols.max(1)).enumerate().for_each_init(
+        || vec![0.0f32; cols],
+        |scratch, (row, out)| {
+            fill(row, scratch);
+            let mut sound = true;
+            for (o, &s) in out.iter_mut().zip(scratch.iter()) {
+                *o = round(s);
+                sound &= finite(*o);
+            }
+            if !sound {
+                bad.fetch_min(row, Ordering::Relaxed);
+            }
+        },
+    );
+    Arc::new(values)
 }
 
 /// Widens little-endian values of `dtype`; `bytes` holds exactly `out.len()` of them, at any alignment.
@@ -58,6 +85,19 @@ pub(super) fn widen(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
                 *o = f16::from_le_bytes([b[0], b[1]]).to_f32();
             }
         }
+    }
+}
+
+/// Rounds values to `dtype` and checks that they are finite; `place` names the tensor.
+pub(super) fn round_vector(mut values: Vec<f32>, dtype: Dtype, place: &str) -> Result<Vec<f32>> {
+    if dtype != Dtype::F32 {
+        let bytes = narrow(&values, dtype);
+        widen(&bytes, dtype, &mut values);
+    }
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(i) => Err(Error::input(place, format!("value {i} is {}, not a finite number", values[i]))
+            .next("the file is damaged; download it again")),
+        None => Ok(values),
     }
 }
 
@@ -91,10 +131,21 @@ mod tests {
             widen(&narrow(&[0.5, -2.0, 65504.0, 0.0], dtype), dtype, &mut back);
             assert_eq!(back, [0.5, -2.0, 65504.0, 0.0]);
         }
-        let Storage::Bf16(built) = build(2, 2, Dtype::Bf16, |row, out| out.copy_from_slice(&values[row * 2..][..2]))
+        let Storage::Bf16(built) =
+            build(2, 2, Dtype::Bf16, |row, out| out.copy_from_slice(&values[row * 2..][..2])).unwrap()
         else {
             panic!("asked for bf16")
         };
         assert_eq!(bytemuck::cast_slice::<bf16, u8>(&built), bytes);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let fill = |value: f32| move |row: usize, out: &mut [f32]| out.fill(if row == 1 { value } else { 0.0 });
+        assert!(build(3, 2, Dtype::F16, fill(1e5)).err().unwrap().to_string().contains("row 1"));
+        assert!(build(3, 2, Dtype::Bf16, fill(1e5)).is_ok());
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            assert!(build(3, 2, dtype, fill(f32::NAN)).is_err());
+        }
     }
 }

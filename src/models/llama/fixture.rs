@@ -62,7 +62,7 @@ pub fn weights(config: &Config, seed: u64, dtype: Dtype) -> Result<Weights> {
         let storage = convert::build(rows, cols, dtype, |row, out| {
             let mut rng = stream(part, row);
             out.fill_with(|| deviation * rng.normal());
-        });
+        })?;
         Weight::new(rows, cols, storage)
     };
     let vector = |part: Part, mean: f32| -> Vec<f32> {

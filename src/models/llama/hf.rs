@@ -34,7 +34,7 @@ impl Source for Folder<'_> {
     }
 
     fn vector(&self, part: Part, len: usize) -> Result<Vec<f32>> {
-        self.tensors.values(&part.hf(), &[len])
+        self.tensors.values(&part.hf(), &[len], self.dtype.unwrap_or(Dtype::F32))
     }
 
     fn ignorable(&self, name: &str) -> bool {

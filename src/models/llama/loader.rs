@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Weights, check, hf};
+use super::{Config, Weights, check, gguf, hf};
 use crate::error::{Error, Result};
 use crate::ops::linear::Dtype;
 use crate::text::{ChatTemplate, Tokenizer};
@@ -14,8 +14,8 @@ use crate::text::{ChatTemplate, Tokenizer};
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoadOptions {
-    /// Storage of the matrices in memory: `f32`, `bf16` or `f16`. Default: as stored for 16 and 32 bits, `bf16`
-    /// for quantised files. Where it is as stored, the file is mapped and nothing is copied.
+    /// Type of the weights in memory: `f32`, `bf16` or `f16`. Norms and biases stay f32 values but are rounded to
+    /// it. Default: as stored; `bf16` for quantised files. Matrices that are as stored stay in the mapped file.
     pub dtype: Option<Dtype>,
 }
 
@@ -77,7 +77,7 @@ pub struct Loaded {
 /// Loads a Hugging Face folder, a `.gguf` file, or a folder with exactly one `.gguf` file.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     match locate(path)? {
-        (Format::Gguf, file) => Err(Error::input(file.display(), "GGUF files cannot be read yet")),
+        (Format::Gguf, file) => gguf::load(&file, options),
         (_, folder) => hf::load(&folder, options),
     }
 }

@@ -5,12 +5,13 @@ mod check;
 pub mod config;
 mod convert;
 pub mod fixture;
+pub(crate) mod gguf;
 mod hf;
 mod hf_config;
 pub mod loader;
 mod parts;
-mod safetensors;
-mod save;
+pub(crate) mod safetensors;
+pub(crate) mod save;
 pub mod weights;
 
 pub use config::{Config, Family, RopeScaling};

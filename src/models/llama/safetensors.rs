@@ -131,23 +131,17 @@ impl Tensors {
             convert::build(rows, cols, want, |row, out| {
                 convert::widen(&bytes[row * row_bytes..(row + 1) * row_bytes], stored, out);
             })
+            .map_err(|e| e.within(format!("{}: tensor {name}", path.display())))?
         };
         Weight::new(rows, cols, storage).map_err(|e| e.within(path.display()))
     }
 
-    /// A tensor of exactly this shape as f32, all finite.
-    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// A tensor of exactly this shape as f32, rounded to `dtype`, all finite.
+    pub(crate) fn values(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<Vec<f32>> {
         let (entry, path, map, stored) = self.expect(name, shape)?;
         let bytes = &map[entry.start..entry.end];
         let mut out = vec![0.0; bytes.len() / stored.size()];
         convert::widen(bytes, stored, &mut out);
-        match out.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(Error::input(
-                format!("{}: tensor {name}", path.display()),
-                format!("value {i} is {}, not a finite number", out[i]),
-            )
-            .next("the file is damaged; download it again")),
-            None => Ok(out),
-        }
+        convert::round_vector(out, dtype, &format!("{}: tensor {name}", path.display()))
     }
 }

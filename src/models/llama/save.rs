@@ -150,7 +150,8 @@ pub fn save_hf(
     })
 }
 
-fn write_tensors<V: View>(tensors: Vec<(String, V)>, path: &Path) -> Result<()> {
+/// Writes a safetensors file as PyTorch programs expect it.
+pub(crate) fn write_tensors<V: View>(tensors: Vec<(String, V)>, path: &Path) -> Result<()> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => Error::io(path, "write the weights", &e),

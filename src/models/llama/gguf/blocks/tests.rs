@@ -1,0 +1,1 @@
+//! Hand-made blocks and blocks of the reference dequantiser.

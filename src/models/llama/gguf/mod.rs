@@ -1,0 +1,11 @@
+//! GGUF files, versions 2 and 3: metadata, tensors, and the model inside.
+
+mod blocks;
+mod cursor;
+mod file;
+mod metadata;
+mod model;
+mod rope;
+
+pub(crate) use metadata::Metadata;
+pub(super) use model::load;
