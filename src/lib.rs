@@ -3,10 +3,12 @@
 
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod matrix;
 pub mod models;
 pub mod monitor;
 pub mod ops;
+pub mod retrieval;
 pub mod rng;
 
 pub use error::{Error, Kind, Result};

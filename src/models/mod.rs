@@ -1,4 +1,6 @@
 //! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
 
+pub mod lightgcn;
 pub mod llama;
 pub mod lora;
+pub mod projector;

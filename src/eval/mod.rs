@@ -1,0 +1,3 @@
+//! Metrics of what was predicted.
+
+pub mod ranking;
