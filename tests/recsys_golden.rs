@@ -3,6 +3,7 @@
 use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::models::lightgcn::{Graph, Settings, Trainer};
 use rallrec::ops::bpr::Batch;
+use rallrec::ops::infonce::{Params, Similarity, infonce};
 use rallrec::ops::spmm::{self, Rows};
 use rallrec::ops::topk::{self, Nothing};
 use safetensors::SafeTensors;
@@ -83,4 +84,13 @@ fn top_k_is_the_sorted_order() {
     let flat: Vec<_> = got.iter().flatten().collect();
     assert_eq!(flat.iter().map(|h| h.index).collect::<Vec<_>>(), indices);
     assert_eq!(flat.iter().map(|h| h.score).collect::<Vec<_>>(), scores);
+}
+
+#[test]
+fn infonce_is_pytorchs() {
+    let params = Params { similarity: Similarity::Cosine, tau: 0.07, weight: 0.5 };
+    let got = infonce(&floats("infonce.x"), &floats("infonce.y"), 19, &params, true).expect("a loss");
+    close("loss", &[got.loss as f32], &doubles("infonce.loss_f64"), 2e-6);
+    close("by x", &got.x, &doubles("infonce.grad_x_f64"), 2e-7);
+    close("by y", &got.y, &doubles("infonce.grad_y_f64"), 2e-7);
 }

@@ -9,6 +9,7 @@
 mod cpu;
 pub mod oracle;
 
+pub(crate) use cpu::dot;
 pub use cpu::topk;
 
 use super::Cost;
