@@ -10,6 +10,7 @@ pub mod models;
 pub mod monitor;
 pub mod ops;
 pub mod pipeline;
+pub mod retrieval;
 pub mod rng;
 pub mod text;
 

@@ -18,3 +18,5 @@ pub use loss::{accuracy, brier, log_loss, wilson};
 pub use measure::{Estimate, Metrics, Settings, measure};
 pub use score::{Reading, Score};
 pub use table::{Comparison, Row, Table};
+
+pub mod ranking;

@@ -4,3 +4,5 @@ pub(crate) mod folder;
 pub mod llama;
 pub mod lora;
 pub mod peft;
+pub mod lightgcn;
+pub mod projector;

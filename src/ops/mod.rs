@@ -3,8 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod adam;
+pub mod bpr;
+pub mod infonce;
 pub mod linear;
 pub mod merge;
+pub mod mlp;
+pub mod spmm;
+pub mod topk;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

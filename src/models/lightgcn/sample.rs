@@ -1,0 +1,147 @@
+//! Order of the edges and negatives of an epoch, a pure function of (seed, epoch).
+
+use rayon::prelude::*;
+
+use super::Graph;
+use crate::data::UserIdx;
+use crate::error::{Error, Result};
+use crate::ops::bpr::Batch;
+use crate::rng::{Rng, Use};
+
+/// Batches of triples: every edge once an epoch in a shuffled order, each with one negative drawn uniformly from the
+/// items its user has no edge to.
+#[derive(Debug, Clone)]
+pub struct Sampler<'a> {
+    graph: &'a Graph,
+    usable: Vec<u32>,
+    seed: u64,
+}
+
+/// One epoch's order.
+#[derive(Debug, Clone)]
+pub struct Order {
+    epoch: u32,
+    edges: Vec<u32>,
+}
+
+impl<'a> Sampler<'a> {
+    /// Leaves out edges of users who have an edge to every item: no negative exists for them.
+    pub fn new(graph: &'a Graph, seed: u64) -> Result<Self> {
+        let free = |n: &u32| graph.nodes_of(UserIdx(graph.edge(*n as usize).0)).len() < graph.items();
+        let edges = u32::try_from(graph.edges()).map_err(|_| Error::input("graph", "more than 2^32 edges"))?;
+        let usable: Vec<u32> = (0..edges).filter(free).collect();
+        if usable.is_empty() {
+            return Err(Error::input("graph", "every user has an edge to every item, so nothing can be ranked")
+                .next("use more items or a smaller training split"));
+        }
+        Ok(Self { graph, usable, seed })
+    }
+
+    /// Edges that take part.
+    pub fn edges(&self) -> usize {
+        self.usable.len()
+    }
+
+    /// Edges left out.
+    pub fn left_out(&self) -> usize {
+        self.graph.edges() - self.usable.len()
+    }
+
+    /// Steps an epoch.
+    pub fn steps(&self, batch: usize) -> usize {
+        self.usable.len().div_ceil(batch)
+    }
+
+    /// The shuffled order of `epoch`.
+    pub fn order(&self, epoch: u32) -> Order {
+        let mut edges = self.usable.clone();
+        Rng::new(self.seed, Use::Shuffle, epoch, 0).shuffle(&mut edges);
+        Order { epoch, edges }
+    }
+
+    /// Batch number `step` of size `size`; the epoch's last one is shorter.
+    pub fn batch(&self, order: &Order, step: usize, size: usize, out: &mut Batch) {
+        let from = (step * size).min(order.edges.len());
+        let edges = &order.edges[from..(from + size).min(order.edges.len())];
+        out.users.clear();
+        out.positives.clear();
+        for &n in edges {
+            let (user, item) = self.graph.edge(n as usize);
+            out.users.push(user);
+            out.positives.push(item);
+        }
+        out.negatives.resize(edges.len(), 0);
+        let users = &out.users;
+        out.negatives.par_iter_mut().with_min_len(256).enumerate().for_each(|(i, negative)| {
+            let mut rng = Rng::new(self.seed, Use::Negative, order.epoch, (from + i) as u32);
+            *negative = self.negative(users[i], &mut rng);
+        });
+    }
+
+    /// Draws until the item is not among the user's. Ends: such an item exists (`new`).
+    fn negative(&self, user: u32, rng: &mut Rng) -> u32 {
+        let taken = self.graph.nodes_of(UserIdx(user));
+        loop {
+            let node = self.graph.users() as u32 + rng.below(self.graph.items() as u32);
+            if taken.binary_search(&node).is_err() {
+                return node;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::ItemIdx;
+
+    fn graph() -> Graph {
+        // User 0 has 7 of 8 items, user 1 has all, user 2 has two.
+        let mut edges: Vec<_> = (0..7).map(|i| (UserIdx(0), ItemIdx(i))).collect();
+        edges.extend((0..8).map(|i| (UserIdx(1), ItemIdx(i))));
+        edges.extend([(UserIdx(2), ItemIdx(0)), (UserIdx(2), ItemIdx(5))]);
+        Graph::new(3, 8, &edges).unwrap()
+    }
+
+    #[test]
+    fn an_epoch_sees_each_usable_edge_once_and_negatives_are_no_edges() {
+        let graph = graph();
+        let sampler = Sampler::new(&graph, 1).unwrap();
+        assert_eq!((sampler.edges(), sampler.left_out()), (9, 8));
+        let (order, mut batch, mut seen, mut drawn) = (sampler.order(3), Batch::default(), Vec::new(), Vec::new());
+        for step in 0..sampler.steps(4) {
+            sampler.batch(&order, step, 4, &mut batch);
+            assert_eq!(batch.users.len(), if step == 2 { 1 } else { 4 });
+            for i in 0..batch.users.len() {
+                seen.push((batch.users[i], batch.positives[i]));
+                drawn.push((batch.users[i], batch.negatives[i]));
+                assert!(!graph.nodes_of(UserIdx(batch.users[i])).contains(&batch.negatives[i]));
+            }
+        }
+        seen.sort_unstable();
+        let mut all: Vec<_> = (0..graph.edges()).map(|n| graph.edge(n)).filter(|e| e.0 != 1).collect();
+        all.sort_unstable();
+        assert_eq!(seen, all);
+        assert!(drawn.iter().filter(|d| d.0 == 0).all(|d| d.1 == 3 + 7), "user 0 has one free item");
+    }
+
+    #[test]
+    fn negatives_are_uniform_over_free_items() {
+        let graph = graph();
+        let sampler = Sampler::new(&graph, 9).unwrap();
+        let mut count = [0u32; 11];
+        for i in 0..12_000 {
+            count[sampler.negative(2, &mut Rng::new(9, Use::Negative, 0, i)) as usize] += 1;
+        }
+        for (node, &n) in count.iter().enumerate().skip(3) {
+            let free = node != 3 && node != 8;
+            assert!(if free { (1800..2200).contains(&n) } else { n == 0 }, "node {node} drawn {n} times");
+        }
+    }
+
+    #[test]
+    fn a_full_graph_is_refused() {
+        let graph = Graph::new(1, 1, &[(UserIdx(0), ItemIdx(0))]).unwrap();
+        assert!(Sampler::new(&graph, 0).unwrap_err().to_string().contains("every item"));
+    }
+}

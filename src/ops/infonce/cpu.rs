@@ -1,0 +1,340 @@
+//! Tiles of scores by GEMM, exponentials on the tile, a second product for the gradient.
+//!
+//! Cosines bound the scores by 1/tau: while 2/tau < 80 that constant is subtracted instead of a maximum, and one
+//! exponential serves both directions. Otherwise a first pass finds the maxima of rows and columns.
+
+use rayon::prelude::*;
+
+use super::exp::exp_shifted;
+use super::{Params, Similarity};
+use crate::error::{Error, Result};
+
+/// Rows of one parallel piece.
+const ROWS: usize = 64;
+/// Columns of one tile: 64 x 512 scores are 128 KB.
+const COLS: usize = 512;
+
+/// Loss and gradients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradients {
+    /// The loss.
+    pub loss: f64,
+    /// By the raw rows x, n x d.
+    pub x: Vec<f32>,
+    /// By the raw rows y, n x d.
+    pub y: Vec<f32>,
+    /// By tau.
+    pub tau: f64,
+}
+
+/// Strided GEMM of packed row-major operands: `dst (m x n) = lhs (m x k) rhs`, rhs transposed when `nt`.
+#[allow(clippy::too_many_arguments)]
+fn product(m: usize, n: usize, k: usize, lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
+    assert!(lhs.len() == m * k && rhs.len() == k * n && dst.len() == m * n, "infonce: tile shapes");
+    let (rhs_col, rhs_row) = if nt { (k, 1) } else { (1, n) };
+    // SAFETY: the slices hold the asserted shapes.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            lhs.as_ptr(),
+            1,
+            k as isize,
+            rhs.as_ptr(),
+            rhs_col as isize,
+            rhs_row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Rows as they enter the product, and 1 / norm (0 for a zero row).
+struct Unit {
+    rows: Vec<f32>,
+    inverse: Vec<f32>,
+}
+
+fn unit(raw: &[f32], dim: usize, similarity: Similarity) -> Unit {
+    let mut rows = raw.to_vec();
+    let mut inverse = vec![1.0; raw.len() / dim];
+    if similarity == Similarity::Cosine {
+        rows.par_chunks_mut(dim).zip(&mut inverse).for_each(|(row, inverse)| {
+            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            *inverse = if norm > 0.0 { (1.0 / norm) as f32 } else { 0.0 };
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) * f64::from(*inverse)) as f32);
+        });
+    }
+    Unit { rows, inverse }
+}
+
+/// One side seen from the other: `a`'s rows are the pieces, `b`'s the columns; scores are `a b^T / tau`.
+struct Side<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    dim: usize,
+    inverse_tau: f32,
+}
+
+impl Side<'_> {
+    /// Calls `body(first column, tile)` with the scores of rows `first ..` of `a`, tile by tile.
+    fn tiles(&self, first: usize, rows: usize, mut body: impl FnMut(usize, &mut [f32])) {
+        let a: Vec<f32> =
+            self.a[first * self.dim..(first + rows) * self.dim].iter().map(|v| v * self.inverse_tau).collect();
+        let mut scores = vec![0.0f32; rows * COLS];
+        for (t, b) in self.b.chunks(COLS * self.dim).enumerate() {
+            let cols = b.len() / self.dim;
+            let tile = &mut scores[..rows * cols];
+            product(rows, cols, self.dim, &a, b, true, false, tile);
+            body(t * COLS, tile);
+        }
+    }
+
+    fn pieces(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> + use<> {
+        let n = self.a.len() / self.dim;
+        (0..n.div_ceil(ROWS)).into_par_iter().map(move |p| (p * ROWS, ROWS.min(n - p * ROWS)))
+    }
+
+    /// Largest score of every row.
+    fn maxima(&self) -> Vec<f32> {
+        self.pieces()
+            .flat_map_iter(|(first, rows)| {
+                let mut max = vec![f32::NEG_INFINITY; rows];
+                self.tiles(first, rows, |_, tile| {
+                    for (max, row) in max.iter_mut().zip(tile.chunks_exact(tile.len() / rows)) {
+                        *max = row.iter().fold(*max, |m, &v| m.max(v));
+                    }
+                });
+                max
+            })
+            .collect()
+    }
+
+    /// `logsumexp` of every row, given what to subtract.
+    fn log_sums(&self, shift: &[f32]) -> Vec<f64> {
+        self.pieces()
+            .flat_map_iter(|(first, rows)| {
+                let mut sums = vec![0.0f64; rows];
+                self.tiles(first, rows, |_, tile| {
+                    let cols = tile.len() / rows;
+                    for (r, row) in tile.chunks_exact_mut(cols).enumerate() {
+                        exp_shifted(row, shift[first + r]);
+                        sums[r] += sum(row);
+                    }
+                });
+                (0..rows).map(|r| f64::from(shift[first + r]) + sums[r].ln()).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Gradient by the rows of `a` as they enter the product, and per row `sum_j G_ij s_ij`, where
+    /// `G_ij = weight (e^(s_ij - own_i) + e^(s_ij - other_j) - 2 [i = j])`.
+    fn gradient(&self, own: &[f64], other: &[f64], weight: f32, bound: Option<f32>) -> (Vec<f32>, Vec<f64>) {
+        let dim = self.dim;
+        // With a bound c both terms are e^(s - c) times a factor of the row or column.
+        let factor =
+            |lse: &[f64], c: f32| -> Vec<f32> { lse.iter().map(|l| (f64::from(c) - l).exp() as f32).collect() };
+        let factors = bound.map(|c| (factor(own, c), factor(other, c)));
+        let parts: Vec<(Vec<f32>, Vec<f64>)> = self
+            .pieces()
+            .map(|(first, rows)| {
+                let (mut out, mut dots) = (vec![0.0f32; rows * dim], vec![0.0f64; rows]);
+                let mut scores = vec![0.0f32; COLS];
+                let mut second = vec![0.0f32; COLS];
+                self.tiles(first, rows, |column, tile| {
+                    let cols = tile.len() / rows;
+                    for (r, row) in tile.chunks_exact_mut(cols).enumerate() {
+                        let (i, scores, second) = (first + r, &mut scores[..cols], &mut second[..cols]);
+                        scores.copy_from_slice(row);
+                        if let (Some(c), Some((own, other))) = (bound, &factors) {
+                            exp_shifted(row, c);
+                            let own = own[i];
+                            for (p, other) in row.iter_mut().zip(&other[column..column + cols]) {
+                                *p *= own + other;
+                            }
+                        } else {
+                            for ((q, &s), o) in second.iter_mut().zip(&*scores).zip(&other[column..column + cols]) {
+                                *q = (f64::from(s) - o) as f32;
+                            }
+                            for (p, &s) in row.iter_mut().zip(&*scores) {
+                                *p = (f64::from(s) - own[i]) as f32;
+                            }
+                            exp_shifted(second, 0.0);
+                            exp_shifted(row, 0.0);
+                            row.iter_mut().zip(&*second).for_each(|(p, q)| *p += q);
+                        }
+                        if (column..column + cols).contains(&i) {
+                            row[i - column] -= 2.0;
+                        }
+                        row.iter_mut().for_each(|p| *p *= weight);
+                        dots[r] += f64::from(crate::ops::topk::dot(row, scores));
+                    }
+                    product(rows, dim, cols, tile, &self.b[column * dim..(column + cols) * dim], false, true, &mut out);
+                });
+                out.iter_mut().for_each(|v| *v *= self.inverse_tau);
+                (out, dots)
+            })
+            .collect();
+        let mut all = (Vec::with_capacity(self.a.len()), Vec::new());
+        for (out, dots) in parts {
+            all.0.extend(out);
+            all.1.extend(dots);
+        }
+        all
+    }
+}
+
+/// Sixteen running sums, then f64.
+fn sum(row: &[f32]) -> f64 {
+    let mut sums = [0.0f32; 16];
+    let (chunks, rest) = row.as_chunks::<16>();
+    for chunk in chunks {
+        for l in 0..16 {
+            sums[l] += chunk[l];
+        }
+    }
+    sums.iter().chain(rest).map(|&v| f64::from(v)).sum()
+}
+
+/// Through the normalisation: `g - (g . u) u`, over the norm.
+fn by_raw(mut g: Vec<f32>, unit: &Unit, dim: usize, similarity: Similarity) -> Vec<f32> {
+    if similarity == Similarity::Cosine {
+        g.par_chunks_mut(dim).zip(unit.rows.par_chunks(dim)).zip(&unit.inverse).for_each(|((g, u), inverse)| {
+            let along = g.iter().zip(u).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
+            g.iter_mut().zip(u).for_each(|(g, u)| *g = (*g - along * u) * inverse);
+        });
+    }
+    g
+}
+
+/// Loss, and gradients when `backward`, of the pairs `x`, `y` (each `n x dim`, n at least 1).
+pub fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool) -> Result<Gradients> {
+    if dim == 0 || x.is_empty() || x.len() != y.len() || x.len() % dim != 0 {
+        return Err(Error::failed(
+            "infonce",
+            format!("{} and {} values are not pairs of rows of {dim}", x.len(), y.len()),
+        ));
+    }
+    if !(params.tau.is_finite() && params.tau > 0.0) {
+        return Err(Error::usage("tau", format!("{} must be above 0", params.tau)));
+    }
+    let n = x.len() / dim;
+    let (ux, uy) = (unit(x, dim, params.similarity), unit(y, dim, params.similarity));
+    let inverse_tau = 1.0 / params.tau;
+    let rows = Side { a: &ux.rows, b: &uy.rows, dim, inverse_tau };
+    let cols = Side { a: &uy.rows, b: &ux.rows, dim, inverse_tau };
+    let bound = (params.similarity == Similarity::Cosine && 2.0 * inverse_tau < 80.0).then_some(inverse_tau);
+    let shift = |side: &Side<'_>| bound.map_or_else(|| side.maxima(), |c| vec![c; n]);
+    let (row_sums, col_sums) = (rows.log_sums(&shift(&rows)), cols.log_sums(&shift(&cols)));
+    let mut loss = 0.0;
+    for (i, (a, b)) in ux.rows.chunks_exact(dim).zip(uy.rows.chunks_exact(dim)).enumerate() {
+        let positive: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        loss += row_sums[i] + col_sums[i] - 2.0 * positive / f64::from(params.tau);
+    }
+    let weight = f64::from(params.weight) / n as f64;
+    loss *= weight;
+    if !loss.is_finite() {
+        return Err(Error::failed("infonce", format!("the loss is {loss}"))
+            .next("check the embeddings for NaN; a smaller learning rate or a larger tau may help"));
+    }
+    if !backward {
+        return Ok(Gradients { loss, x: Vec::new(), y: Vec::new(), tau: 0.0 });
+    }
+    let (gx, dots) = rows.gradient(&row_sums, &col_sums, weight as f32, bound);
+    let (gy, _) = cols.gradient(&col_sums, &row_sums, weight as f32, bound);
+    Ok(Gradients {
+        loss,
+        x: by_raw(gx, &ux, dim, params.similarity),
+        y: by_raw(gy, &uy, dim, params.similarity),
+        tau: -dots.iter().sum::<f64>() / f64::from(params.tau),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::oracle;
+    use super::*;
+    use crate::rng::{Rng, Use};
+    use proptest::prelude::*;
+
+    fn wide(x: &[f32]) -> Vec<f64> {
+        x.iter().map(|&v| f64::from(v)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn matches_the_oracle(
+            n in prop::sample::select(vec![1usize, 2, 37, 64, 65, 200, 600]), dim in 1usize..24,
+            tau in prop::sample::select(vec![0.01f32, 0.07, 0.1, 1.0]), cosine in any::<bool>(), seed in 0u64..1000,
+        ) {
+            let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);
+            let x: Vec<f32> = (0..n * dim).map(|_| rng.normal()).collect();
+            let y: Vec<f32> = x.iter().map(|v| 0.5 * v + rng.normal()).collect();
+            let similarity = if cosine { Similarity::Cosine } else { Similarity::InnerProduct };
+            let params = Params { similarity, tau, weight: 1.0 };
+            let (loss, gx, gy, by_tau) = oracle::infonce(&wide(&x), &wide(&y), dim, &params);
+            let got = infonce(&x, &y, dim, &params, true).unwrap();
+            // f32 scores s carry an error of about 1e-7 |s|, and |s| grows with 1 / tau.
+            let largest = if cosine { 1.0 } else { 40.0 } / f64::from(tau);
+            let tolerance = 2e-6 * (1.0 + largest);
+            prop_assert!((got.loss - loss).abs() <= tolerance * (1.0 + loss.abs()), "loss {} and not {}", got.loss, loss);
+            prop_assert!((got.tau - by_tau).abs() <= tolerance * (largest + by_tau.abs()), "tau {} and not {}", got.tau, by_tau);
+            let scale = gx.iter().chain(&gy).fold(1e-3, |m: f64, v| m.max(v.abs()));
+            for (a, b) in got.x.iter().chain(&got.y).zip(gx.iter().chain(&gy)) {
+                prop_assert!((f64::from(*a) - b).abs() <= tolerance * scale * 4.0, "{} and not {}", a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn the_oracle_agrees_with_finite_differences() {
+        let (n, dim) = (5, 3);
+        let mut rng = Rng::new(4, Use::Synthetic, 0, 0);
+        let mut draw = || -> Vec<f64> { (0..n * dim).map(|_| f64::from(rng.normal())).collect() };
+        let (x, y) = (draw(), draw());
+        for similarity in [Similarity::Cosine, Similarity::InnerProduct] {
+            let params = Params { similarity, tau: 0.5, weight: 0.5 };
+            let (_, gx, gy, by_tau) = oracle::infonce(&x, &y, dim, &params);
+            let h = 1e-5;
+            for i in 0..n * dim {
+                let at = |d: f64, second: bool| {
+                    let (mut x, mut y) = (x.clone(), y.clone());
+                    if second {
+                        y[i] += d
+                    } else {
+                        x[i] += d
+                    }
+                    oracle::infonce(&x, &y, dim, &params).0
+                };
+                for (g, second) in [(&gx, false), (&gy, true)] {
+                    let want = (at(h, second) - at(-h, second)) / (2.0 * h);
+                    assert!((g[i] - want).abs() <= 1e-7, "{similarity:?} {i}: {} and not {want}", g[i]);
+                }
+            }
+            let at = |tau: f32| oracle::infonce(&x, &y, dim, &Params { tau, ..params }).0;
+            let want = (at(0.5 + 0.0009765625) - at(0.5 - 0.0009765625)) / (2.0 * 0.0009765625);
+            assert!((by_tau - want).abs() <= 1e-4 * (1.0 + want.abs()), "tau: {by_tau} and not {want}");
+        }
+    }
+
+    #[test]
+    fn zero_rows_are_harmless_and_nonsense_is_refused() {
+        let params = Params { similarity: Similarity::Cosine, tau: 0.1, weight: 1.0 };
+        let got = infonce(&[0.0, 0.0, 1.0, 0.0], &[1.0, 1.0, 0.0, 0.0], 2, &params, true).unwrap();
+        assert!(got.x[..2] == [0.0, 0.0] && got.y[2..] == [0.0, 0.0] && got.x.iter().all(|v| v.is_finite()));
+        assert!(infonce(&[f32::NAN], &[1.0], 1, &params, true).is_err());
+        assert!(infonce(&[], &[], 1, &params, true).is_err());
+        assert!(infonce(&[1.0], &[1.0, 2.0], 1, &params, true).is_err());
+        assert!(infonce(&[1.0], &[1.0], 1, &Params { tau: 0.0, ..params }, true).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Which items of a user's own history a prompt shows, and in which order; and whole-catalogue recommendations.
+
+pub mod catalogue;
+pub mod history;
+pub mod mixture;
+pub mod pca;
+pub mod rerank;
+mod settings;
+
+pub use history::{Parts, Retrieved, Retriever, distinct};
+pub use mixture::{Embedding, Mixture, Scale};
+pub use rerank::{RerankRule, Template, order};
+pub use settings::{Settings, SimilarUser};

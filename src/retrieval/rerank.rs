@@ -1,0 +1,250 @@
+//! Which history items a prompt shows, and in which order: five template types, and four rules for one of them.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{Retrieved, distinct};
+use super::settings::Settings;
+use crate::data::{ItemIdx, Rated};
+
+/// Template types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// The last K of the history, oldest first (BookCrossing: newest first).
+    Simple,
+    /// The retrieved items, least similar first.
+    Low,
+    /// The retrieved items, most similar first.
+    High,
+    /// The retrieved items, oldest first.
+    Sequential,
+    /// Retrieved items and recent ones, by a [`RerankRule`].
+    #[default]
+    Rerank,
+}
+
+/// How retrieved and recent items are combined. With K1 = floor(2K/3) and K2 = K - K1:
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RerankRule {
+    /// The K1 newest of the retrieved, newest first; then the K2 newest others, oldest first.
+    #[default]
+    #[serde(rename = "ml_1m")]
+    Ml1m,
+    /// As `ml_1m` for histories longer than K, else as `high`.
+    Amazon,
+    /// For histories longer than K: the K1 most similar, most similar first, then the K2 newest others, newest first;
+    /// else as `high`. Its `simple` lists are newest first too.
+    BookCrossing,
+    /// `gamma * rank-normalised similarity + (1 - gamma) * exp(-beta * age)`, the K best, best first;
+    /// `age = (newest position - position) / |H|`. Needs the whole history in `retrieved`.
+    Score,
+}
+
+/// How many items [`order`] needs to be retrieved: K, or all for the rule `score`.
+pub fn needed(settings: &Settings) -> usize {
+    if settings.template == Template::Rerank && settings.rule == RerankRule::Score { usize::MAX } else { settings.k }
+}
+
+/// Positions in `history` in the order in which a prompt shows them, at most K.
+///
+/// `retrieved` comes from [`Retriever::retrieve`](super::Retriever::retrieve) for the same history and target with the
+/// limit [`needed`] gives, most similar first.
+pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settings: &Settings) -> Vec<u32> {
+    let k = settings.k;
+    let positions = distinct(history, (!settings.faithful_target_in_history).then_some(target));
+    let high = || retrieved.iter().take(k).map(|r| r.position);
+    let long = positions.len() > k;
+    match settings.template {
+        Template::High => high().collect(),
+        Template::Low => high().rev().collect(),
+        Template::Sequential => {
+            let mut out: Vec<u32> = high().collect();
+            out.sort_unstable();
+            out
+        }
+        Template::Simple => {
+            let all = if settings.faithful_walk_back { (0..history.len() as u32).collect() } else { positions };
+            let mut out = all[all.len().saturating_sub(k)..].to_vec();
+            if settings.rule == RerankRule::BookCrossing {
+                out.reverse();
+            }
+            out
+        }
+        Template::Rerank => match settings.rule {
+            RerankRule::Amazon | RerankRule::BookCrossing if !long => high().collect(),
+            RerankRule::Ml1m | RerankRule::Amazon => {
+                let mut first: Vec<u32> = high().collect();
+                first.sort_unstable_by(|a, b| b.cmp(a));
+                first.truncate(2 * k / 3);
+                let mut recent = recent(history, &positions, &first, settings);
+                recent.reverse();
+                first.extend(recent);
+                first
+            }
+            RerankRule::BookCrossing => {
+                let mut first: Vec<u32> = high().take(2 * k / 3).collect();
+                let recent = recent(history, &positions, &first, settings);
+                first.extend(recent);
+                first
+            }
+            RerankRule::Score => by_score(history, retrieved, settings),
+        },
+    }
+}
+
+/// The newest `K - floor(2K/3)` positions whose items are not among `taken`, newest first.
+fn recent(history: &[Rated], positions: &[u32], taken: &[u32], settings: &Settings) -> Vec<u32> {
+    let count = settings.k - 2 * settings.k / 3;
+    let mut seen: HashSet<ItemIdx> = taken.iter().map(|&p| history[p as usize].item).collect();
+    let mut fresh = |p: &u32| seen.insert(history[*p as usize].item);
+    if settings.faithful_walk_back {
+        // The authors count distinct items but index the full list; an item's last position stands for it.
+        let last = |p: u32| {
+            let item = history[p as usize].item;
+            history.iter().rposition(|r| r.item == item).map_or(p, |p| p as u32)
+        };
+        return (0..positions.len() as u32).rev().filter(fresh).map(last).take(count).collect();
+    }
+    positions.iter().rev().copied().filter(|p| fresh(p)).take(count).collect()
+}
+
+fn by_score(history: &[Rated], retrieved: &[Retrieved], settings: &Settings) -> Vec<u32> {
+    let (Some(newest), n) = (retrieved.iter().map(|r| r.position).max(), retrieved.len()) else { return Vec::new() };
+    let mut scored: Vec<(f64, usize)> = retrieved
+        .iter()
+        .enumerate()
+        .map(|(rank, r)| {
+            let similarity = if n > 1 { (n - 1 - rank) as f64 / (n - 1) as f64 } else { 1.0 };
+            let age = f64::from(newest - r.position) / history.len() as f64;
+            (settings.gamma * similarity + (1.0 - settings.gamma) * (-settings.beta * age).exp(), rank)
+        })
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    scored.into_iter().take(settings.k).map(|(_, rank)| retrieved[rank].position).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::Parts;
+    use super::*;
+    use proptest::prelude::*;
+
+    const TARGET: ItemIdx = ItemIdx(99);
+
+    fn rated(items: &[u32]) -> Vec<Rated> {
+        items.iter().enumerate().map(|(t, &i)| Rated { item: ItemIdx(i), rating: 3.0, time: t as i64 }).collect()
+    }
+
+    /// Retrieved items at these positions, most similar first.
+    fn retrieved(history: &[Rated], positions: &[u32]) -> Vec<Retrieved> {
+        let one = |(n, &position): (usize, &u32)| Retrieved {
+            item: history[position as usize].item,
+            position,
+            similarity: 1.0 - n as f32 / 100.0,
+            parts: Parts::default(),
+        };
+        positions.iter().enumerate().map(one).collect()
+    }
+
+    fn run(items: &[u32], by_similarity: &[u32], settings: &Settings) -> Vec<u32> {
+        let history = rated(items);
+        order(&history, TARGET, &retrieved(&history, by_similarity), settings)
+    }
+
+    fn settings(template: Template, rule: RerankRule, k: usize) -> Settings {
+        Settings { template, rule, k, ..Settings::default() }
+    }
+
+    const SEVEN: [u32; 7] = [10, 11, 12, 13, 14, 15, 16];
+
+    #[test]
+    fn seven_items_and_k_six_by_each_rule() {
+        use RerankRule::{Amazon, BookCrossing, Ml1m};
+        let similar = [2, 6, 0, 5, 3, 1];
+        let rerank = |rule| run(&SEVEN, &similar, &settings(Template::Rerank, rule, 6));
+        // Newest four of the retrieved: 6 5 3 2; the newest others: 4 and 1, oldest first.
+        assert_eq!(rerank(Ml1m), [6, 5, 3, 2, 1, 4]);
+        assert_eq!(rerank(Amazon), [6, 5, 3, 2, 1, 4]);
+        // The four most similar: 2 6 0 5; the newest others: 4 and 3, newest first.
+        assert_eq!(rerank(BookCrossing), [2, 6, 0, 5, 4, 3]);
+    }
+
+    #[test]
+    fn a_history_of_k_or_fewer() {
+        use RerankRule::{Amazon, BookCrossing, Ml1m};
+        let similar = [2, 5, 0, 4, 3, 1];
+        let rerank = |rule| run(&SEVEN[..6], &similar, &settings(Template::Rerank, rule, 6));
+        assert_eq!(rerank(Ml1m), [5, 4, 3, 2, 0, 1], "every item is shown");
+        assert_eq!(rerank(Amazon), similar);
+        assert_eq!(rerank(BookCrossing), similar);
+    }
+
+    #[test]
+    fn a_repeated_item_stands_at_its_last_position() {
+        // Item 10 at 0 and 6; distinct: 11 12 13 14 15 10 (positions 1 to 6) and 17 (7).
+        let items = [10, 11, 12, 13, 14, 15, 10, 17];
+        let similar = [2, 6, 1, 5, 3, 4];
+        let s = settings(Template::Rerank, RerankRule::Ml1m, 6);
+        assert_eq!(run(&items, &similar, &s), [6, 5, 4, 3, 2, 7]);
+        // Defect D10: the walk starts at raw position 6 (7 distinct items), so the newest item is never seen.
+        let faithful = Settings { faithful_walk_back: true, ..s };
+        assert_eq!(run(&items, &similar, &faithful), [6, 5, 4, 3, 1, 2]);
+    }
+
+    #[test]
+    fn the_other_templates() {
+        use RerankRule::{BookCrossing, Ml1m};
+        let similar = [2, 6, 0];
+        let of = |template, rule| run(&SEVEN, &similar, &settings(template, rule, 3));
+        assert_eq!(of(Template::High, Ml1m), [2, 6, 0]);
+        assert_eq!(of(Template::Low, Ml1m), [0, 6, 2]);
+        assert_eq!(of(Template::Sequential, Ml1m), [0, 2, 6]);
+        assert_eq!(of(Template::Simple, Ml1m), [4, 5, 6]);
+        assert_eq!(of(Template::Simple, BookCrossing), [6, 5, 4]);
+    }
+
+    #[test]
+    fn the_score_rule_runs_from_recency_to_similarity() {
+        let similar = [2, 6, 0, 5, 3, 1, 4];
+        let score = |gamma, beta| {
+            let s = Settings { gamma, beta, ..settings(Template::Rerank, RerankRule::Score, 3) };
+            assert_eq!(needed(&s), usize::MAX);
+            run(&SEVEN, &similar, &s)
+        };
+        assert_eq!(score(1.0, 1.0), [2, 6, 0]);
+        assert_eq!(score(0.0, 1.0), [6, 5, 4]);
+        // 2: 0.5 + 0.5 e^(-4/7) = 0.782; 6: 5/12 + 0.5 = 0.917; 0: 1/3 + 0.5 e^(-6/7) = 0.546; 5: 1/4 + 0.5 e^(-1/7) = 0.683.
+        assert_eq!(score(0.5, 1.0), [6, 2, 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn invariants(
+            items in prop::collection::vec(0u32..25, 0..60), k in 1usize..35, seed in 0u64..500, faithful in any::<bool>(),
+            template in prop::sample::select(
+                vec![Template::Simple, Template::Low, Template::High, Template::Sequential, Template::Rerank]),
+            rule in prop::sample::select(
+                vec![RerankRule::Ml1m, RerankRule::Amazon, RerankRule::BookCrossing, RerankRule::Score]),
+        ) {
+            let history = rated(&items);
+            let all = distinct(&history, Some(TARGET));
+            let mut by_similarity = all.clone();
+            crate::rng::Rng::new(seed, crate::rng::Use::Synthetic, 0, 0).shuffle(&mut by_similarity);
+            let mut s = settings(template, rule, k);
+            by_similarity.truncate(needed(&s));
+            let got = order(&history, TARGET, &retrieved(&history, &by_similarity), &s);
+            let shown: HashSet<ItemIdx> = got.iter().map(|&p| history[p as usize].item).collect();
+            prop_assert_eq!(shown.len(), got.len(), "an item is shown twice");
+            prop_assert_eq!(got.len(), k.min(all.len()), "not min(K, distinct)");
+            prop_assert!(got.iter().all(|p| all.contains(p)), "not a last position");
+            // The faithful walk back may show fewer, but never an item twice.
+            s.faithful_walk_back = faithful && template == Template::Rerank;
+            let got = order(&history, TARGET, &retrieved(&history, &by_similarity), &s);
+            let shown: HashSet<ItemIdx> = got.iter().map(|&p| history[p as usize].item).collect();
+            prop_assert!(shown.len() == got.len() && got.len() <= k);
+        }
+    }
+}
