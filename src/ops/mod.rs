@@ -3,7 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
 pub mod linear;
+pub mod lora;
+pub mod rmsnorm;
+pub mod rope;
+pub mod simd;
+pub mod swiglu;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
