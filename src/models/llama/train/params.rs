@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::models::llama::{Config, Layer, Linear, Weights};
+use crate::models::llama::{Config, Family, Layer, Linear, Weights};
 use crate::models::lora::{Adapter, Pair, Target};
 use crate::ops::linear::Weight;
 use crate::rng::{Rng, Use};
@@ -189,4 +189,49 @@ pub(super) fn pair_slots(adapter: &Adapter, layer: usize, t: usize) -> (Range<us
     let pair = &adapter.pairs[layer][t];
     let middle = start + pair.a.len();
     (start..middle, middle..middle + pair.b.len())
+}
+
+impl Weights {
+    /// A random f32 model to train from scratch: matrices normal with deviation 0.02 (those that write to the residual
+    /// divided by `sqrt(2 layers)`, as GPT-2), norms one, biases zero.
+    ///
+    /// # Errors
+    /// A shape that overflows.
+    pub fn init(config: &Config, seed: u64) -> Result<Self> {
+        let mut stream = 0;
+        let mut matrix = |rows: usize, cols: usize, deviation: f32| {
+            let mut rng = Rng::new(seed, Use::Init, u32::MAX, stream);
+            stream += 1;
+            let count = rows.checked_mul(cols).ok_or_else(|| Error::input("model", "a weight's shape overflows"))?;
+            Weight::from_f32(rows, cols, (0..count).map(|_| rng.normal() * deviation).collect())
+        };
+        let embed = matrix(config.vocab, config.hidden, 0.02)?;
+        let mut layers = Vec::with_capacity(config.layers);
+        for _ in 0..config.layers {
+            let mut linear = |target: Target| -> Result<Linear> {
+                let (out, inp) = shape(config, target);
+                let residual = matches!(target, Target::OProj | Target::DownProj);
+                let deviation = if residual { 0.02 / (2.0 * config.layers as f32).sqrt() } else { 0.02 };
+                let biased =
+                    config.family == Family::Qwen2 && matches!(target, Target::QProj | Target::KProj | Target::VProj);
+                Ok(Linear { weight: matrix(out, inp, deviation)?, bias: biased.then(|| vec![0.0; out]) })
+            };
+            let head_norm = || (config.family == Family::Qwen3).then(|| vec![1.0; config.head_dim]);
+            layers.push(Layer {
+                attn_norm: vec![1.0; config.hidden],
+                q: linear(Target::QProj)?,
+                k: linear(Target::KProj)?,
+                v: linear(Target::VProj)?,
+                o: linear(Target::OProj)?,
+                q_norm: head_norm(),
+                k_norm: head_norm(),
+                mlp_norm: vec![1.0; config.hidden],
+                gate: linear(Target::GateProj)?,
+                up: linear(Target::UpProj)?,
+                down: linear(Target::DownProj)?,
+            });
+        }
+        let head = if config.tied { None } else { Some(matrix(config.vocab, config.hidden, 0.02)?) };
+        Ok(Self { embed, layers, norm: vec![1.0; config.hidden], head })
+    }
 }
