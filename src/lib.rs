@@ -9,6 +9,7 @@ pub mod monitor;
 pub mod ops;
 pub mod rng;
 pub mod tune;
+pub mod text;
 
 pub use error::{Error, Kind, Result};
 pub use matrix::Matrix;
