@@ -3,7 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod attention;
 pub mod linear;
+pub mod rmsnorm;
+pub mod rope;
+pub mod simd;
+pub mod swiglu;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
