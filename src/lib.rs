@@ -8,6 +8,7 @@ pub mod models;
 pub mod monitor;
 pub mod ops;
 pub mod rng;
+pub mod text;
 
 pub use error::{Error, Kind, Result};
 pub use matrix::Matrix;

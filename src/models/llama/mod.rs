@@ -1,7 +1,19 @@
 //! Llama-type decoders: Llama, Llama-3.1, Qwen2, Qwen3, from Hugging Face folders and GGUF files.
 
+mod assemble;
+mod check;
 pub mod config;
+mod convert;
+pub mod fixture;
+mod hf;
+mod hf_config;
+pub mod loader;
+mod parts;
+mod safetensors;
+mod save;
 pub mod weights;
 
 pub use config::{Config, Family, RopeScaling};
+pub use loader::{Format, LoadOptions, Loaded, ModelInfo, load};
+pub use save::save_hf;
 pub use weights::{Layer, Linear, Weights};

@@ -52,6 +52,12 @@ pub struct Weights {
     pub head: Option<Weight>,
 }
 
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Weights({} layers, embedding {} x {})", self.layers.len(), self.embed.rows(), self.embed.cols())
+    }
+}
+
 impl Weights {
     /// The output head.
     pub fn head(&self) -> &Weight {

@@ -1,0 +1,60 @@
+//! Sanity of a configuration, whatever file it came from.
+
+use super::Config;
+use crate::error::{Error, Result};
+
+/// Above this no published decoder of these families comes near; larger numbers are damage, and products of
+/// several of them stay far from overflow.
+const WIDEST: usize = 1 << 22;
+
+/// Fails on a shape or a constant that cannot belong to a working model. `place` names the file.
+pub(super) fn check(config: &Config, place: &str) -> Result<()> {
+    let bad = |what: String| Err(Error::input(place, what).next("the file is damaged or not a Llama-type model"));
+    for (name, value) in [
+        ("vocabulary size", config.vocab),
+        ("hidden size", config.hidden),
+        ("intermediate size", config.intermediate),
+        ("number of layers", config.layers),
+        ("number of heads", config.heads),
+        ("number of key and value heads", config.kv_heads),
+        ("head width", config.head_dim),
+        ("context length", config.context),
+    ] {
+        let most = if name == "context length" { 1 << 32 } else { WIDEST };
+        if value == 0 || value > most {
+            return bad(format!("the {name} is {value}"));
+        }
+    }
+    if config.layers > 1024 {
+        return bad(format!("the number of layers is {}", config.layers));
+    }
+    if !config.heads.is_multiple_of(config.kv_heads) {
+        return bad(format!("{} heads cannot share {} key and value heads", config.heads, config.kv_heads));
+    }
+    if !config.head_dim.is_multiple_of(2) {
+        return bad(format!("the head width {} is odd; rotary positions need pairs", config.head_dim));
+    }
+    let positive = |x: f64| x.is_finite() && x > 0.0;
+    if !positive(config.norm_eps) || config.norm_eps > 1.0 {
+        return bad(format!("the RMSNorm epsilon is {}", config.norm_eps));
+    }
+    if !positive(config.rope_theta) || config.rope_theta < 1.0 {
+        return bad(format!("the rope base is {}", config.rope_theta));
+    }
+    if let Some(s) = config.rope_scaling {
+        let sound = positive(s.factor)
+            && positive(s.low_freq_factor)
+            && positive(s.high_freq_factor)
+            && s.low_freq_factor < s.high_freq_factor
+            && s.original_context > 0;
+        if !sound {
+            return bad(format!("the rope scaling makes no sense: {s:?}"));
+        }
+    }
+    for id in config.bos.iter().chain(&config.eos) {
+        if *id as usize >= config.vocab {
+            return bad(format!("the special token id {id} is outside the vocabulary of {}", config.vocab));
+        }
+    }
+    Ok(())
+}
