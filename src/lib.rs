@@ -8,8 +8,8 @@ pub mod models;
 pub mod monitor;
 pub mod ops;
 pub mod rng;
-pub mod tune;
 pub mod text;
+pub mod tune;
 
 pub use error::{Error, Kind, Result};
 pub use matrix::Matrix;

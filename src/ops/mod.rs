@@ -12,6 +12,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod simd;
 pub mod swiglu;
+pub mod vectorized;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::ops::simd::vectorized;
+use crate::ops::vectorized::vectorized;
 
 /// Constants of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]

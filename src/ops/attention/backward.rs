@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::models::llama::train::gemm::{View, product};
-use crate::ops::simd::{LANES, Shared, exp, fold2, vectorized};
+use crate::ops::vectorized::{LANES, Shared, exp, fold2, vectorized};
 
 /// Query rows of a tile.
 const TILE: usize = 64;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::Dropout;
 use crate::models::llama::train::gemm::{View, product};
-use crate::ops::simd::{Shared, vectorized};
+use crate::ops::vectorized::{Shared, vectorized};
 
 /// Rows a task takes; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 128;

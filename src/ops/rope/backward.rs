@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::models::llama::Config;
-use crate::ops::simd::vectorized;
+use crate::ops::vectorized::vectorized;
 
 /// Cosines and sines of positions `0 .. len`, each (len x head_dim / 2).
 #[derive(Debug, Clone, Default)]

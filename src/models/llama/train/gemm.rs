@@ -71,7 +71,7 @@ fn widen(w: &Weight, from: usize, out: &mut [f32]) {
     }
 }
 
-crate::ops::simd::vectorized! {
+crate::ops::vectorized::vectorized! {
     fn widen_bf16(from: &[bf16], to: &mut [f32]) {
         for (t, f) in to.iter_mut().zip(from) {
             *t = f32::from_bits(u32::from(f.to_bits()) << 16);
