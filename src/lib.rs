@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
 pub mod text;
+pub mod tune;
 
 pub use error::{Error, Kind, Result};
 pub use matrix::Matrix;

@@ -25,6 +25,7 @@ pub enum Use {
 }
 
 /// Ten rounds of Philox4x32 over `counter` with `key`.
+#[inline(always)]
 pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     const M0: u64 = 0xD251_1F53;
     const M1: u64 = 0xCD9E_8D57;
@@ -40,6 +41,11 @@ pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     c
 }
 
+/// The Philox key of `seed` for `purpose`: what [`Rng::new`] uses, for code that draws many counters at once.
+pub fn key(seed: u64, purpose: Use) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32 ^ (purpose as u32).wrapping_mul(0x85EB_CA6B)]
+}
+
 /// A stream of draws: fixed (seed, use, a, b), counting up.
 #[derive(Debug, Clone)]
 pub struct Rng {
@@ -53,8 +59,7 @@ pub struct Rng {
 impl Rng {
     /// The stream of `seed` for `purpose`, with two free coordinates (e.g. row and sample).
     pub fn new(seed: u64, purpose: Use, a: u32, b: u32) -> Self {
-        let key = [seed as u32, (seed >> 32) as u32 ^ (purpose as u32).wrapping_mul(0x85EB_CA6B)];
-        Self { key, high: [a, b], next: 0, buffer: [0; 4], left: 0 }
+        Self { key: key(seed, purpose), high: [a, b], next: 0, buffer: [0; 4], left: 0 }
     }
 
     /// Jumps to draw group `index` (each group is four 32-bit words).

@@ -11,6 +11,15 @@ pub mod merge;
 pub mod mlp;
 pub mod spmm;
 pub mod topk;
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod lora;
+pub mod rmsnorm;
+pub mod rope;
+pub mod simd;
+pub mod swiglu;
+pub mod vectorized;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

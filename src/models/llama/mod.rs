@@ -12,6 +12,7 @@ pub mod loader;
 mod parts;
 pub(crate) mod safetensors;
 pub(crate) mod save;
+pub mod train;
 pub mod weights;
 
 pub use config::{Config, Family, RopeScaling};

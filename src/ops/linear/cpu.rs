@@ -4,6 +4,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::dot::{Product, matmul_nt_many};
 use super::weight::{Values, Weight};
 
 /// Rows of W widened at a time: 256 rows of up to 4,096 columns are 4 MB.
@@ -77,19 +78,7 @@ fn panels(w: &Weight, mut body: impl FnMut(usize, &[f32])) {
 
 /// `y (M x out) = x (M x in) W^T`, or `y +=` when `accumulate`.
 pub fn matmul_nt(x: &[f32], w: &Weight, y: &mut [f32], accumulate: bool) {
-    let (out, inp) = (w.rows(), w.cols());
-    if inp == 0 || out == 0 {
-        return;
-    }
-    let m = x.len() / inp;
-    assert_eq!((x.len(), y.len()), (m * inp, m * out), "matmul_nt: x {} y {} for W {out} x {inp}", x.len(), y.len());
-    let y = y.as_mut_ptr();
-    panels(w, |from, panel| {
-        let rows = panel.len() / inp;
-        // SAFETY: from + rows <= out, so the offset stays inside y.
-        let dst = unsafe { y.add(from) };
-        product((m, rows, inp), (dst, out, 1), accumulate, (x.as_ptr(), inp, 1), (panel.as_ptr(), 1, inp), 1.0);
-    });
+    matmul_nt_many(x, w.cols(), &mut [Product { weight: w, y, bias: None, accumulate }]);
 }
 
 /// `dx (M x in) = dy (M x out) W`, or `dx +=` when `accumulate`.

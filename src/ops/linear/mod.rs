@@ -3,9 +3,12 @@
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
 mod cpu;
+mod dot;
+pub mod oracle;
 pub mod weight;
 
 pub use cpu::{matmul_nn, matmul_nt, matmul_tn};
+pub use dot::{Product, matmul_nt_many, matmul_nt_panel};
 pub use weight::{Dtype, Storage, Weight};
 
 use super::Cost;

@@ -1,0 +1,87 @@
+//! AdamW (Loshchilov & Hutter, 2019) with PyTorch's order of operations: `p -= lr wd p`, then
+//! `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
+//!
+//! Cost: 16 bytes read and 12 written an element.
+
+use rayon::prelude::*;
+
+use crate::ops::vectorized::vectorized;
+
+/// Constants of an update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first and second moment.
+    pub betas: (f64, f64),
+    /// Added to the root.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Number of this step, from 1.
+    pub step: u64,
+}
+
+vectorized! {
+    fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: [f32; 7]) {
+        let [keep, b1, b2, root, eps, size, scale] = c;
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let g = g * scale;
+            *m += (g - *m) * (1.0 - b1);
+            *v = *v * b2 + g * g * (1.0 - b2);
+            *p = *p * keep - size * (*m / (v.sqrt() / root + eps));
+        }
+    }
+}
+
+impl AdamW {
+    /// One update with gradient `scale g` (`scale` carries the clipping). All slices have one length.
+    pub fn apply(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], scale: f32) {
+        assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "adamw: lengths differ");
+        let t = self.step as f64;
+        let constants = [
+            (1.0 - self.lr * self.weight_decay) as f32,
+            self.betas.0 as f32,
+            self.betas.1 as f32,
+            (1.0 - self.betas.1.powf(t)).sqrt() as f32,
+            self.eps as f32,
+            (self.lr / (1.0 - self.betas.0.powf(t))) as f32,
+            scale,
+        ];
+        let n = 1 << 15;
+        (p.par_chunks_mut(n), g.par_chunks(n), m.par_chunks_mut(n), v.par_chunks_mut(n))
+            .into_par_iter()
+            .for_each(|(p, g, m, v)| update(p, g, m, v, constants));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_steps_match_the_formula_in_f64() {
+        let n = 37;
+        let mut p: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
+        let (mut m, mut v) = (vec![0.0f32; n], vec![0.0f32; n]);
+        let mut want: Vec<f64> = p.iter().map(|&x| f64::from(x)).collect();
+        let (mut wm, mut wv) = (vec![0.0f64; n], vec![0.0f64; n]);
+        for step in 1..=10u64 {
+            let lr = 1e-2 / step as f64;
+            let g: Vec<f32> = (0..n).map(|i| ((i as f32 + 1.3) * step as f32).cos()).collect();
+            let adam = AdamW { lr, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, step };
+            adam.apply(&mut p, &g, &mut m, &mut v, 0.5);
+            for i in 0..n {
+                let gi = 0.5 * f64::from(g[i]);
+                want[i] -= lr * 0.1 * want[i];
+                wm[i] = 0.9 * wm[i] + 0.1 * gi;
+                wv[i] = 0.999 * wv[i] + 0.001 * gi * gi;
+                let (mh, vh) = (wm[i] / (1.0 - 0.9f64.powf(step as f64)), wv[i] / (1.0 - 0.999f64.powf(step as f64)));
+                want[i] -= lr * mh / (vh.sqrt() + 1e-8);
+            }
+        }
+        for (p, w) in p.iter().zip(&want) {
+            assert!((f64::from(*p) - w).abs() <= 2e-6, "{p} against {w}");
+        }
+    }
+}

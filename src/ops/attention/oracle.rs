@@ -1,0 +1,31 @@
+//! Attention in f64, with plain row-major keys and values.
+
+use super::Heads;
+
+/// One sequence: q (rows, heads, dim), k and v (T, kv heads, dim); the rows are the last positions.
+pub fn attention(q: &[f64], k: &[f64], v: &[f64], heads: Heads) -> Vec<f64> {
+    let (qw, kw, d) = (heads.query * heads.dim, heads.kv * heads.dim, heads.dim);
+    let (rows, keys) = (q.len() / qw, k.len() / kw);
+    let mut out = vec![0.0; q.len()];
+    for row in 0..rows {
+        for h in 0..heads.query {
+            let kv = h / (heads.query / heads.kv);
+            let query = &q[row * qw + h * d..][..d];
+            let scores: Vec<f64> = (0..keys - rows + row + 1)
+                .map(|t| {
+                    let dot: f64 = (0..d).map(|i| query[i] * k[t * kw + kv * d + i]).sum();
+                    dot / (d as f64).sqrt()
+                })
+                .collect();
+            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+            for (t, s) in scores.iter().enumerate() {
+                let p = (s - top).exp() / sum;
+                for i in 0..d {
+                    out[row * qw + h * d + i] += p * v[t * kw + kv * d + i];
+                }
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,105 @@
+//! Next-token cross-entropy straight from hidden states, at chosen rows only: the head's product, the softmax and the
+//! gradient, a few rows at a time, so that the logits of a whole batch never exist.
+//!
+//! `loss = sum_i w_i (lse(h_i W^T) - (h_i W^T)[t_i])`; `dh_i = w_i (softmax - onehot) W`.
+//! Cost: `2 R vocab hidden` FLOP forward, the same for dh, and for dW.
+
+use rayon::prelude::*;
+
+use super::linear::Weight;
+use crate::models::llama::train::gemm::{Stack, weight_gradient};
+use crate::ops::vectorized::{exp, fold2, vectorized};
+
+/// Logits held at a time (values): 64 MB.
+const HELD: usize = 16 << 20;
+
+vectorized! {
+    fn row_max(s: &[f32]) -> f32 {
+        let mut tops = [f32::NEG_INFINITY; 16];
+        let (blocks, rest) = s.as_chunks::<16>();
+        for b in blocks {
+            for i in 0..16 {
+                tops[i] = if b[i] > tops[i] { b[i] } else { tops[i] };
+            }
+        }
+        let mut max = f32::NEG_INFINITY;
+        for v in tops.iter().chain(rest) {
+            max = if *v > max { *v } else { max };
+        }
+        max
+    }
+
+    fn exponentials(s: &mut [f32], max: f32) -> f32 {
+        for v in &mut *s {
+            *v = exp(*v - max);
+        }
+        fold2(s, s, |a, _| a)
+    }
+
+    fn scale_row(s: &mut [f32], by: f32) {
+        for v in s {
+            *v *= by;
+        }
+    }
+}
+
+/// Buffers kept between calls.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    logits: Vec<f32>,
+    wide: Vec<f32>,
+}
+
+/// The targets and the weight of each row in the sum.
+#[derive(Clone, Copy)]
+pub struct Targets<'a> {
+    /// Token of each row.
+    pub tokens: &'a [u32],
+    /// Weight of each row.
+    pub weights: &'a [f32],
+}
+
+/// Returns the weighted loss sum, in f64. With `dh` (R x hidden) writes its gradient, with `dw` (vocab x hidden) adds
+/// the head's.
+pub fn loss(
+    h: &[f32],
+    head: &Weight,
+    targets: Targets<'_>,
+    mut dh: Option<&mut [f32]>,
+    mut dw: Option<&mut [f32]>,
+    scratch: &mut Scratch,
+) -> f64 {
+    let (vocab, hidden) = (head.rows(), head.cols());
+    let rows = targets.tokens.len();
+    assert_eq!((h.len(), targets.weights.len()), (rows * hidden, rows), "cross entropy: shapes");
+    let step = (HELD / vocab).max(1);
+    let mut total = 0.0;
+    let stack = [head];
+    let stack = Stack(&stack);
+    for from in (0..rows).step_by(step) {
+        let n = step.min(rows - from);
+        let h = &h[from * hidden..(from + n) * hidden];
+        scratch.logits.resize(n * vocab, 0.0);
+        stack.forward(h, &mut scratch.logits, false, &mut scratch.wide);
+        let lines = scratch.logits.par_chunks_exact_mut(vocab).enumerate();
+        let losses: Vec<f64> = lines
+            .map(|(i, logits)| {
+                let (token, weight) = (targets.tokens[from + i] as usize, targets.weights[from + i]);
+                let (max, of_target) = (row_max(logits), logits[token]);
+                let sum = exponentials(logits, max);
+                scale_row(logits, weight / sum);
+                logits[token] -= weight;
+                f64::from(weight) * (f64::from(sum).ln() + f64::from(max) - f64::from(of_target))
+            })
+            .collect();
+        total += losses.iter().sum::<f64>();
+        if let Some(dh) = &mut dh {
+            let dh = &mut dh[from * hidden..(from + n) * hidden];
+            stack.backward(&scratch.logits, dh, false, &mut scratch.wide);
+        }
+        if let Some(dw) = &mut dw {
+            weight_gradient(&scratch.logits, (vocab, 0), h, hidden, dw);
+        }
+    }
+    total
+}

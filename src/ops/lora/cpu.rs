@@ -1,0 +1,178 @@
+//! CPU version: blocks of rows in parallel, partial sums of the gradients added in block order.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::Dropout;
+use crate::models::llama::train::gemm::{View, product};
+use crate::ops::vectorized::{Shared, vectorized};
+
+/// Rows a task takes; fixed, so that sums do not depend on the number of threads.
+const ROWS: usize = 128;
+
+/// Columns `column ..` of rows of `stride` values.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    /// Width of a row.
+    pub stride: usize,
+    /// First column.
+    pub column: usize,
+}
+
+/// The pair of matrices with what applies to both.
+#[derive(Clone, Copy)]
+pub struct Low<'a> {
+    /// (r x in).
+    pub a: &'a [f32],
+    /// (out x r).
+    pub b: &'a [f32],
+    /// Rank.
+    pub rank: usize,
+    /// `alpha / r`.
+    pub scale: f32,
+    /// The mask, if any, with the name of each row.
+    pub dropout: Option<(Dropout, &'a [u64])>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+vectorized! {
+    fn multiply(x: &[f32], by: &[f32], out: &mut [f32]) {
+        for ((o, x), b) in out.iter_mut().zip(x).zip(by) {
+            *o = x * b;
+        }
+    }
+
+    fn add_product(x: &[f32], by: &[f32], out: &mut [f32]) {
+        for ((o, x), b) in out.iter_mut().zip(x).zip(by) {
+            *o += x * b;
+        }
+    }
+}
+
+impl Low<'_> {
+    fn inp(&self) -> usize {
+        self.a.len() / self.rank
+    }
+
+    fn out(&self) -> usize {
+        self.b.len() / self.rank
+    }
+
+    fn check(&self, m: usize, x: &[f32], y: &[f32], at: Columns, z: &[f32]) {
+        assert_eq!((x.len(), y.len(), z.len()), (m * self.inp(), m * at.stride, m * self.rank), "lora: shapes");
+        assert!(at.column + self.out() <= at.stride, "lora: columns");
+        assert!(self.dropout.is_none_or(|(_, names)| names.len() == m), "lora: row names");
+    }
+}
+
+/// `y += scale drop(x) A^T B^T`; keeps `z = drop(x) A^T` (M x r).
+pub fn forward(low: Low<'_>, x: &[f32], y: &mut [f32], at: Columns, z: &mut [f32]) {
+    let (inp, out, r) = (low.inp(), low.out(), low.rank);
+    let m = x.len() / inp;
+    low.check(m, x, y, at, z);
+    let blocks = y.par_chunks_mut(ROWS * at.stride).zip(x.par_chunks(ROWS * inp)).zip(z.par_chunks_mut(ROWS * r));
+    blocks.enumerate().for_each(|(block, ((y, x), z))| {
+        let n = x.len() / inp;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let x = match low.dropout {
+                None => x,
+                Some((mask, names)) => {
+                    scratch.resize((ROWS + 1) * inp, 0.0);
+                    let (factors, dropped) = scratch.split_at_mut(inp);
+                    let lines = x.chunks_exact(inp).zip(dropped.chunks_exact_mut(inp)).zip(&names[block * ROWS..]);
+                    for ((x, d), &name) in lines {
+                        mask.factors(name, factors);
+                        multiply(x, factors, d);
+                    }
+                    &dropped[..n * inp]
+                }
+            };
+            // SAFETY: the block's slices have the shapes named here (checked above).
+            unsafe {
+                product(
+                    (n, r, inp),
+                    z.as_mut_ptr(),
+                    r,
+                    false,
+                    View(x.as_ptr(), inp, 1),
+                    View(low.a.as_ptr(), 1, inp),
+                    1.0,
+                    false,
+                );
+                let (z, b) = (View(z.as_ptr(), r, 1), View(low.b.as_ptr(), 1, r));
+                product((n, out, r), y.as_mut_ptr().add(at.column), at.stride, true, z, b, low.scale, false);
+            }
+        });
+    });
+}
+
+/// Adds the gradients of A and B, and with `dx` that of x, from `dy` (columns `at`).
+pub fn backward(
+    low: Low<'_>,
+    x: &[f32],
+    z: &[f32],
+    (dy, at): (&[f32], Columns),
+    dx: Option<&mut [f32]>,
+    da: &mut [f32],
+    db: &mut [f32],
+) {
+    let (inp, out, r) = (low.inp(), low.out(), low.rank);
+    let m = x.len() / inp;
+    low.check(m, x, dy, at, z);
+    assert_eq!((da.len(), db.len()), (low.a.len(), low.b.len()), "lora backward: gradients");
+    assert!(dx.as_ref().is_none_or(|d| d.len() == x.len()), "lora backward: dx");
+    let dx = dx.map(Shared::new);
+    let blocks = x.par_chunks(ROWS * inp).zip(dy.par_chunks(ROWS * at.stride)).zip(z.par_chunks(ROWS * r)).enumerate();
+    let partial: Vec<Vec<f32>> = blocks
+        .map(|(block, ((x, dy), z))| {
+            let n = x.len() / inp;
+            let mut sums = vec![0.0f32; da.len() + db.len()];
+            let (pa, pb) = sums.split_at_mut(da.len());
+            SCRATCH.with_borrow_mut(|scratch| {
+                scratch.resize(ROWS * (3 * inp + r), 0.0);
+                let (factors, rest) = scratch.split_at_mut(ROWS * inp);
+                let (dropped, rest) = rest.split_at_mut(ROWS * inp);
+                let (low_dx, dz) = rest.split_at_mut(ROWS * inp);
+                let mut input = x;
+                if let Some((mask, names)) = low.dropout {
+                    for (f, &name) in factors.chunks_exact_mut(inp).zip(&names[block * ROWS..]) {
+                        mask.factors(name, f);
+                    }
+                    multiply(x, &factors[..n * inp], &mut dropped[..n * inp]);
+                    input = &dropped[..n * inp];
+                }
+                // SAFETY: the block's slices have the shapes named here; a block's rows of dx belong to one task.
+                unsafe {
+                    let dy_at = dy.as_ptr().add(at.column);
+                    let b = View(low.b.as_ptr(), r, 1);
+                    product((n, r, out), dz.as_mut_ptr(), r, false, View(dy_at, at.stride, 1), b, low.scale, false);
+                    let (zv, dy_t) = (View(z.as_ptr(), r, 1), View(dy_at, 1, at.stride));
+                    product((out, r, n), pb.as_mut_ptr(), r, false, dy_t, zv, low.scale, false);
+                    let (dz_t, xv) = (View(dz.as_ptr(), 1, r), View(input.as_ptr(), inp, 1));
+                    product((r, inp, n), pa.as_mut_ptr(), inp, false, dz_t, xv, 1.0, false);
+                    if let Some(dx) = dx {
+                        let (dzv, a) = (View(dz.as_ptr(), r, 1), View(low.a.as_ptr(), inp, 1));
+                        let to = dx.at(block * ROWS * inp);
+                        if low.dropout.is_some() {
+                            product((n, inp, r), low_dx.as_mut_ptr(), inp, false, dzv, a, 1.0, false);
+                            let to = std::slice::from_raw_parts_mut(to, n * inp);
+                            add_product(&low_dx[..n * inp], &factors[..n * inp], to);
+                        } else {
+                            product((n, inp, r), to, inp, true, dzv, a, 1.0, false);
+                        }
+                    }
+                }
+            });
+            sums
+        })
+        .collect();
+    for sums in partial {
+        let (pa, pb) = sums.split_at(da.len());
+        da.iter_mut().zip(pa).for_each(|(d, p)| *d += p);
+        db.iter_mut().zip(pb).for_each(|(d, p)| *d += p);
+    }
+}

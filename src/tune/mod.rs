@@ -1,0 +1,13 @@
+//! Fine-tuning: AdamW over shared-prefix groups with accumulation, clipping, a schedule, validation, early stop and
+//! exact resume. Trains a LoRA adapter of a frozen model, or every weight of a small one.
+
+mod checkpoint;
+pub mod schedule;
+pub mod settings;
+mod source;
+mod trainer;
+
+pub use checkpoint::{EvalRecord, History, StepRecord};
+pub use settings::{Schedule, Settings};
+pub use source::{GroupSource, mean_loss};
+pub use trainer::{Evaluator, Outcome, TuneOutcome, train, train_all};
