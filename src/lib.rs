@@ -3,6 +3,7 @@
 
 pub mod data;
 pub mod error;
+pub mod generate;
 pub mod matrix;
 pub mod models;
 pub mod monitor;

@@ -7,8 +7,10 @@ pub mod attention;
 pub mod linear;
 pub mod rmsnorm;
 pub mod rope;
+pub mod sampling;
 pub mod simd;
 pub mod swiglu;
+pub mod yes_no;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
