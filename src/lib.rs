@@ -1,9 +1,14 @@
 //! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to merged
 //! predictions.
 
+/// The commands.
+pub mod cli {
+    pub mod tiny_model;
+}
 pub mod data;
 pub mod error;
 pub mod eval;
+pub mod generate;
 pub mod matrix;
 pub mod merge;
 pub mod models;
@@ -13,6 +18,7 @@ pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
 pub mod text;
+pub mod tiny_model;
 pub mod tune;
 
 pub use error::{Error, Kind, Result};

@@ -1,5 +1,6 @@
 //! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
 
+pub mod builtin;
 pub(crate) mod folder;
 pub mod llama;
 pub mod lora;
