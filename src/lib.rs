@@ -1,7 +1,7 @@
 //! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to merged
 //! predictions.
 
-/// The commands.
+/// The command line.
 pub mod cli {
     pub mod tiny_model;
 }

@@ -4,6 +4,7 @@
 
 mod conversation;
 mod course;
+mod exam;
 mod thoughts;
 mod tokenizer;
 mod world;
@@ -21,6 +22,7 @@ use crate::rng::{Rng, Use};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::tune::{self, History};
 use course::Course;
+pub use exam::{Exam, ZeroShot, exam};
 use world::World;
 
 /// How the model is made.
