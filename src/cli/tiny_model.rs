@@ -26,6 +26,12 @@ pub struct Args {
     /// Optimiser steps.
     #[arg(long, default_value_t = Settings::default().steps)]
     steps: u64,
+    /// Groups of lessons in a step.
+    #[arg(long, default_value_t = Settings::default().batch)]
+    batch: usize,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = Settings::default().learning_rate)]
+    learning_rate: f64,
 }
 
 /// Runs the command.
@@ -33,13 +39,14 @@ pub struct Args {
 /// # Errors
 /// Steps out of range, or a folder that cannot be written: both before the training begins.
 pub fn main(args: Args) -> Result<()> {
-    let settings = Settings { seed: args.seed, steps: args.steps, ..Settings::default() };
+    let Args { out, seed, steps, batch, learning_rate } = args;
+    let settings = Settings { seed, steps, batch, learning_rate, ..Settings::default() };
     settings.check()?;
-    refuse_unwritable(&args.out)?;
+    refuse_unwritable(&out)?;
     let start = std::time::Instant::now();
     let made = tiny_model::make(&settings, &Progress::default())?;
-    tiny_model::save(&made, &args.out)?;
-    let file = args.out.join("model.safetensors");
+    tiny_model::save(&made, &out)?;
+    let file = out.join("model.safetensors");
     let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, "read", &e))?;
     println!(
         "{}: {:.2} MB, BLAKE3 {}, {} steps in {:.0} s",

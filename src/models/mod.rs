@@ -2,8 +2,8 @@
 
 pub mod builtin;
 pub(crate) mod folder;
+pub mod lightgcn;
 pub mod llama;
 pub mod lora;
 pub mod peft;
-pub mod lightgcn;
 pub mod projector;

@@ -121,7 +121,7 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
     let first = &world.samples.samples[train.start + rng.below(train.len() as u32) as usize];
     let history = world.samples.history(first);
     // Short histories are what small recipes show; long ones keep far positions from being strange.
-    let count = if rng.below(10) == 0 { 13 + rng.below(18) } else { 4 + rng.below(9) } as usize;
+    let count = if rng.below(24) == 0 { 13 + rng.below(18) } else { 4 + rng.below(7) } as usize;
     let settings = settings(sort, rng);
     let shown = world.shown(history, first.item, count, settings.order != Order::InOrder, rng);
     let prompter = Prompter::new(&world.dataset, THRESHOLD, &settings)?;

@@ -79,7 +79,9 @@ impl Pupil<'_> {
         generate(&self.model, &requests, &self.model.config().eos, &settings, &Silent, &mut out)?;
         out.sort_by_key(|s| (s.row, s.sample));
         out.iter()
-            .map(|s| Ok(Written { row: s.row as usize, text: self.tokenizer.decode(&s.tokens, true)?, finish: s.finish }))
+            .map(|s| {
+                Ok(Written { row: s.row as usize, text: self.tokenizer.decode(&s.tokens, true)?, finish: s.finish })
+            })
             .collect()
     }
 }

@@ -6,7 +6,17 @@ use crate::tune::GroupSource;
 
 /// As little as there can be of everything.
 fn small() -> Settings {
-    Settings { steps: 3, batch: 3, worlds: 1, users: 30, items: 40, ratings: 600, hidden: 64, layers: 1, ..Settings::default() }
+    Settings {
+        steps: 3,
+        batch: 3,
+        worlds: 1,
+        users: 30,
+        items: 40,
+        ratings: 600,
+        hidden: 64,
+        layers: 1,
+        ..Settings::default()
+    }
 }
 
 #[test]

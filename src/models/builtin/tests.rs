@@ -12,7 +12,8 @@ fn loads_in_every_type() {
         assert!(!loaded.chat.is_fallback() && !loaded.config.eos.is_empty() && loaded.config.bos.is_none());
         assert!(loaded.source.notes.is_empty(), "{:?}", loaded.source.notes);
     }
-    let bytes: usize = [FILES.config, FILES.tokenizer, FILES.tokenizer_config, FILES.weights].map(<[u8]>::len).iter().sum();
+    let bytes: usize =
+        [FILES.config, FILES.tokenizer, FILES.tokenizer_config, FILES.weights].map(<[u8]>::len).iter().sum();
     assert!(bytes <= 3 << 20, "{bytes} bytes are too many for a program to carry");
     assert_eq!(fingerprint().len(), 64);
     assert_eq!(fingerprint(), fingerprint());
