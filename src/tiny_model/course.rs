@@ -1,7 +1,7 @@
 //! The course: lessons by number, each a pure function of seed and number.
 
 use super::conversation::{Lesson, group, running};
-use super::thoughts::{Case, think};
+use super::thoughts::{Case, evidence, think};
 use super::world::World;
 use crate::data::ItemIdx;
 use crate::data::synthetic::THRESHOLD;
@@ -20,12 +20,10 @@ use crate::text::prompts::{
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::tune::GroupSource;
 
-/// Labels that are turned round, so that opinions stay mild.
-const FLIPPED: f32 = 0.15;
 /// An answer of one word counts like a few words of prose.
-const ANSWER_WEIGHT: f32 = 3.0;
-/// Running text is there for the sake of embeddings.
-const TEXT_WEIGHT: f32 = 0.3;
+const ANSWER_WEIGHT: f32 = 4.0;
+/// Running text is there for the sake of embeddings, and tells the genre behind a title.
+const TEXT_WEIGHT: f32 = 0.5;
 /// Targets behind one history.
 const TARGETS: usize = 8;
 
@@ -41,7 +39,7 @@ pub(super) enum Sort {
 
 const TURNS: [Sort; 12] = {
     use Sort::{Describe as D, Reason as R, Recommend as A, SecondPass as S, Text as T};
-    [A, R, D, A, S, R, A, T, A, R, S, D]
+    [A, R, D, S, R, A, T, R, S, A, R, D]
 };
 
 /// All lessons.
@@ -102,10 +100,15 @@ fn any_item(world: &World, rng: &mut Rng) -> ItemIdx {
 
 /// Catalogue texts as the embedding stage reads them.
 fn texts(world: &World, rng: &mut Rng) -> Vec<String> {
-    let item = any_item(world, rng);
-    let genres = if rng.below(2) == 0 { Genres::All } else { Genres::First };
-    let plain = plain_with(&world.dataset.items[item.at()], &world.dataset.noun, genres);
-    vec![format!("{plain} {}", world.short_description(item)), world.descriptions[any_item(world, rng).at()].clone()]
+    (0..6)
+        .map(|_| {
+            let item = any_item(world, rng);
+            let genres = if rng.below(2) == 0 { Genres::All } else { Genres::First };
+            let plain = plain_with(&world.dataset.items[item.at()], &world.dataset.noun, genres);
+            let short = world.short_description(item);
+            if rng.below(4) == 0 { world.descriptions[item.at()].clone() } else { format!("{plain} {short}") }
+        })
+        .collect()
 }
 
 fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
@@ -145,19 +148,25 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
         facts.knowledge = knowledge;
         let facts = (knowledge != Knowledge::None).then_some(&facts);
         let prompt = prompter.build(first.user, &shown, target.item, facts)?;
-        if sort == Sort::Recommend {
-            let yes = label != (rng.uniform() < FLIPPED);
-            lessons.push(Lesson::new(prompt.messages, GOLD[usize::from(yes)].into(), ANSWER_WEIGHT));
-            continue;
-        }
         let opinion = hinted.then(|| sigmoid(f64::from(if label { 0.7 } else { -0.7 } + 1.5 * rng.normal())));
         let case = Case { shown: &shown, target: target.item, facts, hint: opinion, label };
+        if sort == Sort::Recommend {
+            let gold = GOLD[usize::from(evidence(world, &case, rng) > 0.0)];
+            lessons.push(Lesson::new(prompt.messages, gold.into(), ANSWER_WEIGHT));
+            continue;
+        }
         let thought = think(world, &case, rng);
         let gold = GOLD[usize::from(thought.yes)];
         lessons.push(if sort == Sort::Reason {
             let hint = opinion.map_or(Ok(String::new()), |p| hint(p, Score::TwoWay, &hint::Settings::default()))?;
-            let conversation = reasoning(&prompt, &hint, &passes);
-            Lesson { conversation, answer: format!("{}\n</think>\n\n{gold}", thought.text), weight: 1.0 }
+            let mut conversation = reasoning(&prompt, &hint, &passes);
+            if rng.below(3) == 0 {
+                // The thoughts are given: an answer among so many words of prose is learnt too late otherwise.
+                conversation.assistant_prefix += &format!("{}\n</think>\n\n", thought.text);
+                Lesson { conversation, answer: gold.into(), weight: ANSWER_WEIGHT }
+            } else {
+                Lesson { conversation, answer: format!("{}\n</think>\n\n{gold}", thought.text), weight: 1.0 }
+            }
         } else {
             Lesson {
                 conversation: second_pass(&prompt, &thought.text, &passes),

@@ -4,6 +4,7 @@
 use super::world::World;
 use crate::data::synthetic::THRESHOLD;
 use crate::data::{ItemIdx, Rated};
+use crate::eval::yardsticks::log_odds;
 use crate::rng::Rng;
 use crate::text::knowledge::Facts;
 
@@ -28,15 +29,31 @@ fn likes<'a>(rows: impl Iterator<Item = &'a Rated>) -> (usize, usize) {
     rows.fold((0, 0), |(likes, n), r| (likes + usize::from(r.rating > THRESHOLD), n + 1))
 }
 
-/// Thinks about a case. The truth has a small say in the conclusion, so that what follows from the evidence can be
-/// learnt; chance has one too, so that two thoughts about one case differ.
+/// What the prompt itself says for a like (above 0) or against it, about -3 to 3; the truth has a small say.
+///
+/// A label alone says too little to learn from in the time that there is: of single ratings more is noise than taste.
+pub(super) fn evidence(world: &World, case: &Case<'_>, rng: &mut Rng) -> f32 {
+    let genre = world.genre(case.target);
+    let (kin_liked, kin) = likes(case.shown.iter().filter(|r| world.genre(r.item) == genre));
+    let (liked, all) = likes(case.shown.iter());
+    let share = |liked: usize, n: usize| (liked as f32 + 1.2) / (n as f32 + 2.0) - 0.6;
+    let mut evidence = 4.0 * share(liked, all) + 3.0 * share(kin_liked, kin);
+    if let Some(facts) = case.facts {
+        evidence += 2.0 * (log_odds(facts.p) - log_odds(facts.global)) as f32;
+    }
+    if let Some(p) = case.hint {
+        evidence += 2.0 * (p - 0.5) as f32;
+    }
+    evidence + if case.label { 0.25 } else { -0.25 } + 0.25 * rng.normal()
+}
+
+/// Thinks about a case. Chance has a say, so that two thoughts about one case differ.
 pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
+    let evidence = evidence(world, case, rng);
     let genre = world.genre(case.target);
     let same: Vec<&Rated> = case.shown.iter().filter(|r| world.genre(r.item) == genre).collect();
     let (kin_liked, kin) = likes(same.iter().copied());
     let (liked, all) = likes(case.shown.iter());
-    let share = |liked: usize, n: usize| (liked as f32 + 1.2) / (n as f32 + 2.0) - 0.6;
-    let mut evidence = 3.0 * share(liked, all) + 2.5 * share(kin_liked, kin);
     let mut parts = Vec::new();
     if rng.below(5) > 0 {
         let kind = genre.to_lowercase();
@@ -60,21 +77,18 @@ pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
         parts.push(format!("In all {liked} of {all} were liked."));
     }
     if let Some(facts) = case.facts {
-        evidence += 1.5 * (facts.item.stars - 3.4) as f32;
         if rng.below(4) > 0 {
-            let word = if facts.item.liked >= 0.57 { "like" } else { "do not like" };
-            parts.push(format!("Others {word} it."));
+            let word = if facts.p >= facts.global { "for" } else { "against" };
+            parts.push(format!("The ratings speak {word} it."));
         }
     }
     if let Some(p) = case.hint {
-        evidence += 2.0 * (p - 0.5) as f32;
         parts.push(format!("Someone else says {}.", if p > 0.5 { "yes" } else { "no" }));
     }
-    evidence += if case.label { 0.5 } else { -0.5 } + 0.5 * rng.normal();
     let (conclusion, certainty) = match evidence.abs() {
-        e if e > 1.2 => ("very likely", 0.93),
-        e if e > 0.5 => ("likely", 0.8),
-        _ => ("perhaps", 0.62),
+        e if e > 1.2 => ("very likely", 0.96),
+        e if e > 0.5 => ("likely", 0.85),
+        _ => ("perhaps", 0.66),
     };
     let side = evidence > 0.0;
     parts.push(format!("So {conclusion} {}.", if side { "yes" } else { "no" }));

@@ -35,14 +35,9 @@ pub(super) fn learn(worlds: &[World], settings: &Settings) -> Result<String> {
     for i in 0..LESSONS {
         texts.extend(spoken(worlds, settings.seed, i)?);
     }
-    for text in &mut texts {
-        // The tags never reach the merges: they are tokens of their own.
-        for tag in TAGS {
-            if text.contains(tag) {
-                *text = text.replace(tag, "\n");
-            }
-        }
-    }
+    // Tags are tokens of their own, and line breaks stay single: a prompt that ends with two of them then reads the
+    // same with and without the answer behind it.
+    let pieces = texts.iter().flat_map(|text| text.lines()).filter(|line| !TAGS.contains(line));
     let level = ByteLevel::new(false, true, true);
     let mut tokenizer = TokenizerBuilder::<BPE, NFC, ByteLevel, ByteLevel, ByteLevel>::new()
         .with_model(BPE::default())
@@ -60,7 +55,7 @@ pub(super) fn learn(worlds: &[World], settings: &Settings) -> Result<String> {
         .special_tokens(special)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    tokenizer.train(&mut trainer, texts.iter().map(String::as_str)).map_err(fail)?;
+    tokenizer.train(&mut trainer, pieces).map_err(fail)?;
     tokenizer.add_tokens(TAGS.map(|t| AddedToken::from(t, false))).map_err(fail)?;
     tokenizer.to_string(false).map_err(fail)
 }
