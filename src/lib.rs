@@ -1,9 +1,13 @@
 //! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to merged
 //! predictions.
 
+pub mod cli;
+pub mod config;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eval;
+pub mod generate;
 pub mod matrix;
 pub mod merge;
 pub mod models;

@@ -8,6 +8,6 @@ mod sections;
 pub use load::{load, parse};
 pub use print::annotated;
 pub use sections::{
-    Describe, DescribeSource, Embed, Evaluate, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows,
+    Describe, DescribeSource, Embed, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows,
     Tune,
 };

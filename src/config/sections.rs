@@ -1,16 +1,16 @@
 //! The recipe's sections. Those of a module of its own (data, alignment, retrieval, prompt, LoRA, merge) are declared
 //! there; these are the ones that tie modules together.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{GraphEdges, Repeats};
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::eval::Score;
 use crate::ops::linear::Dtype;
 use crate::text::item_text::TextSource;
+use crate::text::prompts::{ReasoningSettings, ThinkTag};
 
 /// A whole experiment: data, models, method, evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,7 +43,9 @@ pub struct Recipe {
     /// Embedding mixture, retrieval from the user's history, rerank.
     pub retrieve: crate::retrieval::Settings,
     /// What the language model reads.
-    pub prompt: crate::text::prompt::Settings,
+    pub prompt: crate::text::prompts::Settings,
+    /// Collaborative facts in words, an option beyond the papers; fitted on training rows only.
+    pub facts: crate::text::knowledge::Settings,
     /// LoRA tuning.
     pub tune: Tune,
     /// Yes/No scoring.
@@ -53,7 +55,7 @@ pub struct Recipe {
     /// Consistency-based merge.
     pub merge: crate::merge::Settings,
     /// Tables.
-    pub evaluate: Evaluate,
+    pub evaluate: crate::eval::Settings,
 }
 
 /// How rows are taken from a part of the split.
@@ -101,13 +103,11 @@ pub struct ModelSettings {
     pub reasoning: String,
     /// Storage of the weights in memory; not set = as stored (bf16 for quantised files).
     pub dtype: Option<Dtype>,
-    /// The date that chat templates print (Llama-3.1 writes one); fixed, so that prompts do not change from day to day.
-    pub date: String,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { path: "smollm2-135m".into(), reasoning: String::new(), dtype: None, date: "26 Jul 2024".into() }
+        Self { path: "smollm2-135m".into(), reasoning: String::new(), dtype: None }
     }
 }
 
@@ -118,7 +118,7 @@ pub enum DescribeSource {
     /// Written by the model (the papers' way).
     #[default]
     Model,
-    /// Read from `describe.file`.
+    /// Read from `data.descriptions`; the built-in data set brings its own.
     File,
     /// None: items have their templated text only.
     None,
@@ -130,14 +130,12 @@ pub enum DescribeSource {
 pub struct Describe {
     /// Written by the model, read from a file, or none.
     pub source: DescribeSource,
-    /// JSON object or JSON lines, item id -> text, plain or .gz.
-    pub file: Option<PathBuf>,
     /// Longest description kept, in words; 0 = no limit.
     pub max_words: usize,
     /// Sampling temperature.
     pub temperature: f32,
     /// Nucleus: sample from the smallest set of tokens with this probability.
-    pub top_p: f32,
+    pub top_p: f64,
     /// Fewest new tokens.
     pub min_tokens: usize,
     /// Most new tokens.
@@ -148,7 +146,6 @@ impl Default for Describe {
     fn default() -> Self {
         Self {
             source: DescribeSource::Model,
-            file: None,
             max_words: 0,
             temperature: 0.8,
             top_p: 0.9,
@@ -232,7 +229,7 @@ impl Default for Tune {
 #[serde(deny_unknown_fields, default)]
 pub struct Predict {
     /// How two logits become a probability; `double_softmax` is the authors' (D4).
-    pub score: crate::text::score::ScoreKind,
+    pub score: Score,
     /// The answer words; each must be one token.
     pub yes: String,
     /// See `yes`.
@@ -246,7 +243,7 @@ pub struct Predict {
 impl Default for Predict {
     fn default() -> Self {
         Self {
-            score: crate::text::score::ScoreKind::TwoWay,
+            score: Score::TwoWay,
             yes: "Yes".into(),
             no: "No".into(),
             ablation_rows: 0,
@@ -266,7 +263,7 @@ pub struct Reason {
     /// Sampling temperature.
     pub temperature: f32,
     /// Nucleus; 1 = everything.
-    pub top_p: f32,
+    pub top_p: f64,
     /// Only the k likeliest tokens; 0 = all.
     pub top_k: usize,
     /// Most new tokens of one sample.
@@ -275,8 +272,12 @@ pub struct Reason {
     pub valid_rows: usize,
     /// Test rows that are reasoned about; 0 = all.
     pub test_rows: usize,
-    /// Put the think tag into the user's turn, as the authors do (D8).
-    pub think_in_user_turn: bool,
+    /// How the reasoning model is prompted.
+    pub prompt: ReasoningSettings,
+    /// How sure the tuned model must be for the stronger wordings of the hint.
+    pub certainty: crate::text::hint::Settings,
+    /// What counts as yes or no in a hard answer.
+    pub matching: crate::text::answer::Match,
 }
 
 impl Default for Reason {
@@ -290,22 +291,10 @@ impl Default for Reason {
             max_tokens: 4800,
             valid_rows: 0,
             test_rows: 0,
-            think_in_user_turn: false,
+            prompt: ReasoningSettings::default(),
+            certainty: Default::default(),
+            matching: Default::default(),
         }
-    }
-}
-
-/// Tables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Evaluate {
-    /// Bootstrap resamples behind intervals and paired tests.
-    pub bootstrap: usize,
-}
-
-impl Default for Evaluate {
-    fn default() -> Self {
-        Self { bootstrap: 2000 }
     }
 }
 
@@ -326,6 +315,7 @@ impl Default for Recipe {
             align: Default::default(),
             retrieve: Default::default(),
             prompt: Default::default(),
+            facts: Default::default(),
             tune: Default::default(),
             predict: Default::default(),
             reason: Default::default(),
@@ -341,16 +331,24 @@ impl Recipe {
         if self.faithful {
             self.data.repeats = Repeats::Keep;
             self.graph.edges = GraphEdges::LeaveOneOut;
-            self.predict.score = crate::text::score::ScoreKind::DoubleSoftmax;
+            self.predict.score = Score::DoubleSoftmax;
             self.tune.select_on_test = true;
-            self.reason.think_in_user_turn = true;
+            self.reason.prompt.think_tag = ThinkTag::User;
+            self.retrieve.faithful_off_by_one = self.data.kind == crate::data::Kind::MovieLens1m;
+            self.retrieve.faithful_target_in_history = true;
+            self.retrieve.faithful_walk_back = true;
+            self.merge.tuned_mean = crate::merge::TunedMean::First;
+            self.tune.lora.train_end_of_turn = false;
         }
         let bad = |key: &str, what: &str| Err(Error::usage(key, what).next("mend the recipe, or use --set"));
         if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return bad("name", "must be a plain folder name");
         }
-        if self.describe.source == DescribeSource::File && self.describe.file.is_none() {
-            return bad("describe.file", "describe.source = \"file\" needs a file");
+        if self.describe.source == DescribeSource::File
+            && self.data.descriptions.is_none()
+            && self.data.kind != crate::data::Kind::Synthetic
+        {
+            return bad("data.descriptions", "describe.source = \"file\" needs a file of descriptions");
         }
         if self.reason.samples == 0 {
             return bad("reason.samples", "must be at least 1");

@@ -17,9 +17,11 @@ pub mod cross_entropy;
 pub mod lora;
 pub mod rmsnorm;
 pub mod rope;
+pub mod sampling;
 pub mod simd;
 pub mod swiglu;
 pub mod vectorized;
+pub mod yes_no;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

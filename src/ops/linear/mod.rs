@@ -4,11 +4,13 @@
 
 mod cpu;
 mod dot;
+mod low_rank;
 pub mod oracle;
 pub mod weight;
 
 pub use cpu::{matmul_nn, matmul_nt, matmul_tn};
 pub use dot::{Product, matmul_nt_many, matmul_nt_panel};
+pub use low_rank::add_low_rank;
 pub use weight::{Dtype, Storage, Weight};
 
 use super::Cost;

@@ -8,7 +8,7 @@ use memmap2::Mmap;
 use crate::error::{Error, Result};
 
 /// Storage type of weights. Arithmetic is always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32-bit IEEE.

@@ -1,0 +1,186 @@
+//! The decoder against its f64 oracle on tiny random models of every family, and the equalities that callers rely on.
+
+mod common;
+
+use common::assert_close;
+use proptest::prelude::*;
+use rallrec::models::llama::{Config, Family, Model, Part, Pooling, Prefix, RopeScaling, Sequence, fixture, oracle};
+use rallrec::models::lora::{Adapter, Pair, Target};
+use rallrec::ops::linear::Dtype;
+use rallrec::rng::{Rng, Use};
+
+const SCALING: RopeScaling =
+    RopeScaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };
+
+/// Llama, Llama with scaled rope, Qwen2, Qwen3, each tied and untied.
+fn configs() -> Vec<Config> {
+    let mut all = Vec::new();
+    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+        for tied in [true, false] {
+            all.push(Config { tied, ..fixture::config(family) });
+        }
+    }
+    all.push(Config { rope_scaling: Some(SCALING), ..fixture::config(Family::Llama) });
+    all
+}
+
+fn build(config: &Config, dtype: Dtype) -> Model {
+    Model::new(config.clone(), fixture::weights(config, 7, dtype).unwrap()).unwrap()
+}
+
+fn tokens(n: usize, seed: u64) -> Vec<u32> {
+    let mut rng = Rng::new(seed, Use::Synthetic, 1, 0);
+    (0..n).map(|_| rng.below(264)).collect()
+}
+
+fn adapter(config: &Config, zero: bool) -> Adapter {
+    let mut rng = Rng::new(5, Use::Synthetic, 2, 0);
+    let (h, q, kv, inner) = (config.hidden, config.q_width(), config.kv_width(), config.intermediate);
+    let shapes = [(h, q), (h, kv), (h, kv), (q, h), (h, inner), (h, inner), (inner, h)];
+    let mut pairs = Vec::new();
+    for _ in 0..config.layers {
+        let pair = |&(inp, out): &(usize, usize)| Pair {
+            a: (0..4 * inp).map(|_| rng.normal() * 0.2).collect(),
+            b: (0..4 * out).map(|_| if zero { 0.0 } else { rng.normal() * 0.2 }).collect(),
+        };
+        pairs.push(shapes.iter().map(pair).collect());
+    }
+    Adapter { rank: 4, alpha: 8.0, dropout: 0.0, targets: Target::ALL.to_vec(), pairs }
+}
+
+fn all_logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
+    let mut sequence = Sequence::new();
+    model.all_logits(&mut [Part { tokens, sequence: &mut sequence }]).unwrap().into_vec()
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn every_family_is_the_oracle() {
+    for config in configs() {
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            let model = build(&config, dtype);
+            let tokens = tokens(90, 3);
+            let want = oracle::forward(&config, model.weights(), None, &tokens);
+            let what = format!("{:?} tied {} {dtype:?}", config.family, config.tied);
+            assert_close(&what, &all_logits(&model, &tokens), &want.logits.concat(), 5e-5);
+            let mut sequence = Sequence::scratch(&Prefix::default());
+            let mean = model.pooled(&mut [Part { tokens: &tokens, sequence: &mut sequence }], Pooling::Mean).unwrap();
+            let sum = |i: usize| want.hidden.iter().map(|h| h[i]).sum::<f64>() / 90.0;
+            let mean_want: Vec<f64> = (0..config.hidden).map(sum).collect();
+            assert_close(&format!("{what} mean"), mean.as_slice(), &mean_want, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn families_differ_from_each_other() {
+    // If scaling, biases or norms were ignored, the oracle test would still have to be wrong in the same way.
+    let plain = fixture::config(Family::Llama);
+    let scaled = Config { rope_scaling: Some(SCALING), ..plain.clone() };
+    let tokens = tokens(40, 4);
+    let weights = fixture::weights(&plain, 7, Dtype::F32).unwrap();
+    let a = oracle::forward(&plain, &weights, None, &tokens).logits.concat();
+    let b = oracle::forward(&scaled, &weights, None, &tokens).logits.concat();
+    assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-2));
+}
+
+#[test]
+fn adapters_on_all_targets_are_the_oracle_and_zero_b_changes_no_bit() {
+    for config in configs() {
+        let model = build(&config, Dtype::Bf16);
+        let (tokens, given) = (tokens(50, 6), adapter(&config, false));
+        let adapted = model.with_adapter(Some(&given)).unwrap();
+        let want = oracle::forward(&config, model.weights(), Some(&given), &tokens).logits.concat();
+        assert_close("adapted", &all_logits(&adapted, &tokens), &want, 1e-4);
+        let base = all_logits(&model, &tokens);
+        assert!(base.iter().zip(&want).any(|(a, b)| (f64::from(*a) - b).abs() > 1e-2), "the adapter acts");
+        let zero = model.with_adapter(Some(&adapter(&config, true))).unwrap();
+        assert_eq!(bits(&all_logits(&zero, &tokens)), bits(&base));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// However a text is cut into passes, and whatever stands beside it, its last logits have the same bits.
+    #[test]
+    fn cache_batch_and_sharing_do_not_show(
+        which in 0usize..7, lengths in prop::collection::vec(1usize..100, 1..5), prefix in 1usize..150,
+        cut in 0.0f64..1.0, seed in 0u64..100,
+    ) {
+        let config = &configs()[which];
+        let model = build(config, Dtype::Bf16);
+        let head = tokens(prefix, seed);
+        let tails: Vec<Vec<u32>> = lengths.iter().enumerate().map(|(i, &n)| tokens(n, seed + 10 + i as u64)).collect();
+        let whole: Vec<Vec<u32>> = tails.iter().map(|t| [head.clone(), t.clone()].concat()).collect();
+        let alone: Vec<Vec<u32>> = whole.iter().map(|t| {
+            let mut s = Sequence::scratch(&Prefix::default());
+            bits(model.last_logits(&mut [Part { tokens: t, sequence: &mut s }]).unwrap().as_slice())
+        }).collect();
+        // All in one batch.
+        let mut sequences: Vec<Sequence> = whole.iter().map(|_| Sequence::new()).collect();
+        let mut parts: Vec<Part<'_>> =
+            whole.iter().zip(&mut sequences).map(|(t, sequence)| Part { tokens: t, sequence }).collect();
+        let batch = model.last_logits(&mut parts).unwrap();
+        // Behind one shared prefix, itself read in two passes; once kept, once scratch.
+        let mut sequence = Sequence::new();
+        let at = (prefix as f64 * cut) as usize;
+        for piece in [&head[..at], &head[at..]] {
+            if !piece.is_empty() {
+                model.hidden(&mut [Part { tokens: piece, sequence: &mut sequence }]).unwrap();
+            }
+        }
+        let shared = sequence.freeze();
+        prop_assert_eq!(shared.len(), prefix);
+        for scratch in [false, true] {
+            let make = |_: &Vec<u32>| if scratch { Sequence::scratch(&shared) } else { Sequence::after(&shared) };
+            let mut sequences: Vec<Sequence> = tails.iter().map(make).collect();
+            let mut parts: Vec<Part<'_>> =
+                tails.iter().zip(&mut sequences).map(|(t, sequence)| Part { tokens: t, sequence }).collect();
+            let behind = model.last_logits(&mut parts).unwrap();
+            for (i, want) in alone.iter().enumerate() {
+                prop_assert_eq!(&bits(batch.row(i)), want);
+                prop_assert_eq!(&bits(behind.row(i)), want);
+                prop_assert_eq!(sequences[i].len(), prefix + if scratch { 0 } else { tails[i].len() });
+            }
+        }
+        // Token by token, behind a shortened prefix.
+        let mut sequence = Sequence::after(&shared.take(at));
+        for &token in &whole[0][at..whole[0].len() - 1] {
+            model.last_logits(&mut [Part { tokens: &[token], sequence: &mut sequence }]).unwrap();
+        }
+        let last = [*whole[0].last().unwrap()];
+        let stepped = model.last_logits(&mut [Part { tokens: &last, sequence: &mut sequence }]).unwrap();
+        prop_assert_eq!(&bits(stepped.as_slice()), &alone[0]);
+    }
+}
+
+#[test]
+fn unusable_input_is_an_error_with_a_remedy() {
+    let config = Config { context: 8, ..fixture::config(Family::Llama) };
+    let model = build(&config, Dtype::F32);
+    let run = |tokens: &[u32]| {
+        let mut sequence = Sequence::new();
+        model.last_logits(&mut [Part { tokens, sequence: &mut sequence }])
+    };
+    for bad in [&[][..], &[264], &[u32::MAX], &[1; 9]] {
+        let error = run(bad).unwrap_err();
+        assert!(!error.place().is_empty() && !error.next_step().is_empty(), "{error}");
+    }
+    assert!(run(&[1; 8]).is_ok());
+    let mut sequence = Sequence::new();
+    let mut part = [Part { tokens: &[1], sequence: &mut sequence }];
+    assert!(model.choices(&mut part, [1, 264]).is_err());
+    let mut wrong = adapter(&config, false);
+    wrong.pairs[1][3].b.pop();
+    assert!(model.with_adapter(Some(&wrong)).is_err());
+    wrong.pairs.pop();
+    assert!(model.with_adapter(Some(&wrong)).is_err());
+    let weights = fixture::weights(&config, 7, Dtype::F32).unwrap();
+    for wrong in [Config { hidden: 16, ..config.clone() }, Config { layers: 3, ..config.clone() }] {
+        assert!(Model::new(wrong, weights.clone()).is_err());
+    }
+}

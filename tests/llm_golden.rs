@@ -1,0 +1,134 @@
+//! SmolLM2-135M against reference outputs of PyTorch and of an independent f64 forward.
+
+mod common;
+
+use common::{Tensors, assert_close, golden, smollm2, wide};
+use rallrec::models::llama::forward::Stage;
+use rallrec::models::llama::{Model, Part, Pooling, Prefix, Sequence};
+use rallrec::models::lora::{Adapter, Pair, Target};
+use rallrec::ops::sampling::greedy;
+
+const LOGITS: f64 = 5e-4;
+const STATES: f64 = 5e-5;
+
+fn open() -> Option<(Model, Tensors)> {
+    let file = golden("smollm2.safetensors")?;
+    let loaded = smollm2()?;
+    Some((Model::new(loaded.config, loaded.weights).unwrap(), Tensors::open(&file)))
+}
+
+/// A fresh sequence's last logits.
+fn last(model: &Model, tokens: &[u32]) -> Vec<f32> {
+    let mut sequence = Sequence::scratch(&Prefix::default());
+    model.last_logits(&mut [Part { tokens, sequence: &mut sequence }]).unwrap().into_vec()
+}
+
+#[test]
+fn logits_states_and_choices() {
+    let Some((model, t)) = open() else { return };
+    for n in 0..6 {
+        let tokens = t.ids(&format!("prompt{n}.input_ids"));
+        let logits = last(&model, &tokens);
+        let want = t.f64(&format!("prompt{n}.last_logits_f64"));
+        let worst = assert_close(&format!("prompt {n} logits"), &logits, &want, LOGITS);
+        assert_close("f32 logits", &logits, &wide(&t.f32(&format!("prompt{n}.last_logits"))), LOGITS);
+        println!("prompt {n}: logits within {worst:.1e}");
+        for (pooling, name) in [(Pooling::Mean, "mean_hidden_f64"), (Pooling::Last, "last_hidden")] {
+            let mut sequence = Sequence::scratch(&Prefix::default());
+            let got = model.pooled(&mut [Part { tokens: &tokens, sequence: &mut sequence }], pooling).unwrap();
+            let name = format!("prompt{n}.{name}");
+            let want = if pooling == Pooling::Mean { t.f64(&name) } else { wide(&t.f32(&name)) };
+            assert_close(&name, got.as_slice(), &want, STATES);
+        }
+        let mut sequence = Sequence::scratch(&Prefix::default());
+        let choice = model.choices(&mut [Part { tokens: &tokens, sequence: &mut sequence }], [10539, 5230]).unwrap()[0];
+        assert_eq!(choice.logits, [logits[10539], logits[5230]], "the same product, the same bits");
+        let top = want.iter().copied().fold(f64::MIN, f64::max);
+        let log_sum = top + want.iter().map(|l| (l - top).exp()).sum::<f64>().ln();
+        assert!((choice.log_sum_exp - log_sum).abs() <= 2e-4, "{} {log_sum}", choice.log_sum_exp);
+        let p = 1.0 / (1.0 + (want[5230] - want[10539]).exp());
+        assert!((choice.two_way() - p).abs() <= 1e-4, "{} {p}", choice.two_way());
+    }
+}
+
+#[test]
+fn every_layer_of_a_short_prompt() {
+    let Some((model, t)) = open() else { return };
+    let tokens = t.ids("prompt0.input_ids");
+    let layers = t.f32("trace.layer_out");
+    let mut seen = 0;
+    let mut sequence = Sequence::new();
+    let mut tracer = |layer: usize, stage: Stage, values: &[f32]| {
+        let name = match stage {
+            Stage::Embedding => "trace.embed",
+            Stage::LayerOutput => {
+                let want = &layers[layer * values.len()..(layer + 1) * values.len()];
+                // The stream grows to thousands; the bound is relative to its largest value.
+                let scale = f64::from(want.iter().fold(1.0f32, |a, b| a.max(b.abs())));
+                assert_close(&format!("layer {layer}"), values, &wide(want), 2e-6 * scale);
+                seen += 1;
+                return;
+            }
+            _ if layer > 0 => return,
+            Stage::AttentionNorm => "trace.layer0.input_layernorm",
+            Stage::Queries => "trace.layer0.q_proj",
+            Stage::Keys => "trace.layer0.k_proj",
+            Stage::Values => "trace.layer0.v_proj",
+            Stage::Attention => "trace.layer0.attention_before_o_proj",
+            Stage::MlpNorm => "trace.layer0.post_attention_layernorm",
+        };
+        assert_close(name, values, &wide(&t.f32(name)), 2e-5);
+        seen += 1;
+    };
+    let hidden = model.trace(&mut [Part { tokens: &tokens, sequence: &mut sequence }], &mut tracer).unwrap();
+    assert_close("final norm", hidden.as_slice(), &wide(&t.f32("trace.final_norm")), 1e-4);
+    assert_eq!(seen, 30 + 1 + 6);
+}
+
+#[test]
+fn greedy_tokens_of_six_prompts_in_one_batch() {
+    let Some((model, t)) = open() else { return };
+    let mut tokens: Vec<Vec<u32>> = (0..6).map(|n| t.ids(&format!("prompt{n}.input_ids"))).collect();
+    let mut sequences: Vec<Sequence> = (0..6).map(|_| Sequence::new()).collect();
+    let mut got = vec![Vec::new(); 6];
+    for _ in 0..32 {
+        let mut parts: Vec<Part<'_>> =
+            tokens.iter().zip(&mut sequences).map(|(tokens, sequence)| Part { tokens, sequence }).collect();
+        let logits = model.last_logits(&mut parts).unwrap();
+        for n in 0..6 {
+            let token = greedy(logits.row(n)).unwrap();
+            got[n].push(token);
+            tokens[n] = vec![token];
+        }
+    }
+    for (n, got) in got.iter().enumerate() {
+        assert_eq!(*got, t.ids(&format!("prompt{n}.greedy_ids")), "prompt {n}");
+    }
+}
+
+#[test]
+fn lora_logits() {
+    let Some((model, t)) = open() else { return };
+    let pair = |layer: usize, target: &str| Pair {
+        a: t.f32(&format!("lora.{layer}.{target}.A")),
+        b: t.f32(&format!("lora.{layer}.{target}.B")),
+    };
+    let mut adapter = Adapter {
+        rank: 8,
+        alpha: 16.0,
+        dropout: 0.0,
+        targets: vec![Target::QProj, Target::VProj],
+        pairs: (0..30).map(|l| vec![pair(l, "q_proj"), pair(l, "v_proj")]).collect(),
+    };
+    let adapted = model.with_adapter(Some(&adapter)).unwrap();
+    for n in [0, 2, 3] {
+        let tokens = t.ids(&format!("prompt{n}.input_ids"));
+        let want = t.f64(&format!("lora_prompt{n}.last_logits_f64"));
+        assert_close(&format!("prompt {n} with the adapter"), &last(&adapted, &tokens), &want, LOGITS);
+    }
+    let tokens = t.ids("prompt0.input_ids");
+    let base = last(&model, &tokens);
+    assert_eq!(last(&adapted.with_adapter(None).unwrap(), &tokens), base);
+    adapter.pairs.iter_mut().flatten().for_each(|p| p.b.fill(0.0));
+    assert_eq!(last(&model.with_adapter(Some(&adapter)).unwrap(), &tokens), base, "B = 0 changes no bit");
+}
