@@ -1,6 +1,8 @@
 //! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
 
 pub(crate) mod folder;
+pub mod hub;
+pub mod inspect;
 pub mod llama;
 pub mod lora;
 pub mod peft;

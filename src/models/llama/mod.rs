@@ -15,6 +15,6 @@ pub(crate) mod save;
 pub mod weights;
 
 pub use config::{Config, Family, RopeScaling};
-pub use loader::{Format, LoadOptions, Loaded, ModelInfo, load};
+pub use loader::{Described, Format, LoadOptions, Loaded, ModelInfo, describe, load};
 pub use save::save_hf;
 pub use weights::{Layer, Linear, Weights};
