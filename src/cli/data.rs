@@ -38,5 +38,5 @@ pub fn main(args: Args) -> Result<()> {
     let dataset = data::open(&settings, &Silent)?;
     let samples = data::build_samples(&dataset, &settings)?;
     let found = data::inspect(&dataset, &samples, &settings)?;
-    if json { output::json(&found) } else { output::text(&found.to_string()) }
+    if json { output::json(&found) } else { output::fields(&found) }
 }

@@ -55,7 +55,11 @@ fn look() -> Vec<Finding> {
     findings.push(Finding {
         what: "cpu",
         found: format!("{cores} threads, {simd}"),
-        next: if simd == "SSE2" { "the fast kernels need AVX2 or better; everything works, slowly".into() } else { String::new() },
+        next: if simd == "SSE2" {
+            "the fast kernels need AVX2 or better; everything works, slowly".into()
+        } else {
+            String::new()
+        },
     });
     let memory = sysinfo::System::new().map(|mut system| {
         system.refresh_memory();
@@ -76,15 +80,22 @@ fn look() -> Vec<Finding> {
         findings.push(Finding {
             what: "disk",
             found: format!("{:.1} GiB free here", gib(free)),
-            next: if gib(free) < 2.0 { "a run of ML-1M writes up to 1 GiB: free some space or use --out".into() } else { String::new() },
+            next: if gib(free) < 2.0 {
+                "a run of ML-1M writes up to 1 GiB: free some space or use --out".into()
+            } else {
+                String::new()
+            },
         });
     }
     findings.push(match probe::gpus() {
-        Ok(gpus) if gpus.is_empty() => {
-            Finding { what: "gpu", found: "driver present, no device visible".into(), next: "check CUDA_VISIBLE_DEVICES and nvidia-smi".into() }
-        }
+        Ok(gpus) if gpus.is_empty() => Finding {
+            what: "gpu",
+            found: "driver present, no device visible".into(),
+            next: "check CUDA_VISIBLE_DEVICES and nvidia-smi".into(),
+        },
         Ok(gpus) => {
-            let list: Vec<_> = gpus.iter().map(|g| format!("{} (sm {}, {:.0} GiB)", g.name, g.capability, gib(g.memory))).collect();
+            let list: Vec<_> =
+                gpus.iter().map(|g| format!("{} (sm {}, {:.0} GiB)", g.name, g.capability, gib(g.memory))).collect();
             Finding { what: "gpu", found: list.join("; "), next: String::new() }
         }
         Err(why) => Finding { what: "gpu", found: why, next: "nothing needs one: runs use the CPU".into() },
@@ -96,7 +107,11 @@ fn look() -> Vec<Finding> {
     });
     let models = crate::models::hub::installed();
     findings.push(if models.is_empty() {
-        Finding { what: "models", found: "none in the model store".into(), next: "`rallrec model pull smollm2-135m` (98 MB); the demo needs none".into() }
+        Finding {
+            what: "models",
+            found: "none in the model store".into(),
+            next: "`rallrec model pull smollm2-135m` (98 MB); the demo needs none".into(),
+        }
     } else {
         Finding { what: "models", found: models.join(", "), next: String::new() }
     });

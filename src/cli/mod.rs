@@ -6,17 +6,12 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 
-mod bench;
 mod compare;
 mod data;
-mod demo;
 mod doctor;
-mod llm;
 mod model;
 mod output;
-mod recommend;
 mod run;
-mod tiny_model;
 
 /// Retrieval-augmented recommendation with language models, from raw rating files to merged predictions.
 ///
@@ -32,17 +27,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Demo(demo::Args),
     Run(run::Args),
     Data(data::Args),
     Model(model::Args),
-    Llm(llm::Args),
-    Recommend(recommend::Args),
     Compare(compare::Args),
-    Bench(bench::Args),
     Doctor(doctor::Args),
-    #[command(hide = true)]
-    TinyModel(tiny_model::Args),
 }
 
 /// Parses the arguments, runs the command, prints the error, chooses the exit code.
@@ -67,15 +56,10 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Demo(args) => demo::main(args),
         Command::Run(args) => run::main(args),
         Command::Data(args) => data::main(args),
         Command::Model(args) => model::main(args),
-        Command::Llm(args) => llm::main(args),
-        Command::Recommend(args) => recommend::main(args),
         Command::Compare(args) => compare::main(args),
-        Command::Bench(args) => bench::main(args),
         Command::Doctor(args) => doctor::main(args),
-        Command::TinyModel(args) => tiny_model::main(args),
     }
 }

@@ -43,11 +43,11 @@ pub fn main(args: Args) -> Result<()> {
     match args.command {
         Command::Pull { name, source, json } => {
             let pulled = hub::pull(&name, source)?;
-            if json { output::json(&pulled) } else { output::text(&pulled.to_string()) }
+            if json { output::json(&pulled) } else { output::fields(&pulled) }
         }
         Command::Inspect { path, json } => {
             let summary = inspect::inspect(&hub::resolve(&path.to_string_lossy())?)?;
-            if json { output::json(&summary) } else { output::text(&summary.to_string()) }
+            if json { output::json(&summary) } else { output::fields(&summary) }
         }
     }
 }

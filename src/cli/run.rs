@@ -16,8 +16,10 @@ use crate::pipeline::stages;
 /// stage; a changed key does again exactly what depends on it; a stopped run goes on where it was. Ctrl-C stops at a
 /// clean point.
 #[derive(clap::Args)]
-#[command(after_help = "Stages: data, describe, embed, graph, align, retrieve, prompts, tune, predict, reason, merge, evaluate.\n\
-    Example: rallrec run configs/ml-1m-quick.toml --set data.path=/data/ml-1m --set rows.test=2000")]
+#[command(
+    after_help = "Stages: data, describe, embed, graph, align, retrieve, prompts, tune, predict, reason, merge, evaluate.\n\
+    Example: rallrec run configs/ml-1m-quick.toml --set data.path=/data/ml-1m --set rows.test=2000"
+)]
 pub struct Args {
     /// The recipe (TOML).
     recipe: PathBuf,
@@ -61,7 +63,14 @@ pub fn main(args: Args) -> Result<()> {
 }
 
 /// Runs `recipe` in `folder` and prints what came of it; shared with `demo`.
-pub fn execute(recipe: &config::Recipe, folder: &std::path::Path, span: Span, quiet: bool, json: bool, again: &str) -> Result<()> {
+pub fn execute(
+    recipe: &config::Recipe,
+    folder: &std::path::Path,
+    span: Span,
+    quiet: bool,
+    json: bool,
+    again: &str,
+) -> Result<()> {
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(folder, span, verbosity)?;
     match stages::run_all(&run, recipe) {
@@ -72,7 +81,10 @@ pub fn execute(recipe: &config::Recipe, folder: &std::path::Path, span: Span, qu
                 output::text(&results.render())?;
             }
             if !quiet {
-                eprintln!("\nwritten to {}: results.json, results.md, events.jsonl, recipe.toml, artifacts/", folder.display());
+                eprintln!(
+                    "\nwritten to {}: results.json, results.md, events.jsonl, recipe.toml, artifacts/",
+                    folder.display()
+                );
             }
             Ok(())
         }

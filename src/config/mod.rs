@@ -8,6 +8,5 @@ mod sections;
 pub use load::{load, parse};
 pub use print::annotated;
 pub use sections::{
-    Describe, DescribeSource, Embed, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows,
-    Tune,
+    Describe, DescribeSource, Embed, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows, Tune,
 };

@@ -55,7 +55,13 @@ fn choices(schema: &Map<String, Value>) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" | "))
 }
 
-fn section(out: &mut String, path: &str, values: &Map<String, Value>, schema: &Map<String, Value>, root: &Map<String, Value>) {
+fn section(
+    out: &mut String,
+    path: &str,
+    values: &Map<String, Value>,
+    schema: &Map<String, Value>,
+    root: &Map<String, Value>,
+) {
     let empty = Map::new();
     let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
     let docs = |name: &str| properties.get(name).and_then(Value::as_object);
@@ -96,7 +102,9 @@ fn toml_value(value: &Value) -> Option<String> {
             format!("{{ {} }}", inner.join(", "))
         }
         Value::String(text) => toml::Value::String(text.clone()).to_string(),
-        Value::Number(n) if n.is_f64() => n.as_f64().map_or_else(|| n.to_string(), |f| toml::Value::Float(f).to_string()),
+        Value::Number(n) if n.is_f64() => {
+            n.as_f64().map_or_else(|| n.to_string(), |f| toml::Value::Float(f).to_string())
+        }
         other => other.to_string(),
     })
 }

@@ -242,13 +242,7 @@ pub struct Predict {
 
 impl Default for Predict {
     fn default() -> Self {
-        Self {
-            score: Score::TwoWay,
-            yes: "Yes".into(),
-            no: "No".into(),
-            ablation_rows: 0,
-            zero_shot_rows: 0,
-        }
+        Self { score: Score::TwoWay, yes: "Yes".into(), no: "No".into(), ablation_rows: 0, zero_shot_rows: 0 }
     }
 }
 

@@ -35,7 +35,9 @@ impl Choice {
         let simd = probe::simd();
         match self {
             Choice::Cpu => Ok((Device::Cpu, format!("cpu ({cores} threads, {simd})"))),
-            Choice::Auto => Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); this version has no CUDA kernels"))),
+            Choice::Auto => {
+                Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); this version has no CUDA kernels")))
+            }
             Choice::Cuda => Err(Error::usage("--device cuda", "this version of rallrec has no CUDA kernels yet")
                 .next("use --device cpu; `rallrec doctor` shows what the program sees of your GPU")),
         }

@@ -1,8 +1,11 @@
 //! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
 
+pub mod builtin;
 pub(crate) mod folder;
+pub mod hub;
+pub mod inspect;
+pub mod lightgcn;
 pub mod llama;
 pub mod lora;
 pub mod peft;
-pub mod lightgcn;
 pub mod projector;

@@ -4,22 +4,22 @@
 use serde::{Deserialize, Serialize};
 
 pub mod adam;
-pub mod bpr;
-pub mod infonce;
-pub mod linear;
-pub mod merge;
-pub mod mlp;
-pub mod spmm;
-pub mod topk;
 pub mod adamw;
 pub mod attention;
+pub mod bpr;
 pub mod cross_entropy;
+pub mod infonce;
+pub mod linear;
 pub mod lora;
+pub mod merge;
+pub mod mlp;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sampling;
 pub mod simd;
+pub mod spmm;
 pub mod swiglu;
+pub mod topk;
 pub mod vectorized;
 pub mod yes_no;
 

@@ -94,7 +94,8 @@ impl Results {
 
     /// `results.md`.
     pub fn markdown(&self) -> String {
-        let mut out = format!("# {}\n\nrallrec {}, {}, score {}.\n", self.recipe, self.program, self.device, self.score);
+        let mut out =
+            format!("# {}\n\nrallrec {}, {}, score {}.\n", self.recipe, self.program, self.device, self.score);
         for section in &self.tables {
             out.push_str(&format!("\n## {}\n\n{}\n", section.title, section.table.to_markdown().trim_end()));
         }
@@ -144,7 +145,7 @@ impl Results {
 /// The main tables of several runs, one row a (run, model).
 pub fn side_by_side(all: &[(String, Results)]) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["run", "model", "n", "AUC", "log loss", "accuracy", "ECE"]);
     let shown = |e: Option<crate::eval::Estimate>| {
         e.map_or("n/a".to_string(), |e| match (e.low, e.high) {

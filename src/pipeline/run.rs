@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rallrec_events::Event;
@@ -19,6 +20,7 @@ use super::artifact::{Artifact, Store};
 use super::key::Key;
 use super::progress::Verbosity;
 use super::reporter::Reporter;
+use super::results::StageTime;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -63,6 +65,7 @@ pub struct Run {
     reporter: Reporter,
     span: Span,
     started: Instant,
+    times: Mutex<Vec<StageTime>>,
     _lock: File,
 }
 
@@ -91,6 +94,7 @@ impl Run {
             reporter: Reporter::new(Some(folder), verbosity)?,
             span,
             started: Instant::now(),
+            times: Mutex::new(Vec::new()),
             _lock: lock,
         })
     }
@@ -108,6 +112,17 @@ impl Run {
     /// Seconds since the run was opened.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
+    }
+
+    /// The stages so far, with the seconds that each took when it was made.
+    pub fn times(&self) -> Vec<StageTime> {
+        self.times.lock().map_or(Vec::new(), |t| t.clone())
+    }
+
+    fn note_time(&self, stage: &str, seconds: f64, reused: bool) {
+        if let Ok(mut times) = self.times.lock() {
+            times.push(StageTime { stage: stage.into(), seconds, reused });
+        }
     }
 
     /// True when `--until` names a stage before this one.
@@ -139,6 +154,7 @@ impl Run {
                 bytes: done.bytes,
             });
             self.reporter.line().finish(stage, true, 0.0, "");
+            self.note_time(stage, done.seconds, true);
             return Ok(artifact);
         }
         let (folder, resumed) = self.store.begin(stage, key)?;
@@ -156,6 +172,7 @@ impl Run {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let (artifact, done) = self.store.commit(stage, key, seconds)?;
+        self.note_time(stage, seconds, false);
         let (resident, peak) = self.reporter.memory();
         self.reporter.emit(Event::Memory { resident, peak });
         self.reporter.emit(Event::StageFinished {

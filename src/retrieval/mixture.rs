@@ -11,7 +11,7 @@ use crate::ops::infonce::Similarity;
 use crate::ops::topk::dot;
 
 /// Embedding types, by the names that the method uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Embedding {
     /// Plain text.

@@ -9,7 +9,9 @@ use super::settings::Settings;
 use crate::data::{ItemIdx, Rated};
 
 /// Template types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
     /// The last K of the history, oldest first (BookCrossing: newest first).

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
 
 /// What stands between the layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// max(x, 0).

@@ -22,7 +22,13 @@ pub struct AlignedItems {
 }
 
 /// Runs or reuses the stage.
-pub fn align(run: &Run, recipe: &Recipe, ground: &Ground, text: &Embedded, colla: &Collaborative) -> Result<AlignedItems> {
+pub fn align(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    text: &Embedded,
+    colla: &Collaborative,
+) -> Result<AlignedItems> {
     let key = KeyBuilder::new("align", 1)
         .input("data", &ground.artifact.key)
         .input("embed", &text.artifact.key)

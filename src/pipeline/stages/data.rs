@@ -79,7 +79,10 @@ pub fn data(run: &Run, recipe: &Recipe) -> Result<Ground> {
         later_edges: recipe.graph.edges == data::GraphEdges::LeaveOneOut,
         selection_on_test: recipe.tune.select_on_test,
     };
-    leaks::check(leaks::Inputs { samples: &samples, edges: None, selection: Some(selection), allowed }, run.reporter())?;
+    leaks::check(
+        leaks::Inputs { samples: &samples, edges: None, selection: Some(selection), allowed },
+        run.reporter(),
+    )?;
     let rows = choose(&samples, recipe)?;
     Ok(Ground { dataset, samples, rows, artifact })
 }

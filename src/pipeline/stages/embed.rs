@@ -29,7 +29,13 @@ pub struct Embedded {
 const PASS: usize = 2048;
 
 /// Runs or reuses the stage.
-pub fn embed(run: &Run, recipe: &Recipe, ground: &Ground, described: &Described, language: &mut super::Lazy<'_>) -> Result<Embedded> {
+pub fn embed(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    described: &Described,
+    language: &mut super::Lazy<'_>,
+) -> Result<Embedded> {
     let key = KeyBuilder::new("embed", 1)
         .input("data", &ground.artifact.key)
         .input("describe", &described.artifact.key)
@@ -39,7 +45,13 @@ pub fn embed(run: &Run, recipe: &Recipe, ground: &Ground, described: &Described,
     Ok(Embedded { text: matrices::read(&artifact.file("text.safetensors"), "text")?, artifact })
 }
 
-fn work_out(work: &Work<'_>, recipe: &Recipe, ground: &Ground, described: &Described, language: &Language) -> Result<()> {
+fn work_out(
+    work: &Work<'_>,
+    recipe: &Recipe,
+    ground: &Ground,
+    described: &Described,
+    language: &Language,
+) -> Result<()> {
     let all = texts(&ground.dataset, &described.descriptions, recipe.embed.source, Genres::First);
     let parts = all.first().map_or(1, Vec::len);
     let hidden = language.model.config().hidden;
@@ -88,7 +100,8 @@ fn work_out(work: &Work<'_>, recipe: &Recipe, ground: &Ground, described: &Descr
             .filter(|(i, _)| !tokens[**i].is_empty())
             .map(|(&i, sequence)| Part { tokens: &tokens[i], sequence })
             .collect();
-        let pooled = if passed.is_empty() { Matrix::zeros(0, hidden) } else { language.model.pooled(&mut passed, pooling)? };
+        let pooled =
+            if passed.is_empty() { Matrix::zeros(0, hidden) } else { language.model.pooled(&mut passed, pooling)? };
         let mut next = 0;
         for &i in &batch {
             let row = if tokens[i].is_empty() {

@@ -12,7 +12,6 @@ use crate::data::{Part, Sample};
 use crate::error::{Error, Result};
 use crate::eval::yardsticks::{self, Logistic};
 use crate::eval::{Score, Table};
-use crate::monitor::Monitor;
 use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::results::{MergeSummary, Results, Section};
@@ -140,9 +139,8 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
         wide.add("tuned", of(Who::Tuned, Variant::Main));
         sections.push(wide.table("All test rows, without reasoning", recipe, ground)?);
     }
-    let scored = |row: &usize| {
-        Variant::ABLATION.iter().all(|&v| predictions.p(Who::Tuned, Set::Test, *row, v).is_some())
-    };
+    let scored =
+        |row: &usize| Variant::ABLATION.iter().all(|&v| predictions.p(Who::Tuned, Set::Test, *row, v).is_some());
     let mut ablation = Columns::new(test.iter().copied().filter(scored).collect());
     if !ablation.rows.is_empty() {
         ablation.add(REFERENCE, |_| Some(yard.base.global()));
@@ -150,7 +148,11 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
         for variant in Variant::ABLATION {
             ablation.add(&format!("tuned, {}", variant.title()), of(Who::Tuned, variant));
         }
-        sections.push(ablation.table("What retrieval adds (the tuned model, other histories shown)", recipe, ground)?);
+        sections.push(ablation.table(
+            "What retrieval adds (the tuned model, other histories shown)",
+            recipe,
+            ground,
+        )?);
     }
     Ok(sections)
 }
@@ -172,7 +174,7 @@ impl Yard {
         rows.truncate(LOGISTIC_ROWS);
         let x: Vec<f64> = rows.iter().map(|&r| inner(inputs.colla, &train[r])).collect();
         let y: Vec<bool> = rows.iter().map(|&r| train[r].label).collect();
-        Ok(Self { base, lightgcn: Logistic::fit(&x, 1, &y, 1e-3)?, threshold: recipe.data.threshold() })
+        Ok(Self { base, lightgcn: Logistic::fit(&x, 1, &y, 1.0)?, threshold: recipe.data.threshold() })
     }
 
     fn add(&self, columns: &mut Columns, inputs: &Inputs<'_>) {
@@ -182,7 +184,7 @@ impl Yard {
         columns.add("item mean", |row| Some(self.base.item(ground.sample(row).item)));
         columns.add("item mean + own history", |row| {
             let sample = ground.sample(row);
-            Some(self.base.predict(sample.item, ground.samples.history(sample), &likes))
+            Some(self.base.predict(sample.item, ground.samples.history(sample), likes))
         });
         columns.add("LightGCN", |row| Some(self.lightgcn.predict(&[inner(inputs.colla, ground.sample(row))])));
         let facts: std::collections::HashMap<usize, f64> = inputs
@@ -207,7 +209,8 @@ fn merge_summary(inputs: &Inputs<'_>) -> Option<MergeSummary> {
     if n == 0 {
         return None;
     }
-    let mean = |f: &dyn Fn(&crate::merge::Merged) -> f64| outcome.test.iter().map(|(_, m)| f(m)).sum::<f64>() / n as f64;
+    let mean =
+        |f: &dyn Fn(&crate::merge::Merged) -> f64| outcome.test.iter().map(|(_, m)| f(m)).sum::<f64>() / n as f64;
     let samples: Vec<_> = inputs.reasoning.rows.values().flatten().collect();
     let of_samples = |f: &dyn Fn(&super::reason::Reasoned) -> f64| {
         samples.iter().map(|s| f(s)).sum::<f64>() / samples.len().max(1) as f64
@@ -240,7 +243,10 @@ fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
         notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average"));
     }
     if recipe.facts.knowledge != crate::text::knowledge::Knowledge::None {
-        notes.push("prompts carry collaborative facts in words (an option beyond the papers), cross-fitted on training rows".into());
+        notes.push(
+            "prompts carry collaborative facts in words (an option beyond the papers), cross-fitted on training rows"
+                .into(),
+        );
     }
     if recipe.faithful {
         notes.push("faithful = true: the authors' defects are reproduced; the numbers are for comparison".into());

@@ -25,11 +25,15 @@ pub struct Collaborative {
 
 /// Runs or reuses the stage.
 pub fn graph(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Collaborative> {
-    let key = KeyBuilder::new("graph", 1).input("data", &ground.artifact.key).settings("graph", &recipe.graph)?.finish();
+    let key =
+        KeyBuilder::new("graph", 1).input("data", &ground.artifact.key).settings("graph", &recipe.graph)?.finish();
     let artifact = run.stage("graph", &key, |work| {
         let edges = graph_edges(&ground.dataset, &ground.samples, recipe.graph.edges);
-        let allowed =
-            leaks::Allowed { later_edges: recipe.graph.edges == GraphEdges::LeaveOneOut, target_in_history: true, ..Default::default() };
+        let allowed = leaks::Allowed {
+            later_edges: recipe.graph.edges == GraphEdges::LeaveOneOut,
+            target_in_history: true,
+            ..Default::default()
+        };
         let inputs = leaks::Inputs { samples: &ground.samples, edges: Some(&edges), selection: None, allowed };
         leaks::check(inputs, work.monitor)?;
         let graph = Graph::new(ground.dataset.users.len(), ground.dataset.items.len(), &edges)?;
@@ -46,7 +50,10 @@ pub fn graph(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Collaborativ
         }
         let valid: Vec<_> = valid.into_iter().collect();
         let found = lightgcn::train(&graph, &valid, &recipe.graph.lightgcn, Some(work.folder), work.monitor)?;
-        matrices::write(&work.folder.join("embeddings.safetensors"), &[("users", &found.users), ("items", &found.items)])
+        matrices::write(
+            &work.folder.join("embeddings.safetensors"),
+            &[("users", &found.users), ("items", &found.items)],
+        )
     })?;
     let file = artifact.file("embeddings.safetensors");
     Ok(Collaborative { users: matrices::read(&file, "users")?, items: matrices::read(&file, "items")?, artifact })

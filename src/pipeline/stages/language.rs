@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{ModelSettings, Predict};
+use crate::config::{ModelSettings, Recipe};
 use crate::error::Result;
 use crate::models::hub;
 use crate::models::llama::{self, LoadOptions, Model};
@@ -28,8 +28,9 @@ pub struct Language {
 
 impl Language {
     /// Loads `spec`: a path, a name in the model store, or `builtin`.
-    pub fn load(spec: &str, settings: &ModelSettings, predict: &Predict) -> Result<Self> {
-        let options = LoadOptions { dtype: settings.dtype };
+    pub fn load(spec: &str, recipe: &Recipe) -> Result<Self> {
+        let predict = &recipe.predict;
+        let options = LoadOptions { dtype: recipe.model.dtype };
         let loaded = match spec {
             crate::models::builtin::NAME => crate::models::builtin::load(&options)?,
             _ => llama::load(&hub::resolve(spec)?, &options)?,
@@ -42,7 +43,7 @@ impl Language {
             model: Model::new(loaded.config, loaded.weights)?,
             tokenizer,
             chat: loaded.chat,
-            date: settings.date.clone(),
+            date: recipe.prompt.date.clone(),
             yes_no,
             stop,
         })

@@ -58,7 +58,12 @@ pub fn merge(
 }
 
 /// Reasoned rows of a set, in order, with both models' values.
-fn gather(rows: &[usize], set: Set, predictions: &Predictions, reasoning: &Reasoning) -> (Vec<usize>, Vec<Vec<f64>>, Vec<Vec<f64>>) {
+fn gather(
+    rows: &[usize],
+    set: Set,
+    predictions: &Predictions,
+    reasoning: &Reasoning,
+) -> (Vec<usize>, Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let (mut kept, mut reasoned, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
     for &row in rows {
         let samples = reasoning.rows.get(&(set, row));

@@ -92,7 +92,12 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
 }
 
 /// Scores prompts in order; those of one sample that stand next to each other share their common beginning.
-pub fn score_rows(language: &Language, model: &Model, rows: &[&PromptRow], monitor: &dyn Monitor) -> Result<Vec<Choice>> {
+pub fn score_rows(
+    language: &Language,
+    model: &Model,
+    rows: &[&PromptRow],
+    monitor: &dyn Monitor,
+) -> Result<Vec<Choice>> {
     let mut out = Vec::with_capacity(rows.len());
     let chunks: Vec<&[&PromptRow]> = rows.chunk_by(|a, b| a.set == b.set && a.row == b.row).collect();
     for some in chunks.chunks(16) {
@@ -107,7 +112,13 @@ pub fn score_rows(language: &Language, model: &Model, rows: &[&PromptRow], monit
 }
 
 /// Runs or reuses the stage.
-pub fn predict(run: &Run, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, language: &mut super::Lazy<'_>) -> Result<Predictions> {
+pub fn predict(
+    run: &Run,
+    recipe: &Recipe,
+    prompts: &Prompts,
+    tuned: &Tuned,
+    language: &mut super::Lazy<'_>,
+) -> Result<Predictions> {
     let key = KeyBuilder::new("predict", 1)
         .input("prompts", &prompts.artifact.key)
         .input("tune", &tuned.artifact.key)

@@ -114,7 +114,10 @@ fn write(
         work.monitor.progress(n as u64 + 1, total, "prompts");
     }
     if cuts.cut > 0 {
-        let what = format!("{} of {} prompts were too long for the model: {} history items left out", cuts.cut, cuts.prompts, cuts.items);
+        let what = format!(
+            "{} of {} prompts were too long for the model: {} history items left out",
+            cuts.cut, cuts.prompts, cuts.items
+        );
         work.monitor.warn(&what, "lower retrieve.k, or use a model with a longer context");
     }
     let json = serde_json::to_vec_pretty(&cuts).map_err(|e| Error::failed("cuts.json", e))?;
@@ -169,11 +172,11 @@ impl FactSource {
         let mut features = Vec::with_capacity(rows.len());
         for &row in &rows {
             if let Some(facts) = source.of(ground, Set::Tune, row, row) {
-                features.push(facts.features().to_vec());
+                features.extend(facts.features());
             }
         }
         let labels: Vec<bool> = rows.iter().map(|&r| ground.sample(r).label).collect();
-        source.fit = Some(Logistic::fit(&features, &labels, 1e-3)?);
+        source.fit = Some(Logistic::fit(&features, 3, &labels, 1.0)?);
         Ok(source)
     }
 

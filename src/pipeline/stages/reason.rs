@@ -12,9 +12,9 @@ use super::retrieve::{Set, Variant};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::generate::{self, Finish, Listener, Prompt, Sample};
 use crate::generate::scoring::score;
-use crate::monitor::Monitor;
+use crate::generate::{self, Finish, Listener, Prompt, Sample};
+use crate::monitor::CountedElsewhere;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};
@@ -134,7 +134,8 @@ fn write(
                 continue;
             }
             let p = if settings.hint { predictions.p(Who::Tuned, row.set, row.row, Variant::Main) } else { None };
-            let sentence = p.map(|p| hint(p, recipe.predict.score, &settings.certainty)).transpose()?.unwrap_or_default();
+            let sentence =
+                p.map(|p| hint(p, recipe.predict.score, &settings.certainty)).transpose()?.unwrap_or_default();
             hints.insert(row.row, p);
             let tokens = language.conversation_tokens(&reasoning(&row.prompt, &sentence, &settings.prompt))?;
             // Sample indices of the data are unique over validation and test, so they serve as random counters.
@@ -142,7 +143,14 @@ fn write(
             asked.push(Prompt { row: number, tokens, samples: missing });
         }
         let mut answers = Answers(Vec::new());
-        generate::generate(&language.model, &asked, &language.stop, &sampling, &Quiet(work.monitor), &mut answers)?;
+        generate::generate(
+            &language.model,
+            &asked,
+            &language.stop,
+            &sampling,
+            &CountedElsewhere(work.monitor),
+            &mut answers,
+        )?;
         answers.0.sort_by_key(|a| (a.row, a.sample));
         for row in some {
             let mine: Vec<&Sample> = answers.0.iter().filter(|a| a.row as usize == row.row).collect();
@@ -206,21 +214,5 @@ impl Listener for Answers {
     fn finished(&mut self, sample: Sample) -> Result<()> {
         self.0.push(sample);
         Ok(())
-    }
-}
-
-/// Progress of this stage is counted in answers, here; the generator's own count would jump.
-struct Quiet<'a>(&'a dyn Monitor);
-
-impl Monitor for Quiet<'_> {
-    fn emit(&self, event: Event) {
-        self.0.emit(event);
-    }
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn stop_requested(&self) -> bool {
-        self.0.stop_requested()
-    }
-    fn stage(&self) -> &str {
-        self.0.stage()
     }
 }

@@ -10,7 +10,7 @@ use super::data::Ground;
 use super::embed::Embedded;
 use super::graph::Collaborative;
 use crate::config::Recipe;
-use crate::data::{ItemIdx, Rated};
+use crate::data::Rated;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::pipeline::artifact::Artifact;
@@ -249,14 +249,4 @@ impl SimilarUsers {
         let end = timeline.partition_point(|r| r.time < sample.time);
         Some(&timeline[..end])
     }
-}
-
-/// Looks up by (set, row, variant).
-pub fn index(shown: &[Shown]) -> HashMap<(Set, usize, Variant), &Shown> {
-    shown.iter().map(|s| ((s.set, s.row, s.variant), s)).collect()
-}
-
-/// An item's title.
-pub fn title(ground: &Ground, item: ItemIdx) -> &str {
-    &ground.dataset.items[item.at()].title
 }

@@ -26,7 +26,13 @@ pub struct Tuned {
 }
 
 /// Runs or reuses the stage.
-pub fn tune(run: &Run, recipe: &Recipe, ground: &Ground, prompts: &Prompts, language: &mut super::Lazy<'_>) -> Result<Tuned> {
+pub fn tune(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    prompts: &Prompts,
+    language: &mut super::Lazy<'_>,
+) -> Result<Tuned> {
     let key = KeyBuilder::new("tune", 1).input("prompts", &prompts.artifact.key).settings("tune", &recipe.tune)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?
         .settings("answers", &(&recipe.predict.yes, &recipe.predict.no, recipe.predict.score))?
