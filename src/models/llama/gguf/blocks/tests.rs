@@ -86,7 +86,7 @@ fn a_q4_k_block_by_hand() {
 #[test]
 fn a_q6_k_block_by_hand() {
     let q = |i: usize| (i * 5 + i / 64) % 64;
-    let scale = |i: usize| if i / 16 % 2 == 0 { (i / 16 + 1) as i8 } else { -((i / 16 + 1) as i8) };
+    let scale = |i: usize| if (i / 16).is_multiple_of(2) { (i / 16 + 1) as i8 } else { -((i / 16 + 1) as i8) };
     let (mut low, mut high) = ([0u8; 128], [0u8; 64]);
     for i in 0..256 {
         let (part, quarter, l) = (i / 128, i % 128 / 32, i % 32);
