@@ -218,7 +218,7 @@ fn by_raw(mut g: Vec<f32>, unit: &Unit, dim: usize, similarity: Similarity) -> V
 
 /// Loss, and gradients when `backward`, of the pairs `x`, `y` (each `n x dim`, n at least 1).
 pub fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool) -> Result<Gradients> {
-    if dim == 0 || x.is_empty() || x.len() != y.len() || x.len() % dim != 0 {
+    if dim == 0 || x.is_empty() || x.len() != y.len() || !x.len().is_multiple_of(dim) {
         return Err(Error::failed(
             "infonce",
             format!("{} and {} values are not pairs of rows of {dim}", x.len(), y.len()),
