@@ -105,11 +105,11 @@ impl Mixture {
                 Error::failed("mixture", format!("{:?} needs the {name} embedding", settings.embedding))
                     .next("run the stage that makes it, or choose another retrieval.embedding")
             })?;
-            if let Some(first) = blocks.first() {
-                if first.rows.rows() != matrix.rows() {
-                    let what = format!("{name} has {} rows, the text embedding {}", matrix.rows(), first.rows.rows());
-                    return Err(Error::failed("mixture", what));
-                }
+            if let Some(first) = blocks.first()
+                && first.rows.rows() != matrix.rows()
+            {
+                let what = format!("{name} has {} rows, the text embedding {}", matrix.rows(), first.rows.rows());
+                return Err(Error::failed("mixture", what));
             }
             if let Some(at) = matrix.as_slice().iter().position(|v| !v.is_finite()) {
                 let what = format!("{name} embedding of item {} has a value that is not finite", at / matrix.cols());
