@@ -8,6 +8,7 @@ use crate::error::Result;
 
 mod compare;
 mod data;
+mod demo;
 mod doctor;
 mod model;
 mod output;
@@ -27,6 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
     Data(data::Args),
     Model(model::Args),
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
+        Command::Demo(args) => demo::main(args),
         Command::Run(args) => run::main(args),
         Command::Data(args) => data::main(args),
         Command::Model(args) => model::main(args),
