@@ -78,7 +78,8 @@ impl Weight {
             Storage::F16(v) => v.len() == count,
             Storage::Mapped { file, offset, dtype } => {
                 let end = count.checked_mul(dtype.size()).and_then(|n| n.checked_add(*offset));
-                end.is_some_and(|end| end <= file.len()) && (file.as_ptr() as usize + offset) % dtype.size() == 0
+                end.is_some_and(|end| end <= file.len())
+                    && (file.as_ptr() as usize + offset).is_multiple_of(dtype.size())
             }
         };
         if !fits {
