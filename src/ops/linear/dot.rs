@@ -6,6 +6,9 @@
 //! in registers on their way from memory (the product runs at the memory's speed); with many they are widened once
 //! for all rows, a few weight rows at a time in the first-level cache.
 
+// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
+#![allow(clippy::needless_range_loop)]
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -254,9 +257,7 @@ impl<E: Element + Widen> Span<'_, E> {
             for c in 0..C {
                 if R == 4 {
                     let four = S::sum4([acc[c][0], acc[c][1 % R], acc[c][2 % R], acc[c][3 % R]]);
-                    for r in 0..R {
-                        sums[c][r] = four[r];
-                    }
+                    sums[c].copy_from_slice(&four[..R]);
                 } else {
                     for r in 0..R {
                         sums[c][r] = S::sum(acc[c][r]);
