@@ -28,6 +28,7 @@ impl Sink<'_> {
     }
 
     /// Adds the gradients of the target's weight, bias and pair; and the pair's part of `dx`.
+    #[allow(clippy::too_many_arguments)]
     fn linear(
         &mut self,
         target: Target,

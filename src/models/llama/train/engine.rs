@@ -177,7 +177,11 @@ impl Engine {
         if batch.learnt.is_empty() {
             return Err(Error::input("training batch", "nothing to learn in it"));
         }
-        if c.layers == 0 || model.weights.layers.len() != c.layers || c.kv_heads == 0 || c.heads % c.kv_heads != 0 {
+        if c.layers == 0
+            || model.weights.layers.len() != c.layers
+            || c.kv_heads == 0
+            || !c.heads.is_multiple_of(c.kv_heads)
+        {
             return Err(Error::input("model", "the weights do not fit the configuration"));
         }
         let longest = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);

@@ -18,6 +18,7 @@ pub struct View(pub *const f32, pub usize, pub usize);
 ///
 /// # Safety
 /// All three must be valid for their shapes, and nothing else may touch `dst` meanwhile.
+#[allow(clippy::too_many_arguments)]
 pub unsafe fn product(
     (m, n, k): (usize, usize, usize),
     dst: *mut f32,
