@@ -60,6 +60,17 @@ pub enum Values<'a> {
     F16(&'a [f16]),
 }
 
+impl Values<'_> {
+    /// Where the values lie: the same for all clones of a weight, and for no other weight that is alive.
+    pub fn address(&self) -> usize {
+        match self {
+            Values::F32(v) => v.as_ptr() as usize,
+            Values::Bf16(v) => v.as_ptr() as usize,
+            Values::F16(v) => v.as_ptr() as usize,
+        }
+    }
+}
+
 /// A matrix of shape (rows = out, cols = in), row-major.
 #[derive(Clone)]
 pub struct Weight {

@@ -1,7 +1,7 @@
 //! The training engine: buffers that live from step to step, and the calls that use them.
 
 use super::batch::Packed;
-use super::gemm::Stack;
+use super::gemm::{Stack, Transposes};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::attention::backward::{Heads, Queries};
@@ -98,6 +98,8 @@ pub struct Engine {
     pub(super) all: Queries,
     pub(super) asking: Queries,
     pub(super) asking_names: Vec<u64>,
+    /// Of frozen weights.
+    pub(super) transposes: Transposes,
 }
 
 /// The dropout of an optimiser step.
