@@ -8,7 +8,7 @@ use super::language::{self, Language};
 use super::retrieve::{Retrieval, Set, Variant};
 use crate::config::Recipe;
 use crate::data::{ItemIdx, Part, Rated, UserIdx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::eval::yardsticks::Logistic;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
@@ -100,7 +100,14 @@ fn write(
             &least,
             &|prompt| language.prompt_tokens(prompt).map(|t| t.len()),
             limit,
-        )?;
+        )
+        .map_err(|e| {
+            if e.kind() != Kind::Usage {
+                return e;
+            }
+            Error::input(e.place(), format!("{}: the model reads {} tokens", e.what(), limit + ANSWER_ROOM))
+                .next("use a model with a longer context, or a shorter wording: prompt.style = \"short\"")
+        })?;
         cuts.add(fitted.dropped);
         file.append(&PromptRow {
             set: shown.set,
