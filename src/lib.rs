@@ -1,6 +1,7 @@
 //! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to merged
 //! predictions.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod data;

@@ -24,8 +24,7 @@ enum Command {
         /// Kind of data: ml-1m, ml-100k, synthetic.
         kind: Kind,
         /// Folder with the raw files, plain or .gz (not needed for synthetic).
-        #[arg(default_value = "")]
-        path: PathBuf,
+        path: Option<PathBuf>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -34,7 +33,7 @@ enum Command {
 
 pub fn main(args: Args) -> Result<()> {
     let Command::Inspect { kind, path, json } = args.command;
-    let settings = Settings::new(kind, path);
+    let settings = Settings::new(kind, path.unwrap_or_default());
     let dataset = data::open(&settings, &Silent)?;
     let samples = data::build_samples(&dataset, &settings)?;
     let found = data::inspect(&dataset, &samples, &settings)?;

@@ -6,12 +6,15 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 
+mod bench;
 mod compare;
 mod data;
 mod demo;
 mod doctor;
+mod llm;
 mod model;
 mod output;
+mod recommend;
 mod run;
 
 /// Retrieval-augmented recommendation with language models, from raw rating files to merged predictions.
@@ -32,7 +35,10 @@ enum Command {
     Run(run::Args),
     Data(data::Args),
     Model(model::Args),
+    Llm(llm::Args),
+    Recommend(recommend::Args),
     Compare(compare::Args),
+    Bench(bench::Args),
     Doctor(doctor::Args),
 }
 
@@ -62,7 +68,10 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(args) => run::main(args),
         Command::Data(args) => data::main(args),
         Command::Model(args) => model::main(args),
+        Command::Llm(args) => llm::main(args),
+        Command::Recommend(args) => recommend::main(args),
         Command::Compare(args) => compare::main(args),
+        Command::Bench(args) => bench::main(args),
         Command::Doctor(args) => doctor::main(args),
     }
 }

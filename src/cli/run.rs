@@ -57,9 +57,30 @@ pub fn main(args: Args) -> Result<()> {
     if args.print_recipe {
         return output::text(&config::annotated(&recipe)?);
     }
+    let again = again(&args);
     let span = Span { from: args.from, until: args.until };
     let folder = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    execute(&recipe, &folder, span, args.quiet, args.json, &format!("rallrec run {}", args.recipe.display()))
+    execute(&recipe, &folder, span, args.quiet, args.json, &again)
+}
+
+/// The command that goes on where this one was stopped: the same, but for `--from`, which would begin again.
+fn again(args: &Args) -> String {
+    let quoted = |word: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,".contains(c);
+        if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    let mut out = format!("rallrec run {}", quoted(args.recipe.display().to_string()));
+    let mut add = |flag: &str, value: String| out.push_str(&format!(" {flag} {}", quoted(value)));
+    for change in &args.set {
+        add("--set", change.clone());
+    }
+    if let Some(folder) = &args.out {
+        add("--out", folder.display().to_string());
+    }
+    if let Some(stage) = &args.until {
+        add("--until", stage.clone());
+    }
+    out
 }
 
 /// Runs `recipe` in `folder` and prints what came of it; shared with `demo`.

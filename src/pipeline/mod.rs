@@ -5,6 +5,7 @@ pub mod control;
 pub mod key;
 pub mod matrices;
 pub mod progress;
+pub mod recommend;
 pub mod reporter;
 pub mod results;
 pub mod rows;

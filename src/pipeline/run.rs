@@ -66,7 +66,8 @@ pub struct Run {
     span: Span,
     started: Instant,
     times: Mutex<Vec<StageTime>>,
-    _lock: File,
+    /// `None` for a finished run that is only read.
+    lock: Option<File>,
 }
 
 /// What a stage's work is given.
@@ -95,7 +96,26 @@ impl Run {
             span,
             started: Instant::now(),
             times: Mutex::new(Vec::new()),
-            _lock: lock,
+            lock: Some(lock),
+        })
+    }
+
+    /// Opens the folder of a run for reading: a stage whose artifact is not there is an error that names it, and
+    /// nothing is made, written or locked.
+    pub fn open_finished(folder: &Path) -> Result<Self> {
+        let artifacts = folder.join("artifacts");
+        if !artifacts.is_dir() {
+            return Err(Error::input(folder.display(), "is not a run folder: there is no artifacts/ in it")
+                .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            store: Store::open(folder)?,
+            reporter: Reporter::new(None, Verbosity::Quiet)?,
+            span: Span::default(),
+            started: Instant::now(),
+            times: Mutex::new(Vec::new()),
+            lock: None,
         })
     }
 
@@ -156,6 +176,18 @@ impl Run {
             self.reporter.line().finish(stage, true, 0.0, "");
             self.note_time(stage, done.seconds, true);
             return Ok(artifact);
+        }
+        if self.lock.is_none() {
+            let recipe = self.folder.join("recipe.toml");
+            return Err(Error::input(
+                self.folder.display(),
+                format!("the stage '{stage}' is not there, or its recipe, raw files or model have changed since"),
+            )
+            .next(format!(
+                "make it: rallrec run {} --until {stage} --out {}",
+                recipe.display(),
+                self.folder.display()
+            )));
         }
         let (folder, resumed) = self.store.begin(stage, key)?;
         self.reporter.emit(Event::StageStarted { stage: stage.into(), key: shown.clone() });
@@ -240,6 +272,19 @@ mod tests {
             Ok(())
         });
         assert!(artifact.unwrap().file("checkpoint").exists());
+    }
+
+    #[test]
+    fn a_finished_run_is_read_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Run::open_finished(folder.path()).err().unwrap().exit_code(), 2);
+        let key = KeyBuilder::new("graph", 1).finish();
+        open(folder.path(), Span::default()).stage("graph", &key, |_| Ok(())).unwrap();
+        let run = Run::open_finished(folder.path()).unwrap();
+        run.stage("graph", &key, |_| panic!("made again")).unwrap();
+        let missing = run.stage("align", &KeyBuilder::new("align", 1).finish(), |_| panic!("made")).unwrap_err();
+        assert_eq!(missing.exit_code(), 2);
+        assert!(missing.next_step().contains("--until align"), "{missing}");
     }
 
     #[test]

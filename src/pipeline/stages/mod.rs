@@ -5,6 +5,7 @@ mod data;
 mod describe;
 mod embed;
 mod evaluate;
+mod finished;
 mod graph;
 mod language;
 mod merge;
@@ -17,6 +18,7 @@ mod tune;
 use rallrec_events::Event;
 
 pub use data::{ChosenRows, Ground, data as ground};
+pub use finished::{Finished, ask_tuned, finished};
 pub use graph::{Collaborative, graph as collaborative};
 pub use language::Language;
 

@@ -7,8 +7,8 @@ use super::graph::Collaborative;
 use super::language::{self, Language};
 use super::retrieve::{Retrieval, Set, Variant};
 use crate::config::Recipe;
-use crate::data::Part;
-use crate::error::{Error, Result};
+use crate::data::{ItemIdx, Part, Rated, UserIdx};
+use crate::error::{Error, Kind, Result};
 use crate::eval::yardsticks::Logistic;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
@@ -47,7 +47,7 @@ pub struct Prompts {
 }
 
 /// Room left for the answer and the end of the turn.
-const ANSWER_ROOM: usize = 8;
+pub(super) const ANSWER_ROOM: usize = 8;
 
 /// Runs or reuses the stage.
 pub fn prompts(
@@ -100,7 +100,14 @@ fn write(
             &least,
             &|prompt| language.prompt_tokens(prompt).map(|t| t.len()),
             limit,
-        )?;
+        )
+        .map_err(|e| {
+            if e.kind() != Kind::Usage {
+                return e;
+            }
+            Error::input(e.place(), format!("{}: the model reads {} tokens", e.what(), limit + ANSWER_ROOM))
+                .next("use a model with a longer context, or a shorter wording: prompt.style = \"short\"")
+        })?;
         cuts.add(fitted.dropped);
         file.append(&PromptRow {
             set: shown.set,
@@ -125,7 +132,7 @@ fn write(
 }
 
 /// What the prompt says about the order of the items.
-fn wording(template: Template) -> Order {
+pub(super) fn wording(template: Template) -> Order {
     match template {
         Template::Simple | Template::Sequential => Order::InOrder,
         Template::High | Template::Low => Order::MostRelevant,
@@ -134,7 +141,7 @@ fn wording(template: Template) -> Order {
 }
 
 /// Which end of the list matters least.
-fn least_valuable(template: Template) -> Drop {
+pub(super) fn least_valuable(template: Template) -> Drop {
     match template {
         Template::Simple | Template::Sequential | Template::Low => Drop::Front,
         Template::High | Template::Rerank => Drop::Back,
@@ -185,17 +192,27 @@ impl FactSource {
         let base = self.base.as_ref()?;
         let sample = ground.sample(row);
         let history = ground.history_at(row, at);
-        let mut facts = match set {
+        let facts = match set {
             Set::Tune => base.of_training_row(sample.user, sample.item, &history),
             Set::Valid | Set::Test => base.of_new_row(sample.item, &history),
         };
+        Some(self.complete(facts, sample.user, sample.item))
+    }
+
+    /// The facts of an item that the user has not rated.
+    pub fn of_candidate(&self, user: UserIdx, item: ItemIdx, history: &[Rated]) -> Option<Facts> {
+        let base = self.base.as_ref()?;
+        Some(self.complete(base.of_new_row(item, history), user, item))
+    }
+
+    fn complete(&self, mut facts: Facts, user: UserIdx, item: ItemIdx) -> Facts {
         if let Some(affinity) = &self.affinity {
-            facts = facts.with_affinity(affinity.share_below(sample.user.at(), sample.item.at()));
+            facts = facts.with_affinity(affinity.share_below(user.at(), item.at()));
         }
-        Some(match &self.fit {
+        match &self.fit {
             Some(fit) => facts.calibrated(fit),
             None => facts,
-        })
+        }
     }
 }
 
