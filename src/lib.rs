@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
 pub mod text;
+pub mod tiny_model;
 pub mod tune;
 
 pub use error::{Error, Kind, Result};

@@ -16,6 +16,7 @@ mod model;
 mod output;
 mod recommend;
 mod run;
+mod tiny_model;
 
 /// Retrieval-augmented recommendation with language models, from raw rating files to merged predictions.
 ///
@@ -40,6 +41,7 @@ enum Command {
     Compare(compare::Args),
     Bench(bench::Args),
     Doctor(doctor::Args),
+    TinyModel(tiny_model::Args),
 }
 
 /// Parses the arguments, runs the command, prints the error, chooses the exit code.
@@ -73,5 +75,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Compare(args) => compare::main(args),
         Command::Bench(args) => bench::main(args),
         Command::Doctor(args) => doctor::main(args),
+        Command::TinyModel(args) => tiny_model::main(args),
     }
 }

@@ -1,0 +1,199 @@
+//! The course: lessons by number, each a pure function of seed and number.
+
+use super::conversation::{Lesson, group, running};
+use super::thoughts::{Case, think};
+use super::world::World;
+use crate::data::ItemIdx;
+use crate::data::synthetic::THRESHOLD;
+use crate::error::Result;
+use crate::eval::Score;
+use crate::eval::yardsticks::sigmoid;
+use crate::models::llama::train::Group;
+use crate::rng::{Rng, Use};
+use crate::text::hint::{self, hint};
+use crate::text::item_text::{Genres, plain_with};
+use crate::text::knowledge::Knowledge;
+use crate::text::prompts::{
+    self, FRIENDLY, GOLD, List, Order, Placement, Prompter, ReasoningSettings, SecondPass, Style, description,
+    reasoning, second_pass,
+};
+use crate::text::{ChatTemplate, Tokenizer};
+use crate::tune::GroupSource;
+
+/// Labels that are turned round, so that opinions stay mild.
+const FLIPPED: f32 = 0.15;
+/// An answer of one word counts like a few words of prose.
+const ANSWER_WEIGHT: f32 = 3.0;
+/// Running text is there for the sake of embeddings.
+const TEXT_WEIGHT: f32 = 0.3;
+/// Targets behind one history.
+const TARGETS: usize = 8;
+
+/// Sorts of lessons, in the order in which they take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    Describe,
+    Text,
+    Recommend,
+    Reason,
+    SecondPass,
+}
+
+const TURNS: [Sort; 12] = {
+    use Sort::{Describe as D, Reason as R, Recommend as A, SecondPass as S, Text as T};
+    [A, R, D, A, S, R, A, T, A, R, S, D]
+};
+
+/// All lessons.
+pub(super) struct Course<'a> {
+    worlds: &'a [World],
+    tokenizer: &'a Tokenizer,
+    chat: &'a ChatTemplate,
+    seed: u64,
+    count: usize,
+    context: usize,
+}
+
+impl<'a> Course<'a> {
+    pub fn new(
+        worlds: &'a [World],
+        tokenizer: &'a Tokenizer,
+        chat: &'a ChatTemplate,
+        seed: u64,
+        count: usize,
+        context: usize,
+    ) -> Self {
+        Self { worlds, tokenizer, chat, seed, count, context }
+    }
+}
+
+impl GroupSource for Course<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn group(&self, i: usize) -> Result<Group> {
+        let (world, mut rng) = draw(self.worlds, self.seed, i);
+        match TURNS[i % TURNS.len()] {
+            Sort::Text => running(&texts(world, &mut rng), self.tokenizer, TEXT_WEIGHT),
+            sort => group(&lessons(world, sort, &mut rng)?, self.tokenizer, self.chat, self.context),
+        }
+    }
+}
+
+fn draw(worlds: &[World], seed: u64, i: usize) -> (&World, Rng) {
+    let mut rng = Rng::new(seed, Use::Synthetic, u32::from_be_bytes(*b"less"), i as u32);
+    let world = &worlds[rng.below(worlds.len() as u32) as usize];
+    (world, rng)
+}
+
+/// Every text of lesson `i`, for learning a tokenizer.
+pub(super) fn spoken(worlds: &[World], seed: u64, i: usize) -> Result<Vec<String>> {
+    let (world, mut rng) = draw(worlds, seed, i);
+    Ok(match TURNS[i % TURNS.len()] {
+        Sort::Text => texts(world, &mut rng),
+        sort => lessons(world, sort, &mut rng)?.iter().flat_map(Lesson::texts).map(str::to_owned).collect(),
+    })
+}
+
+fn any_item(world: &World, rng: &mut Rng) -> ItemIdx {
+    ItemIdx(rng.below(world.dataset.items.len() as u32))
+}
+
+/// Catalogue texts as the embedding stage reads them.
+fn texts(world: &World, rng: &mut Rng) -> Vec<String> {
+    let item = any_item(world, rng);
+    let genres = if rng.below(2) == 0 { Genres::All } else { Genres::First };
+    let plain = plain_with(&world.dataset.items[item.at()], &world.dataset.noun, genres);
+    vec![format!("{plain} {}", world.short_description(item)), world.descriptions[any_item(world, rng).at()].clone()]
+}
+
+fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
+    if sort == Sort::Describe {
+        return (0..4)
+            .map(|_| {
+                let item = any_item(world, rng);
+                Ok(Lesson::new(description(&world.dataset, item)?, world.short_description(item), 1.0))
+            })
+            .collect();
+    }
+    let train = world.samples.split.train.clone();
+    let first = &world.samples.samples[train.start + rng.below(train.len() as u32) as usize];
+    let history = world.samples.history(first);
+    // Short histories are what small recipes show; long ones keep far positions from being strange.
+    let count = if rng.below(24) == 0 { 13 + rng.below(18) } else { 4 + rng.below(7) } as usize;
+    let settings = settings(sort, rng);
+    let shown = world.shown(history, first.item, count, settings.order != Order::InOrder, rng);
+    let prompter = Prompter::new(&world.dataset, THRESHOLD, &settings)?;
+    let knowledge = match rng.below(8) {
+        0 => Knowledge::Item,
+        1 | 2 => Knowledge::ItemUser,
+        3 => Knowledge::Verdict,
+        4 => Knowledge::All,
+        _ => Knowledge::None,
+    };
+    let hinted = sort == Sort::Reason && rng.below(2) == 0;
+    let passes = ReasoningSettings {
+        second_pass: if rng.below(4) == 0 { SecondPass::Assistant } else { SecondPass::User },
+        ..ReasoningSettings::default()
+    };
+    let targets = &world.samples.timelines[first.user.at()][first.position as usize..];
+    let mut lessons = Vec::with_capacity(TARGETS);
+    for target in targets.iter().take(TARGETS) {
+        let label = target.rating > THRESHOLD;
+        let mut facts = world.base.of_training_row(first.user, target.item, history);
+        facts.knowledge = knowledge;
+        let facts = (knowledge != Knowledge::None).then_some(&facts);
+        let prompt = prompter.build(first.user, &shown, target.item, facts)?;
+        if sort == Sort::Recommend {
+            let yes = label != (rng.uniform() < FLIPPED);
+            lessons.push(Lesson::new(prompt.messages, GOLD[usize::from(yes)].into(), ANSWER_WEIGHT));
+            continue;
+        }
+        let opinion = hinted.then(|| sigmoid(f64::from(if label { 0.7 } else { -0.7 } + 1.5 * rng.normal())));
+        let case = Case { shown: &shown, target: target.item, facts, hint: opinion, label };
+        let thought = think(world, &case, rng);
+        let gold = GOLD[usize::from(thought.yes)];
+        lessons.push(if sort == Sort::Reason {
+            let hint = opinion.map_or(Ok(String::new()), |p| hint(p, Score::TwoWay, &hint::Settings::default()))?;
+            let conversation = reasoning(&prompt, &hint, &passes);
+            Lesson { conversation, answer: format!("{}\n</think>\n\n{gold}", thought.text), weight: 1.0 }
+        } else {
+            Lesson {
+                conversation: second_pass(&prompt, &thought.text, &passes),
+                answer: gold.into(),
+                weight: ANSWER_WEIGHT,
+            }
+        });
+    }
+    Ok(lessons)
+}
+
+/// The manners of asking that recipes use, all of them now and then.
+fn settings(sort: Sort, rng: &mut Rng) -> prompts::Settings {
+    let short = rng.below(2) == 0;
+    let list = match (short, rng.below(8)) {
+        (true, 0..5) | (false, 5) => List::Lines,
+        (true, 5) | (false, 0..5) => List::Python,
+        (_, 6) => List::Inline,
+        _ => List::Grouped,
+    };
+    let order = [Order::InOrder, Order::MostRelevant, Order::Relevant][rng.below(3) as usize];
+    let knowledge = match rng.below(10) {
+        0 => Placement::AfterQuestion,
+        1 => Placement::First,
+        _ => Placement::BeforeQuestion,
+    };
+    let friendly = sort == Sort::Recommend && rng.below(8) > 0;
+    prompts::Settings {
+        history: 30,
+        style: if short { Style::Short } else { Style::Paper },
+        list,
+        order,
+        threshold_note: rng.below(4) > 0,
+        profile: rng.below(4) > 0,
+        knowledge,
+        system: if friendly { FRIENDLY.into() } else { String::new() },
+        ..prompts::Settings::default()
+    }
+}

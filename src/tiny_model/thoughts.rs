@@ -1,0 +1,82 @@
+//! The chains of thought that the model learns: sentences on what the prompt says, a conclusion, and an answer that
+//! mostly follows it.
+
+use super::world::World;
+use crate::data::synthetic::THRESHOLD;
+use crate::data::{ItemIdx, Rated};
+use crate::rng::Rng;
+use crate::text::knowledge::Facts;
+
+/// What a thought is about.
+pub(super) struct Case<'a> {
+    pub shown: &'a [Rated],
+    pub target: ItemIdx,
+    pub facts: Option<&'a Facts>,
+    /// The probability behind the hint.
+    pub hint: Option<f64>,
+    pub label: bool,
+}
+
+/// A chain of thought and the answer after it.
+pub(super) struct Thought {
+    pub text: String,
+    pub yes: bool,
+}
+
+/// Likes and number of some ratings.
+fn likes<'a>(rows: impl Iterator<Item = &'a Rated>) -> (usize, usize) {
+    rows.fold((0, 0), |(likes, n), r| (likes + usize::from(r.rating > THRESHOLD), n + 1))
+}
+
+/// Thinks about a case. The truth has a small say in the conclusion, so that what follows from the evidence can be
+/// learnt; chance has one too, so that two thoughts about one case differ.
+pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
+    let genre = world.genre(case.target);
+    let same: Vec<&Rated> = case.shown.iter().filter(|r| world.genre(r.item) == genre).collect();
+    let (kin_liked, kin) = likes(same.iter().copied());
+    let (liked, all) = likes(case.shown.iter());
+    let share = |liked: usize, n: usize| (liked as f32 + 1.2) / (n as f32 + 2.0) - 0.6;
+    let mut evidence = 3.0 * share(liked, all) + 2.5 * share(kin_liked, kin);
+    let mut parts = Vec::new();
+    if rng.below(5) > 0 {
+        let kind = genre.to_lowercase();
+        parts.push(match (kin, rng.below(2)) {
+            (0, _) => format!("It looks like {kind}, and none is shown."),
+            (_, 0) => format!("It looks like {kind}. The user liked {kin_liked} of {kin} of that kind."),
+            _ => format!("Of {kin} {kind} movies the user liked {kin_liked}."),
+        });
+    }
+    let extreme = match rng.below(3) {
+        0 => same.iter().max_by(|a, b| a.rating.total_cmp(&b.rating)).map(|r| ("Best", r)),
+        1 => same.iter().min_by(|a, b| a.rating.total_cmp(&b.rating)).map(|r| ("Worst", r)),
+        _ => None,
+    };
+    if let Some((word, rated)) = extreme {
+        let title = &world.dataset.items[rated.item.at()].title;
+        let title = title.rsplit_once(" (").map_or(title.as_str(), |t| t.0);
+        parts.push(format!("{word} was {title} with {}.", rated.rating));
+    }
+    if rng.below(3) > 0 || parts.is_empty() {
+        parts.push(format!("In all {liked} of {all} were liked."));
+    }
+    if let Some(facts) = case.facts {
+        evidence += 1.5 * (facts.item.stars - 3.4) as f32;
+        if rng.below(4) > 0 {
+            let word = if facts.item.liked >= 0.57 { "like" } else { "do not like" };
+            parts.push(format!("Others {word} it."));
+        }
+    }
+    if let Some(p) = case.hint {
+        evidence += 2.0 * (p - 0.5) as f32;
+        parts.push(format!("Someone else says {}.", if p > 0.5 { "yes" } else { "no" }));
+    }
+    evidence += if case.label { 0.5 } else { -0.5 } + 0.5 * rng.normal();
+    let (conclusion, certainty) = match evidence.abs() {
+        e if e > 1.2 => ("very likely", 0.93),
+        e if e > 0.5 => ("likely", 0.8),
+        _ => ("perhaps", 0.62),
+    };
+    let side = evidence > 0.0;
+    parts.push(format!("So {conclusion} {}.", if side { "yes" } else { "no" }));
+    Thought { text: parts.join(" "), yes: (rng.uniform() < certainty) == side }
+}
