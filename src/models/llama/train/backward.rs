@@ -1,9 +1,9 @@
 //! The backward pass: from the last layer's output down to the lowest layer that is trained.
 
 use super::batch::Packed;
-use super::gemm::Stack;
 use super::engine::{Engine, Model, Noise, Saved, Widths, fit, low, stack};
 use super::forward::place;
+use super::gemm::Stack;
 use super::gemm::{bias_gradient, weight_gradient};
 use super::params::{LayerSlots, Slots, pair_slots};
 use crate::models::llama::Layer;
