@@ -1,4 +1,4 @@
-//! Tokens a second of a local model: `cargo bench --bench llm -- MODEL [prompt tokens] [new tokens] [runs]`.
+//! Tokens a second of a local model: `cargo bench --bench llm -- MODEL [prompt tokens] [new tokens, 0 for prefill only] [runs]`.
 //!
 //! Prefill is one pass with the last position's logits; decoding is S samples behind one shared prompt, sampling
 //! included, the prefill not. The floor of a decoding step is one reading of the weights at the speed of memory,
@@ -96,6 +96,9 @@ fn main() -> Result<()> {
         length as f64 / seconds
     );
 
+    if new < 2 {
+        return Ok(());
+    }
     for samples in [1u32, 8, 16, 64] {
         let settings = Settings { temperature: 0.6, max_new_tokens: new, ..Settings::default() };
         let mut steps = Vec::new();

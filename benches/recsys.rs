@@ -14,7 +14,7 @@ use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::events::Event;
 use rallrec::models::lightgcn::{self, Graph, Sampler, Settings, Trainer};
 use rallrec::monitor::Monitor;
-use rallrec::ops::{bpr, spmm, topk};
+use rallrec::ops::{bpr, infonce, spmm, topk};
 use rallrec::rng::{Rng, Use};
 
 type Lists = Vec<(UserIdx, Vec<ItemIdx>)>;
@@ -115,7 +115,8 @@ fn time(graph: &Graph, settings: &Settings, steps: usize) {
         cost.bytes / seconds / 1e9
     );
     let seconds = repeat(5, || {
-        std::hint::black_box(sampler.batch(&order, 3, settings.batch, &mut batch));
+        sampler.batch(&order, 3, settings.batch, &mut batch);
+        std::hint::black_box(&batch);
     });
     println!("sampling a batch: {:.3} ms", seconds * 1e3);
 }
@@ -131,6 +132,13 @@ fn kernels() {
         seconds * 1e3,
         cost.flops / seconds / 1e9
     );
+    let params = infonce::Params { similarity: infonce::Similarity::Cosine, tau: 0.1, weight: 1.0 };
+    for (n, d) in [(1024, 128), (4096, 64)] {
+        let (x, y) = (normal(n * d), normal(n * d));
+        let seconds = repeat(3, || drop(infonce::infonce(&x, &y, d, &params, true).expect("a loss")));
+        let rate = infonce::cost(n, d).flops / seconds / 1e9;
+        println!("InfoNCE with gradients, {n} pairs x {d}: {:.2} ms, {rate:.1} GFLOP/s", seconds * 1e3);
+    }
 }
 
 fn main() {

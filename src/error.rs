@@ -63,7 +63,10 @@ impl Error {
                 (Kind::Failed, "free some disk space and run the same command again: finished work is kept")
             }
             K::ReadOnlyFilesystem => (Kind::Input, "choose a folder that can be written"),
-            K::NotADirectory | K::IsADirectory => (Kind::Input, "check whether a file or a folder is meant"),
+            K::InvalidData => (Kind::Input, "convert the file to UTF-8, or give another one"),
+            K::NotADirectory | K::IsADirectory | K::AlreadyExists => {
+                (Kind::Input, "check whether a file or a folder is meant")
+            }
             _ => (Kind::Failed, ""),
         };
         Self::new(kind, path.as_ref().display(), format!("cannot {doing}: {error}")).next(next)

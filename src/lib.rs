@@ -1,11 +1,11 @@
 //! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to merged
 //! predictions.
 
-/// The command line.
-pub mod cli {
-    pub mod tiny_model;
-}
+pub mod bench;
+pub mod cli;
+pub mod config;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eval;
 pub mod generate;

@@ -43,3 +43,19 @@ impl Monitor for Silent {
         "library"
     }
 }
+
+/// Passes everything on but progress: for a step whose stage counts in a unit of its own.
+pub struct CountedElsewhere<'a>(pub &'a dyn Monitor);
+
+impl Monitor for CountedElsewhere<'_> {
+    fn emit(&self, event: Event) {
+        self.0.emit(event);
+    }
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn stop_requested(&self) -> bool {
+        self.0.stop_requested()
+    }
+    fn stage(&self) -> &str {
+        self.0.stage()
+    }
+}

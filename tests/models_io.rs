@@ -1,5 +1,7 @@
 //! Reading and writing of language-model files.
 
+#[path = "models_io/chat.rs"]
+mod chat;
 #[path = "models_io/common.rs"]
 mod common;
 #[path = "models_io/gguf.rs"]

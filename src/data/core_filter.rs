@@ -6,7 +6,7 @@ use super::{Dataset, Interaction, ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 
 /// Bounds on the interactions of a user and of an item; 0 means no bound. All bounds are inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Core {
     /// Fewest interactions of a user. Default 0.

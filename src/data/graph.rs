@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Dataset, ItemIdx, Kind, Samples, UserIdx};
 
 /// Which interactions become edges. Ratings do not matter: a disliked item is an edge too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GraphEdges {
     /// Everything up to the end of the training split.

@@ -10,7 +10,7 @@ use super::{core_filter::Core, loaders, synthetic};
 use crate::error::{Error, Result};
 
 /// The data sets this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Kind {
     /// MovieLens 1M: `ratings.dat`, `movies.dat`, `users.dat`.
     #[serde(rename = "ml-1m")]
@@ -68,7 +68,7 @@ impl FromStr for Kind {
 }
 
 /// What becomes of a second rating of the same item by the same user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Repeats {
     /// Only the first rating in order of time stays.
@@ -82,7 +82,7 @@ pub enum Repeats {
 }
 
 /// Shares of the samples, in order of time; test is the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fractions {
     /// Training share, above 0 and below 1. Default 0.8; the count is rounded down.
@@ -98,7 +98,7 @@ impl Default for Fractions {
 }
 
 /// Which data, and how samples are made of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `ml-1m`, `ml-100k` or `synthetic`. Default `synthetic`.

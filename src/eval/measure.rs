@@ -6,7 +6,7 @@ use super::{auc, bootstrap, calibration, check, loss};
 use crate::error::{Error, Result};
 
 /// How predictions are evaluated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Bootstrap replicates for the intervals of log loss, Brier score and calibration error and for their tests;
@@ -16,13 +16,11 @@ pub struct Settings {
     pub seed: u64,
     /// Bins of equal mass for calibration, 1 to 10000. Default 15.
     pub bins: u32,
-    /// Only the first so many test rows are scored, as the papers do; 0 means all. Default 10000.
-    pub rows: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { bootstrap: 1000, seed: 42, bins: 15, rows: 10_000 }
+        Self { bootstrap: 1000, seed: 42, bins: 15 }
     }
 }
 
@@ -42,7 +40,7 @@ impl Settings {
 }
 
 /// A value with its 95 % interval, where one can be given.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Estimate {
     /// The value on the rows at hand.
     pub value: f64,
@@ -65,7 +63,7 @@ impl Estimate {
 }
 
 /// The metrics of one set of predictions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Metrics {
     /// DeLong interval; `None` when the rows are all of one class.
     pub auc: Option<Estimate>,

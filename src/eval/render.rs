@@ -64,7 +64,7 @@ pub(super) fn text(table: &Table, width: Option<u16>) -> String {
     let draw = |metrics: usize, interval: bool, arrange: Option<u16>| {
         let (header, rows) = cells(table, metrics, interval);
         let mut out = comfy_table::Table::new();
-        out.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header).add_rows(rows);
+        out.load_style(presets::ASCII_MARKDOWN).set_header(header).add_rows(rows);
         match arrange {
             Some(width) => out.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
             None => out.set_content_arrangement(ContentArrangement::Disabled),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// How P(like) is formed from the two answers. Every stored prediction must say which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Score {
     /// `sigmoid(logit Yes - logit No)`, in (0, 1). The default.
@@ -35,7 +35,7 @@ impl Score {
 }
 
 /// What the next-token logits say about the two answers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Reading {
     /// Logit of "Yes" minus logit of "No".
     pub margin: f64,

@@ -13,7 +13,7 @@ pub use op::Trust;
 pub use sweep::{Cell, Metric, SweepSettings, sweep};
 
 /// Which value of the tuned model enters the merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TunedMean {
     /// The mean of its runs, as the paper says. The default.
@@ -24,7 +24,7 @@ pub enum TunedMean {
 }
 
 /// How two models are merged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Trust in the reasoning model, >= 0: its weight is `alpha / (variance / tau_reasoning + epsilon)`; the tuned
@@ -94,7 +94,7 @@ impl Settings {
 }
 
 /// One merged row.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Merged {
     /// Mean of the reasoning samples.
     pub mean_reasoning: f64,

@@ -10,7 +10,7 @@ use crate::monitor::Monitor;
 use crate::ops::merge as op;
 
 /// What the search minimises or maximises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Lower is better. The default.
@@ -38,7 +38,7 @@ impl Metric {
 }
 
 /// The grid. An empty list stands for the one value of [`Settings`].
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SweepSettings {
     /// Values of alpha, each >= 0. Default: none.
@@ -64,7 +64,7 @@ impl SweepSettings {
 }
 
 /// One point of the grid.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Cell {
     /// Trust in the reasoning model.
     pub alpha: f64,

@@ -2,6 +2,8 @@
 
 pub mod builtin;
 pub(crate) mod folder;
+pub mod hub;
+pub mod inspect;
 pub mod lightgcn;
 pub mod llama;
 pub mod lora;

@@ -74,10 +74,9 @@ fn refuse(map: &Map<String, Value>, place: &str) -> Result<()> {
     }
     // These initialisations change the base weights too, so the adapter does not fit the published model.
     let changing = ["pissa", "olora", "corda", "loftq", "lora_ga"];
-    if let Some(value) = map.get("init_lora_weights") {
-        if value.as_str().is_some_and(|name| changing.iter().any(|c| name.starts_with(c))) {
-            return no("init_lora_weights", value);
-        }
+    let changes = |v: &&Value| v.as_str().is_some_and(|name| changing.iter().any(|c| name.starts_with(c)));
+    if let Some(value) = map.get("init_lora_weights").filter(changes) {
+        return no("init_lora_weights", value);
     }
     const NAMED: [&str; 11] = [
         "modules_to_save",
@@ -142,7 +141,7 @@ pub fn read(folder: &Path, config: &Config) -> Result<Adapter> {
         let next = if pickled { "save the adapter with safe_serialization=True" } else { "give a PEFT adapter folder" };
         return Err(Error::input(weights.display(), "is missing").next(next));
     }
-    let tensors = Tensors::open(&[weights.clone()])?;
+    let tensors = Tensors::open(std::slice::from_ref(&weights))?;
     let names = tensors.entries();
     let targets: Vec<Target> = Target::ALL
         .into_iter()

@@ -24,7 +24,8 @@ pub fn write(path: &Path, matrices: &[(&str, &Matrix)]) -> Result<()> {
 /// Reads the matrix `name` of `path`.
 pub fn read(path: &Path, name: &str) -> Result<Matrix> {
     let bad = |what: String| {
-        Error::input(format!("{}, tensor {name}", path.display()), what).next("run the stage that writes it again: --from STAGE")
+        Error::input(format!("{}, tensor {name}", path.display()), what)
+            .next("run the stage that writes it again: --from STAGE")
     };
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read the file", &e))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;

@@ -3,10 +3,14 @@
 pub mod artifact;
 pub mod control;
 pub mod key;
+pub mod matrices;
 pub mod progress;
+pub mod recommend;
 pub mod reporter;
+pub mod results;
 pub mod rows;
 pub mod run;
+pub mod stages;
 
 pub use artifact::Artifact;
 pub use key::{Key, KeyBuilder};

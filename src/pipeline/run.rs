@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rallrec_events::Event;
@@ -19,6 +20,7 @@ use super::artifact::{Artifact, Store};
 use super::key::Key;
 use super::progress::Verbosity;
 use super::reporter::Reporter;
+use super::results::StageTime;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -63,7 +65,9 @@ pub struct Run {
     reporter: Reporter,
     span: Span,
     started: Instant,
-    _lock: File,
+    times: Mutex<Vec<StageTime>>,
+    /// `None` for a finished run that is only read.
+    lock: Option<File>,
 }
 
 /// What a stage's work is given.
@@ -91,7 +95,27 @@ impl Run {
             reporter: Reporter::new(Some(folder), verbosity)?,
             span,
             started: Instant::now(),
-            _lock: lock,
+            times: Mutex::new(Vec::new()),
+            lock: Some(lock),
+        })
+    }
+
+    /// Opens the folder of a run for reading: a stage whose artifact is not there is an error that names it, and
+    /// nothing is made, written or locked.
+    pub fn open_finished(folder: &Path) -> Result<Self> {
+        let artifacts = folder.join("artifacts");
+        if !artifacts.is_dir() {
+            return Err(Error::input(folder.display(), "is not a run folder: there is no artifacts/ in it")
+                .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            store: Store::open(folder)?,
+            reporter: Reporter::new(None, Verbosity::Quiet)?,
+            span: Span::default(),
+            started: Instant::now(),
+            times: Mutex::new(Vec::new()),
+            lock: None,
         })
     }
 
@@ -108,6 +132,17 @@ impl Run {
     /// Seconds since the run was opened.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
+    }
+
+    /// The stages so far, with the seconds that each took when it was made.
+    pub fn times(&self) -> Vec<StageTime> {
+        self.times.lock().map_or(Vec::new(), |t| t.clone())
+    }
+
+    fn note_time(&self, stage: &str, seconds: f64, reused: bool) {
+        if let Ok(mut times) = self.times.lock() {
+            times.push(StageTime { stage: stage.into(), seconds, reused });
+        }
     }
 
     /// True when `--until` names a stage before this one.
@@ -139,7 +174,20 @@ impl Run {
                 bytes: done.bytes,
             });
             self.reporter.line().finish(stage, true, 0.0, "");
+            self.note_time(stage, done.seconds, true);
             return Ok(artifact);
+        }
+        if self.lock.is_none() {
+            let recipe = self.folder.join("recipe.toml");
+            return Err(Error::input(
+                self.folder.display(),
+                format!("the stage '{stage}' is not there, or its recipe, raw files or model have changed since"),
+            )
+            .next(format!(
+                "make it: rallrec run {} --until {stage} --out {}",
+                recipe.display(),
+                self.folder.display()
+            )));
         }
         let (folder, resumed) = self.store.begin(stage, key)?;
         self.reporter.emit(Event::StageStarted { stage: stage.into(), key: shown.clone() });
@@ -156,6 +204,7 @@ impl Run {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let (artifact, done) = self.store.commit(stage, key, seconds)?;
+        self.note_time(stage, seconds, false);
         let (resident, peak) = self.reporter.memory();
         self.reporter.emit(Event::Memory { resident, peak });
         self.reporter.emit(Event::StageFinished {
@@ -223,6 +272,19 @@ mod tests {
             Ok(())
         });
         assert!(artifact.unwrap().file("checkpoint").exists());
+    }
+
+    #[test]
+    fn a_finished_run_is_read_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Run::open_finished(folder.path()).err().unwrap().exit_code(), 2);
+        let key = KeyBuilder::new("graph", 1).finish();
+        open(folder.path(), Span::default()).stage("graph", &key, |_| Ok(())).unwrap();
+        let run = Run::open_finished(folder.path()).unwrap();
+        run.stage("graph", &key, |_| panic!("made again")).unwrap();
+        let missing = run.stage("align", &KeyBuilder::new("align", 1).finish(), |_| panic!("made")).unwrap_err();
+        assert_eq!(missing.exit_code(), 2);
+        assert!(missing.next_step().contains("--until align"), "{missing}");
     }
 
     #[test]

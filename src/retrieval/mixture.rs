@@ -11,7 +11,7 @@ use crate::ops::infonce::Similarity;
 use crate::ops::topk::dot;
 
 /// Embedding types, by the names that the method uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Embedding {
     /// Plain text.
@@ -32,7 +32,7 @@ pub enum Embedding {
 }
 
 /// How a block is scaled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// Divided by the block's largest row norm: norms inside a block keep their proportions.
@@ -56,7 +56,7 @@ pub struct Sources<'a> {
 }
 
 /// Which source a block came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Plain text or description.
@@ -105,11 +105,11 @@ impl Mixture {
                 Error::failed("mixture", format!("{:?} needs the {name} embedding", settings.embedding))
                     .next("run the stage that makes it, or choose another retrieval.embedding")
             })?;
-            if let Some(first) = blocks.first() {
-                if first.rows.rows() != matrix.rows() {
-                    let what = format!("{name} has {} rows, the text embedding {}", matrix.rows(), first.rows.rows());
-                    return Err(Error::failed("mixture", what));
-                }
+            if let Some(first) = blocks.first()
+                && first.rows.rows() != matrix.rows()
+            {
+                let what = format!("{name} has {} rows, the text embedding {}", matrix.rows(), first.rows.rows());
+                return Err(Error::failed("mixture", what));
             }
             if let Some(at) = matrix.as_slice().iter().position(|v| !v.is_finite()) {
                 let what = format!("{name} embedding of item {} has a value that is not finite", at / matrix.cols());

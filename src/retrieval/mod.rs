@@ -8,6 +8,6 @@ pub mod rerank;
 mod settings;
 
 pub use history::{Parts, Retrieved, Retriever, distinct};
-pub use mixture::{Embedding, Mixture, Scale};
-pub use rerank::{RerankRule, Template, order};
+pub use mixture::{Embedding, Mixture, Scale, Sources};
+pub use rerank::{RerankRule, Template, needed, order};
 pub use settings::{Settings, SimilarUser};

@@ -9,7 +9,9 @@ use super::settings::Settings;
 use crate::data::{ItemIdx, Rated};
 
 /// Template types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
     /// The last K of the history, oldest first (BookCrossing: newest first).
@@ -26,7 +28,7 @@ pub enum Template {
 }
 
 /// How retrieved and recent items are combined. With K1 = floor(2K/3) and K2 = K - K1:
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RerankRule {
     /// The K1 newest of the retrieved, newest first; then the K2 newest others, oldest first.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub use crate::ops::infonce::Similarity;
 
 /// What the softmax of `mix2` runs over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SoftmaxOver {
     /// All items (ML-1M, Amazon).
@@ -19,7 +19,7 @@ pub enum SoftmaxOver {
 }
 
 /// Items borrowed from the most similar user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimilarUser {
     /// None.
@@ -32,7 +32,7 @@ pub enum SimilarUser {
 }
 
 /// Settings of retrieval and reranking.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// History items that a prompt shows (K), 1 to 1000. Default 30.

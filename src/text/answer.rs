@@ -7,7 +7,7 @@ pub const CLOSING: &str = "</think>";
 const TAIL: usize = 20;
 
 /// What counts as "yes" or "no" in an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Match {
     /// A word of its own: "not" and "know" say nothing. The default.

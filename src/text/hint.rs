@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::eval::Score;
 
 /// How sure the tuned model must be for the stronger wordings.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `|p - 0.5|` above which the answer "is" Yes or No, 0 to 0.5. Default: 0.424 for two_way scores and 0.2 for

@@ -13,7 +13,7 @@ use crate::eval::yardsticks::{Logistic, log_odds, sigmoid};
 use crate::rng::{Rng, Use};
 
 /// What is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Knowledge {
     /// Nothing, as in the papers. The default.
@@ -30,7 +30,7 @@ pub enum Knowledge {
 }
 
 /// How the facts are made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `none`, `item`, `item_user`, `verdict` or `all`. Default `none`.
@@ -61,7 +61,7 @@ impl Default for Settings {
 }
 
 /// Likes, stars and number of some ratings.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 struct Sum {
     likes: u32,
     count: u32,
@@ -91,7 +91,7 @@ impl Sum {
 }
 
 /// What some ratings say, shrunk towards the global mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Opinion {
     /// Share of likes, in (0, 1).
     pub liked: f64,
@@ -102,7 +102,7 @@ pub struct Opinion {
 }
 
 /// The facts of one sample.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Facts {
     /// What is said of them.
     pub knowledge: Knowledge,

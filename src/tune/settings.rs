@@ -6,7 +6,7 @@ use crate::models::lora::Target;
 use crate::{Error, Result};
 
 /// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// In a straight line to 0 at the last step.
@@ -18,7 +18,7 @@ pub enum Schedule {
 /// Fine-tuning settings. The defaults are the authors' (rank 8, alpha 16, dropout 0.05 on query and value, AdamW at
 /// 5e-4 with linear decay, clip 1, early stop after 5 evaluations, seed 42), except for the batch, which is sized for
 /// a CPU.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Rank of the adapter, 1 or more. Default 8.

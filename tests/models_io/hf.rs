@@ -143,3 +143,173 @@ fn newer_rope_parameters_are_read() {
     let want = RopeScaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
     assert_eq!(config.rope_scaling, Some(want));
 }
+
+/// Splits the tensors of a folder over two files with an index.
+fn shard(folder: &Path, duplicate: bool) {
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut map = serde_json::Map::new();
+    for file in 0..2 {
+        let name = format!("model-{file}.safetensors");
+        let mine = |i: usize| i % 2 == file || (duplicate && i == 0);
+        let part: Vec<_> = all.tensors().into_iter().collect();
+        let mut part: Vec<_> = part;
+        part.sort_by(|a, b| a.0.cmp(&b.0));
+        let part: Vec<_> = part.into_iter().enumerate().filter(|(i, _)| mine(*i)).map(|(_, t)| t).collect();
+        part.iter().for_each(|(tensor, _)| drop(map.insert(tensor.clone(), name.clone().into())));
+        safetensors::serialize_to_file(part, None, &folder.join(name)).unwrap();
+    }
+    std::fs::remove_file(&path).unwrap();
+    let index = json!({"metadata": {"total_size": 0}, "weight_map": map});
+    std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+}
+
+#[test]
+fn shards_are_one_model() {
+    let base = tempfile::tempdir().unwrap();
+    let config = fixture::config(Family::Qwen2);
+    let folder = base.path().join("m");
+    save(&folder, &config, Dtype::F16);
+    shard(&folder, false);
+    let loaded = load(&folder, &LoadOptions::default()).unwrap();
+    assert_same_weights(&loaded.weights, &fixture::weights(&config, 7, Dtype::F16).unwrap());
+    std::fs::remove_file(folder.join("model-1.safetensors")).unwrap();
+    assert!(load(&folder, &LoadOptions::default()).unwrap_err().to_string().contains("model-1.safetensors"));
+    for (index, said) in [
+        (json!({"weight_map": {"a": "../../etc/passwd"}}), "plain file name"),
+        (json!({"weight_map": {"a": 3}}), "not a string"),
+        (json!({"weight_map": {}}), "empty"),
+        (json!({}), "weight_map"),
+    ] {
+        std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        let error = load(&folder, &LoadOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let folder = base.path().join("twice");
+    save(&folder, &config, Dtype::F16);
+    shard(&folder, true);
+    assert!(load(&folder, &LoadOptions::default()).unwrap_err().to_string().contains("is also in"));
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("m");
+    save(&folder, &fixture::config(Family::Llama), Dtype::Bf16);
+    let refused = |what: &str| {
+        let error = load(&folder, &LoadOptions::default()).expect_err(what).to_string();
+        assert!(error.contains("next:"), "{what}: {error}");
+    };
+    for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"] {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in [0, 1, 7, 8, 9, 100, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..cut.min(bytes.len() - 1)]).unwrap();
+            refused(&format!("{name} cut at {cut}"));
+        }
+        std::fs::write(&path, [0xFF; 300]).unwrap();
+        refused(&format!("{name} of other bytes"));
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let text = std::str::from_utf8(&bytes[8..8 + header]).unwrap();
+    for (from, to) in [
+        ("[264,32]", "[18446744073709551615,18446744073709551615]"),
+        ("[264,32]", "[32,264]"),
+        ("\"BF16\"", "\"I64\""),
+        ("model.norm.weight", "model.layers.0.input_layernorm.weight"),
+        ("\"data_offsets\":[0,", "\"data_offsets\":[8,"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let out = [&(changed.len() as u64).to_le_bytes(), changed.as_bytes(), &bytes[8 + header..]].concat();
+        std::fs::write(&path, out).unwrap();
+        refused(to);
+    }
+    for length in [u64::MAX, 1 << 40, 0] {
+        std::fs::write(&path, [&length.to_le_bytes(), &bytes[8..]].concat()).unwrap();
+        refused(&format!("header of {length} bytes"));
+    }
+    // NaN in a norm: the last values of the file belong to a tensor of the model, so all are made NaN.
+    let mut nan = bytes.clone();
+    nan[8 + header..].fill(0xFF);
+    std::fs::write(&path, nan).unwrap();
+    refused("NaN norms");
+    std::fs::remove_file(&path).unwrap();
+    refused("no weights");
+    // Well-formed, but its merges make tokens that are not there.
+    std::fs::write(&path, &bytes).unwrap();
+    let tokenizer = folder.join("tokenizer.json");
+    let text = std::fs::read_to_string(&tokenizer).unwrap();
+    std::fs::write(
+        &tokenizer,
+        text.replace("\"merges\":[[\"Y\",\"e\"]", "\"merges\":[[\"<|endoftext|>\",\"<|im_start|>\"]"),
+    )
+    .unwrap();
+    refused("merges of nothing");
+}
+
+#[test]
+fn paths_that_are_no_model_are_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let error = |path: &Path| load(path, &LoadOptions::default()).unwrap_err().to_string();
+    assert!(error(&base.path().join("nothing")).contains("model pull"));
+    assert!(error(base.path()).contains("neither config.json nor"));
+    std::fs::write(base.path().join("a.gguf"), "x").unwrap();
+    assert!(error(base.path()).contains("not a GGUF file"));
+    std::fs::write(base.path().join("b.gguf"), "x").unwrap();
+    assert!(error(base.path()).contains("2 .gguf files"));
+    std::fs::write(base.path().join("notes.txt"), "x").unwrap();
+    assert!(error(&base.path().join("notes.txt")).contains("is not a model"));
+}
+
+#[test]
+fn the_tokenizer_helpers() {
+    let with_bos = fixture::tokenizer_json(true).unwrap();
+    let settings = fixture::tokenizer_settings();
+    let new = |json: &str, settings: &Value| rallrec::text::Tokenizer::from_json(json.as_bytes(), settings).unwrap();
+    let t = new(&with_bos, &settings);
+    assert_eq!((t.bos(), t.eos(), t.special("bos_token")), (Some(3), Some(2), Some("<|bos|>")));
+    let yes = t.single_token("Yes").unwrap();
+    assert_eq!(t.encode("Yes", true).unwrap(), [3, yes]);
+    assert_eq!(t.encode("Yes", false).unwrap(), [yes]);
+    assert_eq!(t.encode("<|bos|>Yes", true).unwrap(), [3, yes], "one BOS, not two");
+    let error = t.single_token("Maybe").unwrap_err().to_string();
+    assert!(error.contains("\"M\", \"a\", \"y\""), "{error}");
+    assert!(t.single_token("").is_err());
+    let ids = t.encode("naïve 🎬<|im_end|>", false).unwrap();
+    let mut stream = t.stream(true);
+    let pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+    assert_eq!(pieces.concat(), "naïve 🎬");
+    assert!(pieces.iter().all(|p| !p.contains('\u{FFFD}')), "{pieces:?}");
+    assert_eq!(t.decode(&ids, false).unwrap(), "naïve 🎬<|im_end|>");
+    // The settings overrule the post-processor, both ways.
+    let mut off = settings.clone();
+    off["add_bos_token"] = false.into();
+    assert_eq!(new(&with_bos, &off).bos(), None);
+    let without = fixture::tokenizer_json(false).unwrap();
+    assert_eq!(new(&without, &settings).bos(), None);
+    let mut on = settings.clone();
+    on["add_bos_token"] = true.into();
+    assert_eq!(new(&without, &on).bos(), Some(3));
+}
+
+#[test]
+fn a_summary_counts_right() {
+    let base = tempfile::tempdir().unwrap();
+    let config = fixture::config(Family::Llama);
+    let folder = base.path().join("m");
+    save(&folder, &config, Dtype::Bf16);
+    let summary = rallrec::models::inspect::inspect(&folder).unwrap();
+    // Embedding 264 x 32; a layer: q, o 32 x 32, k, v 16 x 32, three of 64 x 32, two norms; the final norm.
+    let layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32;
+    assert_eq!(summary.parameters, 264 * 32 + 2 * layer + 32);
+    assert_eq!(summary.source.stored["bf16"], summary.parameters);
+    assert_eq!(summary.memory.kv_per_token, 2 * 2 * 16 * 4);
+    assert!(summary.tokenizer.yes.is_some() && summary.tokenizer.chat_template);
+    assert_eq!(summary.tokenizer.after_answer.as_deref(), Some("<|im_end|>\n"));
+    assert!(serde_json::to_string(&summary).unwrap().contains("\"family\":\"llama\""));
+}

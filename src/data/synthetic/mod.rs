@@ -20,7 +20,7 @@ const SPAN: i64 = 3 * 365 * 86_400;
 const COLD_FROM: f64 = 0.85;
 
 /// Sizes and seed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Any number; another seed is another world. Default 1.

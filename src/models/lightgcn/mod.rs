@@ -8,6 +8,8 @@ mod graph;
 mod sample;
 mod settings;
 mod step;
+#[cfg(test)]
+mod tests;
 mod train;
 
 pub use graph::Graph;

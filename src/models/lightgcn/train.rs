@@ -86,21 +86,21 @@ pub fn train(
         done: false,
         history: Vec::new(),
     };
-    if let Some(folder) = folder {
-        if let Some(state) = checkpoint::load(folder, settings, &digest, graph.adjacency().nodes())? {
-            (trainer.e0, trainer.m, trainer.v, best) = (state.e0, state.m, state.v, state.best);
-            trainer.steps = state.progress.steps;
-            progress = state.progress;
-            progress.settings = settings.clone();
-            progress.done &= settings.early_stop > 0 && progress.waited >= settings.early_stop;
-        }
+    if let Some(folder) = folder
+        && let Some(state) = checkpoint::load(folder, settings, &digest, graph.adjacency().nodes())?
+    {
+        (trainer.e0, trainer.m, trainer.v, best) = (state.e0, state.m, state.v, state.best);
+        trainer.steps = state.progress.steps;
+        progress = state.progress;
+        progress.settings = settings.clone();
+        progress.done &= settings.early_stop > 0 && progress.waited >= settings.early_stop;
     }
     let mut batch = Batch::default();
     while progress.epoch < settings.epochs && !progress.done {
         let epoch = progress.epoch + 1;
         let loss = run_epoch(&sampler, &mut trainer, &mut batch, epoch, settings, monitor)?;
         let mut entry = Epoch { epoch, loss, recall: None, ndcg: None };
-        let due = epoch % settings.eval_every == 0 || epoch == settings.epochs;
+        let due = epoch.is_multiple_of(settings.eval_every) || epoch == settings.epochs;
         if due && !valid.is_empty() {
             let ranking = evaluate(graph, &trainer.outputs(), valid)?;
             let recall = ranking.recall();

@@ -29,7 +29,7 @@ pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights>
     let known: HashSet<String> = Part::all(config).into_iter().map(|p| source.name(p)).collect();
     let head = source.name(Part::Head);
     for name in source.names() {
-        if !known.contains(&name) && !source.ignorable(&name) && !(config.tied && name == head) {
+        if !(known.contains(&name) || source.ignorable(&name) || config.tied && name == head) {
             return Err(Error::input(
                 source.place(),
                 format!("tensor {name} does not belong to a {:?} model of {} layers", config.family, config.layers),

@@ -72,4 +72,10 @@ impl Config {
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+
+    /// Number of parameters; a tied head counts once.
+    pub fn parameters(&self) -> u64 {
+        let parts = super::parts::Part::all(self);
+        parts.into_iter().map(|p| p.shape(self)).map(|(rows, cols)| rows as u64 * cols as u64).sum()
+    }
 }

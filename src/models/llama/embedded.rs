@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use super::assemble::{Source, assemble};
-use super::loader::{Format, LoadOptions, Loaded, ModelInfo, finish};
+use super::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
 use super::parts::Part;
 use super::safetensors::dtype;
 use super::{convert, hf_config};
@@ -101,5 +101,5 @@ pub(crate) fn load(name: &str, files: &Files<'_>, options: &LoadOptions) -> Resu
         *source.stored.entry(format!("{:?}", tensor.dtype()).to_lowercase()).or_default() += values;
     }
     let weights = assemble(&config, &Memory { tensors, name, dtype: options.dtype })?;
-    finish(config, weights, tokenizer, chat, source)
+    Ok(Described::new(config, tokenizer, chat, source)?.with(weights))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use super::loader::{Format, Loaded, ModelInfo, finish};
+use super::loader::{Described, Format, Loaded, ModelInfo};
 use super::parts::{LayerPart as L, Part};
 use super::{Config, Family, Layer, Linear, Weights, convert};
 use crate::error::{Error, Result};
@@ -160,5 +160,5 @@ pub fn model(family: Family, seed: u64, dtype: Dtype) -> Result<Loaded> {
         stored: BTreeMap::new(),
         notes: vec!["random weights: its answers mean nothing".into()],
     };
-    finish(config, weights, tokenizer, chat, source)
+    Ok(Described::new(config, tokenizer, chat, source)?.with(weights))
 }

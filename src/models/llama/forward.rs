@@ -90,6 +90,11 @@ impl Model {
         Ok(self.logits(&hidden))
     }
 
+    /// Reads the parts for their keys and values only.
+    pub fn read(&self, parts: &mut [Part<'_>]) -> Result<()> {
+        self.pass(parts, Wanted::Last, None).map(|_| ())
+    }
+
     /// Hidden states (rows, hidden) after the final norm, all positions.
     pub fn hidden(&self, parts: &mut [Part<'_>]) -> Result<Matrix> {
         self.pass(parts, Wanted::All, None)

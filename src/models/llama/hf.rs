@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::assemble::{Source, assemble};
-use super::loader::{Format, LoadOptions, Loaded, ModelInfo, finish};
+use super::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
 use super::parts::Part;
 use super::safetensors::Tensors;
 use super::{Config, hf_config};
@@ -96,8 +96,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|n| folder.join(n)).collect())
 }
 
-/// Loads a folder.
-pub(super) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
+fn open(folder: &Path) -> Result<(Described, Tensors)> {
     let config = config(folder)?;
     let tokenizer = Tokenizer::from_folder(folder)?;
     let chat = ChatTemplate::from_folder(folder, &tokenizer)?;
@@ -108,6 +107,17 @@ pub(super) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
         let values = entry.shape.iter().product::<usize>() as u64;
         *info.stored.entry(format!("{:?}", entry.stored).to_lowercase()).or_default() += values;
     }
-    let weights = assemble(&config, &Folder { tensors, folder, dtype: options.dtype })?;
-    finish(config, weights, tokenizer, chat, info)
+    Ok((Described::new(config, tokenizer, chat, info)?, tensors))
+}
+
+/// Reads everything but the weights.
+pub(super) fn describe(folder: &Path) -> Result<Described> {
+    open(folder).map(|(described, _)| described)
+}
+
+/// Loads a folder.
+pub(super) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
+    let (described, tensors) = open(folder)?;
+    let weights = assemble(&described.config, &Folder { tensors, folder, dtype: options.dtype })?;
+    Ok(described.with(weights))
 }

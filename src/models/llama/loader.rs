@@ -115,32 +115,60 @@ pub(crate) fn locate(path: &Path) -> Result<(Format, PathBuf)> {
     }
 }
 
-/// Fits configuration and tokenizer together; the same for every format.
-pub(super) fn finish(
-    mut config: Config,
-    weights: Weights,
-    tokenizer: Tokenizer,
-    chat: ChatTemplate,
-    mut source: ModelInfo,
-) -> Result<Loaded> {
-    let place = source.path.display().to_string();
-    config.bos = tokenizer.bos();
-    if let Some(eos) = tokenizer.eos().filter(|eos| !config.eos.contains(eos)) {
-        config.eos.push(eos);
+/// A model without its weights: what the headers say.
+#[derive(Debug)]
+pub struct Described {
+    /// Shape.
+    pub config: Config,
+    /// Tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Chat template.
+    pub chat: ChatTemplate,
+    /// Where it came from.
+    pub source: ModelInfo,
+}
+
+/// Reads everything but the weights; takes what [`load`] takes. Quick for a model of any size.
+pub fn describe(path: &Path) -> Result<Described> {
+    match locate(path)? {
+        (Format::Gguf, file) => gguf::describe(&file),
+        (_, folder) => hf::describe(&folder),
     }
-    check::check(&config, &place)?;
-    if tokenizer.size() > config.vocab {
-        return Err(Error::input(
-            place,
-            format!("the tokenizer has {} tokens, the model only {}", tokenizer.size(), config.vocab),
-        )
-        .next("tokenizer and weights must belong together"));
+}
+
+impl Described {
+    /// Fits configuration and tokenizer together; the same for every format.
+    pub(super) fn new(
+        mut config: Config,
+        tokenizer: Tokenizer,
+        chat: ChatTemplate,
+        mut source: ModelInfo,
+    ) -> Result<Self> {
+        let place = source.path.display().to_string();
+        config.bos = tokenizer.bos();
+        if let Some(eos) = tokenizer.eos().filter(|eos| !config.eos.contains(eos)) {
+            config.eos.push(eos);
+        }
+        check::check(&config, &place)?;
+        if tokenizer.size() > config.vocab {
+            return Err(Error::input(
+                place,
+                format!("the tokenizer has {} tokens, the model only {}", tokenizer.size(), config.vocab),
+            )
+            .next("tokenizer and weights must belong together"));
+        }
+        if config.eos.is_empty() {
+            source.notes.push("no end token is named: generation ends at its length limit".into());
+        }
+        if chat.is_fallback() {
+            source.notes.push("the model has no chat template: ChatML stands in".into());
+        }
+        Ok(Self { config, tokenizer, chat, source })
     }
-    if config.eos.is_empty() {
-        source.notes.push("no end token is named: generation ends at its length limit".into());
+
+    /// With its weights.
+    pub(super) fn with(self, weights: Weights) -> Loaded {
+        let Self { config, tokenizer, chat, source } = self;
+        Loaded { config, weights, tokenizer, chat, source }
     }
-    if chat.is_fallback() {
-        source.notes.push("the model has no chat template: ChatML stands in".into());
-    }
-    Ok(Loaded { config, weights, tokenizer, chat, source })
 }

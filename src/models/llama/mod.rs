@@ -23,7 +23,7 @@ pub mod weights;
 pub use config::{Config, Family, RopeScaling};
 pub use forward::{Part, Pooling};
 pub use kv_cache::{Prefix, Sequence};
-pub use loader::{Format, LoadOptions, Loaded, ModelInfo, load};
+pub use loader::{Described, Format, LoadOptions, Loaded, ModelInfo, describe, load};
 pub use model::Model;
 pub use save::save_hf;
 pub use weights::{Layer, Linear, Weights};

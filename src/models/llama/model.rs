@@ -119,10 +119,11 @@ fn check(config: &Config, weights: &Weights) -> Result<()> {
     let wrong =
         |place: &str, what: String| Err(Error::input(format!("model: {place}"), what).next("load the model again"));
     let c = config;
-    if c.vocab == 0 || c.hidden == 0 || c.kv_heads == 0 || c.head_dim == 0 || c.heads % c.kv_heads.max(1) != 0 {
+    if c.vocab == 0 || c.hidden == 0 || c.kv_heads == 0 || c.head_dim == 0 || !c.heads.is_multiple_of(c.kv_heads.max(1))
+    {
         return wrong("config", format!("{} heads, {} kv heads, head width {}", c.heads, c.kv_heads, c.head_dim));
     }
-    if c.head_dim % 2 != 0 {
+    if !c.head_dim.is_multiple_of(2) {
         return wrong("config", format!("odd head width {}", c.head_dim));
     }
     let matrix = |place: &str, w: &Weight, out: usize, inp: usize| {

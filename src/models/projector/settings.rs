@@ -7,7 +7,7 @@ pub use crate::ops::infonce::Similarity;
 pub use crate::ops::mlp::Activation;
 
 /// Settings of the alignment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `cosine` or `inner_product`. Default cosine.

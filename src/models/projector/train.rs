@@ -18,7 +18,7 @@ use crate::rng::{Rng, Use};
 const LARGEST: usize = 8192;
 
 /// What one epoch came to.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Epoch {
     /// From 1.
     pub epoch: u32,
@@ -31,7 +31,7 @@ pub struct Epoch {
 }
 
 /// Mean cosine of an item's two embeddings, and of two different items'.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Separation {
     /// Same item.
     pub positive: f64,

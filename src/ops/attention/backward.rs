@@ -191,6 +191,7 @@ fn tiles(span: &Span, queries: &Queries, segments: &[Segment]) -> impl Iterator<
 }
 
 /// `scores = scale Q K^T` for head columns at `q` (rows `ld` apart) and key column `k`.
+#[allow(clippy::too_many_arguments)]
 fn scores(
     tile: &Tile,
     q: *const f32,
@@ -290,6 +291,7 @@ pub struct Seen<'a> {
 
 /// Gradients of q (written, rows `dq.1` apart, from column 0), k and v (written into columns `k`, `v` of `dkv.0`, rows
 /// as those of the keys). `dq` and `dkv` may be one buffer, hence the raw form; `heads_scratch` is grown as needed.
+#[allow(clippy::too_many_arguments)]
 pub fn backward(
     shape: Heads,
     segments: &[Segment],

@@ -43,7 +43,7 @@ pub(super) fn attend_at(
 ) {
     let width = heads.query * heads.dim;
     let rows: usize = items.iter().map(|i| i.rows).sum();
-    assert!(heads.kv > 0 && heads.query % heads.kv == 0, "attention: {heads:?}");
+    assert!(heads.kv > 0 && heads.query.is_multiple_of(heads.kv), "attention: {heads:?}");
     assert!(q.len() == rows * width && out.len() == q.len(), "attention: {} values for {rows} rows", q.len());
     assert!(lse.as_ref().is_none_or(|l| l.len() == rows * heads.query), "attention: log-sum-exp");
     for item in items {

@@ -1,5 +1,8 @@
 //! The inner loops: one task is some query vectors of one kv head against tiles of keys.
 
+// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::{BLOCK, Run, TILE};
 use crate::ops::simd::{Simd, Task};
 

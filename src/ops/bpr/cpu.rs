@@ -95,9 +95,13 @@ impl Bpr {
                 self.flags[row] = true;
                 self.touched.push(row as u32);
             }
-            self.weight[row] += penalty;
+            self.weight[row] += 1.0;
             self.next[entry] = self.head[row];
             self.head[row] = entry as u32;
+        }
+        // Counted first: a popular item's many small terms would round one by one.
+        for &row in &self.touched {
+            self.weight[row as usize] *= penalty;
         }
     }
 

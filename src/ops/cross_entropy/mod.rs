@@ -80,7 +80,7 @@ pub fn loss(
         let n = step.min(rows - from);
         let h = &h[from * hidden..(from + n) * hidden];
         scratch.logits.resize(n * vocab, 0.0);
-        stack.forward(h, &mut scratch.logits, false, &mut scratch.wide);
+        stack.forward(h, &mut scratch.logits, false);
         let lines = scratch.logits.par_chunks_exact_mut(vocab).enumerate();
         let losses: Vec<f64> = lines
             .map(|(i, logits)| {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::Cost;
 
 /// How two rows are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Similarity {
     /// Inner product of normalised rows.

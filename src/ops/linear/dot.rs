@@ -6,6 +6,9 @@
 //! in registers on their way from memory (the product runs at the memory's speed); with many they are widened once
 //! for all rows, a few weight rows at a time in the first-level cache.
 
+// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
+#![allow(clippy::needless_range_loop)]
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -80,11 +83,38 @@ pub(super) fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Produ
             }
         })
         .collect();
+    across_threads(level, x, inp, &targets, total);
+}
+
+/// `y (M, sum of outs) = x W^T (+ y when accumulate)` for weights that stand side by side in the columns of y, in
+/// one parallel region. Panics when the shapes do not fit.
+pub fn matmul_nt_stacked(x: &[f32], weights: &[&Weight], y: &mut [f32], accumulate: bool) {
+    let inp = weights.first().map_or(0, |w| w.cols());
+    if inp == 0 || x.is_empty() {
+        return;
+    }
+    let (m, width) = (x.len() / inp, weights.iter().map(|w| w.rows()).sum());
+    assert!(x.len() == m * inp && y.len() == m * width, "matmul_nt: {} and {} values for {m} rows", x.len(), y.len());
+    let mut column = 0;
+    let mut targets = Vec::with_capacity(weights.len());
+    for w in weights {
+        assert_eq!(w.cols(), inp, "matmul_nt: stacked weights differ in width");
+        // SAFETY: column <= width, so the offset stays inside y's first row.
+        let y = unsafe { y.as_mut_ptr().add(column) };
+        targets.push(Target { values: w.values(), out: w.rows(), y, base: 0, width, bias: None, accumulate });
+        column += w.rows();
+    }
+    across_threads(simd::level(), x, inp, &targets, width);
+}
+
+/// Runs all targets, `total` outputs together, cut into jobs.
+fn across_threads(level: Level, x: &[f32], inp: usize, targets: &[Target<'_>], total: usize) {
+    let m = x.len() / inp;
     let threads = if 2 * m * inp * total <= SERIAL { 1 } else { rayon::current_num_threads() };
     // Several jobs a thread, so that a thread that was held up does not hold up the rest.
     let grain = (total / (threads * 6)).next_multiple_of(2 * COLUMNS).max(8 * COLUMNS);
     let mut jobs = Vec::new();
-    for target in &targets {
+    for target in targets {
         let mut from = 0;
         while from < target.out {
             let to = if threads == 1 { target.out } else { (from + grain).min(target.out) };
@@ -254,9 +284,7 @@ impl<E: Element + Widen> Span<'_, E> {
             for c in 0..C {
                 if R == 4 {
                     let four = S::sum4([acc[c][0], acc[c][1 % R], acc[c][2 % R], acc[c][3 % R]]);
-                    for r in 0..R {
-                        sums[c][r] = four[r];
-                    }
+                    sums[c].copy_from_slice(&four[..R]);
                 } else {
                     for r in 0..R {
                         sums[c][r] = S::sum(acc[c][r]);

@@ -28,9 +28,9 @@ impl Task for Rows<'_> {
                     S::store(y.as_mut_ptr().add(o), acc);
                 }
             }
-            for o in whole..out {
+            for (o, y) in y.iter_mut().enumerate().skip(whole) {
                 for (r, &x) in s.iter().enumerate() {
-                    y[o] += x * self.b_t[r * out + o];
+                    *y += x * self.b_t[r * out + o];
                 }
             }
         }

@@ -9,7 +9,7 @@ pub mod oracle;
 pub mod weight;
 
 pub use cpu::{matmul_nn, matmul_nt, matmul_tn};
-pub use dot::{Product, matmul_nt_many, matmul_nt_panel};
+pub use dot::{Product, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked};
 pub use low_rank::add_low_rank;
 pub use weight::{Dtype, Storage, Weight};
 

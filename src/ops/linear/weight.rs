@@ -8,7 +8,7 @@ use memmap2::Mmap;
 use crate::error::{Error, Result};
 
 /// Storage type of weights. Arithmetic is always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32-bit IEEE.
@@ -58,6 +58,17 @@ pub enum Values<'a> {
     Bf16(&'a [bf16]),
     /// f16.
     F16(&'a [f16]),
+}
+
+impl Values<'_> {
+    /// Where the values lie: the same for all clones of a weight, and for no other weight that is alive.
+    pub fn address(&self) -> usize {
+        match self {
+            Values::F32(v) => v.as_ptr() as usize,
+            Values::Bf16(v) => v.as_ptr() as usize,
+            Values::F16(v) => v.as_ptr() as usize,
+        }
+    }
 }
 
 /// A matrix of shape (rows = out, cols = in), row-major.

@@ -48,6 +48,7 @@ impl Dropout {
 vectorized! {
     fn draw_block(key: [u32; 2], low: [u32; 2], high: [u32; 2], threshold: u32, keep: f32, out: &mut [f32]) {
         let mut words = [[0u32; LANES]; 4];
+        #[allow(clippy::needless_range_loop)]
         for lane in 0..LANES {
             let c = philox(key, [low[0] + lane as u32, low[1], high[0], high[1]]);
             for w in 0..4 {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
 
 /// What stands between the layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// max(x, 0).
@@ -112,7 +112,11 @@ impl Mlp {
     /// `x` is `M x input`; gives `M x output` and what the backward needs.
     pub fn forward(&self, p: &Tensors, x: &[f32]) -> Result<(Vec<f32>, Saved)> {
         let shapes = [self.hidden * self.input, self.hidden, self.output * self.hidden, self.output];
-        if p.each().map(Vec::len) != shapes || self.input == 0 || self.hidden == 0 || x.len() % self.input != 0 {
+        if p.each().map(Vec::len) != shapes
+            || self.input == 0
+            || self.hidden == 0
+            || !x.len().is_multiple_of(self.input)
+        {
             return Err(Error::failed("projector", format!("tensors do not fit {self:?}")));
         }
         let m = x.len() / self.input;

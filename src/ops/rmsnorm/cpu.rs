@@ -56,7 +56,11 @@ pub fn rmsnorm(x: &[f32], w: &[f32], eps: f64, y: &mut [f32]) {
 
 pub(super) fn rmsnorm_at(level: Level, x: &[f32], w: &[f32], eps: f64, y: &mut [f32]) {
     let width = w.len();
-    assert!(width > 0 && x.len() == y.len() && x.len() % width == 0, "rmsnorm: {} values, width {width}", x.len());
+    assert!(
+        width > 0 && x.len() == y.len() && x.len().is_multiple_of(width),
+        "rmsnorm: {} values, width {width}",
+        x.len()
+    );
     let eps = eps as f32;
     let one = |x: &[f32], y: &mut [f32]| {
         simd::run(level, Rows { x: x.as_ptr(), y: y.as_mut_ptr(), rows: x.len() / width, w, eps });
@@ -71,7 +75,7 @@ pub(super) fn rmsnorm_at(level: Level, x: &[f32], w: &[f32], eps: f64, y: &mut [
 /// `x = rmsnorm(x)`; the head norms of Qwen3 with `w` of one head's width.
 pub fn rmsnorm_in_place(x: &mut [f32], w: &[f32], eps: f64) {
     let width = w.len();
-    assert!(width > 0 && x.len() % width == 0, "rmsnorm: {} values, width {width}", x.len());
+    assert!(width > 0 && x.len().is_multiple_of(width), "rmsnorm: {} values, width {width}", x.len());
     let (level, eps) = (simd::level(), eps as f32);
     let one = |x: &mut [f32]| {
         let p = x.as_mut_ptr();

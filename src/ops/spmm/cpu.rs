@@ -1,6 +1,9 @@
 //! Gathers on the CPU: a row's sum lives in registers, even and odd neighbours in two sets (they hide the latency of
 //! the additions); AVX-512, AVX2 or plain code is chosen at run time and gives the same bits.
 
+// Fixed-width loops over several arrays at once read best, and vectorise, with an index.
+#![allow(clippy::needless_range_loop)]
+
 use rayon::prelude::*;
 
 use super::{Adjacency, LANE, Lane, Rows};

@@ -70,7 +70,7 @@ pub fn topk(queries: &[f32], items: &[f32], dim: usize, k: usize, seen: &dyn See
     if k == 0 || k > MAX_K {
         return Err(Error::usage("k", format!("{k} is outside 1 to {MAX_K}")));
     }
-    if dim == 0 || queries.len() % dim != 0 || items.len() % dim != 0 {
+    if dim == 0 || !queries.len().is_multiple_of(dim) || !items.len().is_multiple_of(dim) {
         return Err(Error::failed(
             "top-k",
             format!("{} and {} values are not rows of {dim}", queries.len(), items.len()),
@@ -109,9 +109,9 @@ fn search(first: usize, block: &[f32], items: &[f32], dim: usize, k: usize, seen
             let best = &mut best[q];
             let mask = seen.of(first + q);
             for (c, chunk) in row.chunks(16).enumerate() {
-                // The negated comparison lets NaN through to the slow path, which refuses it.
+                // NaN goes to the slow path, which refuses it.
                 let threshold = best.threshold;
-                let interesting = chunk.iter().fold(false, |any, &s| any | !(s <= threshold));
+                let interesting = chunk.iter().fold(false, |any, &s| any | (s > threshold) | s.is_nan());
                 if best.full && !interesting {
                     continue;
                 }

@@ -36,7 +36,7 @@ impl Task for Partial<'_> {
 /// See the contract: one choice for each row of `hidden`. Panics when the shapes or ids do not fit.
 pub fn choose(hidden: &[f32], head: &Weight, ids: [u32; 2]) -> Vec<Choice> {
     let (vocab, width) = (head.rows(), head.cols());
-    assert!(width > 0 && hidden.len() % width == 0, "yes_no: {} values, width {width}", hidden.len());
+    assert!(width > 0 && hidden.len().is_multiple_of(width), "yes_no: {} values, width {width}", hidden.len());
     assert!(ids.iter().all(|&i| (i as usize) < vocab), "yes_no: ids {ids:?}, vocabulary {vocab}");
     let (m, level) = (hidden.len() / width, simd::level());
     let panel = |p: usize| {

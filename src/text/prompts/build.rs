@@ -9,7 +9,7 @@ use crate::text::chat::{Message, Role};
 use crate::text::knowledge::Facts;
 
 /// A finished prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Prompt {
     /// The turns, the user turn last.
     pub messages: Vec<Message>,

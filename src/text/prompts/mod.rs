@@ -27,7 +27,7 @@ pub const FRIENDLY: &str = "You are a friendly and helpful assistant.";
 pub const GOLD: [&str; 2] = ["No.", "Yes."];
 
 /// How much is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
     /// Full sentences, as in the papers. The default.
@@ -38,7 +38,7 @@ pub enum Style {
 }
 
 /// How the history is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum List {
     /// As Python prints a list of strings: `['Heat (1995) (4 stars)', ...]`. The default.
@@ -53,7 +53,7 @@ pub enum List {
 }
 
 /// What the order of the shown items means; it decides one word of the wording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Oldest first ("in order"). The default.
@@ -66,7 +66,7 @@ pub enum Order {
 }
 
 /// Where facts about the target (see [`crate::text::knowledge`]) are put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Placement {
     /// Right before the question, so that prompts of one user keep a common beginning. The default.
@@ -79,7 +79,7 @@ pub enum Placement {
 }
 
 /// How a recommendation prompt is made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// History items shown at most (K of the papers), 0 to 1000. Default 30.

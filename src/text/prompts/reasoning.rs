@@ -8,7 +8,7 @@ use crate::text::answer::thoughts;
 use crate::text::chat::{Message, Role};
 
 /// Where the opening think tag stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ThinkTag {
     /// After the assistant's header, where reasoning models were trained to see it. The default.
@@ -22,7 +22,7 @@ pub enum ThinkTag {
 }
 
 /// Where the second pass puts the thoughts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecondPass {
     /// In the user turn, after the task, as the authors do. The default.
@@ -33,7 +33,7 @@ pub enum SecondPass {
 }
 
 /// How the reasoning model is prompted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReasoningSettings {
     /// Its system message. Default empty, as the models' makers advise.

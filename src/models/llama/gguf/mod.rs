@@ -8,4 +8,4 @@ mod model;
 mod rope;
 
 pub(crate) use metadata::Metadata;
-pub(super) use model::load;
+pub(super) use model::{describe, load};

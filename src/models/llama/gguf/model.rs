@@ -8,7 +8,7 @@ use super::file::{Entry, File};
 use super::rope;
 use crate::error::{Error, Result};
 use crate::models::llama::assemble::{Source, assemble};
-use crate::models::llama::loader::{Format, LoadOptions, Loaded, ModelInfo, finish};
+use crate::models::llama::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
 use crate::models::llama::parts::{LayerPart, Part};
 use crate::models::llama::{Config, Family, check, convert};
 use crate::ops::linear::{Dtype, Storage, Weight};
@@ -199,25 +199,34 @@ fn config(file: &File) -> Result<Config> {
     Ok(config)
 }
 
-/// Loads a GGUF file.
-pub(in super::super) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
+fn open(path: &Path) -> Result<(Described, File)> {
     let file = File::open(path)?;
     let config = config(&file)?;
     let mut info = ModelInfo::new(path, Format::Gguf, &[path.to_owned()])?;
     for entry in file.tensors.values() {
         *info.stored.entry(entry.kind.name().to_owned()).or_default() += entry.dims.iter().product::<usize>() as u64;
     }
-    let place = path.display();
     let tokenizer = gguf_tokenizer::build(&file.metadata, &mut info.notes)?;
     let chat = match file.metadata.text("tokenizer.chat_template")? {
         Some(source) => ChatTemplate::new(source, &tokenizer),
         None => ChatTemplate::chatml(&tokenizer),
     }
-    .map_err(|e| e.within(place))?;
+    .map_err(|e| e.within(path.display()))?;
+    Ok((Described::new(config, tokenizer, chat, info)?, file))
+}
+
+/// Reads everything but the weights.
+pub(in super::super) fn describe(path: &Path) -> Result<Described> {
+    open(path).map(|(described, _)| described)
+}
+
+/// Loads a GGUF file.
+pub(in super::super) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
+    let (described, file) = open(path)?;
     let quantised = file.tensors.values().any(|e| !matches!(e.kind, Type::Plain(_)));
     let dtype = options.dtype.or(quantised.then_some(Dtype::Bf16));
-    let weights = assemble(&config, &Model { file: &file, config: &config, dtype })?;
-    finish(config, weights, tokenizer, chat, info)
+    let weights = assemble(&described.config, &Model { file: &file, config: &described.config, dtype })?;
+    Ok(described.with(weights))
 }
 
 #[cfg(test)]

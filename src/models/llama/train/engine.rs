@@ -1,7 +1,7 @@
 //! The training engine: buffers that live from step to step, and the calls that use them.
 
 use super::batch::Packed;
-use super::gemm::Stack;
+use super::gemm::{Stack, Transposes};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::attention::backward::{Heads, Queries};
@@ -98,6 +98,8 @@ pub struct Engine {
     pub(super) all: Queries,
     pub(super) asking: Queries,
     pub(super) asking_names: Vec<u64>,
+    /// Of frozen weights.
+    pub(super) transposes: Transposes,
 }
 
 /// The dropout of an optimiser step.
@@ -177,7 +179,11 @@ impl Engine {
         if batch.learnt.is_empty() {
             return Err(Error::input("training batch", "nothing to learn in it"));
         }
-        if c.layers == 0 || model.weights.layers.len() != c.layers || c.kv_heads == 0 || c.heads % c.kv_heads != 0 {
+        if c.layers == 0
+            || model.weights.layers.len() != c.layers
+            || c.kv_heads == 0
+            || !c.heads.is_multiple_of(c.kv_heads)
+        {
             return Err(Error::input("model", "the weights do not fit the configuration"));
         }
         let longest = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);

@@ -77,7 +77,7 @@ impl Engine {
         fit(&mut s.rstd, rows);
         rmsnorm::forward(&s.x, &layer.attn_norm, w.eps, &mut work.h, &mut s.rstd);
         fit(&mut s.qkv, rows * w.qkv);
-        stack(&[&layer.q.weight, &layer.k.weight, &layer.v.weight]).forward(&work.h, &mut s.qkv, false, &mut work.wide);
+        stack(&[&layer.q.weight, &layer.k.weight, &layer.v.weight]).forward(&work.h, &mut s.qkv, false);
         for (linear, target) in [(&layer.q, Target::QProj), (&layer.k, Target::KProj), (&layer.v, Target::VProj)] {
             let at = Columns { stride: w.qkv, column: w.column(target) };
             bias(&mut s.qkv, linear, at);
@@ -112,7 +112,7 @@ impl Engine {
         } else {
             s.mid.clone_from(&s.x);
         }
-        stack(&[&layer.o.weight]).forward(&s.attn, &mut s.mid, true, &mut work.wide);
+        stack(&[&layer.o.weight]).forward(&s.attn, &mut s.mid, true);
         let whole = Columns { stride: w.hidden, column: 0 };
         bias(&mut s.mid, &layer.o, whole);
         if let Some(low) = low(model, noise, l, Target::OProj, names) {
@@ -125,7 +125,7 @@ impl Engine {
         fit(&mut s.rstd_mid, m);
         rmsnorm::forward(&s.mid, &layer.mlp_norm, w.eps, &mut work.h, &mut s.rstd_mid);
         fit(&mut s.gate_up, m * 2 * w.inner);
-        stack(&[&layer.gate.weight, &layer.up.weight]).forward(&work.h, &mut s.gate_up, false, &mut work.wide);
+        stack(&[&layer.gate.weight, &layer.up.weight]).forward(&work.h, &mut s.gate_up, false);
         for (linear, target) in [(&layer.gate, Target::GateProj), (&layer.up, Target::UpProj)] {
             let at = Columns { stride: 2 * w.inner, column: w.column(target) };
             bias(&mut s.gate_up, linear, at);
@@ -138,7 +138,7 @@ impl Engine {
         fit(&mut work.act, m * w.inner);
         swiglu::forward(&s.gate_up, &mut work.act, w.inner);
         next.clone_from(&s.mid);
-        stack(&[&layer.down.weight]).forward(&work.act, next, true, &mut work.wide);
+        stack(&[&layer.down.weight]).forward(&work.act, next, true);
         bias(next, &layer.down, whole);
         if let Some(low) = low(model, noise, l, Target::DownProj, names) {
             let z = &mut s.z[Target::DownProj as usize];

@@ -1,11 +1,15 @@
 //! The matrix products of training: several 16-bit weights widened side by side into one scratch, so that the
 //! rows of a batch are packed once for all of them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::ops::linear::Weight;
 use crate::ops::linear::weight::Values;
+use crate::ops::linear::{Storage, Weight, matmul_nt_stacked};
 
 /// Values widened at a time: 32 MB.
 const PANEL: usize = 8 << 20;
@@ -18,6 +22,7 @@ pub struct View(pub *const f32, pub usize, pub usize);
 ///
 /// # Safety
 /// All three must be valid for their shapes, and nothing else may touch `dst` meanwhile.
+#[allow(clippy::too_many_arguments)]
 pub unsafe fn product(
     (m, n, k): (usize, usize, usize),
     dst: *mut f32,
@@ -134,18 +139,8 @@ impl Stack<'_> {
     }
 
     /// `y (M x out) = x (M x in) W^T`, or `+=`.
-    pub fn forward(&self, x: &[f32], y: &mut [f32], accumulate: bool, scratch: &mut Vec<f32>) {
-        let (inp, out) = (self.0[0].cols(), self.out());
-        let m = x.len() / inp;
-        assert_eq!((x.len(), y.len()), (m * inp, m * out), "linear forward: shapes differ");
-        let y = y.as_mut_ptr();
-        self.panels(scratch, |first, rows, w| {
-            // SAFETY: the lengths are checked above, and first + rows <= out.
-            unsafe {
-                let (lhs, rhs) = (View(x.as_ptr(), inp, 1), View(w.as_ptr(), 1, inp));
-                product((m, rows, inp), y.add(first), out, accumulate, lhs, rhs, 1.0, true);
-            }
-        });
+    pub fn forward(&self, x: &[f32], y: &mut [f32], accumulate: bool) {
+        matmul_nt_stacked(x, self.0, y, accumulate);
     }
 
     /// `dx (M x in) = dy (M x out) W`, or `+=`.
@@ -161,6 +156,67 @@ impl Stack<'_> {
                 product((m, inp, rows), dx, inp, accumulate || first > 0, lhs, rhs, 1.0, true);
             }
         });
+    }
+}
+
+/// Transposes of frozen weights, made once. A product with the transpose is `x W^T` again, the form that the fast
+/// kernel has; the alternative packs and widens the same weights at every step.
+#[derive(Default)]
+pub struct Transposes(HashMap<(usize, usize), Transposed>);
+
+struct Transposed {
+    /// Keeps the storage alive, so that its address stays a name for it.
+    _weights: Vec<Weight>,
+    /// (in, sum of outs), in the dtype of the weights.
+    matrix: Weight,
+}
+
+impl Transposes {
+    /// The transpose of the stack, (in, out). `None` when it cannot be made (weights of unlike dtypes).
+    pub fn of(&mut self, stack: &Stack<'_>) -> Option<&Weight> {
+        let first = stack.0.first()?;
+        let name = (first.values().address(), stack.out());
+        if let Entry::Vacant(slot) = self.0.entry(name) {
+            let matrix = stack.transposed()?;
+            slot.insert(Transposed { _weights: stack.0.iter().map(|w| (*w).clone()).collect(), matrix });
+        }
+        self.0.get(&name).map(|t| &t.matrix)
+    }
+}
+
+impl Stack<'_> {
+    /// `dx (M x in) = dy (M x out) W` for weights that never change.
+    pub fn backward_frozen(&self, dy: &[f32], dx: &mut [f32], transposes: &mut Transposes, scratch: &mut Vec<f32>) {
+        match transposes.of(self) {
+            Some(matrix) => matmul_nt_stacked(dy, &[matrix], dx, false),
+            None => self.backward(dy, dx, false, scratch),
+        }
+    }
+
+    fn transposed(&self) -> Option<Weight> {
+        let (inp, out) = (self.0.first()?.cols(), self.out());
+        macro_rules! gather {
+            ($kind:ident, $zero:expr) => {{
+                let mut all = vec![$zero; inp * out];
+                let mut column = 0;
+                for w in self.0 {
+                    let Values::$kind(values) = w.values() else { return None };
+                    for (o, row) in values.chunks_exact(inp).enumerate() {
+                        for (i, &v) in row.iter().enumerate() {
+                            all[i * out + column + o] = v;
+                        }
+                    }
+                    column += w.rows();
+                }
+                Storage::$kind(Arc::new(all))
+            }};
+        }
+        let storage = match self.0.first()?.values() {
+            Values::F32(_) => gather!(F32, 0.0f32),
+            Values::Bf16(_) => gather!(Bf16, bf16::ZERO),
+            Values::F16(_) => gather!(F16, f16::ZERO),
+        };
+        Weight::new(inp, out, storage).ok()
     }
 }
 

@@ -1,0 +1,98 @@
+//! `rallrec bench`: the operators against this machine's ceilings.
+
+use comfy_table::CellAlignment;
+use serde::Serialize;
+
+use super::output;
+use crate::bench::{self, Bound, Ceilings, Measured};
+use crate::device::Choice;
+use crate::error::{Error, Result};
+use crate::pipeline::progress::short;
+use crate::pipeline::{control, stages};
+
+/// Measure the operators against what this machine's memory and arithmetic units allow.
+///
+/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large f32 product. Then
+/// times each operator at several shapes and prints how near it comes to the ceiling that binds it.
+#[derive(clap::Args)]
+#[command(after_help = "Example: rallrec bench linear attention --seconds 1 --threads 2")]
+pub struct Args {
+    /// Operators to measure: spmm, infonce, topk, linear, attention, rmsnorm, swiglu, cross_entropy, adam (default:
+    /// all).
+    #[arg(value_name = "OP")]
+    ops: Vec<String>,
+    /// Where operators run.
+    #[arg(long, value_enum, default_value_t = Choice::Cpu)]
+    device: Choice,
+    /// Seconds for each case, above 0 and at most 3600.
+    #[arg(long, default_value_t = 0.3)]
+    seconds: f64,
+    /// Worker threads; 0 = one for each core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    threads: usize,
+    ceilings: Ceilings,
+    cases: Vec<Measured>,
+}
+
+pub fn main(args: Args) -> Result<()> {
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        return Err(
+            Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")
+        );
+    }
+    let cases = bench::select(&args.ops)?;
+    let (_, device) = args.device.resolve()?;
+    stages::set_threads(args.threads);
+    let ceilings = bench::ceilings();
+    let mut measured = Vec::new();
+    for case in cases {
+        if control::interrupted() {
+            return Err(Error::stopped("bench"));
+        }
+        measured.push(bench::time(case, &ceilings, args.seconds)?);
+    }
+    let report = Report { device, threads: rayon::current_num_threads(), ceilings, cases: measured };
+    if args.json { output::json(&report) } else { output::text(&render(&report)) }
+}
+
+fn render(report: &Report) -> String {
+    let c = &report.ceilings;
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["op", "shape", "time", "GB/s", "GFLOP/s", "% of ceiling"]);
+    for m in &report.cases {
+        let bound = if m.bound == Bound::Memory { "memory" } else { "compute" };
+        table.add_row([
+            m.op.to_string(),
+            m.shape.to_string(),
+            duration(m.seconds),
+            short(m.gb_s),
+            short(m.gflop_s),
+            format!("{:.0} {bound}", m.percent),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!(
+        "{}, {} threads used\nceilings: read {:.1} GB/s, copy {:.1} GB/s, f32 product {:.0} GFLOP/s\n\n{table}\n",
+        report.device, report.threads, c.read_gb_s, c.copy_gb_s, c.gflop_s
+    )
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.1} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}

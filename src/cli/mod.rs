@@ -1,0 +1,80 @@
+//! The command line: one file a command. Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 stopped.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+mod bench;
+mod compare;
+mod data;
+mod demo;
+mod doctor;
+mod llm;
+mod model;
+mod output;
+mod recommend;
+mod run;
+mod tiny_model;
+
+/// Retrieval-augmented recommendation with language models, from raw rating files to merged predictions.
+///
+/// rallrec implements RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430): item descriptions and their
+/// embeddings, LightGCN, contrastive alignment, retrieval from the user's own history, LoRA tuning, reasoning samples
+/// and their merge. Start with `rallrec demo`: it runs the whole chain on built-in data in about a minute.
+#[derive(Parser)]
+#[command(name = "rallrec", version, after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or input, 130 stopped.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Run(run::Args),
+    Data(data::Args),
+    Model(model::Args),
+    Llm(llm::Args),
+    Recommend(recommend::Args),
+    Compare(compare::Args),
+    Bench(bench::Args),
+    Doctor(doctor::Args),
+    TinyModel(tiny_model::Args),
+}
+
+/// Parses the arguments, runs the command, prints the error, chooses the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only when the terminal is gone; the exit code still tells.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    crate::pipeline::control::install_signal_handler();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rallrec: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Demo(args) => demo::main(args),
+        Command::Run(args) => run::main(args),
+        Command::Data(args) => data::main(args),
+        Command::Model(args) => model::main(args),
+        Command::Llm(args) => llm::main(args),
+        Command::Recommend(args) => recommend::main(args),
+        Command::Compare(args) => compare::main(args),
+        Command::Bench(args) => bench::main(args),
+        Command::Doctor(args) => doctor::main(args),
+        Command::TinyModel(args) => tiny_model::main(args),
+    }
+}

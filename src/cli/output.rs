@@ -1,0 +1,75 @@
+//! Printing: JSON for programs, tables for people; a closed pipe is not an error.
+
+use std::io::{ErrorKind, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::pipeline::progress::thousands;
+
+/// Prints text to standard output. A reader that went away (`| head`) ends the output quietly.
+pub fn text(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
+    {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", "write", &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as indented JSON.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let rendered = serde_json::to_string_pretty(value).map_err(|e| Error::failed("json", e))?;
+    text(&rendered)
+}
+
+/// Prints a value for people: one field a line, nested ones indented.
+pub fn fields(value: &impl Serialize) -> Result<()> {
+    let value = serde_json::to_value(value).map_err(|e| Error::failed("output", e))?;
+    let mut out = String::new();
+    indent(&mut out, &value, 0);
+    text(&out)
+}
+
+fn indent(out: &mut String, value: &Value, depth: usize) {
+    let Value::Object(map) = value else { return };
+    let width = map.iter().filter(|(_, v)| !v.is_object()).map(|(k, _)| k.len()).max().unwrap_or(0);
+    let pad = "  ".repeat(depth);
+    for (key, value) in map {
+        let name = key.replace('_', " ");
+        match value {
+            Value::Null => {}
+            Value::Object(_) => {
+                out.push_str(&format!("{pad}{name}\n"));
+                indent(out, value, depth + 1);
+            }
+            Value::Array(list) if list.iter().any(Value::is_object) => {
+                out.push_str(&format!("{pad}{name}\n"));
+                for entry in list {
+                    out.push_str(&format!("{pad}  {}\n", one_line(entry)));
+                }
+            }
+            other => out.push_str(&format!("{pad}{name:<width$}  {}\n", one_line(other))),
+        }
+    }
+}
+
+fn one_line(value: &Value) -> String {
+    match value {
+        Value::String(s) => s.clone(),
+        Value::Number(n) => match (n.as_u64(), n.as_f64()) {
+            (Some(n), _) => thousands(n),
+            (None, Some(f)) => format!("{f:.4}"),
+            _ => n.to_string(),
+        },
+        Value::Array(list) => list.iter().map(one_line).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| format!("{} {}", k.replace('_', " "), one_line(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,12 @@
+//! The typed recipe. Every setting that the papers leave open is a key with a documented default; unknown keys are
+//! refused; `correct` behaviour is the default and each reproducible defect of the authors' code has a switch.
+
+pub mod load;
+pub mod print;
+mod sections;
+
+pub use load::{load, parse};
+pub use print::annotated;
+pub use sections::{
+    Describe, DescribeSource, Embed, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows, Tune,
+};

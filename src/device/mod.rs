@@ -1,0 +1,45 @@
+//! Where operators run. The CPU is always there. CUDA needs a driver, which is looked for without linking against
+//! anything, and kernels embedded in the binary, which this version does not have yet.
+
+pub mod probe;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// CUDA where this build and this machine can, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA, or an error that says what is missing.
+    Cuda,
+}
+
+/// What a run uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The CPU backend.
+    Cpu,
+}
+
+impl Choice {
+    /// Decides, with the reason for people.
+    pub fn resolve(self) -> Result<(Device, String)> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let simd = probe::simd();
+        match self {
+            Choice::Cpu => Ok((Device::Cpu, format!("cpu ({cores} threads, {simd})"))),
+            Choice::Auto => {
+                Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); this version has no CUDA kernels")))
+            }
+            Choice::Cuda => Err(Error::usage("--device cuda", "this version of rallrec has no CUDA kernels yet")
+                .next("use --device cpu; `rallrec doctor` shows what the program sees of your GPU")),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Yes/No scoring of many prompts: prompts that begin alike are read together, their common beginning once.
+
+use crate::error::Result;
+use crate::models::llama::{Model, Part, Prefix, Sequence};
+use crate::ops::yes_no::Choice;
+
+/// A common beginning shorter than this is not worth a pass of its own.
+const WORTH_SHARING: usize = 16;
+
+/// Prompts that begin alike.
+pub type Bundle = Vec<Vec<u32>>;
+
+/// Length of the longest common beginning that leaves every prompt at least one token.
+pub fn common_prefix(prompts: &[impl AsRef<[u32]>]) -> usize {
+    let Some((first, rest)) = prompts.split_first() else { return 0 };
+    let first = first.as_ref();
+    let shortest = prompts.iter().map(|p| p.as_ref().len()).min().unwrap_or(0);
+    let same = |i: &usize| rest.iter().all(|p| p.as_ref()[*i] == first[*i]);
+    (0..shortest.saturating_sub(1)).take_while(same).count()
+}
+
+/// What `model` says about the two answers behind every prompt of every bundle, in the same order.
+///
+/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. The results do not
+/// depend on what is read together.
+///
+/// # Errors
+/// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context.
+pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usize) -> Result<Vec<Vec<Choice>>> {
+    let shared: Vec<usize> = bundles
+        .iter()
+        .map(|b| match common_prefix(b) {
+            n if b.len() > 1 && n >= WORTH_SHARING => n,
+            _ => 0,
+        })
+        .collect();
+    let size = |i: usize| shared[i] + bundles[i].iter().map(|p| p.len() - shared[i].min(p.len())).sum::<usize>();
+    let mut out = Vec::with_capacity(bundles.len());
+    while out.len() < bundles.len() {
+        let from = out.len();
+        let (mut to, mut tokens) = (from, 0);
+        while to < bundles.len() && (to == from || tokens + size(to) <= pass_tokens) {
+            tokens += size(to);
+            to += 1;
+        }
+        let prefixes = read_prefixes(model, &bundles[from..to], &shared[from..to])?;
+        let mut sequences: Vec<Sequence> = Vec::new();
+        for (bundle, prefix) in bundles[from..to].iter().zip(&prefixes) {
+            sequences.extend(bundle.iter().map(|_| Sequence::scratch(prefix)));
+        }
+        let tails = bundles[from..to].iter().zip(&shared[from..to]).flat_map(|(b, &n)| b.iter().map(move |p| &p[n..]));
+        let mut parts: Vec<Part<'_>> =
+            tails.zip(&mut sequences).map(|(tokens, sequence)| Part { tokens, sequence }).collect();
+        let mut choices = if parts.is_empty() { Vec::new() } else { model.choices(&mut parts, ids)? }.into_iter();
+        for bundle in &bundles[from..to] {
+            out.push(choices.by_ref().take(bundle.len()).collect());
+        }
+    }
+    Ok(out)
+}
+
+fn read_prefixes(model: &Model, bundles: &[Bundle], shared: &[usize]) -> Result<Vec<Prefix>> {
+    let mut sequences: Vec<Sequence> = bundles.iter().map(|_| Sequence::new()).collect();
+    let mut parts: Vec<Part<'_>> = bundles
+        .iter()
+        .zip(shared)
+        .zip(&mut sequences)
+        .filter(|((_, n), _)| **n > 0)
+        .map(|((bundle, &n), sequence)| Part { tokens: &bundle[0][..n], sequence })
+        .collect();
+    if !parts.is_empty() {
+        model.read(&mut parts)?;
+    }
+    Ok(sequences.into_iter().map(Sequence::freeze).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::llama::{Family, fixture};
+    use crate::ops::linear::Dtype;
+
+    #[test]
+    fn sharing_a_beginning_does_not_change_the_scores() {
+        let loaded = fixture::model(Family::Llama, 3, Dtype::F32).unwrap();
+        let model = Model::new(loaded.config, loaded.weights).unwrap();
+        let beginning: Vec<u32> = (0..40).map(|i| i * 5 % 200).collect();
+        let with = |tail: &[u32]| [&beginning[..], tail].concat();
+        let bundle = vec![with(&[1, 2, 3]), with(&[9]), with(&[1, 7, 7, 7])];
+        assert_eq!(common_prefix(&bundle), 40);
+        let alone: Vec<Bundle> = bundle.iter().map(|p| vec![p.clone()]).collect();
+        let together = score(&model, &[bundle, vec![vec![4, 5]]], [10, 11], 64).unwrap();
+        let single = score(&model, &alone, [10, 11], 1).unwrap();
+        for (a, b) in together[0].iter().zip(single.iter().map(|s| &s[0])) {
+            for (x, y) in a.logits.iter().zip(&b.logits) {
+                assert!((x - y).abs() <= 1e-5, "{x} {y}");
+            }
+            assert!((a.log_sum_exp - b.log_sum_exp).abs() <= 1e-5);
+        }
+        assert_eq!(together[1].len(), 1);
+    }
+
+    #[test]
+    fn identical_prompts_keep_a_token_of_their_own() {
+        assert_eq!(common_prefix(&[vec![1, 2, 3], vec![1, 2, 3]]), 2);
+        assert_eq!(common_prefix(&[vec![1], vec![1]]), 0);
+        assert_eq!(common_prefix(&Vec::<Vec<u32>>::new()), 0);
+    }
+}

@@ -1,0 +1,301 @@
+//! The whole catalogue ranked for one user of a finished run, with the parts of each score and reasons in words.
+
+use serde::Serialize;
+
+use super::run::Run;
+use super::stages::{self, Finished};
+use crate::config::Recipe;
+use crate::data::{Item, ItemIdx, Part, Rated, UserIdx};
+use crate::error::{Error, Result};
+use crate::eval::yardsticks::{self, Yardsticks};
+use crate::monitor::Monitor;
+use crate::retrieval::history::Parts;
+use crate::retrieval::{Embedding, Mixture, Retriever, Settings, catalogue};
+
+/// Liked items named as a reason.
+const REASONS: usize = 2;
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Id of the user as the data set writes it.
+    pub user: String,
+    /// Recommendations, 1 to 256.
+    pub top: usize,
+    /// Items without ratings to learn from that are listed besides.
+    pub cold: usize,
+    /// Ask the tuned language model about the recommendations, and order them by its answer.
+    pub ask_model: bool,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recommendations {
+    /// Id of the user.
+    pub user: String,
+    /// Ratings in the user's history.
+    pub ratings: usize,
+    /// How many of them are likes.
+    pub liked: usize,
+    /// What the candidates were ranked by: `lightgcn`, or `popularity` for a user outside the training graph.
+    pub ranked_by: &'static str,
+    /// Items the user has not rated.
+    pub candidates: usize,
+    /// Best first.
+    pub items: Vec<Recommendation>,
+    /// Items that the graph knows nothing of, by similarity of their text to what the user liked.
+    pub cold: Vec<Recommendation>,
+}
+
+/// One item.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recommendation {
+    /// Id of the item.
+    pub item: String,
+    /// Title.
+    pub title: String,
+    /// Genres.
+    pub genres: Vec<String>,
+    /// Inner product of the user's and the item's LightGCN rows; none for items outside the graph.
+    pub lightgcn_score: Option<f32>,
+    /// Place by that score, from 1.
+    pub lightgcn_rank: Option<usize>,
+    /// The tuned language model's probability, when it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_probability: Option<f64>,
+    /// Share of likes among the item's training ratings, pulled towards the mean where there are few.
+    pub item_mean: f64,
+    /// Training ratings of the item.
+    pub item_ratings: usize,
+    /// How many of them are likes.
+    pub item_likes: usize,
+    /// Probability by item mean and the user's own share of likes, no text and no graph.
+    pub yardstick: f64,
+    /// No training rating.
+    pub is_cold: bool,
+    /// The liked history items that are nearest to it, nearest first.
+    pub because: Vec<Because>,
+    /// All that in words.
+    pub reason: String,
+}
+
+/// A liked item that speaks for a recommendation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Because {
+    /// Id.
+    pub item: String,
+    /// Title.
+    pub title: String,
+    /// The user's rating.
+    pub rating: f32,
+    /// Similarity by the mixed embedding.
+    pub similarity: f32,
+    /// Similarity by each of its parts.
+    pub parts: Parts,
+}
+
+/// Ranks for one user. `run` is opened for reading, `recipe` is the one of its folder.
+pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor) -> Result<Recommendations> {
+    let found = stages::finished(run, recipe)?;
+    let user = find_user(&found, &wish.user)?;
+    let about = About::new(&found, recipe, user)?;
+    let candidates: Vec<ItemIdx> = (0..found.ground.dataset.items.len() as u32)
+        .map(ItemIdx)
+        .filter(|i| !about.history.iter().any(|r| r.item == *i))
+        .collect();
+    let known = |m: &crate::Matrix, row: usize| m.row(row).iter().any(|&v| v != 0.0);
+    let in_graph = known(&found.colla.users, user.at());
+    let mut items = Vec::new();
+    if in_graph {
+        let seen: Vec<ItemIdx> = about.history.iter().map(|r| r.item).collect();
+        let hits = catalogue::recommend(&found.colla.users, &found.colla.items, user, &seen, wish.top)?;
+        for (place, (item, score)) in hits.into_iter().enumerate() {
+            items.push(about.explain(item, Some((place + 1, score)))?);
+        }
+    } else {
+        let mut order = candidates.clone();
+        order.sort_by(|&a, &b| about.yardstick(b).total_cmp(&about.yardstick(a)).then(a.cmp(&b)));
+        for item in order.into_iter().take(wish.top) {
+            items.push(about.explain(item, None)?);
+        }
+    }
+    if wish.ask_model {
+        let asked: Vec<ItemIdx> = items.iter().map(|r| r.0).collect();
+        let answers = stages::ask_tuned(run, recipe, &found, user, about.history, &asked, monitor)?;
+        for ((_, item), p) in items.iter_mut().zip(answers) {
+            item.model_probability = Some(p);
+        }
+        // Stable: equal answers keep the first order.
+        items.sort_by(|a, b| b.1.model_probability.unwrap_or(0.0).total_cmp(&a.1.model_probability.unwrap_or(0.0)));
+    }
+    let mut cold: Vec<(f32, ItemIdx)> = Vec::new();
+    if wish.cold > 0 {
+        for &item in candidates.iter().filter(|i| !known(&found.colla.items, i.at())) {
+            let nearest = about.nearest(item)?.first().map_or(0.0, |b| b.parts.ssl.or(b.parts.text).unwrap_or(0.0));
+            cold.push((nearest, item));
+        }
+        cold.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        cold.truncate(wish.cold);
+    }
+    let listed: Vec<ItemIdx> = items.iter().map(|i| i.0).collect();
+    cold.retain(|c| !listed.contains(&c.1));
+    Ok(Recommendations {
+        user: wish.user.clone(),
+        ratings: about.history.len(),
+        liked: about.history.iter().filter(|r| r.rating > about.threshold).count(),
+        ranked_by: if in_graph { "lightgcn" } else { "popularity" },
+        candidates: candidates.len(),
+        items: items.into_iter().map(|i| i.1).collect(),
+        cold: cold.into_iter().map(|(_, i)| about.explain(i, None).map(|e| e.1)).collect::<Result<_>>()?,
+    })
+}
+
+/// The user of an id, or an error with the ids that look most like it.
+fn find_user(found: &Finished, id: &str) -> Result<UserIdx> {
+    let users = &found.ground.dataset.users;
+    if let Some(at) = users.iter().position(|u| u.raw.0 == id) {
+        return Ok(UserIdx(at as u32));
+    }
+    let number = |text: &str| text.parse::<u64>().ok();
+    let mut near: Vec<(usize, u64, &str)> = users
+        .iter()
+        .map(|u| {
+            let away = match (number(id), number(&u.raw.0)) {
+                (Some(a), Some(b)) => a.abs_diff(b),
+                _ => 0,
+            };
+            (strsim::damerau_levenshtein(id, &u.raw.0), away, u.raw.0.as_str())
+        })
+        .collect();
+    near.sort_unstable();
+    let names: Vec<&str> = near.iter().take(5).map(|n| n.2).collect();
+    Err(Error::usage("--user", format!("there is no user '{id}' among the {} of this run", users.len()))
+        .next(format!("the nearest ids are: {}", names.join(", "))))
+}
+
+/// What is known of one user and of every item.
+struct About<'a> {
+    found: &'a Finished,
+    mixture: Mixture,
+    settings: Settings,
+    yardsticks: Yardsticks,
+    /// Likes and ratings of each item in training.
+    counts: Vec<(usize, usize)>,
+    history: &'a [Rated],
+    threshold: f32,
+}
+
+impl<'a> About<'a> {
+    fn new(found: &'a Finished, recipe: &Recipe, user: UserIdx) -> Result<Self> {
+        let settings = Settings {
+            embedding: Embedding::Mix3,
+            faithful_off_by_one: false,
+            faithful_target_in_history: false,
+            ..recipe.retrieve.clone()
+        };
+        let ground = &found.ground;
+        let train = ground.samples.part(Part::Train);
+        let items = ground.dataset.items.len();
+        let mut counts = vec![(0, 0); items];
+        for sample in train {
+            let count = &mut counts[sample.item.at()];
+            *count = (count.0 + usize::from(sample.label), count.1 + 1);
+        }
+        Ok(Self {
+            found,
+            mixture: Mixture::build(&found.sources(), &settings)?,
+            settings,
+            yardsticks: yardsticks::fit(items, train, &Default::default())?,
+            counts,
+            history: ground.samples.timelines.get(user.at()).map_or(&[], Vec::as_slice),
+            threshold: recipe.data.threshold(),
+        })
+    }
+
+    fn yardstick(&self, item: ItemIdx) -> f64 {
+        self.yardsticks.predict(item, self.history, |r| r > self.threshold)
+    }
+
+    /// The liked history items nearest to `item`, nearest first; empty when none is liked.
+    fn nearest(&self, item: ItemIdx) -> Result<Vec<Because>> {
+        let items = &self.found.ground.dataset.items;
+        let retriever = Retriever::new(&self.mixture, &self.settings, items)?;
+        let all = retriever.retrieve(self.history, item, usize::MAX)?;
+        let rating = |p: u32| self.history[p as usize].rating;
+        let liked = |r: &&crate::retrieval::Retrieved| rating(r.position) > self.threshold;
+        Ok(all
+            .iter()
+            .filter(liked)
+            .take(REASONS)
+            .map(|r| Because {
+                item: items[r.item.at()].raw.0.clone(),
+                title: items[r.item.at()].title.clone(),
+                rating: rating(r.position),
+                similarity: r.similarity,
+                parts: r.parts,
+            })
+            .collect())
+    }
+
+    fn explain(&self, index: ItemIdx, place: Option<(usize, f32)>) -> Result<(ItemIdx, Recommendation)> {
+        let Item { raw, title, genres, .. } = &self.found.ground.dataset.items[index.at()];
+        let (likes, ratings) = self.counts[index.at()];
+        let because = self.nearest(index)?;
+        let reason = in_words(&because, likes, ratings);
+        Ok((
+            index,
+            Recommendation {
+                item: raw.0.clone(),
+                title: title.clone(),
+                genres: genres.clone(),
+                lightgcn_score: place.map(|p| p.1),
+                lightgcn_rank: place.map(|p| p.0),
+                model_probability: None,
+                item_mean: self.yardsticks.item(index),
+                item_ratings: ratings,
+                item_likes: likes,
+                yardstick: self.yardstick(index),
+                is_cold: ratings == 0,
+                because,
+                reason,
+            },
+        ))
+    }
+}
+
+/// What the nearest of the parts means to a person.
+fn nearness(parts: &Parts) -> &'static str {
+    let by = [(parts.colla, "liked by the same people"), (parts.ssl, "similar in taste"), (parts.text, "similar text")];
+    let best = by.into_iter().filter_map(|(s, w)| s.map(|s| (s, w))).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map_or("similar", |b| b.1)
+}
+
+fn in_words(because: &[Because], likes: usize, ratings: usize) -> String {
+    let mut parts = Vec::new();
+    let named: Vec<String> = because.iter().map(|b| format!("{} stars to {}", b.rating, b.title)).collect();
+    if let Some(first) = because.first() {
+        parts.push(format!("because you gave {} ({})", named.join(" and "), nearness(&first.parts)));
+    }
+    parts.push(match ratings {
+        0 => "nobody had rated it yet".to_string(),
+        n => format!("{:.0} % of {n} others liked it", 100.0 * likes as f64 / n as f64),
+    });
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_name_what_speaks_for_the_item() {
+        let parts = Parts { text: Some(0.2), colla: Some(0.1), ssl: Some(0.7) };
+        let one =
+            |title: &str, rating| Because { item: "1".into(), title: title.into(), rating, similarity: 0.5, parts };
+        assert_eq!(
+            in_words(&[one("A", 5.0), one("B", 4.5)], 41, 50),
+            "because you gave 5 stars to A and 4.5 stars to B (similar in taste), 82 % of 50 others liked it"
+        );
+        assert_eq!(in_words(&[], 0, 0), "nobody had rated it yet");
+    }
+}

@@ -1,0 +1,171 @@
+//! What a run ends with: tables, the merge that was chosen, times and memory.
+
+use serde::{Deserialize, Serialize};
+
+use super::progress::clock;
+use crate::eval::Table;
+use crate::merge::Cell;
+
+/// `results.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Layout version.
+    pub version: u32,
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Program version.
+    pub program: String,
+    /// Device in words.
+    pub device: String,
+    /// How two logits became a probability.
+    pub score: String,
+    /// The tables, the main one first.
+    pub tables: Vec<Section>,
+    /// The merge.
+    pub merge: Option<MergeSummary>,
+    /// Things worth knowing about the numbers.
+    pub notes: Vec<String>,
+    /// (stage, seconds, reused).
+    pub stages: Vec<StageTime>,
+    /// Seconds of this process; less than the sum of the stages when some were reused.
+    pub seconds: f64,
+    /// Peak resident memory of this process, bytes.
+    pub peak_memory: u64,
+}
+
+/// A table with its title.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Section {
+    /// Title.
+    pub title: String,
+    /// Rows with metrics and intervals.
+    pub table: Table,
+}
+
+/// Time of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// Name.
+    pub stage: String,
+    /// Seconds of work when it was made.
+    pub seconds: f64,
+    /// An earlier artifact was reused in this process.
+    pub reused: bool,
+}
+
+/// How the models were merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergeSummary {
+    /// The grid on the validation rows.
+    pub cells: Vec<Cell>,
+    /// Metric of the grid.
+    pub metric: String,
+    /// Validation rows it was chosen on.
+    pub valid_rows: usize,
+    /// Chosen trust in the reasoning model.
+    pub alpha: f64,
+    /// Chosen constant on the variances.
+    pub epsilon: f64,
+    /// Chosen number of samples; 0 = all.
+    pub samples: u32,
+    /// Mean share of the reasoning model in the weights, test rows.
+    pub mean_share: f64,
+    /// Largest share of the reasoning model, test rows.
+    pub largest_share: f64,
+    /// Mean variance over the samples, test rows.
+    pub mean_variance: f64,
+    /// Mean length of a reasoning sample in tokens.
+    pub mean_tokens: f64,
+    /// Share of samples whose hard answer was neither yes nor no.
+    pub unparsed: f64,
+}
+
+impl Results {
+    /// For a terminal.
+    pub fn render(&self) -> String {
+        let width = terminal_width();
+        let mut out = String::new();
+        for section in &self.tables {
+            out.push_str(&format!("\n{}\n{}\n", section.title, section.table.to_text(width).trim_end()));
+        }
+        out.push_str(&self.footer());
+        out
+    }
+
+    /// `results.md`.
+    pub fn markdown(&self) -> String {
+        let mut out =
+            format!("# {}\n\nrallrec {}, {}, score {}.\n", self.recipe, self.program, self.device, self.score);
+        for section in &self.tables {
+            out.push_str(&format!("\n## {}\n\n{}\n", section.title, section.table.to_markdown().trim_end()));
+        }
+        out.push_str("\n## Merge, notes, times\n\n```text");
+        out.push_str(&self.footer());
+        out.push_str("```\n");
+        out
+    }
+
+    fn footer(&self) -> String {
+        let mut out = String::new();
+        if let Some(m) = &self.merge {
+            out.push_str(&format!(
+                "\nmerge: alpha {}, epsilon {}, {} samples, chosen by {} on {} validation rows\n\
+                 reasoning model's share of the weight: mean {:.1} %, largest {:.1} %; variance over samples {:.4}; \
+                 {:.0} tokens a sample; {:.1} % without a yes or no\n",
+                m.alpha,
+                m.epsilon,
+                if m.samples == 0 { "all".to_string() } else { m.samples.to_string() },
+                m.metric,
+                m.valid_rows,
+                100.0 * m.mean_share,
+                100.0 * m.largest_share,
+                m.mean_variance,
+                m.mean_tokens,
+                100.0 * m.unparsed
+            ));
+        }
+        for note in &self.notes {
+            out.push_str(&format!("note: {note}\n"));
+        }
+        let times: Vec<_> = self
+            .stages
+            .iter()
+            .map(|s| format!("{} {}{}", s.stage, clock(s.seconds), if s.reused { " (reused)" } else { "" }))
+            .collect();
+        out.push_str(&format!(
+            "\nstages: {}\ntotal {}, peak memory {:.2} GiB\n",
+            times.join(", "),
+            clock(self.seconds),
+            self.peak_memory as f64 / (1u64 << 30) as f64
+        ));
+        out
+    }
+}
+
+/// The main tables of several runs, one row a (run, model).
+pub fn side_by_side(all: &[(String, Results)]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["run", "model", "n", "AUC", "log loss", "accuracy", "ECE"]);
+    let shown = |e: Option<crate::eval::Estimate>| {
+        e.map_or("n/a".to_string(), |e| match (e.low, e.high) {
+            (Some(low), Some(high)) => format!("{:.4} [{low:.4}, {high:.4}]", e.value),
+            _ => format!("{:.4}", e.value),
+        })
+    };
+    for (run, results) in all {
+        for row in results.tables.first().map_or(&[][..], |s| &s.table.rows) {
+            let m = &row.metrics;
+            let cells = [m.auc, Some(m.log_loss), Some(m.accuracy), Some(m.ece)].map(shown);
+            let mut line = vec![run.clone(), row.name.clone(), row.n.to_string()];
+            line.extend(cells);
+            table.add_row(line);
+        }
+    }
+    table.to_string()
+}
+
+/// Columns of the terminal on standard output; `None` when it is a file or a pipe.
+fn terminal_width() -> Option<u16> {
+    console::Term::stdout().size_checked().map(|(_, columns)| columns)
+}

@@ -1,0 +1,53 @@
+//! `align`: the projector that maps text embeddings into the collaborative space (SSL embedding).
+
+use super::data::Ground;
+use super::embed::Embedded;
+use super::graph::Collaborative;
+use crate::config::Recipe;
+use crate::data::ItemIdx;
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+use crate::models::projector;
+use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::matrices;
+use crate::pipeline::run::Run;
+
+/// SSL embeddings.
+pub struct AlignedItems {
+    /// Items x dim.
+    pub ssl: Matrix,
+    /// The artifact.
+    pub artifact: Artifact,
+}
+
+/// Runs or reuses the stage.
+pub fn align(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    text: &Embedded,
+    colla: &Collaborative,
+) -> Result<AlignedItems> {
+    let key = KeyBuilder::new("align", 1)
+        .input("data", &ground.artifact.key)
+        .input("embed", &text.artifact.key)
+        .input("graph", &colla.artifact.key)
+        .settings("align", &recipe.align)?
+        .finish();
+    let artifact = run.stage("align", &key, |work| {
+        let filled = |m: &Matrix, i: usize| m.row(i).iter().any(|&x| x != 0.0);
+        let both: Vec<ItemIdx> = (0..ground.dataset.items.len())
+            .filter(|&i| filled(&text.text, i) && filled(&colla.items, i))
+            .map(|i| ItemIdx(i as u32))
+            .collect();
+        let aligned = projector::train(&text.text, &colla.items, &both, &recipe.align, work.monitor)?;
+        let summary = serde_json::json!({
+            "items": both.len(), "before": aligned.before, "after": aligned.after, "history": aligned.history,
+        });
+        let json = serde_json::to_vec_pretty(&summary).map_err(|e| Error::failed("align.json", e))?;
+        write_atomically(&work.folder.join("align.json"), &json)?;
+        matrices::write(&work.folder.join("ssl.safetensors"), &[("ssl", &aligned.ssl)])
+    })?;
+    Ok(AlignedItems { ssl: matrices::read(&artifact.file("ssl.safetensors"), "ssl")?, artifact })
+}

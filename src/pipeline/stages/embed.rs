@@ -1,0 +1,135 @@
+//! `embed`: item texts to vectors, one forward pass a text, pooled over its real tokens.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use super::data::Ground;
+use super::describe::Described;
+use super::language::{self, Language};
+use crate::config::{Pooling, Recipe};
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+use crate::models::llama::{self, Part, Prefix, Sequence};
+use crate::pipeline::artifact::Artifact;
+use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::matrices;
+use crate::pipeline::run::{Run, Work};
+use crate::text::item_text::{Genres, texts};
+
+/// Text embeddings.
+pub struct Embedded {
+    /// Items x width (hidden size, or twice that for `both`).
+    pub text: Matrix,
+    /// The artifact.
+    pub artifact: Artifact,
+}
+
+/// Tokens of one forward pass: large enough for fast products, small enough for memory.
+const PASS: usize = 2048;
+
+/// Runs or reuses the stage.
+pub fn embed(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    described: &Described,
+    language: &mut super::Lazy<'_>,
+) -> Result<Embedded> {
+    let key = KeyBuilder::new("embed", 1)
+        .input("data", &ground.artifact.key)
+        .input("describe", &described.artifact.key)
+        .settings("embed", &recipe.embed)?;
+    let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
+    let artifact = run.stage("embed", &key, |work| work_out(work, recipe, ground, described, language.get()?))?;
+    Ok(Embedded { text: matrices::read(&artifact.file("text.safetensors"), "text")?, artifact })
+}
+
+fn work_out(
+    work: &Work<'_>,
+    recipe: &Recipe,
+    ground: &Ground,
+    described: &Described,
+    language: &Language,
+) -> Result<()> {
+    let all = texts(&ground.dataset, &described.descriptions, recipe.embed.source, Genres::First);
+    let parts = all.first().map_or(1, Vec::len);
+    let hidden = language.model.config().hidden;
+    let limit = recipe.embed.max_tokens.min(language.model.config().context);
+    let mut tokens = Vec::with_capacity(all.len() * parts);
+    for text in all.iter().flatten() {
+        let mut ids = language.tokenizer.encode(text, true)?;
+        ids.truncate(limit.max(1));
+        tokens.push(ids);
+    }
+    // Rows are appended in order of length, so that a pass holds texts of a kind; the file's row is that order.
+    let mut order: Vec<usize> = (0..tokens.len()).collect();
+    order.sort_by_key(|&i| (tokens[i].len(), i));
+    let path = work.folder.join("rows.f32");
+    let mut rows = read_rows(&path, hidden)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|f| f.set_len((rows.len() * hidden * 4) as u64).map(|()| f))
+        .map_err(|e| Error::io(&path, "open for appending", &e))?;
+    let total: u64 = tokens.iter().map(|t| t.len() as u64).sum();
+    let mut done: u64 = order[..rows.len()].iter().map(|&i| tokens[i].len() as u64).sum();
+    work.monitor.progress(done, total, "tokens");
+    let pooling = match recipe.embed.pooling {
+        Pooling::Mean => llama::Pooling::Mean,
+        Pooling::Last => llama::Pooling::Last,
+    };
+    while rows.len() < order.len() {
+        work.monitor.check()?;
+        let mut batch = Vec::new();
+        let mut size = 0;
+        for &i in &order[rows.len()..] {
+            if size > 0 && size + tokens[i].len() > PASS {
+                break;
+            }
+            size += tokens[i].len();
+            batch.push(i);
+        }
+        let none = Prefix::default();
+        let mut sequences: Vec<Sequence> = batch.iter().map(|_| Sequence::scratch(&none)).collect();
+        // A text without a single token (an item without title) gets a zero row.
+        let mut passed: Vec<Part<'_>> = batch
+            .iter()
+            .zip(&mut sequences)
+            .filter(|(i, _)| !tokens[**i].is_empty())
+            .map(|(&i, sequence)| Part { tokens: &tokens[i], sequence })
+            .collect();
+        let pooled =
+            if passed.is_empty() { Matrix::zeros(0, hidden) } else { language.model.pooled(&mut passed, pooling)? };
+        let mut next = 0;
+        for &i in &batch {
+            let row = if tokens[i].is_empty() {
+                vec![0.0; hidden]
+            } else {
+                next += 1;
+                pooled.row(next - 1).to_vec()
+            };
+            file.write_all(bytemuck::cast_slice(&row)).map_err(|e| Error::io(&path, "append a row", &e))?;
+            rows.push(row);
+        }
+        done += size as u64;
+        work.monitor.progress(done, total, "tokens");
+    }
+    let mut text = Matrix::zeros(all.len(), hidden * parts);
+    for (&i, row) in order.iter().zip(&rows) {
+        let (item, part) = (i / parts, i % parts);
+        text.row_mut(item)[part * hidden..(part + 1) * hidden].copy_from_slice(row);
+    }
+    matrices::write(&work.folder.join("text.safetensors"), &[("text", &text)])?;
+    std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove the working file", &e))
+}
+
+/// Whole rows of an earlier try.
+fn read_rows(path: &Path, width: usize) -> Result<Vec<Vec<f32>>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read the file", &e))?;
+    Ok(bytes.chunks_exact(width * 4).map(bytemuck::pod_collect_to_vec).collect())
+}

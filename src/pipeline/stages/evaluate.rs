@@ -1,0 +1,255 @@
+//! `evaluate`: the tables. Every row of a table is scored on the same samples.
+
+use super::data::Ground;
+use super::graph::Collaborative;
+use super::merge::MergedRows;
+use super::predict::{Predictions, Who};
+use super::prompts::Prompts;
+use super::reason::Reasoning;
+use super::retrieve::{Set, Variant};
+use crate::config::Recipe;
+use crate::data::{Part, Sample};
+use crate::error::{Error, Result};
+use crate::eval::yardsticks::{self, Logistic};
+use crate::eval::{Score, Table};
+use crate::pipeline::artifact::write_atomically;
+use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::results::{MergeSummary, Results, Section};
+use crate::pipeline::run::Run;
+use crate::rng::{Rng, Use};
+
+/// What the tables are made of.
+pub struct Inputs<'a> {
+    /// Data and rows.
+    pub ground: &'a Ground,
+    /// LightGCN, for its yardstick.
+    pub colla: &'a Collaborative,
+    /// Prompts, for what their facts alone say.
+    pub prompts: &'a Prompts,
+    /// Scores of the general model.
+    pub predictions: &'a Predictions,
+    /// Samples of the reasoning model.
+    pub reasoning: &'a Reasoning,
+    /// The merge.
+    pub merged: &'a MergedRows,
+}
+
+/// Training rows behind the logistic fit of the LightGCN score.
+const LOGISTIC_ROWS: usize = 50_000;
+
+/// Name of the row that the others are compared with.
+const REFERENCE: &str = "global mean";
+
+/// Runs the stage; it is cheap, and reused only as a whole.
+pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -> Result<Results> {
+    let key = KeyBuilder::new("evaluate", 1)
+        .input("predict", &inputs.predictions.artifact.key)
+        .input("reason", &inputs.reasoning.artifact.key)
+        .input("merge", &inputs.merged.artifact.key)
+        .input("graph", &inputs.colla.artifact.key)
+        .settings("evaluate", &recipe.evaluate)?
+        .finish();
+    let artifact = run.stage("evaluate", &key, |work| {
+        let tables = tables(recipe, inputs)?;
+        for row in tables.first().map_or(&[][..], |s| &s.table.rows) {
+            work.monitor.emit(row.event("test"));
+        }
+        let json = serde_json::to_vec(&tables).map_err(|e| Error::failed("tables.json", e))?;
+        write_atomically(&work.folder.join("tables.json"), &json)
+    })?;
+    let path = artifact.file("tables.json");
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
+    let tables: Vec<Section> = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from evaluate"))?;
+    let (_, peak) = run.reporter().memory();
+    let results = Results {
+        version: 1,
+        recipe: recipe.name.clone(),
+        program: env!("CARGO_PKG_VERSION").into(),
+        device: device.into(),
+        score: match recipe.predict.score {
+            Score::TwoWay => "two_way".into(),
+            Score::DoubleSoftmax => "double_softmax".into(),
+        },
+        tables,
+        merge: merge_summary(inputs),
+        notes: notes(recipe, inputs),
+        stages: run.times(),
+        seconds: run.seconds(),
+        peak_memory: peak,
+    };
+    let json = serde_json::to_vec_pretty(&results).map_err(|e| Error::failed("results.json", e))?;
+    write_atomically(&run.folder().join("results.json"), &json)?;
+    write_atomically(&run.folder().join("results.md"), results.markdown().as_bytes())?;
+    Ok(results)
+}
+
+/// Named columns over some rows; a column with a gap is left out.
+struct Columns {
+    rows: Vec<usize>,
+    named: Vec<(String, Vec<f64>)>,
+}
+
+impl Columns {
+    fn new(rows: Vec<usize>) -> Self {
+        Self { rows, named: Vec::new() }
+    }
+
+    fn add(&mut self, name: &str, value: impl Fn(usize) -> Option<f64>) {
+        if let Some(values) = self.rows.iter().map(|&r| value(r)).collect::<Option<Vec<f64>>>() {
+            self.named.push((name.to_string(), values));
+        }
+    }
+
+    fn table(&self, title: &str, recipe: &Recipe, ground: &Ground) -> Result<Section> {
+        let models: Vec<(&str, &[f64])> = self.named.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
+        let table = Table::build("test", &ground.labels(&self.rows), &models, Some(REFERENCE), &recipe.evaluate)?;
+        Ok(Section { title: title.into(), table })
+    }
+}
+
+fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
+    let Inputs { ground, predictions, reasoning, merged, .. } = *inputs;
+    let yard = Yard::fit(recipe, inputs)?;
+    let test = &ground.rows.test;
+    let of = |who: Who, variant: Variant| move |row: usize| predictions.p(who, Set::Test, row, variant);
+    let merged_p = |row: usize| merged.outcome.test.iter().find(|(r, _)| *r == row).map(|(_, m)| m.p);
+    let reasoned = |row: usize| {
+        let samples = reasoning.rows.get(&(Set::Test, row))?;
+        Some(samples.iter().map(|s| s.p).sum::<f64>() / samples.len() as f64)
+    };
+    let mut sections = Vec::new();
+    let with_merge: Vec<usize> = merged.outcome.test.iter().map(|(row, _)| *row).collect();
+    let all = with_merge.len() == test.len();
+
+    let mut main = Columns::new(with_merge.clone());
+    yard.add(&mut main, inputs);
+    main.add("zero-shot", of(Who::ZeroShot, Variant::Main));
+    main.add("tuned", of(Who::Tuned, Variant::Main));
+    main.add("reasoning", reasoned);
+    main.add("merged", merged_p);
+    if !with_merge.is_empty() {
+        let title = if all { "Test rows".to_string() } else { "Test rows with reasoning samples".to_string() };
+        sections.push(main.table(&title, recipe, ground)?);
+    }
+    if !all {
+        let mut wide = Columns::new(test.clone());
+        yard.add(&mut wide, inputs);
+        wide.add("zero-shot", of(Who::ZeroShot, Variant::Main));
+        wide.add("tuned", of(Who::Tuned, Variant::Main));
+        sections.push(wide.table("All test rows, without reasoning", recipe, ground)?);
+    }
+    let scored =
+        |row: &usize| Variant::ABLATION.iter().all(|&v| predictions.p(Who::Tuned, Set::Test, *row, v).is_some());
+    let mut ablation = Columns::new(test.iter().copied().filter(scored).collect());
+    if !ablation.rows.is_empty() {
+        ablation.add(REFERENCE, |_| Some(yard.base.global()));
+        ablation.add("zero-shot", of(Who::ZeroShot, Variant::Main));
+        for variant in Variant::ABLATION {
+            ablation.add(&format!("tuned, {}", variant.title()), of(Who::Tuned, variant));
+        }
+        sections.push(ablation.table(
+            "What retrieval adds (the tuned model, other histories shown)",
+            recipe,
+            ground,
+        )?);
+    }
+    Ok(sections)
+}
+
+/// Predictors without a language model, fitted on training rows only.
+struct Yard {
+    base: yardsticks::Yardsticks,
+    lightgcn: Logistic,
+    threshold: f32,
+}
+
+impl Yard {
+    fn fit(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Self> {
+        let ground = inputs.ground;
+        let train = ground.samples.part(Part::Train);
+        let base = yardsticks::fit(ground.dataset.items.len(), train, &yardsticks::Settings::default())?;
+        let mut rows: Vec<usize> = (0..train.len()).collect();
+        Rng::new(recipe.seed, Use::Rows, 78, 0).shuffle(&mut rows);
+        rows.truncate(LOGISTIC_ROWS);
+        let x: Vec<f64> = rows.iter().map(|&r| inner(inputs.colla, &train[r])).collect();
+        let y: Vec<bool> = rows.iter().map(|&r| train[r].label).collect();
+        Ok(Self { base, lightgcn: Logistic::fit(&x, 1, &y, 1.0)?, threshold: recipe.data.threshold() })
+    }
+
+    fn add(&self, columns: &mut Columns, inputs: &Inputs<'_>) {
+        let ground = inputs.ground;
+        let likes = |r: f32| r > self.threshold;
+        columns.add(REFERENCE, |_| Some(self.base.global()));
+        columns.add("item mean", |row| Some(self.base.item(ground.sample(row).item)));
+        columns.add("item mean + own history", |row| {
+            let sample = ground.sample(row);
+            Some(self.base.predict(sample.item, ground.samples.history(sample), likes))
+        });
+        columns.add("LightGCN", |row| Some(self.lightgcn.predict(&[inner(inputs.colla, ground.sample(row))])));
+        let facts: std::collections::HashMap<usize, f64> = inputs
+            .prompts
+            .rows
+            .iter()
+            .filter(|r| r.set == Set::Test && r.variant == Variant::Main)
+            .filter_map(|r| r.facts_p.map(|p| (r.row, p)))
+            .collect();
+        columns.add("facts in the prompt, alone", |row| facts.get(&row).copied());
+    }
+}
+
+fn inner(colla: &Collaborative, sample: &Sample) -> f64 {
+    let (user, item) = (colla.users.row(sample.user.at()), colla.items.row(sample.item.at()));
+    user.iter().zip(item).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn merge_summary(inputs: &Inputs<'_>) -> Option<MergeSummary> {
+    let outcome = &inputs.merged.outcome;
+    let n = outcome.test.len();
+    if n == 0 {
+        return None;
+    }
+    let mean =
+        |f: &dyn Fn(&crate::merge::Merged) -> f64| outcome.test.iter().map(|(_, m)| f(m)).sum::<f64>() / n as f64;
+    let samples: Vec<_> = inputs.reasoning.rows.values().flatten().collect();
+    let of_samples = |f: &dyn Fn(&super::reason::Reasoned) -> f64| {
+        samples.iter().map(|s| f(s)).sum::<f64>() / samples.len().max(1) as f64
+    };
+    Some(MergeSummary {
+        cells: outcome.cells.clone(),
+        metric: if outcome.cells.is_empty() { "the recipe".into() } else { outcome.metric.clone() },
+        valid_rows: outcome.valid_rows,
+        alpha: outcome.chosen.alpha,
+        epsilon: outcome.chosen.epsilon,
+        samples: outcome.chosen.samples,
+        mean_share: mean(&|m| m.share_reasoning),
+        largest_share: outcome.test.iter().map(|(_, m)| m.share_reasoning).fold(0.0, f64::max),
+        mean_variance: mean(&|m| m.var_reasoning),
+        mean_tokens: of_samples(&|s| f64::from(s.tokens)),
+        unparsed: of_samples(&|s| f64::from(u8::from(s.answer.is_none()))),
+    })
+}
+
+fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let rows = &inputs.ground.rows;
+    let targets: usize = rows.tune.iter().map(Vec::len).sum();
+    notes.push(format!(
+        "tuned on {targets} training targets behind {} histories, chosen on {} validation rows",
+        rows.tune.len(),
+        rows.valid.len()
+    ));
+    if let Some(mass) = inputs.predictions.mean_mass(Who::Tuned) {
+        notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average"));
+    }
+    if recipe.facts.knowledge != crate::text::knowledge::Knowledge::None {
+        notes.push(
+            "prompts carry collaborative facts in words (an option beyond the papers), cross-fitted on training rows"
+                .into(),
+        );
+    }
+    if recipe.faithful {
+        notes.push("faithful = true: the authors' defects are reproduced; the numbers are for comparison".into());
+    }
+    notes
+}

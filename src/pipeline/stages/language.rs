@@ -1,0 +1,102 @@
+//! A language model with its tokenizer and chat template, as the stages use it.
+
+use std::path::PathBuf;
+
+use crate::config::{ModelSettings, Recipe};
+use crate::error::Result;
+use crate::models::hub;
+use crate::models::llama::{self, LoadOptions, Model};
+use crate::models::lora::Adapter;
+use crate::pipeline::key::KeyBuilder;
+use crate::text::chat::{ChatTemplate, Message};
+use crate::text::prompts::{Conversation, Prompt};
+use crate::text::tokenizer::Tokenizer;
+
+/// See the module.
+pub struct Language {
+    /// Configuration and weights.
+    pub model: Model,
+    /// Tokenizer.
+    pub tokenizer: Tokenizer,
+    chat: ChatTemplate,
+    date: String,
+    /// Ids of the answers.
+    pub yes_no: [u32; 2],
+    /// Tokens that end a generation.
+    pub stop: Vec<u32>,
+}
+
+impl Language {
+    /// Loads `spec`: a path, a name in the model store, or `builtin`.
+    pub fn load(spec: &str, recipe: &Recipe) -> Result<Self> {
+        let predict = &recipe.predict;
+        let options = LoadOptions { dtype: recipe.model.dtype };
+        let loaded = match spec {
+            crate::models::builtin::NAME => crate::models::builtin::load(&options)?,
+            _ => llama::load(&hub::resolve(spec)?, &options)?,
+        };
+        let tokenizer = loaded.tokenizer;
+        let yes_no = [tokenizer.single_token(&predict.yes)?, tokenizer.single_token(&predict.no)?];
+        let mut stop = loaded.config.eos.clone();
+        stop.extend(tokenizer.eos().filter(|id| !stop.contains(id)));
+        Ok(Self {
+            model: Model::new(loaded.config, loaded.weights)?,
+            tokenizer,
+            chat: loaded.chat,
+            date: recipe.prompt.date.clone(),
+            yes_no,
+            stop,
+        })
+    }
+
+    /// The same with an adapter.
+    pub fn with_adapter(&self, adapter: &Adapter) -> Result<Model> {
+        self.model.with_adapter(Some(adapter))
+    }
+
+    fn date(&self) -> Option<&str> {
+        (!self.date.is_empty()).then_some(self.date.as_str())
+    }
+
+    /// Tokens of a conversation up to where the assistant answers.
+    pub fn chat_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.chat.render(messages, true, self.date())?, true)
+    }
+
+    /// Tokens of a recommendation prompt up to where the answer is read.
+    pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        self.chat_tokens(&prompt.messages)
+    }
+
+    /// Tokens of a reasoning prompt.
+    pub fn conversation_tokens(&self, conversation: &Conversation) -> Result<Vec<u32>> {
+        let mut text = self.chat.render(&conversation.messages, conversation.generation_prompt, self.date())?;
+        text.push_str(&conversation.assistant_prefix);
+        let mut tokens = self.tokenizer.encode(&text, true)?;
+        if conversation.extra_bos
+            && let Some(bos) = self.tokenizer.bos()
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens of a gold answer, with the end-of-turn token when that is learnt too.
+    pub fn answer_tokens(&self, answer: &str, end_of_turn: bool) -> Result<Vec<u32>> {
+        let mut tokens = self.tokenizer.encode(answer, false)?;
+        if end_of_turn {
+            tokens.extend(self.tokenizer.encode(&self.chat.after_answer()?, false)?.first());
+        }
+        Ok(tokens)
+    }
+}
+
+/// Adds the model's files to a key.
+pub fn add_to_key(key: KeyBuilder, name: &str, spec: &str, settings: &ModelSettings) -> Result<KeyBuilder> {
+    let key = key.settings(&format!("{name} settings"), settings)?;
+    if spec == crate::models::builtin::NAME {
+        return key.settings(name, &crate::models::builtin::fingerprint());
+    }
+    let path: PathBuf = hub::resolve(spec)?;
+    key.path(name, &path)
+}

@@ -1,0 +1,109 @@
+//! `merge`: alpha, epsilon and S chosen on validation rows from the stored samples, then the merge of the test rows.
+
+use serde::{Deserialize, Serialize};
+
+use super::data::Ground;
+use super::predict::{Predictions, Who};
+use super::reason::Reasoning;
+use super::retrieve::{Set, Variant};
+use crate::config::Recipe;
+use crate::error::{Error, Result};
+use crate::merge::{Cell, Merged, Samples, Settings, merge as merge_rows, sweep};
+use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::run::{Run, Work};
+
+/// The stage's result.
+#[derive(Serialize, Deserialize)]
+pub struct MergeOutcome {
+    /// The validation grid.
+    pub cells: Vec<Cell>,
+    /// Metric of the grid.
+    pub metric: String,
+    /// Settings with the chosen values.
+    pub chosen: Settings,
+    /// Validation rows it was chosen on.
+    pub valid_rows: usize,
+    /// Test rows in order.
+    pub test: Vec<(usize, Merged)>,
+}
+
+/// The outcome with its artifact.
+pub struct MergedRows {
+    /// The outcome.
+    pub outcome: MergeOutcome,
+    /// The artifact.
+    pub artifact: Artifact,
+}
+
+/// Runs or reuses the stage.
+pub fn merge(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    predictions: &Predictions,
+    reasoning: &Reasoning,
+) -> Result<MergedRows> {
+    let key = KeyBuilder::new("merge", 1)
+        .input("predict", &predictions.artifact.key)
+        .input("reason", &reasoning.artifact.key)
+        .settings("merge", &recipe.merge)?
+        .finish();
+    let artifact = run.stage("merge", &key, |work| write(work, recipe, ground, predictions, reasoning))?;
+    let path = artifact.file("merge.json");
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
+    let outcome = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from merge"))?;
+    Ok(MergedRows { outcome, artifact })
+}
+
+/// Reasoned rows of a set, in order, with both models' values.
+fn gather(
+    rows: &[usize],
+    set: Set,
+    predictions: &Predictions,
+    reasoning: &Reasoning,
+) -> (Vec<usize>, Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let (mut kept, mut reasoned, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
+    for &row in rows {
+        let samples = reasoning.rows.get(&(set, row));
+        let p = predictions.p(Who::Tuned, set, row, Variant::Main);
+        if let (Some(samples), Some(p)) = (samples, p) {
+            kept.push(row);
+            reasoned.push(samples.iter().map(|s| s.p).collect());
+            tuned.push(vec![p]);
+        }
+    }
+    (kept, reasoned, tuned)
+}
+
+fn write(
+    work: &Work<'_>,
+    recipe: &Recipe,
+    ground: &Ground,
+    predictions: &Predictions,
+    reasoning: &Reasoning,
+) -> Result<()> {
+    let (valid, valid_r, valid_t) = gather(&ground.rows.valid, Set::Valid, predictions, reasoning);
+    let (test, test_r, test_t) = gather(&ground.rows.test, Set::Test, predictions, reasoning);
+    let (cells, chosen) = if recipe.merge.sweep.is_empty() {
+        (Vec::new(), recipe.merge.clone())
+    } else {
+        let r = Samples::new("reasoning", &valid_r)?;
+        let t = Samples::new("tuned", &valid_t)?;
+        sweep(&r, &t, &ground.labels(&valid), &recipe.merge, work.monitor)?
+    };
+    let merged = merge_rows(&Samples::new("reasoning", &test_r)?, &Samples::new("tuned", &test_t)?, &chosen)?;
+    for (&row, m) in test.iter().zip(&merged) {
+        work.monitor.emit(m.event(row as u64, Some(ground.sample(row).label)));
+    }
+    let outcome = MergeOutcome {
+        cells,
+        metric: recipe.merge.sweep.metric.name().into(),
+        chosen,
+        valid_rows: valid.len(),
+        test: test.into_iter().zip(merged).collect(),
+    };
+    let json = serde_json::to_vec(&outcome).map_err(|e| Error::failed("merge.json", e))?;
+    write_atomically(&work.folder.join("merge.json"), &json)
+}

@@ -1,0 +1,120 @@
+//! The stages, one file each, and the order in which they run.
+
+mod align;
+mod data;
+mod describe;
+mod embed;
+mod evaluate;
+mod finished;
+mod graph;
+mod language;
+mod merge;
+mod predict;
+mod prompts;
+mod reason;
+mod retrieve;
+mod tune;
+
+use rallrec_events::Event;
+
+pub use data::{ChosenRows, Ground, data as ground};
+pub use finished::{Finished, ask_tuned, finished};
+pub use graph::{Collaborative, graph as collaborative};
+pub use language::Language;
+
+use super::artifact::write_atomically;
+use super::results::Results;
+use super::run::Run;
+use crate::config::{self, Recipe};
+use crate::error::{Kind, Result};
+use crate::monitor::Monitor;
+
+/// The language model, loaded when a stage first needs it: a run whose stages are all there loads none.
+pub struct Lazy<'a> {
+    recipe: &'a Recipe,
+    loaded: Option<Language>,
+}
+
+impl Lazy<'_> {
+    /// Loads on first use.
+    pub fn get(&mut self) -> Result<&Language> {
+        let loaded = match self.loaded.take() {
+            Some(language) => language,
+            None => Language::load(&self.recipe.model.path, self.recipe)?,
+        };
+        Ok(self.loaded.insert(loaded))
+    }
+}
+
+/// Runs every stage that is not there yet; `None` when `--until` ended the run before the results.
+pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
+    let (_, device) = recipe.device.resolve()?;
+    set_threads(recipe.threads);
+    let reporter = run.reporter();
+    write_atomically(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
+    reporter.emit(Event::RunStarted {
+        recipe: recipe.name.clone(),
+        device: device.clone(),
+        program: env!("CARGO_PKG_VERSION").into(),
+        resumed: run.folder().join("results.json").exists(),
+    });
+    let outcome = chain(run, recipe, &device);
+    let (word, message) = match &outcome {
+        Ok(_) => ("done", String::new()),
+        Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
+        Err(e) => ("failed", e.to_string()),
+    };
+    reporter.emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
+    outcome
+}
+
+fn chain(run: &Run, recipe: &Recipe, device: &str) -> Result<Option<Results>> {
+    // Each `until` ends the run as soon as the next stage lies beyond it.
+    macro_rules! unless_beyond {
+        ($stage:literal) => {
+            if run.is_beyond($stage) {
+                return Ok(None);
+            }
+        };
+    }
+    let mut language = Lazy { recipe, loaded: None };
+    let ground = data::data(run, recipe)?;
+    unless_beyond!("describe");
+    let described = describe::describe(run, recipe, &ground, &mut language)?;
+    unless_beyond!("embed");
+    let text = embed::embed(run, recipe, &ground, &described, &mut language)?;
+    unless_beyond!("graph");
+    let colla = graph::graph(run, recipe, &ground)?;
+    unless_beyond!("align");
+    let ssl = align::align(run, recipe, &ground, &text, &colla)?;
+    unless_beyond!("retrieve");
+    let embeddings = retrieve::Embeddings { text: &text, colla: &colla, ssl: &ssl };
+    let retrieval = retrieve::retrieve(run, recipe, &ground, &embeddings)?;
+    unless_beyond!("prompts");
+    let prompts = prompts::prompts(run, recipe, &ground, &retrieval, &colla, &mut language)?;
+    unless_beyond!("tune");
+    let tuned = tune::tune(run, recipe, &ground, &prompts, &mut language)?;
+    unless_beyond!("predict");
+    let predictions = predict::predict(run, recipe, &prompts, &tuned, &mut language)?;
+    unless_beyond!("reason");
+    let reasoning = reason::reason(run, recipe, &ground, &prompts, &predictions, &mut language)?;
+    unless_beyond!("merge");
+    let merged = merge::merge(run, recipe, &ground, &predictions, &reasoning)?;
+    unless_beyond!("evaluate");
+    let inputs = evaluate::Inputs {
+        ground: &ground,
+        colla: &colla,
+        prompts: &prompts,
+        predictions: &predictions,
+        reasoning: &reasoning,
+        merged: &merged,
+    };
+    evaluate::evaluate(run, recipe, &inputs, device).map(Some)
+}
+
+/// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first size.
+pub fn set_threads(threads: usize) {
+    if threads > 0 {
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+}

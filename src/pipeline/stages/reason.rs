@@ -1,0 +1,218 @@
+//! `reason`: S sampled chains of thought a row, behind the hint, and the soft answer that each of them leads to.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::data::Ground;
+use super::language::{self, Language};
+use super::predict::{PASS, Predictions, Who, as_probability};
+use super::prompts::{PromptRow, Prompts};
+use super::retrieve::{Set, Variant};
+use crate::config::Recipe;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::generate::scoring::score;
+use crate::generate::{self, Finish, Listener, Prompt, Sample};
+use crate::monitor::CountedElsewhere;
+use crate::pipeline::artifact::Artifact;
+use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::rows::{RowFile, read_rows};
+use crate::pipeline::run::{Run, Work};
+use crate::text::answer::hard_answer;
+use crate::text::hint::hint;
+use crate::text::prompts::{reasoning, second_pass};
+
+/// One sampled answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reasoned {
+    /// Which set.
+    pub set: Set,
+    /// Index of the sample (row of data).
+    pub row: usize,
+    /// Which of the S.
+    pub sample: u32,
+    /// The hint's probability, when there was a hint.
+    pub hint: Option<f64>,
+    /// What the model wrote.
+    pub text: String,
+    /// Its length in tokens.
+    pub tokens: u32,
+    /// It ended by itself.
+    pub finished: bool,
+    /// Yes or no at its end, if either was said.
+    pub answer: Option<bool>,
+    /// The soft answer of the second pass.
+    pub p: f64,
+    /// P(Yes) + P(No) there.
+    pub mass: f64,
+}
+
+/// All of them.
+pub struct Reasoning {
+    /// By (set, row), samples in order.
+    pub rows: HashMap<(Set, usize), Vec<Reasoned>>,
+    /// The artifact.
+    pub artifact: Artifact,
+}
+
+/// Rows whose samples are in flight at a time; a stop loses at most these.
+const ROWS_AT_A_TIME: usize = 8;
+
+/// Runs or reuses the stage.
+pub fn reason(
+    run: &Run,
+    recipe: &Recipe,
+    ground: &Ground,
+    prompts: &Prompts,
+    predictions: &Predictions,
+    language: &mut super::Lazy<'_>,
+) -> Result<Reasoning> {
+    let spec = if recipe.model.reasoning.is_empty() { &recipe.model.path } else { &recipe.model.reasoning };
+    let key = KeyBuilder::new("reason", 1)
+        .input("prompts", &prompts.artifact.key)
+        .input("predict", &predictions.artifact.key)
+        .settings("reason", &(&recipe.reason, recipe.predict.score, recipe.seed))?;
+    let key = language::add_to_key(key, "model", spec, &recipe.model)?.finish();
+    let artifact = run.stage("reason", &key, |work| {
+        if recipe.model.reasoning.is_empty() {
+            write(work, recipe, ground, prompts, predictions, language.get()?)
+        } else {
+            let other = Language::load(spec, recipe)?;
+            write(work, recipe, ground, prompts, predictions, &other)
+        }
+    })?;
+    let mut rows: HashMap<_, Vec<Reasoned>> = HashMap::new();
+    for row in read_rows::<Reasoned>(&artifact.file("samples.jsonl"))? {
+        rows.entry((row.set, row.row)).or_default().push(row);
+    }
+    rows.values_mut().for_each(|r| r.sort_by_key(|s| s.sample));
+    Ok(Reasoning { rows, artifact })
+}
+
+/// The rows that are reasoned about.
+fn wanted<'a>(recipe: &Recipe, prompts: &'a Prompts) -> Vec<&'a PromptRow> {
+    let of = |set: Set, limit: usize| {
+        let rows = prompts.rows.iter().filter(move |r| r.set == set && r.variant == Variant::Main);
+        rows.take(if limit == 0 { usize::MAX } else { limit })
+    };
+    of(Set::Valid, recipe.reason.valid_rows).chain(of(Set::Test, recipe.reason.test_rows)).collect()
+}
+
+fn write(
+    work: &Work<'_>,
+    recipe: &Recipe,
+    ground: &Ground,
+    prompts: &Prompts,
+    predictions: &Predictions,
+    language: &Language,
+) -> Result<()> {
+    let settings = &recipe.reason;
+    let (mut file, done) = RowFile::<Reasoned>::open(&work.folder.join("samples.jsonl"))?;
+    let there: HashSet<(Set, usize, u32)> = done.iter().map(|r| (r.set, r.row, r.sample)).collect();
+    let rows = wanted(recipe, prompts);
+    let total = (rows.len() * settings.samples) as u64;
+    let mut count = done.len() as u64;
+    work.monitor.progress(count, total, "answers");
+    let sampling = generate::Settings {
+        temperature: settings.temperature,
+        top_p: settings.top_p,
+        top_k: settings.top_k,
+        min_new_tokens: 0,
+        max_new_tokens: settings.max_tokens,
+        seed: recipe.seed,
+        ..generate::Settings::default()
+    };
+    for some in rows.chunks(ROWS_AT_A_TIME) {
+        work.monitor.check()?;
+        let mut asked = Vec::new();
+        let mut hints = HashMap::new();
+        for row in some {
+            let missing: Vec<u32> =
+                (0..settings.samples as u32).filter(|&s| !there.contains(&(row.set, row.row, s))).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let p = if settings.hint { predictions.p(Who::Tuned, row.set, row.row, Variant::Main) } else { None };
+            let sentence =
+                p.map(|p| hint(p, recipe.predict.score, &settings.certainty)).transpose()?.unwrap_or_default();
+            hints.insert(row.row, p);
+            let tokens = language.conversation_tokens(&reasoning(&row.prompt, &sentence, &settings.prompt))?;
+            // Sample indices of the data are unique over validation and test, so they serve as random counters.
+            let number = u32::try_from(row.row).map_err(|_| Error::failed("reason", "more than 2^32 samples"))?;
+            asked.push(Prompt { row: number, tokens, samples: missing });
+        }
+        let mut answers = Answers(Vec::new());
+        generate::generate(
+            &language.model,
+            &asked,
+            &language.stop,
+            &sampling,
+            &CountedElsewhere(work.monitor),
+            &mut answers,
+        )?;
+        answers.0.sort_by_key(|a| (a.row, a.sample));
+        for row in some {
+            let mine: Vec<&Sample> = answers.0.iter().filter(|a| a.row as usize == row.row).collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let texts: Vec<String> =
+                mine.iter().map(|a| language.tokenizer.decode(&a.tokens, true)).collect::<Result<_>>()?;
+            let mut bundle = Vec::with_capacity(texts.len());
+            for text in &texts {
+                let tokens = language.conversation_tokens(&second_pass(&row.prompt, text, &settings.prompt))?;
+                bundle.push(within_context(tokens, language));
+            }
+            let choices = score(&language.model, &[bundle], language.yes_no, PASS)?.into_iter().flatten();
+            for ((answer, text), choice) in mine.iter().zip(texts).zip(choices) {
+                let reasoned = Reasoned {
+                    set: row.set,
+                    row: row.row,
+                    sample: answer.sample,
+                    hint: hints.get(&row.row).copied().flatten(),
+                    answer: hard_answer(&text, settings.matching),
+                    text,
+                    tokens: answer.tokens.len() as u32,
+                    finished: answer.finish == Finish::Stop,
+                    p: as_probability(&choice, recipe.predict.score),
+                    mass: choice.mass(),
+                };
+                work.monitor.emit(Event::ReasoningSample {
+                    row: reasoned.row as u64,
+                    sample: reasoned.sample,
+                    p: reasoned.p,
+                    answer: reasoned.answer,
+                    tokens: reasoned.tokens,
+                    finished: reasoned.finished,
+                    text: reasoned.text.chars().take(400).collect(),
+                    label: Some(ground.sample(row.row).label),
+                    hint: reasoned.hint,
+                });
+                file.append(&reasoned)?;
+                count += 1;
+            }
+        }
+        work.monitor.progress(count, total, "answers");
+    }
+    Ok(())
+}
+
+/// A thought that does not fit behind its prompt loses its middle, never the question or the place of the answer.
+fn within_context(tokens: Vec<u32>, language: &Language) -> Vec<u32> {
+    let context = language.model.config().context;
+    if tokens.len() <= context {
+        return tokens;
+    }
+    let tail = context / 4;
+    [&tokens[..context - tail], &tokens[tokens.len() - tail..]].concat()
+}
+
+struct Answers(Vec<Sample>);
+
+impl Listener for Answers {
+    fn finished(&mut self, sample: Sample) -> Result<()> {
+        self.0.push(sample);
+        Ok(())
+    }
+}

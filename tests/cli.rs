@@ -1,0 +1,13 @@
+//! The program from outside: what it prints, what it leaves behind, and its exit codes.
+#![cfg(unix)]
+
+#[path = "cli/common.rs"]
+mod common;
+#[path = "cli/llm.rs"]
+mod llm;
+#[path = "cli/run.rs"]
+mod run;
+#[path = "cli/stops.rs"]
+mod stops;
+#[path = "cli/usage.rs"]
+mod usage;

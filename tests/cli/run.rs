@@ -1,0 +1,145 @@
+//! Whole runs: what is reused, what is done again, and what cannot be run.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::common::{Place, rallrec, results, say};
+
+/// Names of the stages that were reused, and of those that were done.
+fn outcome(err: &str) -> (Vec<String>, Vec<String>) {
+    let of = |how: &str| {
+        let line = |l: &&str| l.split_whitespace().nth(1) == Some(how);
+        err.lines().filter(line).filter_map(|l| l.split_whitespace().next()).map(str::to_string).collect()
+    };
+    (of("reused"), of("done"))
+}
+
+const ALL: [&str; 12] = [
+    "data", "describe", "embed", "graph", "align", "retrieve", "prompts", "tune", "predict", "reason", "merge",
+    "evaluate",
+];
+
+#[test]
+fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change() {
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.text("run"));
+    let go = |more: &[&str]| say(&[&["run", &recipe, "--out", &out][..], more].concat()).ended_with(0);
+    let first = go(&[]);
+    assert_eq!(outcome(&first.err).1, ALL, "{}", first.err);
+    assert!(!first.out.contains('\u{1b}') && !first.err.contains('\u{1b}'), "no escape codes in files and pipes");
+    for file in ["recipe.toml", "results.json", "results.md", "events.jsonl", "log.txt"] {
+        assert!(place.at("run").join(file).is_file(), "{file}");
+    }
+    let found = results(&place.at("run"));
+
+    let second = go(&["--json"]);
+    assert_eq!(outcome(&second.err), (ALL.map(String::from).to_vec(), vec![]), "{}", second.err);
+    assert_eq!(second.json()["tables"], found["tables"]);
+
+    // The merge's constant concerns nothing before the merge, the alignment's seed nothing before the alignment.
+    let third = go(&["--set", "merge.alpha=0.5"]);
+    assert_eq!(outcome(&third.err).1, ALL[10..], "{}", third.err);
+    let fourth = go(&["--set", "align.seed=1"]);
+    assert_eq!(outcome(&fourth.err).0, ALL[..4], "{}", fourth.err);
+    assert_eq!(outcome(&fourth.err).1.first().map(String::as_str), Some("align"));
+    // The printed recipe of the run folder is a recipe: with it everything is found again.
+    let own = place.text("run/recipe.toml");
+    let fifth = say(&["run", &own, "--out", &out]).ended_with(0);
+    assert_eq!(outcome(&fifth.err).1, Vec::<String>::new(), "{}", fifth.err);
+    let sixth = go(&["--from", "predict"]);
+    assert_eq!(
+        outcome(&sixth.err),
+        (ALL[..8].iter().map(|s| s.to_string()).collect(), ALL[8..].iter().map(|s| s.to_string()).collect())
+    );
+    assert_eq!(results(&place.at("run")), found, "done again with the same result");
+
+    let said = say(&["compare", &out, "--json"]).ended_with(0);
+    assert_eq!(said.json().as_array().map(Vec::len), Some(1));
+    recommendations(&place, &out);
+}
+
+/// On the finished run of the test above.
+fn recommendations(place: &Place, out: &str) {
+    let ask = |more: &[&str]| say(&[&["recommend", "--run", out][..], more].concat());
+    let found = ask(&["--user", "3", "--top", "4", "--json"]).ended_with(0).json();
+    let items = found["items"].as_array().unwrap();
+    assert_eq!(items.len(), 4, "{found}");
+    if found["ranked_by"] == "lightgcn" {
+        let score = |i: usize| items[i]["lightgcn_score"].as_f64().unwrap();
+        assert!((1..4).all(|i| score(i - 1) >= score(i)), "{found}");
+    }
+    assert!(items.iter().all(|i| !i["reason"].as_str().unwrap().is_empty()));
+    let asked = ask(&["--user", "3", "--top", "4", "--json", "--score", "llm"]).ended_with(0).json();
+    let p = |i: usize| asked["items"][i]["model_probability"].as_f64().unwrap();
+    assert!((1..4).all(|i| p(i - 1) >= p(i) && (0.0..=1.0).contains(&p(i))), "{asked}");
+    let same = |list: &serde_json::Value| -> std::collections::BTreeSet<String> {
+        list["items"].as_array().unwrap().iter().map(|i| i["item"].to_string()).collect()
+    };
+    assert_eq!(same(&asked), same(&found), "the model orders what the graph chose");
+    let text = ask(&["--user", "3", "--top", "4"]).ended_with(0);
+    assert!(text.out.contains("LightGCN") && !text.out.contains('\u{1b}'), "{}", text.out);
+    ask(&["--user", "41"]).ended_with(2).err_has("nearest ids").err_has("40");
+    ask(&["--user", "3", "--top", "0"]).ended_with(2).err_has("--top");
+    // A stage that is gone is named, and nothing is computed in its stead.
+    let artifacts = place.at("run").join("artifacts");
+    for entry in std::fs::read_dir(&artifacts).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("align-") {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    ask(&["--user", "3"]).ended_with(2).err_has("'align'").err_has("--until align");
+    let again = std::fs::read_dir(&artifacts).unwrap().flatten();
+    assert!(!again.map(|e| e.file_name()).any(|n| n.to_string_lossy().starts_with("align-")));
+}
+
+#[test]
+fn until_ends_early_and_colours_stay_off() {
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.text("run"));
+    let mut command = rallrec();
+    command.env("NO_COLOR", "1").args(["run", &recipe, "--out", &out, "--until", "describe"]);
+    let said = super::common::Said::of(&command.output().unwrap()).ended_with(0);
+    assert_eq!(outcome(&said.err).1, ALL[..2], "{}", said.err);
+    assert!(!said.err.contains('\u{1b}') && said.out.is_empty());
+    assert!(!place.at("run/results.json").exists());
+    let quiet = say(&["run", &recipe, "--out", &out, "--until", "describe", "--quiet"]).ended_with(0);
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    std::fs::write(place.at("file"), "").unwrap();
+    let said = say(&["run", &recipe, "--out", &place.text("file"), "--until", "data"]).ended_with(2);
+    assert!(said.err.contains("file") && said.err.contains("next:"), "{}", said.err);
+    let locked = place.at("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    // The administrator may write everywhere; then there is nothing to see.
+    if std::fs::write(locked.join("probe"), "").is_err() {
+        let out = locked.join("run").display().to_string();
+        say(&["run", &recipe, "--out", &out, "--until", "data"]).ended_with(2).err_has("permissions");
+    } else {
+        println!("skipped: this user may write in a read-only folder");
+    }
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn models_that_cannot_be_used_are_refused() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    let out = place.text("run");
+    let with = |model: &str, until: &str| {
+        let set = format!("model.path={model}");
+        say(&["run", &recipe, "--out", &out, "--set", &set, "--until", until])
+    };
+    with("/nonexistent/model", "embed").ended_with(2).err_has("/nonexistent/model").err_has("next:");
+    // Without the merges, "Yes" is three tokens.
+    let split = place.model("split", 4096, |t| t.replace(r#"["Y","e"],["Ye","s"],["N","o"]"#, ""));
+    with(&split, "embed").ended_with(2).err_has("Yes").err_has("token");
+    // The prompts' fixed part alone is longer.
+    let short = place.model("short", 64, |t| t);
+    with(&short, "embed").ended_with(0);
+    with(&short, "prompts").ended_with(2).err_has("64").err_has("next:");
+}

@@ -1,0 +1,97 @@
+//! Runs that are killed, stopped, or started twice.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::common::{Place, Said, results, say};
+
+fn start(recipe: &str, out: &str, more: &[&str]) -> Child {
+    Command::new(assert_cmd::cargo::cargo_bin("rallrec"))
+        .args(["run", recipe, "--out", out])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts")
+}
+
+/// Waits until `stage` or a later one is at work; false when the process ended before.
+fn working_on(stage: &str, out: &Path, child: &mut Child) -> bool {
+    let stages = rallrec::pipeline::run::STAGES;
+    let place = |name: &str| stages.iter().position(|s| *s == name).expect("a stage");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(240) {
+        let entries = std::fs::read_dir(out.join("artifacts")).into_iter().flatten().flatten();
+        let names = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.ends_with(".part"));
+        if names.filter_map(|n| n.split_once('-').map(|n| place(n.0))).any(|at| at >= place(stage)) {
+            return true;
+        }
+        if child.try_wait().expect("waits").is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the stage {stage} did not begin");
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().expect("a shell");
+    assert!(status.success());
+}
+
+#[test]
+fn a_run_killed_in_the_middle_of_a_stage_ends_with_the_same_results() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    let calm = place.text("calm");
+    say(&["run", &recipe, "--out", &calm]).ended_with(0);
+    let out = place.text("killed");
+    let mut kills = 0;
+    for (n, stage) in ["embed", "graph", "tune", "predict", "reason"].into_iter().enumerate() {
+        let mut child = start(&recipe, &out, &[]);
+        if working_on(stage, Path::new(&out), &mut child) {
+            // Not at once: somewhere in the stage's work, at another place for each.
+            std::thread::sleep(Duration::from_millis(3 + 7 * n as u64));
+            child.kill().expect("SIGKILL");
+            kills += 1;
+        }
+        child.wait_with_output().expect("ends");
+    }
+    assert!(kills >= 3, "only {kills} kills met their stage");
+    say(&["run", &recipe, "--out", &out]).ended_with(0);
+    assert_eq!(results(Path::new(&out)), results(Path::new(&calm)));
+}
+
+#[test]
+fn an_interrupt_ends_with_130_and_says_how_to_go_on() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    let out = place.text("run");
+    // Long enough to be met: far more epochs than would ever be run.
+    let more = ["--set", "graph.lightgcn.epochs=1000000", "--set", "graph.lightgcn.early_stop=0", "--until", "graph"];
+    let mut child = start(&recipe, &out, &more);
+    assert!(working_on("graph", Path::new(&out), &mut child));
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, "INT");
+    let said = Said::of(&child.wait_with_output().expect("ends")).ended_with(130);
+    assert!(said.err.contains("go on with: rallrec run"), "{}", said.err);
+    // As is, the words must lead back into the same folder.
+    assert!(said.err.contains(&out), "the run folder is named: {}", said.err);
+}
+
+#[test]
+fn two_processes_do_not_share_a_run_folder() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    let out = place.text("run");
+    let more = ["--set", "graph.lightgcn.epochs=1000000", "--set", "graph.lightgcn.early_stop=0", "--until", "graph"];
+    let mut child = start(&recipe, &out, &more);
+    assert!(working_on("graph", Path::new(&out), &mut child));
+    say(&["run", &recipe, "--out", &out]).ended_with(1).err_has("another process").err_has("--out");
+    // A word in the control file stops the first one cleanly.
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::write(Path::new(&out).join("control"), "stop").unwrap();
+    let said = Said::of(&child.wait_with_output().expect("ends"));
+    said.ended_with(130);
+}
