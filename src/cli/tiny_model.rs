@@ -5,11 +5,16 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::events::Event;
+use crate::models::llama::{self, LoadOptions};
 use crate::monitor::Monitor;
 use crate::tiny_model::{self, Settings};
 
 /// Steps between lines of progress.
 const EVERY: u64 = 50;
+/// Seed of the world that the finished model is examined on.
+const UNSEEN: u64 = 501;
+/// Rows of the exam.
+const ROWS: usize = 600;
 
 /// Make the built-in tiny language model again: learn its tokenizer and train it from scratch on invented worlds.
 ///
@@ -56,6 +61,7 @@ pub fn main(args: Args) -> Result<()> {
         settings.steps,
         start.elapsed().as_secs_f64()
     );
+    println!("{}", tiny_model::exam(llama::load(&out, &LoadOptions::default())?, UNSEEN, ROWS)?);
     Ok(())
 }
 
@@ -97,5 +103,34 @@ impl Monitor for Progress {
 
     fn stage(&self) -> &str {
         "tiny-model"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(out: PathBuf, steps: u64) -> Args {
+        let Settings { seed, batch, learning_rate, .. } = Settings::default();
+        Args { out, seed, steps, batch, learning_rate }
+    }
+
+    /// All of them before any work is done.
+    #[test]
+    fn bad_arguments_are_refused_with_a_next_step() {
+        let base = tempfile::tempdir().unwrap();
+        let file = base.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for (out, steps, what) in [
+            (base.path().join("new"), 0, "steps"),
+            (base.path().to_owned(), 1, "already there"),
+            (file.clone(), 1, "already there"),
+            (file.join("below"), 1, "file"),
+        ] {
+            let error = main(args(out, steps)).unwrap_err();
+            assert!(error.to_string().contains(what) && !error.next_step().is_empty(), "{error}");
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! What the model can do, asked of a world that it has not seen.
 
+use std::fmt;
+
 use super::world::World;
 use crate::data::synthetic::{self, THRESHOLD};
 use crate::data::{ItemIdx, Sample};
@@ -46,6 +48,28 @@ pub struct Exam {
     pub descriptions: Vec<(String, Finish)>,
     /// A few thoughts.
     pub thoughts: Vec<String>,
+}
+
+impl fmt::Display for Exam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for z in &self.zero_shot {
+            writeln!(f, "zero-shot, {}: AUC {:.3}, P(Yes) + P(No) {:.3}", z.name, z.auc, z.mass)?;
+        }
+        writeln!(
+            f,
+            "after thinking: AUC {:.3}; {:.0} % of the thoughts end in an answer; soft answers of a row differ by {:.3}",
+            self.reasoning,
+            100.0 * self.answered,
+            self.spread
+        )?;
+        for (text, finish) in &self.descriptions {
+            writeln!(f, "description ({finish:?}): {text}")?;
+        }
+        for text in &self.thoughts {
+            writeln!(f, "thought: {}", text.replace('\n', " "))?;
+        }
+        Ok(())
+    }
 }
 
 struct Pupil<'a> {

@@ -32,7 +32,7 @@ use world::World;
 pub struct Settings {
     /// Seed of the worlds, the lessons and the first weights. Default 1.
     pub seed: u64,
-    /// Optimiser steps, 1 to 1,000,000. Default 800.
+    /// Optimiser steps, 1 to 1,000,000. Default 1,300.
     pub steps: u64,
     /// Groups of lessons in a step, 1 to 1,024. Default 4.
     pub batch: usize,
@@ -58,7 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seed: 1,
-            steps: 800,
+            steps: 1300,
             batch: 4,
             learning_rate: 2e-3,
             worlds: 8,
