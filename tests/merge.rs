@@ -16,7 +16,7 @@ fn the_fixture() {
     let m = one(&[0.6, 0.8], &[0.4], &Settings::default());
     assert!((m.mean_reasoning - 0.7).abs() <= 1e-12 && (m.var_reasoning - 0.01).abs() <= 1e-12);
     assert!((m.p - 0.402_703).abs() <= 5e-7, "{}", m.p);
-    assert!((m.share_reasoning - 9.090_909_09 / 1009.090_909_09).abs() <= 1e-9);
+    assert!((m.share_reasoning - 9.090_909_09 / 1_009.090_909_09).abs() <= 1e-9);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn bad_input_says_where_and_what_next() {
         assert!(merge(&r, &t, &bad).unwrap_err().place().starts_with("merge."));
     }
     let auc = Settings { sweep: SweepSettings { metric: Metric::Auc, ..Default::default() }, ..Settings::default() };
-    assert!(sweep(&r, &t, &vec![true; 60], &auc, &Silent).unwrap_err().next_step().contains("log_loss"));
+    assert!(sweep(&r, &t, &[true; 60], &auc, &Silent).unwrap_err().next_step().contains("log_loss"));
     assert!(sweep(&r, &t, &labels[..3], &auc, &Silent).is_err());
     assert!(merge_experts(&[], 1e-3).is_err());
     let merged = merge(

@@ -1,8 +1,9 @@
 //! LoRA loss, gradients and three optimiser steps on SmolLM2-135M against PyTorch's, kept as reference outputs.
 
+mod common;
+
 use std::path::PathBuf;
 
-use rallrec::models::llama::loader::{LoadOptions, Loaded, load};
 use rallrec::models::llama::train::{Engine, Group, Model, Packed, Parameters, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
@@ -10,17 +11,6 @@ use safetensors::SafeTensors;
 
 const MEAN_LOSS: f64 = 1e-4;
 const GRADIENT: f64 = 2e-3;
-
-fn model() -> Option<Loaded> {
-    let named = std::env::var_os("RALLREC_SMOLLM2").map(PathBuf::from);
-    let cached = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache/rallrec/models/smollm2-135m"));
-    let path = named.or(cached).filter(|p| p.exists());
-    let Some(path) = path else {
-        println!("skipped: no SmolLM2-135M (set RALLREC_SMOLLM2 to its folder)");
-        return None;
-    };
-    Some(load(&path, &LoadOptions::default()).expect("the model loads"))
-}
 
 fn golden() -> Option<Vec<u8>> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/smollm2.safetensors");
@@ -91,7 +81,7 @@ fn worst(adapter: &Adapter, flat: &[f32], want: impl Fn(&str) -> Option<Vec<f32>
 
 #[test]
 fn lora_training_matches_pytorch() {
-    let (Some(loaded), Some(bytes)) = (model(), golden()) else { return };
+    let (Some(loaded), Some(bytes)) = (common::smollm2(), golden()) else { return };
     let t = SafeTensors::deserialize(&bytes).unwrap();
     let mut a = adapter(&t, "lora", loaded.config.layers);
     a.check(&loaded.config).unwrap();

@@ -76,11 +76,11 @@ pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
     if rng.below(3) > 0 || parts.is_empty() {
         parts.push(format!("In all {liked} of {all} were liked."));
     }
-    if let Some(facts) = case.facts {
-        if rng.below(4) > 0 {
-            let word = if facts.p >= facts.global { "for" } else { "against" };
-            parts.push(format!("The ratings speak {word} it."));
-        }
+    if let Some(facts) = case.facts
+        && rng.below(4) > 0
+    {
+        let word = if facts.p >= facts.global { "for" } else { "against" };
+        parts.push(format!("The ratings speak {word} it."));
     }
     if let Some(p) = case.hint {
         parts.push(format!("Someone else says {}.", if p > 0.5 { "yes" } else { "no" }));

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rallrec::models::llama::{LoadOptions, Loaded, load};
 
-/// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the default model store. `None`, with a line
+/// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the model store. `None`, with a line
 /// that says so, when it is not there.
 pub fn smollm2() -> Option<Loaded> {
-    let store = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/rallrec/models/smollm2-135m"));
-    let path: Option<PathBuf> = std::env::var_os("RALLREC_SMOLLM2").map(PathBuf::from).or_else(store);
+    let named = std::env::var_os("RALLREC_SMOLLM2").map(PathBuf::from);
+    let path = named.or_else(|| rallrec::models::hub::resolve("smollm2-135m").ok());
     match path.filter(|p| p.exists()) {
         Some(path) => Some(load(&path, &LoadOptions::default()).expect("the model loads")),
         None => {

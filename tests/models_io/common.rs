@@ -1,15 +1,15 @@
 //! What the tests share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rallrec::models::llama::Weights;
 use rallrec::ops::linear::weight::{Values, Weight};
 
-/// The folder of large test models: `RALLREC_TEST_MODELS`, else `../../peers/MODELS` beside the checkout.
+/// A large test model: in the folder `RALLREC_TEST_MODELS`, else in the model store.
 /// `None`, with a line that says so, where `name` is not there.
 pub fn test_model(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("RALLREC_TEST_MODELS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../peers/MODELS"), PathBuf::from);
+    let stored = || rallrec::models::hub::store().unwrap_or_default().join("smollm2-135m");
+    let root = std::env::var_os("RALLREC_TEST_MODELS").map_or_else(stored, PathBuf::from);
     let path = root.join(name);
     if path.exists() {
         return Some(path);
