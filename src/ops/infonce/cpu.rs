@@ -288,7 +288,9 @@ mod tests {
             let largest = if cosine { 1.0 } else { 40.0 } / f64::from(tau);
             let tolerance = 2e-6 * (1.0 + largest);
             prop_assert!((got.loss - loss).abs() <= tolerance * (1.0 + loss.abs()), "loss {} and not {}", got.loss, loss);
-            prop_assert!((got.tau - by_tau).abs() <= tolerance * (largest + by_tau.abs()), "tau {} and not {}", got.tau, by_tau);
+            // The gradient of tau is a mean of (probability error) x score / tau.
+            let reach = largest / f64::from(tau) + by_tau.abs();
+            prop_assert!((got.tau - by_tau).abs() <= tolerance * reach, "tau {} and not {}", got.tau, by_tau);
             // A probability is off by that tolerance; the gradient multiplies it by a row over tau (and over a norm).
             let norm = |r: &[f32]| r.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
             let norms = || x.chunks_exact(dim).chain(y.chunks_exact(dim)).map(norm);
