@@ -20,6 +20,7 @@ use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::run::{Run, Work};
+use crate::text::prompts::Prompt;
 
 /// Which model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,11 +92,13 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     }
 }
 
-/// Scores prompts in order; those of one sample that stand next to each other share their common beginning.
+/// Scores prompts in order; those of one sample that stand next to each other share their common beginning. `tokens`
+/// makes a prompt's tokens: as in tuning or as in scoring.
 pub fn score_rows(
     language: &Language,
     model: &Model,
     rows: &[&PromptRow],
+    tokens: &dyn Fn(&Prompt) -> Result<Vec<u32>>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Choice>> {
     let mut out = Vec::with_capacity(rows.len());
@@ -104,7 +107,7 @@ pub fn score_rows(
         monitor.check()?;
         let mut bundles: Vec<Bundle> = Vec::with_capacity(some.len());
         for same in some {
-            bundles.push(same.iter().map(|r| language.prompt_tokens(&r.prompt)).collect::<Result<_>>()?);
+            bundles.push(same.iter().map(|r| tokens(&r.prompt)).collect::<Result<_>>()?);
         }
         out.extend(score(model, &bundles, language.yes_no, PASS)?.into_iter().flatten());
     }
@@ -155,7 +158,8 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
         for few in samples.chunks(16) {
             work.monitor.check()?;
             let rows = few.concat();
-            for (row, choice) in rows.iter().zip(score_rows(language, model, &rows, work.monitor)?) {
+            let tokens = |prompt: &Prompt| language.scoring_tokens(prompt);
+            for (row, choice) in rows.iter().zip(score_rows(language, model, &rows, &tokens, work.monitor)?) {
                 let p = as_probability(&choice, recipe.predict.score);
                 let who = some[0].0;
                 file.append(&Prediction {
