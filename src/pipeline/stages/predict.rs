@@ -71,10 +71,13 @@ impl Predictions {
         self.get(model, set, row, variant).map(|p| p.p)
     }
 
-    /// Mean of P(Yes) + P(No) of a model's own-variant test rows.
+    /// Mean of P(Yes) + P(No) over a model's test rows, with the history as the recipe has it.
     pub fn mean_mass(&self, model: Who) -> Option<f64> {
-        let masses: Vec<f64> = self.rows.values().filter(|p| p.model == model).map(|p| p.choice.mass()).collect();
-        (!masses.is_empty()).then(|| masses.iter().sum::<f64>() / masses.len() as f64)
+        let own = |p: &&Prediction| p.model == model && p.set == Set::Test && p.variant == Variant::Main;
+        let mut rows: Vec<&Prediction> = self.rows.values().filter(own).collect();
+        // Sums must not depend on the order of a hash map.
+        rows.sort_by_key(|p| p.row);
+        (!rows.is_empty()).then(|| rows.iter().map(|p| p.choice.mass()).sum::<f64>() / rows.len() as f64)
     }
 }
 
