@@ -61,6 +61,7 @@ fn work_out(
     order.sort_by_key(|&i| (tokens[i].len(), i));
     let path = work.folder.join("rows.f32");
     let mut rows = read_rows(&path, hidden)?;
+    rows.truncate(order.len());
     let mut file = OpenOptions::new()
         .create(true)
         .append(true)
