@@ -20,7 +20,6 @@ pub mod simd;
 pub mod spmm;
 pub mod swiglu;
 pub mod topk;
-pub mod vectorized;
 pub mod yes_no;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::ops::vectorized::vectorized;
+use crate::ops::simd::vectorized;
 
 /// Constants of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::models::llama::train::gemm::{View, product};
-use crate::ops::vectorized::{LANES, Shared, exp, fold2, vectorized};
+use crate::ops::linear::gemm::{View, product};
+use crate::ops::simd::{LANES, Shared, exp, fold2, vectorized};
 
 /// Query rows of a tile.
 const TILE: usize = 64;

@@ -7,8 +7,8 @@
 use rayon::prelude::*;
 
 use super::linear::Weight;
-use crate::models::llama::train::gemm::{Stack, weight_gradient};
-use crate::ops::vectorized::{exp, fold2, vectorized};
+use crate::ops::linear::stack::{Stack, weight_gradient};
+use crate::ops::simd::{exp, fold2, vectorized};
 
 /// Logits held at a time (values): 64 MB.
 const HELD: usize = 16 << 20;

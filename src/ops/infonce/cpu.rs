@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::exp::exp_shifted;
 use super::{Params, Similarity};
 use crate::error::{Error, Result};
+use crate::ops::linear::gemm::{self, View};
 
 /// Rows of one parallel piece.
 const ROWS: usize = 64;
@@ -31,30 +32,11 @@ pub struct Gradients {
 #[allow(clippy::too_many_arguments)]
 fn product(m: usize, n: usize, k: usize, lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
     assert!(lhs.len() == m * k && rhs.len() == k * n && dst.len() == m * n, "infonce: tile shapes");
-    let (rhs_col, rhs_row) = if nt { (k, 1) } else { (1, n) };
+    let (rhs_row, rhs_col) = if nt { (1, k) } else { (n, 1) };
     // SAFETY: the slices hold the asserted shapes.
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            n as isize,
-            add,
-            lhs.as_ptr(),
-            1,
-            k as isize,
-            rhs.as_ptr(),
-            rhs_col as isize,
-            rhs_row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        let (lhs, rhs) = (View(lhs.as_ptr(), k, 1), View(rhs.as_ptr(), rhs_row, rhs_col));
+        gemm::product((m, n, k), dst.as_mut_ptr(), n, add, lhs, rhs, 1.0, false);
     }
 }
 

@@ -5,59 +5,23 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::dot::{Product, matmul_nt_many};
+use super::gemm::{View, product};
 use super::weight::{Values, Weight};
+use crate::ops::simd::vectorized;
 
 /// Rows of W widened at a time: 256 rows of up to 4,096 columns are 4 MB.
 const PANEL: usize = 256;
 
-pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
-    for (t, f) in to.iter_mut().zip(from) {
-        *t = f32::from_bits(u32::from(f.to_bits()) << 16);
+vectorized! {
+    pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+        for (t, f) in to.iter_mut().zip(from) {
+            *t = f32::from_bits(u32::from(f.to_bits()) << 16);
+        }
     }
 }
 
 pub(super) fn widen_f16(from: &[f16], to: &mut [f32]) {
     from.convert_to_f32_slice(to);
-}
-
-fn parallelism() -> gemm::Parallelism {
-    gemm::Parallelism::Rayon(0)
-}
-
-/// `dst = beta dst + alpha lhs rhs`, all with explicit (row, column) strides.
-#[allow(clippy::too_many_arguments)]
-fn product(
-    (m, n, k): (usize, usize, usize),
-    dst: (*mut f32, usize, usize),
-    accumulate: bool,
-    lhs: (*const f32, usize, usize),
-    rhs: (*const f32, usize, usize),
-    alpha: f32,
-) {
-    // SAFETY: every caller below passes slices whose lengths it has asserted against these shapes.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.0,
-            dst.2 as isize,
-            dst.1 as isize,
-            accumulate,
-            lhs.0,
-            lhs.2 as isize,
-            lhs.1 as isize,
-            rhs.0,
-            rhs.2 as isize,
-            rhs.1 as isize,
-            1.0,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism(),
-        );
-    }
 }
 
 /// Calls `body(first_row, panel)` with consecutive f32 panels of `w`.
@@ -99,9 +63,11 @@ pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
     let dy = dy.as_ptr();
     panels(w, |from, panel| {
         let rows = panel.len() / inp;
-        // SAFETY: from + rows <= out, so the offset stays inside dy.
-        let lhs = unsafe { dy.add(from) };
-        product((m, inp, rows), (dx, inp, 1), accumulate || from > 0, (lhs, out, 1), (panel.as_ptr(), inp, 1), 1.0);
+        // SAFETY: the lengths are checked above, and from + rows <= out.
+        unsafe {
+            let (lhs, rhs) = (View(dy.add(from), out, 1), View(panel.as_ptr(), inp, 1));
+            product((m, inp, rows), dx, inp, accumulate || from > 0, lhs, rhs, 1.0, true);
+        }
     });
 }
 
@@ -112,14 +78,9 @@ pub fn matmul_tn(a: &[f32], a_cols: usize, b: &[f32], b_cols: usize, c: &mut [f3
     }
     let m = a.len() / a_cols;
     assert_eq!((a.len(), b.len(), c.len()), (m * a_cols, m * b_cols, a_cols * b_cols), "matmul_tn: shapes differ");
-    product(
-        (a_cols, b_cols, m),
-        (c.as_mut_ptr(), b_cols, 1),
-        accumulate,
-        (a.as_ptr(), 1, a_cols),
-        (b.as_ptr(), b_cols, 1),
-        alpha,
-    );
+    let (lhs, rhs) = (View(a.as_ptr(), 1, a_cols), View(b.as_ptr(), b_cols, 1));
+    // SAFETY: the lengths are checked above.
+    unsafe { product((a_cols, b_cols, m), c.as_mut_ptr(), b_cols, accumulate, lhs, rhs, alpha, true) }
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 
 mod cpu;
 mod dot;
+pub mod gemm;
 mod low_rank;
 pub mod oracle;
+pub mod stack;
 pub mod weight;
 
 pub use cpu::{matmul_nn, matmul_nt, matmul_tn};

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::Dropout;
-use crate::models::llama::train::gemm::{View, product};
-use crate::ops::vectorized::{Shared, vectorized};
+use crate::ops::linear::gemm::{View, product};
+use crate::ops::simd::{Shared, vectorized};
 
 /// Rows a task takes; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 128;

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::ops::vectorized::{fold2, vectorized};
+use crate::ops::simd::{fold2, vectorized};
 
 /// Rows a task takes.
 const ROWS: usize = 32;

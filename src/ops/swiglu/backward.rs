@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::ops::vectorized::{exp, vectorized};
+use crate::ops::simd::{exp, vectorized};
 
 /// Rows a task takes.
 const ROWS: usize = 8;

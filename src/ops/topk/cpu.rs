@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::{Hit, MAX_K, Seen, key, unkey};
 use crate::error::{Error, Result};
+use crate::ops::linear::gemm::{View, product};
 
 /// Queries of one parallel piece.
 const QUERIES: usize = 64;
@@ -155,27 +156,8 @@ fn tile_scores(block: &[f32], tile: &[f32], dim: usize, scores: &mut [f32]) {
     assert_eq!(scores.len(), m * n, "tile: shapes differ");
     // SAFETY: the three slices hold m x dim, n x dim and m x n values, row-major.
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            dim,
-            scores.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            block.as_ptr(),
-            1,
-            dim as isize,
-            tile.as_ptr(),
-            dim as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        let (lhs, rhs) = (View(block.as_ptr(), dim, 1), View(tile.as_ptr(), 1, dim));
+        product((m, n, dim), scores.as_mut_ptr(), n, false, lhs, rhs, 1.0, false);
     }
 }
 

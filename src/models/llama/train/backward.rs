@@ -3,12 +3,11 @@
 use super::batch::Packed;
 use super::engine::{Engine, Model, Noise, Saved, Widths, fit, low, stack};
 use super::forward::place;
-use super::gemm::Stack;
-use super::gemm::{bias_gradient, weight_gradient};
 use super::params::{LayerSlots, Slots, pair_slots};
 use crate::models::llama::Layer;
 use crate::models::lora::Target;
 use crate::ops::attention::backward::{self as attention, KeysValues, Seen};
+use crate::ops::linear::stack::{Stack, bias_gradient, weight_gradient};
 use crate::ops::lora::{self, Columns};
 use crate::ops::rmsnorm::backward as rmsnorm;
 use crate::ops::swiglu::backward as swiglu;

@@ -1,12 +1,12 @@
 //! The training engine: buffers that live from step to step, and the calls that use them.
 
 use super::batch::Packed;
-use super::gemm::{Stack, Transposes};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::attention::backward::{Heads, Queries};
 use crate::ops::cross_entropy;
 use crate::ops::linear::Weight;
+use crate::ops::linear::stack::{Stack, Transposes};
 use crate::ops::lora::{Dropout, Low};
 use crate::ops::rope::backward::Angles;
 use crate::{Error, Result};

@@ -1,36 +1,6 @@
-//! Run-time choice of the widest vector instructions for elementwise loops.
+//! Elementwise loops, compiled once a [`Level`](super::Level) and chosen at run time.
 
-/// What the processor can do, asked once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// The compile-time baseline.
-    Baseline,
-    /// AVX2 and FMA.
-    V3,
-    /// AVX-512 (F, BW, DQ, VL).
-    V4,
-}
-
-/// The widest level of this processor.
-pub fn level() -> Level {
-    static LEVEL: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let v3 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let bw = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq");
-            if v3 && bw && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                return Level::V4;
-            }
-            if v3 {
-                return Level::V3;
-            }
-        }
-        Level::Baseline
-    })
-}
-
-/// Defines functions whose bodies are compiled once a [`Level`], and chosen at run time. No reassociation and no
+/// Defines functions whose bodies are compiled once a [`Level`](crate::ops::simd::Level), and chosen at run time. No reassociation and no
 /// contraction happens, so all levels give the same bits.
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
@@ -44,16 +14,16 @@ macro_rules! vectorized {
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn v4($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn v3($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                match $crate::ops::vectorized::level() {
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                match $crate::ops::simd::level() {
                     // SAFETY: the level says that the processor has these features.
-                    $crate::ops::vectorized::Level::V4 => return unsafe { v4($($arg),*) },
+                    $crate::ops::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::ops::vectorized::Level::V3 => return unsafe { v3($($arg),*) },
-                    $crate::ops::vectorized::Level::Baseline => {}
+                    $crate::ops::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::ops::simd::Level::Scalar => {}
                 }
             }
             body($($arg),*)

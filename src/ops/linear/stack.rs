@@ -8,60 +8,13 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::ops::linear::weight::Values;
-use crate::ops::linear::{Storage, Weight, matmul_nt_stacked};
+use super::cpu::{widen_bf16, widen_f16};
+use super::gemm::{View, product};
+use super::weight::Values;
+use super::{Storage, Weight, matmul_nt_stacked};
 
 /// Values widened at a time: 32 MB.
 const PANEL: usize = 8 << 20;
-
-/// An operand: first value, distance of rows, distance of columns.
-#[derive(Clone, Copy)]
-pub struct View(pub *const f32, pub usize, pub usize);
-
-/// `dst (m x n) = alpha lhs (m x k) rhs (k x n)`, or `+=` when `accumulate`; the rows of dst are `ld` apart.
-///
-/// # Safety
-/// All three must be valid for their shapes, and nothing else may touch `dst` meanwhile.
-#[allow(clippy::too_many_arguments)]
-pub unsafe fn product(
-    (m, n, k): (usize, usize, usize),
-    dst: *mut f32,
-    ld: usize,
-    accumulate: bool,
-    lhs: View,
-    rhs: View,
-    alpha: f32,
-    parallel: bool,
-) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    // SAFETY: passed on to the caller.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst,
-            1,
-            ld as isize,
-            accumulate,
-            lhs.0,
-            lhs.2 as isize,
-            lhs.1 as isize,
-            rhs.0,
-            rhs.2 as isize,
-            rhs.1 as isize,
-            1.0,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
-}
 
 fn widen(w: &Weight, from: usize, out: &mut [f32]) {
     let start = from * w.cols();
@@ -74,19 +27,6 @@ fn widen(w: &Weight, from: usize, out: &mut [f32]) {
         Values::Bf16(v) => out.par_chunks_mut(chunk).enumerate().for_each(|(i, o)| widen_bf16(&v[at(i, o.len())], o)),
         Values::F16(v) => out.par_chunks_mut(chunk).enumerate().for_each(|(i, o)| widen_f16(&v[at(i, o.len())], o)),
     }
-}
-
-crate::ops::vectorized::vectorized! {
-    fn widen_bf16(from: &[bf16], to: &mut [f32]) {
-        for (t, f) in to.iter_mut().zip(from) {
-            *t = f32::from_bits(u32::from(f.to_bits()) << 16);
-        }
-    }
-}
-
-fn widen_f16(from: &[f16], to: &mut [f32]) {
-    use half::slice::HalfFloatSliceExt;
-    from.convert_to_f32_slice(to);
 }
 
 /// Weights of equal input width, stacked: their outputs are the columns of one matrix.

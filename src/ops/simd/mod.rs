@@ -1,8 +1,14 @@
 //! The vector unit, chosen at run time: AVX-512, AVX2 with FMA and F16C, or plain code.
 //!
-//! A kernel is a [`Task`]: one generic body, compiled once per instruction set by [`run`]. Every kernel gives each
+//! Elementwise loops are written with [`vectorized!`](vectorized) and leave the choice of instructions to the compiler:
+//! the same bits at every level. A kernel is a [`Task`]: one generic body, compiled once per instruction set by [`run`]. Every kernel gives each
 //! output an order of additions of its own that does not depend on how the work was cut, so a row's bits do not
 //! depend on the batch or on the number of threads; they do depend on the instruction set.
+
+pub mod vectorized;
+
+pub(crate) use vectorized::vectorized;
+pub use vectorized::{LANES, Shared, exp, fold2};
 
 use std::sync::OnceLock;
 
@@ -262,7 +268,6 @@ impl Simd for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[path = "simd_x86.rs"]
 mod x86;
 
 #[cfg(test)]
