@@ -68,14 +68,14 @@ def pairs(args):
             ours = ["decode", args.model, "--samples", samples, "--runs", "3"]
             yield f"decode-{samples}", "transformers f32", ours, ["hf_llm.py", "decode", args.model, "--samples", samples, "--runs", "3"]
     if args.gguf:
-        yield "prefill-f16", "llama.cpp F16", ["prefill", args.gguf], ["llama_cpp.py", "prefill", args.gguf]
+        yield "prefill-f16", "llama.cpp F16", ["prefill", args.gguf], ["gguf_llm.py", "prefill", args.gguf]
         for samples in ("1", "16"):
             ours = ["decode", args.gguf, "--samples", samples, "--runs", "3"]
-            yield f"decode-{samples}-f16", "llama.cpp F16", ours, ["llama_cpp.py", "decode", args.gguf, "--samples", samples, "--runs", "3"]
+            yield f"decode-{samples}-f16", "llama.cpp F16", ours, ["gguf_llm.py", "decode", args.gguf, "--samples", samples, "--runs", "3"]
     if args.gguf_q4:
         ours = ["decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
-        yield "decode-1-q4", "llama.cpp Q4_1", ours, ["llama_cpp.py", "decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
-        yield "prefill-q4", "llama.cpp Q4_1", ["prefill", args.gguf_q4], ["llama_cpp.py", "prefill", args.gguf_q4]
+        yield "decode-1-q4", "llama.cpp Q4_1", ours, ["gguf_llm.py", "decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
+        yield "prefill-q4", "llama.cpp Q4_1", ["prefill", args.gguf_q4], ["gguf_llm.py", "prefill", args.gguf_q4]
     if args.ml_1m:
         yield "samples", "pandas", ["samples", args.ml_1m, "--runs", "3"], ["pandas_samples.py", args.ml_1m, "--runs", "1"]
 

@@ -47,7 +47,6 @@ vectorized! {
 #[derive(Debug, Default)]
 pub struct Scratch {
     logits: Vec<f32>,
-    wide: Vec<f32>,
 }
 
 /// The targets and the weight of each row in the sum.
@@ -95,7 +94,7 @@ pub fn loss(
         total += losses.iter().sum::<f64>();
         if let Some(dh) = &mut dh {
             let dh = &mut dh[from * hidden..(from + n) * hidden];
-            stack.backward(&scratch.logits, dh, false, &mut scratch.wide);
+            stack.backward(&scratch.logits, dh);
         }
         if let Some(dw) = &mut dw {
             weight_gradient(&scratch.logits, (vocab, 0), h, hidden, dw);

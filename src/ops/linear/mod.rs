@@ -3,15 +3,16 @@
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
 mod cpu;
-mod dot;
 pub mod gemm;
 mod low_rank;
 pub mod oracle;
+mod panel;
 pub mod stack;
 pub mod weight;
 
-pub use cpu::{matmul_nn, matmul_nt, matmul_tn};
-pub use dot::{Product, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked};
+pub use cpu::{
+    Product, matmul_nn, matmul_nn_stacked, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked, matmul_tn,
+};
 pub use low_rank::add_low_rank;
 pub use weight::{Dtype, Storage, Weight};
 

@@ -1,78 +1,14 @@
-//! The matrix products of training: several 16-bit weights widened side by side into one scratch, so that the
-//! rows of a batch are packed once for all of them.
+//! Weights of equal input width whose outputs are the columns of one matrix: q, k and v, or gate and up.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::Arc;
-
-use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::cpu::{widen_bf16, widen_f16};
 use super::gemm::{View, product};
-use super::weight::Values;
-use super::{Storage, Weight, matmul_nt_stacked};
+use super::{Weight, matmul_nn_stacked, matmul_nt_stacked};
 
-/// Values widened at a time: 32 MB.
-const PANEL: usize = 8 << 20;
-
-fn widen(w: &Weight, from: usize, out: &mut [f32]) {
-    let start = from * w.cols();
-    let chunk = 1 << 15;
-    let at = |i: usize, n: usize| start + i * chunk..start + i * chunk + n;
-    match w.values() {
-        Values::F32(v) => {
-            out.par_chunks_mut(chunk).enumerate().for_each(|(i, o)| o.copy_from_slice(&v[at(i, o.len())]))
-        }
-        Values::Bf16(v) => out.par_chunks_mut(chunk).enumerate().for_each(|(i, o)| widen_bf16(&v[at(i, o.len())], o)),
-        Values::F16(v) => out.par_chunks_mut(chunk).enumerate().for_each(|(i, o)| widen_f16(&v[at(i, o.len())], o)),
-    }
-}
-
-/// Weights of equal input width, stacked: their outputs are the columns of one matrix.
+/// The weights, first to last.
 pub struct Stack<'a>(pub &'a [&'a Weight]);
 
 impl Stack<'_> {
-    /// Calls `body(first_row, rows, values)` with f32 panels of the stack, first to last.
-    fn panels(&self, scratch: &mut Vec<f32>, mut body: impl FnMut(usize, usize, &[f32])) {
-        let inp = self.0.first().map_or(0, |w| w.cols());
-        let limit = (PANEL / inp.max(1)).max(1);
-        // The panel that is being filled: rows `first .. first + held`.
-        let (mut first, mut held) = (0, 0);
-        for w in self.0 {
-            assert_eq!(w.cols(), inp, "stacked weights differ in width");
-            let mut from = 0;
-            while from < w.rows() {
-                if let Values::F32(all) = w.values() {
-                    if held > 0 {
-                        body(first, held, &scratch[..held * inp]);
-                        first += held;
-                        held = 0;
-                    }
-                    body(first, w.rows(), all);
-                    first += w.rows();
-                    break;
-                }
-                let count = (limit - held).min(w.rows() - from);
-                let need = (held + count) * inp;
-                if scratch.len() < need {
-                    scratch.resize(need, 0.0);
-                }
-                widen(w, from, &mut scratch[held * inp..need]);
-                held += count;
-                from += count;
-                if held == limit {
-                    body(first, held, &scratch[..held * inp]);
-                    first += held;
-                    held = 0;
-                }
-            }
-        }
-        if held > 0 {
-            body(first, held, &scratch[..held * inp]);
-        }
-    }
-
     /// Output width.
     pub fn out(&self) -> usize {
         self.0.iter().map(|w| w.rows()).sum()
@@ -83,80 +19,9 @@ impl Stack<'_> {
         matmul_nt_stacked(x, self.0, y, accumulate);
     }
 
-    /// `dx (M x in) = dy (M x out) W`, or `+=`.
-    pub fn backward(&self, dy: &[f32], dx: &mut [f32], accumulate: bool, scratch: &mut Vec<f32>) {
-        let (inp, out) = (self.0[0].cols(), self.out());
-        let m = dy.len() / out;
-        assert_eq!((dy.len(), dx.len()), (m * out, m * inp), "linear backward: shapes differ");
-        let dx = dx.as_mut_ptr();
-        self.panels(scratch, |first, rows, w| {
-            // SAFETY: the lengths are checked above, and first + rows <= out.
-            unsafe {
-                let (lhs, rhs) = (View(dy.as_ptr().add(first), out, 1), View(w.as_ptr(), inp, 1));
-                product((m, inp, rows), dx, inp, accumulate || first > 0, lhs, rhs, 1.0, true);
-            }
-        });
-    }
-}
-
-/// Transposes of frozen weights, made once. A product with the transpose is `x W^T` again, the form that the fast
-/// kernel has; the alternative packs and widens the same weights at every step.
-#[derive(Default)]
-pub struct Transposes(HashMap<(usize, usize), Transposed>);
-
-struct Transposed {
-    /// Keeps the storage alive, so that its address stays a name for it.
-    _weights: Vec<Weight>,
-    /// (in, sum of outs), in the dtype of the weights.
-    matrix: Weight,
-}
-
-impl Transposes {
-    /// The transpose of the stack, (in, out). `None` when it cannot be made (weights of unlike dtypes).
-    pub fn of(&mut self, stack: &Stack<'_>) -> Option<&Weight> {
-        let first = stack.0.first()?;
-        let name = (first.values().address(), stack.out());
-        if let Entry::Vacant(slot) = self.0.entry(name) {
-            let matrix = stack.transposed()?;
-            slot.insert(Transposed { _weights: stack.0.iter().map(|w| (*w).clone()).collect(), matrix });
-        }
-        self.0.get(&name).map(|t| &t.matrix)
-    }
-}
-
-impl Stack<'_> {
-    /// `dx (M x in) = dy (M x out) W` for weights that never change.
-    pub fn backward_frozen(&self, dy: &[f32], dx: &mut [f32], transposes: &mut Transposes, scratch: &mut Vec<f32>) {
-        match transposes.of(self) {
-            Some(matrix) => matmul_nt_stacked(dy, &[matrix], dx, false),
-            None => self.backward(dy, dx, false, scratch),
-        }
-    }
-
-    fn transposed(&self) -> Option<Weight> {
-        let (inp, out) = (self.0.first()?.cols(), self.out());
-        macro_rules! gather {
-            ($kind:ident, $zero:expr) => {{
-                let mut all = vec![$zero; inp * out];
-                let mut column = 0;
-                for w in self.0 {
-                    let Values::$kind(values) = w.values() else { return None };
-                    for (o, row) in values.chunks_exact(inp).enumerate() {
-                        for (i, &v) in row.iter().enumerate() {
-                            all[i * out + column + o] = v;
-                        }
-                    }
-                    column += w.rows();
-                }
-                Storage::$kind(Arc::new(all))
-            }};
-        }
-        let storage = match self.0.first()?.values() {
-            Values::F32(_) => gather!(F32, 0.0f32),
-            Values::Bf16(_) => gather!(Bf16, bf16::ZERO),
-            Values::F16(_) => gather!(F16, f16::ZERO),
-        };
-        Weight::new(inp, out, storage).ok()
+    /// `dx (M x in) = dy (M x out) W`.
+    pub fn backward(&self, dy: &[f32], dx: &mut [f32]) {
+        matmul_nn_stacked(dy, self.0, dx, false);
     }
 }
 

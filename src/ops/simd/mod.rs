@@ -80,12 +80,26 @@ pub(crate) trait Simd: Copy {
     unsafe fn keep_from(v: Self::F, x: Self::F, limit: f32) -> Self::F;
     /// Sum of the lanes, by halves: lane i with lane i + N/2, and so on.
     unsafe fn sum(a: Self::F) -> f32;
-    /// Four sums, each in the order of `sum`.
+    /// The N x N square of 32-bit lanes on its other side; only the first N vectors count.
     #[inline(always)]
-    unsafe fn sum4(v: [Self::F; 4]) -> [f32; 4] {
-        // SAFETY: as the caller's.
-        unsafe { [Self::sum(v[0]), Self::sum(v[1]), Self::sum(v[2]), Self::sum(v[3])] }
+    unsafe fn transpose(v: &mut [Self::F; 16]) {
+        let mut square = [0.0f32; 256];
+        // SAFETY: N <= 16.
+        unsafe {
+            for (i, v) in v.iter().enumerate().take(Self::N) {
+                Self::store(square.as_mut_ptr().add(i * Self::N), *v);
+            }
+            for (i, v) in v.iter_mut().enumerate().take(Self::N) {
+                let column: [f32; 16] =
+                    std::array::from_fn(|j| if j < Self::N { square[j * Self::N + i] } else { 0.0 });
+                *v = Self::load(column.as_ptr());
+            }
+        }
     }
+    /// Each lane's lower 16 bits, a bf16, as f32.
+    unsafe fn low_bf16(v: Self::F) -> Self::F;
+    /// Each lane's upper 16 bits, a bf16, as f32.
+    unsafe fn high_bf16(v: Self::F) -> Self::F;
     /// Largest lane.
     #[inline(always)]
     unsafe fn largest(a: Self::F) -> f32 {
@@ -262,6 +276,14 @@ impl Simd for Plain {
         zip(v, x, |v, x| if x < limit { 0.0 } else { v })
     }
     #[inline(always)]
+    unsafe fn low_bf16(v: Self::F) -> Self::F {
+        v.map(|x| f32::from_bits(x.to_bits() << 16))
+    }
+    #[inline(always)]
+    unsafe fn high_bf16(v: Self::F) -> Self::F {
+        v.map(|x| f32::from_bits(x.to_bits() & 0xffff_0000))
+    }
+    #[inline(always)]
     unsafe fn sum(a: Self::F) -> f32 {
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
     }
@@ -309,32 +331,48 @@ mod tests {
         }
     }
 
-    struct Sums<'a>(&'a [f32]);
-    impl Task for Sums<'_> {
-        type Out = ([f32; 4], [f32; 4], f32);
+    struct Square<'a>(&'a mut [f32; 256], &'a mut [[f32; 16]; 3]);
+    impl Task for Square<'_> {
+        type Out = usize;
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) -> Self::Out {
-            // SAFETY: the test hands in 64 values.
+        unsafe fn run<S: Simd>(self) -> usize {
+            // SAFETY: 256 values are N vectors of N at least; the other lines hold 16.
             unsafe {
-                let p = self.0.as_ptr();
-                let v = [S::load(p), S::load(p.add(S::N)), S::load(p.add(2 * S::N)), S::load(p.add(3 * S::N))];
-                (S::sum4(v), [S::sum(v[0]), S::sum(v[1]), S::sum(v[2]), S::sum(v[3])], S::largest(v[3]))
+                let mut v = [S::splat(0.0); 16];
+                for i in 0..S::N {
+                    v[i] = S::load(self.0.as_ptr().add(i * S::N));
+                }
+                S::store(self.1[0].as_mut_ptr(), S::low_bf16(v[1]));
+                S::store(self.1[1].as_mut_ptr(), S::high_bf16(v[1]));
+                self.1[2][0] = S::sum(v[2]);
+                self.1[2][1] = S::largest(v[2]);
+                S::transpose(&mut v);
+                for i in 0..S::N {
+                    S::store(self.0.as_mut_ptr().add(i * S::N), v[i]);
+                }
             }
+            S::N
         }
     }
 
     #[test]
-    fn four_sums_have_the_bits_of_one_sum() {
-        let x: Vec<f32> = (0..64).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0 + 1e-3 * i as f32).collect();
+    fn transpose_halves_sum_and_largest_are_what_they_say() {
         for level in available() {
-            let (four, one, largest) = run(level, Sums(&x));
-            assert_eq!(four.map(f32::to_bits), one.map(f32::to_bits), "{level:?}");
-            let n = if level == Level::Avx512 { 16 } else { 8 };
-            for (i, s) in one.iter().enumerate() {
-                let want: f32 = x[i * n..(i + 1) * n].iter().sum();
-                assert!((s - want).abs() <= 1e-4);
+            let before: [f32; 256] = std::array::from_fn(|i| ((i * 37 % 251) as f32 - 120.0) / 7.0);
+            let (mut square, mut lines) = (before, [[0.0; 16]; 3]);
+            let n = run(level, Square(&mut square, &mut lines));
+            for i in 0..n {
+                for j in 0..n {
+                    assert_eq!(square[i * n + j].to_bits(), before[j * n + i].to_bits(), "{level:?} {i} {j}");
+                }
+                let bits = before[n + i].to_bits();
+                assert_eq!(lines[0][i].to_bits(), bits << 16, "{level:?}: lower half {i}");
+                assert_eq!(lines[1][i].to_bits(), bits & 0xffff_0000, "{level:?}: upper half {i}");
             }
-            assert_eq!(largest, x[3 * n..4 * n].iter().copied().fold(f32::MIN, f32::max));
+            let third = &before[2 * n..3 * n];
+            let sum: f32 = third.iter().sum();
+            assert!((lines[2][0] - sum).abs() <= 1e-4, "{level:?}: sum {} is not {sum}", lines[2][0]);
+            assert_eq!(lines[2][1], third.iter().copied().fold(f32::MIN, f32::max), "{level:?}: largest");
         }
     }
 }

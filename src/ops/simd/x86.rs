@@ -69,20 +69,40 @@ impl Simd for Avx512 {
             let halves = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             Avx2::sum(halves)
         }
-        fn sum4(v: [__m512; 4]) -> [f32; 4] {
-            let [a, b, c, d] = v;
-            // In 128-bit lanes: [a0+a2, a1+a3, b0+b2, b1+b3], then [a, b, c, d], then within the lanes.
-            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
-            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
-            let all = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xDD>(ab, cd));
-            let all = _mm512_add_ps(all, _mm512_permute_ps::<0x4E>(all));
-            let all = _mm512_add_ps(all, _mm512_permute_ps::<0xB1>(all));
-            let first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-            let mut out = [0.0f32; 4];
-            _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(_mm512_permutexvar_ps(first, all)));
-            out
-        }
         fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
+        fn low_bf16(v: __m512) -> __m512 { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
+        fn high_bf16(v: __m512) -> __m512 {
+            let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), upper))
+        }
+        fn transpose(v: &mut [__m512; 16]) -> () {
+            // Pairs of rows, pairs of pairs, then 128-bit quarters twice.
+            let mut t = *v;
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+            }
+            for i in 0..4 {
+                let d = |x: usize| _mm512_castps_pd(t[4 * i + x]);
+                let (a, b, c, e) = (d(0), d(1), d(2), d(3));
+                v[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                v[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                v[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, e));
+                v[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, e));
+            }
+            for i in 0..4 {
+                t[i] = _mm512_shuffle_f32x4::<0x88>(v[i], v[4 + i]);
+                t[4 + i] = _mm512_shuffle_f32x4::<0xDD>(v[i], v[4 + i]);
+                t[8 + i] = _mm512_shuffle_f32x4::<0x88>(v[8 + i], v[12 + i]);
+                t[12 + i] = _mm512_shuffle_f32x4::<0xDD>(v[8 + i], v[12 + i]);
+            }
+            for i in 0..4 {
+                v[i] = _mm512_shuffle_f32x4::<0x88>(t[i], t[8 + i]);
+                v[8 + i] = _mm512_shuffle_f32x4::<0xDD>(t[i], t[8 + i]);
+                v[4 + i] = _mm512_shuffle_f32x4::<0x88>(t[4 + i], t[12 + i]);
+                v[12 + i] = _mm512_shuffle_f32x4::<0xDD>(t[4 + i], t[12 + i]);
+            }
+        }
     }
 }
 
@@ -112,6 +132,30 @@ impl Simd for Avx2 {
         }
         fn keep_from(v: __m256, x: __m256, limit: f32) -> __m256 {
             _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(limit)))
+        }
+        fn low_bf16(v: __m256) -> __m256 { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
+        fn high_bf16(v: __m256) -> __m256 {
+            _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000u32 as i32)))
+        }
+        fn transpose(v: &mut [__m256; 16]) -> () {
+            let mut t = *v;
+            for i in 0..4 {
+                t[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+                t[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+            }
+            for i in 0..2 {
+                let d = |x: usize| _mm256_castps_pd(t[4 * i + x]);
+                let (a, b, c, e) = (d(0), d(1), d(2), d(3));
+                v[4 * i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                v[4 * i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                v[4 * i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, e));
+                v[4 * i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, e));
+            }
+            for i in 0..4 {
+                let (a, b) = (v[i], v[4 + i]);
+                v[i] = _mm256_permute2f128_ps::<0x20>(a, b);
+                v[4 + i] = _mm256_permute2f128_ps::<0x31>(a, b);
+            }
         }
         fn sum(a: __m256) -> f32 {
             let q = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));

@@ -1,7 +1,7 @@
 """llama.cpp through llama-cpp-python's low-level interface: prefill of one prompt, or S sequences that share the
 prompt's cells in one cache, sampled by a vectorised softmax.
 
-    python llama_cpp.py prefill|decode FILE.gguf [--tokens 512] [--samples 16] [--new 64]
+    python gguf_llm.py prefill|decode FILE.gguf [--tokens 512] [--samples 16] [--new 64]
 """
 import argparse
 import ctypes
