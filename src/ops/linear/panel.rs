@@ -9,10 +9,10 @@
 //!
 //! A panel of weights is widened, and for `W^T` turned on its side, on its way into the first-level cache; then every
 //! R rows of x pass over it, a value of x against WIDE vectors of outputs. Nothing is summed across lanes: lanes are
-//! outputs, and each output is one chain of fused additions over the inner dimension in ascending order, whatever the
-//! tile. A product's bits therefore depend on neither the number of rows nor the threads. With one row the product
-//! runs at the memory's speed (packing costs about one instruction for 8 bytes of bf16); with hundreds packing
-//! vanishes and what is left is WIDE + R loads for WIDE x R fused multiply-adds.
+//! outputs, and each output is a sum of chains of CHAIN fused additions over the inner dimension in ascending order,
+//! whatever the tile. A product's bits therefore depend on neither the number of rows nor the threads. With one row
+//! the product runs at the memory's speed (packing costs about one instruction for 8 bytes of bf16); with hundreds
+//! packing vanishes and what is left is WIDE + R loads for WIDE x R fused multiply-adds.
 
 // Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
 #![allow(clippy::needless_range_loop)]
@@ -27,6 +27,8 @@ use crate::ops::simd::{Element, Simd, Task};
 const WIDE: usize = 3;
 /// Inner values packed at a time.
 const DEEP: usize = 384;
+/// Products in one chain of additions: short chains keep rounding errors small. Divides [`DEEP`].
+const CHAIN: usize = 96;
 /// Most outputs in a panel, on AVX-512.
 pub(super) const PANEL: usize = WIDE * 16;
 /// Most rows in a tile.
@@ -271,36 +273,38 @@ impl<E: Pack> Span<'_, E> {
             let y = self.y.wrapping_add(i * self.y_stride + output);
             // Outputs that fill no whole vectors go through a padded copy.
             let (to, ld) = if whole { (y, self.y_stride) } else { (edge.as_mut_ptr().cast(), V * S::N) };
-            let mut acc = [[S::splat(0.0); V]; R];
-            if inner > 0 || self.accumulate {
+            let mut fresh = inner == 0 && !self.accumulate;
+            if !fresh && !whole {
                 for r in 0..R {
-                    if !whole {
-                        S::store(to.add(r * ld + (V - 1) * S::N), S::splat(0.0));
-                        std::ptr::copy_nonoverlapping(y.add(r * self.y_stride), to.add(r * ld), columns);
-                    }
-                    for v in 0..V {
-                        acc[r][v] = S::load(to.add(r * ld + v * S::N));
-                    }
+                    S::store(to.add(r * ld + (V - 1) * S::N), S::splat(0.0));
+                    std::ptr::copy_nonoverlapping(y.add(r * self.y_stride), to.add(r * ld), columns);
                 }
             }
             let x = self.x.add(i * self.x_stride + inner);
-            for k in 0..depth {
-                let mut w = [S::splat(0.0); V];
-                for v in 0..V {
-                    w[v] = S::load(values.add((k * V + v) * S::N));
-                }
-                for r in 0..R {
-                    let x = S::splat(*x.add(r * self.x_stride + k));
+            for from in (0..depth).step_by(CHAIN) {
+                let mut acc = [[S::splat(0.0); V]; R];
+                for k in from..(from + CHAIN).min(depth) {
+                    let mut w = [S::splat(0.0); V];
                     for v in 0..V {
-                        acc[r][v] = S::fma(x, w[v], acc[r][v]);
+                        w[v] = S::load(values.add((k * V + v) * S::N));
+                    }
+                    for r in 0..R {
+                        let x = S::splat(*x.add(r * self.x_stride + k));
+                        for v in 0..V {
+                            acc[r][v] = S::fma(x, w[v], acc[r][v]);
+                        }
                     }
                 }
-            }
-            for r in 0..R {
-                for v in 0..V {
-                    S::store(to.add(r * ld + v * S::N), acc[r][v]);
+                for r in 0..R {
+                    for v in 0..V {
+                        let to = to.add(r * ld + v * S::N);
+                        S::store(to, if fresh { acc[r][v] } else { S::add(S::load(to), acc[r][v]) });
+                    }
                 }
-                if !whole {
+                fresh = false;
+            }
+            if !whole {
+                for r in 0..R {
                     std::ptr::copy_nonoverlapping(to.add(r * ld), y.add(r * self.y_stride), columns);
                 }
             }
