@@ -339,16 +339,16 @@ mod tests {
             // SAFETY: 256 values are N vectors of N at least; the other lines hold 16.
             unsafe {
                 let mut v = [S::splat(0.0); 16];
-                for i in 0..S::N {
-                    v[i] = S::load(self.0.as_ptr().add(i * S::N));
+                for (i, v) in v.iter_mut().enumerate().take(S::N) {
+                    *v = S::load(self.0.as_ptr().add(i * S::N));
                 }
                 S::store(self.1[0].as_mut_ptr(), S::low_bf16(v[1]));
                 S::store(self.1[1].as_mut_ptr(), S::high_bf16(v[1]));
                 self.1[2][0] = S::sum(v[2]);
                 self.1[2][1] = S::largest(v[2]);
                 S::transpose(&mut v);
-                for i in 0..S::N {
-                    S::store(self.0.as_mut_ptr().add(i * S::N), v[i]);
+                for (i, v) in v.iter().enumerate().take(S::N) {
+                    S::store(self.0.as_mut_ptr().add(i * S::N), *v);
                 }
             }
             S::N
