@@ -50,7 +50,7 @@ impl Machine {
             system.process(pid).map(|p| p.cpu_usage())
         });
         Some(Event::System {
-            cores: system.cpus().iter().map(|c| c.cpu_usage()).collect(),
+            cores: system.cpus().iter().map(|c| c.usage()).collect(),
             process,
             memory_used: system.total_memory().saturating_sub(system.available_memory()),
             memory_total: system.total_memory(),
@@ -69,7 +69,7 @@ impl Machine {
         }
         let disk = Disks::new_with_refreshed_list().ok().and_then(|disks| {
             // The folder lies on the disk whose place is the longest beginning of its path.
-            let holds = disks.list().iter().filter(|d| self.folder.starts_with(d.mount_point()));
+            let holds = disks.iter().filter(|d| self.folder.starts_with(d.mount_point()));
             let disk = holds.max_by_key(|d| d.mount_point().as_os_str().len())?;
             Some((disk.available_space(), disk.total_space()))
         });

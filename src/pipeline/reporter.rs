@@ -188,7 +188,7 @@ impl Reporter {
     }
 
     /// Times operators from here on; their work is compared with these ceilings, where they are known.
-    pub fn profile(&self, ceilings: Option<crate::bench::ceilings::Ceilings>) {
+    pub fn profile(&self, ceilings: Option<crate::bench::Ceilings>) {
         profile::take();
         profile::switch(true);
         if let Some(c) = ceilings {

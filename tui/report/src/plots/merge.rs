@@ -71,13 +71,15 @@ fn reliability(merge: &Merge) -> Option<Figure> {
     if models.iter().all(|m| m.2.n == 0) {
         return None;
     }
-    let axis = |label: &str| Axis::fixed(label, 0.0, 1.0);
+    let axis = |label: &str| Axis::fixed(label, -0.02, 1.02);
     let mut plot = Plot::new("Reliability", axis("mean predicted probability"), axis("share of likes")).square();
     plot.line("guide", [(0.0, 0.0), (1.0, 1.0)].into_iter());
     let mut parts = Vec::new();
     for (class, name, model) in models {
         let points = model.reliability.points();
-        plot.line(class, points.iter().map(|p| (p.0, p.1)));
+        // A line through a bin of one or two rows would only show chance.
+        let enough = (model.n / 50).max(3);
+        plot.line(class, points.iter().filter(|p| p.2 >= enough).map(|p| (p.0, p.1)));
         for p in &points {
             // Area by entries.
             plot.dots(class, 1.5 + 6.0 * (p.2 as f64 / model.n.max(1) as f64).sqrt(), [(p.0, p.1)].into_iter(), &[]);

@@ -8,12 +8,14 @@ use crate::plot::{Axis, Plot, short};
 /// A bin with fewer entries than this says nothing by itself.
 const FEW: u64 = 3;
 
+/// With `from_zero` on a linear axis, else on a logarithmic one, as the bins are.
 fn histogram(title: &str, x: &str, bins: &Bins, from_zero: bool) -> Option<String> {
     let filled: Vec<usize> = (0..bins.bins().len()).filter(|&i| bins.bins()[i].n > 0).collect();
     let (&first, &last) = (filled.first()?, filled.last()?);
     let first = if from_zero { 0 } else { first };
     let most = bins.bins().iter().map(|b| b.n).max()? as f64;
-    let x = Axis::fixed(x, bins.edges(first).0, bins.edges(last).1);
+    let (low, high) = (bins.edges(first).0, bins.edges(last).1);
+    let x = if from_zero { Axis::fixed(x, low, high) } else { Axis::log(x, [low, high].into_iter())? };
     let mut plot = Plot::new(title, x, Axis::fixed("count", 0.0, 1.05 * most));
     let bars = (first..=last).map(|i| (bins.edges(i).0, bins.edges(i).1, bins.bins()[i].n as f64));
     plot.bars("c0", bars);
@@ -27,7 +29,7 @@ fn accuracy(title: &str, x: &str, bins: &Bins, window: u64, log: bool) -> Option
     }
     let xs = moving.iter().map(|m| m.0);
     let x = if log { Axis::log(x, xs)? } else { Axis::over(x, xs)? };
-    let mut plot = Plot::new(title, x, Axis::fixed("accuracy", 0.0, 1.0));
+    let mut plot = Plot::new(title, x, Axis::fixed("accuracy", -0.03, 1.03));
     let single = (0..bins.bins().len()).filter(|&i| bins.bins()[i].n >= FEW);
     let dots: Vec<_> = single.map(|i| (bins.middle(i), bins.bins()[i].hits as f64 / bins.bins()[i].n as f64)).collect();
     plot.dots("other", 2.2, dots.into_iter(), &[]);

@@ -39,9 +39,11 @@ fn of_stage(stage: &str, t: &Training) -> Vec<Figure> {
     let mut out = Vec::new();
     let mut add = |svg: Option<String>, caption: String| out.extend(svg.map(|svg| Figure::new(svg, caption)));
     let last = t.loss.last().map_or(String::new(), |(_, y)| format!(", {} at the end", short(y)));
+    let grouped = t.loss.whole().iter().any(|b| b.n > 1);
+    let band = if grouped { " The band is the range inside each group of steps." } else { "" };
     add(
         curve(&format!("{title}: training loss"), "step", "loss", &[("loss", &t.loss)], false),
-        format!("{title}: training loss{last}. The band is the range inside each group of steps."),
+        format!("{title}: training loss{last}.{band}"),
     );
     // Metrics of one size share a picture; a loss stands alone.
     let (losses, others): (Vec<_>, Vec<_>) = t.metrics.iter().partition(|(name, _)| name.contains("loss"));
