@@ -51,6 +51,9 @@ pub struct Options {
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
+    /// Time every operator and write it into the events, for the dashboard and `rallrec report`.
+    #[arg(long)]
+    profile: bool,
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
@@ -76,7 +79,7 @@ fn again(command: &[&str], options: &Options) -> String {
     for (flag, value) in valued {
         words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
-    for (flag, given) in [("--json", options.json), ("--quiet", options.quiet)] {
+    for (flag, given) in [("--json", options.json), ("--profile", options.profile), ("--quiet", options.quiet)] {
         words.extend(given.then(|| flag.to_owned()));
     }
     let quoted = |word: String| {
@@ -95,10 +98,13 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
         return output::text(&config::annotated(&recipe)?);
     }
     let again = again(command, &options);
-    let Options { from, until, out, json, quiet, .. } = options;
+    let Options { from, until, out, json, profile, quiet, .. } = options;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(&folder, Span { from, until }, verbosity)?;
+    if profile {
+        run.reporter().profile(Some(crate::bench::ceilings()));
+    }
     match stages::run_all(&run, &recipe) {
         Ok(Some(results)) => {
             if json {

@@ -21,6 +21,8 @@ use crate::rng::{Rng, Use};
 
 /// Items beyond which a held-out or final loss is taken over batches.
 const LARGEST: usize = 8192;
+/// Similarities are a pass over all items: told no more often than this, and before and after.
+const SIMILARITY_SECONDS: f64 = 0.5;
 
 /// What one epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -127,7 +129,8 @@ pub(super) fn train_keeping(
         |tau: f32| Params { similarity: settings.similarity, tau, weight: if settings.half { 0.5 } else { 1.0 } };
     let size = if settings.batch == 0 { used.len() } else { settings.batch };
     let batches = used.len().div_ceil(size);
-    let mut saved = Instant::now();
+    tell_similarity(monitor, state.progress.epoch, before);
+    let (mut saved, mut told) = (Instant::now(), Instant::now());
     while state.progress.epoch < settings.epochs && !state.stopped_early(settings) {
         let epoch = state.progress.epoch + 1;
         used.sort_unstable();
@@ -154,6 +157,10 @@ pub(super) fn train_keeping(
         }
         let better = state.finish_epoch(entry);
         report(monitor, settings, &entry, state.progress.steps, batches, better);
+        if told.elapsed().as_secs_f64() >= SIMILARITY_SECONDS {
+            tell_similarity(monitor, epoch, separation(&mlp, &state.p, text, &state.colla, &items)?);
+            told = Instant::now();
+        }
         if let Some(folder) = folder
             && saved.elapsed().as_secs_f64() >= seconds
         {
@@ -162,6 +169,7 @@ pub(super) fn train_keeping(
         }
     }
     let after = separation(&mlp, &state.best, text, &state.colla, &items)?;
+    tell_similarity(monitor, state.progress.epoch + 1, after);
     let (out, _) = mlp.forward(&state.best, text.as_slice())?;
     let mut ssl = Matrix::from_vec(text.rows(), dim, out)?;
     for i in (0..text.rows()).filter(|&i| text.row(i).iter().all(|&v| v == 0.0)) {
@@ -231,6 +239,11 @@ fn separation(mlp: &Mlp, p: &Tensors, text: &Matrix, colla: &[f32], items: &[u32
     let n = items.len() as f64;
     let all: f64 = sum_x.iter().zip(&sum_y).map(|(a, b)| a * b).sum();
     Ok(Separation { positive: positive / n, negative: (all - positive) / (n * (n - 1.0)).max(1.0) })
+}
+
+fn tell_similarity(monitor: &dyn Monitor, epoch: u32, now: Separation) {
+    let Separation { positive, negative } = now;
+    monitor.emit(Event::Similarity { stage: monitor.stage().into(), epoch, positive, negative });
 }
 
 fn report(monitor: &dyn Monitor, settings: &Settings, entry: &Epoch, step: u64, batches: usize, best: bool) {

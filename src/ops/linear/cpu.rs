@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::gemm::{View, product};
 use super::panel::{PANEL, Pack, Side, Span};
 use super::weight::{Values, Weight};
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Level};
 
 /// FLOP below which threads cost more than they save.
@@ -113,6 +114,7 @@ pub fn matmul_nt(x: &[f32], w: &Weight, y: &mut [f32], accumulate: bool) {
 
 /// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not fit.
 pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
+    let _timed = timed("linear", || super::cost_of_all(products.iter().map(|p| p.weight), x.len() / inp.max(1)));
     many_at(simd::level(), x, inp, products);
 }
 
@@ -154,6 +156,7 @@ pub fn matmul_nt_stacked(x: &[f32], weights: &[&Weight], y: &mut [f32], accumula
     if inp == 0 || x.is_empty() {
         return;
     }
+    let _timed = timed("linear", || super::cost_of_all(weights.iter().copied(), x.len() / inp));
     let (m, width) = (x.len() / inp, weights.iter().map(|w| w.rows()).sum());
     assert!(x.len() == m * inp && y.len() == m * width, "matmul_nt: {} and {} values for {m} rows", x.len(), y.len());
     let sums: Vec<_> = weights.iter().map(|w| [(*w, 0)]).collect();
@@ -211,6 +214,10 @@ pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
 /// `dx (M x in) = dy (M, sum of outs) W` for weights of one input that stand side by side in the columns of dy: the
 /// backward of [`matmul_nt_stacked`], in one parallel region. Panics when the shapes do not fit.
 pub fn matmul_nn_stacked(dy: &[f32], weights: &[&Weight], dx: &mut [f32], accumulate: bool) {
+    let _timed = timed("linear_backward", || {
+        let out: usize = weights.iter().map(|w| w.rows()).sum();
+        super::cost_of_all(weights.iter().copied(), dy.len() / out.max(1))
+    });
     nn_at(simd::level(), dy, weights, dx, accumulate);
 }
 
@@ -246,6 +253,7 @@ fn nn_at(level: Level, dy: &[f32], weights: &[&Weight], dx: &mut [f32], accumula
 
 /// `c (a_cols x b_cols) = alpha A^T B` for `a (M x a_cols)`, `b (M x b_cols)`, or `c +=` when `accumulate`.
 pub fn matmul_tn(a: &[f32], a_cols: usize, b: &[f32], b_cols: usize, c: &mut [f32], alpha: f32, accumulate: bool) {
+    let _timed = timed("linear", || super::cost_of(a.len() / a_cols.max(1), a_cols, b_cols, 4.0));
     if a_cols == 0 || b_cols == 0 {
         return;
     }
