@@ -365,6 +365,62 @@ mod tests {
         assert!(matches!(&good[0].event, Event::Log { text, .. } if text == "hello"));
     }
 
+    fn told(folder: &Path) -> Vec<Event> {
+        let text = std::fs::read_to_string(folder.join("events.jsonl")).unwrap();
+        text.lines().map(|l| Record::parse(l).unwrap().event).collect()
+    }
+
+    #[test]
+    fn a_paused_run_writes_the_checkpoint_that_it_is_asked_for_and_goes_on_when_told() {
+        use rallrec_events::RunFolder;
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
+        reporter.enter("tune");
+        let run = RunFolder::new(folder.path());
+        run.ask(Word::Pause).unwrap();
+        let wait = Duration::from_millis(300);
+        std::thread::sleep(wait);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(2 * wait);
+                run.ask(Word::Checkpoint).unwrap();
+            });
+            // Held until the checkpoint is asked for, then let go to write it.
+            let began = Instant::now();
+            assert!(!reporter.stop_requested());
+            assert!(began.elapsed() >= 2 * wait);
+            assert!(reporter.checkpoint_requested() && !reporter.checkpoint_requested());
+            scope.spawn(|| {
+                std::thread::sleep(2 * wait);
+                run.ask(Word::Stop).unwrap();
+            });
+            assert!(reporter.stop_requested());
+        });
+        let words: Vec<String> = told(folder.path())
+            .into_iter()
+            .filter_map(|e| match e {
+                Event::Control { word, .. } => Some(word),
+                Event::Paused { .. } => Some("(paused)".into()),
+                Event::Resumed { .. } => Some("(resumed)".into()),
+                _ => None,
+            })
+            .collect();
+        let expected =
+            ["pause", "(paused)", "checkpoint", "(resumed)", "(paused)", "stop", "(resumed)"].map(String::from);
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn the_machine_is_told_beside_a_silent_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
+        std::thread::sleep(OPERATORS * (MACHINE + 1));
+        drop(reporter);
+        let events = told(folder.path());
+        assert!(events.iter().any(|e| matches!(e, Event::System { cores, .. } if !cores.is_empty())), "{events:?}");
+        assert!(events.iter().any(|e| matches!(e, Event::Memory { .. })));
+    }
+
     #[test]
     fn the_process_knows_its_memory() {
         let (resident, peak) = process_memory();
