@@ -33,7 +33,8 @@ fn build() -> cc::Build {
 }
 
 fn main() {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).parent().expect("kernels/").to_owned();
+    let root =
+        PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).parent().expect("kernels/").to_owned();
     let sanitize = env::var("RALLREC_SANITIZE").unwrap_or_default();
     println!("cargo:rerun-if-env-changed=RALLREC_SANITIZE");
     for folder in [root.clone(), root.join("common"), root.join("host/runtime")] {
@@ -42,6 +43,10 @@ fn main() {
     let (mut runtime, mut kernels) = (build(), build());
     runtime.files(files(&root.join("host/runtime"), ".cpp"));
     // Kernels of one architecture have instructions without a twin; their portable variants are here.
+    println!("cargo:rerun-if-changed={}", root.join("host/tests/planted.cu").display());
+    if env::var_os("CARGO_FEATURE_PLANTED").is_some() {
+        kernels.file(root.join("host/tests/planted.cu"));
+    }
     let portable = |p: &PathBuf| !p.to_string_lossy().ends_with("_sm90a.cu");
     kernels.files(files(&root, ".cu").into_iter().filter(portable)).flag("-xc++").link_lib_modifier("+whole-archive");
     match sanitize.as_str() {
@@ -55,6 +60,13 @@ fn main() {
             kernels.define("RALLREC_TSAN", None).flag("-fsanitize=thread");
         }
         other => panic!("RALLREC_SANITIZE is {other}; it can be address or thread"),
+    }
+    println!("cargo:rustc-check-cfg=cfg(sanitized, values(none(), \"address\", \"thread\"))");
+    if !sanitize.is_empty() {
+        println!("cargo:rustc-cfg=sanitized");
+        println!("cargo:rustc-cfg=sanitized=\"{sanitize}\"");
+        let both = if sanitize == "address" { "address,undefined" } else { &sanitize };
+        println!("cargo:rustc-link-arg=-fsanitize={both}");
     }
     // The kernels need the runtime: it comes after them on the linker's line.
     kernels.compile("rallrec_kernels");

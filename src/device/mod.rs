@@ -1,7 +1,18 @@
 //! Where operators run. The CPU is always there. CUDA needs a driver, which is looked for without linking against
-//! anything, and kernels embedded in the binary, which this version does not have yet.
+//! anything, and kernels embedded in the binary. The host backend runs the same kernels as C++ for tests and checks.
 
+mod buffer;
+mod cuda;
+pub mod images;
+mod kernel;
+mod pool;
 pub mod probe;
+mod signatures;
+mod timing;
+
+pub use buffer::{Buffer, Element, Storage};
+pub use kernel::{Arg, KernelDevice, Kind, Launch};
+pub use timing::Timing;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -298,8 +298,8 @@ int rallrec_host_launch(const Request* request, Fault* fault) {
 }
 
 // Calls `each` for every kernel.
-void rallrec_host_kernels(void (*each)(void*, const char*, unsigned, unsigned), void* context) {
-    for (const Kernel* k = kernels; k; k = k->next) each(context, k->name, k->max_threads, k->count);
+void rallrec_host_kernels(void (*each)(void*, const char*, unsigned, unsigned, const size_t*), void* context) {
+    for (const Kernel* k = kernels; k; k = k->next) each(context, k->name, k->max_threads, k->count, k->sizes);
 }
 
 }  // extern "C"

@@ -44,7 +44,7 @@ pub struct Request {
 unsafe extern "C" {
     pub fn rallrec_host_launch(request: *const Request, fault: *mut Fault) -> c_int;
     pub fn rallrec_host_kernels(
-        each: extern "C" fn(*mut c_void, *const c_char, u32, u32),
+        each: extern "C" fn(*mut c_void, *const c_char, u32, u32, *const usize),
         context: *mut c_void,
     );
     pub fn rallrec_host_alloc(bytes: usize, label: *const c_char) -> *mut c_void;

@@ -175,16 +175,20 @@ pub struct Kernel {
     pub name: String,
     /// Most threads a block.
     pub max_threads: u32,
-    /// Number of arguments.
-    pub arguments: u32,
+    /// Bytes of each argument.
+    pub argument_sizes: Vec<usize>,
 }
 
 /// All kernels, by name.
 pub fn kernels() -> Vec<Kernel> {
-    extern "C" fn each(out: *mut c_void, name: *const c_char, max_threads: u32, arguments: u32) {
-        // SAFETY: `out` is the vector below; the name is a literal.
-        let (out, name) = unsafe { (&mut *out.cast::<Vec<Kernel>>(), CStr::from_ptr(name)) };
-        out.push(Kernel { name: name.to_string_lossy().into_owned(), max_threads, arguments });
+    extern "C" fn each(out: *mut c_void, name: *const c_char, max_threads: u32, count: u32, sizes: *const usize) {
+        // SAFETY: `out` is the vector below; the name is a literal; `count` sizes stand at `sizes`.
+        let (out, name, sizes) = unsafe {
+            let sizes = std::slice::from_raw_parts(sizes, count as usize);
+            (&mut *out.cast::<Vec<Kernel>>(), CStr::from_ptr(name), sizes)
+        };
+        let name = name.to_string_lossy().into_owned();
+        out.push(Kernel { name, max_threads, argument_sizes: sizes.to_vec() });
     }
     let mut out: Vec<Kernel> = Vec::new();
     // SAFETY: `each` gets the vector's address back and nothing keeps it.

@@ -1,0 +1,4 @@
+//! Every kernel against its f64 oracle, over the devices that are there: the host build always, a GPU where one is.
+
+mod common;
+mod spmm;
