@@ -7,11 +7,13 @@ pub mod images;
 mod kernel;
 mod pool;
 pub mod probe;
+mod rows;
 mod signatures;
 mod timing;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
+pub use rows::DeviceRows;
 pub use timing::Timing;
 
 use schemars::JsonSchema;
