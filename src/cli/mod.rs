@@ -7,10 +7,12 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 
 mod bench;
+mod check;
 mod compare;
 mod data;
 mod demo;
 mod doctor;
+mod kernels;
 mod llm;
 mod model;
 mod output;
@@ -42,6 +44,8 @@ enum Command {
     Compare(compare::Args),
     Report(report::Args),
     Bench(bench::Args),
+    Check(check::Args),
+    Kernels(kernels::Args),
     Doctor(doctor::Args),
     TinyModel(tiny_model::Args),
 }
@@ -77,6 +81,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Compare(args) => compare::main(args),
         Command::Report(args) => report::main(args),
         Command::Bench(args) => bench::main(args),
+        Command::Check(args) => check::main(args),
+        Command::Kernels(args) => kernels::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::TinyModel(args) => tiny_model::main(args),
     }

@@ -31,3 +31,10 @@ pub struct Cost {
     /// Floating point operations; a multiply-add counts two.
     pub flops: f64,
 }
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.flops += other.flops;
+    }
+}

@@ -9,6 +9,7 @@
 //! Cost: about `14 B d` FLOP and `24 B d` bytes of gathers.
 
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub use cpu::Bpr;

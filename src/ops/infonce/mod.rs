@@ -10,6 +10,7 @@
 //! Cost: `10 n^2 d` FLOP and about `3 n^2` exponentials for loss and gradients.
 
 mod cpu;
+pub mod cuda;
 mod exp;
 pub mod oracle;
 

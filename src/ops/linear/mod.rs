@@ -3,6 +3,7 @@
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
 mod cpu;
+pub mod cuda;
 pub mod gemm;
 mod low_rank;
 pub mod oracle;

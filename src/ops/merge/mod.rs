@@ -11,6 +11,7 @@
 //! Bad shapes are a programming error and panic with the shapes; values are checked by `crate::merge`.
 
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub use cpu::{merge, moments};

@@ -9,6 +9,7 @@
 //! `16 N d` bytes of rows read and written.
 
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 pub mod rows;
 

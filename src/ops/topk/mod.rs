@@ -7,6 +7,7 @@
 //! Cost: `2 Q N d` FLOP, `4 d (Q + N)` bytes beside tiles that stay in cache.
 
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub(crate) use cpu::dot;

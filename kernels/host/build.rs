@@ -1,0 +1,74 @@
+//! Compiles the runtime and every portable kernel source as C++.
+//!
+//! `RALLREC_SANITIZE=address` or `thread` instruments the kernels (not the runtime, whose stack switches a sanitiser
+//! must not see); the program that links them must then be linked with `-fsanitize=` too.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut out: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|e| panic!("cannot list {}: {e}", folder.display()))
+        .map(|entry| entry.expect("a folder entry").path())
+        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.ends_with(ending)))
+        .collect();
+    out.sort();
+    out
+}
+
+fn build() -> cc::Build {
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        .debug(true)
+        .force_frame_pointer(true)
+        .pic(true)
+        .define("RALLREC_HOST", None)
+        .flag("-fno-strict-aliasing")
+        .flag("-fno-optimize-sibling-calls")
+        .flag_if_supported("-Wno-unknown-pragmas");
+    build
+}
+
+fn main() {
+    let root =
+        PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).parent().expect("kernels/").to_owned();
+    let sanitize = env::var("RALLREC_SANITIZE").unwrap_or_default();
+    println!("cargo:rerun-if-env-changed=RALLREC_SANITIZE");
+    for folder in [root.clone(), root.join("common"), root.join("host/runtime")] {
+        println!("cargo:rerun-if-changed={}", folder.display());
+    }
+    let (mut runtime, mut kernels) = (build(), build());
+    runtime.files(files(&root.join("host/runtime"), ".cpp"));
+    // Kernels of one architecture have instructions without a twin; their portable variants are here.
+    println!("cargo:rerun-if-changed={}", root.join("host/tests/planted.cu").display());
+    if env::var_os("CARGO_FEATURE_PLANTED").is_some() {
+        kernels.file(root.join("host/tests/planted.cu"));
+    }
+    let portable = |p: &PathBuf| !p.to_string_lossy().ends_with("_sm90a.cu");
+    kernels.files(files(&root, ".cu").into_iter().filter(portable)).flag("-xc++").link_lib_modifier("+whole-archive");
+    match sanitize.as_str() {
+        "" => {}
+        "address" => {
+            runtime.define("RALLREC_ASAN", None);
+            kernels.define("RALLREC_ASAN", None).flag("-fsanitize=address,undefined").flag("-fno-sanitize-recover=all");
+        }
+        "thread" => {
+            runtime.define("RALLREC_TSAN", None);
+            kernels.define("RALLREC_TSAN", None).flag("-fsanitize=thread");
+        }
+        other => panic!("RALLREC_SANITIZE is {other}; it can be address or thread"),
+    }
+    println!("cargo:rustc-check-cfg=cfg(sanitized, values(none(), \"address\", \"thread\"))");
+    if !sanitize.is_empty() {
+        println!("cargo:rustc-cfg=sanitized");
+        println!("cargo:rustc-cfg=sanitized=\"{sanitize}\"");
+        let both = if sanitize == "address" { "address,undefined" } else { &sanitize };
+        println!("cargo:rustc-link-arg=-fsanitize={both}");
+    }
+    // The kernels need the runtime: it comes after them on the linker's line.
+    kernels.compile("rallrec_kernels");
+    runtime.compile("rallrec_kernels_runtime");
+}

@@ -1,0 +1,307 @@
+// Runs a grid: blocks one after the other in random order, the threads of a block as fibers in random order.
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "runtime.h"
+
+namespace rallrec_host {
+
+__thread Thread* self = nullptr;
+__thread Run* run = nullptr;
+
+namespace {
+
+Kernel* kernels = nullptr;
+
+uint64_t next_random() {
+    uint64_t x = run->random;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    return run->random = x;
+}
+
+void make_ready(unsigned thread) {
+    run->workers[thread]->state = State::ready;
+    run->ready.push_back(thread);
+}
+
+// Gives the processor to another fiber until somebody makes this one ready.
+void wait(State state, const Site* site) {
+    Worker* me = worker();
+    me->state = state;
+    me->site = site;
+    suspend(me->fiber);
+    self = me;
+}
+
+void thread_main() {
+    entered();
+    Worker* me = worker();
+    order_acquire(&run->grid_key);
+    run->call(run->request->args);
+    me = worker();
+    if (!me->copies.empty())
+        fail(me->copies.back().site, "the thread ends while its async copy is under way; nobody waits for it");
+    order_release(&run->grid_key);
+    me->state = State::ended;
+    run->ended++;
+    retire(me->fiber);
+}
+
+const char* where(const Worker& w, char* text, size_t bytes) {
+    if (w.state == State::ended)
+        std::snprintf(text, bytes, "has ended");
+    else if (w.state == State::ready)
+        std::snprintf(text, bytes, "is on its way");
+    else
+        std::snprintf(text, bytes, "waits in %s at %s:%d", w.site->what, w.site->file, w.site->line);
+    return text;
+}
+
+// Nobody can go on: says who waits for whom.
+void explain_deadlock() {
+    char text[512];
+    for (unsigned w = 0; w < run->warps.size(); w++)
+        for (Meeting* m : run->warps[w].meetings) {
+            if (!m->open) continue;
+            unsigned missing = m->slots.mask & ~m->arrived;
+            unsigned lane = __builtin_ctz(missing), thread = w * 32 + lane;
+            const Worker* first = run->workers[w * 32 + __builtin_ctz(m->arrived)];
+            if (thread >= run->threads)
+                std::snprintf(text, sizeof text, "is not part of the block");
+            else
+                where(*run->workers[thread], text, sizeof text);
+            report(*run->fault, first, m->site,
+                   "%s: %d of the %d lanes in mask %08x arrive; lane %u %s", m->site->what,
+                   __builtin_popcount(m->arrived), __builtin_popcount(m->slots.mask), m->slots.mask, lane, text);
+            return;
+        }
+    const Worker *waits = nullptr, *other = nullptr;
+    for (unsigned t = 0; t < run->threads; t++) {
+        const Worker* w = run->workers[t];
+        if (w->state == State::at_barrier && !waits) waits = w;
+        if (w->state != State::at_barrier && !other) other = w;
+    }
+    report(*run->fault, waits, waits->site, "barrier not reached by all: %u of %u threads wait here; thread %u %s",
+           run->at_barrier, run->threads, other->linear, where(*other, text, sizeof text));
+}
+
+void run_block(unsigned index) {
+    const Request& q = *run->request;
+    const Dim grid = {q.grid[0], q.grid[1], q.grid[2]}, block = {q.block[0], q.block[1], q.block[2]};
+    const Dim at = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
+    begin_block(q.shared_bytes);
+    run->ready.clear();
+    run->at_barrier = run->counted = run->ended = 0;
+    run->warps.resize((run->threads + 31) / 32);
+    for (Warp& warp : run->warps) {
+        for (Meeting* m : warp.meetings) run->spare.push_back(m);
+        warp.meetings.clear();
+    }
+    // Which fiber plays which thread changes from block to block, so that a sanitiser does not take two blocks'
+    // threads of one number for one thread.
+    std::vector<unsigned> deal(run->threads);
+    std::iota(deal.begin(), deal.end(), 0u);
+    if (kThreadSanitizer)
+        for (unsigned i = run->threads; i > 1; i--)
+            std::swap(run->workers[i - 1], run->workers[next_random() % i]);
+    for (unsigned t = 0; t < run->threads; t++) {
+        Worker& w = *run->workers[t];
+        w.thread = {t % block.x, t / block.x % block.y, t / block.x / block.y};
+        w.block = at;
+        w.block_dim = block;
+        w.grid_dim = grid;
+        w.linear = t;
+        w.warp = t / 32;
+        forget_copies(w);
+        w.committed = 0;
+        prepare(w.fiber, thread_main);
+        make_ready(t);
+    }
+    while (run->ended < run->threads) {
+        if (run->ready.empty()) {
+            explain_deadlock();
+            run->failed = true;
+            return;
+        }
+        size_t pick = next_random() % run->ready.size();
+        unsigned thread = run->ready[pick];
+        run->ready[pick] = run->ready.back();
+        run->ready.pop_back();
+        self = run->workers[thread];
+        resume(run->workers[thread]->fiber);
+        if (run->failed) return;
+    }
+    end_block();
+}
+
+const Kernel* find(const char* name) {
+    for (const Kernel* k = kernels; k; k = k->next)
+        if (!std::strcmp(k->name, name)) return k;
+    return nullptr;
+}
+
+void launch(const Request& q) {
+    Fault& fault = *run->fault;
+    auto refuse = [&](auto... args) {
+        report(fault, nullptr, nullptr, args...);
+        run->failed = true;
+    };
+    const Kernel* kernel = find(q.kernel);
+    if (!kernel) return refuse("no kernel of this name");
+    const uint64_t threads = uint64_t(q.block[0]) * q.block[1] * q.block[2];
+    const uint64_t blocks = uint64_t(q.grid[0]) * q.grid[1] * q.grid[2];
+    if (threads < 1 || threads > 1024 || threads > kernel->max_threads)
+        return refuse("%llu threads a block; the kernel takes 1 to %u", (unsigned long long)threads, kernel->max_threads);
+    if (!blocks || q.grid[1] > 65535 || q.grid[2] > 65535 || q.grid[0] > 0x7fffffff)
+        return refuse("a grid of %u x %u x %u cannot be launched", q.grid[0], q.grid[1], q.grid[2]);
+    if (q.shared_bytes > 227 * 1024) return refuse("%zu bytes of shared memory; 227 KiB is the most", q.shared_bytes);
+    if (q.arg_count != kernel->count) return refuse("%u arguments; the kernel takes %u", q.arg_count, kernel->count);
+    for (unsigned i = 0; i < q.arg_count; i++)
+        if (q.arg_sizes[i] != kernel->sizes[i])
+            return refuse("argument %u has %zu bytes; the kernel takes %zu there", i, q.arg_sizes[i], kernel->sizes[i]);
+    run->call = kernel->call;
+    run->threads = unsigned(threads);
+    while (run->workers.size() < threads) run->workers.push_back(new Worker);
+    run->random = (q.seed + 1) * 0x9E3779B97F4A7C15ull | 1;
+    std::vector<unsigned> order(blocks);
+    std::iota(order.begin(), order.end(), 0u);
+    for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[next_random() % i]);
+    order_release(&run->grid_key);
+    for (unsigned index : order) {
+        run_block(index);
+        if (run->failed) return;
+    }
+    order_acquire(&run->grid_key);
+    for (unsigned i = 0; i < q.arg_count; i++) {
+        void* p;
+        if (q.arg_sizes[i] != sizeof p) continue;
+        std::memcpy(&p, q.args[i], sizeof p);
+        char text[256];
+        if (!global_canaries(p, text, sizeof text)) return refuse("argument %u: %s", i, text);
+    }
+}
+
+}  // namespace
+
+void enlist(Kernel* kernel) {
+    kernel->next = kernels;
+    kernels = kernel;
+}
+
+Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Finish finish, bool orders) {
+    Worker* me = worker();
+    const unsigned lane = me->lane();
+    Warp& warp = run->warps[me->warp];
+    if (!(mask >> lane & 1)) fail(site, "%s: lane %u calls it with the mask %08x, in which it is not", site->what, lane, mask);
+    Meeting* m = nullptr;
+    for (Meeting* open : warp.meetings) {
+        if (!open->open || !(open->slots.mask & mask)) continue;
+        if (open->site != site || open->slots.mask != mask) {
+            unsigned other = __builtin_ctz(open->arrived);
+            fail(site, "lanes of a warp disagree: lane %u is in %s with mask %08x, while lane %u waits in %s at %s:%d with mask %08x",
+                 lane, site->what, mask, other, open->site->what, open->site->file, open->site->line, open->slots.mask);
+        }
+        m = open;
+        break;
+    }
+    if (!m) {
+        if (run->spare.empty()) {
+            m = new Meeting;
+        } else {
+            m = run->spare.back();
+            run->spare.pop_back();
+        }
+        m->site = site;
+        m->slots.mask = mask;
+        m->arrived = m->left = 0;
+        m->open = true;
+        warp.meetings.push_back(m);
+    }
+    std::memcpy(m->slots.of[lane], value, bytes);
+    m->arrived |= 1u << lane;
+    if (orders) order_release(m);
+    if (m->arrived != mask) {
+        wait(State::at_warp, site);
+    } else {
+        m->open = false;
+        if (finish) finish(m->slots, site);
+        for (unsigned rest = mask & ~(1u << lane); rest; rest &= rest - 1) make_ready(me->warp * 32 + __builtin_ctz(rest));
+    }
+    if (orders) order_acquire(m);
+    return &m->slots;
+}
+
+void leave(Slots* slots) {
+    Meeting* m = reinterpret_cast<Meeting*>(slots);  // its first member
+    m->left |= 1u << self->lane();
+    if (m->left != m->slots.mask) return;
+    auto& all = run->warps[worker()->warp].meetings;
+    all.erase(std::find(all.begin(), all.end(), m));
+    run->spare.push_back(m);
+}
+
+unsigned barrier(const Site* site, bool predicate) {
+    Worker* me = worker();
+    if (run->at_barrier && run->barrier_site != site)
+        fail(site, "divergent barrier: %u of %u threads wait in the one at %s:%d", run->at_barrier, run->threads,
+             run->barrier_site->file, run->barrier_site->line);
+    run->barrier_site = site;
+    run->at_barrier++;
+    run->counted += predicate;
+    order_release(&run->barrier_key);
+    if (run->at_barrier < run->threads) {
+        wait(State::at_barrier, site);
+    } else {
+        const unsigned counted = run->counted;
+        run->at_barrier = run->counted = 0;
+        for (unsigned t = 0; t < run->threads; t++) {
+            run->workers[t]->counted = counted;
+            if (run->workers[t] != me) make_ready(t);
+        }
+    }
+    order_acquire(&run->barrier_key);
+    return me->counted;
+}
+
+void fail(const Site* site, const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    report(*run->fault, worker(), site, format, args);
+    va_end(args);
+    abandon();
+}
+
+void abandon() {
+    run->failed = true;
+    retire(worker()->fiber);
+    __builtin_unreachable();
+}
+
+extern "C" {
+
+// 0, or 1 with `fault` filled in.
+int rallrec_host_launch(const Request* request, Fault* fault) {
+    static thread_local Run* mine = nullptr;  // stacks are kept between launches
+    if (!mine) mine = new Run;
+    watch_memory();
+    mine->request = request;
+    mine->fault = fault;
+    mine->failed = false;
+    run = mine;
+    launch(*request);
+    run = nullptr;
+    self = nullptr;
+    return mine->failed;
+}
+
+// Calls `each` for every kernel.
+void rallrec_host_kernels(void (*each)(void*, const char*, unsigned, unsigned, const size_t*), void* context) {
+    for (const Kernel* k = kernels; k; k = k->next) each(context, k->name, k->max_threads, k->count, k->sizes);
+}
+
+}  // extern "C"
+
+}  // namespace rallrec_host

@@ -1,0 +1,103 @@
+// Inside the runtime: what its parts know of each other.
+#pragma once
+
+#include <csetjmp>
+#include <cstdarg>
+#include <cstdint>
+#include <vector>
+
+#include "cuda_host.h"
+#include "fiber.h"
+
+namespace rallrec_host {
+
+constexpr int kFrames = 24;
+
+// What went wrong in a launch; shared with Rust, so plain.
+struct Fault {
+    char message[768];
+    const char* file;  // null when only the addresses know
+    int line;
+    unsigned block[3], thread[3];
+    uintptr_t frames[kFrames];
+    int frame_count;
+};
+
+struct Request {
+    const char* kernel;
+    unsigned grid[3], block[3];
+    size_t shared_bytes;
+    void** args;
+    const size_t* arg_sizes;
+    unsigned arg_count;
+    uint64_t seed;
+};
+
+enum class State : uint8_t { ready, at_warp, at_barrier, ended };
+
+struct Copy {
+    char* to;
+    const char* from;
+    unsigned bytes, valid;
+    unsigned group;
+    const Site* site;
+};
+
+// Lanes of one warp on their way to one meeting.
+struct Meeting {
+    Slots slots;
+    const Site* site;
+    unsigned arrived, left;
+    bool open;
+};
+
+struct Warp {
+    std::vector<Meeting*> meetings;  // those that somebody waits in, or still reads
+};
+
+struct Worker : Thread {
+    Fiber fiber;
+    State state = State::ready;
+    const Site* site = nullptr;
+    unsigned warp = 0;
+    unsigned counted = 0;
+    std::vector<Copy> copies;
+    unsigned committed = 0;
+};
+
+// One launch on one OS thread.
+struct Run {
+    const Request* request = nullptr;
+    Fault* fault = nullptr;
+    bool failed = false;
+    std::vector<Worker*> workers;  // all ever made; the first `threads` take part
+    unsigned threads = 0;
+    std::vector<unsigned> ready;
+    std::vector<Warp> warps;
+    std::vector<Meeting*> spare;
+    uint64_t random = 1;
+    unsigned at_barrier = 0, counted = 0, ended = 0;
+    const Site* barrier_site = nullptr;
+    void (*call)(void**) = nullptr;
+    char grid_key = 0, barrier_key = 0;
+};
+
+extern __thread Run* run;  // of the launch that runs on this OS thread, else null
+
+inline Worker* worker() { return static_cast<Worker*>(self); }
+
+// fault.cpp
+void watch_memory();  // installs the handler of memory faults; idempotent
+void report(Fault& fault, const Worker* who, const Site* site, const char* format, va_list args);
+void report(Fault& fault, const Worker* who, const Site* site, const char* format, ...);
+[[noreturn]] void abandon();
+
+// memory.cpp
+void begin_block(size_t dynamic_bytes);
+void end_block();                         // canaries of shared memory; fails the run where one is gone
+bool explain_address(uintptr_t address, char* text, size_t bytes);
+bool global_canaries(const void* p, char* text, size_t bytes);  // false and why, where [p] was overrun
+void land_copies(Worker& worker, unsigned groups_left);
+void forget_copies(Worker& worker);
+
+}  // namespace rallrec_host

@@ -1,0 +1,198 @@
+//! CUDA kernels on the CPU. The kernel sources are compiled as C++; the threads of a block are fibers in seeded random
+//! order, lanes meet where CUDA says they must, asynchronous copies land late, shared memory is fresh and poisoned for
+//! every block, and what goes wrong is named by source line.
+//!
+//! ```
+//! use rallrec_kernels_host::{Arg, Launch};
+//!
+//! let error = Launch { kernel: "none", grid: [1; 3], block: [32, 1, 1], shared: 0, seed: 0 }.run(&[Arg::U32(1)]);
+//! assert!(error.unwrap_err().to_string().contains("no kernel of this name"));
+//! ```
+//!
+//! What it cannot see: bank conflicts, occupancy, the memory model's reordering; arithmetic of the matrix units and of
+//! `ex2.approx` differs in the last places.
+
+mod ffi;
+mod memory;
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fmt;
+
+pub use memory::Memory;
+
+/// One argument of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)]
+pub enum Arg {
+    /// An address of device memory, or null.
+    Pointer(u64),
+    U32(u32),
+    I32(i32),
+    U64(u64),
+    F32(f32),
+    F64(f64),
+}
+
+impl Arg {
+    /// Bytes of the value.
+    pub fn size(&self) -> usize {
+        match self {
+            Arg::Pointer(_) | Arg::U64(_) | Arg::F64(_) => 8,
+            Arg::U32(_) | Arg::I32(_) | Arg::F32(_) => 4,
+        }
+    }
+
+    /// Where the value stands.
+    pub fn address(&self) -> *mut c_void {
+        match self {
+            Arg::Pointer(v) | Arg::U64(v) => std::ptr::from_ref(v).cast_mut().cast(),
+            Arg::F64(v) => std::ptr::from_ref(v).cast_mut().cast(),
+            Arg::U32(v) => std::ptr::from_ref(v).cast_mut().cast(),
+            Arg::I32(v) => std::ptr::from_ref(v).cast_mut().cast(),
+            Arg::F32(v) => std::ptr::from_ref(v).cast_mut().cast(),
+        }
+    }
+}
+
+/// A kernel and its launch shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    /// Name, as in the source.
+    pub kernel: &'a str,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads a block.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared: usize,
+    /// Of the order in which threads and blocks run.
+    pub seed: u64,
+}
+
+impl Launch<'_> {
+    /// Runs to the end, or to the first thing that a GPU would do wrong or not at all.
+    pub fn run(&self, args: &[Arg]) -> Result<(), Box<Fault>> {
+        let kernel = CString::new(self.kernel).unwrap_or_default();
+        let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
+        let sizes: Vec<usize> = args.iter().map(Arg::size).collect();
+        let request = ffi::Request {
+            kernel: kernel.as_ptr(),
+            grid: self.grid,
+            block: self.block,
+            shared_bytes: self.shared,
+            args: addresses.as_mut_ptr(),
+            arg_sizes: sizes.as_ptr(),
+            arg_count: args.len() as u32,
+            seed: self.seed,
+        };
+        let mut raw = ffi::Fault::empty();
+        // SAFETY: the request's pointers live through the call; the runtime checks the number and size of arguments
+        // against the kernel, and turns accesses outside buffers into a fault.
+        if unsafe { ffi::rallrec_host_launch(&request, &mut raw) } == 0 {
+            return Ok(());
+        }
+        Err(Box::new(Fault::new(self.kernel, &raw)))
+    }
+}
+
+/// What a kernel did wrong, and where.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// The kernel.
+    pub kernel: String,
+    /// What happened.
+    pub message: String,
+    /// `file:line` in the kernel's own source, where it is known.
+    pub place: Option<String>,
+    /// The calls that led there, innermost first, as `file:line`.
+    pub calls: Vec<String>,
+    /// Block and thread.
+    pub who: ([u32; 3], [u32; 3]),
+}
+
+impl Fault {
+    fn new(kernel: &str, raw: &ffi::Fault) -> Self {
+        // SAFETY: the runtime ends the message with a zero; file names are literals.
+        let message = unsafe { CStr::from_ptr(raw.message.as_ptr()) }.to_string_lossy().into_owned();
+        let site = (!raw.file.is_null()).then(|| {
+            // SAFETY: a string literal of the kernel's source.
+            let file = unsafe { CStr::from_ptr(raw.file) }.to_string_lossy().into_owned();
+            format!("{}:{}", short(&file), raw.line)
+        });
+        let mut calls = Vec::new();
+        for &address in &raw.frames[..raw.frame_count as usize] {
+            // A return address stands behind its call.
+            backtrace::resolve((address - 1) as *mut c_void, |symbol| {
+                if let (Some(file), Some(line)) = (symbol.filename(), symbol.lineno()) {
+                    let file = file.to_string_lossy();
+                    if file.ends_with(".cu") || file.ends_with(".cuh") {
+                        calls.push(format!("{}:{line}", short(&file)));
+                    }
+                }
+            });
+        }
+        calls.dedup();
+        let place = calls.iter().find(|c| c.contains(".cu:")).cloned().or_else(|| site.clone());
+        if let Some(site) = site
+            && calls.first() != Some(&site)
+        {
+            calls.insert(0, site);
+        }
+        Self { kernel: kernel.to_owned(), message, place, calls, who: (raw.block, raw.thread) }
+    }
+}
+
+fn short(file: &str) -> String {
+    let parts: Vec<&str> = file.rsplit('/').take(2).collect();
+    match parts.as_slice() {
+        [name, "common"] => format!("common/{name}"),
+        [name, ..] => (*name).to_owned(),
+        [] => file.to_owned(),
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel {}", self.kernel)?;
+        if let Some(place) = &self.place {
+            write!(f, " at {place}")?;
+        }
+        let (block, thread) = self.who;
+        write!(f, ": {} (block {block:?}, thread {thread:?})", self.message)?;
+        if self.calls.len() > 1 {
+            write!(f, "; calls: {}", self.calls.join(" < "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A kernel that this build knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// Name, as in the source.
+    pub name: String,
+    /// Most threads a block.
+    pub max_threads: u32,
+    /// Bytes of each argument.
+    pub argument_sizes: Vec<usize>,
+}
+
+/// All kernels, by name.
+pub fn kernels() -> Vec<Kernel> {
+    extern "C" fn each(out: *mut c_void, name: *const c_char, max_threads: u32, count: u32, sizes: *const usize) {
+        // SAFETY: `out` is the vector below; the name is a literal; `count` sizes stand at `sizes`.
+        let (out, name, sizes) = unsafe {
+            let sizes = std::slice::from_raw_parts(sizes, count as usize);
+            (&mut *out.cast::<Vec<Kernel>>(), CStr::from_ptr(name), sizes)
+        };
+        let name = name.to_string_lossy().into_owned();
+        out.push(Kernel { name, max_threads, argument_sizes: sizes.to_vec() });
+    }
+    let mut out: Vec<Kernel> = Vec::new();
+    // SAFETY: `each` gets the vector's address back and nothing keeps it.
+    unsafe { ffi::rallrec_host_kernels(each, (&raw mut out).cast()) };
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    out
+}

@@ -1,0 +1,193 @@
+// One layer of symmetric normalised propagation (LightGCN), without edge values.
+//
+//   S = B Z        Z' = D^-1 S        total = (total + D^-1/2 S) scale        Z = D^-1/2 X
+//
+// B is 0/1 and symmetric, so backward is the same kernel, and an edge costs its 4-byte index and one gathered row.
+//
+// Layout. A row of Z has `stride` values, whole 16-byte vectors, its padding zero. Rows are cut on the CPU into chunks of
+// at most 256 neighbours, those of long rows first; a warp takes a chunk:
+//
+//   lane      0 .. L-1         L .. 2L-1      ...            L = lanes a row (4 to 32), 16 bytes each
+//   gathers   neighbour 0      neighbour 1    ... 32/L-1     at a time, four such gathers in flight before the first add
+//   ends      + over the groups (shuffle-xor); lanes 0..L-1 hold the row's sum
+//
+// Rows wider than L vectors are done a block of columns after another. Chunks of long rows leave f32 partials, which
+// spmm_reduce adds in order: no atomics, the same bits every run.
+//
+// Bytes of a layer: nnz (4 + stride s) gathered, mostly from L2; N (stride s + 8 stride + 4) of rows written and read.
+// FLOP: nnz stride + 3 N stride.
+
+#include "common/base.cuh"
+
+struct SpmmChunk {
+    uint64_t begin;  // into indices
+    uint32_t count;
+    uint32_t row;
+};
+
+struct SpmmLong {
+    uint32_t row;
+    uint32_t count;   // chunks
+    uint64_t first;   // chunk, and partial
+};
+
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kGathers = 4;
+
+// What becomes of V sums of a row.
+template <class T, int V>
+__device__ __forceinline__ void finish_row(const float (&sum)[V], float s, float scale, T* next, float* total) {
+    if (next) {
+        float z[V];
+#pragma unroll
+        for (int v = 0; v < V; v++) z[v] = sum[v] * (s * s);
+        Vec<T>::store(next, z);
+    }
+#pragma unroll
+    for (int v = 0; v < V; v += 4) {
+        Vec<float> old;
+        old.load(total + v);
+        float out[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) out[i] = (old.get(i) + s * sum[v + i]) * scale;
+        Vec<float>::store(total + v, out);
+    }
+}
+
+template <class T, int L>
+__device__ __forceinline__ void layer(const T* __restrict__ z, const uint32_t* __restrict__ indices,
+                                      const SpmmChunk* __restrict__ chunks, uint64_t chunk_count, uint64_t partial_count,
+                                      const float* __restrict__ inv_sqrt, uint32_t stride, float scale,
+                                      float* __restrict__ partials, T* __restrict__ next, float* __restrict__ total) {
+    constexpr int V = Vec<T>::size, kGroups = 32 / L;
+    const uint64_t chunk = uint64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
+    if (chunk >= chunk_count) return;
+    const SpmmChunk work = chunks[chunk];
+    const int lane = threadIdx.x % 32, group = lane / L;
+    for (uint32_t block = 0; block < stride; block += L * V) {
+        const uint32_t column = block + lane % L * V;
+        const bool inside = column < stride;
+        float sum[V] = {};
+        for (uint32_t base = 0; base < work.count; base += 32) {
+            const uint32_t here = min(work.count - base, 32u);
+            const uint32_t mine = uint32_t(lane) < here ? indices[work.begin + base + lane] : 0u;
+            for (uint32_t i = 0; i < here; i += kGroups * kGathers) {
+                Vec<T> row[kGathers];
+#pragma unroll
+                for (int k = 0; k < kGathers; k++) {
+                    const uint32_t at = i + k * kGroups + group;
+                    const uint32_t source = __shfl_sync(kAllLanes, mine, at & 31);
+                    if (inside && at < here)
+                        row[k].load(z + uint64_t(source) * stride + column);
+                    else
+                        row[k].zero();
+                }
+#pragma unroll
+                for (int k = 0; k < kGathers; k++)
+#pragma unroll
+                    for (int v = 0; v < V; v++) sum[v] += row[k].get(v);
+            }
+        }
+#pragma unroll
+        for (int apart = L; apart < 32; apart *= 2)
+#pragma unroll
+            for (int v = 0; v < V; v++) sum[v] += __shfl_xor_sync(kAllLanes, sum[v], apart);
+        if (group == 0 && inside) {
+            if (chunk < partial_count) {
+#pragma unroll
+                for (int v = 0; v < V; v += 4) {
+                    const float part[4] = {sum[v], sum[v + 1], sum[v + 2], sum[v + 3]};
+                    Vec<float>::store(partials + chunk * stride + column + v, part);
+                }
+            } else {
+                const uint64_t at = uint64_t(work.row) * stride + column;
+                finish_row<T, V>(sum, inv_sqrt[work.row], scale, next ? next + at : nullptr, total + at);
+            }
+        }
+    }
+}
+
+// Adds the partials of a long row in their order.
+template <class T>
+__device__ __forceinline__ void reduce(const SpmmLong* __restrict__ rows, const float* __restrict__ partials,
+                                       const float* __restrict__ inv_sqrt, uint32_t stride, float scale,
+                                       T* __restrict__ next, float* __restrict__ total) {
+    constexpr int V = Vec<T>::size;
+    const SpmmLong row = rows[blockIdx.x];
+    for (uint32_t column = threadIdx.x * V; column < stride; column += kThreads * V) {
+        float sum[V] = {};
+        for (uint32_t c = 0; c < row.count; c++) {
+#pragma unroll
+            for (int v = 0; v < V; v += 4) {
+                Vec<float> part;
+                part.load(partials + (row.first + c) * stride + column + v);
+#pragma unroll
+                for (int i = 0; i < 4; i++) sum[v + i] += part.get(i);
+            }
+        }
+        const uint64_t at = uint64_t(row.row) * stride + column;
+        finish_row<T, V>(sum, inv_sqrt[row.row], scale, next ? next + at : nullptr, total + at);
+    }
+}
+
+// z = D^-1/2 x, total = x: what the first layer starts from.
+template <class T>
+__device__ __forceinline__ void start(const float* __restrict__ x, const float* __restrict__ inv_sqrt, uint64_t values,
+                                      uint32_t stride, T* __restrict__ z, float* __restrict__ total) {
+    constexpr int V = Vec<T>::size;
+    const uint64_t step = uint64_t(gridDim.x) * kThreads * V;
+    for (uint64_t at = (uint64_t(blockIdx.x) * kThreads + threadIdx.x) * V; at < values; at += step) {
+        const float s = inv_sqrt[at / stride];
+        float out[V];
+#pragma unroll
+        for (int v = 0; v < V; v += 4) {
+            Vec<float> in;
+            in.load(x + at + v);
+            float same[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                same[i] = in.get(i);
+                out[v + i] = same[i] * s;
+            }
+            Vec<float>::store(total + at + v, same);
+        }
+        Vec<T>::store(z + at, out);
+    }
+}
+
+}  // namespace
+
+#define SPMM_LAYER(NAME, T, L)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                              \
+        NAME(const T* z, const uint32_t* indices, const SpmmChunk* chunks, uint64_t chunk_count, uint64_t partial_count, \
+             const float* inv_sqrt, uint32_t stride, float scale, float* partials, T* next, float* total) {             \
+        layer<T, L>(z, indices, chunks, chunk_count, partial_count, inv_sqrt, stride, scale, partials, next, total);    \
+    }                                                                                                                   \
+    RALLREC_KERNEL(NAME, kThreads);
+
+SPMM_LAYER(spmm_layer_f32_4, float, 4)
+SPMM_LAYER(spmm_layer_f32_8, float, 8)
+SPMM_LAYER(spmm_layer_f32_16, float, 16)
+SPMM_LAYER(spmm_layer_f32_32, float, 32)
+SPMM_LAYER(spmm_layer_bf16_4, bf16, 4)
+SPMM_LAYER(spmm_layer_bf16_8, bf16, 8)
+SPMM_LAYER(spmm_layer_bf16_16, bf16, 16)
+SPMM_LAYER(spmm_layer_bf16_32, bf16, 32)
+
+#define SPMM_REST(SUFFIX, T)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                               \
+        spmm_reduce_##SUFFIX(const SpmmLong* rows, const float* partials, const float* inv_sqrt, uint32_t stride,        \
+                             float scale, T* next, float* total) {                                                       \
+        reduce<T>(rows, partials, inv_sqrt, stride, scale, next, total);                                                 \
+    }                                                                                                                    \
+    RALLREC_KERNEL(spmm_reduce_##SUFFIX, kThreads);                                                                      \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                               \
+        spmm_start_##SUFFIX(const float* x, const float* inv_sqrt, uint64_t values, uint32_t stride, T* z, float* total) { \
+        start<T>(x, inv_sqrt, values, stride, z, total);                                                                 \
+    }                                                                                                                    \
+    RALLREC_KERNEL(spmm_start_##SUFFIX, kThreads);
+
+SPMM_REST(f32, float)
+SPMM_REST(bf16, bf16)

@@ -1,0 +1,37 @@
+//! The compiled kernels inside this binary.
+
+/// One translation unit for one architecture.
+#[derive(Debug, Clone, Copy)]
+pub struct Image {
+    /// The source's name without ending, e.g. `spmm`.
+    pub unit: &'static str,
+    /// `80` for a cubin of sm_80, `90a`; of PTX the lowest architecture it runs on.
+    pub architecture: &'static str,
+    /// PTX, which the driver compiles, instead of machine code.
+    pub ptx: bool,
+    /// The file; PTX ends with a zero.
+    pub bytes: &'static [u8],
+}
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// The image of `unit` that runs best on compute capability `major.minor`: machine code of this generation, else PTX.
+pub fn best(unit: &str, major: u32, minor: u32) -> Option<&'static Image> {
+    let have = major * 10 + minor;
+    let runs = |image: &&Image| {
+        let digits = image.architecture.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let Ok(needs) = digits.parse::<u32>() else { return false };
+        match (image.ptx, digits.len() == image.architecture.len()) {
+            (true, _) => needs <= have,
+            (false, true) => needs / 10 == major && needs <= have,
+            // Code with an architecture's own instructions runs on that one alone.
+            (false, false) => needs == have,
+        }
+    };
+    IMAGES.iter().filter(|i| i.unit == unit).filter(runs).max_by_key(|i| (!i.ptx, i.architecture))
+}
+
+/// The unit that holds `kernel`.
+pub fn unit_of(kernel: &str) -> Option<&'static str> {
+    KERNELS.iter().find(|(name, _)| *name == kernel).map(|(_, unit)| *unit)
+}

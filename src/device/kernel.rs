@@ -1,0 +1,269 @@
+//! Where kernels run: one launch seam over two backends. `host` runs the kernel sources as C++ on the CPU
+//! (slow, and strict: it names a wrong line); `cuda` runs the compiled ones on a GPU.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use rallrec_kernels_host::Arg;
+
+use super::buffer::{Buffer, Element};
+use super::cuda::Cuda;
+use super::pool::{Memory, Pool};
+use super::timing::{Timing, Timings};
+use crate::error::{Error, Result};
+use crate::ops::Cost;
+
+/// A kernel with its launch shape and what it must move and compute at least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Launch {
+    /// Name, as in the source.
+    pub kernel: &'static str,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads a block.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared: usize,
+    /// Bytes and FLOP.
+    pub cost: Cost,
+}
+
+impl Launch {
+    /// `blocks` blocks of `threads` threads.
+    pub fn new(kernel: &'static str, blocks: usize, threads: u32, cost: Cost) -> Self {
+        // More blocks than can be launched are refused by the launch itself.
+        Self {
+            kernel,
+            grid: [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1],
+            block: [threads, 1, 1],
+            shared: 0,
+            cost,
+        }
+    }
+
+    /// With `blocks` along y.
+    #[must_use]
+    pub fn by(mut self, blocks: usize) -> Self {
+        self.grid[1] = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// With dynamic shared memory.
+    #[must_use]
+    pub fn shared(mut self, bytes: usize) -> Self {
+        self.shared = bytes;
+        self
+    }
+}
+
+/// What kernels run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The kernel sources as C++ on the CPU.
+    Host,
+    /// A GPU.
+    Cuda,
+}
+
+pub(super) enum Backend {
+    Host { seed: AtomicU64 },
+    Cuda(Cuda),
+}
+
+pub(super) struct Inner {
+    pub(super) backend: Backend,
+    pub(super) pool: Pool,
+    pub(super) timings: Timings,
+    profile: AtomicBool,
+}
+
+/// A device that runs kernels; clones share it.
+#[derive(Clone)]
+pub struct KernelDevice(pub(super) Arc<Inner>);
+
+impl fmt::Debug for KernelDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KernelDevice({:?})", self.kind())
+    }
+}
+
+impl KernelDevice {
+    /// Kernels on the CPU, threads and blocks in the order of `seed`. Every launch takes another order.
+    pub fn host(seed: u64) -> Self {
+        Self::over(Backend::Host { seed: AtomicU64::new(seed) })
+    }
+
+    /// The GPU number `ordinal` of those that CUDA_VISIBLE_DEVICES shows.
+    pub fn cuda(ordinal: usize) -> Result<Self> {
+        Ok(Self::over(Backend::Cuda(Cuda::new(ordinal)?)))
+    }
+
+    fn over(backend: Backend) -> Self {
+        let (pool, timings) = (Pool::default(), Timings::default());
+        Self(Arc::new(Inner { backend, pool, timings, profile: AtomicBool::new(false) }))
+    }
+
+    /// Which backend.
+    pub fn kind(&self) -> Kind {
+        match self.0.backend {
+            Backend::Host { .. } => Kind::Host,
+            Backend::Cuda(_) => Kind::Cuda,
+        }
+    }
+
+    /// Uninitialised memory for `len` values. On the host it holds NaN.
+    pub fn alloc<T: Element>(&self, len: usize, label: &'static str) -> Result<Buffer<T>> {
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| {
+            Error::failed(label, format!("{len} values of {} bytes are more than can be addressed", size_of::<T>()))
+        })?;
+        let memory = self.0.pool.take(&self.0.backend, bytes, label)?;
+        Ok(Buffer::new(self.clone(), memory, len))
+    }
+
+    /// Zeros.
+    pub fn zeros<T: Element>(&self, len: usize, label: &'static str) -> Result<Buffer<T>> {
+        let mut buffer = self.alloc(len, label)?;
+        self.clear(&mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// A copy of `values` on the device.
+    pub fn upload<T: Element>(&self, values: &[T], label: &'static str) -> Result<Buffer<T>> {
+        let mut buffer = self.alloc(values.len(), label)?;
+        self.write(&mut buffer, values)?;
+        Ok(buffer)
+    }
+
+    /// Copies `values` to the start of `to`.
+    pub fn write<T: Element>(&self, to: &mut Buffer<T>, values: &[T]) -> Result<()> {
+        if values.len() > to.len() {
+            let what = format!("{} values do not fit {}", values.len(), to.len());
+            return Err(Error::failed(to.label(), what));
+        }
+        match &self.0.backend {
+            // SAFETY: the buffer is plain memory of at least this many values.
+            Backend::Host { .. } => unsafe {
+                std::ptr::copy_nonoverlapping(values.as_ptr(), to.address() as *mut T, values.len());
+            },
+            Backend::Cuda(cuda) => cuda.write(to.address(), bytemuck::cast_slice(values))?,
+        }
+        Ok(())
+    }
+
+    /// A copy of the buffer, after all that was launched before.
+    pub fn download<T: Element>(&self, from: &Buffer<T>) -> Result<Vec<T>> {
+        let mut out = vec![T::zeroed(); from.len()];
+        match &self.0.backend {
+            // SAFETY: as in `write`.
+            Backend::Host { .. } => unsafe {
+                std::ptr::copy_nonoverlapping(from.address() as *const T, out.as_mut_ptr(), out.len());
+            },
+            Backend::Cuda(cuda) => cuda.read(from.address(), bytemuck::cast_slice_mut(&mut out))?,
+        }
+        Ok(out)
+    }
+
+    /// Sets every byte to 0.
+    pub fn clear<T: Element>(&self, buffer: &mut Buffer<T>) -> Result<()> {
+        let bytes = buffer.len() * size_of::<T>();
+        match &self.0.backend {
+            // SAFETY: as in `write`.
+            Backend::Host { .. } => unsafe { std::ptr::write_bytes(buffer.address() as *mut u8, 0, bytes) },
+            Backend::Cuda(cuda) => cuda.clear(buffer.address(), bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Waits for everything launched before.
+    pub fn synchronize(&self) -> Result<()> {
+        match &self.0.backend {
+            Backend::Host { .. } => Ok(()),
+            Backend::Cuda(cuda) => cuda.synchronize(),
+        }
+    }
+
+    /// Puts a kernel on the device's stream. A launch of no blocks does nothing. Returns its cost.
+    ///
+    /// # Safety
+    /// Every pointer among `args` must be null where the kernel allows it, or a buffer of this device that is as large
+    /// as the kernel's contract says. The number and the sizes of the arguments are checked here.
+    pub unsafe fn launch(&self, launch: &Launch, args: &[Arg]) -> Result<Cost> {
+        if launch.grid.contains(&0) {
+            return Ok(Cost::default());
+        }
+        super::signatures::check(launch, args)?;
+        let started = self.profiling().then(std::time::Instant::now);
+        match &self.0.backend {
+            Backend::Host { seed } => {
+                let host = rallrec_kernels_host::Launch {
+                    kernel: launch.kernel,
+                    grid: launch.grid,
+                    block: launch.block,
+                    shared: launch.shared,
+                    seed: seed.fetch_add(1, Ordering::Relaxed),
+                };
+                host.run(args).map_err(|fault| self.fault(launch, args, &fault))?;
+                if let Some(started) = started {
+                    self.0.timings.add(Timing::new(launch, started.elapsed().as_secs_f64()));
+                }
+            }
+            Backend::Cuda(cuda) => {
+                // SAFETY: by this function's contract.
+                unsafe { cuda.launch(launch, args, started.is_some(), &self.0.timings) }
+                    .map_err(|e| self.fault(launch, args, &e))?;
+            }
+        }
+        Ok(launch.cost)
+    }
+
+    /// Names the kernel with its shapes.
+    fn fault(&self, launch: &Launch, args: &[Arg], what: &dyn fmt::Display) -> Error {
+        let shapes: Vec<String> = args
+            .iter()
+            .map(|arg| match arg {
+                Arg::Pointer(0) => "null".to_owned(),
+                Arg::Pointer(p) => self.0.pool.describe(*p),
+                Arg::U32(v) => v.to_string(),
+                Arg::I32(v) => v.to_string(),
+                Arg::U64(v) => v.to_string(),
+                Arg::F32(v) => format!("{v:?}"),
+                Arg::F64(v) => format!("{v:?}"),
+            })
+            .collect();
+        let Launch { kernel, grid, block, shared, .. } = launch;
+        let shape = format!("grid {grid:?}, block {block:?}, {shared} bytes shared, ({})", shapes.join(", "));
+        Error::failed(format!("kernel {kernel}"), format!("{what}\n  launched with {shape}")).next(
+            "the run folder is kept: `--device cpu` goes on from it; please report this text, it names the kernel",
+        )
+    }
+
+    /// Times every launch from now on (a GPU waits for each: the order of events is exact, the run is slower).
+    pub fn set_profiling(&self, on: bool) {
+        self.0.profile.store(on, Ordering::Relaxed);
+    }
+
+    fn profiling(&self) -> bool {
+        self.0.profile.load(Ordering::Relaxed)
+    }
+
+    /// The timings so far, taken out.
+    pub fn take_timings(&self) -> Result<Vec<Timing>> {
+        self.synchronize()?;
+        Ok(self.0.timings.take())
+    }
+
+    /// Bytes that buffers hold now, and the most they held.
+    pub fn memory_in_use(&self) -> (usize, usize) {
+        self.0.pool.in_use()
+    }
+
+    /// Refuses to hold more than `bytes`: makes room for other processes, and tests what happens when memory ends.
+    pub fn limit_memory(&self, bytes: usize) {
+        self.0.pool.limit(bytes);
+    }
+
+    pub(super) fn give_back(&self, memory: Memory) {
+        self.0.pool.give_back(&self.0.backend, memory);
+    }
+}

@@ -1,0 +1,106 @@
+//! A matrix on a device, row-major, every row beginning at a 16-byte boundary.
+
+use super::buffer::{Buffer, Storage};
+use super::kernel::{Arg, KernelDevice};
+use crate::error::{Error, Result};
+
+/// `rows x dim` values, rows `stride` apart; what pads a row is zero.
+#[derive(Debug)]
+pub struct DeviceRows<T: Storage> {
+    values: Buffer<T>,
+    rows: usize,
+    dim: usize,
+    stride: usize,
+}
+
+/// Values of a row with its padding: whole vectors of every storage type.
+fn stride_of(dim: usize) -> usize {
+    dim.div_ceil(8) * 8
+}
+
+impl<T: Storage> DeviceRows<T> {
+    /// All zero.
+    pub fn zeros(device: &KernelDevice, rows: usize, dim: usize, label: &'static str) -> Result<Self> {
+        let stride = stride_of(dim);
+        if u32::try_from(stride).is_err() {
+            return Err(Error::failed(label, format!("rows of {dim} values are too long for a kernel")));
+        }
+        let count = rows.checked_mul(stride).ok_or_else(|| Error::failed(label, format!("{rows} x {dim} values")))?;
+        Ok(Self { values: device.zeros(count, label)?, rows, dim, stride })
+    }
+
+    /// A copy of packed values (`dim` a row).
+    pub fn upload(device: &KernelDevice, dim: usize, packed: &[T], label: &'static str) -> Result<Self> {
+        let rows = packed.len().checked_div(dim).unwrap_or(0);
+        let mut out = Self::zeros(device, rows, dim, label)?;
+        if dim == out.stride {
+            device.write(&mut out.values, packed)?;
+        } else if rows > 0 {
+            let mut padded = vec![T::zeroed(); rows * out.stride];
+            for (to, from) in padded.chunks_exact_mut(out.stride).zip(packed.chunks_exact(dim)) {
+                to[..dim].copy_from_slice(from);
+            }
+            device.write(&mut out.values, &padded)?;
+        }
+        Ok(out)
+    }
+
+    /// Packed values.
+    pub fn download(&self) -> Result<Vec<T>> {
+        let all = self.values.device().download(&self.values)?;
+        if self.dim == self.stride || self.dim == 0 {
+            return Ok(if self.dim == 0 { Vec::new() } else { all });
+        }
+        Ok(all.chunks_exact(self.stride).flat_map(|row| &row[..self.dim]).copied().collect())
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values of a row that mean something.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Values from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> &KernelDevice {
+        self.values.device()
+    }
+
+    /// The values with their padding.
+    pub fn values(&self) -> &Buffer<T> {
+        &self.values
+    }
+
+    /// The values with their padding, which must stay zero.
+    pub fn values_mut(&mut self) -> &mut Buffer<T> {
+        &mut self.values
+    }
+
+    /// The address as an argument.
+    pub fn arg(&self) -> Arg {
+        self.values.arg()
+    }
+
+    /// The stride as an argument (it fits: `zeros`).
+    pub fn stride_arg(&self) -> Arg {
+        Arg::U32(self.stride as u32)
+    }
+
+    /// The width as an argument.
+    pub fn dim_arg(&self) -> Arg {
+        Arg::U32(self.dim as u32)
+    }
+
+    /// The number of rows as an argument.
+    pub fn rows_arg(&self) -> Arg {
+        Arg::U64(self.rows as u64)
+    }
+}

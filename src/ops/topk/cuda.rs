@@ -1,0 +1,143 @@
+//! The kernels of `kernels/topk.cu`.
+
+use super::{Hit, MAX_K};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::error::{Error, Result};
+use crate::ops::Cost;
+
+const THREADS: u32 = 128;
+const TILE: usize = 64;
+/// Carried beside the k, so that rounding of the fast score cannot lose one.
+const SPARE: usize = 32;
+/// Blocks that keep a large GPU busy.
+const BLOCKS: usize = 264;
+
+/// Item rows that each query must not get, ascending within a query.
+#[derive(Debug)]
+pub struct DeviceSeen {
+    starts: Buffer<u64>,
+    items: Buffer<u32>,
+}
+
+impl DeviceSeen {
+    /// One ascending list a query.
+    pub fn new<'a>(device: &KernelDevice, lists: impl Iterator<Item = &'a [u32]>) -> Result<Self> {
+        let (mut starts, mut items) = (vec![0u64], Vec::new());
+        for list in lists {
+            items.extend_from_slice(list);
+            starts.push(items.len() as u64);
+        }
+        Ok(Self { starts: device.upload(&starts, "seen lists")?, items: device.upload(&items, "seen items")? })
+    }
+}
+
+fn read(device: &KernelDevice, k: usize, out: &(Buffer<u32>, Buffer<f32>, Buffer<u32>)) -> Result<Vec<Vec<Hit>>> {
+    let (index, score, counts) = (device.download(&out.0)?, device.download(&out.1)?, device.download(&out.2)?);
+    let hits = |q: usize| {
+        let found = q * k..q * k + (counts[q] as usize).min(k);
+        index[found.clone()].iter().zip(&score[found]).map(|(&index, &score)| Hit { index, score }).collect()
+    };
+    Ok((0..counts.len()).map(hits).collect())
+}
+
+/// As [`super::topk`].
+pub fn topk<T: Storage>(
+    queries: &DeviceRows<T>,
+    items: &DeviceRows<T>,
+    k: usize,
+    seen: Option<&DeviceSeen>,
+) -> Result<(Vec<Vec<Hit>>, Cost)> {
+    let (q, n, d) = (queries.rows(), items.rows(), items.dim());
+    if queries.dim() != d || k > MAX_K || n > u32::MAX as usize - 1 {
+        let what = format!("queries of width {}, {n} items of width {d}, k {k} of at most {MAX_K}", queries.dim());
+        return Err(Error::failed("topk", what));
+    }
+    if seen.is_some_and(|s| s.starts.len() != q + 1) {
+        return Err(Error::failed("topk", format!("a seen list is needed for each of the {q} queries")));
+    }
+    if q == 0 || n == 0 || k == 0 {
+        return Ok((vec![Vec::new(); q], Cost::default()));
+    }
+    let device = queries.device();
+    let keep = k + SPARE;
+    let room = keep.next_power_of_two();
+    let (row_tiles, item_tiles) = (q.div_ceil(TILE), n.div_ceil(TILE));
+    let splits = (BLOCKS / row_tiles).clamp(1, 4096 / room).min(item_tiles);
+    // A step without a common factor visits every tile once.
+    let gcd = |mut a: usize, mut b: usize| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let step = (item_tiles * 5 / 8 + 1..).find(|&s| gcd(s, item_tiles) == 1).unwrap_or(1);
+    let thresholds = device.zeros::<u32>(q, "thresholds")?;
+    let lists = device.alloc::<u64>(row_tiles * splits * TILE * 2 * room, "candidate lists")?;
+    let candidates = device.alloc::<u64>(splits * q * room, "candidates")?;
+    let planes = if T::NAME == "f32" { 3 } else { 1 };
+    // Two stages of tiles, 16 bytes of state a row, a list's room for each of four warps.
+    let shared = 2 * 2 * planes * TILE * 40 * 2 + TILE * 16 + 4 * 2 * room * 8;
+    let cost = Cost { bytes: size_of::<T>() as f64 * d as f64 * (q + n) as f64, flops: 2.0 * q as f64 * n as f64 * d as f64 };
+    let scan = Launch::new(T::pick("topk_scan_f32", "topk_scan_bf16"), row_tiles, THREADS, cost).by(splits).shared(shared);
+    let (starts, seen_items) = seen.map_or((Arg::Pointer(0), Arg::Pointer(0)), |s| (s.starts.arg(), s.items.arg()));
+    let (q_arg, n_arg) = (queries.rows_arg(), items.rows_arg());
+    let head = [queries.arg(), q_arg, queries.stride_arg(), items.arg(), n_arg, items.stride_arg(), items.dim_arg()];
+    let sizes = [Arg::U32(room as u32), Arg::U32(keep as u32), Arg::U32(step as u32)];
+    let tail = [starts, seen_items, sizes[0], sizes[1], sizes[2], thresholds.arg(), lists.arg(), candidates.arg()];
+    // SAFETY: rows as their types say; a list of 2 room for each row of each block, room candidates a query and split.
+    let mut total = unsafe { device.launch(&scan, &[&head[..], &tail].concat())? };
+    let out = (
+        device.alloc(q * k, "hits")?,
+        device.alloc(q * k, "scores")?,
+        device.alloc(q, "hit counts")?,
+    );
+    let size = (splits * room).next_power_of_two();
+    let cost = Cost { bytes: (q * splits * room * 8) as f64, flops: 2.0 * (q * keep * d) as f64 };
+    let finish = Launch::new(T::pick("topk_finish_f32", "topk_finish_bf16"), q, THREADS, cost).shared(8 * size);
+    let tail = [
+        candidates.arg(),
+        Arg::U32(splits as u32),
+        sizes[0],
+        Arg::U32(size as u32),
+        sizes[1],
+        Arg::U32(k as u32),
+        out.0.arg(),
+        out.1.arg(),
+        out.2.arg(),
+    ];
+    // SAFETY: as above; k results a query.
+    total += unsafe { device.launch(&finish, &[&head[..], &tail].concat())? };
+    Ok((read(device, k, &out)?, total))
+}
+
+/// For query `q`, the row `targets[q]` of `items`: the `k` best of the rows `lists[q]` (distinct), ties to the lower row.
+pub fn history<T: Storage>(
+    items: &DeviceRows<T>,
+    targets: &[u32],
+    lists: &[&[u32]],
+    k: usize,
+) -> Result<(Vec<Vec<Hit>>, Cost)> {
+    let q = targets.len();
+    let rows = items.rows() as u64;
+    let inside = targets.iter().chain(lists.iter().copied().flatten()).all(|&r| u64::from(r) < rows);
+    if lists.len() != q || k > MAX_K || !inside {
+        let what = format!("{q} targets, {} lists, k {k}; rows must be below {rows}", lists.len());
+        return Err(Error::failed("history top-k", what));
+    }
+    if q == 0 || k == 0 {
+        return Ok((vec![Vec::new(); q], Cost::default()));
+    }
+    let device = items.device();
+    let all = DeviceSeen::new(device, lists.iter().copied())?;
+    let targets = device.upload(targets, "targets")?;
+    let out = (device.alloc(q * k, "hits")?, device.alloc(q * k, "scores")?, device.alloc(q, "hit counts")?);
+    let (listed, d) = (all.items.len() as f64, items.dim() as f64);
+    let cost = Cost { bytes: (listed + q as f64) * d * size_of::<T>() as f64, flops: 2.0 * listed * d };
+    let launch = Launch::new(T::pick("topk_history_f32", "topk_history_bf16"), q, THREADS, cost);
+    let (stride, dim) = (items.stride_arg(), items.dim_arg());
+    let (to, rows) = ([out.0.arg(), out.1.arg(), out.2.arg()], items.rows_arg());
+    let head = [items.arg(), rows, stride, dim, targets.arg(), all.starts.arg(), all.items.arg(), Arg::U32(k as u32)];
+    // SAFETY: rows checked above; k results a query.
+    let cost = unsafe { device.launch(&launch, &[&head[..], &to].concat())? };
+    Ok((read(device, k, &out)?, cost))
+}
