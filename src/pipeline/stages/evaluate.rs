@@ -51,8 +51,10 @@ pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -
         .finish();
     let artifact = run.stage("evaluate", &key, |work| {
         let tables = tables(recipe, inputs)?;
-        for row in tables.first().map_or(&[][..], |s| &s.table.rows) {
-            work.monitor.emit(row.event("test"));
+        for section in &tables {
+            for row in &section.table.rows {
+                work.monitor.emit(row.event(&section.title, &section.table));
+            }
         }
         let json = serde_json::to_vec(&tables).map_err(|e| Error::failed("tables.json", e))?;
         write_atomically(&work.folder.join("tables.json"), &json)

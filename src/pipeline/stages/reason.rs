@@ -188,6 +188,8 @@ fn write(
                     text: reasoned.text.chars().take(400).collect(),
                     label: Some(ground.sample(row.row).label),
                     hint: reasoned.hint,
+                    set: Some(if row.set == Set::Test { "test" } else { "valid" }.into()),
+                    yes_no_mass: Some(reasoned.mass),
                 });
                 file.append(&reasoned)?;
                 count += 1;
