@@ -19,6 +19,11 @@ pub fn value(x: f64) -> String {
     }
 }
 
+/// A place on an axis: whole numbers without decimals.
+pub fn axis(x: f64) -> String {
+    if x.is_finite() && (x.fract() == 0.0 || x.abs() >= 100.0) && x.abs() < 99_999.5 { format!("{x:.0}") } else { value(x) }
+}
+
 /// A count or rate with a decimal prefix: `812`, `4.1k`, `2.5M`.
 pub fn scaled(x: f64) -> String {
     if !x.is_finite() {

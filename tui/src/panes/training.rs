@@ -176,9 +176,13 @@ fn charts(run: &OpenRun, only: Option<&str>) -> Vec<Spec> {
         }
         for (names, by_epoch) in metric_groups(training) {
             let unit = if by_epoch { "epochs" } else { "steps" };
-            let title = names.iter().map(|n| n.split(" (").next().unwrap_or(n)).collect::<Vec<_>>().join(", ");
-            let split = names.first().and_then(|n| n.split_once(" (")).map(|(_, s)| format!(" ({s}"));
-            add(format!("{title}{}", split.unwrap_or_default()), unit, names.into_iter().map(Curve::Metric).collect());
+            // Several metrics are named by the legend; one alone is named by the heading.
+            let split = names.first().and_then(|n| n.split_once(" (")).map_or("", |(_, s)| s.trim_end_matches(')'));
+            let title = match names.as_slice() {
+                [one] => format!("{} {split}", one.split(" (").next().unwrap_or(one)),
+                _ => split.to_string(),
+            };
+            add(title, unit, names.into_iter().map(Curve::Metric).collect());
         }
         if !training.positive.is_empty() {
             let curves = vec![Curve::Fixed("positive", |t| &t.positive), Curve::Fixed("negative", |t| &t.negative)];

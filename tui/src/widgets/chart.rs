@@ -156,11 +156,11 @@ impl Chart<'_> {
     }
 
     fn draw_x_axis(&self, area: Rect, buffer: &mut Buffer, x: (f64, f64), log: bool, theme: Theme) {
-        text::plain(area, buffer, 0, &format::value(x.0), theme.dim());
+        text::plain(area, buffer, 0, &format::axis(x.0), theme.dim());
         let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
-        text::right(area, buffer, 0, &format!("{}{unit}", format::value(x.1)), theme.dim());
+        text::right(area, buffer, 0, &format!("{}{unit}", format::axis(x.1)), theme.dim());
         let middle = match self.cursor {
-            Some(c) => format!("at {}", format::value(c)),
+            Some(c) => format!("at {}", format::axis(c)),
             None if log => "log".into(),
             None => String::new(),
         };
@@ -189,7 +189,9 @@ impl Chart<'_> {
         }
         let y = if log { bounds(inside().filter(|y| *y > 0.0).map(f64::log10))? } else { bounds(inside())? };
         let pad = if y.1 > y.0 { (y.1 - y.0) * 0.04 } else { y.0.abs().max(1e-3) * 0.05 };
-        Some((x, (y.0 - pad, y.1 + pad), log))
+        // What is never negative has no negative axis.
+        let low = if !log && y.0 >= 0.0 { (y.0 - pad).max(0.0) } else { y.0 - pad };
+        Some((x, (low, y.1 + pad), log))
     }
 }
 
