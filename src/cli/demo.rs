@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{output, run};
+use super::{output, run, watch};
 use crate::config;
 use crate::error::Result;
 use crate::pipeline::run::Span;
@@ -31,6 +31,8 @@ pub struct Args {
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    pub screen: watch::Screen,
 }
 
 pub fn main(args: Args) -> Result<()> {
@@ -38,5 +40,9 @@ pub fn main(args: Args) -> Result<()> {
     if args.print_recipe {
         return output::text(&config::annotated(&recipe)?);
     }
+    if args.screen.tui {
+        return watch::with_run(&args.out, &args.screen);
+    }
+    watch::wait_for_turn(&args.out, &args.screen)?;
     run::execute(&recipe, &args.out, Span::default(), args.quiet, args.json, "rallrec demo")
 }

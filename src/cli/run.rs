@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::output;
+use super::{output, watch};
 use crate::config;
 use crate::device::Choice;
 use crate::error::{Error, Result};
@@ -47,6 +47,8 @@ pub struct Args {
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    pub screen: watch::Screen,
 }
 
 pub fn main(args: Args) -> Result<()> {
@@ -60,6 +62,10 @@ pub fn main(args: Args) -> Result<()> {
     let again = again(&args);
     let span = Span { from: args.from, until: args.until };
     let folder = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    if args.screen.tui {
+        return watch::with_run(&folder, &args.screen);
+    }
+    watch::wait_for_turn(&folder, &args.screen)?;
     execute(&recipe, &folder, span, args.quiet, args.json, &again)
 }
 
@@ -92,6 +98,7 @@ pub fn execute(
     json: bool,
     again: &str,
 ) -> Result<()> {
+    watch::hint(folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(folder, span, verbosity)?;
     match stages::run_all(&run, recipe) {

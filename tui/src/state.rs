@@ -366,7 +366,7 @@ impl State {
 
     /// Says something in the bottom line.
     pub fn say(&mut self, weight: Weight, text: impl Into<String>) {
-        self.notice = Some(Notice { text: text.into(), weight, until_ms: self.now_ms + NOTICE_MS });
+        self.notice = Some(Notice { text: text.into(), weight, until_ms: self.now_ms.saturating_add(NOTICE_MS) });
         self.dirty = true;
     }
 

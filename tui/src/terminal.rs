@@ -55,9 +55,15 @@ impl Screen {
                 line.clear();
             }
         })?;
-        enter(mouse)?;
-        let terminal = Terminal::new(CrosstermBackend::new(BufWriter::new(tty()?)))?;
-        Ok(Self { terminal, mouse })
+        // From here on the terminal is changed, so that every way out of here gives it back.
+        let made = enter(mouse).and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(tty()?))));
+        match made {
+            Ok(terminal) => Ok(Self { terminal, mouse }),
+            Err(e) => {
+                restore();
+                Err(e)
+            }
+        }
     }
 
     /// Gives the terminal back and stops the process, as Ctrl-Z does elsewhere; returns when it goes on.
@@ -78,11 +84,6 @@ impl Screen {
     pub fn resume(&mut self) -> io::Result<()> {
         enter(self.mouse)?;
         self.terminal.clear()
-    }
-
-    /// Mouse on or off: off, the terminal's own marking of text works again.
-    pub fn set_mouse(&mut self, on: bool) {
-        self.mouse = on;
     }
 }
 

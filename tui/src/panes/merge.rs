@@ -140,8 +140,8 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
 fn figures(merge: &Merge) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if let Some(cell) = merge.chosen() {
-        out.push(("alpha", format::value(cell.alpha)));
-        out.push(("epsilon", format::value(cell.epsilon)));
+        out.push(("alpha", format!("{}", cell.alpha)));
+        out.push(("epsilon", format!("{:.0e}", cell.epsilon)));
         if cell.samples > 0 {
             out.push(("samples", cell.samples.to_string()));
         }
@@ -229,7 +229,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
                 }
             }
             if tested {
-                let p = row.against.iter().find(|d| d.metric == "auc").map(|d| d.p);
+                let p = row.against.iter().find(|d| d.metric == "auc").and_then(|d| d.p);
                 cells.push(match p {
                     Some(p) if p < 0.001 => Cell::new("<0.001", theme.good()),
                     Some(p) => Cell::new(format!("{p:.3}"), if p < 0.05 { theme.good() } else { theme.text() }),
@@ -296,7 +296,7 @@ fn draw_heat(state: &State, merge: &Merge, area: Rect, buffer: &mut Buffer) {
     });
     Heat {
         title: &format::cut(&title, usize::from(area.width), theme.marks().ellipsis),
-        rows: alphas.iter().map(|a| format!("alpha {}", format::value(*a))).collect(),
+        rows: alphas.iter().map(|a| format!("alpha {a}")).collect(),
         columns: epsilons.iter().map(|e| format!("{e:.0e}")).collect(),
         cells: alphas
             .iter()
@@ -333,12 +333,8 @@ fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme
         ..Chart::default()
     };
     chart.draw(cells[0], buffer, theme);
-    let counts: Vec<u64> = merge.shares.bins().iter().map(|b| b.n).collect();
-    let (_, b) = histogram::filled(&counts);
-    let high = format::percent(merge.shares.edges(b.max(1) - 1).1);
-    let title = "share of the reasoning model's weight";
     let below = Rect { height: cells[1].height.saturating_sub(3), ..cells[1] };
-    histogram::draw(title, &counts[..b.max(1)], ("0", &high), below, buffer, theme);
+    draw_shares(merge, below, buffer, theme);
     let foot = Rect { y: cells[1].y + below.height, height: cells[1].height - below.height, ..cells[1] };
     let models = [("tuned", &merge.tuned), ("reasoning", &merge.reasoning), ("merged", &merge.merged)];
     for (i, (name, model)) in models.iter().enumerate() {
@@ -353,6 +349,18 @@ fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme
         ]);
         text::line(foot, buffer, i as u16, &line);
     }
+}
+
+/// How the reasoning model's share of the weight is spread over the latest rows, from 0 to the largest.
+fn draw_shares(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    const BINS: usize = 24;
+    let shares = || merge.rows.iter().map(|r| r.share_reasoning).filter(|s| s.is_finite());
+    let most = shares().fold(0.0, f64::max).max(1e-12);
+    let mut counts = [0u64; BINS];
+    for share in shares() {
+        counts[((share / most * BINS as f64) as usize).min(BINS - 1)] += 1;
+    }
+    histogram::draw("reasoning's share", &counts, ("0", &format::percent(most)), area, buffer, theme);
 }
 
 /// The merged rows in the chosen order.

@@ -288,13 +288,13 @@ fn draw_accuracy(run: &OpenRun, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let window = WINDOW.min(s.by_deviation.n().max(1));
     let spread: Vec<(f64, f64)> = s.by_deviation.moving(window).into_iter().map(|(x, y, _)| (x, y)).collect();
     let curves = [Curve::new("accuracy", spread, 0)];
-    let title = format!("accuracy, moving over {window} prompts, against the deviation of p");
+    let title = format!("by deviation of p, {window} prompts");
     Chart { title: &title, lines: &curves, unit: "deviation", selected: true, ..Chart::default() }
         .draw(cells[0], buffer, theme);
     let answers = WINDOW.min(s.by_length.n().max(1));
     let length: Vec<(f64, f64)> = s.by_length.moving(answers).into_iter().map(|(x, y, _)| (x, y)).collect();
     let curves = [Curve::new("accuracy", length, 1)];
-    let title = format!("accuracy, moving over {answers} answers, against length");
+    let title = format!("by length, {answers} answers");
     Chart { title: &title, lines: &curves, unit: "tokens", selected: true, ..Chart::default() }
         .draw(cells[1], buffer, theme);
 }

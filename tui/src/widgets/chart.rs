@@ -140,6 +140,10 @@ impl Chart<'_> {
         let mut used = format::width(self.title);
         for line in self.lines {
             let Some((_, y)) = line.read(self.cursor) else { continue };
+            // Among several curves one without a name is a help line.
+            if line.name.is_empty() && self.lines.len() > 1 {
+                continue;
+            }
             let marker = if theme.ascii { format!("{} ", theme.marker(line.series)) } else { "━ ".into() };
             let name = if line.name.is_empty() { String::new() } else { format!("{} ", line.name) };
             let value = format::value(y);
