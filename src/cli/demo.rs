@@ -28,6 +28,9 @@ pub struct Args {
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
+    /// Time every operator and write it into the events, for the dashboard and `rallrec report`.
+    #[arg(long)]
+    profile: bool,
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
@@ -44,5 +47,6 @@ pub fn main(args: Args) -> Result<()> {
         return watch::with_run(&args.out, &args.screen);
     }
     watch::wait_for_turn(&args.out, &args.screen)?;
-    run::execute(&recipe, &args.out, Span::default(), args.quiet, args.json, "rallrec demo")
+    let show = run::Show { quiet: args.quiet, json: args.json, profile: args.profile };
+    run::execute(&recipe, &args.out, Span::default(), show, "rallrec demo")
 }

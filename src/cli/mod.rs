@@ -15,6 +15,7 @@ mod llm;
 mod model;
 mod output;
 mod recommend;
+mod report;
 mod run;
 mod tiny_model;
 mod watch;
@@ -41,6 +42,7 @@ enum Command {
     Llm(llm::Args),
     Recommend(recommend::Args),
     Compare(compare::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Doctor(doctor::Args),
     TinyModel(tiny_model::Args),
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Llm(args) => llm::main(args),
         Command::Recommend(args) => recommend::main(args),
         Command::Compare(args) => compare::main(args),
+        Command::Report(args) => report::main(args),
         Command::Bench(args) => bench::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::TinyModel(args) => tiny_model::main(args),

@@ -44,6 +44,9 @@ pub struct Args {
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
+    /// Time every operator and write it into the events, for the dashboard and `rallrec report`.
+    #[arg(long)]
+    profile: bool,
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
@@ -66,7 +69,8 @@ pub fn main(args: Args) -> Result<()> {
         return watch::with_run(&folder, &args.screen);
     }
     watch::wait_for_turn(&folder, &args.screen)?;
-    execute(&recipe, &folder, span, args.quiet, args.json, &again)
+    let show = Show { quiet: args.quiet, json: args.json, profile: args.profile };
+    execute(&recipe, &folder, span, show, &again)
 }
 
 /// The command that goes on where this one was stopped: the same, but for `--from`, which would begin again.
@@ -89,18 +93,26 @@ fn again(args: &Args) -> String {
     out
 }
 
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Show {
+    /// No progress.
+    pub quiet: bool,
+    /// Results as JSON.
+    pub json: bool,
+    /// Operators are timed.
+    pub profile: bool,
+}
+
 /// Runs `recipe` in `folder` and prints what came of it; shared with `demo`.
-pub fn execute(
-    recipe: &config::Recipe,
-    folder: &std::path::Path,
-    span: Span,
-    quiet: bool,
-    json: bool,
-    again: &str,
-) -> Result<()> {
+pub fn execute(recipe: &config::Recipe, folder: &std::path::Path, span: Span, show: Show, again: &str) -> Result<()> {
+    let Show { quiet, json, profile } = show;
     watch::hint(folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(folder, span, verbosity)?;
+    if profile {
+        run.reporter().profile(Some(crate::bench::ceilings()));
+    }
     match stages::run_all(&run, recipe) {
         Ok(Some(results)) => {
             if json {

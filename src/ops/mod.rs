@@ -13,6 +13,7 @@ pub mod linear;
 pub mod lora;
 pub mod merge;
 pub mod mlp;
+pub mod profile;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sampling;

@@ -1,5 +1,7 @@
 //! The training loop.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -16,6 +18,8 @@ use crate::rng::{Rng, Use};
 
 /// Items beyond which a held-out or final loss is taken over batches.
 const LARGEST: usize = 8192;
+/// Similarities are a pass over all items: told no more often than this, and before and after.
+const SIMILARITY_SECONDS: f64 = 0.5;
 
 /// What one epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -114,6 +118,8 @@ pub fn train(
     let (mut best, mut best_loss, mut waited, mut step) = (p.clone(), f64::INFINITY, 0, 0u64);
     let size = if settings.batch == 0 { used.len() } else { settings.batch };
     let batches = used.len().div_ceil(size);
+    tell_similarity(monitor, 0, before);
+    let mut told = Instant::now();
     for epoch in 1..=settings.epochs {
         used.sort_unstable();
         Rng::new(settings.seed, Use::Shuffle, epoch, 1).shuffle(&mut used);
@@ -151,6 +157,10 @@ pub fn train(
         let better = judged < best_loss;
         history.push(entry);
         report(monitor, settings, &entry, step, batches, better);
+        if told.elapsed().as_secs_f64() >= SIMILARITY_SECONDS {
+            tell_similarity(monitor, epoch, separation(&mlp, &p, text, &colla, &items)?);
+            told = Instant::now();
+        }
         if better {
             (best_loss, waited) = (judged, 0);
             best.clone_from(&p);
@@ -162,6 +172,7 @@ pub fn train(
         }
     }
     let after = separation(&mlp, &best, text, &colla, &items)?;
+    tell_similarity(monitor, history.len() as u32 + 1, after);
     let (out, _) = mlp.forward(&best, text.as_slice())?;
     let mut ssl = Matrix::from_vec(text.rows(), dim, out)?;
     for i in (0..text.rows()).filter(|&i| text.row(i).iter().all(|&v| v == 0.0)) {
@@ -231,6 +242,11 @@ fn separation(mlp: &Mlp, p: &Tensors, text: &Matrix, colla: &[f32], items: &[u32
     let n = items.len() as f64;
     let all: f64 = sum_x.iter().zip(&sum_y).map(|(a, b)| a * b).sum();
     Ok(Separation { positive: positive / n, negative: (all - positive) / (n * (n - 1.0)).max(1.0) })
+}
+
+fn tell_similarity(monitor: &dyn Monitor, epoch: u32, now: Separation) {
+    let Separation { positive, negative } = now;
+    monitor.emit(Event::Similarity { stage: monitor.stage().into(), epoch, positive, negative });
 }
 
 fn report(monitor: &dyn Monitor, settings: &Settings, entry: &Epoch, step: u64, batches: usize, best: bool) {

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Cost;
+use crate::ops::profile::timed;
 
 /// The step's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -55,6 +56,7 @@ pub fn step_rows(
     width: usize,
     weight: &[f32],
 ) {
+    let _timed = timed("adam", || cost(p.len()));
     assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "adam: lengths differ");
     let width = width.max(1);
     assert!(weight.is_empty() || weight.len() * width == p.len(), "adam: one weight a row");

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::exp::exp_shifted;
 use super::{Params, Similarity};
 use crate::error::{Error, Result};
+use crate::ops::profile::timed;
 
 /// Rows of one parallel piece.
 const ROWS: usize = 64;
@@ -218,6 +219,7 @@ fn by_raw(mut g: Vec<f32>, unit: &Unit, dim: usize, similarity: Similarity) -> V
 
 /// Loss, and gradients when `backward`, of the pairs `x`, `y` (each `n x dim`, n at least 1).
 pub fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool) -> Result<Gradients> {
+    let _timed = timed("infonce", || super::cost(x.len() / dim.max(1), dim));
     if dim == 0 || x.is_empty() || x.len() != y.len() || !x.len().is_multiple_of(dim) {
         return Err(Error::failed(
             "infonce",

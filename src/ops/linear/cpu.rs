@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use super::dot::{Product, matmul_nt_many};
 use super::weight::{Values, Weight};
+use crate::ops::profile::timed;
 
 /// Rows of W widened at a time: 256 rows of up to 4,096 columns are 4 MB.
 const PANEL: usize = 256;
@@ -83,6 +84,7 @@ pub fn matmul_nt(x: &[f32], w: &Weight, y: &mut [f32], accumulate: bool) {
 
 /// `dx (M x in) = dy (M x out) W`, or `dx +=` when `accumulate`.
 pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
+    let _timed = timed("linear", || super::cost(w, dy.len() / w.rows().max(1)));
     let (out, inp) = (w.rows(), w.cols());
     if inp == 0 || out == 0 {
         return;
@@ -107,6 +109,7 @@ pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
 
 /// `c (a_cols x b_cols) = alpha A^T B` for `a (M x a_cols)`, `b (M x b_cols)`, or `c +=` when `accumulate`.
 pub fn matmul_tn(a: &[f32], a_cols: usize, b: &[f32], b_cols: usize, c: &mut [f32], alpha: f32, accumulate: bool) {
+    let _timed = timed("linear", || super::cost_of(a.len() / a_cols.max(1), a_cols, b_cols, 4.0));
     if a_cols == 0 || b_cols == 0 {
         return;
     }

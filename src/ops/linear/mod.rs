@@ -20,3 +20,16 @@ pub fn cost(w: &Weight, rows: usize) -> Cost {
     let (out, inp, m) = (w.rows() as f64, w.cols() as f64, rows as f64);
     Cost { bytes: w.bytes() as f64 + 4.0 * m * (out + inp), flops: 2.0 * m * out * inp }
 }
+
+/// Cost of `M` rows through several weights of one input.
+fn cost_of_all<'a>(weights: impl Iterator<Item = &'a Weight>, rows: usize) -> Cost {
+    weights
+        .map(|w| cost(w, rows))
+        .fold(Cost::default(), |a, b| Cost { bytes: a.bytes + b.bytes, flops: a.flops + b.flops })
+}
+
+/// Cost of a product of `M` rows, in f32, with the (out, in) side of `size` bytes a value.
+fn cost_of(rows: usize, out: usize, inp: usize, size: f64) -> Cost {
+    let (m, out, inp) = (rows as f64, out as f64, inp as f64);
+    Cost { bytes: size * out * inp + 4.0 * m * (out + inp), flops: 2.0 * m * out * inp }
+}

@@ -3,6 +3,7 @@
 
 use super::Cut;
 use crate::error::{Error, Result};
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Simd, Task};
 
 /// Weights summed together.
@@ -64,6 +65,7 @@ pub fn greedy(logits: &[f32]) -> Result<u32> {
 impl Sampler {
     /// See the contract. `u` is uniform in [0, 1).
     pub fn pick(&mut self, logits: &[f32], cut: Cut, u: f64) -> Result<u32> {
+        let _timed = timed("sampling", || super::cost(logits.len()));
         if cut.temperature == 0.0 || cut.top_k == 1 {
             return greedy(logits);
         }

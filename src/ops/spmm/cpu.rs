@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::{Adjacency, LANE, Lane, Rows};
+use crate::ops::profile::timed;
 
 /// Lanes summed in one go; wider rows are done in blocks of columns.
 const BLOCK: usize = 8;
@@ -199,6 +200,7 @@ pub fn propagate(
     space: &mut Workspace,
     out: &mut Rows,
 ) {
+    let _timed = timed("spmm", || super::cost(graph, x.dim(), layers));
     let (nodes, stride) = (graph.nodes(), x.lanes());
     for (what, m) in [("x", x), ("out", &*out), ("workspace", &space.now), ("workspace", &space.next)] {
         assert_eq!((m.rows(), m.dim()), (nodes, x.dim()), "propagate: {what} is not nodes x dim");

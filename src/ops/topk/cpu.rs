@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::{Hit, MAX_K, Seen, key, unkey};
 use crate::error::{Error, Result};
+use crate::ops::profile::timed;
 
 /// Queries of one parallel piece.
 const QUERIES: usize = 64;
@@ -67,6 +68,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 ///
 /// Fails on shapes that do not fit and on scores that are not a number; infinite scores are ordered as such.
 pub fn topk(queries: &[f32], items: &[f32], dim: usize, k: usize, seen: &dyn Seen) -> Result<Vec<Vec<Hit>>> {
+    let _timed = timed("topk", || super::cost(queries.len() / dim.max(1), items.len() / dim.max(1), dim));
     if k == 0 || k > MAX_K {
         return Err(Error::usage("k", format!("{k} is outside 1 to {MAX_K}")));
     }

@@ -1,6 +1,7 @@
 //! `predict`: the Yes/No probability of every row, by the tuned and the untuned model, for every variant.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +156,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
         for few in samples.chunks(16) {
             work.monitor.check()?;
             let rows = few.concat();
+            let began = Instant::now();
             for (row, choice) in rows.iter().zip(score_rows(language, model, &rows, work.monitor)?) {
                 let p = as_probability(&choice, recipe.predict.score);
                 let who = some[0].0;
@@ -178,6 +180,12 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
                 });
                 count += 1;
             }
+            work.monitor.emit(Event::PromptCost {
+                how: "plain".into(),
+                prompts: rows.len() as u64,
+                seconds: began.elapsed().as_secs_f64(),
+                tokens: 0,
+            });
             work.monitor.progress(count, total, "prompts");
         }
     }

@@ -16,6 +16,9 @@ pub const FILE: &str = "scatter.json";
 pub struct Scatter {
     /// Layout version.
     pub version: u32,
+    /// What it was made of; another key is another picture.
+    #[serde(default)]
+    pub key: String,
     /// One entry an item.
     pub items: Vec<Dot>,
     /// The spaces, e.g. `text`, `collaborative`, `aligned`.

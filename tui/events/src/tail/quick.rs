@@ -24,7 +24,7 @@ const PIECE: u64 = 2 << 20;
 const PROBES: u64 = 48;
 /// Bytes of a probe.
 const PROBE: u64 = 32 << 10;
-/// Lines of one kind that are parsed in a piece whatever the probes said, before they are thinned.
+/// Lines of one kind that are parsed in a piece at least, whatever the probes said, before they are thinned.
 const OF_A_PIECE: u64 = 512;
 
 /// Reads the beginning of `file` by sampling and hands it on in order. Returns the offset (a line's start) from which
@@ -199,6 +199,8 @@ fn read_piece(
             None => return Ok(piece),
         }
     }
+    // Twice the fair share of a piece: kinds come in clusters.
+    let limit = (2 * OF_A_KIND / end.div_ceil(PIECE).max(1)).max(OF_A_PIECE);
     // Kinds come in runs: the table is asked once a run.
     let mut per_kind: Vec<Kind> = Vec::new();
     let mut latest = usize::MAX;
@@ -217,7 +219,7 @@ fn read_piece(
                 if per_kind.get(latest).is_none_or(|k| k.name != name) {
                     latest = per_kind.iter().position(|k| k.name == name).unwrap_or_else(|| {
                         let stride = strides.get(name).copied().unwrap_or(1);
-                        per_kind.push(Kind { name: name.to_string(), stride, seen: 0, read: 0, limit: OF_A_PIECE });
+                        per_kind.push(Kind { name: name.to_string(), stride, seen: 0, read: 0, limit });
                         per_kind.len() - 1
                     });
                 }
