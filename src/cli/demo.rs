@@ -14,7 +14,7 @@ const RECIPE: &str = include_str!("../../configs/demo.toml");
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    options: run::Options,
+    pub options: run::Options,
 }
 
 pub fn main(args: Args) -> Result<()> {

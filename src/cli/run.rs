@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::output;
+use super::{output, watch};
 use crate::config;
 use crate::device::Choice;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub struct Args {
     /// The recipe (TOML).
     recipe: PathBuf,
     #[command(flatten)]
-    options: Options,
+    pub options: Options,
 }
 
 /// What `run` and `demo` both take.
@@ -57,6 +57,8 @@ pub struct Options {
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    pub screen: watch::Screen,
 }
 
 pub fn main(args: Args) -> Result<()> {
@@ -98,8 +100,13 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
         return output::text(&config::annotated(&recipe)?);
     }
     let again = again(command, &options);
-    let Options { from, until, out, json, profile, quiet, .. } = options;
+    let Options { from, until, out, json, profile, quiet, screen, .. } = options;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    if screen.tui {
+        return watch::with_run(&folder, &screen);
+    }
+    watch::wait_for_turn(&folder, &screen)?;
+    watch::hint(&folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(&folder, Span { from, until }, verbosity)?;
     if profile {
