@@ -123,7 +123,8 @@ fn nothing_is_drawn_without_a_reason() {
     assert!(!state.dirty);
     let mut state = dashboard((80, 24), AT_WORK);
     state.dirty = false;
-    update(&mut state, Message::Tick(state.now_ms + 1000));
+    let later = state.now_ms + 1000;
+    update(&mut state, Message::Tick(later));
     assert!(state.dirty, "the clock of a run at work is drawn");
 }
 

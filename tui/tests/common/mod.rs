@@ -95,7 +95,7 @@ pub fn records() -> Vec<Record> {
                 position: i,
                 rating: f64::from(1 + i % 5),
                 retrieved: (i < 5).then_some(i + 1),
-                shown: (i < 4).then_some(4 - i),
+                shown: (i < 4).then(|| 4 - i),
                 similarity: Some(0.9 - 0.1 * f64::from(i)),
                 text: Some(0.4),
                 collaborative: Some(0.3),
@@ -212,7 +212,7 @@ pub fn scatter() -> Scatter {
             })
             .collect(),
     };
-    Scatter { version: 1, items, spaces: vec![space("text", 5.0), space("collaborative", 2.0), space("aligned", 0.4)] }
+    Scatter { version: 1, key: Default::default(), items, spaces: vec![space("text", 5.0), space("collaborative", 2.0), space("aligned", 0.4)] }
 }
 
 /// A dashboard of this size with the first `count` records of the made-up run.
