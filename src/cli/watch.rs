@@ -157,6 +157,10 @@ pub fn with_run(folder: &Path, screen: &Screen) -> Result<()> {
         }
     }
     args.push("--quiet".into());
+    // The pane of the operators has something to show.
+    if !args.iter().any(|a| a == "--profile") {
+        args.push("--profile".into());
+    }
     open(Options {
         launch: Some(Launch { args, folder: folder.to_path_buf() }),
         palette: screen.theme.map(ThemeName::palette),

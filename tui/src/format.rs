@@ -128,6 +128,7 @@ pub fn cut(text: &str, columns: usize, mark: char) -> String {
         out.push(c);
         used += w;
     }
+    out.truncate(out.trim_end().len());
     if columns > 0 {
         out.push(mark);
     }

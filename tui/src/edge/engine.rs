@@ -34,7 +34,7 @@ pub fn arguments(start: &Start) -> Vec<String> {
     for set in &start.sets {
         args.extend(["--set".into(), set.clone()]);
     }
-    args.extend(["--out".into(), start.out.display().to_string(), "--quiet".into()]);
+    args.extend(["--out".into(), start.out.display().to_string(), "--quiet".into(), "--profile".into()]);
     if let Some(after) = &start.after {
         args.extend(["--after".into(), after.display().to_string()]);
     }

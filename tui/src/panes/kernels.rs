@@ -115,8 +115,8 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let list = ordered(state);
     if list.is_empty() {
-        let text = "this run has not told about its operators: none was called yet, every stage was reused, or an \
-                    earlier version made it";
+        let text = "this run has not told about its operators: none was called yet, every stage was reused, or it was \
+                    started without --profile (runs that are started from here have it)";
         return text::note(area, buffer, text, theme);
     }
     let all: f64 = list.iter().map(|o| o.seconds).sum();
