@@ -125,7 +125,8 @@ fn jobs(sources: &Path, out: &Path, known: &str) -> Vec<Job> {
         let own = ARCHITECTURES.into_iter().find(|a| unit.ends_with(&format!("_sm{a}")));
         for (i, architecture) in ARCHITECTURES.into_iter().enumerate() {
             let digits = architecture.trim_end_matches('a');
-            if own.is_some_and(|own| own != architecture) || !known.lines().any(|l| l.trim() == format!("sm_{digits}")) {
+            if own.is_some_and(|own| own != architecture) || !known.lines().any(|l| l.trim() == format!("sm_{digits}"))
+            {
                 continue;
             }
             let output = out.join(format!("{unit}.sm_{architecture}.cubin"));
@@ -219,6 +220,9 @@ fn main() {
     } else {
         println!("cargo:warning=no nvcc: building without CUDA kernels (scripts/nvcc-venv fetches a compiler)");
     }
-    let text = format!("/// The compiler that made them; empty without one.\npub static COMPILER: &str = {compiler:?};\n{}", table(&made));
+    let text = format!(
+        "/// The compiler that made them; empty without one.\npub static COMPILER: &str = {compiler:?};\n{}",
+        table(&made)
+    );
     fs::write(out.join("kernels.rs"), text).expect("OUT_DIR can be written");
 }

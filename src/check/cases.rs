@@ -183,8 +183,10 @@ fn search<T: Storage>(target: &Target, [q, n, dim]: Shape, seed: u64) -> Result<
     let got = match target {
         Target::Cpu => topk::topk(&fq, &fi, dim, k, &topk::Nothing)?,
         Target::Kernels(device) => {
-            let (queries, items) =
-                (DeviceRows::upload(device, dim, &queries, "queries")?, DeviceRows::upload(device, dim, &items, "items")?);
+            let (queries, items) = (
+                DeviceRows::upload(device, dim, &queries, "queries")?,
+                DeviceRows::upload(device, dim, &items, "items")?,
+            );
             topk::cuda::topk(&queries, &items, k, None)?.0
         }
     };

@@ -153,7 +153,8 @@ pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Opt
                 worst = shrink(op, target, bf16, worst)?;
             }
             all.sort_unstable_by(f64::total_cmp);
-            let quantile = |q: f64| all.get(((all.len() as f64 * q) as usize).min(all.len().max(1) - 1)).copied().unwrap_or(0.0);
+            let quantile =
+                |q: f64| all.get(((all.len() as f64 * q) as usize).min(all.len().max(1) - 1)).copied().unwrap_or(0.0);
             findings.push(Finding {
                 op: op.name,
                 dtype,

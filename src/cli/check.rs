@@ -68,14 +68,21 @@ pub fn main(args: Args) -> Result<()> {
     }
     let name = format!("{:?}", args.device).to_lowercase();
     let report = Report { device: name, findings };
-    if args.json { output::json(&report)? } else { output::text(&render(&report))? }
+    if args.json {
+        output::json(&report)?
+    } else {
+        output::text(&render(&report))?
+    }
     let failed: Vec<&Finding> = report.findings.iter().filter(|f| !f.pass).collect();
     if failed.is_empty() {
         return Ok(());
     }
     let again = failed.iter().map(|f| {
         let [a, b, c] = f.worst.shape;
-        format!("rallrec check {} --device {} --cases 1 --seed {} --shape {a},{b},{c}", f.op, report.device, f.worst.seed)
+        format!(
+            "rallrec check {} --device {} --cases 1 --seed {} --shape {a},{b},{c}",
+            f.op, report.device, f.worst.seed
+        )
     });
     Err(Error::failed("check", format!("{} of {} are wrong", failed.len(), report.findings.len()))
         .next(again.collect::<Vec<_>>().join("\n        ")))

@@ -31,8 +31,7 @@ macro_rules! kernels {
     };
 }
 
-const LAYERS: &[&str] =
-    &["f32_4", "f32_8", "f32_16", "f32_32", "bf16_4", "bf16_8", "bf16_16", "bf16_32"];
+const LAYERS: &[&str] = &["f32_4", "f32_8", "f32_16", "f32_32", "bf16_4", "bf16_8", "bf16_16", "bf16_32"];
 
 kernels! {
     "spmm_start" TYPES ["values / (128 vectors), at most 4096"] 128 "(8 + s) N d B" "graph: z = D^-1/2 x before the first layer"
@@ -128,7 +127,8 @@ mod tests {
     fn every_kernel_is_described_once_and_within_its_budget() {
         let described: Vec<String> = CATALOGUE.iter().flat_map(Entry::names).collect();
         let built = rallrec_kernels_host::kernels();
-        let names: BTreeSet<&str> = built.iter().map(|k| k.name.as_str()).filter(|n| !n.starts_with("planted")).collect();
+        let names: BTreeSet<&str> =
+            built.iter().map(|k| k.name.as_str()).filter(|n| !n.starts_with("planted")).collect();
         assert_eq!(described.iter().map(String::as_str).collect::<BTreeSet<_>>(), names);
         assert_eq!(described.len(), names.len(), "a kernel is described twice");
         for kernel in built.iter().filter(|k| names.contains(k.name.as_str())) {

@@ -8,7 +8,12 @@ use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
 
-fn check<T: Storage>((rows, dim): (usize, usize), values: Values, weighted: bool, seed: u64) -> Result<(), TestCaseError> {
+fn check<T: Storage>(
+    (rows, dim): (usize, usize),
+    values: Values,
+    weighted: bool,
+    seed: u64,
+) -> Result<(), TestCaseError> {
     let adam = Adam::new(1e-2);
     let n = rows * dim;
     let start: Vec<f32> = Values::Normal.draw(n, seed);

@@ -30,7 +30,11 @@ fn check<T: Storage>(nodes: u32, dim: usize, size: usize, scale: f32, seed: u64)
         };
         let (got, gradient, weights) = run();
         let again = run();
-        prop_assert_eq!((got.to_bits(), &gradient, &weights), (again.0.to_bits(), &again.1, &again.2), "two runs differ");
+        prop_assert_eq!(
+            (got.to_bits(), &gradient, &weights),
+            (again.0.to_bits(), &again.1, &again.2),
+            "two runs differ"
+        );
         prop_assert!((got - loss).abs() <= 1e-5 * (1.0 + loss.abs()), "loss {} and not {}", got, loss);
         close("by e", &gradient, &by_e, |_| 2e-5 * (1.0 + f64::from(scale)))?;
         let penalty: Vec<f32> = e0.iter().enumerate().map(|(i, v)| weights[i / dim] * v).collect();

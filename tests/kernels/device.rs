@@ -10,7 +10,8 @@ fn memory_that_ends_names_who_holds_it() {
     let kept = device.zeros::<f32>(2000, "item rows").unwrap();
     let _more = device.zeros::<u8>(100, "flags").unwrap();
     let text = device.zeros::<f32>(1000, "gradient").unwrap_err().to_string();
-    for part in ["3.9 KiB asked for gradient", "1.9 KiB free", "item rows 7.8 KiB, flags 100 B", "lower the batch size"] {
+    for part in ["3.9 KiB asked for gradient", "1.9 KiB free", "item rows 7.8 KiB, flags 100 B", "lower the batch size"]
+    {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     drop(kept);
@@ -27,7 +28,13 @@ fn a_fault_names_kernel_line_and_shapes() {
     // SAFETY: the host build catches what is planted here: 32 f64 do not fit 60 f32.
     let result = unsafe { device.launch(&launch, &[x.arg(), Arg::U64(32), Arg::F64(1.0), terms.arg()]) };
     let text = result.unwrap_err().to_string();
-    for part in ["kernel sum_f64", "merge.cu:", "buffer layer, which has 240", "grid [1, 1, 1]", "layer: 240 B, 32, 1.0, sums: 8 B"] {
+    for part in [
+        "kernel sum_f64",
+        "merge.cu:",
+        "buffer layer, which has 240",
+        "grid [1, 1, 1]",
+        "layer: 240 B, 32, 1.0, sums: 8 B",
+    ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     // SAFETY: refused before it runs.

@@ -18,19 +18,33 @@ fn check<T: Storage>(n: usize, dim: usize, params: Params, values: Values, seed:
     let largest = |g: &[f64]| g.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
     let sharp = 1.0 / f64::from(params.tau);
     for device in devices(seed) {
-        let (dx, dy) = (DeviceRows::upload(&device, dim, &x, "x").unwrap(), DeviceRows::upload(&device, dim, &y, "y").unwrap());
+        let (dx, dy) =
+            (DeviceRows::upload(&device, dim, &x, "x").unwrap(), DeviceRows::upload(&device, dim, &y, "y").unwrap());
         let got = cuda::infonce(&dx, &dy, &params).unwrap();
         let again = cuda::infonce(&dx, &dy, &params).unwrap();
         prop_assert_eq!(got.loss.to_bits(), again.loss.to_bits(), "two runs differ");
         let (by_x, by_y) = (got.x.download().unwrap(), got.y.download().unwrap());
         prop_assert!(by_x == again.x.download().unwrap() && by_y == again.y.download().unwrap(), "two runs differ");
-        prop_assert!((got.loss - loss).abs() <= 4e-6 * (1.0 + sharp) * (1.0 + loss.abs()), "loss {} and not {}", got.loss, loss);
-        prop_assert!((got.tau - tau).abs() <= 1e-5 * (1.0 + sharp) * (sharp + tau.abs()), "by tau {} and not {}", got.tau, tau);
+        prop_assert!(
+            (got.loss - loss).abs() <= 4e-6 * (1.0 + sharp) * (1.0 + loss.abs()),
+            "loss {} and not {}",
+            got.loss,
+            loss
+        );
+        prop_assert!(
+            (got.tau - tau).abs() <= 1e-5 * (1.0 + sharp) * (sharp + tau.abs()),
+            "by tau {} and not {}",
+            got.tau,
+            tau
+        );
         // A gradient is a difference of sums whose terms are as large as weight / (n tau |x|).
         let terms = |rows: &[T], g: &[f64]| {
-            let norm = wide(rows).chunks_exact(dim).map(|r| r.iter().map(|v| v * v).sum::<f64>().sqrt()).fold(f64::MAX, |m, v| {
-                if v > 0.0 { m.min(v) } else { m }
-            });
+            let norm = wide(rows).chunks_exact(dim).map(|r| r.iter().map(|v| v * v).sum::<f64>().sqrt()).fold(
+                f64::MAX,
+                |m, v| {
+                    if v > 0.0 { m.min(v) } else { m }
+                },
+            );
             let scale = if params.similarity == Similarity::Cosine { 1.0 / norm } else { 4.0 };
             largest(g) + 4.0 * sharp * scale / n as f64
         };

@@ -8,7 +8,12 @@ use rallrec::ops::mlp::{Activation, Mlp, cuda, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
 
-fn check<T: Storage>(form: Form, (m, n, k): (usize, usize, usize), values: Values, seed: u64) -> Result<(), TestCaseError> {
+fn check<T: Storage>(
+    form: Form,
+    (m, n, k): (usize, usize, usize),
+    values: Values,
+    seed: u64,
+) -> Result<(), TestCaseError> {
     let (a, b): (Vec<T>, Vec<T>) = (values.draw(m * k, seed), Values::Normal.draw(n * k, seed + 1));
     let bias: Vec<f32> = Values::Normal.draw(n, seed + 2);
     let old: Vec<f32> = Values::Normal.draw(m * n, seed + 3);

@@ -11,7 +11,13 @@ use rallrec::rng::{Rng, Use};
 use super::common::{Values, any_values, cases, devices};
 
 /// The same scores in the same order; rows may differ only among scores that are equal within the tolerance.
-fn same(got: &[Hit], want: &[Hit], exact: bool, score_of: impl Fn(u32) -> f64, tolerance: f64) -> Result<(), TestCaseError> {
+fn same(
+    got: &[Hit],
+    want: &[Hit],
+    exact: bool,
+    score_of: impl Fn(u32) -> f64,
+    tolerance: f64,
+) -> Result<(), TestCaseError> {
     prop_assert_eq!(got.len(), want.len(), "{:?} and not {:?}", got, want);
     let distinct: HashSet<u32> = got.iter().map(|h| h.index).collect();
     prop_assert_eq!(distinct.len(), got.len(), "a row twice: {:?}", got);
@@ -19,17 +25,36 @@ fn same(got: &[Hit], want: &[Hit], exact: bool, score_of: impl Fn(u32) -> f64, t
         if exact {
             prop_assert_eq!((g.index, g.score), (w.index, w.score), "hit {}", i);
         }
-        prop_assert!((f64::from(g.score) - f64::from(w.score)).abs() <= tolerance, "hit {}: {:?} and not {:?}", i, g, w);
-        prop_assert!((score_of(g.index) - f64::from(g.score)).abs() <= tolerance, "hit {}: {:?} is not its score", i, g);
+        prop_assert!(
+            (f64::from(g.score) - f64::from(w.score)).abs() <= tolerance,
+            "hit {}: {:?} and not {:?}",
+            i,
+            g,
+            w
+        );
+        prop_assert!(
+            (score_of(g.index) - f64::from(g.score)).abs() <= tolerance,
+            "hit {}: {:?} is not its score",
+            i,
+            g
+        );
         if i > 0 {
             let before = got[i - 1];
-            prop_assert!(before.score > g.score || (before.score == g.score && before.index < g.index), "order at {}", i);
+            prop_assert!(
+                before.score > g.score || (before.score == g.score && before.index < g.index),
+                "order at {}",
+                i
+            );
         }
     }
     Ok(())
 }
 
-fn check<T: Storage>((q, n, dim, k): (usize, usize, usize, usize), values: Values, seed: u64) -> Result<(), TestCaseError> {
+fn check<T: Storage>(
+    (q, n, dim, k): (usize, usize, usize, usize),
+    values: Values,
+    seed: u64,
+) -> Result<(), TestCaseError> {
     // Equal and small whole numbers have exact scores: then ties are exact, and must go to the lower row.
     let whole = seed % 2 == 0;
     let draw = |count: usize, salt: u64, sort: Values| -> Vec<T> {
@@ -40,7 +65,8 @@ fn check<T: Storage>((q, n, dim, k): (usize, usize, usize, usize), values: Value
         sort.draw(count, seed + salt)
     };
     let (queries, items) = (draw(q * dim, 0, Values::Normal), draw(n * dim, 1, values));
-    let (fq, fi): (Vec<f32>, Vec<f32>) = (queries.iter().map(|v| v.to_f32()).collect(), items.iter().map(|v| v.to_f32()).collect());
+    let (fq, fi): (Vec<f32>, Vec<f32>) =
+        (queries.iter().map(|v| v.to_f32()).collect(), items.iter().map(|v| v.to_f32()).collect());
     let mut rng = Rng::new(seed, Use::Synthetic, 6, 0);
     let seen: Vec<Vec<u32>> = (0..q).map(|_| (0..n as u32).filter(|_| rng.below(5) == 0).collect()).collect();
     let exact = whole || values == Values::Equal && dim.is_power_of_two();
@@ -58,11 +84,8 @@ fn check<T: Storage>((q, n, dim, k): (usize, usize, usize, usize), values: Value
         let di = DeviceRows::upload(&device, dim, &items, "items").unwrap();
         let lists = cuda::DeviceSeen::new(&device, seen.iter().map(Vec::as_slice)).unwrap();
         for masked in [false, true] {
-            let want = if masked {
-                oracle::topk(&fq, &fi, dim, k, &seen)
-            } else {
-                oracle::topk(&fq, &fi, dim, k, &Nothing)
-            };
+            let want =
+                if masked { oracle::topk(&fq, &fi, dim, k, &seen) } else { oracle::topk(&fq, &fi, dim, k, &Nothing) };
             let run = || cuda::topk(&dq, &di, k, masked.then_some(&lists)).unwrap().0;
             let got = run();
             prop_assert_eq!(&got, &run(), "two runs differ");
