@@ -200,7 +200,11 @@ fn head_of_run(state: &State, run: &OpenRun, spans: &mut Vec<Span<'static>>) {
     let warnings = run.view.stages.warnings.len();
     if warnings > 0 {
         let s = if warnings == 1 { "" } else { "s" };
-        spans.push(Span::styled(format!("  {warnings} warning{s}"), theme.warn()));
+        let words = format!("  {warnings} warning{s}");
+        let used: usize = spans.iter().map(Span::width).sum();
+        if used + words.len() <= usize::from(state.size.0) {
+            spans.push(Span::styled(words, theme.warn()));
+        }
     }
 }
 

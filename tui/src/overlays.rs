@@ -159,7 +159,8 @@ pub fn draw(state: &State, screen: Rect, buffer: &mut Buffer) {
             } else {
                 format!(" Help: {search}_ ")
             };
-            let area = window(screen, 76, screen.height.saturating_sub(2));
+            let height = (lines.len() + 2).max(5).min(usize::from(screen.height.saturating_sub(2)));
+            let area = window(screen, 76, height as u16);
             let inner = frame(area, &title, buffer, theme);
             let scroll = (*scroll).min(lines.len().saturating_sub(usize::from(inner.height)));
             for (i, line) in lines.iter().skip(scroll).take(usize::from(inner.height)).enumerate() {

@@ -89,8 +89,8 @@ pub fn compare(program: &Path, folders: &[PathBuf]) -> Result<Vec<String>, Strin
 /// # Errors
 /// The engine's own words.
 pub fn measure(program: &Path, operator: &str, check: bool) -> Result<String, String> {
-    let mut args = vec!["bench".to_string(), operator.to_string()];
-    args.extend(if check { ["--check".to_string()].to_vec() } else { ["--seconds".into(), "0.3".into()].to_vec() });
+    let words: &[&str] = if check { &["check", operator, "--cases", "2"] } else { &["bench", operator, "--seconds", "0.3"] };
+    let args: Vec<String> = words.iter().map(|w| (*w).to_string()).collect();
     ask(program, &args)
 }
 

@@ -332,6 +332,7 @@ fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme
         x: Some((0.0, 1.0)),
         y: Some((0.0, 1.0)),
         unit: "p",
+        names_only: true,
         selected: true,
         ..Chart::default()
     };

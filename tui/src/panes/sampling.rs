@@ -153,7 +153,8 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     };
     let at = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
     let mut y = 0;
-    for line in prompt_lines(prompt, (at, rows.len()), area.width, theme) {
+    let most = usize::from(area.height / 3).max(1);
+    for line in prompt_lines(prompt, (at, rows.len()), area.width, theme).into_iter().take(most) {
         text::line(area, buffer, y, &line);
         y += 1;
     }

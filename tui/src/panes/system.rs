@@ -67,7 +67,7 @@ fn figures(run: &OpenRun, width: u16, theme: Theme) -> Vec<Line<'static>> {
         out.extend(cores(&now.cores, width, theme));
         let process = now.process.map_or(String::new(), |p| format!("   this run {p:.0} %"));
         let mean = now.cores.iter().sum::<f32>() / now.cores.len().max(1) as f32;
-        out.push(Line::from(vec![label("all cores", theme), Span::raw(format!("{mean:.0} %{process}"))]));
+        out.push(Line::from(vec![label("mean", theme), Span::raw(format!("{mean:.0} %{process}"))]));
         if now.memory_total > 0 {
             let share = now.memory_used as f64 / now.memory_total as f64;
             let words = format!("{} of {}", format::bytes(now.memory_used), format::bytes(now.memory_total));

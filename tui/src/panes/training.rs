@@ -364,6 +364,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
             cursor,
             unit: spec.unit,
             marks: &marks(run, spec),
+            names_only: false,
             selected,
         };
         chart.draw(place, buffer, theme);

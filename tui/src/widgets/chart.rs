@@ -59,6 +59,8 @@ pub struct Chart<'a> {
     pub unit: &'a str,
     /// Vertical marks with one letter each.
     pub marks: &'a [(f64, char)],
+    /// The legend has names alone: the last value says nothing.
+    pub names_only: bool,
     /// The chart that the keys act on.
     pub selected: bool,
 }
@@ -74,6 +76,7 @@ impl Default for Chart<'_> {
             cursor: None,
             unit: "",
             marks: &[],
+            names_only: false,
             selected: false,
         }
     }
@@ -112,12 +115,6 @@ impl Chart<'_> {
         }
         self.draw_x_axis(Rect { y: plot.y + plot.height, height: 1, ..plot }, buffer, x, log, theme);
         let column = |v: f64| ((v - x.0) / (x.1 - x.0) * f64::from(plot.width - 1)).round();
-        for (at, letter) in self.marks {
-            let c = column(*at);
-            if (0.0..f64::from(plot.width)).contains(&c) {
-                buffer[(plot.x + c as u16, plot.y)].set_char(*letter).set_style(theme.good());
-            }
-        }
         if let Some(cursor) = self.cursor {
             let c = column(cursor);
             if (0.0..f64::from(plot.width)).contains(&c) {
@@ -132,6 +129,12 @@ impl Chart<'_> {
             raster(&mut dots, line, x, y, log);
         }
         dots.draw(plot, buffer, theme);
+        for (at, letter) in self.marks {
+            let c = column(*at);
+            if (0.0..f64::from(plot.width)).contains(&c) {
+                buffer[(plot.x + c as u16, plot.y)].set_char(*letter).set_style(theme.good());
+            }
+        }
     }
 
     fn heading(&self, width: u16, theme: Theme) -> TextLine<'static> {
@@ -146,7 +149,7 @@ impl Chart<'_> {
             }
             let marker = if theme.ascii { format!("{} ", theme.marker(line.series)) } else { "━ ".into() };
             let name = if line.name.is_empty() { String::new() } else { format!("{} ", line.name) };
-            let value = format::value(y);
+            let value = if self.names_only { String::new() } else { format::value(y) };
             let w = 2 + format::width(&marker) + format::width(&name) + format::width(&value);
             if used + w > usize::from(width) {
                 break;
