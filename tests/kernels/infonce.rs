@@ -9,7 +9,7 @@ use super::common::{Values, cases, close, devices, wide};
 
 fn check<T: Storage>(n: usize, dim: usize, params: Params, values: Values, seed: u64) -> Result<(), TestCaseError> {
     let (mut x, y): (Vec<T>, Vec<T>) = (values.draw(n * dim, seed), Values::Normal.draw(n * dim, seed + 1));
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         x[..dim].fill(T::from_f32(0.0));
     }
     let (loss, gx, gy, tau) = oracle::infonce(&wide(&x), &wide(&y), dim, &params);

@@ -44,8 +44,8 @@ proptest! {
         grid in prop::collection::vec((0.01f64..10.0, 1e-6f64..1e-1), 1..12), tau in 0.1f64..10.0, seed: u64,
     ) {
         let n = rows.len();
-        let column = |f: &dyn Fn(&(f64, f64, f64, f64, bool)) -> f64| rows.iter().map(f).collect::<Vec<_>>();
-        let (m0, v0, m1, v1) = (column(&|r| r.0), column(&|r| r.1), column(&|r| r.2), column(&|r| r.3));
+        let (m0, v0): (Vec<f64>, Vec<f64>) = rows.iter().map(|r| (r.0, r.1)).unzip();
+        let (m1, v1): (Vec<f64>, Vec<f64>) = rows.iter().map(|r| (r.2, r.3)).unzip();
         let (means, vars) = ([&m0[..], &m1], [&v0[..], &v1]);
         let labels: Vec<u8> = rows.iter().map(|r| u8::from(r.4)).collect();
         let mut want_p = Vec::new();

@@ -56,7 +56,7 @@ fn check<T: Storage>(
     seed: u64,
 ) -> Result<(), TestCaseError> {
     // Small whole numbers have exact scores: then ties are exact, and must go to the lower row.
-    let whole = seed % 2 == 0;
+    let whole = seed.is_multiple_of(2);
     let draw = |count: usize, salt: u64, sort: Values| -> Vec<T> {
         let mut rng = Rng::new(seed, Use::Synthetic, 5, salt as u32);
         if whole {

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(value(0.693_147), "0.6931");
+        assert_eq!(value(0.712_345), "0.7123");
         assert_eq!(value(1.5), "1.500");
         assert_eq!(value(123.4), "123");
         assert_eq!(value(1234.0), "1.2k");

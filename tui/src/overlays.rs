@@ -26,11 +26,9 @@ pub fn type_char(state: &mut State, c: char) {
                 *scroll = 0;
             }
         }
-        Some(Overlay::Input(input)) => {
-            if input.text.len() < 4000 {
-                input.text.push(c);
-                input.error = None;
-            }
+        Some(Overlay::Input(input)) if input.text.len() < 4000 => {
+            input.text.push(c);
+            input.error = None;
         }
         _ => {}
     }

@@ -12,6 +12,7 @@ use crate::theme::Palette;
 /// The remembered settings. Unknown keys of a newer version are ignored, missing ones have their defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[derive(Default)]
 pub struct Prefs {
     /// Arrangement of the panes.
     pub arrangement: Arrangement,
@@ -21,12 +22,6 @@ pub struct Prefs {
     pub ascii: bool,
     /// The dashboard has been open before: the demo is not offered again.
     pub seen: bool,
-}
-
-impl Default for Prefs {
-    fn default() -> Self {
-        Self { arrangement: Arrangement::default(), palette: None, ascii: false, seen: false }
-    }
 }
 
 /// `$XDG_CONFIG_HOME/rallrec/dashboard.toml`, else `~/.config/rallrec/dashboard.toml`; `None` without a home.

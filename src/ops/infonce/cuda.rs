@@ -37,7 +37,7 @@ fn planes<T: Storage>() -> usize {
 /// Loss and gradients as [`super::infonce`].
 pub fn infonce<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params) -> Result<DeviceGradients> {
     let (n, d) = (x.rows(), x.dim());
-    if (y.rows(), y.dim()) != (n, d) || !(params.tau > 0.0) {
+    if (y.rows(), y.dim()) != (n, d) || params.tau.is_nan() || params.tau <= 0.0 {
         let what = format!("x is {n} x {d}, y {} x {}, tau {}", y.rows(), y.dim(), params.tau);
         return Err(Error::failed("infonce", what));
     }

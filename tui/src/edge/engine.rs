@@ -89,7 +89,8 @@ pub fn compare(program: &Path, folders: &[PathBuf]) -> Result<Vec<String>, Strin
 /// # Errors
 /// The engine's own words.
 pub fn measure(program: &Path, operator: &str, check: bool) -> Result<String, String> {
-    let words: &[&str] = if check { &["check", operator, "--cases", "2"] } else { &["bench", operator, "--seconds", "0.3"] };
+    let words: &[&str] =
+        if check { &["check", operator, "--cases", "2"] } else { &["bench", operator, "--seconds", "0.3"] };
     let args: Vec<String> = words.iter().map(|w| (*w).to_string()).collect();
     ask(program, &args)
 }

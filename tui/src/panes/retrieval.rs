@@ -151,7 +151,7 @@ fn draw_space(
     buffer: &mut Buffer,
     theme: Theme,
 ) {
-    let explained = space.explained.map_or(String::new(), |e| format!(", {:.0} %", f64::from(e[0] + e[1]) * 100.0));
+    let explained = space.explained.map_or(String::new(), |e| format!(", {:.0} %", (e[0] + e[1]) * 100.0));
     let when = match space.name.as_str() {
         "text" | "collaborative" => " (before alignment)",
         "aligned" => " (after alignment)",

@@ -10,7 +10,7 @@ use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
-use crate::widgets::chart::{Chart, Line as Curve};
+use crate::widgets::chart::{Chart, Interval, Line as Curve};
 use crate::widgets::{bars, text};
 
 /// State of the pane.
@@ -154,7 +154,7 @@ fn gpus(run: &OpenRun, width: u16, theme: Theme) -> Vec<Line<'static>> {
 }
 
 /// A curve with its heading and its range, where that is fixed.
-type Named = (&'static str, Curve, Option<(f64, f64)>);
+type Named = (&'static str, Curve, Option<Interval>);
 
 fn curves(run: &OpenRun) -> Vec<Named> {
     let s = &run.view.system;
@@ -164,7 +164,8 @@ fn curves(run: &OpenRun) -> Vec<Named> {
         old.chain(series.recent().iter().map(|p| (p.0, p.1 / by))).collect()
     };
     let mib = 1024.0 * 1024.0;
-    let all: [(&'static str, &Series, f64, Option<(f64, f64)>); 5] = [
+    type Source<'a> = (&'static str, &'a Series, f64, Option<Interval>);
+    let all: [Source<'_>; 5] = [
         ("cores %", &s.cpu, 1.0, Some((0.0, 100.0))),
         ("process MiB", &s.resident, mib, None),
         ("GPU %", &s.gpu, 1.0, Some((0.0, 100.0))),

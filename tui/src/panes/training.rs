@@ -383,7 +383,7 @@ fn status(state: &State, run: &OpenRun, width: u16) -> TextLine<'static> {
         (false, false) => "whole".to_string(),
     };
     facts.push(("view", view_words));
-    if view.smoothing % SMOOTHING.len() != 0 {
+    if !view.smoothing.is_multiple_of(SMOOTHING.len()) {
         facts.push(("smooth", format!("{}", SMOOTHING[view.smoothing % SMOOTHING.len()])));
     }
     if view.log {

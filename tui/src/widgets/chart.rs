@@ -41,7 +41,7 @@ impl Line {
 }
 
 /// A chart. Defaults: everything in view, linear, no cursor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Chart<'a> {
     /// Heading, left of the legend.
     pub title: &'a str,
@@ -63,23 +63,6 @@ pub struct Chart<'a> {
     pub names_only: bool,
     /// The chart that the keys act on.
     pub selected: bool,
-}
-
-impl Default for Chart<'_> {
-    fn default() -> Self {
-        Self {
-            title: "",
-            lines: &[],
-            x: None,
-            y: None,
-            log: false,
-            cursor: None,
-            unit: "",
-            marks: &[],
-            names_only: false,
-            selected: false,
-        }
-    }
 }
 
 impl Chart<'_> {
@@ -180,7 +163,7 @@ impl Chart<'_> {
     }
 
     /// Ranges in view: x, y (already logarithms when the third is true).
-    fn ranges(&self) -> Option<((f64, f64), (f64, f64), bool)> {
+    fn ranges(&self) -> Option<(Interval, Interval, bool)> {
         let all = || self.lines.iter().flat_map(|l| l.points.iter()).filter(|p| p.0.is_finite() && p.1.is_finite());
         let x = match self.x {
             Some(x) => x,
@@ -202,8 +185,11 @@ impl Chart<'_> {
     }
 }
 
+/// Least and greatest value of an axis.
+pub type Interval = (f64, f64);
+
 /// Least and greatest of finite values.
-pub fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+pub fn bounds(values: impl Iterator<Item = f64>) -> Option<Interval> {
     values.filter(|v| v.is_finite()).fold(None, |b, v| match b {
         None => Some((v, v)),
         Some((low, high)) => Some((v.min(low), v.max(high))),

@@ -153,7 +153,10 @@ pub fn records() -> Vec<Record> {
                     answer: (sample != 3 || row % 9 != 0).then_some(p > 0.5),
                     tokens: 30 + (noise(row + u64::from(sample)) * 40.0) as u32,
                     finished: true,
-                    text: format!("The user liked {row} films of that kind. So likely {}.", if p > 0.5 { "yes" } else { "no" }),
+                    text: format!(
+                        "The user liked {row} films of that kind. So likely {}.",
+                        if p > 0.5 { "yes" } else { "no" }
+                    ),
                     label,
                     hint: Some(0.3 + 0.4 * noise(row)),
                     set: Some("test".into()),
@@ -176,7 +179,10 @@ pub fn records() -> Vec<Record> {
         let share_reasoning = 0.0909 * noise(row + 3);
         let p = mean_tuned + share_reasoning * (mean_reasoning - mean_tuned);
         let (var_reasoning, var_tuned, label) = (0.02 * noise(row + 9), 0.0, Some(noise(row) > 0.5));
-        push(Event::MergeResult { row, mean_reasoning, var_reasoning, mean_tuned, var_tuned, share_reasoning, p, label }, 0);
+        push(
+            Event::MergeResult { row, mean_reasoning, var_reasoning, mean_tuned, var_tuned, share_reasoning, p, label },
+            0,
+        );
     }
     for (row, auc) in [("global mean", 0.5), ("tuned", 0.711), ("reasoning", 0.683), ("merged", 0.713)] {
         let metric = |name: &str, v: f64| (name.to_string(), v, v - 0.03, v + 0.03);
@@ -212,7 +218,12 @@ pub fn scatter() -> Scatter {
             })
             .collect(),
     };
-    Scatter { version: 1, key: Default::default(), items, spaces: vec![space("text", 5.0), space("collaborative", 2.0), space("aligned", 0.4)] }
+    Scatter {
+        version: 1,
+        key: Default::default(),
+        items,
+        spaces: vec![space("text", 5.0), space("collaborative", 2.0), space("aligned", 0.4)],
+    }
 }
 
 /// A dashboard of this size with the first `count` records of the made-up run.
