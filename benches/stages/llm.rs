@@ -6,7 +6,7 @@ use std::time::Instant;
 use rallrec::error::Error;
 use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::{LoadOptions, Model, Part, Prefix, Sequence, load};
-use rallrec::ops::linear::Dtype;
+use rallrec::ops::linear::{Dtype, Weight};
 use rallrec::{Result, Silent};
 use serde_json::json;
 
@@ -33,9 +33,14 @@ fn tokens(model: &Model, n: usize) -> Vec<u32> {
 /// Bytes of the weights that one decoding step reads, and values in the layers' matrices.
 fn size(model: &Model) -> (usize, usize) {
     let w = model.weights();
-    let layers: usize =
-        w.layers.iter().flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]).map(|l| l.weight.bytes()).sum();
-    (layers + w.head().bytes(), layers / w.embed.dtype().size())
+    let all = || w.layers.iter().flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]).map(|l| &l.weight);
+    let bytes: usize = all().map(Weight::bytes).sum();
+    (bytes + w.head().bytes(), all().map(|w| w.rows() * w.cols()).sum())
+}
+
+/// How the layers' weights are stored.
+fn stored(model: &Model) -> String {
+    model.weights().layers.first().and_then(|l| l.down.weight.dtype()).map_or("quantised".into(), |d| format!("{d:?}"))
 }
 
 pub fn prefill(path: &Path, dtype: Option<&str>, length: usize, runs: usize) -> Result<Figure> {
@@ -46,7 +51,7 @@ pub fn prefill(path: &Path, dtype: Option<&str>, length: usize, runs: usize) -> 
         model.last_logits(&mut [Part { tokens: &prompt, sequence: &mut sequence }]).map(drop)
     })?;
     let flops = 2.0 * (size(&model).1 * length) as f64;
-    let more = json!({ "tokens": length, "weights": format!("{:?}", model.weights().embed.dtype()),
+    let more = json!({ "tokens": length, "weights": stored(&model),
         "layers_gflop_s": flops / super::median(&seconds) / 1e9 });
     Ok(Figure { seconds, work: length as f64, unit: "tokens/s", more })
 }
@@ -92,7 +97,7 @@ pub fn decode(
     seconds.remove(0);
     let work = f64::from(samples) * (new - 1) as f64;
     let more = json!({ "samples": samples, "prompt": length, "new": new, "weight_bytes": size(&model).0,
-        "weights": format!("{:?}", model.weights().embed.dtype()),
+        "weights": stored(&model),
         "ms_a_step": 1e3 * super::median(&seconds) / (new - 1) as f64 });
     Ok(Figure { seconds, work, unit: "tokens/s", more })
 }

@@ -82,7 +82,7 @@ struct Input {
     /// A system turn in front (with --chat).
     #[arg(long, value_name = "TEXT", requires = "chat")]
     system: Option<String>,
-    /// Storage of the weights in memory (default: as stored; bf16 for quantised files).
+    /// Storage of the weights in memory (default: as stored, quantised files too).
     #[arg(long, value_parser = dtype())]
     dtype: Option<Dtype>,
     /// Print JSON.

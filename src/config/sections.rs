@@ -101,7 +101,7 @@ pub struct ModelSettings {
     pub path: String,
     /// Reasoning model; empty = the same model, untuned.
     pub reasoning: String,
-    /// Storage of the weights in memory; not set = as stored (bf16 for quantised files).
+    /// Storage of the weights in memory; not set = as stored, quantised files too.
     pub dtype: Option<Dtype>,
 }
 

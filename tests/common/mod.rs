@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rallrec::models::llama::{LoadOptions, Loaded, load};
+use rallrec::ops::linear::Dtype;
 
 /// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the model store. `None`, with a line
 /// that says so, when it is not there.
@@ -12,7 +13,7 @@ pub fn smollm2() -> Option<Loaded> {
     let named = std::env::var_os("RALLREC_SMOLLM2").map(PathBuf::from);
     let path = named.or_else(|| rallrec::models::hub::resolve("smollm2-135m").ok());
     match path.filter(|p| p.exists()) {
-        Some(path) => Some(load(&path, &LoadOptions::default()).expect("the model loads")),
+        Some(path) => Some(load(&path, &LoadOptions { dtype: Some(Dtype::Bf16) }).expect("the model loads")),
         None => {
             println!("skipped: no SmolLM2 (set RALLREC_SMOLLM2 to its folder, or `rallrec model pull smollm2-135m`)");
             None

@@ -24,6 +24,7 @@ pub fn bits(w: &Weight) -> Vec<u32> {
         Values::F32(v) => v.iter().map(|x| x.to_bits()).collect(),
         Values::Bf16(v) => v.iter().map(|x| u32::from(x.to_bits())).collect(),
         Values::F16(v) => v.iter().map(|x| u32::from(x.to_bits())).collect(),
+        Values::Quantised(q) => panic!("quantised: {:?}", q.form()),
     }
 }
 

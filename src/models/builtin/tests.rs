@@ -7,7 +7,7 @@ use crate::tiny_model::exam;
 fn loads_in_every_type() {
     for (dtype, want) in [(None, Dtype::Bf16), (Some(Dtype::F32), Dtype::F32), (Some(Dtype::F16), Dtype::F16)] {
         let loaded = load(&LoadOptions { dtype }).unwrap();
-        assert_eq!(loaded.weights.embed.dtype(), want);
+        assert_eq!(loaded.weights.embed.dtype(), Some(want));
         assert!(loaded.tokenizer.single_token("Yes").unwrap() != loaded.tokenizer.single_token("No").unwrap());
         assert!(!loaded.chat.is_fallback() && !loaded.config.eos.is_empty() && loaded.config.bos.is_none());
         assert!(loaded.source.notes.is_empty(), "{:?}", loaded.source.notes);

@@ -15,7 +15,7 @@ use crate::text::{ChatTemplate, Tokenizer};
 #[serde(deny_unknown_fields, default)]
 pub struct LoadOptions {
     /// Type of the weights in memory: `f32`, `bf16` or `f16`. Norms and biases stay f32 values but are rounded to
-    /// it. Default: as stored; `bf16` for quantised files. Matrices that are as stored stay in the mapped file.
+    /// it. Default: as stored, also where that is quantised; plain numbers then stay in the mapped file.
     pub dtype: Option<Dtype>,
 }
 

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::gemm::{View, product};
-use super::panel::{PANEL, Pack, Side, Span};
+use super::panel::{PANEL, Rows, Side, Source, Span};
 use super::weight::{Values, Weight};
 use crate::ops::profile::timed;
 use crate::ops::simd::{self, Level};
@@ -55,16 +54,20 @@ impl Task<'_> {
 
     /// Outputs `span` of all rows.
     fn run(&self, level: Level, span: &Range<usize>) {
-        for (n, (weight, column)) in self.sum.iter().enumerate() {
+        for (n, (weight, _)) in self.sum.iter().enumerate() {
+            let stride = weight.cols();
             match weight.values() {
-                Values::F32(w) => self.one(level, w, n, weight, *column, span),
-                Values::Bf16(w) => self.one::<bf16>(level, w, n, weight, *column, span),
-                Values::F16(w) => self.one::<f16>(level, w, n, weight, *column, span),
+                Values::F32(values) => self.one(level, Rows { values, stride }, n, span),
+                Values::Bf16(values) => self.one(level, Rows { values, stride }, n, span),
+                Values::F16(values) => self.one(level, Rows { values, stride }, n, span),
+                Values::Quantised(values) => self.one(level, values, n, span),
             }
         }
     }
 
-    fn one<E: Pack>(&self, level: Level, w: &[E], n: usize, weight: &Weight, column: usize, span: &Range<usize>) {
+    /// Outputs `span` of the n-th product of the sum.
+    fn one<W: Source>(&self, level: Level, w: W, n: usize, span: &Range<usize>) {
+        let (weight, column) = self.sum[n];
         let inner = if self.side == Side::Transposed { weight.cols() } else { weight.rows() };
         simd::run(
             level,
@@ -74,7 +77,6 @@ impl Task<'_> {
                 rows: self.rows,
                 inner,
                 w,
-                w_stride: weight.cols(),
                 side: self.side,
                 y: self.y,
                 y_stride: self.y_stride,

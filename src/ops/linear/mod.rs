@@ -8,6 +8,7 @@ pub mod gemm;
 mod low_rank;
 pub mod oracle;
 mod panel;
+pub mod quantised;
 pub mod stack;
 pub mod weight;
 
@@ -15,6 +16,7 @@ pub use cpu::{
     Product, matmul_nn, matmul_nn_stacked, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked, matmul_tn,
 };
 pub use low_rank::add_low_rank;
+pub use quantised::Quantised;
 pub use weight::{Dtype, Storage, Weight};
 
 use super::Cost;

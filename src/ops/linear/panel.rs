@@ -1,7 +1,7 @@
 //! The kernel behind every product with a weight matrix: `y = x W^T` and `y = x W`, for any number of rows.
 //!
 //! ```text
-//!   W (out, in), 16 or 32 bits            panel, f32                    tile of y
+//!   W (out, in), 4 to 32 bits             panel, f32                    tile of y
 //!   +--------------------------+        +--- WIDE vectors ---+        +--- WIDE vectors ---+
 //!   | 48 outputs | DEEP values | -----> | value k of all 48  | -----> | R rows, registers  |
 //!   +--------------------------+  pack  | value k + 1 ...    |  fma   +--------------------+
@@ -21,6 +21,7 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 
+use super::quantised::Quantised;
 use crate::ops::simd::{Element, Simd, Task};
 
 /// Vectors of outputs in a panel.
@@ -43,16 +44,40 @@ pub(super) enum Side {
     Plain,
 }
 
+/// A weight matrix as [`Span`] reads it.
+pub(super) trait Source: Copy {
+    /// Widens inner values `inner .. inner + depth` of outputs `output .. output + columns` into
+    /// `to[k * stride + c]`; columns that fill no vector are followed by copies of the last, or zeros.
+    ///
+    /// # Safety
+    /// The instruction set is there; the span lies inside; `to` holds `depth` rows of whole vectors.
+    unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize);
+}
+
+/// A part of a weight matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub output: usize,
+    pub columns: usize,
+    pub inner: usize,
+    pub depth: usize,
+}
+
+/// Rows of plain numbers, `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, E> {
+    pub values: &'a [E],
+    pub stride: usize,
+}
+
 /// Outputs `from..to` of all rows.
-pub(super) struct Span<'a, E> {
+pub(super) struct Span<'a, W> {
     /// First value of x; rows are `x_stride` apart and hold `inner` values.
     pub x: *const f32,
     pub x_stride: usize,
     pub rows: usize,
     pub inner: usize,
-    /// Rows are `w_stride` apart.
-    pub w: &'a [E],
-    pub w_stride: usize,
+    pub w: W,
     pub side: Side,
     /// Where output 0 of row 0 goes; rows are `y_stride` apart.
     pub y: *mut f32,
@@ -146,6 +171,83 @@ impl Pack for bf16 {
     }
 }
 
+impl<E: Pack> Source for Rows<'_, E> {
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize) {
+        let Block { output, columns, inner, depth } = at;
+        let (w, ld) = (self.values.as_ptr(), self.stride);
+        // SAFETY: as the caller's.
+        unsafe {
+            for c in (0..columns).step_by(S::N) {
+                let rows = (columns - c).min(S::N);
+                match side {
+                    Side::Transposed => {
+                        E::turn::<S>(w.add((output + c) * ld + inner), ld, rows, depth, to.add(c), stride)
+                    }
+                    Side::Plain => {
+                        for k in 0..depth {
+                            let w = w.add((inner + k) * ld + output + c);
+                            let to = to.add(k * stride + c);
+                            if rows == S::N {
+                                S::store(to, E::load::<S>(w));
+                            } else {
+                                for j in 0..S::N {
+                                    *to.add(j) = (*w.add(j.min(rows - 1))).widen();
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Source for &Quantised {
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize) {
+        let Block { output, columns, inner, depth } = at;
+        // A product begins at 0 and goes on in steps of whole groups and vectors, so one that does not is a part of
+        // a product that begins somewhere else.
+        let aligned = output.is_multiple_of(S::N) && inner.is_multiple_of(S::N);
+        for c in (0..columns).step_by(S::N) {
+            let to = to.wrapping_add(c);
+            // SAFETY: as the caller's; tiles are padded to whole vectors of rows.
+            unsafe {
+                match side {
+                    Side::Transposed if aligned => self.widen::<S>(output + c, inner, depth, to, stride),
+                    Side::Plain if aligned => {
+                        let mut v = [S::splat(0.0); 16];
+                        let mut square = [0.0f32; 256];
+                        for k in (0..depth).step_by(S::N) {
+                            let column = output + c;
+                            self.widen::<S>(inner + k, column, S::N, square.as_mut_ptr(), S::N);
+                            for j in 0..S::N {
+                                v[j] = S::load(square.as_ptr().add(j * S::N));
+                            }
+                            S::transpose(&mut v);
+                            for j in 0..S::N.min(depth - k) {
+                                S::store(to.add((k + j) * stride), v[j]);
+                            }
+                        }
+                    }
+                    _ => {
+                        for k in 0..depth {
+                            for j in 0..S::N {
+                                let j_in = j.min(columns - c - 1);
+                                *to.add(k * stride + j) = match side {
+                                    Side::Transposed => self.get(output + c + j_in, inner + k),
+                                    Side::Plain => self.get(inner + k, output + c + j_in),
+                                };
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[repr(align(64))]
 struct Packed(#[allow(dead_code)] [f32; DEEP * PANEL]);
 
@@ -165,7 +267,7 @@ struct Piece {
     last: bool,
 }
 
-impl<E: Pack> Task for Span<'_, E> {
+impl<W: Source> Task for Span<'_, W> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -175,7 +277,7 @@ impl<E: Pack> Task for Span<'_, E> {
     }
 }
 
-impl<E: Pack> Span<'_, E> {
+impl<W: Source> Span<'_, W> {
     #[inline(always)]
     unsafe fn drive<S: Simd, const R: usize>(&self) {
         let mut packed = MaybeUninit::<Packed>::uninit();
@@ -191,7 +293,7 @@ impl<E: Pack> Span<'_, E> {
                 let piece = Piece { values, output, columns, inner, depth, last };
                 // SAFETY: the buffer holds DEEP x WIDE vectors; shapes were checked by the caller.
                 unsafe {
-                    self.pack::<S>(piece, values, vectors * S::N);
+                    self.w.pack::<S>(self.side, Block { output, columns, inner, depth }, values, vectors * S::N);
                     match vectors {
                         1 => self.pass::<S, R, 1>(piece),
                         2 => self.pass::<S, R, 2>(piece),
@@ -204,36 +306,6 @@ impl<E: Pack> Span<'_, E> {
                 }
             }
             output += columns;
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn pack<S: Simd>(&self, piece: Piece, to: *mut f32, stride: usize) {
-        let Piece { output, columns, inner, depth, .. } = piece;
-        // SAFETY: as the caller's.
-        unsafe {
-            for c in (0..columns).step_by(S::N) {
-                let rows = (columns - c).min(S::N);
-                match self.side {
-                    Side::Transposed => {
-                        let w = self.w.as_ptr().add((output + c) * self.w_stride + inner);
-                        E::turn::<S>(w, self.w_stride, rows, depth, to.add(c), stride);
-                    }
-                    Side::Plain => {
-                        for k in 0..depth {
-                            let w = self.w.as_ptr().add((inner + k) * self.w_stride + output + c);
-                            let to = to.add(k * stride + c);
-                            if rows == S::N {
-                                S::store(to, E::load::<S>(w));
-                            } else {
-                                for j in 0..S::N {
-                                    *to.add(j) = (*w.add(j.min(rows - 1))).widen();
-                                }
-                            }
-                        }
-                    }
-                }
-            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! A weight matrix in whatever 16- or 32-bit storage it came in, owned or memory-mapped.
+//! A weight matrix in whatever storage it came in: 16 or 32 bits, owned or memory-mapped, or quantised.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 
+use super::quantised::Quantised;
 use crate::error::{Error, Result};
 use crate::ops::simd::vectorized;
 
@@ -40,6 +41,8 @@ pub enum Storage {
     Bf16(Arc<Vec<bf16>>),
     /// Owned f16.
     F16(Arc<Vec<f16>>),
+    /// Codes of 4 or 8 bits and their scales.
+    Quantised(Arc<Quantised>),
     /// A slice of a mapped file: little-endian values of `dtype` at byte `offset` (aligned to the dtype).
     Mapped {
         /// The file.
@@ -60,6 +63,8 @@ pub enum Values<'a> {
     Bf16(&'a [bf16]),
     /// f16.
     F16(&'a [f16]),
+    /// Codes of 4 or 8 bits.
+    Quantised(&'a Quantised),
 }
 
 /// A matrix of shape (rows = out, cols = in), row-major.
@@ -78,6 +83,7 @@ impl Weight {
             Storage::F32(v) => v.len() == count,
             Storage::Bf16(v) => v.len() == count,
             Storage::F16(v) => v.len() == count,
+            Storage::Quantised(q) => (q.rows(), q.cols()) == (rows, cols),
             Storage::Mapped { file, offset, dtype } => {
                 let end = count.checked_mul(dtype.size()).and_then(|n| n.checked_add(*offset));
                 end.is_some_and(|end| end <= file.len())
@@ -105,19 +111,23 @@ impl Weight {
         self.cols
     }
 
-    /// Storage type.
-    pub fn dtype(&self) -> Dtype {
+    /// Type of the values; `None` for quantised ones.
+    pub fn dtype(&self) -> Option<Dtype> {
         match &self.storage {
-            Storage::F32(_) => Dtype::F32,
-            Storage::Bf16(_) => Dtype::Bf16,
-            Storage::F16(_) => Dtype::F16,
-            Storage::Mapped { dtype, .. } => *dtype,
+            Storage::F32(_) => Some(Dtype::F32),
+            Storage::Bf16(_) => Some(Dtype::Bf16),
+            Storage::F16(_) => Some(Dtype::F16),
+            Storage::Quantised(_) => None,
+            Storage::Mapped { dtype, .. } => Some(*dtype),
         }
     }
 
     /// Bytes of the values.
     pub fn bytes(&self) -> usize {
-        self.rows * self.cols * self.dtype().size()
+        match &self.storage {
+            Storage::Quantised(q) => q.bytes(),
+            _ => self.rows * self.cols * self.dtype().map_or(0, Dtype::size),
+        }
     }
 
     /// All values, row-major.
@@ -126,6 +136,7 @@ impl Weight {
             Storage::F32(v) => Values::F32(v),
             Storage::Bf16(v) => Values::Bf16(v),
             Storage::F16(v) => Values::F16(v),
+            Storage::Quantised(q) => Values::Quantised(q),
             Storage::Mapped { file, offset, dtype } => {
                 let bytes = &file[*offset..*offset + self.rows * self.cols * dtype.size()];
                 match dtype {
@@ -152,6 +163,11 @@ impl Weight {
             Values::F32(v) => out.copy_from_slice(&v[span]),
             Values::Bf16(v) => widen_bf16(&v[span], out),
             Values::F16(v) => v[span].convert_to_f32_slice(out),
+            Values::Quantised(q) => {
+                for (i, o) in out.iter_mut().enumerate() {
+                    *o = q.get(from + i / self.cols, i % self.cols);
+                }
+            }
         }
     }
 }

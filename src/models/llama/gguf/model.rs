@@ -11,7 +11,7 @@ use crate::models::llama::assemble::{Source, assemble};
 use crate::models::llama::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
 use crate::models::llama::parts::{LayerPart, Part};
 use crate::models::llama::{Config, Family, check, convert};
-use crate::ops::linear::{Dtype, Storage, Weight};
+use crate::ops::linear::{Dtype, Quantised, Storage, Weight};
 use crate::text::{ChatTemplate, gguf_tokenizer};
 
 const ROPE_TABLE: &str = "rope_freqs.weight";
@@ -71,22 +71,28 @@ impl Source for Model<'_> {
         let entry = entry(self.file, &name, &[cols, rows])?;
         let permuted = self.config.family == Family::Llama
             && matches!(part, Part::Layer(_, LayerPart::Q) | Part::Layer(_, LayerPart::K));
-        let want = match (self.dtype, entry.kind) {
-            (Some(dtype), _) | (None, Type::Plain(dtype)) => dtype,
-            (None, _) => Dtype::Bf16,
+        let bytes = &self.file.map[entry.start..entry.start + entry.len];
+        let row_bytes = cols / entry.kind.block() * entry.kind.bytes();
+        let head_dim = self.config.head_dim;
+        let stored = |row: usize| {
+            let from = if permuted { interleaved(row, head_dim) } else { row };
+            &bytes[from * row_bytes..(from + 1) * row_bytes]
+        };
+        let want = match (self.dtype, entry.kind, entry.kind.form()) {
+            (None, kind, Some(form)) => {
+                let values = Quantised::build(rows, cols, form, |row, out| kind.split(stored(row), out));
+                let values = values.map_err(|e| e.within(self.place(&name)))?;
+                return Weight::new(rows, cols, Storage::Quantised(Arc::new(values)));
+            }
+            (Some(dtype), ..) | (None, Type::Plain(dtype), _) => dtype,
+            (None, _, None) => Dtype::F32,
         };
         let aligned = (self.file.map.as_ptr() as usize + entry.start).is_multiple_of(want.size());
         if entry.kind == Type::Plain(want) && !permuted && aligned && cfg!(target_endian = "little") {
             let storage = Storage::Mapped { file: Arc::clone(&self.file.map), offset: entry.start, dtype: want };
             return Weight::new(rows, cols, storage).map_err(|e| e.within(self.place(&name)));
         }
-        let bytes = &self.file.map[entry.start..entry.start + entry.len];
-        let row_bytes = cols / entry.kind.block() * entry.kind.bytes();
-        let head_dim = self.config.head_dim;
-        let storage = convert::build(rows, cols, want, |row, out| {
-            let from = if permuted { interleaved(row, head_dim) } else { row };
-            entry.kind.dequantise(&bytes[from * row_bytes..(from + 1) * row_bytes], out);
-        });
+        let storage = convert::build(rows, cols, want, |row, out| entry.kind.dequantise(stored(row), out));
         Weight::new(rows, cols, storage.map_err(|e| e.within(self.place(&name)))?)
     }
 
@@ -223,9 +229,8 @@ pub(in super::super) fn describe(path: &Path) -> Result<Described> {
 /// Loads a GGUF file.
 pub(in super::super) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, file) = open(path)?;
-    let quantised = file.tensors.values().any(|e| !matches!(e.kind, Type::Plain(_)));
-    let dtype = options.dtype.or(quantised.then_some(Dtype::Bf16));
-    let weights = assemble(&described.config, &Model { file: &file, config: &described.config, dtype })?;
+    let model = Model { file: &file, config: &described.config, dtype: options.dtype };
+    let weights = assemble(&described.config, &model)?;
     Ok(described.with(weights))
 }
 

@@ -1,6 +1,6 @@
 //! Blocks of 256 values with two levels of scales.
 
-use super::half;
+use super::{Parts, half};
 
 pub(super) const Q4_K_BYTES: usize = 2 + 2 + 12 + 128;
 pub(super) const Q6_K_BYTES: usize = 128 + 64 + 16 + 2;
@@ -17,30 +17,31 @@ fn scale_and_min(packed: &[u8], j: usize) -> (u8, u8) {
 }
 
 /// `(d s_j) q - (m n_j)`: 8 groups of 32; 32 bytes hold the low nibbles of one group and the high ones of the next.
-pub(super) fn q4_k(block: &[u8], out: &mut [f32]) {
+pub(super) fn q4_k(block: &[u8], out: Parts<'_>) {
     let (d, m) = (half(block, 0), half(block, 2));
     let (packed, quants) = (&block[4..16], &block[16..]);
-    for (j, group) in out.chunks_exact_mut(32).enumerate() {
+    for (j, group) in out.codes.chunks_exact_mut(32).enumerate() {
         let (scale, min) = scale_and_min(packed, j);
-        let (scale, min) = (d * f32::from(scale), m * f32::from(min));
+        (out.scales[j], out.minima[j]) = (d * f32::from(scale), -(m * f32::from(min)));
         for (o, &q) in group.iter_mut().zip(&quants[j / 2 * 32..]) {
-            let q = if j % 2 == 0 { q & 0x0F } else { q >> 4 };
-            *o = scale * f32::from(q) - min;
+            *o = if j % 2 == 0 { q & 0x0F } else { q >> 4 } as i8;
         }
     }
 }
 
 /// `(d s_j) (q - 32)`: two halves of 128 values; in each, 64 bytes of low nibbles and 32 bytes with four pairs of
 /// high bits; a signed 8-bit scale for 16 values.
-pub(super) fn q6_k(block: &[u8], out: &mut [f32]) {
+pub(super) fn q6_k(block: &[u8], out: Parts<'_>) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = half(block, 208);
-    for (i, o) in out.iter_mut().enumerate() {
+    for (o, &s) in out.scales.iter_mut().zip(scales) {
+        *o = d * f32::from(s as i8);
+    }
+    for (i, o) in out.codes.iter_mut().enumerate() {
         let (part, quarter, l) = (i / 128, i % 128 / 32, i % 32);
         let nibbles = low[part * 64 + quarter % 2 * 32 + l];
         let nibble = if quarter < 2 { nibbles & 0x0F } else { nibbles >> 4 };
         let top = high[part * 32 + l] >> (2 * quarter) & 3;
-        let q = (nibble | top << 4) as i8 - 32;
-        *o = d * f32::from(scales[i / 16] as i8) * f32::from(q);
+        *o = (nibble | top << 4) as i8 - 32;
     }
 }

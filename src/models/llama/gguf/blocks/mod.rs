@@ -5,6 +5,7 @@ mod legacy;
 
 use crate::models::llama::convert::widen;
 use crate::ops::linear::Dtype;
+use crate::ops::linear::quantised::{Bits, Form, Row as Parts};
 
 /// A supported storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,22 +80,59 @@ impl Type {
         }
     }
 
+    /// What its blocks are like; `None` where values are plain numbers.
+    pub(super) fn form(self) -> Option<Form> {
+        let (group, bits, centre, minimum, half) = match self {
+            Type::Plain(_) => return None,
+            Type::Q4_0 => (32, Bits::Four, 8, false, true),
+            Type::Q4_1 => (32, Bits::Four, 0, true, true),
+            Type::Q8_0 => (32, Bits::Eight, 0, false, true),
+            Type::Q4K => (32, Bits::Four, 0, true, false),
+            Type::Q6K => (16, Bits::Eight, 0, false, false),
+        };
+        Some(Form { group, bits, centre, minimum, half })
+    }
+
+    /// Codes, scales and minima of whole blocks of a quantised type.
+    pub(super) fn split(self, bytes: &[u8], out: Parts<'_>) {
+        let one = match self {
+            Type::Plain(_) => return,
+            Type::Q4_0 => legacy::q4_0,
+            Type::Q4_1 => legacy::q4_1,
+            Type::Q8_0 => legacy::q8_0,
+            Type::Q4K => k::q4_k,
+            Type::Q6K => k::q6_k,
+        };
+        let groups = self.form().map_or(1, |f| self.block() / f.group);
+        let scales = out.scales.chunks_exact_mut(groups).zip(out.minima.chunks_exact_mut(groups));
+        let blocks = bytes.chunks_exact(self.bytes()).zip(out.codes.chunks_exact_mut(self.block()));
+        for ((block, codes), (scales, minima)) in blocks.zip(scales) {
+            one(block, Parts { codes, scales, minima });
+        }
+    }
+
     /// The values of whole blocks as f32. `out.len()` is a multiple of [`Self::block`], `bytes` holds exactly
     /// that many.
     pub(super) fn dequantise(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() / self.block() * self.bytes());
-        let each = |one: fn(&[u8], &mut [f32]), out: &mut [f32]| {
-            for (b, o) in bytes.chunks_exact(self.bytes()).zip(out.chunks_exact_mut(self.block())) {
-                one(b, o);
+        let Some(form) = self.form() else {
+            if let Type::Plain(dtype) = self {
+                widen(bytes, dtype, out);
             }
+            return;
         };
-        match self {
-            Type::Plain(dtype) => widen(bytes, dtype, out),
-            Type::Q4_0 => each(legacy::q4_0, out),
-            Type::Q4_1 => each(legacy::q4_1, out),
-            Type::Q8_0 => each(legacy::q8_0, out),
-            Type::Q4K => each(k::q4_k, out),
-            Type::Q6K => each(k::q6_k, out),
+        let mut codes = [0i8; 256];
+        let (mut scales, mut minima) = ([0.0; 16], [0.0; 16]);
+        let (block, groups) = (self.block(), self.block() / form.group);
+        for (b, o) in bytes.chunks_exact(self.bytes()).zip(out.chunks_exact_mut(block)) {
+            let (codes, scales, minima) = (&mut codes[..block], &mut scales[..groups], &mut minima[..groups]);
+            self.split(b, Parts { codes, scales, minima });
+            for (i, (o, &code)) in o.iter_mut().zip(&*codes).enumerate() {
+                let product = scales[i / form.group] * f32::from(code);
+                // The product is rounded before the sum, as in the reference. Without a minimum nothing is added:
+                // -0 + 0 is not -0.
+                *o = if form.minimum { product + minima[i / form.group] } else { product };
+            }
         }
     }
 }

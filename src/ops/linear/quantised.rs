@@ -1,0 +1,243 @@
+//! Weights of 4 or 8 bits with a scale, and perhaps a minimum, for every few values of a row; laid out so that the
+//! panel kernel widens them without turning anything: lanes are rows.
+//!
+//! ```text
+//!   16 rows (a tile), one group of inner values      4 bits: a byte is inner k (low) and k + 1 (high) of one row
+//!   codes   k, k+1: r0 r1 ... r15 | k+2, k+3: ...     8 bits: a byte is one signed code
+//!   scales  r0 r1 ... r15        minima r0 r1 ... r15
+//! ```
+//!
+//! A value is `scale * code`, or `scale * code + minimum`, in f32: the products with a quantised weight have the bits
+//! of the products with the same values widened to f32 (where the processor fuses, see [`crate::ops::simd`]).
+
+use half::f16;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::ops::simd::{Element, Simd};
+
+/// Rows of a tile; rows that fill no tile are padded with zeros.
+pub const TILE: usize = 16;
+
+/// Bits of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    /// Codes 0 to 15, less [`Form::centre`].
+    Four,
+    /// Codes -128 to 127.
+    Eight,
+}
+
+/// What the blocks of a quantised matrix are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Values that share a scale: a multiple of 16 that divides 384.
+    pub group: usize,
+    /// Bits of a code.
+    pub bits: Bits,
+    /// What was added to a code to make it fit into four bits without a sign.
+    pub centre: i8,
+    /// Whether groups have a minimum.
+    pub minimum: bool,
+    /// Whether every scale and minimum is an f16.
+    pub half: bool,
+}
+
+#[derive(Debug)]
+enum Scales {
+    F16(Vec<f16>),
+    F32(Vec<f32>),
+}
+
+impl Scales {
+    fn zeros(half: bool, count: usize) -> Self {
+        if half { Self::F16(vec![f16::ZERO; count]) } else { Self::F32(vec![0.0; count]) }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::F16(v) => v.len() * 2,
+            Self::F32(v) => v.len() * 4,
+        }
+    }
+
+    fn get(&self, at: usize) -> f32 {
+        match self {
+            Self::F16(v) => v[at].to_f32(),
+            Self::F32(v) => v[at],
+        }
+    }
+
+    /// # Safety
+    /// The instruction set is there, and N values from `at`.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, at: usize) -> S::F {
+        // SAFETY: as the caller's.
+        unsafe {
+            match self {
+                Self::F16(v) => f16::load::<S>(v.as_ptr().add(at)),
+                Self::F32(v) => S::load(v.as_ptr().add(at)),
+            }
+        }
+    }
+}
+
+/// A quantised matrix of shape (rows = out, cols = in).
+#[derive(Debug)]
+pub struct Quantised {
+    rows: usize,
+    cols: usize,
+    form: Form,
+    codes: Vec<u8>,
+    scales: Scales,
+    minima: Option<Scales>,
+}
+
+/// The codes and scales of one row, as the file has them.
+pub struct Row<'a> {
+    /// One a value; signed.
+    pub codes: &'a mut [i8],
+    /// One a group.
+    pub scales: &'a mut [f32],
+    /// One a group; ignored without minima.
+    pub minima: &'a mut [f32],
+}
+
+impl Quantised {
+    /// Lays out a matrix whose rows `fill` gives, on all threads.
+    ///
+    /// # Errors
+    /// `cols` is no multiple of the group, or the shape overflows.
+    pub fn build(rows: usize, cols: usize, form: Form, fill: impl Fn(usize, Row<'_>) + Sync) -> Result<Self> {
+        let group = form.group;
+        if group == 0 || !group.is_multiple_of(TILE) || !cols.is_multiple_of(group) {
+            return Err(Error::failed("weight", format!("rows of {cols} values are no groups of {group}")));
+        }
+        let (tiles, groups) = (rows.div_ceil(TILE), cols / group);
+        let count = tiles.checked_mul(TILE).and_then(|n| n.checked_mul(cols));
+        let count = count.ok_or_else(|| Error::failed("weight", "shape overflows"))?;
+        let tile_codes = match form.bits {
+            Bits::Four => TILE * cols / 2,
+            Bits::Eight => TILE * cols,
+        };
+        let mut codes = vec![0u8; count / (TILE * cols).max(1) * tile_codes];
+        // Scales of a tile as f32 first; they are small.
+        let mut all: Vec<(f32, f32)> = vec![(0.0, 0.0); tiles * groups * TILE];
+        codes.par_chunks_mut(tile_codes.max(1)).zip(all.par_chunks_mut((groups * TILE).max(1))).enumerate().for_each(
+            |(tile, (codes, scales))| {
+                let mut row_codes = vec![0i8; cols];
+                let (mut row_scales, mut row_minima) = (vec![0.0; groups], vec![0.0; groups]);
+                for r in 0..TILE.min(rows - tile * TILE) {
+                    let row = Row { codes: &mut row_codes, scales: &mut row_scales, minima: &mut row_minima };
+                    fill(tile * TILE + r, row);
+                    for (k, &code) in row_codes.iter().enumerate() {
+                        match form.bits {
+                            Bits::Four => {
+                                let nibble = (code + form.centre) as u8 & 15;
+                                codes[k / 2 * TILE + r] |= nibble << (k % 2 * 4);
+                            }
+                            Bits::Eight => codes[k * TILE + r] = code as u8,
+                        }
+                    }
+                    for (g, both) in row_scales.iter().zip(&row_minima).enumerate() {
+                        scales[g * TILE + r] = (*both.0, *both.1);
+                    }
+                }
+            },
+        );
+        let part = |pick: fn(&(f32, f32)) -> f32| {
+            let mut out = Scales::zeros(form.half, all.len());
+            match &mut out {
+                Scales::F16(v) => v.iter_mut().zip(&all).for_each(|(o, a)| *o = f16::from_f32(pick(a))),
+                Scales::F32(v) => v.iter_mut().zip(&all).for_each(|(o, a)| *o = pick(a)),
+            }
+            out
+        };
+        let (scales, minima) = (part(|a| a.0), form.minimum.then(|| part(|a| a.1)));
+        Ok(Self { rows, cols, form, codes, scales, minima })
+    }
+
+    /// Output width.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input width.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// What its blocks are like.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Bytes of codes, scales and minima.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.bytes() + self.minima.as_ref().map_or(0, Scales::bytes)
+    }
+
+    fn code(&self, row: usize, k: usize) -> i8 {
+        let (tile, r) = (row / TILE, row % TILE);
+        match self.form.bits {
+            Bits::Four => {
+                let byte = self.codes[(tile * self.cols + k / 2 * 2) / 2 * TILE + r];
+                (byte >> (k % 2 * 4) & 15) as i8 - self.form.centre
+            }
+            Bits::Eight => self.codes[(tile * self.cols + k) * TILE + r] as i8,
+        }
+    }
+
+    /// One value.
+    pub fn get(&self, row: usize, k: usize) -> f32 {
+        let at = (row / TILE * (self.cols / self.form.group) + k / self.form.group) * TILE + row % TILE;
+        let product = self.scales.get(at) * f32::from(self.code(row, k));
+        self.minima.as_ref().map_or(product, |m| product + m.get(at))
+    }
+
+    /// Widens inner values `k .. k + count` of rows `row .. row + N` into vectors `stride` apart. `row` is a multiple
+    /// of N, `k` even.
+    ///
+    /// # Safety
+    /// The instruction set is there, `to` holds `count` vectors, and rows and values are inside.
+    #[inline(always)]
+    pub(super) unsafe fn widen<S: Simd>(&self, row: usize, k: usize, count: usize, to: *mut f32, stride: usize) {
+        let (tile, half) = (row / TILE, row % TILE);
+        let group = self.form.group;
+        let mut done = 0;
+        // SAFETY: tiles are whole; the caller keeps row, k and count inside.
+        unsafe {
+            while done < count {
+                let many = (group - (k + done) % group).min(count - done);
+                let at = (tile * (self.cols / group) + (k + done) / group) * TILE + half;
+                let scale = self.scales.load::<S>(at);
+                let low = self.minima.as_ref().map(|m| m.load::<S>(at));
+                let value = |code: S::F| match low {
+                    Some(low) => S::fma(code, scale, low),
+                    None => S::mul(code, scale),
+                };
+                let first = tile * self.cols + k + done;
+                match self.form.bits {
+                    Bits::Four => {
+                        let centre = S::splat(f32::from(self.form.centre));
+                        for j in (0..many).step_by(2) {
+                            let (a, b) = S::nibbles(self.codes.as_ptr().add((first + j) / 2 * TILE + half));
+                            let to = to.add((done + j) * stride);
+                            S::store(to, value(S::sub(a, centre)));
+                            if j + 1 < many {
+                                S::store(to.add(stride), value(S::sub(b, centre)));
+                            }
+                        }
+                    }
+                    Bits::Eight => {
+                        for j in 0..many {
+                            let code = S::load_i8(self.codes.as_ptr().add((first + j) * TILE + half).cast());
+                            S::store(to.add((done + j) * stride), value(code));
+                        }
+                    }
+                }
+                done += many;
+            }
+        }
+    }
+}
