@@ -52,6 +52,28 @@ pub(super) trait Source: Copy {
     /// # Safety
     /// The instruction set is there; the span lies inside; `to` holds `depth` rows of whole vectors.
     unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize);
+
+    /// Whether one row of x is better multiplied without a panel, for outputs from `output` on.
+    #[inline(always)]
+    fn direct<S: Simd>(&self, _side: Side, _output: usize) -> bool {
+        false
+    }
+
+    /// What [`Span::tile`] adds up for one row over inner values `from .. to`: only where [`Self::direct`] says so.
+    ///
+    /// # Safety
+    /// As [`Self::pack`]; x holds `to` values.
+    #[inline(always)]
+    unsafe fn dot<S: Simd, const V: usize>(
+        &self,
+        _x: *const f32,
+        _output: usize,
+        _from: usize,
+        _to: usize,
+    ) -> [S::F; V] {
+        // SAFETY: as the caller's.
+        unsafe { [S::splat(0.0); V] }
+    }
 }
 
 /// A part of a weight matrix.
@@ -205,6 +227,17 @@ impl<E: Pack> Source for Rows<'_, E> {
 
 impl Source for &Quantised {
     #[inline(always)]
+    fn direct<S: Simd>(&self, side: Side, output: usize) -> bool {
+        side == Side::Transposed && output.is_multiple_of(S::N)
+    }
+
+    #[inline(always)]
+    unsafe fn dot<S: Simd, const V: usize>(&self, x: *const f32, output: usize, from: usize, to: usize) -> [S::F; V] {
+        // SAFETY: as the caller's.
+        unsafe { Quantised::dot::<S, V>(self, x, output, from, to) }
+    }
+
+    #[inline(always)]
     unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize) {
         let Block { output, columns, inner, depth } = at;
         // A product begins at 0 and goes on in steps of whole groups and vectors, so one that does not is a part of
@@ -286,6 +319,18 @@ impl<W: Source> Span<'_, W> {
         while output < self.to {
             let columns = (self.to - output).min(WIDE * S::N);
             let vectors = columns.div_ceil(S::N);
+            if self.rows == 1 && self.w.direct::<S>(self.side, output) {
+                // SAFETY: shapes were checked by the caller.
+                unsafe {
+                    match vectors {
+                        1 => self.single::<S, 1>(output, columns),
+                        2 => self.single::<S, 2>(output, columns),
+                        _ => self.single::<S, 3>(output, columns),
+                    }
+                }
+                output += columns;
+                continue;
+            }
             let mut inner = 0;
             loop {
                 let depth = (self.inner - inner).min(DEEP);
@@ -306,6 +351,38 @@ impl<W: Source> Span<'_, W> {
                 }
             }
             output += columns;
+        }
+    }
+
+    /// The only row, without a panel: the additions of [`Self::tile`], in its order.
+    #[inline(always)]
+    unsafe fn single<S: Simd, const V: usize>(&self, output: usize, columns: usize) {
+        let mut edge = MaybeUninit::<Edge>::uninit();
+        let sums: *mut f32 = edge.as_mut_ptr().cast();
+        // SAFETY: `columns` outputs from `output` are inside y; Edge holds V vectors.
+        unsafe {
+            let y = self.y.wrapping_add(output);
+            let mut fresh = !self.accumulate;
+            for v in 0..V {
+                S::store(sums.add(v * S::N), S::splat(0.0));
+            }
+            if !fresh {
+                std::ptr::copy_nonoverlapping(y, sums, columns);
+            }
+            for from in (0..self.inner).step_by(CHAIN) {
+                let acc = self.w.dot::<S, V>(self.x, output, from, (from + CHAIN).min(self.inner));
+                for v in 0..V {
+                    let to = sums.add(v * S::N);
+                    S::store(to, if fresh { acc[v] } else { S::add(S::load(to), acc[v]) });
+                }
+                fresh = false;
+            }
+            std::ptr::copy_nonoverlapping(sums, y, columns);
+            if let Some(bias) = self.bias {
+                for c in 0..columns {
+                    *y.add(c) += *bias.get_unchecked(output + c);
+                }
+            }
         }
     }
 

@@ -10,6 +10,9 @@
 //! A value is `scale * code`, or `scale * code + minimum`, in f32: the products with a quantised weight have the bits
 //! of the products with the same values widened to f32 (where the processor fuses, see [`crate::ops::simd`]).
 
+// Constant-bound index loops over registers, as in the panel kernel.
+#![allow(clippy::needless_range_loop)]
+
 use half::f16;
 use rayon::prelude::*;
 
@@ -219,13 +222,13 @@ impl Quantised {
                 let first = tile * self.cols + k + done;
                 match self.form.bits {
                     Bits::Four => {
-                        let centre = S::splat(f32::from(self.form.centre));
+                        let centre = f32::from(self.form.centre);
                         for j in (0..many).step_by(2) {
-                            let (a, b) = S::nibbles(self.codes.as_ptr().add((first + j) / 2 * TILE + half));
+                            let (a, b) = S::nibbles(self.codes.as_ptr().add((first + j) / 2 * TILE + half), centre);
                             let to = to.add((done + j) * stride);
-                            S::store(to, value(S::sub(a, centre)));
+                            S::store(to, value(a));
                             if j + 1 < many {
-                                S::store(to.add(stride), value(S::sub(b, centre)));
+                                S::store(to.add(stride), value(b));
                             }
                         }
                     }
@@ -238,6 +241,81 @@ impl Quantised {
                 }
                 done += many;
             }
+        }
+    }
+
+    /// The sums of `x` against V vectors of rows from `row`, inner values `from .. to`, one fused addition after the
+    /// other: what a row of [`super::panel`]'s tile adds up, without a panel in between. `row` is a multiple of N,
+    /// `from` and `to` of the group.
+    ///
+    /// # Safety
+    /// The instruction set is there; rows and values are inside; x holds `to` values.
+    #[inline(always)]
+    pub(super) unsafe fn dot<S: Simd, const V: usize>(
+        &self,
+        x: *const f32,
+        row: usize,
+        from: usize,
+        to: usize,
+    ) -> [S::F; V] {
+        // Apart, so that nothing is decided in the inner loops.
+        // SAFETY: as the caller's.
+        unsafe {
+            match (self.form.bits, &self.minima) {
+                (Bits::Four, Some(minima)) => self.dot_of::<S, V, true, true>(minima, x, row, from, to),
+                (Bits::Four, None) => self.dot_of::<S, V, true, false>(&self.scales, x, row, from, to),
+                (Bits::Eight, Some(minima)) => self.dot_of::<S, V, false, true>(minima, x, row, from, to),
+                (Bits::Eight, None) => self.dot_of::<S, V, false, false>(&self.scales, x, row, from, to),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_of<S: Simd, const V: usize, const FOUR: bool, const LOW: bool>(
+        &self,
+        minima: &Scales,
+        x: *const f32,
+        row: usize,
+        from: usize,
+        to: usize,
+    ) -> [S::F; V] {
+        let group = self.form.group;
+        let groups = self.cols / group;
+        let centre = f32::from(self.form.centre);
+        // SAFETY: as the caller's.
+        unsafe {
+            let mut acc = [S::splat(0.0); V];
+            for g in from / group..to / group {
+                let (mut scale, mut low) = ([S::splat(0.0); V], [S::splat(0.0); V]);
+                let mut codes = [self.codes.as_ptr(); V];
+                for v in 0..V {
+                    let (tile, half) = ((row + v * S::N) / TILE, (row + v * S::N) % TILE);
+                    let at = (tile * groups + g) * TILE + half;
+                    scale[v] = self.scales.load::<S>(at);
+                    if LOW {
+                        low[v] = minima.load::<S>(at);
+                    }
+                    let first = tile * self.cols + g * group;
+                    codes[v] = codes[v].add(if FOUR { first / 2 * TILE } else { first * TILE } + half);
+                }
+                let x = x.add(g * group);
+                let value = |code: S::F, v: usize| {
+                    if LOW { S::fma(code, scale[v], low[v]) } else { S::mul(code, scale[v]) }
+                };
+                for k in (0..group).step_by(2) {
+                    let (x0, x1) = (S::splat(*x.add(k)), S::splat(*x.add(k + 1)));
+                    for v in 0..V {
+                        let (a, b) = if FOUR {
+                            S::nibbles(codes[v].add(k / 2 * TILE), centre)
+                        } else {
+                            (S::load_i8(codes[v].add(k * TILE).cast()), S::load_i8(codes[v].add((k + 1) * TILE).cast()))
+                        };
+                        acc[v] = S::fma(x0, value(a, v), acc[v]);
+                        acc[v] = S::fma(x1, value(b, v), acc[v]);
+                    }
+                }
+            }
+            acc
         }
     }
 }

@@ -63,8 +63,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_f16(p: *const f16) -> Self::F;
     /// N signed bytes.
     unsafe fn load_i8(p: *const i8) -> Self::F;
-    /// The lower and the upper four bits of N bytes.
-    unsafe fn nibbles(p: *const u8) -> (Self::F, Self::F);
+    /// The lower and the upper four bits of N bytes, each less `centre`.
+    unsafe fn nibbles(p: *const u8, centre: f32) -> (Self::F, Self::F);
     unsafe fn store(p: *mut f32, v: Self::F);
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
@@ -239,10 +239,10 @@ impl Simd for Plain {
         unsafe { p.cast::<[i8; 8]>().read_unaligned() }.map(f32::from)
     }
     #[inline(always)]
-    unsafe fn nibbles(p: *const u8) -> (Self::F, Self::F) {
+    unsafe fn nibbles(p: *const u8, centre: f32) -> (Self::F, Self::F) {
         // SAFETY: as the caller's.
         let bytes = unsafe { p.cast::<[u8; 8]>().read_unaligned() };
-        (bytes.map(|b| f32::from(b & 15)), bytes.map(|b| f32::from(b >> 4)))
+        (bytes.map(|b| f32::from(b & 15) - centre), bytes.map(|b| f32::from(b >> 4) - centre))
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::F) {

@@ -53,10 +53,14 @@ impl Simd for Avx512 {
         }
         fn load_f16(p: *const f16) -> __m512 { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
         fn load_i8(p: *const i8) -> __m512 { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
-        fn nibbles(p: *const u8) -> (__m512, __m512) {
+        fn nibbles(p: *const u8, centre: f32) -> (__m512, __m512) {
+            // A look-up among sixteen lanes takes the lowest four bits of an index: no mask, no conversion.
+            let count = _mm512_setr_ps(
+                0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0);
+            let values = _mm512_sub_ps(count, _mm512_set1_ps(centre));
             let both = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
-            let low = _mm512_and_si512(both, _mm512_set1_epi32(15));
-            (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(both)))
+            let high = _mm512_srli_epi32::<4>(both);
+            (_mm512_permutexvar_ps(both, values), _mm512_permutexvar_ps(high, values))
         }
         fn store(p: *mut f32, v: __m512) -> () { _mm512_storeu_ps(p, v) }
         fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
@@ -124,10 +128,12 @@ impl Simd for Avx2 {
         }
         fn load_f16(p: *const f16) -> __m256 { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
         fn load_i8(p: *const i8) -> __m256 { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
-        fn nibbles(p: *const u8) -> (__m256, __m256) {
+        fn nibbles(p: *const u8, centre: f32) -> (__m256, __m256) {
             let both = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
             let low = _mm256_and_si256(both, _mm256_set1_epi32(15));
-            (_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(both)))
+            let centre = _mm256_set1_ps(centre);
+            let value = |code| _mm256_sub_ps(_mm256_cvtepi32_ps(code), centre);
+            (value(low), value(_mm256_srli_epi32::<4>(both)))
         }
         fn store(p: *mut f32, v: __m256) -> () { _mm256_storeu_ps(p, v) }
         fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
