@@ -1,7 +1,7 @@
 //! Pieces of a file to whole lines.
 
-/// A longer line is no record of ours; it is skipped and counted.
-pub(super) const LONGEST: usize = 1 << 20;
+use crate::record::LONGEST;
+
 /// Bytes before the offset that are remembered, to see that the file was not written anew.
 const MARK: usize = 48;
 

@@ -10,9 +10,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::lines::{LONGEST, kind};
+use super::lines::kind;
 use super::{Counts, Item, Sampled, take};
-use crate::record::Record;
+use crate::record::{LONGEST, Record};
 
 /// The end of the file is read whole from here.
 pub const END: u64 = 4 << 20;
