@@ -1,6 +1,6 @@
 //! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single prompts.
 
-use rallrec_events::view::{Merge, MergeRow, Prompt, Table};
+use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -126,7 +126,12 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if view.merge.is_empty() && view.results.tables.is_empty() {
         return text::note(area, buffer, "nothing has been merged yet", theme);
     }
-    let facts = text::fact_lines(&figures(&view.merge), area.width, theme);
+    let mut figures = figures(&view.merge);
+    // A run that is repeated shows the earlier outcome until its own comes.
+    if run.doing().is_live() && view.stages.get("merge").is_some_and(|s| s.state == StageState::Waiting) {
+        figures.insert(0, ("", "(before this start)".into()));
+    }
+    let facts = text::fact_lines(&figures, area.width, theme);
     let most = usize::from(area.height / 4).max(1);
     let head = facts.len().min(most) as u16;
     for (i, line) in facts.iter().take(most).enumerate() {
@@ -499,7 +504,7 @@ fn verdict(state: &State, run: &OpenRun, row: &MergeRow, width: u16) -> Vec<Line
         out.push(Line::styled("retrieved, in the order of the prompt", theme.dim()));
         for item in example.shown() {
             let similarity = item.similarity.map_or(String::new(), |s| format!("  {s:.3}"));
-            let text = format!("  {} ({}){similarity}", format::clean(&item.item.title), format::value(item.rating));
+            let text = format!("  {} ({}){similarity}", format::clean(&item.item.title), item.rating);
             out.push(Line::raw(format::cut(&text, columns, theme.marks().ellipsis)));
         }
     }
