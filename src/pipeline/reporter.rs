@@ -64,9 +64,8 @@ impl Sink {
             let _ = writeln!(log, "{t_ms} {text}");
         }
         let Some(file) = self.events.as_mut() else { return };
-        let Ok(mut line) = serde_json::to_vec(&Record { v: VERSION, t_ms, event }) else { return };
-        line.push(b'\n');
-        if let Err(error) = file.write_all(&line) {
+        let Ok(line) = (Record { v: VERSION, t_ms, event }).to_line() else { return };
+        if let Err(error) = file.write_all(line.as_bytes()) {
             self.broken.get_or_insert(error);
         }
     }

@@ -47,11 +47,7 @@ pub fn pause(state: &mut State) -> Vec<Effect> {
 
 /// Asks for a checkpoint.
 pub fn checkpoint(state: &mut State) -> Vec<Effect> {
-    let Some((id, name, doing)) = target(state) else { return Vec::new() };
-    if doing == Doing::Paused {
-        state.say(Weight::Bad, format!("{name} is paused; p lets it go on, then c writes a checkpoint"));
-        return Vec::new();
-    }
+    let Some((id, name, _)) = target(state) else { return Vec::new() };
     send(state, id, Word::Checkpoint, format!("asked {name} for a checkpoint"))
 }
 

@@ -207,13 +207,15 @@ impl Key {
             KeyCode::Right => "Right".into(),
             KeyCode::PageUp => "PgUp".into(),
             KeyCode::PageDown => "PgDn".into(),
-            KeyCode::BackTab => "Shift-Tab".into(),
+            KeyCode::F(n) => format!("F{n}"),
             other => format!("{other:?}"),
         };
         match self {
             Key::Char(' ') => "Space".into(),
             Key::Char(c) => c.to_string(),
             Key::Ctrl(c) => format!("Ctrl-{}", c.to_ascii_uppercase()),
+            // Some terminals report the shift beside the key that already says it.
+            Key::Code(KeyCode::BackTab) | Key::Shift(KeyCode::BackTab) => "Shift-Tab".into(),
             Key::Code(c) => code(c),
             Key::Shift(c) => format!("Shift-{}", code(c)),
         }
@@ -221,9 +223,16 @@ impl Key {
 }
 
 impl Binding {
+    /// Names of its keys, each once.
+    fn names(&self) -> Vec<String> {
+        let mut out: Vec<String> = self.keys.iter().map(|k| k.name()).collect();
+        out.dedup();
+        out
+    }
+
     /// Its keys, e.g. `j Down`.
     pub fn key_names(&self) -> String {
-        self.keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(" ")
+        self.names().join(" ")
     }
 }
 
@@ -423,7 +432,7 @@ pub fn markdown() -> String {
     for scope in scopes() {
         out.push_str(&format!("\n### {}\n\n| key | what |\n| --- | --- |\n", scope.title()));
         for b in TABLE.iter().filter(|b| b.scope == scope) {
-            let keys: Vec<String> = b.keys.iter().map(|k| format!("`{}`", k.name().replace('|', "\\|"))).collect();
+            let keys: Vec<String> = b.names().iter().map(|k| format!("`{}`", k.replace('|', "\\|"))).collect();
             out.push_str(&format!("| {} | {} |\n", keys.join(" "), b.what));
         }
     }

@@ -83,7 +83,9 @@ impl Screen {
     /// The terminal cannot be taken again.
     pub fn resume(&mut self) -> io::Result<()> {
         enter(self.mouse)?;
-        self.terminal.clear()
+        // Not `clear`: it asks the terminal where its cursor is, and the thread that reads keys takes the answer.
+        let size = self.terminal.size()?;
+        self.terminal.resize(size.into())
     }
 }
 

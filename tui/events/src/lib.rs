@@ -25,5 +25,5 @@ pub use event::{Event, Unit};
 pub use folder::RunFolder;
 pub use follow::Follow;
 pub use parts::{Difference, Gpu, HistoryItem, ItemName};
-pub use record::{Record, VERSION};
+pub use record::{LONGEST, Record, VERSION};
 pub use view::RunView;

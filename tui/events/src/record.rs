@@ -1,12 +1,18 @@
 //! One line of the stream.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::event::Event;
+use crate::view::bounded::cut;
 
 /// Version of the record layout. Raised when a field changes its meaning; adding an event or an
 /// optional field does not raise it.
 pub const VERSION: u32 = 1;
+/// Longest line, bytes: [`Record::to_line`] writes none that is longer, and a reader skips one that is.
+pub const LONGEST: usize = 1 << 20;
+/// Bytes that are left of each text in a record that would be too long: the first that make it fit.
+const CUTS: [usize; 3] = [4096, 512, 64];
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +35,29 @@ impl Record {
         serde_json::from_str(line)
     }
 
+    /// The line that stands for this record, with its end. Texts come from users' files and have no bound of their own;
+    /// where the line would be beyond [`LONGEST`] they are cut, and where that does not help a message says so.
+    ///
+    /// # Errors
+    /// None of the events that there are; a new one that has no JSON.
+    pub fn to_line(&self) -> Result<String, serde_json::Error> {
+        let mut line = serde_json::to_string(self)?;
+        for most in CUTS {
+            if line.len() < LONGEST {
+                break;
+            }
+            let mut value = serde_json::to_value(self)?;
+            shorten(&mut value, most);
+            line = serde_json::to_string(&value)?;
+        }
+        if line.len() >= LONGEST {
+            let text = format!("an event of {} bytes was too long to be written", line.len());
+            line = serde_json::to_string(&Self { event: Event::Log { level: "warn".into(), text }, ..*self })?;
+        }
+        line.push('\n');
+        Ok(line)
+    }
+
     /// As [`Record::parse`], from bytes that need not be UTF-8.
     ///
     /// # Errors
@@ -38,9 +67,20 @@ impl Record {
     }
 }
 
+/// Cuts every text in `value` after `most` bytes.
+fn shorten(value: &mut Value, most: usize) {
+    match value {
+        Value::String(text) if text.len() > most => *text = cut(text, most),
+        Value::Array(list) => list.iter_mut().for_each(|v| shorten(v, most)),
+        Value::Object(fields) => fields.values_mut().for_each(|v| shorten(v, most)),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts::{HistoryItem, ItemName};
 
     #[test]
     fn records_survive_a_round_trip() {
@@ -89,5 +129,38 @@ mod tests {
         let line = serde_json::to_string(&Record { v: VERSION, t_ms: 1, event }).expect("serialises");
         let Event::Metric { value, .. } = Record::parse(&line).expect("parses").event else { panic!("another event") };
         assert!(value.is_nan());
+    }
+
+    fn example(title: &str, items: usize) -> Record {
+        let item = ItemName { id: "7".into(), title: title.into(), genres: vec!["Drama".into()] };
+        let history = vec![HistoryItem { item: item.clone(), rating: 4.0, ..HistoryItem::default() }; items];
+        let event = Event::RetrievalExample { row: 3, target: item, label: None, embedding: "mix3".into(), history };
+        Record { v: VERSION, t_ms: 1, event }
+    }
+
+    #[test]
+    fn texts_without_bound_are_cut_so_that_the_line_stays_readable() {
+        // A character of three bytes, so that cuts fall inside of it; a control character grows sixfold in JSON.
+        for (title, items) in [("\u{20ac}uro ".repeat(12_000), 40), ("\u{1}".repeat(9_000), 150)] {
+            let line = example(&title, items).to_line().expect("serialises");
+            assert!(line.len() <= LONGEST && line.ends_with("}\n"), "{} bytes", line.len());
+            let Event::RetrievalExample { row: 3, history, target, .. } =
+                Record::parse(line.trim_end()).expect("parses").event
+            else {
+                panic!("another event");
+            };
+            assert_eq!(history.len(), items);
+            assert!(title.starts_with(&target.title) && target.title.len() > 60, "{} bytes", target.title.len());
+        }
+        let short = example("Alien", 2);
+        assert_eq!(short.to_line().expect("serialises"), serde_json::to_string(&short).unwrap() + "\n");
+    }
+
+    #[test]
+    fn a_record_that_no_cut_makes_fit_is_said_to_be_missing() {
+        let line = example("x", 30_000).to_line().expect("serialises");
+        let Event::Log { level, text } = Record::parse(&line).expect("parses").event else { panic!("another event") };
+        assert_eq!(level, "warn");
+        assert!(text.contains("too long"), "{text}");
     }
 }

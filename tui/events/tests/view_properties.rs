@@ -197,7 +197,7 @@ proptest! {
     /// Through a file that is read in pieces, and one by one.
     #[test]
     fn it_does_not_matter_how_the_records_come(list in records(), cut in any::<prop::sample::Index>()) {
-        let lines: Vec<String> = list.iter().map(|r| serde_json::to_string(r).unwrap() + "\n").collect();
+        let lines: Vec<String> = list.iter().map(|r| r.to_line().unwrap()).collect();
         // As the file has them: numbers that JSON cannot hold are none.
         let mut one_by_one = RunView::new();
         for line in &lines {
@@ -213,6 +213,35 @@ proptest! {
             while tail.poll(|item| if let Item::Record(r) = item { view.apply(&r) }).more {}
         }
         prop_assert_eq!(format!("{view:?}"), format!("{one_by_one:?}"));
+    }
+}
+
+/// Titles so long that the line would be beyond what a reader takes: nothing is lost, wherever the file is cut.
+#[test]
+fn a_record_with_huge_titles_comes_through() {
+    let item = ItemName { id: "7".into(), title: "\u{20ac}uro ".repeat(12_000), genres: vec![] };
+    let history = vec![HistoryItem { item: item.clone(), ..HistoryItem::default() }; 30];
+    let event = Event::RetrievalExample { row: 3, target: item, label: None, embedding: "mix3".into(), history };
+    let record = Record { v: VERSION, t_ms: 1, event };
+    assert!(serde_json::to_string(&record).unwrap().len() > rallrec_events::LONGEST);
+    let line = record.to_line().unwrap();
+    for cut in (0..20).chain(line.len() - 20..=line.len()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let (mut tail, mut view) = (Tail::new(&path), RunView::new());
+        for part in [&line.as_bytes()[..cut], line.as_bytes()] {
+            std::fs::write(&path, part).unwrap();
+            while tail
+                .poll(|item| {
+                    if let Item::Record(r) = item {
+                        view.apply(&r)
+                    }
+                })
+                .more
+            {}
+        }
+        assert_eq!((view.records, tail.counts().damaged, tail.has_torn_end()), (1, 0, false), "cut at {cut}");
+        assert_eq!(view.retrieval.get(3).map(|e| e.history.len()), Some(30), "cut at {cut}");
     }
 }
 

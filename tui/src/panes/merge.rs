@@ -1,6 +1,6 @@
 //! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single prompts.
 
-use rallrec_events::view::{Merge, MergeRow, Prompt, Table};
+use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -15,6 +15,11 @@ use crate::widgets::chart::{Chart, Line as Curve};
 use crate::widgets::heat::Heat;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, histogram, text};
+
+/// The constant of the papers.
+const AUTHORS_ALPHA: f64 = 0.1;
+/// A smaller area shows the reliability diagram alone.
+const LEAST_RELIABILITY: u16 = 10;
 
 /// What the pane shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,7 +126,12 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if view.merge.is_empty() && view.results.tables.is_empty() {
         return text::note(area, buffer, "nothing has been merged yet", theme);
     }
-    let facts = text::fact_lines(&figures(&view.merge), area.width, theme);
+    let mut figures = figures(&view.merge);
+    // A run that is repeated shows the earlier outcome until its own comes.
+    if run.doing().is_live() && view.stages.get("merge").is_some_and(|s| s.state == StageState::Waiting) {
+        figures.insert(0, ("", "(before this start)".into()));
+    }
+    let facts = text::fact_lines(&figures, area.width, theme);
     let most = usize::from(area.height / 4).max(1);
     let head = facts.len().min(most) as u16;
     for (i, line) in facts.iter().take(most).enumerate() {
@@ -158,6 +168,10 @@ fn figures(merge: &Merge) -> Vec<(&'static str, String)> {
             "possible with one tuned run",
             format!("<= {}", format::percent(Merge::largest_possible_share(cell.alpha))),
         ));
+        if cell.alpha != AUTHORS_ALPHA {
+            let most = format::percent(Merge::largest_possible_share(AUTHORS_ALPHA));
+            out.push(("at the authors' alpha 0.1", format!("<= {most}")));
+        }
     }
     if let Some(variance) = merge.variance.value() {
         out.push(("mean variance", format!("{variance:.4}")));
@@ -181,18 +195,28 @@ pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer
     } else {
         String::new()
     };
-    let title = format!("{}{}; 95 % intervals{which}", shown.title, n.unwrap_or_default());
+    let intervals = if with_intervals(shown, area.width) { "; 95 % intervals" } else { "" };
+    let title = format!("{}{}{intervals}{which}", shown.title, n.unwrap_or_default());
     text::plain(area, buffer, 0, &format::cut(&title, usize::from(area.width), theme.marks().ellipsis), theme.text());
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     draw_table(shown, body, buffer, theme);
 }
 
-fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
-    // Log loss, calibration error and Brier score are better when lower.
-    let metrics: [(&'static str, &str, bool); 4] =
+/// (heading, metric, more is better) of the columns. Log loss and calibration error are better when lower.
+fn metrics_of(shown: &Table) -> Vec<(&'static str, &'static str, bool)> {
+    let metrics =
         [("AUC", "auc", true), ("log loss", "log_loss", false), ("accuracy", "accuracy", true), ("ECE", "ece", false)];
-    let there: Vec<_> = metrics.into_iter().filter(|m| shown.rows.iter().any(|r| r.metric(m.1).is_some())).collect();
-    let interval = area.width >= 26 + there.len() as u16 * 21;
+    metrics.into_iter().filter(|m| shown.rows.iter().any(|r| r.metric(m.1).is_some())).collect()
+}
+
+/// There is room for the intervals.
+fn with_intervals(shown: &Table, width: u16) -> bool {
+    width >= 26 + metrics_of(shown).len() as u16 * 21
+}
+
+fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let there = metrics_of(shown);
+    let interval = with_intervals(shown, area.width);
     let short = area.width >= 26 + there.len() as u16 * 10;
     let there: Vec<_> = if short || interval { there } else { there.into_iter().take(2).collect() };
     let mut columns = vec![words("model")];
@@ -243,7 +267,9 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
         })
         .collect();
     let used = (rows.len() as u16 + 1).min(area.height);
-    table::draw(&columns, &rows, None, Rect { height: used, ..area }, buffer, theme);
+    // The models stand below what they are compared with; where not all fit they are what matters.
+    let rows = &rows[(rows.len() + 1).saturating_sub(usize::from(used.max(2)))..];
+    table::draw(&columns, rows, None, Rect { height: used, ..area }, buffer, theme);
     if let Some(reference) = shown.reference.as_ref().filter(|_| tested && used < area.height) {
         let text = format!("p: against {}, two-sided", format::clean(reference));
         text::plain(area, buffer, used, &text, theme.dim());
@@ -251,7 +277,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
 }
 
 fn draw_so_far(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
-    let columns = [words("rows merged so far"), number("accuracy"), number("log loss"), number("ECE")];
+    let columns = [words("rows merged so far"), number("accuracy"), number("log loss"), number("gap")];
     let figure = |x: Option<f64>| x.map_or("n/a".to_string(), |v| format!("{v:.3}"));
     let rows: Vec<Vec<Cell>> = [("tuned", &merge.tuned), ("reasoning", &merge.reasoning), ("merged", &merge.merged)]
         .iter()
@@ -312,7 +338,8 @@ fn draw_heat(state: &State, merge: &Merge, area: Rect, buffer: &mut Buffer) {
 }
 
 fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
-    let cells = split(area, 2);
+    let low = area.height < LEAST_RELIABILITY;
+    let cells = if low { vec![area] } else { split(area, 2) };
     let curve = |name: &str, model: &rallrec_events::view::Model, i: usize| {
         Curve::new(name, model.reliability.points().into_iter().map(|(x, y, _)| (x, y)).collect(), i)
     };
@@ -327,7 +354,7 @@ fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme
         curve("merged", &merge.merged, 2),
     ];
     let chart = Chart {
-        title: "share liked against p",
+        title: "liked against p, equal bins",
         lines: &curves,
         x: Some((0.0, 1.0)),
         y: Some((0.0, 1.0)),
@@ -337,17 +364,21 @@ fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme
         ..Chart::default()
     };
     chart.draw(cells[0], buffer, theme);
+    if low {
+        return;
+    }
     let below = Rect { height: cells[1].height.saturating_sub(3), ..cells[1] };
     draw_shares(merge, below, buffer, theme);
     let foot = Rect { y: cells[1].y + below.height, height: cells[1].height - below.height, ..cells[1] };
     let models = [("tuned", &merge.tuned), ("reasoning", &merge.reasoning), ("merged", &merge.merged)];
     for (i, (name, model)) in models.iter().enumerate() {
-        let ece = model.reliability.ece().map_or("n/a".into(), |e| format!("{e:.3}"));
+        // Not the table's calibration error, which has bins of equal mass.
+        let gap = model.reliability.ece().map_or("n/a".into(), |e| format!("{e:.3}"));
         let loss = model.log_loss().map_or("n/a".into(), |e| format!("{e:.3}"));
         let line = Line::from(vec![
             Span::styled(format!("{name:<10}"), theme.series(i)),
-            Span::styled(" ECE ", theme.dim()),
-            Span::raw(ece),
+            Span::styled(" gap ", theme.dim()),
+            Span::raw(gap),
             Span::styled("  log loss ", theme.dim()),
             Span::raw(loss),
         ]);
@@ -436,7 +467,10 @@ fn verdict(state: &State, run: &OpenRun, row: &MergeRow, width: u16) -> Vec<Line
     let mut out = Vec::new();
     let prompt = run.view.prompts.get(row.row);
     let title = prompt.and_then(|p| p.target.as_ref()).map(|t| format::clean(&t.title));
-    let truth = row.label.map_or("", |l| if l { "  liked" } else { "  not liked" });
+    let right = |l: bool| if (row.p > 0.5) == l { "right" } else { "wrong" };
+    let truth = row
+        .label
+        .map_or(String::new(), |l| format!("  {}: merged is {}", if l { "liked" } else { "not liked" }, right(l)));
     out.push(Line::from(vec![
         Span::styled(format!("row {}  ", row.row), theme.accent()),
         Span::raw(title.unwrap_or_default()),
@@ -470,7 +504,7 @@ fn verdict(state: &State, run: &OpenRun, row: &MergeRow, width: u16) -> Vec<Line
         out.push(Line::styled("retrieved, in the order of the prompt", theme.dim()));
         for item in example.shown() {
             let similarity = item.similarity.map_or(String::new(), |s| format!("  {s:.3}"));
-            let text = format!("  {} ({}){similarity}", format::clean(&item.item.title), format::value(item.rating));
+            let text = format!("  {} ({}){similarity}", format::clean(&item.item.title), item.rating);
             out.push(Line::raw(format::cut(&text, columns, theme.marks().ellipsis)));
         }
     }

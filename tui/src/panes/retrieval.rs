@@ -230,7 +230,7 @@ fn draw_example(state: &State, example: &Example, count: usize, area: Rect, buff
                 Cell::new(rank(i.shown), style),
                 Cell::new(rank(i.retrieved), style),
                 Cell::new(format::clean(&i.item.title), style),
-                Cell::new(format::value(i.rating), theme.text()),
+                Cell::new(i.rating.to_string(), theme.text()),
                 Cell::new(number_of(i.similarity), theme.text()),
                 Cell::new(number_of(i.text), theme.dim()),
                 Cell::new(number_of(i.collaborative), theme.dim()),

@@ -90,8 +90,9 @@ fn figures(run: &OpenRun, width: u16, theme: Theme) -> Vec<Line<'static>> {
     }
     out.extend(gpus(run, width, theme));
     for (name, value) in &run.view.run.machine {
-        let name = format::cut(&format::clean(name), 8, theme.marks().ellipsis);
-        out.push(Line::from(vec![label(&name, theme), Span::styled(format::clean(value), theme.dim())]));
+        let room = if width >= 50 { 12 } else { 8 };
+        let name = format!("{:<room$} ", format::cut(&format::clean(name), room, theme.marks().ellipsis));
+        out.push(Line::from(vec![Span::styled(name, theme.dim()), Span::styled(format::clean(value), theme.dim())]));
     }
     out
 }

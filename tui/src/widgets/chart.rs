@@ -123,24 +123,36 @@ impl Chart<'_> {
     fn heading(&self, width: u16, theme: Theme) -> TextLine<'static> {
         let style = if self.selected { theme.accent() } else { theme.text() };
         let mut spans = vec![Span::styled(self.title.to_string(), style)];
-        let mut used = format::width(self.title);
-        for line in self.lines {
-            let Some((_, y)) = line.read(self.cursor) else { continue };
-            // Among several curves one without a name is a help line.
-            if line.name.is_empty() && self.lines.len() > 1 {
-                continue;
-            }
-            let marker = if theme.ascii { format!("{} ", theme.marker(line.series)) } else { "━ ".into() };
-            let name = if line.name.is_empty() { String::new() } else { format!("{} ", line.name) };
-            let value = if self.names_only { String::new() } else { format::value(y) };
-            let w = 2 + format::width(&marker) + format::width(&name) + format::width(&value);
-            if used + w > usize::from(width) {
+        // Among several curves one without a name is a help line.
+        let told = self.lines.iter().filter(|l| !l.name.is_empty() || self.lines.len() == 1);
+        let entries = |values: bool| -> Vec<[Span<'static>; 3]> {
+            let entry = |line: &Line| {
+                let (_, y) = line.read(self.cursor)?;
+                let marker = if theme.ascii { format!("{} ", theme.marker(line.series)) } else { "━ ".into() };
+                let value = if values { format::value(y) } else { String::new() };
+                let name = if line.name.is_empty() || !values { line.name.clone() } else { format!("{} ", line.name) };
+                Some([
+                    Span::styled(format!("  {marker}"), theme.series(line.series)),
+                    Span::styled(name, theme.dim()),
+                    Span::styled(value, theme.text()),
+                ])
+            };
+            told.clone().filter_map(entry).collect()
+        };
+        let width_of = |entry: &[Span]| entry.iter().map(Span::width).sum::<usize>();
+        let room = usize::from(width).saturating_sub(format::width(self.title));
+        // Where not all values fit, the names matter more: without them nobody knows which curve is which.
+        let mut shown = entries(!self.names_only);
+        if told.clone().count() > 1 && shown.iter().map(|e| width_of(e)).sum::<usize>() > room {
+            shown = entries(false);
+        }
+        let mut used = 0;
+        for entry in shown {
+            used += width_of(&entry);
+            if used > room {
                 break;
             }
-            used += w;
-            spans.push(Span::styled(format!("  {marker}"), theme.series(line.series)));
-            spans.push(Span::styled(name, theme.dim()));
-            spans.push(Span::styled(value, theme.text()));
+            spans.extend(entry);
         }
         TextLine::from(spans)
     }

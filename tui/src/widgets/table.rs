@@ -111,7 +111,8 @@ pub fn draw(
     }
 }
 
-/// Shrinks the wide column first, then drops columns from the right; gives what is left to the wide column.
+/// Shrinks the wide column first, then drops columns from the right; gives what is left to the wide column, or takes
+/// it from the last one that stays.
 fn fit(columns: &[Column], widths: &mut [usize], total: usize) {
     let wide = columns.iter().position(|c| c.wide);
     let used = |widths: &[usize]| -> usize {
@@ -123,20 +124,25 @@ fn fit(columns: &[Column], widths: &mut [usize], total: usize) {
         let over = used(widths).saturating_sub(total);
         widths[i] = widths[i].saturating_sub(over).max(least);
     }
-    for i in (1..widths.len()).rev() {
+    // A first column without a heading is a mark and says nothing alone: the second one stays with it.
+    let stay = 1 + usize::from(columns.first().is_some_and(|c| c.name.is_empty()));
+    let last = columns.len().saturating_sub(1);
+    for i in (stay..widths.len()).rev() {
         if used(widths) <= total {
             break;
         }
-        if !columns[i].wide {
+        // A wide column in the middle is what the table is about; as the last one it is a remark.
+        if !columns[i].wide || i == last {
             widths[i] = 0;
         }
     }
-    if let Some(i) = wide {
-        let over = used(widths).saturating_sub(total);
-        widths[i] = widths[i].saturating_sub(over);
+    let over = used(widths).saturating_sub(total);
+    let end = widths.iter().rposition(|w| *w > 0).unwrap_or(0);
+    if let Some(width) = widths.get_mut(wide.filter(|i| *i <= end).unwrap_or(end)) {
+        *width = width.saturating_sub(over);
+    }
+    if let Some(i) = wide.filter(|i| widths[*i] > 0) {
         widths[i] += total.saturating_sub(used(widths));
-    } else if let Some(first) = widths.first_mut() {
-        *first = (*first).min(total);
     }
 }
 
@@ -166,5 +172,19 @@ mod tests {
                 drawn(w, h, Some(2));
             }
         }
+    }
+
+    #[test]
+    fn a_remark_at_the_end_goes_before_the_name_does() {
+        let columns = [words(""), words("name"), words("state"), wide("what")];
+        let mut widths = [3, 20, 7, 40];
+        fit(&columns, &mut widths, 80);
+        assert_eq!(widths, [3, 20, 7, 44]);
+        let mut widths = [3, 20, 7, 40];
+        fit(&columns, &mut widths, 36);
+        assert_eq!(widths, [3, 20, 7, 0]);
+        let mut widths = [3, 20, 7, 40];
+        fit(&columns, &mut widths, 20);
+        assert_eq!(widths, [3, 15, 0, 0]);
     }
 }

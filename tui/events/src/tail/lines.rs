@@ -1,7 +1,14 @@
 //! Pieces of a file to whole lines.
 
-/// A longer line is no record of ours; it is skipped and counted.
-pub(super) const LONGEST: usize = 1 << 20;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use crate::record::LONGEST;
+
+/// What stands before the kind; prepared once, for it is looked for in millions of lines.
+static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""kind":""#));
+
 /// Bytes before the offset that are remembered, to see that the file was not written anew.
 const MARK: usize = 48;
 
@@ -60,7 +67,7 @@ impl Lines {
 /// The kind of a line as our writer lays it out, without parsing the whole.
 pub(super) fn kind(line: &[u8]) -> Option<&str> {
     let head = &line[..line.len().min(160)];
-    let from = memchr::memmem::find(head, br#""kind":""#)? + 8;
+    let from = KIND.find(head)? + 8;
     let end = from + memchr::memchr(b'"', &line[from..])?;
     std::str::from_utf8(&line[from..end]).ok()
 }

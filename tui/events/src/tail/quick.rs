@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 
-use super::lines::{LONGEST, kind};
+use memchr::memmem::Finder;
+
+use super::lines::kind;
 use super::{Counts, Item, Sampled, take};
-use crate::record::Record;
+use crate::record::{LONGEST, Record};
 
 /// The end of the file is read whole from here.
 pub const END: u64 = 4 << 20;
@@ -261,10 +263,13 @@ impl Kind {
     }
 }
 
+/// What stands before a row's number.
+static ROW: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""row":"#));
+
 /// The row that a line is about, where it says one near its start.
 fn row(line: &[u8]) -> Option<u64> {
     let head = &line[..line.len().min(200)];
-    let from = memchr::memmem::find(head, br#""row":"#)? + 6;
+    let from = ROW.find(head)? + 6;
     let digits = line[from..].iter().take(19).take_while(|b| b.is_ascii_digit());
     let mut any = false;
     let value = digits.fold(0u64, |n, d| {

@@ -5,7 +5,7 @@
 //! the most recent points exactly; counters run over everything that was seen; lists keep their latest entries.
 
 mod bins;
-mod bounded;
+pub(crate) mod bounded;
 mod log;
 mod merge;
 mod operators;

@@ -20,6 +20,37 @@ pub struct MetricView {
     pub best: Option<(f64, f64)>,
     /// True when `series` runs over epochs.
     pub by_epoch: bool,
+    /// (epoch, step) of the latest point, while it runs over epochs.
+    #[serde(skip)]
+    at: Option<(u32, f64)>,
+}
+
+impl MetricView {
+    /// Adds a value that was measured in `epoch` after `step` steps. A stage that measures several times in an epoch
+    /// goes by steps, or each value would take the place of the one before.
+    fn add(&mut self, epoch: Option<u32>, step: f64, value: f64, best: bool) {
+        if self.series.is_empty() {
+            self.by_epoch = epoch.is_some();
+        }
+        if let (Some(epoch), Some((last, at))) = (epoch, self.at)
+            && epoch == last
+            && step > at
+            && self.series.len() == 1
+        {
+            let first = self.series.last().map_or(f64::NAN, |p| p.1);
+            *self = Self { best: self.best.map(|b| (at, b.1)), ..Self::default() };
+            self.series.push(at, first);
+        }
+        let x = match epoch {
+            Some(epoch) if self.by_epoch => f64::from(epoch),
+            _ => step,
+        };
+        self.at = epoch.filter(|_| self.by_epoch).map(|epoch| (epoch, step));
+        self.series.push(x, value);
+        if best {
+            self.best = Some((x, value));
+        }
+    }
 }
 
 impl Footprint for MetricView {
@@ -120,13 +151,8 @@ impl Trainings {
                 if !training.metrics.contains_key(&key) && training.metrics.len() >= MOST {
                     return;
                 }
-                let x = epoch.map_or(training.step as f64, f64::from);
-                let metric = training.metrics.entry(key).or_default();
-                metric.by_epoch = epoch.is_some();
-                metric.series.push(x, *value);
-                if *best {
-                    metric.best = Some((x, *value));
-                }
+                let step = training.step as f64;
+                training.metrics.entry(key).or_default().add(*epoch, step, *value, *best);
             }
             Event::Similarity { stage, epoch, positive, negative } => {
                 let Some(training) = self.entry(stage) else { return };
@@ -146,5 +172,37 @@ impl Trainings {
 impl Footprint for Trainings {
     fn held(&self) -> usize {
         self.0.iter().map(|(k, t)| k.held() + size_of::<Training>() + t.held()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(metric: &MetricView) -> Vec<(f64, f64)> {
+        metric.series.recent().iter().copied().collect()
+    }
+
+    #[test]
+    fn one_value_an_epoch_goes_by_epochs_also_after_a_resume() {
+        let mut metric = MetricView::default();
+        for (epoch, step, value) in [(1, 100.0, 0.5), (2, 200.0, 0.6), (3, 300.0, 0.7), (2, 200.0, 0.61)] {
+            metric.add(Some(epoch), step, value, value > 0.65);
+        }
+        assert!(metric.by_epoch);
+        assert_eq!(points(&metric), [(1.0, 0.5), (2.0, 0.61)]);
+        assert_eq!(metric.best, Some((3.0, 0.7)));
+    }
+
+    #[test]
+    fn several_values_in_an_epoch_go_by_steps() {
+        let mut metric = MetricView::default();
+        for (step, value, best) in [(10.0, 0.9, true), (20.0, 0.6, false), (30.0, 0.7, false)] {
+            metric.add(Some(1), step, value, best);
+        }
+        metric.add(Some(2), 40.0, 0.5, false);
+        assert!(!metric.by_epoch);
+        assert_eq!(points(&metric), [(10.0, 0.9), (20.0, 0.6), (30.0, 0.7), (40.0, 0.5)]);
+        assert_eq!(metric.best, Some((10.0, 0.9)));
     }
 }

@@ -90,7 +90,7 @@ fn reliability(merge: &Merge) -> Option<Figure> {
         }
     }
     let caption = format!(
-        "Reliability over {} merged test rows; dots grow with their rows. Expected calibration error over these bins: {}.",
+        "Reliability over {} merged test rows; dots grow with their rows. Mean distance from the diagonal over these bins of equal width (the tables' calibration error has bins of equal mass): {}.",
         merge.merged.n,
         parts.join(", ")
     );

@@ -148,6 +148,9 @@ fn draw_editor(state: &State, editor: &Editor, area: Rect, buffer: &mut Buffer) 
     }
     let shown = editor.shown();
     let table_area = editor_table(editor, area);
+    // On a narrow screen name and value share what there is.
+    let value_room = (usize::from(area.width) / 3).clamp(6, 40);
+    let key_room = usize::from(area.width).saturating_sub(value_room + 5).max(6);
     let rows: Vec<Vec<Cell>> = shown
         .iter()
         .map(|s| {
@@ -157,8 +160,8 @@ fn draw_editor(state: &State, editor: &Editor, area: Rect, buffer: &mut Buffer) 
             let quiet = if s.unset { theme.dim() } else { style };
             vec![
                 Cell::new(if changed { "*" } else { " " }, theme.warn()),
-                Cell::new(s.key.clone(), style),
-                Cell::new(format::cut(&value, 40, theme.marks().ellipsis), quiet),
+                Cell::new(format::cut(&s.key, key_room, theme.marks().ellipsis), style),
+                Cell::new(format::cut(&value, value_room, theme.marks().ellipsis), quiet),
                 Cell::new(s.about.clone(), theme.dim()),
             ]
         })

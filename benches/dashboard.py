@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""What the dashboard costs, by the real program:
+
+    benches/dashboard.py idle RALLREC RUN...      CPU of a dashboard that only shows (tmux, 200 x 50), per cent of one core
+    benches/dashboard.py loss RALLREC [PAIRS]     training with and without a dashboard, alternating
+    benches/dashboard.py open OPEN [LINES]        opens a run of LINES events (10 million); OPEN is the example `open` of
+                                                  rallrec-events: cargo build --release -p rallrec-events --example open
+
+A busy machine makes wall times worthless; CPU times of the process itself are what is compared, with their spread.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of(pid):
+    """Seconds of CPU that a process has used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+class Watcher:
+    """A dashboard in a terminal of its own."""
+
+    def __init__(self, rallrec, run):
+        self.mux = ["tmux", "-L", f"bench-{os.getpid()}-{id(self)}", "-f", "/dev/null"]
+        config = tempfile.mkdtemp()
+        command = f"exec env XDG_CONFIG_HOME={config} {rallrec} watch {run}"
+        subprocess.run([*self.mux, "new-session", "-d", "-s", "m", "-x", "200", "-y", "50", command], check=True)
+        out = subprocess.run([*self.mux, "list-panes", "-F", "#{pane_pid}"], check=True, capture_output=True, text=True)
+        self.pid = int(out.stdout)
+
+    def close(self):
+        subprocess.run([*self.mux, "kill-server"], check=False)
+
+
+def idle(rallrec, runs):
+    for run in runs:
+        watcher = Watcher(rallrec, run)
+        time.sleep(10)
+        shares = []
+        for _ in range(4):
+            before, began = cpu_of(watcher.pid), time.monotonic()
+            time.sleep(15)
+            shares.append(100 * (cpu_of(watcher.pid) - before) / (time.monotonic() - began))
+        watcher.close()
+        print(f"{run}: {statistics.median(shares):.2f} % of one core (15 s each: {min(shares):.2f} to {max(shares):.2f})")
+
+
+def train(rallrec, how):
+    """One training of LightGCN: (CPU seconds of the engine, its wall seconds in the stage, the watcher's share)."""
+    folder = tempfile.mkdtemp()
+    args = [rallrec, "demo", "--out", folder, "--quiet", "--until", "graph"]
+    args += ["--set", "graph.lightgcn.epochs=150", "--set", "graph.lightgcn.early_stop=150"]
+    args += ["--set", "data.synthetic.users=1500", "--set", "data.synthetic.ratings=60000"]
+    if "profiled" in how:
+        args.append("--profile")
+    began = time.monotonic()
+    process = subprocess.Popen(args, stdout=subprocess.DEVNULL)
+    watcher = None
+    if "watched" in how:
+        while not pathlib.Path(folder, "events.jsonl").exists():
+            time.sleep(0.05)
+        watcher = Watcher(rallrec, folder)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status
+    wall = time.monotonic() - began
+    share = 0.0
+    if watcher:
+        share = 100 * cpu_of(watcher.pid) / wall
+        watcher.close()
+    if status:
+        sys.exit(f"the engine ended with {status}")
+    seconds = 0.0
+    for line in pathlib.Path(folder, "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event.get("kind") == "stage_finished" and event["stage"] == "graph":
+            seconds = event["seconds"]
+    shutil.rmtree(folder)
+    return usage.ru_utime + usage.ru_stime, seconds, share
+
+
+def loss(rallrec, pairs):
+    ways = ["alone", "watched", "profiled", "profiled watched"]
+    cpu, wall, shares = ({w: [] for w in ways} for _ in range(3))
+    for i in range(pairs):
+        # Another order each time, so that a drift of the machine hits all alike.
+        for way in ways[i % 4 :] + ways[: i % 4]:
+            c, s, share = train(rallrec, way)
+            cpu[way].append(c)
+            wall[way].append(s)
+            shares[way].append(share)
+    base = statistics.median(cpu["alone"])
+    print("| way | CPU of the engine, median (range), s | against alone | graph stage, wall median, s | dashboard, % of one core |")
+    print("| --- | --- | --- | --- | --- |")
+    for way in ways:
+        median = statistics.median(cpu[way])
+        spread = f"{median:.2f} ({min(cpu[way]):.2f} to {max(cpu[way]):.2f})"
+        ratio = f"{100 * (median / base - 1):+.1f} %"
+        share = f"{statistics.median(shares[way]):.1f}" if "watched" in way else ""
+        print(f"| {way} | {spread} | {ratio} | {statistics.median(wall[way]):.2f} | {share} |")
+
+
+def opening(program, lines):
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "events.jsonl")
+        subprocess.run([program, "--make", str(file), str(lines)], check=True)
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            out = subprocess.run([program, folder], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            print(f"{out}; {used:.2f} s of CPU; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+
+
+def main():
+    match sys.argv[1:]:
+        case ["idle", rallrec, *runs] if runs:
+            idle(rallrec, runs)
+        case ["loss", rallrec, *rest]:
+            loss(rallrec, int(rest[0]) if rest else 5)
+        case ["open", program, *rest]:
+            opening(program, int(rest[0]) if rest else 10_000_000)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
