@@ -22,10 +22,10 @@ const REPEATS: Switch = Switch {
     apply: |s| s.repeats = Repeats::Keep,
 };
 
-const EQUAL_LENGTHS: Switch = Switch {
-    key: "data.shuffle = \"same_for_equal_lengths\"",
-    why: "re-seeding for each user gives users with equally many ratings the same order",
-    apply: |s| s.shuffle = Shuffle::SameForEqualLengths,
+const PYTHON: Switch = Switch {
+    key: "data.shuffle = \"python\"",
+    why: "the order is drawn with one seed for each user anew, so users with equally many ratings share it",
+    apply: |s| s.shuffle = Shuffle::Python,
 };
 
 const NO_VALIDATION: Switch = Switch {
@@ -66,7 +66,7 @@ impl Settings {
     /// chosen on validation rows, so `faithful = true` in a recipe leaves the split as it is.
     pub fn switches(&self) -> Vec<Switch> {
         match self.kind {
-            Kind::BookCrossing => vec![REPEATS, EQUAL_LENGTHS, NO_VALIDATION],
+            Kind::BookCrossing => vec![REPEATS, PYTHON, NO_VALIDATION],
             Kind::LightGcn => Vec::new(),
             _ => vec![REPEATS],
         }

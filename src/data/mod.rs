@@ -17,6 +17,7 @@ pub mod lines;
 pub mod loaders;
 pub mod method;
 pub mod pull;
+mod python;
 pub mod samples;
 pub mod settings;
 pub mod source;

@@ -4,6 +4,7 @@ use rayon::slice::ParallelSliceMut;
 
 use super::UserIdx;
 use super::dataset::{Dataset, Exception, Rated, Sample, Samples, Split};
+use super::python::Random;
 use super::settings::{Kind, Repeats, Settings, Shuffle, Targets};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
@@ -45,7 +46,10 @@ pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> 
         if dataset.has_times {
             samples.par_sort_unstable_by_key(|s| (s.time, s.user, s.item, s.position));
         } else {
-            Rng::new(settings.shuffle_seed, Use::Rows, u32::MAX, 2).shuffle(&mut samples);
+            match settings.shuffle {
+                Shuffle::PerUser => Rng::new(settings.shuffle_seed, Use::Rows, u32::MAX, 1).shuffle(&mut samples),
+                Shuffle::Python => Random::new(settings.shuffle_seed).shuffle(&mut samples),
+            }
         }
         let split = split(samples.len(), settings);
         Samples { timelines, samples, split, exceptions }
@@ -77,11 +81,13 @@ fn timelines(dataset: &Dataset, settings: &Settings) -> Vec<Vec<Rated>> {
     }
     if !dataset.has_times {
         for (user, timeline) in (0..).zip(&mut timelines) {
-            let (draw, which) = match settings.shuffle {
-                Shuffle::PerUser => (user, 0),
-                Shuffle::SameForEqualLengths => (timeline.len() as u32, 1),
-            };
-            Rng::new(settings.shuffle_seed, Use::Rows, draw, which).shuffle(timeline);
+            match settings.shuffle {
+                Shuffle::PerUser => Rng::new(settings.shuffle_seed, Use::Rows, user, 0).shuffle(timeline),
+                Shuffle::Python => {
+                    timeline.sort_by(|a, b| dataset.items[a.item.at()].raw.0.cmp(&dataset.items[b.item.at()].raw.0));
+                    Random::new(settings.shuffle_seed).shuffle(timeline);
+                }
+            }
         }
         // Stable: LightGCN's test pairs (time 1) stay behind the training pairs.
         timelines.iter_mut().for_each(|t| t.sort_by_key(|r| r.time));

@@ -145,8 +145,10 @@ pub enum Shuffle {
     /// A seeded draw of its own for every user.
     #[default]
     PerUser,
-    /// One draw for all users with equally many interactions, as the authors' re-seeding gives; for comparing only.
-    SameForEqualLengths,
+    /// Python's `random.shuffle` of the interactions in the byte order of the item ids, seeded again for every user: the
+    /// authors' way, bit for bit. Users with equally many interactions get the same order of positions; for
+    /// comparing only.
+    Python,
 }
 
 /// What becomes of ratings of 0 in Book-Crossing, which mean "seen, not rated".
@@ -199,8 +201,8 @@ pub struct Settings {
     pub implicit: Implicit,
     /// Which interactions are targets: `auto`, `every` or `last` (of each user). Default `auto`.
     pub targets: Targets,
-    /// The order of a user's interactions where there are no times: `per_user` or `same_for_equal_lengths` (the
-    /// authors'). Default `per_user`.
+    /// The order of a user's interactions where there are no times: `per_user` or `python` (the authors').
+    /// Default `per_user`.
     pub shuffle: Shuffle,
     /// Seed of that order and of the split, where there are no times. Default 42.
     pub shuffle_seed: u64,

@@ -48,7 +48,8 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// `folder/name`, or with `.gz` added when only that is there. `folder` may be a zip file: then its entry of that
-/// name, whatever folder inside the archive it lies in. Where there is nothing, the plain name.
+/// name, whatever folder inside the archive it lies in. A folder with neither file but with one zip file is taken for
+/// that zip file. Where there is nothing, the plain name.
 pub fn locate(folder: &Path, name: &str) -> PathBuf {
     let plain = folder.join(name);
     let packed = format!("{name}.gz");
@@ -60,7 +61,23 @@ pub fn locate(folder: &Path, name: &str) -> PathBuf {
         return best(name).or_else(|| best(&packed)).map_or(plain, |found| archive.join(found));
     }
     let packed = folder.join(packed);
-    if !plain.exists() && packed.exists() { packed } else { plain }
+    if plain.exists() {
+        return plain;
+    }
+    if packed.exists() {
+        return packed;
+    }
+    match only_zip(folder) {
+        Some(archive) => locate(&archive, name),
+        None => plain,
+    }
+}
+
+/// The zip file of a folder, where there is one and no other.
+fn only_zip(folder: &Path) -> Option<PathBuf> {
+    let mut found = std::fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).filter(|p| p.is_file() && is_zip(p));
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 /// True for a file, and for an entry of a zip file.
