@@ -78,7 +78,7 @@ proptest! {
     fn a_bounded_core_is_a_fixed_point_whatever_the_row_order(
         rows in rows(), shuffled in any::<prop::sample::Index>(), bounds in (0..6u32, 10..30u32, 0..6u32, 8..30u32)
     ) {
-        let core = Core { user_min: bounds.0, user_max: bounds.1, item_min: bounds.2, item_max: bounds.3 };
+        let core = Core { user_min: bounds.0, user_max: bounds.1, item_min: bounds.2, item_max: bounds.3, ..Core::default() };
         let all = dataset(&rows).interactions;
         let kept = core.filter(&all);
         prop_assert_eq!(core.filter(&kept), kept.clone());

@@ -1,13 +1,14 @@
-//! `rallrec data inspect`.
+//! `rallrec data inspect | pull`.
 
 use std::path::PathBuf;
 
 use super::output;
-use crate::data::{self, Kind, Settings};
-use crate::error::Result;
-use crate::monitor::Silent;
+use super::progress::Bar;
+use crate::config;
+use crate::data::{self, Kind, Settings, pull};
+use crate::error::{Error, Result};
 
-/// Look into a data set.
+/// Look into a data set, or get one.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -16,15 +17,42 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Read the raw files and print counts, ratings, histories, splits and repeats.
+    /// Read the raw files and print counts, filters, ratings, histories, splits and repeats.
     ///
-    /// Counts are given for the default (correct) settings and for the authors' published code, with the difference
-    /// explained.
+    /// Counts are given for the correct settings and for the authors' published code, with the difference explained switch
+    /// by switch. With a kind and a folder, the authors' filters for that data set are used; with --recipe those of
+    /// the recipe.
     Inspect {
-        /// Kind of data: ml-1m, ml-100k, synthetic.
-        kind: Kind,
-        /// Folder with the raw files, plain or .gz (not needed for synthetic).
+        /// Kind of data: ml-1m, ml-100k, ml-25m (also 32M), book-crossing, amazon, amazon-2023, amazon-csv, lightgcn,
+        /// synthetic; table needs --recipe.
+        #[arg(required_unless_present = "recipe", conflicts_with = "recipe")]
+        kind: Option<Kind>,
+        /// Folder or zip file with the raw files, plain or .gz (not needed for synthetic).
+        #[arg(conflicts_with = "recipe")]
         path: Option<PathBuf>,
+        /// Take the `data` part of this recipe.
+        #[arg(long, value_name = "FILE")]
+        recipe: Option<PathBuf>,
+        /// Change a key of the recipe, e.g. --set data.min_history=3.
+        #[arg(long, value_name = "KEY=VALUE", requires = "recipe")]
+        set: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a data set from its publisher, check it, and say where it is.
+    ///
+    /// The publisher's terms are shown first; nothing is downloaded until --accept-licence says that you accept them. A
+    /// download that was cut short goes on where it stopped.
+    Pull {
+        /// ml-1m, ml-100k, ml-32m, book-crossing, or amazon-2023:CATEGORY, e.g. amazon-2023:Movies_and_TV.
+        name: String,
+        /// Folder to put it in; default data/NAME.
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// I accept the publisher's terms.
+        #[arg(long, alias = "accept-license")]
+        accept_licence: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -32,10 +60,36 @@ enum Command {
 }
 
 pub fn main(args: Args) -> Result<()> {
-    let Command::Inspect { kind, path, json } = args.command;
-    let settings = Settings::new(kind, path.unwrap_or_default());
-    let dataset = data::open(&settings, &Silent)?;
-    let samples = data::build_samples(&dataset, &settings)?;
-    let found = data::inspect(&dataset, &samples, &settings)?;
-    if json { output::json(&found) } else { output::fields(&found) }
+    match args.command {
+        Command::Inspect { kind, path, recipe, set, json } => {
+            let settings = match (kind, recipe) {
+                (_, Some(recipe)) => config::load(&recipe, &set)?.data,
+                (Some(Kind::Table), None) => {
+                    return Err(Error::usage("data inspect table", "which column is what must be told by a recipe")
+                        .next("use `rallrec data inspect --recipe FILE`; docs/your-data.md shows how to write one"));
+                }
+                (Some(kind), None) => Settings::method(kind, path.unwrap_or_default()),
+                (None, None) => return Err(Error::usage("data inspect", "needs a kind or a recipe")),
+            };
+            let bar = Bar::new("data");
+            let (dataset, filters) = data::open_traced(&settings, &bar)?;
+            let samples = data::build_samples(&dataset, &settings)?;
+            bar.finish();
+            let found = data::inspect(&dataset, &samples, &settings)?.with_filters(filters);
+            if json { output::json(&found) } else { output::fields(&found) }
+        }
+        Command::Pull { name, to, accept_licence, json } => {
+            let wanted = pull::find(&name)?;
+            if !accept_licence {
+                output::text(&wanted.terms())?;
+                return Err(Error::usage("data pull", "the terms above are not accepted yet")
+                    .next(format!("read them, then run `rallrec data pull {name} --accept-licence`")));
+            }
+            let to = to.unwrap_or_else(|| PathBuf::from("data").join(wanted.folder()));
+            let bar = Bar::new("pull");
+            let pulled = pull::pull(&wanted, &to, &bar)?;
+            bar.finish();
+            if json { output::json(&pulled) } else { output::fields(&pulled) }
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod kernels;
 mod llm;
 mod model;
 mod output;
+mod progress;
 mod recommend;
 mod report;
 mod run;

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{GraphEdges, Repeats};
+use crate::data::GraphEdges;
 use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::eval::Score;
@@ -339,7 +339,7 @@ impl Recipe {
     /// Applies `faithful` and checks what single fields cannot.
     pub fn resolve(mut self) -> Result<Self> {
         if self.faithful {
-            self.data.repeats = Repeats::Keep;
+            self.data.make_faithful();
             self.graph.edges = GraphEdges::LeaveOneOut;
             self.predict.score = Score::DoubleSoftmax;
             self.predict.system = Some(String::new());

@@ -1,14 +1,43 @@
-//! The k-core filter: users and items with too few or too many interactions go, until nothing changes.
+//! Which interactions stay: items of which something is known, the k-core (users and items with too few or too many
+//! interactions go, until nothing changes), the most rated items.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Interaction, ItemIdx, UserIdx};
+use super::{Dataset, Interaction, Item, ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 
-/// Bounds on the interactions of a user and of an item; 0 means no bound. All bounds are inclusive.
+/// What must be known of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// Nothing.
+    #[default]
+    Any,
+    /// Its title.
+    Title,
+    /// Its title and a genre.
+    TitleAndGenre,
+}
+
+impl Known {
+    fn of(self, item: &Item) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Title => !item.title.trim().is_empty(),
+            Self::TitleAndGenre => !item.title.trim().is_empty() && !item.genres.is_empty(),
+        }
+    }
+}
+
+/// Filters, applied in the order of the keys. Bounds are on the interactions of a user and of an item; 0 means no
+/// bound; all are inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Core {
+    /// What must be known of an item: `any`, `title` or `title_and_genre`. Default `any`.
+    pub known: Known,
+    /// Look at that after the bounds instead of before them. Default false.
+    pub known_after: bool,
     /// Fewest interactions of a user. Default 0.
     pub user_min: u32,
     /// Most interactions of a user. Default 0: no bound.
@@ -17,6 +46,38 @@ pub struct Core {
     pub item_min: u32,
     /// Most interactions of an item. Default 0: no bound.
     pub item_max: u32,
+    /// The bounds choose items only: all interactions with these items come back, whoever they are of. Default false.
+    pub items_only: bool,
+    /// Only so many items, those with the most interactions (ties: the one that comes first by id). Default 0: all.
+    pub top_items: u32,
+    /// After all that, once: fewest interactions of a user. Default 0.
+    pub last_user_min: u32,
+}
+
+/// What one filter left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The filter, by its key.
+    pub filter: String,
+    /// Interactions left.
+    pub ratings: usize,
+    /// Users left.
+    pub users: usize,
+    /// Items left.
+    pub items: usize,
+}
+
+impl Step {
+    /// What is there after `filter`.
+    pub fn new(filter: impl Into<String>, rows: &[Interaction]) -> Self {
+        let distinct = |id: &dyn Fn(&Interaction) -> usize| counts(rows, id).iter().filter(|&&n| n > 0).count();
+        Self {
+            filter: filter.into(),
+            ratings: rows.len(),
+            users: distinct(&|r| r.user.at()),
+            items: distinct(&|r| r.item.at()),
+        }
+    }
 }
 
 impl Core {
@@ -25,9 +86,13 @@ impl Core {
         Self { user_min: k, item_min: k, ..Self::default() }
     }
 
-    /// True when nothing is bounded.
+    /// True when nothing is filtered.
     pub fn is_off(&self) -> bool {
-        *self == Self::default()
+        *self == Self { known_after: self.known_after, items_only: self.items_only, ..Self::default() }
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.user_min > 0 || self.user_max > 0 || self.item_min > 0 || self.item_max > 0
     }
 
     /// Refuses bounds that nothing can meet.
@@ -44,12 +109,13 @@ impl Core {
         Ok(())
     }
 
-    /// The interactions that stay, in their order: in turn, users and then items out of bounds are dropped until none
-    /// is left. Without upper bounds this is the unique largest core, whatever the order of dropping; upper bounds
-    /// look at users first, as the authors do. The result is a fixed point and does not depend on the row order.
+    /// The interactions within the four bounds, in their order: in turn, users and then items out of bounds are
+    /// dropped until none is left. Without upper bounds this is the unique largest core, whatever the order of
+    /// dropping; upper bounds look at users first, as the authors do. The result is a fixed point and does not depend
+    /// on the row order.
     pub fn filter(&self, interactions: &[Interaction]) -> Vec<Interaction> {
         let mut rows = interactions.to_vec();
-        if self.is_off() {
+        if !self.is_bounded() {
             return rows;
         }
         loop {
@@ -62,17 +128,83 @@ impl Core {
         }
     }
 
-    /// The data set's core with tables that hold only what is left; order is kept. Without bounds the data set is
-    /// returned as it is, unrated items included.
-    pub fn apply(&self, mut dataset: Dataset) -> Result<Dataset> {
-        if self.is_off() {
-            return Ok(dataset);
+    /// All filters, and what each of them left.
+    pub fn steps(&self, dataset: &Dataset) -> (Vec<Interaction>, Vec<Step>) {
+        let all = &dataset.interactions;
+        let (mut rows, mut steps) = (all.clone(), Vec::new());
+        let mut done = |filter: String, rows: &[Interaction]| steps.push(Step::new(filter, rows));
+        let named = |rows: &mut Vec<Interaction>| rows.retain(|r| self.known.of(&dataset.items[r.item.at()]));
+        let known = match self.known {
+            Known::Any => None,
+            Known::Title => Some("title"),
+            Known::TitleAndGenre => Some("title_and_genre"),
+        };
+        if let Some(known) = known.filter(|_| !self.known_after) {
+            named(&mut rows);
+            done(format!("data.core.known = {known}"), &rows);
         }
-        let mut rows = self.filter(&dataset.interactions);
+        if self.is_bounded() {
+            let core = self.filter(&rows);
+            if self.items_only {
+                let keep = counts(&core, |r| r.item.at());
+                rows.retain(|r| keep.get(r.item.at()).is_some_and(|&n| n > 0));
+            } else {
+                rows = core;
+            }
+            done(format!("data.core: {}", self.bounds()), &rows);
+        }
+        if let Some(known) = known.filter(|_| self.known_after) {
+            named(&mut rows);
+            done(format!("data.core.known = {known}"), &rows);
+        }
+        if self.top_items > 0 {
+            let counts = counts(&rows, |r| r.item.at());
+            let mut order: Vec<usize> = (0..counts.len()).collect();
+            order.sort_by_key(|&at| (std::cmp::Reverse(counts[at]), at));
+            let mut keep = vec![false; counts.len()];
+            order.into_iter().take(self.top_items as usize).for_each(|at| keep[at] = true);
+            rows.retain(|r| keep[r.item.at()]);
+            done(format!("data.core.top_items = {}", self.top_items), &rows);
+        }
+        if self.last_user_min > 0 {
+            retain(&mut rows, |r| r.user.at(), self.last_user_min, 0);
+            done(format!("data.core.last_user_min = {}", self.last_user_min), &rows);
+        }
+        (rows, steps)
+    }
+
+    fn bounds(&self) -> String {
+        let keys = [
+            ("user_min", self.user_min),
+            ("user_max", self.user_max),
+            ("item_min", self.item_min),
+            ("item_max", self.item_max),
+        ];
+        let set: Vec<String> = keys.iter().filter(|k| k.1 > 0).map(|(name, n)| format!("{name} = {n}")).collect();
+        format!("{}{}", set.join(" "), if self.items_only { " items_only" } else { "" })
+    }
+
+    /// The data set with what the filters leave, tables included; order is kept. Without a filter the data set is
+    /// returned as it is, unrated items included.
+    ///
+    /// # Errors
+    /// Nothing is left: says what each filter left.
+    pub fn apply(&self, dataset: Dataset) -> Result<Dataset> {
+        self.traced(dataset).map(|(dataset, _)| dataset)
+    }
+
+    /// As [`Self::apply`], with what each filter left.
+    pub fn traced(&self, mut dataset: Dataset) -> Result<(Dataset, Vec<Step>)> {
+        let mut trace = vec![Step::new("all", &dataset.interactions)];
+        if self.is_off() {
+            return Ok((dataset, trace));
+        }
+        let (mut rows, steps) = self.steps(&dataset);
+        trace.extend(steps);
         if rows.is_empty() {
-            return Err(
-                Error::usage("data.core", "no interaction meets the bounds").next("lower user_min and item_min")
-            );
+            let told: Vec<String> = trace.iter().map(|s| format!("{}: {} ratings left", s.filter, s.ratings)).collect();
+            return Err(Error::usage("data.core", format!("nothing is left. {}", told.join("; ")))
+                .next("lower user_min and item_min, or ask for less to be known of items"));
         }
         let users = keep(&mut dataset.users, rows.iter().map(|r| r.user.at()));
         let items = keep(&mut dataset.items, rows.iter().map(|r| r.item.at()));
@@ -81,15 +213,20 @@ impl Core {
             row.item = ItemIdx(items[row.item.at()]);
         }
         dataset.interactions = rows;
-        Ok(dataset)
+        Ok((dataset, trace))
     }
 }
 
-fn retain(rows: &mut Vec<Interaction>, id: impl Fn(&Interaction) -> usize, min: u32, max: u32) {
+fn counts(rows: &[Interaction], id: impl Fn(&Interaction) -> usize) -> Vec<u32> {
     let mut counts = vec![0u32; rows.iter().map(|r| id(r) + 1).max().unwrap_or(0)];
-    for row in rows.iter() {
+    for row in rows {
         counts[id(row)] += 1;
     }
+    counts
+}
+
+fn retain(rows: &mut Vec<Interaction>, id: impl Fn(&Interaction) -> usize, min: u32, max: u32) {
+    let counts = counts(rows, &id);
     rows.retain(|row| counts[id(row)] >= min && (max == 0 || counts[id(row)] <= max));
 }
 

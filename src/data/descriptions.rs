@@ -127,7 +127,7 @@ fn match_up(mut found: HashMap<RawId, String>, dataset: &Dataset, words: Option<
 }
 
 fn read_object(path: &Path) -> Result<HashMap<RawId, String>> {
-    let reader = lines::open(path)?.take(LARGEST);
+    let reader = super::source::open(path)?.0.take(LARGEST);
     let object: Unrepeated =
         serde_json::from_reader(std::io::BufReader::new(reader)).map_err(|e| match e.io_error_kind() {
             Some(kind) => lines::read_error(path, path.display(), &kind.into()),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Dataset, Part, Samples};
 use super::loaders::repeat_count;
 use super::settings::{Repeats, Settings};
-use super::{Core, Descriptions, build_samples, leaks};
+use super::{Core, Descriptions, Kind, Step, build_samples, leaks};
 use crate::error::Result;
 
 /// The summary; serialises to the command's JSON output.
@@ -49,10 +49,33 @@ pub struct Inspection {
     pub cores: Vec<CoreSize>,
     /// Samples with repeats dropped.
     pub correct: Counts,
-    /// Samples as the authors make them, with repeats kept (D6).
+    /// Samples as the authors make them, every switch below turned.
     pub faithful: Counts,
+    /// The way from the one to the other, a switch at a time.
+    pub switches: Vec<SwitchEffect>,
     /// Why the two differ, or that they do not.
     pub difference: String,
+    /// What each filter left; empty when the data set was not opened with its filters traced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Step>,
+    /// What this data set cannot be used for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// What one switch changes, the switches before it being turned already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SwitchEffect {
+    /// The key and its faithful value.
+    pub switch: String,
+    /// What it means.
+    pub why: String,
+    /// Samples from here on.
+    pub counts: Counts,
+    /// Share of likes among the targets, 0 to 1.
+    pub positives: f64,
+    /// Samples of the step before that this one has too, with the same target in the same part.
+    pub unchanged: usize,
 }
 
 /// One part of the split.
@@ -113,6 +136,13 @@ impl Counts {
 }
 
 impl Inspection {
+    /// Adds what each filter left.
+    #[must_use]
+    pub fn with_filters(mut self, steps: Vec<Step>) -> Self {
+        self.filters = steps;
+        self
+    }
+
     /// Adds how many items lack a description.
     #[must_use]
     pub fn with_descriptions(mut self, descriptions: &Descriptions) -> Self {
@@ -124,14 +154,9 @@ impl Inspection {
 /// Summarises a data set and the samples made of it with `settings`.
 pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Result<Inspection> {
     let rows = &dataset.interactions;
-    let with = |repeats| {
-        if repeats == settings.repeats {
-            return Ok(Counts::of(samples));
-        }
-        Ok(Counts::of(&build_samples(dataset, &Settings { repeats, ..settings.clone() })?))
-    };
-    let (correct, faithful) = (with(Repeats::Drop)?, with(Repeats::Keep)?);
     let repeats = repeat_count(rows);
+    let (correct, switches) = compare(dataset, samples, settings, repeats.rows)?;
+    let faithful = switches.last().map_or(correct, |last| last.counts);
     let (active_users, rated_items) =
         (distinct(rows.iter().map(|r| r.user.0)), distinct(rows.iter().map(|r| r.item.0)));
     Ok(Inspection {
@@ -155,19 +180,83 @@ pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Res
         cores: [5, 10, 20].into_iter().map(|k| core_size(dataset, k)).collect(),
         correct,
         faithful,
-        difference: if correct == faithful {
-            "none: no user rated an item twice, so keeping repeats (D6) changes nothing".into()
+        difference: difference(correct, &switches, repeats.rows),
+        switches,
+        filters: Vec::new(),
+        note: if dataset.name == Kind::LightGcn.name() {
+            "there are no ratings, times, titles or profiles: only the graph stages make sense (--until graph)".into()
         } else {
-            format!(
-                "keeping {} repeated rows (D6) makes {} samples instead of {}, and {} of them have their target in \
-                 their own history",
-                repeats.rows,
-                faithful.total(),
-                correct.total(),
-                faithful.target_in_history
-            )
+            String::new()
         },
     })
+}
+
+/// The counts of the correct settings, and what each switch makes of them. Where a switch changes nothing that the samples
+/// depend on, they are not made again.
+fn compare(
+    dataset: &Dataset,
+    samples: &Samples,
+    settings: &Settings,
+    repeated: usize,
+) -> Result<(Counts, Vec<SwitchEffect>)> {
+    let made;
+    let (mut at, mut current) = (Settings { repeats: Repeats::Drop, ..settings.clone() }, samples);
+    if settings.repeats == Repeats::Keep && repeated > 0 {
+        made = build_samples(dataset, &at)?;
+        current = &made;
+    }
+    let correct = Counts::of(current);
+    let (mut counts, mut effects, mut before) = (correct, Vec::new(), None);
+    let mut positives = share(current);
+    for switch in settings.switches() {
+        (switch.apply)(&mut at);
+        let mut unchanged = counts.total();
+        let only_repeats = effects.is_empty() && switch.key.starts_with("data.repeats");
+        if repeated > 0 || !only_repeats {
+            let made = build_samples(dataset, &at)?;
+            let now = Identity::of(&made);
+            unchanged = now.shared(&before.unwrap_or_else(|| Identity::of(current)));
+            (counts, positives, before) = (Counts::of(&made), share(&made), Some(now));
+        }
+        effects.push(SwitchEffect { switch: switch.key.into(), why: switch.why.into(), counts, positives, unchanged });
+    }
+    Ok((correct, effects))
+}
+
+fn share(samples: &Samples) -> f64 {
+    samples.samples.iter().filter(|s| s.label).count() as f64 / samples.samples.len().max(1) as f64
+}
+
+/// Which target is a sample in which part, sorted.
+struct Identity(Vec<(u32, u32, u32, u8)>);
+
+impl Identity {
+    fn of(samples: &Samples) -> Self {
+        let part = |at: usize| u8::from(at >= samples.split.valid.start) + u8::from(at >= samples.split.test.start);
+        let key = |(at, s): (usize, &super::Sample)| (s.user.0, s.item.0, s.position, part(at));
+        let mut all: Vec<_> = samples.samples.iter().enumerate().map(key).collect();
+        all.sort_unstable();
+        Self(all)
+    }
+
+    fn shared(&self, other: &Self) -> usize {
+        self.0.iter().filter(|key| other.0.binary_search(key).is_ok()).count()
+    }
+}
+
+fn difference(correct: Counts, switches: &[SwitchEffect], repeated: usize) -> String {
+    let Some(last) = switches.last() else { return "none: there is nothing to be faithful to".into() };
+    if switches.iter().all(|s| s.counts == correct && s.unchanged == correct.total()) {
+        return format!("none: of {} samples each is the same, as no user rated an item twice", correct.total());
+    }
+    format!(
+        "{} repeated rows; faithful makes {} samples instead of {}, {} of them with their target in their own history; \
+         the switches say why",
+        repeated,
+        last.counts.total(),
+        correct.total(),
+        last.counts.target_in_history
+    )
 }
 
 fn distinct(ids: impl Iterator<Item = u32>) -> usize {
@@ -188,10 +277,11 @@ fn ends(times: impl Iterator<Item = i64>) -> Option<(i64, i64)> {
 fn histogram(dataset: &Dataset) -> Vec<(f32, usize)> {
     let mut counts = std::collections::BTreeMap::new();
     for row in &dataset.interactions {
-        // Ratings are finite and not negative, so their bits are in their order.
         *counts.entry(row.rating.to_bits()).or_insert(0) += 1;
     }
-    counts.into_iter().map(|(bits, n)| (f32::from_bits(bits), n)).collect()
+    let mut counts: Vec<(f32, usize)> = counts.into_iter().map(|(bits, n)| (f32::from_bits(bits), n)).collect();
+    counts.sort_by(|a, b| a.0.total_cmp(&b.0));
+    counts
 }
 
 fn summary(samples: &Samples, part: Part) -> PartSummary {

@@ -1,12 +1,13 @@
-//! Lines of a plain or gzip-compressed file, streamed: memory stays bounded whatever the file holds.
+//! Lines of a plain, gzip or zip file, streamed: memory stays bounded whatever the file holds.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::source::{self, Meter};
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+pub use super::source::{exists, locate};
 
 /// Longest line that is accepted, in bytes. Real lines stay far below; a longer one means a wrong file.
 pub const LONGEST: usize = 1 << 20;
@@ -14,58 +15,14 @@ pub const LONGEST: usize = 1 << 20;
 /// Most lines of a file: far beyond any rating file that fits in memory.
 const MOST_LINES: u64 = 500_000_000;
 
-/// A compressed file may unpack to so many times its size (text comes to 3 to 20 times), and to a little in any case.
-const EXPANSION: u64 = 200;
-/// See [`EXPANSION`].
-const ALWAYS: u64 = 16 << 20;
-
-/// `dir/name`, or `dir/name.gz` when only that is there. Where neither is, the plain name.
-pub fn locate(dir: &Path, name: &str) -> PathBuf {
-    let plain = dir.join(name);
-    let packed = dir.join(format!("{name}.gz"));
-    if !plain.exists() && packed.exists() { packed } else { plain }
-}
-
-/// Opens a file for reading, through the decompressor when its first bytes say gzip (the name does not matter).
-pub fn open(path: &Path) -> Result<Box<dyn BufRead>> {
-    let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return Err(Error::input(path.display(), "is a folder where a file is expected").next("check the path"));
-    }
-    let most = file.metadata().map_or(0, |m| m.len()).saturating_mul(EXPANSION).max(ALWAYS);
-    let mut plain = BufReader::with_capacity(1 << 16, file);
-    let packed = plain.fill_buf().map_err(|e| Error::io(path, "read", &e))?.starts_with(&[0x1f, 0x8b]);
-    if !packed {
-        return Ok(Box::new(plain));
-    }
-    let bounded = Bounded { inner: MultiGzDecoder::new(plain), left: most };
-    Ok(Box::new(BufReader::with_capacity(1 << 16, bounded)))
-}
-
-/// Ends with an error where a compressed file unpacks to far more than such a file can hold.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        match self.left.checked_sub(count as u64) {
-            Some(left) => self.left = left,
-            None => return Err(ErrorKind::FileTooLarge.into()),
-        }
-        Ok(count)
-    }
-}
-
 /// Turns a read error into one that tells a damaged download from a failing disk.
 pub fn read_error(path: &Path, place: impl std::fmt::Display, error: &std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::UnexpectedEof => Error::input(place, "the compressed file ends too early")
             .next("the file is truncated: copy or download it again"),
         ErrorKind::FileTooLarge => {
-            Error::input(place, format!("the compressed file unpacks to more than {EXPANSION} times its size"))
+            let times = source::EXPANSION;
+            Error::input(place, format!("the compressed file unpacks to more than {times} times its size"))
                 .next("no text does: this is not the original file; download it again, or unpack it and look")
         }
         ErrorKind::InvalidData | ErrorKind::InvalidInput => {
@@ -78,7 +35,7 @@ pub fn read_error(path: &Path, place: impl std::fmt::Display, error: &std::io::E
 /// Reads the whole of a small file, at most `limit` bytes after decompression.
 pub fn read_all(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(|e| read_error(path, path.display(), &e))?;
+    source::open(path)?.0.take(limit + 1).read_to_end(&mut bytes).map_err(|e| read_error(path, path.display(), &e))?;
     if bytes.len() as u64 > limit {
         return Err(Error::input(path.display(), format!("holds more than {limit} bytes"))
             .next("check that this is the file you mean, or split it"));
@@ -89,22 +46,39 @@ pub fn read_all(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// A cursor over the non-empty lines of a file.
 pub struct Lines {
     path: PathBuf,
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
+    meter: Meter,
     line: Vec<u8>,
     number: u64,
     most: u64,
+    longest: usize,
 }
 
 impl Lines {
-    /// Opens `path`, plain or gzip.
+    /// Opens `path`, plain, gzip or an entry of a zip file.
     pub fn open(path: &Path) -> Result<Self> {
+        let (reader, meter) = source::open(path)?;
         Ok(Self {
             path: path.to_owned(),
-            reader: open(path)?,
+            reader,
+            meter,
             line: Vec::with_capacity(256),
             number: 0,
             most: MOST_LINES,
+            longest: LONGEST,
         })
+    }
+
+    /// Accepts lines of up to `bytes` instead of [`LONGEST`].
+    #[must_use]
+    pub fn up_to(mut self, bytes: usize) -> Self {
+        self.longest = bytes;
+        self
+    }
+
+    /// Says how far the file is read, and hears a stop; call it every few thousand lines.
+    pub fn report(&self, monitor: &dyn Monitor) -> Result<()> {
+        self.meter.report(monitor)
     }
 
     /// The file.
@@ -182,11 +156,11 @@ impl Lines {
             if chunk.is_empty() {
                 return Ok(!self.line.is_empty());
             }
-            let end = chunk.iter().position(|&b| b == b'\n');
+            let end = memchr::memchr(b'\n', chunk);
             let used = end.unwrap_or(chunk.len());
-            if self.line.len() + used > LONGEST {
+            if self.line.len() + used > self.longest {
                 return Err(self
-                    .error(format!("the line is longer than {LONGEST} bytes"))
+                    .error(format!("the line is longer than {} bytes", self.longest))
                     .next("check that this is the original file with its line breaks"));
             }
             self.line.extend_from_slice(&chunk[..used]);
@@ -201,6 +175,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Write;
 
     fn packed(path: &Path, bytes: &[u8], times: usize) {

@@ -7,6 +7,7 @@
 
 pub mod core_filter;
 pub mod dataset;
+pub mod delimited;
 pub mod descriptions;
 pub mod graph;
 pub mod ids;
@@ -14,26 +15,33 @@ pub mod inspect;
 pub mod leaks;
 pub mod lines;
 pub mod loaders;
+pub mod method;
+pub mod pull;
+mod python;
 pub mod samples;
 pub mod settings;
+pub mod source;
 pub mod store;
 pub mod synthetic;
+pub mod table;
 
 use std::path::Path;
 
-pub use core_filter::Core;
+pub use core_filter::{Core, Known, Step};
 pub use dataset::{Dataset, Exception, Field, Interaction, Item, Part, Rated, Sample, Samples, Split, User};
 pub use descriptions::Descriptions;
 pub use graph::{GraphEdges, graph_edges};
 pub use ids::{ItemIdx, RawId, UserIdx};
 pub use inspect::{Inspection, inspect};
+pub use method::Switch;
 pub use samples::build_samples;
-pub use settings::{Fractions, Kind, Repeats, Settings};
+pub use settings::{Fractions, Implicit, Kind, Repeats, Settings, Shuffle, Targets};
 
 use crate::error::Result;
 use crate::monitor::Monitor;
 
-/// Reads a data set from the folder `path`, or makes the built-in one (then `path` is not looked at).
+/// Reads a data set from the folder `path`, or makes the built-in one (then `path` is not looked at), all settings at
+/// their defaults.
 ///
 /// The tables are sorted by id (numeric ids as numbers) and the interactions by (time, user, item, rating), so the
 /// order of the lines in the files does not matter. Repeated (user, item) rows are kept and reported as a warning;
@@ -42,19 +50,43 @@ use crate::monitor::Monitor;
 /// # Errors
 /// Names file and line of whatever cannot be read, and the next step.
 pub fn load(kind: Kind, path: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
-    match loaders::find(kind) {
-        Some(loader) => loader.load(path, monitor),
-        None => Ok(synthetic::generate(&synthetic::Settings::default()).0),
+    read(&Settings::new(kind, path), monitor)
+}
+
+/// As [`load`], with the settings of a recipe; nothing is filtered yet.
+pub fn read(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    match (settings.kind, loaders::find(settings.kind)) {
+        (_, Some(loader)) => loader.load(settings, monitor),
+        (Kind::Table, None) => table::load(settings, monitor),
+        (_, None) => Ok(synthetic::generate(&settings.synthetic.checked()?).0),
     }
 }
 
-/// What a recipe's `data` part asks for: [`load`], then the core filter, after which the tables hold only the users
-/// and items that are left. Every later stage uses this data set's indices.
+/// What a recipe's `data` part asks for: [`read`], then the filters, after which the tables hold only the users and items
+/// that are left. Every later stage uses this data set's indices.
 pub fn open(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    open_traced(settings, monitor).map(|(dataset, _)| dataset)
+}
+
+/// As [`open`], with what each filter left.
+pub fn open_traced(settings: &Settings, monitor: &dyn Monitor) -> Result<(Dataset, Vec<Step>)> {
     settings.check()?;
-    let dataset = match settings.kind {
-        Kind::Synthetic => synthetic::generate(&settings.synthetic.checked()?).0,
-        kind => load(kind, &settings.path, monitor)?,
-    };
-    settings.core.apply(dataset)
+    let dataset = read(settings, monitor)?;
+    filter(dataset, settings)
+}
+
+/// The filters of `settings`, and what each of them left.
+///
+/// # Errors
+/// Nothing is left.
+pub fn filter(mut dataset: Dataset, settings: &Settings) -> Result<(Dataset, Vec<Step>)> {
+    if settings.implicit == Implicit::Dislike || dataset.name != Kind::BookCrossing.name() {
+        return settings.core.traced(dataset);
+    }
+    let all = Step::new("all", &dataset.interactions);
+    dataset.interactions.retain(|r| r.rating != 0.0);
+    let (dataset, mut steps) = settings.core.traced(dataset)?;
+    steps[0].filter = "data.implicit = drop".into();
+    steps.insert(0, all);
+    Ok((dataset, steps))
 }

@@ -1,107 +1,183 @@
-//! Timelines, samples and the split in time.
+//! Timelines, samples and the split.
 
-use std::collections::HashSet;
+use rayon::slice::ParallelSliceMut;
 
+use super::UserIdx;
 use super::dataset::{Dataset, Exception, Rated, Sample, Samples, Split};
-use super::settings::{Repeats, Settings};
+use super::python::Random;
+use super::settings::{Kind, Repeats, Settings, Shuffle, Targets};
 use crate::error::{Error, Result};
+use crate::rng::{Rng, Use};
 
-/// Every interaction whose user has at least `min_history` earlier ones becomes a sample, in order of (time, user,
-/// item); the first floor(train n) are for training, the next floor(valid n) for validation, the rest for test.
+/// Most rows of histories of their own ([`Repeats::ExcludeTarget`]), together: 4 GiB of them.
+const MOST_EXCEPTIONS: usize = 1 << 28;
+
+/// Every interaction whose user has at least `min_history` earlier ones becomes a sample (or, with
+/// [`Targets::Last`], each user's last one), in order of (time, user, item); the first floor(train n) are for training,
+/// the next floor(valid n) for validation, the rest for test. Without times, each user's interactions and then the samples
+/// are in a seeded random order.
 ///
-/// A data set that came through [`open`](super::open) is filtered to its core already; on another one the core's rows
-/// are chosen here without renumbering.
+/// LightGCN's split comes ready made: its training pairs are training samples, but for a share of each user's that is
+/// held out for validation, and its test pairs are test samples.
+///
+/// The data set's filters are not applied here: [`open`](super::open) did that.
 ///
 /// # Errors
 /// Settings out of range, or data too small to fill each part of the split.
 pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
     settings.check()?;
-    if !dataset.has_times {
-        return Err(
-            Error::input(&dataset.name, "has no times, so there is no split in time").next("use a data set with times")
-        );
-    }
-    let filtered;
-    let rows = if settings.core.is_off() {
-        &dataset.interactions
+    let mut timelines = timelines(dataset, settings);
+    let samples = if dataset.name == Kind::LightGcn.name() {
+        ready_made(&timelines, settings)
     } else {
-        filtered = settings.core.filter(&dataset.interactions);
-        &filtered
-    };
-    let threshold = settings.threshold();
-    let min_history = settings.min_history;
-    let mut timelines: Vec<Vec<Rated>> = vec![Vec::new(); dataset.users.len()];
-    let mut samples = Vec::with_capacity(rows.len());
-    let mut exceptions = Vec::new();
-    let mut seen = Seen::new(dataset.users.len(), dataset.items.len());
-    for row in rows {
-        let again = settings.repeats != Repeats::Keep && !seen.first(row.user.at(), row.item.at());
-        if again && settings.repeats == Repeats::Drop {
-            continue;
+        let every = match settings.targets {
+            Targets::Auto => dataset.has_times,
+            Targets::Every if !dataset.has_times => {
+                return Err(Error::usage(
+                    "data.targets",
+                    format!("{} has no times, so a history would hold targets of other samples", dataset.name),
+                )
+                .next("set data.targets to \"last\" (one sample a user) or leave it out"));
+            }
+            Targets::Every => true,
+            Targets::Last => false,
+        };
+        let (mut samples, exceptions) = take(&mut timelines, dataset.items.len(), settings, every)?;
+        if dataset.has_times {
+            samples.par_sort_unstable_by_key(|s| (s.time, s.user, s.item, s.position));
+        } else {
+            match settings.shuffle {
+                Shuffle::PerUser => Rng::new(settings.shuffle_seed, Use::Rows, u32::MAX, 1).shuffle(&mut samples),
+                Shuffle::Python => Random::new(settings.shuffle_seed).shuffle(&mut samples),
+            }
         }
-        let timeline = &mut timelines[row.user.at()];
-        let position = timeline.len() as u32;
-        let own_history = again.then(|| timeline.iter().filter(|r| r.item != row.item).copied().collect::<Vec<_>>());
-        if own_history.as_ref().map_or(timeline.len(), Vec::len) >= min_history {
+        let split = split(samples.len(), settings);
+        Samples { timelines, samples, split, exceptions }
+    };
+    let split = &samples.split;
+    for (name, range) in [("train", &split.train), ("valid", &split.valid), ("test", &split.test)] {
+        if range.is_empty() && !(name == "valid" && settings.split.valid == 0.0) {
+            return Err(Error::input(
+                &dataset.name,
+                format!(
+                    "{} samples of {} ratings leave the {name} part of the split empty",
+                    samples.samples.len(),
+                    dataset.interactions.len()
+                ),
+            )
+            .next("use more data, a smaller data.min_history, or another data.split"));
+        }
+    }
+    Ok(samples)
+}
+
+/// Each user's interactions: in order of time, or where there are none, in a random one.
+fn timelines(dataset: &Dataset, settings: &Settings) -> Vec<Vec<Rated>> {
+    let mut lengths = vec![0usize; dataset.users.len()];
+    dataset.interactions.iter().for_each(|r| lengths[r.user.at()] += 1);
+    let mut timelines: Vec<Vec<Rated>> = lengths.into_iter().map(Vec::with_capacity).collect();
+    for row in &dataset.interactions {
+        timelines[row.user.at()].push(Rated { item: row.item, rating: row.rating, time: row.time });
+    }
+    if !dataset.has_times {
+        for (user, timeline) in (0..).zip(&mut timelines) {
+            match settings.shuffle {
+                Shuffle::PerUser => Rng::new(settings.shuffle_seed, Use::Rows, user, 0).shuffle(timeline),
+                Shuffle::Python => {
+                    timeline.sort_by(|a, b| dataset.items[a.item.at()].raw.0.cmp(&dataset.items[b.item.at()].raw.0));
+                    Random::new(settings.shuffle_seed).shuffle(timeline);
+                }
+            }
+        }
+        // Stable: LightGCN's test pairs (time 1) stay behind the training pairs.
+        timelines.iter_mut().for_each(|t| t.sort_by_key(|r| r.time));
+    }
+    timelines
+}
+
+/// The samples, in order of users; repeats go from the timelines as the settings say.
+fn take(
+    timelines: &mut [Vec<Rated>],
+    items: usize,
+    settings: &Settings,
+    every: bool,
+) -> Result<(Vec<Sample>, Vec<Exception>)> {
+    let (threshold, min_history) = (settings.threshold(), settings.min_history);
+    let expected =
+        if every { timelines.iter().map(|t| t.len().saturating_sub(min_history)).sum() } else { timelines.len() };
+    let mut samples = Vec::with_capacity(expected);
+    let (mut exceptions, mut excepted) = (Vec::<Exception>::new(), 0);
+    // The last user who met an item, plus 1.
+    let mut met = vec![0u32; items];
+    for (user, timeline) in (0..).zip(timelines) {
+        let mut first = |row: &Rated| std::mem::replace(&mut met[row.item.at()], user + 1) != user + 1;
+        let again: Vec<bool> = match settings.repeats {
+            Repeats::Keep => Vec::new(),
+            Repeats::Drop => {
+                timeline.retain(|row| first(row));
+                Vec::new()
+            }
+            Repeats::ExcludeTarget => timeline.iter().map(|row| !first(row)).collect(),
+        };
+        let from = if every { 0 } else { timeline.len().saturating_sub(1) };
+        for (position, row) in timeline.iter().enumerate().skip(from) {
+            let own = again.get(position).is_some_and(|&again| again);
+            let history = timeline[..position].iter();
+            let length = if own { history.clone().filter(|r| r.item != row.item).count() } else { position };
+            if length < min_history {
+                continue;
+            }
+            let (user, position) = (UserIdx(user), position as u32);
             samples.push(Sample {
-                user: row.user,
+                user,
                 item: row.item,
                 rating: row.rating,
                 label: row.rating > threshold,
                 time: row.time,
                 position,
             });
-            exceptions.extend(own_history.map(|history| Exception { user: row.user, position, history }));
+            if own {
+                excepted += length;
+                if excepted > MOST_EXCEPTIONS {
+                    return Err(Error::usage("data.repeats", "exclude_target needs too much memory: too many repeats")
+                        .next("set data.repeats to \"drop\""));
+                }
+                exceptions.push(Exception {
+                    user,
+                    position,
+                    history: history.filter(|r| r.item != row.item).copied().collect(),
+                });
+            }
         }
-        timeline.push(Rated { item: row.item, rating: row.rating, time: row.time });
     }
-    exceptions.sort_by_key(|e| (e.user, e.position));
-    let split = split(samples.len(), settings);
-    for (name, range) in [("train", &split.train), ("valid", &split.valid), ("test", &split.test)] {
-        if range.is_empty() && !(name == "valid" && settings.split.valid == 0.0) {
-            return Err(Error::input(
-                &dataset.name,
-                format!("{} samples leave the {name} part of the split empty", samples.len()),
-            )
-            .next("use more data, a smaller data.min_history, or another data.split"));
+    Ok((samples, exceptions))
+}
+
+/// Training pairs (time 0) less a share for validation, then test pairs (time 1).
+fn ready_made(timelines: &[Vec<Rated>], settings: &Settings) -> Samples {
+    let mut parts: [Vec<Sample>; 3] = Default::default();
+    for (user, timeline) in (0..).map(UserIdx).zip(timelines) {
+        let train = timeline.partition_point(|r| r.time == 0);
+        let valid = train - (settings.split.valid * train as f64).floor() as usize;
+        for (position, row) in timeline.iter().enumerate() {
+            let part = if position < valid { 0 } else { 1 + usize::from(position >= train) };
+            parts[part].push(Sample {
+                user,
+                item: row.item,
+                rating: row.rating,
+                label: true,
+                time: row.time,
+                position: position as u32,
+            });
         }
     }
-    Ok(Samples { timelines, samples, split, exceptions })
+    let [train, valid, test] = parts.each_ref().map(Vec::len);
+    let split = Split { train: 0..train, valid: train..train + valid, test: train + valid..train + valid + test };
+    Samples { timelines: timelines.to_vec(), samples: parts.concat(), split, exceptions: Vec::new() }
 }
 
 fn split(n: usize, settings: &Settings) -> Split {
     let train = (settings.split.train * n as f64).floor() as usize;
     let valid = train + (settings.split.valid * n as f64).floor() as usize;
     Split { train: 0..train, valid: train..valid, test: valid..n }
-}
-
-/// Which (user, item) pairs were met: one bit a pair where that is small, a set otherwise.
-enum Seen {
-    Bits { items: usize, words: Vec<u64> },
-    Set(HashSet<(usize, usize)>),
-}
-
-impl Seen {
-    fn new(users: usize, items: usize) -> Self {
-        // 64 MiB; MovieLens 1M needs 3 MiB.
-        const MOST_BITS: usize = 1 << 29;
-        match users.checked_mul(items).filter(|&bits| bits <= MOST_BITS) {
-            Some(bits) => Self::Bits { items, words: vec![0; bits.div_ceil(64)] },
-            None => Self::Set(HashSet::new()),
-        }
-    }
-
-    /// True the first time.
-    fn first(&mut self, user: usize, item: usize) -> bool {
-        match self {
-            Self::Set(set) => set.insert((user, item)),
-            Self::Bits { items, words } => {
-                let bit = user * *items + item;
-                let (word, mask) = (&mut words[bit / 64], 1 << (bit % 64));
-                let first = *word & mask == 0;
-                *word |= mask;
-                first
-            }
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Descriptions, Item};
+use crate::data::{Dataset, Descriptions, Item, table};
 
 /// Which texts of an item are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -35,7 +35,12 @@ pub fn plain(item: &Item, noun: &str) -> String {
 
 /// The templated sentences of an item: what it is, its title, its genre, and for books whatever is known of ISBN,
 /// author, year and publisher.
+///
+/// An item with a field `text` has its own words: a recipe's `data.table.item_text` puts them there.
 pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
+    if let Some(own) = item.fields.iter().find(|f| f.name == table::TEXT && !f.value.is_empty()) {
+        return own.value.clone();
+    }
     let mut text = format!("Here is a {noun}.");
     if !item.title.is_empty() {
         text += &format!(" Its title is {}.", item.title);
@@ -104,6 +109,12 @@ mod tests {
             "Here is a book. Its title is Emma. The author of the book is Jane Austen. \
              The publication year of the book is 1815."
         );
+    }
+
+    #[test]
+    fn own_words_replace_the_template() {
+        let item = item("A", &["B"], &[("year", "1999"), ("text", "A thing.")]);
+        assert_eq!(plain_with(&item, "item", Genres::All), "A thing.");
     }
 
     #[test]

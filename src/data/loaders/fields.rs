@@ -1,8 +1,27 @@
 //! Fields of text lines, parsed from bytes: no allocation a field.
 
 use crate::data::Field;
+use crate::data::delimited::Records;
 use crate::data::lines::Lines;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// A cursor that knows where it stands in a file.
+pub trait At {
+    /// An input error at the current line.
+    fn error(&self, what: String) -> Error;
+}
+
+impl At for Lines {
+    fn error(&self, what: String) -> Error {
+        Lines::error(self, what)
+    }
+}
+
+impl At for Records {
+    fn error(&self, what: String) -> Error {
+        Records::error(self, what)
+    }
+}
 
 /// Latest time that is believed: 2100-01-01. Later ones are milliseconds or a wrong column.
 pub const LATEST: i64 = 4_102_444_800;
@@ -46,14 +65,61 @@ pub fn shown(field: &[u8]) -> String {
 /// characters); a line whose other-than-ASCII bytes are sound UTF-8 comes from a converted copy and is taken as such,
 /// as accented letters followed by ASCII never form UTF-8 by chance.
 pub fn text(field: &[u8]) -> String {
+    decoded(field).trim().to_owned()
+}
+
+/// As [`text`], but white space around it stays.
+pub fn decoded(field: &[u8]) -> String {
     match std::str::from_utf8(field) {
-        Ok(text) => text.trim().to_owned(),
-        Err(_) => encoding_rs::WINDOWS_1252.decode_without_bom_handling(field).0.trim().to_owned(),
+        Ok(text) => text.to_owned(),
+        Err(_) => encoding_rs::WINDOWS_1252.decode_without_bom_handling(field).0.into_owned(),
     }
 }
 
+/// Text with the few character references that web pages leave behind (`&amp;`, `&#39;`) put right.
+pub fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = rest.bytes().take(10).position(|b| b == b';');
+        let found = end.and_then(|end| {
+            let c = match &rest[1..end] {
+                "amp" => '&',
+                "quot" => '"',
+                "apos" => '\'',
+                "lt" => '<',
+                "gt" => '>',
+                "nbsp" => ' ',
+                name => {
+                    let number = name.strip_prefix('#')?;
+                    let code = match number.strip_prefix(['x', 'X']) {
+                        Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+                        None => number.parse().ok()?,
+                    };
+                    char::from_u32(code).filter(|c| !c.is_control())?
+                }
+            };
+            Some((c, end + 1))
+        });
+        let (c, used) = found.unwrap_or(('&', 1));
+        out.push(c);
+        rest = &rest[used..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A field, unless it has nothing to say.
+pub fn known(name: &str, value: &str) -> Option<Field> {
+    let value = value.trim();
+    let nothing = value.is_empty() || ["unknown", "n/a", "none", "null", "nan"].contains(&&*value.to_lowercase());
+    (!nothing).then(|| Field { name: name.into(), value: value.into() })
+}
+
 /// A rating within `scale`.
-pub fn rating(lines: &Lines, field: &[u8], scale: (f32, f32)) -> Result<f32> {
+pub fn rating(lines: &impl At, field: &[u8], scale: (f32, f32)) -> Result<f32> {
     decimal(field).filter(|r| (scale.0..=scale.1).contains(r)).ok_or_else(|| {
         lines
             .error(format!("the rating {} is not a number from {} to {}", shown(field), scale.0, scale.1))
@@ -62,7 +128,7 @@ pub fn rating(lines: &Lines, field: &[u8], scale: (f32, f32)) -> Result<f32> {
 }
 
 /// A time in seconds since the Unix epoch, not before it and not after 2100.
-pub fn time(lines: &Lines, field: &[u8]) -> Result<i64> {
+pub fn time(lines: &impl At, field: &[u8]) -> Result<i64> {
     match unsigned(field).and_then(|t| i64::try_from(t).ok()) {
         Some(t) if t <= LATEST => Ok(t),
         Some(t) if t / 1000 <= LATEST => Err(lines
@@ -125,6 +191,19 @@ mod tests {
     fn latin_and_utf8_titles_read_alike() {
         assert_eq!(text(b"Mis\xe9rables, Les (1995)"), "Misérables, Les (1995)");
         assert_eq!(text("Misérables, Les (1995)".as_bytes()), "Misérables, Les (1995)");
+    }
+
+    #[test]
+    fn references_become_characters_and_nothing_else_changes() {
+        for (text, want) in [
+            ("Tom &amp; Jerry &#39;s", "Tom & Jerry 's"),
+            ("&quot;A&quot; &lt;b&gt;", "\"A\" <b>"),
+            ("AT&T; R&D & é&", "AT&T; R&D & é&"),
+            ("&#x41;&#0;&#99999999;&;", "A&#0;&#99999999;&;"),
+            ("&éééééé;", "&éééééé;"),
+        ] {
+            assert_eq!(unescaped(text), want);
+        }
     }
 
     #[test]

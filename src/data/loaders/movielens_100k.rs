@@ -6,14 +6,14 @@ use super::fields::{self, shown, text, unsigned};
 use super::tables::{Tables, Unique};
 use super::{Loader, require};
 use crate::data::lines::{Lines, locate};
-use crate::data::{Dataset, Field, Item, Kind, RawId, User};
+use crate::data::{Dataset, Field, Item, Kind, RawId, Settings, User};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
 pub struct MovieLens100k;
 
 const SCALE: (f32, f32) = (1.0, 5.0);
-/// Rows of the published file; only sizes a buffer and the progress.
+/// Rows of the published file; only sizes a buffer.
 const ROWS: usize = 100_000;
 
 impl Loader for MovieLens100k {
@@ -29,7 +29,8 @@ impl Loader for MovieLens100k {
         3.0
     }
 
-    fn load(&self, folder: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
+    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+        let folder = settings.path.as_path();
         require(self, folder)?;
         let genres = genres(&locate(folder, "u.genre"))?;
         let tables = Tables::new(items(&locate(folder, "u.item"), &genres)?, users(&locate(folder, "u.user"))?);
@@ -44,8 +45,7 @@ impl Loader for MovieLens100k {
             let rating = fields::rating(&lines, rating, SCALE)?;
             ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
             if ratings.len().is_multiple_of(16_384) {
-                monitor.progress(ratings.len() as u64, ROWS as u64, "ratings");
-                monitor.check()?;
+                lines.report(monitor)?;
             }
         }
         tables.finish((self.kind().name(), "movie", SCALE, true), ratings, &lines, monitor)

@@ -6,7 +6,7 @@ use super::fields::{self, cut, cut_last, shown, text, unsigned};
 use super::tables::{Tables, Unique};
 use super::{Loader, require};
 use crate::data::lines::{Lines, locate};
-use crate::data::{Dataset, Item, Kind, RawId, User};
+use crate::data::{Dataset, Item, Kind, RawId, Settings, User};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -52,7 +52,8 @@ impl Loader for MovieLens1m {
         3.0
     }
 
-    fn load(&self, folder: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
+    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+        let folder = settings.path.as_path();
         require(self, folder)?;
         let tables = Tables::new(movies(&locate(folder, "movies.dat"))?, users(&locate(folder, "users.dat"))?);
         let mut lines = Lines::open(&locate(folder, "ratings.dat"))?;
@@ -66,15 +67,14 @@ impl Loader for MovieLens1m {
             let rating = fields::rating(&lines, rating, SCALE)?;
             ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
             if ratings.len().is_multiple_of(65_536) {
-                monitor.progress(ratings.len() as u64, ROWS as u64, "ratings");
-                monitor.check()?;
+                lines.report(monitor)?;
             }
         }
         tables.finish((self.kind().name(), "movie", SCALE, true), ratings, &lines, monitor)
     }
 }
 
-/// Rows of the published file; only sizes a buffer and the progress.
+/// Rows of the published file; only sizes a buffer.
 const ROWS: usize = 1_000_209;
 
 /// `UserID::MovieID::Rating::Timestamp`.

@@ -112,18 +112,7 @@ impl Tables {
                 .next("the file is empty: copy or download it again"));
         }
         sort(&mut interactions);
-        let repeated = repeats(&interactions);
-        if repeated.rows > 0 {
-            monitor.warn(
-                &format!(
-                    "{}: {} rows repeat a (user, item) pair, {} of them word for word",
-                    source.path().display(),
-                    repeated.rows,
-                    repeated.exact
-                ),
-                "data.repeats says what becomes of them: drop (default), exclude_target or keep",
-            );
-        }
+        warn_of_repeats(&interactions, source.path(), monitor);
         Ok(Dataset {
             name: name.into(),
             noun: noun.into(),
@@ -199,6 +188,22 @@ pub fn repeats(interactions: &[Interaction]) -> RepeatCount {
         rows: count.rows + usize::from(pair[0].0 == pair[1].0),
         exact: count.exact + usize::from(pair[0] == pair[1]),
     })
+}
+
+/// Says how many rows repeat a pair.
+pub(super) fn warn_of_repeats(interactions: &[Interaction], file: &std::path::Path, monitor: &dyn Monitor) {
+    let repeated = repeats(interactions);
+    if repeated.rows > 0 {
+        monitor.warn(
+            &format!(
+                "{}: {} rows repeat a (user, item) pair, {} of them word for word",
+                file.display(),
+                repeated.rows,
+                repeated.exact
+            ),
+            "data.repeats says what becomes of them: drop (default), exclude_target or keep",
+        );
+    }
 }
 
 /// Refuses a second row with the same id.

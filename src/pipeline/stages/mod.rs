@@ -29,7 +29,7 @@ use super::machine;
 use super::results::Results;
 use super::run::{Run, STAGES};
 use crate::config::{self, Recipe};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::monitor::Monitor;
 
 /// The language model, loaded when a stage first needs it: a run whose stages are all there loads none.
@@ -86,6 +86,9 @@ fn chain(run: &Run, recipe: &Recipe, device: &str) -> Result<Option<Results>> {
     let mut language = Lazy { recipe, loaded: None };
     let ground = data::data(run, recipe)?;
     unless_beyond!("describe");
+    if ground.dataset.items.iter().all(|i| i.title.trim().is_empty()) {
+        return graph_only(run, recipe, &ground);
+    }
     let described = describe::describe(run, recipe, &ground, &mut language)?;
     unless_beyond!("embed");
     let text = embed::embed(run, recipe, &ground, &described, &mut language)?;
@@ -118,6 +121,19 @@ fn chain(run: &Run, recipe: &Recipe, device: &str) -> Result<Option<Results>> {
         merged: &merged,
     };
     evaluate::evaluate(run, recipe, &inputs, device).map(Some)
+}
+
+/// Items without titles can be embedded by their graph and in no other way.
+fn graph_only(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Option<Results>> {
+    if run.is_beyond("graph") || !run.is_beyond("align") {
+        return Err(Error::usage(
+            "data.kind",
+            format!("no item of {} has a title: only the graph stages make sense", ground.dataset.name),
+        )
+        .next("run with --until graph, or use data with titles"));
+    }
+    graph::graph(run, recipe, ground)?;
+    Ok(None)
 }
 
 /// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first size.

@@ -44,7 +44,12 @@ fn known<'a>(user: &'a User, name: &str) -> Option<&'a str> {
 }
 
 /// Who the user is; empty when nothing is known. Ends with a line break otherwise.
+///
+/// A user with a field `text` has their own words: a recipe's `data.table.user_text` puts them there.
 pub(super) fn profile(user: &User, style: Style) -> String {
+    if let Some(own) = known(user, crate::data::table::TEXT) {
+        return format!("{own}\n");
+    }
     let (gender, job, age, country) =
         (known(user, "gender"), known(user, "occupation"), known(user, "age"), known(user, "country"));
     if style == Style::Short {

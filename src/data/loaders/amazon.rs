@@ -1,0 +1,262 @@
+//! Amazon reviews as JSON lines: the releases of 2014 and 2018 (`reviewerID`, `asin`, `overall`, `unixReviewTime` or
+//! `reviewTime`) and of 2023 (`user_id`, `parent_asin`, `rating`, `timestamp` in milliseconds), each with its `meta_`
+//! file of titles and categories, which may be absent.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::fields::{LATEST, shown};
+use super::{Loader, Log, Nature, amazon_meta};
+use crate::data::lines::Lines;
+use crate::data::{Dataset, Kind, Settings, source};
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+/// The releases of 2014 and 2018.
+pub struct Amazon;
+/// The release of 2023.
+pub struct Amazon2023;
+
+pub(super) const SCALE: (f32, f32) = (1.0, 5.0);
+/// Longest line, in bytes: reviews and product pages are long.
+pub(super) const LONGEST: usize = 16 << 20;
+
+impl Loader for Amazon {
+    fn kind(&self) -> Kind {
+        Kind::Amazon
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["CATEGORY.json", "meta_CATEGORY.json"]
+    }
+
+    fn threshold(&self) -> f32 {
+        3.0
+    }
+
+    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+        load(self, settings, monitor, |lines| {
+            let row: Old<'_> = parse(lines)?;
+            if row.reviewer.is_empty() && row.user_id.is_some() {
+                return Err(lines
+                    .error("this is the 2023 form: it has `user_id`")
+                    .next("set data.kind to \"amazon-2023\""));
+            }
+            let time = match (row.unix_time, row.time.as_deref()) {
+                (Some(time), _) => seconds(lines, time)?,
+                (None, Some(date)) => day(date).ok_or_else(|| {
+                    lines
+                        .error(format!("reviewTime {} is not of the form `04 4, 2004`", shown(date.as_bytes())))
+                        .next("compare the line with the original")
+                })?,
+                (None, None) => return Err(missing(lines, "unixReviewTime or reviewTime")),
+            };
+            Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall, time })
+        })
+    }
+}
+
+impl Loader for Amazon2023 {
+    fn kind(&self) -> Kind {
+        Kind::Amazon2023
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["CATEGORY.jsonl", "meta_CATEGORY.jsonl"]
+    }
+
+    fn threshold(&self) -> f32 {
+        3.0
+    }
+
+    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+        load(self, settings, monitor, |lines| {
+            let row: New<'_> = parse(lines)?;
+            if row.user.is_empty() && row.reviewer.is_some() {
+                return Err(lines
+                    .error("this is the form of 2014 and 2018: it has `reviewerID`")
+                    .next("set data.kind to \"amazon\""));
+            }
+            let Some(time) = row.timestamp else { return Err(missing(lines, "timestamp")) };
+            // The seconds of the first days after 1970 look like milliseconds too, but nobody sold anything then.
+            let time = seconds(lines, time.div_euclid(1000))?;
+            Ok(Review { user: row.user, item: row.item, rating: row.rating, time })
+        })
+    }
+}
+
+/// A line of the releases of 2014 and 2018.
+#[derive(Deserialize)]
+struct Old<'a> {
+    #[serde(borrow, default, rename = "reviewerID")]
+    reviewer: Cow<'a, str>,
+    #[serde(borrow, default)]
+    asin: Cow<'a, str>,
+    overall: Option<f32>,
+    #[serde(rename = "unixReviewTime")]
+    unix_time: Option<i64>,
+    #[serde(borrow, default, rename = "reviewTime")]
+    time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    user_id: Option<Cow<'a, str>>,
+}
+
+/// A line of the release of 2023.
+#[derive(Deserialize)]
+struct New<'a> {
+    #[serde(borrow, default, rename = "user_id")]
+    user: Cow<'a, str>,
+    #[serde(borrow, default, rename = "parent_asin")]
+    item: Cow<'a, str>,
+    rating: Option<f32>,
+    timestamp: Option<i64>,
+    #[serde(borrow, rename = "reviewerID")]
+    reviewer: Option<Cow<'a, str>>,
+}
+
+struct Review<'a> {
+    user: Cow<'a, str>,
+    item: Cow<'a, str>,
+    rating: Option<f32>,
+    time: i64,
+}
+
+pub(super) fn parse<'a, T: Deserialize<'a>>(lines: &'a Lines) -> Result<T> {
+    serde_json::from_slice(lines.line()).map_err(|e| {
+        lines
+            .error(format!("is not a line of JSON of the expected form: {e}"))
+            .next("the line is damaged or of another release: compare it with the original")
+    })
+}
+
+fn missing(lines: &Lines, key: &str) -> Error {
+    lines.error(format!("has no {key}")).next("the line is damaged or of another release: compare it with the original")
+}
+
+fn seconds(lines: &Lines, time: i64) -> Result<i64> {
+    if (0..=LATEST).contains(&time) {
+        return Ok(time);
+    }
+    Err(lines
+        .error(format!("the time {time} lies outside of 1970 to 2100, in seconds"))
+        .next("check the release: amazon has seconds, amazon-2023 milliseconds"))
+}
+
+/// Midnight in UTC of a date written month, day, comma, year.
+pub(super) fn day(text: &str) -> Option<i64> {
+    let (date, year) = text.split_once(',')?;
+    let (month, day) = date.trim().split_once(' ')?;
+    let number = |text: &str| text.trim().parse::<i16>().ok();
+    let date = jiff::civil::Date::new(number(year)?, number(month)?.try_into().ok()?, number(day)?.try_into().ok()?);
+    let time = date.ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+    (0..=LATEST).contains(&time).then_some(time)
+}
+
+fn load(
+    loader: &dyn Loader,
+    settings: &Settings,
+    monitor: &dyn Monitor,
+    read: impl for<'a> Fn(&'a Lines) -> Result<Review<'a>>,
+) -> Result<Dataset> {
+    let (reviews, meta) = files(&settings.path, settings.category.as_deref())?;
+    let mut log = Log::default();
+    let mut lines = Lines::open(&reviews)?.up_to(LONGEST);
+    while lines.advance()? {
+        let review = read(&lines)?;
+        let rating = review.rating.filter(|r| (SCALE.0..=SCALE.1).contains(r)).ok_or_else(|| {
+            lines
+                .error(format!("the rating {:?} is not a number from {} to {}", review.rating, SCALE.0, SCALE.1))
+                .next("the line is damaged or of another release: compare it with the original")
+        })?;
+        log.add(&lines, review.user.as_bytes(), review.item.as_bytes(), rating, review.time)?;
+        if log.len().is_multiple_of(8192) {
+            lines.report(monitor)?;
+        }
+    }
+    let items = match meta {
+        Some(meta) => amazon_meta::read(&meta, &log.items, monitor)?,
+        None => {
+            monitor.warn(
+                &format!("{}: there is no meta_ file beside it, so no item has a title", reviews.display()),
+                "put the category's meta_ file into the same folder",
+            );
+            Vec::new()
+        }
+    };
+    let noun = noun(&reviews);
+    let nature = Nature { name: loader.kind().name(), noun, scale: SCALE, has_times: true };
+    log.finish(&nature, items, Vec::new(), &reviews, monitor)
+}
+
+/// What the category's items are called.
+fn noun(file: &Path) -> &'static str {
+    let name = file.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let nouns = [
+        ("movie", "movie"),
+        ("book", "book"),
+        ("kindle", "book"),
+        ("video_game", "game"),
+        ("music", "album"),
+        ("cds", "album"),
+    ];
+    nouns.into_iter().find(|(part, _)| name.contains(part)).map_or("product", |(_, noun)| noun)
+}
+
+/// The reviews file of a folder (or the file itself) and its meta file.
+fn files(path: &Path, category: Option<&str>) -> Result<(PathBuf, Option<PathBuf>)> {
+    let one = path.is_file() && !source::is_folder(path);
+    let folder = if one { path.parent().unwrap_or(Path::new(".")) } else { path };
+    if !one && !source::is_folder(path) {
+        return Err(Error::input(path.display(), "is neither a folder nor a file")
+            .next("give the folder with the category's .json or .jsonl files, or the file of reviews"));
+    }
+    let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    let json = |name: &String| {
+        let name = name.to_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        name.ends_with(".json") || name.ends_with(".jsonl")
+    };
+    let all: Vec<String> = source::names(folder)?.into_iter().filter(json).collect();
+    let wanted = |name: &String| category.is_none_or(|c| last(name).contains(c));
+    let is_meta = |name: &String| last(name).starts_with("meta_");
+    let reviews: Vec<&String> = if one {
+        all.iter().filter(|n| path.ends_with(n.as_str())).collect()
+    } else {
+        all.iter().filter(|n| !is_meta(n) && wanted(n)).collect()
+    };
+    let reviews = match reviews.as_slice() {
+        [] => {
+            return Err(Error::input(path.display(), "holds no .json or .jsonl file of reviews")
+                .next("give the folder with the category's files; check data.category"));
+        }
+        [one] => (*one).clone(),
+        many => {
+            let names: Vec<&str> = many.iter().take(8).map(|n| n.as_str()).collect();
+            return Err(Error::input(path.display(), format!("holds several files of reviews: {}", names.join(", ")))
+                .next("choose one by data.category, a part of its name"));
+        }
+    };
+    let stem = |name: &str| {
+        let name = last(name);
+        let name = name.split('.').next().unwrap_or_default().to_owned();
+        name.trim_start_matches("reviews_").trim_start_matches("meta_").trim_end_matches("_5").to_owned()
+    };
+    let meta = all.iter().find(|n| is_meta(n) && stem(n) == stem(&reviews));
+    Ok((folder.join(&reviews), meta.map(|m| folder.join(m))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_midnight_in_utc() {
+        assert_eq!(day("01 1, 1970"), Some(0));
+        assert_eq!(day("04 4, 2004"), Some(1_081_036_800));
+        for bad in ["", "2004-04-04", "13 1, 2004", "02 30, 2004", "12 31, 1969", "1 1, 9999", "1 1"] {
+            assert_eq!(day(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Book-Crossing: `BX-Book-Ratings.csv`, `BX-Users.csv`, `BX-Books.csv` with `;` between fields, every field quoted, an
+//! inner quote written `\"`, cp1252. There are no times. Some rows of the published files are damaged: they are left out
+//! and counted. Users and books that nobody rated or that rated nothing are not kept; rated books need not be in
+//! the table of books.
+
+use std::path::Path;
+
+use super::fields::{self, known, shown, text, unescaped, unsigned};
+use super::{About, LeftOut, Loader, Log, Names, Nature, require};
+use crate::data::delimited::{Dialect, Fields};
+use crate::data::lines::Lines;
+use crate::data::source::locate;
+use crate::data::{Dataset, Field, Kind, Settings};
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+pub struct BookCrossing;
+
+const SCALE: (f32, f32) = (0.0, 10.0);
+const DIALECT: Dialect = Dialect { separator: b';', escape: Some(b'\\') };
+
+impl Loader for BookCrossing {
+    fn kind(&self) -> Kind {
+        Kind::BookCrossing
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["BX-Book-Ratings.csv", "BX-Users.csv", "BX-Books.csv"]
+    }
+
+    /// 5 of 10 is a like.
+    fn threshold(&self) -> f32 {
+        4.0
+    }
+
+    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+        require(self, &settings.path)?;
+        let file = locate(&settings.path, "BX-Book-Ratings.csv");
+        let mut log = Log::default();
+        rows(&file, ["user-id", "isbn", "book-rating"], monitor, |lines, row| {
+            let user = row.get(0);
+            if unsigned(user).is_none() {
+                return Err(lines
+                    .error(format!("the user id {} is not a number", shown(user)))
+                    .next("check the order of the columns: User-ID, ISBN, Book-Rating"));
+            }
+            log.add(lines, user, row.get(1), fields::rating(lines, row.get(2), SCALE)?, 0)
+        })?;
+        let users = users(&locate(&settings.path, "BX-Users.csv"), &log.users, monitor)?;
+        let books = books(&locate(&settings.path, "BX-Books.csv"), &log.items, monitor)?;
+        let nature = Nature { name: self.kind().name(), noun: "book", scale: SCALE, has_times: false };
+        log.finish(&nature, books, users, &file, monitor)
+    }
+}
+
+/// Every sound row of a file whose first line names `columns`; damaged rows, and those that `take` refuses, are counted.
+/// Rows are lines: a quote that never closes damages its own row and no other.
+fn rows<const N: usize>(
+    path: &Path,
+    columns: [&str; N],
+    monitor: &dyn Monitor,
+    mut take: impl FnMut(&Lines, &Fields) -> Result<()>,
+) -> Result<()> {
+    let mut lines = Lines::open(path)?;
+    let mut row = Fields::default();
+    let header = lines.advance()? && DIALECT.split(lines.line(), &mut row);
+    let names: Vec<String> = row.iter().map(|f| text(f).to_lowercase()).collect();
+    if !header || names.len() < N || columns.iter().zip(&names).any(|(want, name)| want != name) {
+        return Err(Error::input(
+            format!("{}:1", path.display()),
+            format!("does not begin with the columns {}", columns.join("; ")),
+        )
+        .next(
+            "this reader takes the original file with `;` between fields; for another form use data.kind = \"table\"",
+        ));
+    }
+    let (mut left_out, mut kept) = (LeftOut::default(), 0usize);
+    while lines.advance()? {
+        let closed = DIALECT.split(lines.line(), &mut row);
+        if !closed || row.len() != names.len() {
+            let what = if closed {
+                format!("{} fields instead of {}: {}", row.len(), names.len(), shown(lines.line()))
+            } else {
+                format!("a quote never closes: {}", shown(lines.line()))
+            };
+            left_out.note(lines.error(what).next("compare the line with the original; damaged rows are left out"));
+        } else if let Err(error) = take(&lines, &row) {
+            left_out.note(error);
+        } else {
+            kept += 1;
+        }
+        if lines.number().is_multiple_of(65_536) {
+            lines.report(monitor)?;
+        }
+    }
+    left_out.tell(kept, path, monitor)
+}
+
+fn users(path: &Path, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Field>>> {
+    let mut users = vec![Vec::new(); rated.len()];
+    rows(path, ["user-id", "location", "age"], monitor, |_, row| {
+        if let Some(at) = rated.get(row.get(0)) {
+            let country = country(&text(row.get(1)));
+            let age = unsigned(row.get(2)).and_then(bracket);
+            let fields = [known("country", &country), known("age", age.unwrap_or_default())];
+            users[at as usize] = fields.into_iter().flatten().collect();
+        }
+        Ok(())
+    })?;
+    Ok(users)
+}
+
+fn books(path: &Path, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
+    let mut books = vec![About::default(); rated.len()];
+    let columns = ["isbn", "book-title", "book-author", "year-of-publication", "publisher"];
+    rows(path, columns, monitor, |_, row| {
+        if let Some(at) = rated.get(row.get(0)) {
+            let field = |column| unescaped(&text(row.get(column)));
+            let year = field(3);
+            let year = if year.len() == 4 && year != "0000" { year } else { String::new() };
+            let fields = [
+                known("isbn", &field(0)),
+                known("author", &field(2)),
+                known("year", &year),
+                known("publisher", &field(4)),
+            ];
+            books[at as usize] =
+                About { title: field(1), genres: Vec::new(), fields: fields.into_iter().flatten().collect() };
+        }
+        Ok(())
+    })?;
+    Ok(books)
+}
+
+/// The ten brackets of age; outside of 5 to 100 nothing is believed.
+fn bracket(age: u64) -> Option<&'static str> {
+    Some(match age {
+        5..10 => "5-9",
+        10..20 => "10-19",
+        20..30 => "20-29",
+        30..40 => "30-39",
+        40..50 => "40-49",
+        50..60 => "50-59",
+        60..70 => "60-69",
+        70..80 => "70-79",
+        80..90 => "80-89",
+        90..=100 => "90-100",
+        _ => return None,
+    })
+}
+
+/// The country at the end of a location; empty where there is none.
+fn country(location: &str) -> String {
+    let last =
+        location.rsplit(',').map(|part| part.trim_matches([' ', '.', '"', '\\', '*'])).find(|part| !part.is_empty());
+    let last = last.unwrap_or_default().to_lowercase();
+    let name = match last.as_str() {
+        "us" | "u.s.a" | "u.s" | "united states" | "united states of america" | "america" | "california" | "texas" => {
+            "usa"
+        }
+        "uk" | "u.k" | "england" | "scotland" | "wales" | "great britain" | "northern ireland" => "united kingdom",
+        "españa" | "espana" | "espa?a" | "españa\"" => "spain",
+        "deutschland" => "germany",
+        "österreich" => "austria",
+        "italia" => "italy",
+        "brasil" => "brazil",
+        "holland" | "the netherlands" | "nederland" => "netherlands",
+        "méxico" => "mexico",
+        "schweiz" | "suisse" => "switzerland",
+        "viet nam" => "vietnam",
+        "n/a" | "na" | "none" | "unknown" | "far away" | "universe" | "earth" | "-" => "",
+        other if other.chars().any(|c| c.is_ascii_digit()) => "",
+        other => other,
+    };
+    if name == "usa" {
+        return "USA".into();
+    }
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|c| c.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+    };
+    name.split_whitespace().map(capital).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_ends_with_its_country() {
+        for (location, want) in [
+            ("nyc, new york, usa", "USA"),
+            ("leeds, england, united kingdom", "United Kingdom"),
+            ("london, england, ", "United Kingdom"),
+            ("somewhere, n/a, n/a", ""),
+            ("barcelona, catalunya, españa", "Spain"),
+            ("", ""),
+            (",,", ""),
+            ("x, y, 12345", ""),
+            ("dublin, ireland, \"ireland\"", "Ireland"),
+        ] {
+            assert_eq!(country(location), want, "{location}");
+        }
+    }
+
+    #[test]
+    fn ages_outside_of_five_to_a_hundred_are_unknown() {
+        assert_eq!(
+            [4, 5, 9, 10, 89, 90, 100, 101].map(bracket).map(Option::unwrap_or_default),
+            ["", "5-9", "5-9", "10-19", "80-89", "90-100", "90-100", ""]
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! The readers of all data sets but the two small MovieLens: sound files, broken ones, the real ones where they are
+//! there, and getting them.
+
+mod amazon;
+mod bad_input;
+mod big;
+mod book_crossing;
+mod common;
+mod lightgcn;
+mod movielens_csv;
+mod pull;
+mod recipes;
+mod table;
