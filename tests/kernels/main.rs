@@ -1,4 +1,7 @@
 //! Every kernel against its f64 oracle, over the devices that are there: the host build always, a GPU where one is.
 
 mod common;
+mod rmsnorm;
+mod rope;
 mod spmm;
+mod swiglu;
