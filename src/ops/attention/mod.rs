@@ -16,6 +16,8 @@
 
 pub mod backward;
 mod cpu;
+pub mod cuda;
+pub mod decode;
 mod kernel;
 pub mod oracle;
 

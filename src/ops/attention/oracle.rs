@@ -29,3 +29,20 @@ pub fn attention(q: &[f64], k: &[f64], v: &[f64], heads: Heads) -> Vec<f64> {
     }
     out
 }
+
+/// The log of each softmax's denominator, (rows, heads), of one sequence as in [`attention`].
+pub fn log_sum_exp(q: &[f64], k: &[f64], heads: Heads) -> Vec<f64> {
+    let (qw, kw, d) = (heads.query * heads.dim, heads.kv * heads.dim, heads.dim);
+    let (rows, keys) = (q.len() / qw, k.len() / kw);
+    let mut out = Vec::with_capacity(rows * heads.query);
+    for row in 0..rows {
+        for h in 0..heads.query {
+            let (query, at) = (&q[row * qw + h * d..][..d], h / heads.group() * d);
+            let score = |t: usize| (0..d).map(|i| query[i] * k[t * kw + at + i]).sum::<f64>() / (d as f64).sqrt();
+            let scores: Vec<f64> = (0..keys - rows + row + 1).map(score).collect();
+            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            out.push(top + scores.iter().map(|s| (s - top).exp()).sum::<f64>().ln());
+        }
+    }
+    out
+}

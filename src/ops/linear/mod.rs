@@ -4,6 +4,7 @@
 
 mod cpu;
 pub mod cuda;
+pub mod decode;
 mod dot;
 mod low_rank;
 pub mod oracle;
