@@ -2,6 +2,7 @@
 //! predictions.
 
 pub mod bench;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod data;

@@ -16,6 +16,11 @@ pub trait Monitor: Sync {
     /// True when the user asked to stop: leave at the next clean point.
     fn stop_requested(&self) -> bool;
 
+    /// True once when the user asked for a checkpoint that this stage can write: write it at the next clean point.
+    fn checkpoint_requested(&self) -> bool {
+        false
+    }
+
     /// The name of the current stage, for events and messages.
     fn stage(&self) -> &str;
 
@@ -54,6 +59,9 @@ impl Monitor for CountedElsewhere<'_> {
     fn progress(&self, _: u64, _: u64, _: &str) {}
     fn stop_requested(&self) -> bool {
         self.0.stop_requested()
+    }
+    fn checkpoint_requested(&self) -> bool {
+        self.0.checkpoint_requested()
     }
     fn stage(&self) -> &str {
         self.0.stage()

@@ -7,6 +7,8 @@ mod common;
 mod llm;
 #[path = "cli/run.rs"]
 mod run;
+#[path = "cli/space.rs"]
+mod space;
 #[path = "cli/stops.rs"]
 mod stops;
 #[path = "cli/usage.rs"]

@@ -201,7 +201,7 @@ fn a_damaged_or_foreign_checkpoint_is_refused() {
     let file = folder.path().join("checkpoint.safetensors");
     let other = Settings { seed: 1, ..settings() };
     let error = tune(&other, Some(folder.path()), &Silent).unwrap_err();
-    assert!(error.next_step().contains("delete"), "{error}");
+    assert!(error.next_step().contains("remove"), "{error}");
     let bytes = std::fs::read(&file).unwrap();
     for cut in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&file, &bytes[..cut]).unwrap();

@@ -65,8 +65,12 @@ fn main() {
     if !sanitize.is_empty() {
         println!("cargo:rustc-cfg=sanitized");
         println!("cargo:rustc-cfg=sanitized=\"{sanitize}\"");
-        let both = if sanitize == "address" { "address,undefined" } else { &sanitize };
-        println!("cargo:rustc-link-arg=-fsanitize={both}");
+        // Rust links without the compiler's default libraries, so the runtimes are named. They must also be loaded before
+        // all others: run with LD_PRELOAD, as .ci/sanitize does.
+        let runtimes: &[&str] = if sanitize == "address" { &["asan", "ubsan"] } else { &["tsan"] };
+        for runtime in runtimes {
+            println!("cargo:rustc-link-arg=-l{runtime}");
+        }
     }
     // The kernels need the runtime: it comes after them on the linker's line.
     kernels.compile("rallrec_kernels");

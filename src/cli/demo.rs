@@ -1,11 +1,8 @@
 //! `rallrec demo`: the whole chain on what is built in.
 
-use std::path::PathBuf;
-
-use super::{output, run};
+use super::run;
 use crate::config;
 use crate::error::Result;
-use crate::pipeline::run::Span;
 
 /// The demo's recipe, as it stands in configs/demo.toml.
 const RECIPE: &str = include_str!("../../configs/demo.toml");
@@ -16,27 +13,11 @@ const RECIPE: &str = include_str!("../../configs/demo.toml");
 /// demo shows is every stage of the method at work, not what a real language model achieves.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run folder.
-    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
-    out: PathBuf,
-    /// Change one key of the recipe: section.key=value. May be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Print the demo's recipe, every key with its meaning, and end.
-    #[arg(long)]
-    print_recipe: bool,
-    /// Print the results as JSON.
-    #[arg(long)]
-    json: bool,
-    /// No progress.
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    pub options: run::Options,
 }
 
 pub fn main(args: Args) -> Result<()> {
-    let recipe = config::parse(RECIPE, "configs/demo.toml", &args.set)?;
-    if args.print_recipe {
-        return output::text(&config::annotated(&recipe)?);
-    }
-    run::execute(&recipe, &args.out, Span::default(), args.quiet, args.json, "rallrec demo")
+    let recipe = config::parse(RECIPE, "configs/demo.toml", &args.options.set)?;
+    run::execute(recipe, args.options, &["demo"])
 }

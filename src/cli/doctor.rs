@@ -100,10 +100,16 @@ fn look() -> Vec<Finding> {
         }
         Err(why) => Finding { what: "gpu", found: why, next: "nothing needs one: runs use the CPU".into() },
     });
+    let none = crate::device::images::IMAGES.is_empty();
     findings.push(Finding {
         what: "kernels",
-        found: "no CUDA kernels in this version".into(),
-        next: "runs use the CPU; CUDA kernels come in a later version".into(),
+        found: crate::device::catalogue::compiled(),
+        next: if none {
+            "`scripts/nvcc-venv` fetches a CUDA compiler (five pip packages); or install a CUDA toolkit; then build again"
+                .into()
+        } else {
+            String::new()
+        },
     });
     let models = crate::models::hub::installed();
     findings.push(if models.is_empty() {

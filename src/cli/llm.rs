@@ -8,16 +8,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::CellAlignment;
 use serde::Serialize;
 
-use super::output;
+use super::output::{self, Interruptible};
 use crate::config::Pooling;
 use crate::error::{Error, Result};
 use crate::generate::{self, Finish, Listener};
 use crate::models::llama::{self, LoadOptions, Model, Part, Prefix, Sequence};
 use crate::models::{builtin, hub, peft};
-use crate::monitor::Monitor;
 use crate::ops::linear::Dtype;
 use crate::ops::yes_no::Choice;
-use crate::pipeline::control;
 use crate::pipeline::progress::short;
 use crate::text::chat::{ChatTemplate, Message};
 use crate::text::tokenizer::{TextStream, Tokenizer};
@@ -362,20 +360,6 @@ struct Output {
     samples: Vec<Written>,
 }
 
-/// Hears Ctrl-C.
-struct Interruptible;
-
-impl Monitor for Interruptible {
-    fn emit(&self, _: crate::events::Event) {}
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn stop_requested(&self) -> bool {
-        control::interrupted()
-    }
-    fn stage(&self) -> &str {
-        "llm generate"
-    }
-}
-
 /// Collects answers, shows the text of a single one while it grows, and notes when tokens came.
 struct Screen<'a> {
     tokenizer: &'a Tokenizer,
@@ -433,7 +417,7 @@ fn write(input: &Input, sampling: &Sampling) -> Result<()> {
         last: started,
     };
     let prompt = generate::Prompt::new(0, asked.tokens.clone(), sampling.samples);
-    generate::generate(&asked.model, &[prompt], &asked.stop, &settings, &Interruptible, &mut screen)?;
+    generate::generate(&asked.model, &[prompt], &asked.stop, &settings, &Interruptible("llm generate"), &mut screen)?;
     let Screen { mut done, tokens, first, last, .. } = screen;
     done.sort_by_key(|w| w.sample);
     let read = first.unwrap_or(last) - started;

@@ -7,16 +7,20 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 
 mod bench;
+mod check;
 mod compare;
 mod data;
 mod demo;
 mod doctor;
+mod kernels;
 mod llm;
 mod model;
 mod output;
 mod recommend;
+mod report;
 mod run;
 mod tiny_model;
+mod watch;
 
 /// Retrieval-augmented recommendation with language models, from raw rating files to merged predictions.
 ///
@@ -27,19 +31,23 @@ mod tiny_model;
 #[command(name = "rallrec", version, after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or input, 130 stopped.")]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
     Run(run::Args),
+    Watch(watch::Args),
     Data(data::Args),
     Model(model::Args),
     Llm(llm::Args),
     Recommend(recommend::Args),
     Compare(compare::Args),
+    Report(report::Args),
     Bench(bench::Args),
+    Check(check::Args),
+    Kernels(kernels::Args),
     Doctor(doctor::Args),
     TinyModel(tiny_model::Args),
 }
@@ -54,8 +62,38 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    crate::pipeline::control::install_signal_handler();
-    match dispatch(cli.command) {
+    // Without a command: the dashboard where there is a terminal, the help where there is none.
+    let Some(command) = cli.command else {
+        return match watch::start() {
+            Some(result) => report(result),
+            None => {
+                use clap::CommandFactory;
+                // Printing fails only when nobody reads.
+                let _ = Cli::command().print_help();
+                ExitCode::from(2)
+            }
+        };
+    };
+    // A dashboard has its own handlers: it gives the terminal back first.
+    if !matches!(&command, Command::Watch(_)) && !command.has_dashboard() {
+        crate::pipeline::control::install_signal_handler();
+    }
+    report(dispatch(command))
+}
+
+impl Command {
+    /// True when the process shows the dashboard and a process of its own does the work.
+    fn has_dashboard(&self) -> bool {
+        match self {
+            Command::Run(args) => args.options.screen.tui,
+            Command::Demo(args) => args.options.screen.tui,
+            _ => false,
+        }
+    }
+}
+
+fn report(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rallrec: {error}");
@@ -68,12 +106,16 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Demo(args) => demo::main(args),
         Command::Run(args) => run::main(args),
+        Command::Watch(args) => watch::main(args),
         Command::Data(args) => data::main(args),
         Command::Model(args) => model::main(args),
         Command::Llm(args) => llm::main(args),
         Command::Recommend(args) => recommend::main(args),
         Command::Compare(args) => compare::main(args),
+        Command::Report(args) => report::main(args),
         Command::Bench(args) => bench::main(args),
+        Command::Check(args) => check::main(args),
+        Command::Kernels(args) => kernels::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::TinyModel(args) => tiny_model::main(args),
     }

@@ -6,7 +6,23 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+use crate::pipeline::control;
 use crate::pipeline::progress::thousands;
+
+/// Hears Ctrl-C, for commands that write no events; named after the command.
+pub struct Interruptible(pub &'static str);
+
+impl Monitor for Interruptible {
+    fn emit(&self, _: crate::events::Event) {}
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn stop_requested(&self) -> bool {
+        control::interrupted()
+    }
+    fn stage(&self) -> &str {
+        self.0
+    }
+}
 
 /// Prints text to standard output. A reader that went away (`| head`) ends the output quietly.
 pub fn text(text: &str) -> Result<()> {

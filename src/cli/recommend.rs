@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::CellAlignment;
 
-use super::output;
+use super::output::{self, Interruptible};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::monitor::Monitor;
-use crate::pipeline::control;
 use crate::pipeline::progress::thousands;
 use crate::pipeline::recommend::{Recommendation, Recommendations, Wish, recommend};
 use crate::pipeline::run::Run;
@@ -50,26 +48,12 @@ pub struct Args {
     json: bool,
 }
 
-/// Hears Ctrl-C.
-struct Interruptible;
-
-impl Monitor for Interruptible {
-    fn emit(&self, _: crate::events::Event) {}
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn stop_requested(&self) -> bool {
-        control::interrupted()
-    }
-    fn stage(&self) -> &str {
-        "recommend"
-    }
-}
-
 pub fn main(args: Args) -> Result<()> {
     let recipe = recipe_of(&args.run)?;
     let run = Run::open_finished(&args.run)?;
     let wish =
         Wish { user: args.user, top: usize::from(args.top), cold: args.cold, ask_model: args.score == Ranking::Llm };
-    let found = recommend(&run, &recipe, &wish, &Interruptible)?;
+    let found = recommend(&run, &recipe, &wish, &Interruptible("recommend"))?;
     if args.json { output::json(&found) } else { output::text(&render(&found)) }
 }
 

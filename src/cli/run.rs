@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::output;
+use super::{output, watch};
 use crate::config;
 use crate::device::Choice;
 use crate::error::{Error, Result};
@@ -23,9 +23,16 @@ use crate::pipeline::stages;
 pub struct Args {
     /// The recipe (TOML).
     recipe: PathBuf,
-    /// Change one key: section.key=value. May be given several times.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What `run` and `demo` both take.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Change one key of the recipe: section.key=value. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub set: Vec<String>,
     /// Do this stage and all later ones again.
     #[arg(long, value_name = "STAGE")]
     from: Option<String>,
@@ -44,57 +51,68 @@ pub struct Args {
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
+    /// Time every operator and write it into the events, for the dashboard and `rallrec report`.
+    #[arg(long)]
+    profile: bool,
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    pub screen: watch::Screen,
 }
 
 pub fn main(args: Args) -> Result<()> {
-    let mut recipe = config::load(&args.recipe, &args.set)?;
-    if let Some(device) = args.device {
-        recipe.device = device;
-    }
-    if args.print_recipe {
-        return output::text(&config::annotated(&recipe)?);
-    }
-    let again = again(&args);
-    let span = Span { from: args.from, until: args.until };
-    let folder = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    execute(&recipe, &folder, span, args.quiet, args.json, &again)
+    let recipe = config::load(&args.recipe, &args.options.set)?;
+    execute(recipe, args.options, &["run", &args.recipe.display().to_string()])
 }
 
 /// The command that goes on where this one was stopped: the same, but for `--from`, which would begin again.
-fn again(args: &Args) -> String {
+fn again(command: &[&str], options: &Options) -> String {
+    let mut words: Vec<String> = ["rallrec"].iter().chain(command).map(|w| (*w).to_owned()).collect();
+    for change in &options.set {
+        words.extend(["--set".into(), change.clone()]);
+    }
+    let device = options.device.and_then(|d| clap::ValueEnum::to_possible_value(&d));
+    let valued = [
+        ("--out", options.out.as_ref().map(|folder| folder.display().to_string())),
+        ("--until", options.until.clone()),
+        ("--device", device.map(|d| d.get_name().to_owned())),
+    ];
+    for (flag, value) in valued {
+        words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    }
+    for (flag, given) in [("--json", options.json), ("--profile", options.profile), ("--quiet", options.quiet)] {
+        words.extend(given.then(|| flag.to_owned()));
+    }
     let quoted = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,".contains(c);
-        if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
-    let mut out = format!("rallrec run {}", quoted(args.recipe.display().to_string()));
-    let mut add = |flag: &str, value: String| out.push_str(&format!(" {flag} {}", quoted(value)));
-    for change in &args.set {
-        add("--set", change.clone());
-    }
-    if let Some(folder) = &args.out {
-        add("--out", folder.display().to_string());
-    }
-    if let Some(stage) = &args.until {
-        add("--until", stage.clone());
-    }
-    out
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs `recipe` in `folder` and prints what came of it; shared with `demo`.
-pub fn execute(
-    recipe: &config::Recipe,
-    folder: &std::path::Path,
-    span: Span,
-    quiet: bool,
-    json: bool,
-    again: &str,
-) -> Result<()> {
+/// Runs `recipe` as the options say and prints what came of it; `command` is how the program was called for it.
+pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -> Result<()> {
+    if let Some(device) = options.device {
+        recipe.device = device;
+    }
+    if options.print_recipe {
+        return output::text(&config::annotated(&recipe)?);
+    }
+    let again = again(command, &options);
+    let Options { from, until, out, json, profile, quiet, screen, .. } = options;
+    let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    if screen.tui {
+        return watch::with_run(&folder, &screen);
+    }
+    watch::wait_for_turn(&folder, &screen)?;
+    watch::hint(&folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
-    let run = Run::open(folder, span, verbosity)?;
-    match stages::run_all(&run, recipe) {
+    let run = Run::open(&folder, Span { from, until }, verbosity)?;
+    if profile {
+        run.reporter().profile(Some(crate::bench::ceilings()));
+    }
+    match stages::run_all(&run, &recipe) {
         Ok(Some(results)) => {
             if json {
                 output::json(&results)?;
@@ -119,5 +137,30 @@ pub fn execute(
             Err(Error::stopped(error.place()).next(format!("nothing is lost; go on with: {again}")))
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_command_to_go_on_is_the_same_but_for_from() {
+        let of = |line: &str| {
+            let args = Line::parse_from(["run"].into_iter().chain(line.split(' '))).args;
+            again(&["run", &args.recipe.display().to_string()], &args.options)
+        };
+        assert_eq!(of("a.toml"), "rallrec run a.toml");
+        assert_eq!(
+            of("a.toml --from tune --device cpu --set a.b=1 --set c='x' --until merge --out o --json -q"),
+            r"rallrec run a.toml --set a.b=1 --set 'c='\''x'\''' --out o --until merge --device cpu --json --quiet"
+        );
     }
 }

@@ -174,13 +174,15 @@ pub struct Embed {
     pub source: TextSource,
     /// How states become one vector.
     pub pooling: Pooling,
-    /// Longest text in tokens; the rest is cut off.
+    /// Longest text in tokens of the model's tokenizer, a BOS included; the rest is cut off.
     pub max_tokens: usize,
+    /// The same for descriptions alone, where they are to be shorter than other texts; 0 = `max_tokens` holds.
+    pub description_tokens: usize,
 }
 
 impl Default for Embed {
     fn default() -> Self {
-        Self { source: TextSource::Both, pooling: Pooling::Mean, max_tokens: 512 }
+        Self { source: TextSource::Both, pooling: Pooling::Mean, max_tokens: 512, description_tokens: 0 }
     }
 }
 
@@ -205,6 +207,9 @@ pub struct Tune {
     pub targets_per_history: usize,
     /// Select on the first test rows, as the authors do (D7).
     pub select_on_test: bool,
+    /// A second BOS in front of each training prompt (where the tokenizer has one), which shifts the label mask by one,
+    /// so that the prompt's last token is learnt too, as with the authors (D8).
+    pub faithful_bos: bool,
     /// Validation rows looked at for early stop (0 = all of `rows.valid`).
     pub valid_rows: usize,
     /// Rank, rate, schedule, batch.
@@ -218,6 +223,7 @@ impl Default for Tune {
             renderings: vec![High, Sequential, Simple],
             targets_per_history: 1,
             select_on_test: false,
+            faithful_bos: false,
             valid_rows: 0,
             lora: crate::tune::Settings::default(),
         }
@@ -234,6 +240,9 @@ pub struct Predict {
     pub yes: String,
     /// See `yes`.
     pub no: String,
+    /// System message in scoring; not set = that of tuning (`prompt.system`). The authors of RALLRec+ leave it empty,
+    /// also for the tuned model, which was tuned with one (D8).
+    pub system: Option<String>,
     /// Test rows for the rows of the ablation table (no retrieval, text, collaborative, mix, mix3); 0 = all.
     pub ablation_rows: usize,
     /// Test rows for the untuned model; 0 = all.
@@ -242,7 +251,14 @@ pub struct Predict {
 
 impl Default for Predict {
     fn default() -> Self {
-        Self { score: Score::TwoWay, yes: "Yes".into(), no: "No".into(), ablation_rows: 0, zero_shot_rows: 0 }
+        Self {
+            score: Score::TwoWay,
+            yes: "Yes".into(),
+            no: "No".into(),
+            system: None,
+            ablation_rows: 0,
+            zero_shot_rows: 0,
+        }
     }
 }
 
@@ -326,7 +342,9 @@ impl Recipe {
             self.data.repeats = Repeats::Keep;
             self.graph.edges = GraphEdges::LeaveOneOut;
             self.predict.score = Score::DoubleSoftmax;
+            self.predict.system = Some(String::new());
             self.tune.select_on_test = true;
+            self.tune.faithful_bos = true;
             self.reason.prompt.think_tag = ThinkTag::User;
             self.retrieve.faithful_off_by_one = self.data.kind == crate::data::Kind::MovieLens1m;
             self.retrieve.faithful_target_in_history = true;

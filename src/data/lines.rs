@@ -11,6 +11,14 @@ use crate::error::{Error, Result};
 /// Longest line that is accepted, in bytes. Real lines stay far below; a longer one means a wrong file.
 pub const LONGEST: usize = 1 << 20;
 
+/// Most lines of a file: far beyond any rating file that fits in memory.
+const MOST_LINES: u64 = 500_000_000;
+
+/// A compressed file may unpack to so many times its size (text comes to 3 to 20 times), and to a little in any case.
+const EXPANSION: u64 = 200;
+/// See [`EXPANSION`].
+const ALWAYS: u64 = 16 << 20;
+
 /// `dir/name`, or `dir/name.gz` when only that is there. Where neither is, the plain name.
 pub fn locate(dir: &Path, name: &str) -> PathBuf {
     let plain = dir.join(name);
@@ -24,9 +32,31 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     if file.metadata().is_ok_and(|m| m.is_dir()) {
         return Err(Error::input(path.display(), "is a folder where a file is expected").next("check the path"));
     }
+    let most = file.metadata().map_or(0, |m| m.len()).saturating_mul(EXPANSION).max(ALWAYS);
     let mut plain = BufReader::with_capacity(1 << 16, file);
     let packed = plain.fill_buf().map_err(|e| Error::io(path, "read", &e))?.starts_with(&[0x1f, 0x8b]);
-    Ok(if packed { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(plain))) } else { Box::new(plain) })
+    if !packed {
+        return Ok(Box::new(plain));
+    }
+    let bounded = Bounded { inner: MultiGzDecoder::new(plain), left: most };
+    Ok(Box::new(BufReader::with_capacity(1 << 16, bounded)))
+}
+
+/// Ends with an error where a compressed file unpacks to far more than such a file can hold.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => return Err(ErrorKind::FileTooLarge.into()),
+        }
+        Ok(count)
+    }
 }
 
 /// Turns a read error into one that tells a damaged download from a failing disk.
@@ -34,6 +64,10 @@ pub fn read_error(path: &Path, place: impl std::fmt::Display, error: &std::io::E
     match error.kind() {
         ErrorKind::UnexpectedEof => Error::input(place, "the compressed file ends too early")
             .next("the file is truncated: copy or download it again"),
+        ErrorKind::FileTooLarge => {
+            Error::input(place, format!("the compressed file unpacks to more than {EXPANSION} times its size"))
+                .next("no text does: this is not the original file; download it again, or unpack it and look")
+        }
         ErrorKind::InvalidData | ErrorKind::InvalidInput => {
             Error::input(place, format!("the compressed data is damaged: {error}")).next("copy or download it again")
         }
@@ -58,12 +92,19 @@ pub struct Lines {
     reader: Box<dyn BufRead>,
     line: Vec<u8>,
     number: u64,
+    most: u64,
 }
 
 impl Lines {
     /// Opens `path`, plain or gzip.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), reader: open(path)?, line: Vec::with_capacity(256), number: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            reader: open(path)?,
+            line: Vec::with_capacity(256),
+            number: 0,
+            most: MOST_LINES,
+        })
     }
 
     /// The file.
@@ -99,6 +140,10 @@ impl Lines {
         loop {
             self.line.clear();
             self.number += 1;
+            if self.number > self.most {
+                return Err(Error::input(self.path.display(), format!("holds more than {} lines", self.most))
+                    .next("check that this is the file you mean, or take a part of it"));
+            }
             if !self.fill()? {
                 return Ok(false);
             }
@@ -150,5 +195,57 @@ impl Lines {
                 return Ok(true);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn packed(path: &Path, bytes: &[u8], times: usize) {
+        let mut out = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::best());
+        (0..times).for_each(|_| out.write_all(bytes).unwrap());
+        out.finish().unwrap();
+    }
+
+    fn all(lines: &mut Lines) -> Result<u64> {
+        let mut count = 0;
+        while lines.advance()? {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    #[test]
+    fn a_file_that_unpacks_to_far_more_than_text_can_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ratings.dat.gz");
+        // Many short lines, nothing but line breaks, and one endless line: all three without using memory for it.
+        for (bomb, says) in [(&b"1::1::5::1\n"[..], "200 times"), (b"\n", "200 times"), (b"1", "longer than")] {
+            packed(&path, &bomb.repeat(1 << 16), (64 << 20) / (bomb.len() << 16));
+            let size = std::fs::metadata(&path).unwrap().len();
+            assert!(size < 1 << 18, "{size} bytes make no bomb");
+            let error = all(&mut Lines::open(&path).unwrap()).unwrap_err();
+            assert!(error.what().contains(says) && error.place().contains("ratings.dat.gz:"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+            assert!(!error.next_step().is_empty());
+        }
+        let error = read_all(&path, 1 << 32).unwrap_err();
+        assert!(error.what().contains("200 times"), "{error}");
+        // A small file may be as regular as it likes.
+        packed(&path, b"1::1::5::1\n", 1000);
+        assert_eq!(all(&mut Lines::open(&path).unwrap()).unwrap(), 1000);
+    }
+
+    #[test]
+    fn the_number_of_lines_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ratings.dat");
+        std::fs::write(&path, "1\n\n2\n").unwrap();
+        let with = |most| all(&mut Lines { most, ..Lines::open(&path).unwrap() });
+        assert_eq!(with(4).unwrap(), 2);
+        let error = with(2).unwrap_err();
+        assert!(error.what().contains("more than 2 lines") && error.place().ends_with("ratings.dat"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 //! anything, and kernels embedded in the binary. The host backend runs the same kernels as C++ for tests and checks.
 
 mod buffer;
+pub mod catalogue;
 mod cuda;
 pub mod images;
 mod kernel;
@@ -49,10 +50,14 @@ impl Choice {
         match self {
             Choice::Cpu => Ok((Device::Cpu, format!("cpu ({cores} threads, {simd})"))),
             Choice::Auto => {
-                Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); this version has no CUDA kernels")))
+                Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); the stages do not use the CUDA kernels yet")))
             }
-            Choice::Cuda => Err(Error::usage("--device cuda", "this version of rallrec has no CUDA kernels yet")
-                .next("use --device cpu; `rallrec doctor` shows what the program sees of your GPU")),
+            Choice::Cuda => {
+                // Says first what this machine or binary lacks.
+                KernelDevice::cuda(0)?;
+                Err(Error::usage("--device cuda", "the stages do not use the CUDA kernels yet")
+                    .next("use --device cpu; `rallrec check --device cuda` runs the kernels themselves"))
+            }
         }
     }
 }

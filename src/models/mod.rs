@@ -1,6 +1,7 @@
 //! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
 
 pub mod builtin;
+pub(crate) mod checkpoint;
 pub(crate) mod folder;
 pub mod hub;
 pub mod inspect;

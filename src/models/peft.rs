@@ -149,7 +149,9 @@ pub fn read(folder: &Path, config: &Config) -> Result<Adapter> {
         .collect();
     if let Some(listed) = map.get("target_modules").and_then(Value::as_array) {
         for name in listed {
-            if !targets.iter().any(|&t| Some(module(t)) == name.as_str()) {
+            // Plain names, or, as PEFT writes them for "all-linear", the whole path of every layer's module.
+            let last = name.as_str().and_then(|n| n.rsplit('.').next());
+            if !targets.iter().any(|&t| Some(module(t)) == last) {
                 return Err(Error::input(
                     format!("{place}: target_modules"),
                     format!("{name} has no tensors this engine knows"),

@@ -13,6 +13,7 @@ pub mod linear;
 pub mod lora;
 pub mod merge;
 pub mod mlp;
+pub mod profile;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sampling;
@@ -20,7 +21,6 @@ pub mod simd;
 pub mod spmm;
 pub mod swiglu;
 pub mod topk;
-pub mod vectorized;
 pub mod yes_no;
 
 /// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".

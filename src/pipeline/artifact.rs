@@ -69,6 +69,9 @@ impl Store {
     pub fn begin(&self, stage: &str, key: &Key) -> Result<(PathBuf, bool)> {
         let part = self.folder(stage, key).with_extension("part");
         let resumed = part.is_dir();
+        if resumed {
+            remove_torn(&part);
+        }
         fs::create_dir_all(&part).map_err(|e| Error::io(&part, "make the folder", &e))?;
         Ok((part, resumed))
     }
@@ -98,6 +101,22 @@ impl Store {
         Ok(())
     }
 }
+
+/// Removes what a killed [`write_atomically`] left in an unfinished artifact.
+fn remove_torn(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            remove_torn(&path);
+        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            // One that cannot be removed does no harm.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Names of files that are being written begin like this (the `tempfile` library's own way).
+const TEMPORARY: &str = ".tmp";
 
 /// Bytes of all files below `folder`.
 pub fn folder_bytes(folder: &Path) -> u64 {
@@ -134,6 +153,7 @@ mod tests {
         let (part, resumed) = store.begin("graph", &key).unwrap();
         assert!(!resumed);
         fs::write(part.join("rows"), "half").unwrap();
+        fs::write(part.join(".tmpA1b2C3"), "torn").unwrap();
         assert!(store.find("graph", &key).is_none());
         let (part, resumed) = store.begin("graph", &key).unwrap();
         assert!(resumed);

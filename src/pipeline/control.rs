@@ -1,38 +1,18 @@
-//! How a run is asked to pause or stop: Ctrl-C in its own terminal, or a word in the run folder's `control` file,
-//! so that an attached watcher on another terminal or machine can do it too.
+//! How a run is asked to pause, to write a checkpoint or to stop: Ctrl-C in its own terminal, or words in the run
+//! folder's `control` file, so that an attached watcher on another terminal or machine can do it too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rallrec_events::folder::{Requests, Word};
+
 /// Set by Ctrl-C, SIGTERM and SIGHUP.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Name of the file in the run folder.
-pub const CONTROL_FILE: &str = "control";
-
-/// What the control file asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Nothing: go on.
-    Go,
-    /// Wait until the word changes.
-    Pause,
-    /// Leave at the next clean point.
-    Stop,
-}
-
-impl Command {
-    /// Reads the word; anything unknown means go on.
-    pub fn parse(text: &str) -> Self {
-        match text.trim() {
-            "pause" => Command::Pause,
-            "stop" => Command::Stop,
-            _ => Command::Go,
-        }
-    }
-}
+/// The file is looked at no more often than this.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Installs the signal handler: the first signal asks for a clean stop, the second ends the process at once.
 pub fn install_signal_handler() {
@@ -50,64 +30,81 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// Looks at the control file, at most five times a second.
+/// What is asked at the moment, and what was newly heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The word in force.
+    pub lasting: Option<Word>,
+    /// Words that were not there at the last look.
+    pub new: Vec<Word>,
+}
+
+/// Looks at the control file.
 pub struct Control {
-    file: Option<PathBuf>,
-    last: Mutex<(Instant, Command)>,
+    folder: Option<PathBuf>,
+    last: Mutex<(Instant, Requests)>,
 }
 
 impl Control {
     /// Watches `folder/control`; a word left over from an earlier process is cleared.
     pub fn new(folder: Option<&Path>) -> Self {
-        let file = folder.map(|f| f.join(CONTROL_FILE));
-        if let Some(file) = &file {
-            // Absent is the normal case.
-            let _ = std::fs::remove_file(file);
+        if let Some(folder) = folder {
+            // Absent is the normal case, and a folder that cannot be written says so elsewhere.
+            let _ = Requests::default().write(folder);
         }
-        Self { file, last: Mutex::new((Instant::now(), Command::Go)) }
+        Self { folder: folder.map(Path::to_path_buf), last: Mutex::new((Instant::now(), Requests::default())) }
     }
 
-    fn read(&self) -> Command {
-        let Some(file) = &self.file else { return Command::Go };
+    /// The words in force. A request for a checkpoint is taken out of the file and told once, in `new`.
+    pub fn look(&self) -> Heard {
+        let Some(folder) = &self.folder else { return Heard::default() };
         let mut last = match self.last.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         };
-        if last.0.elapsed() >= Duration::from_millis(200) {
-            *last = (Instant::now(), std::fs::read_to_string(file).map_or(Command::Go, |t| Command::parse(&t)));
+        let before = last.1;
+        if last.0.elapsed() < LOOK {
+            return Heard { lasting: before.lasting, new: Vec::new() };
         }
-        last.1
-    }
-
-    /// Waits while paused; true when the run should stop.
-    pub fn stop_requested(&self) -> bool {
-        loop {
-            if interrupted() {
-                return true;
-            }
-            match self.read() {
-                Command::Go => return false,
-                Command::Stop => return true,
-                Command::Pause => std::thread::sleep(Duration::from_millis(100)),
-            }
+        let mut now = Requests::read(folder);
+        let mut new = Vec::new();
+        if std::mem::take(&mut now.checkpoint) {
+            new.push(Word::Checkpoint);
+            // When it cannot be taken out it is heard again: one checkpoint too many does no harm.
+            let _ = now.write(folder);
         }
+        if now.lasting != before.lasting {
+            new.push(now.lasting.unwrap_or(Word::Run));
+        }
+        *last = (Instant::now(), now);
+        Heard { lasting: now.lasting, new }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rallrec_events::folder::CONTROL_FILE;
 
     #[test]
-    fn the_control_file_stops_and_an_old_word_is_cleared() {
+    fn words_are_heard_once_an_old_one_is_cleared_and_a_checkpoint_leaves_the_pause() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(CONTROL_FILE);
         std::fs::write(&file, "stop").unwrap();
         let control = Control::new(Some(folder.path()));
-        std::thread::sleep(Duration::from_millis(250));
-        assert!(!control.stop_requested());
+        let look = || {
+            std::thread::sleep(LOOK + Duration::from_millis(20));
+            control.look()
+        };
+        assert_eq!(look(), Heard::default());
+        std::fs::write(&file, "pause checkpoint\n").unwrap();
+        let heard = Heard { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause] };
+        assert_eq!(look(), heard);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "pause\n");
+        assert_eq!(look(), Heard { lasting: Some(Word::Pause), new: vec![] });
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(look(), Heard { lasting: None, new: vec![Word::Run] });
         std::fs::write(&file, "stop\n").unwrap();
-        std::thread::sleep(Duration::from_millis(250));
-        assert!(control.stop_requested());
+        assert_eq!(look().lasting, Some(Word::Stop));
     }
 }

@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod control;
 pub mod key;
+pub mod machine;
 pub mod matrices;
 pub mod progress;
 pub mod recommend;

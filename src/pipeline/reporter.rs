@@ -1,34 +1,150 @@
 //! The monitor of a real run: writes `events.jsonl` and `log.txt`, draws progress, obeys control file and signals.
+//! A thread beside it looks at the machine and at the operators' times, also while a long step says nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rallrec_events::folder::Word;
 use rallrec_events::{Event, Record, VERSION};
 
-use super::control::Control;
+use super::control::{self, Control};
+use super::machine::Machine;
 use super::progress::{Progress, Verbosity};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
+use crate::ops::profile;
 
 /// See the module.
 pub struct Reporter {
-    sink: Mutex<Sink>,
+    sink: Arc<Mutex<Sink>>,
     progress: Progress,
     control: Control,
     stage: Mutex<&'static str>,
+    /// A checkpoint was asked for and no stage has taken the request yet.
+    checkpoint: AtomicBool,
+    beside: Option<Beside>,
 }
 
 struct Sink {
     events: Option<File>,
     log: Option<File>,
     /// The first write error; said once, the run goes on.
-    broken: bool,
+    broken: Option<std::io::Error>,
     progressed: Instant,
-    memory: Instant,
     peak: u64,
+    /// (gigabytes, gigaflop) a second at best, once they are measured.
+    ceilings: Option<(f64, f64)>,
+}
+
+/// The thread, and how it is told to end.
+struct Beside {
+    end: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Operators are told about once in this time.
+const OPERATORS: Duration = Duration::from_secs(1);
+/// Every so many of those the machine is looked at.
+const MACHINE: u32 = 2;
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sink {
+    fn write(&mut self, event: Event) {
+        let t_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        if let (Some(log), Some(text)) = (self.log.as_mut(), log_line(&event)) {
+            // The log repeats what the events say; losing it must not end a run.
+            let _ = writeln!(log, "{t_ms} {text}");
+        }
+        let Some(file) = self.events.as_mut() else { return };
+        let Ok(mut line) = serde_json::to_vec(&Record { v: VERSION, t_ms, event }) else { return };
+        line.push(b'\n');
+        if let Err(error) = file.write_all(&line) {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    fn memory(&mut self) -> (u64, u64) {
+        let (resident, peak) = process_memory();
+        self.peak = self.peak.max(peak).max(resident);
+        (resident, self.peak)
+    }
+
+    fn operators(&mut self) {
+        if !profile::is_on() {
+            return;
+        }
+        for (name, tally) in profile::take() {
+            let ceiling_seconds =
+                self.ceilings.map(|(gb, gflop)| (tally.cost.bytes / gb / 1e9).max(tally.cost.flops / gflop / 1e9));
+            self.write(Event::Operator {
+                operator: name.into(),
+                device: "cpu".into(),
+                calls: tally.calls,
+                seconds: tally.seconds,
+                bytes: tally.cost.bytes,
+                flops: tally.cost.flops,
+                ceiling_seconds,
+                shape: None,
+            });
+        }
+    }
+}
+
+impl Beside {
+    fn start(sink: Arc<Mutex<Sink>>, folder: &Path) -> Option<Self> {
+        let end = Arc::new((Mutex::new(false), Condvar::new()));
+        let (shared, folder) = (end.clone(), folder.to_path_buf());
+        let work = move || {
+            let mut machine = Machine::new(&folder);
+            let mut round = 0u32;
+            loop {
+                let (ended, bell) = &*shared;
+                let waited = bell.wait_timeout_while(held(ended), OPERATORS, |ended| !*ended);
+                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                    return;
+                }
+                round = round.wrapping_add(1);
+                // Asked for outside the lock: the run must not wait for it.
+                let sample = if round.is_multiple_of(MACHINE) { machine.sample() } else { None };
+                let mut sink = held(&sink);
+                sink.operators();
+                if let Some(sample) = sample {
+                    let (resident, peak) = sink.memory();
+                    sink.write(sample);
+                    sink.write(Event::Memory { resident, peak });
+                }
+            }
+        };
+        // Without a thread the machine's curves are missing and nothing else.
+        let thread = std::thread::Builder::new().name("machine".into()).spawn(work).ok()?;
+        Some(Self { end, thread: Some(thread) })
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        *held(&self.end.0) = true;
+        self.end.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        if self.beside.take().is_some() {
+            profile::switch(false);
+        }
+    }
 }
 
 impl Reporter {
@@ -41,22 +157,18 @@ impl Reporter {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             file.map(Some).map_err(|e| Error::io(&path, "open for appending", &e))
         };
-        let now = Instant::now();
-        let events = open("events.jsonl")?;
-        let log = open("log.txt")?;
+        let (events, log) = (open("events.jsonl")?, open("log.txt")?);
+        let sink = Sink { events, log, broken: None, progressed: Instant::now(), peak: 0, ceilings: None };
+        let sink = Arc::new(Mutex::new(sink));
+        let beside = folder.and_then(|folder| Beside::start(sink.clone(), folder));
         Ok(Self {
-            sink: Mutex::new(Sink { events, log, broken: false, progressed: now, memory: now, peak: 0 }),
+            sink,
             progress: Progress::new(verbosity),
             control: Control::new(folder),
             stage: Mutex::new("run"),
+            checkpoint: AtomicBool::new(false),
+            beside,
         })
-    }
-
-    fn sink(&self) -> std::sync::MutexGuard<'_, Sink> {
-        match self.sink.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
     }
 
     /// The progress line.
@@ -64,19 +176,52 @@ impl Reporter {
         &self.progress
     }
 
-    /// Enters a stage.
+    /// Enters a stage. A checkpoint that was asked for in the one before is void: its result is stored.
     pub fn enter(&self, stage: &'static str) {
-        if let Ok(mut current) = self.stage.lock() {
-            *current = stage;
-        }
+        *held(&self.stage) = stage;
+        self.checkpoint.store(false, Ordering::Relaxed);
     }
 
     /// Samples memory now; resident and peak bytes.
     pub fn memory(&self) -> (u64, u64) {
-        let (resident, peak) = process_memory();
-        let mut sink = self.sink();
-        sink.peak = sink.peak.max(peak).max(resident);
-        (resident, sink.peak)
+        held(&self.sink).memory()
+    }
+
+    /// Times operators from here on; their work is compared with these ceilings, where they are known.
+    pub fn profile(&self, ceilings: Option<crate::bench::Ceilings>) {
+        profile::take();
+        profile::switch(true);
+        if let Some(c) = ceilings {
+            held(&self.sink).ceilings = Some((c.memory_gb_s(), c.gflop_s));
+            let (memory_gb_s, gflop_s) = (c.memory_gb_s(), c.gflop_s);
+            self.emit(Event::Ceilings { device: "cpu".into(), memory_gb_s, gflop_s });
+        }
+    }
+
+    /// Says what the operators did since the last time; before the run's last word.
+    pub fn tell_operators(&self) {
+        held(&self.sink).operators();
+    }
+
+    /// Says that a word of the control file was heard, and what follows from it.
+    fn answer(&self, word: Word) {
+        let stage = self.stage();
+        let effect = match (word, stage) {
+            (Word::Pause, _) => "waiting at a clean point until the word changes".to_string(),
+            (Word::Run, _) => "going on".to_string(),
+            (Word::Stop, _) => "stopping at the next clean point".to_string(),
+            (Word::Checkpoint, "tune") => {
+                self.checkpoint.store(true, Ordering::Relaxed);
+                "written after the running step".to_string()
+            }
+            (Word::Checkpoint, "graph") => "the state is kept at the end of every epoch, of this one too".to_string(),
+            (Word::Checkpoint, "describe" | "embed" | "predict" | "reason") => {
+                "nothing to do: every finished row is stored already".to_string()
+            }
+            (Word::Checkpoint, stage) => format!("{stage} is short and keeps no state of its own"),
+        };
+        self.progress.line(&format!("{stage:<10} {}: {effect}", word.as_str()));
+        self.emit(Event::Control { word: word.as_str().into(), effect });
     }
 }
 
@@ -89,52 +234,63 @@ impl Monitor for Reporter {
             Event::Log { level, text } if level != "debug" => self.progress.line(text),
             _ => {}
         }
-        let t_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-        let mut sink = self.sink();
-        if let (Some(log), Some(text)) = (sink.log.as_mut(), log_line(&event)) {
-            // The log repeats what the events say; losing it must not end a run.
-            let _ = writeln!(log, "{t_ms} {text}");
-        }
-        let Some(file) = sink.events.as_mut() else { return };
-        let Ok(mut line) = serde_json::to_vec(&Record { v: VERSION, t_ms, event }) else { return };
-        line.push(b'\n');
-        if let Err(error) = file.write_all(&line)
-            && !std::mem::replace(&mut sink.broken, true)
-        {
+        let mut sink = held(&self.sink);
+        let sound = sink.broken.is_none();
+        sink.write(event);
+        if let (true, Some(error)) = (sound, &sink.broken) {
             self.progress.line(&format!("warning: events.jsonl cannot be written any more: {error}"));
         }
     }
 
     fn progress(&self, done: u64, total: u64, unit: &str) {
         self.progress.update(done, total, unit);
-        let (tell, sample) = {
-            let mut sink = self.sink();
+        let tell = {
+            let mut sink = held(&self.sink);
             let now = Instant::now();
             let tell = done >= total || now - sink.progressed > Duration::from_millis(250);
             if tell {
                 sink.progressed = now;
             }
-            let sample = now - sink.memory > Duration::from_secs(2);
-            if sample {
-                sink.memory = now;
-            }
-            (tell, sample)
+            tell
         };
         if tell {
             self.emit(Event::StageProgress { stage: self.stage().into(), done, total, unit: unit.into() });
         }
-        if sample {
-            let (resident, peak) = self.memory();
-            self.emit(Event::Memory { resident, peak });
-        }
     }
 
     fn stop_requested(&self) -> bool {
-        self.control.stop_requested()
+        let mut paused: Option<Instant> = None;
+        let stop = loop {
+            if control::interrupted() {
+                break true;
+            }
+            let heard = self.control.look();
+            heard.new.into_iter().for_each(|word| self.answer(word));
+            match heard.lasting {
+                Some(Word::Stop) => break true,
+                // A stage that waits with a request for a checkpoint is let go until it has written it.
+                Some(Word::Pause) if !self.checkpoint.load(Ordering::Relaxed) => {
+                    if paused.is_none() {
+                        paused = Some(Instant::now());
+                        self.emit(Event::Paused { stage: self.stage().into() });
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                _ => break false,
+            }
+        };
+        if let Some(since) = paused {
+            self.emit(Event::Resumed { stage: self.stage().into(), seconds: since.elapsed().as_secs_f64() });
+        }
+        stop
+    }
+
+    fn checkpoint_requested(&self) -> bool {
+        self.checkpoint.swap(false, Ordering::Relaxed)
     }
 
     fn stage(&self) -> &str {
-        self.stage.lock().map_or("run", |s| *s)
+        *held(&self.stage)
     }
 }
 
@@ -147,6 +303,7 @@ fn log_line(event: &Event) -> Option<String> {
         }
         Event::Warning { stage, what, next } => format!("warn {stage}: {what}; next: {next}"),
         Event::Log { level, text } => format!("{level} {text}"),
+        Event::Control { word, effect } => format!("info control: {word}: {effect}"),
         Event::RunFinished { outcome, message, .. } => format!("info run: {outcome} {message}"),
         _ => return None,
     })
@@ -206,6 +363,62 @@ mod tests {
         let good: Vec<_> = text.lines().filter_map(|l| Record::parse(l).ok()).collect();
         assert_eq!(good.len(), 1);
         assert!(matches!(&good[0].event, Event::Log { text, .. } if text == "hello"));
+    }
+
+    fn told(folder: &Path) -> Vec<Event> {
+        let text = std::fs::read_to_string(folder.join("events.jsonl")).unwrap();
+        text.lines().map(|l| Record::parse(l).unwrap().event).collect()
+    }
+
+    #[test]
+    fn a_paused_run_writes_the_checkpoint_that_it_is_asked_for_and_goes_on_when_told() {
+        use rallrec_events::RunFolder;
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
+        reporter.enter("tune");
+        let run = RunFolder::new(folder.path());
+        run.ask(Word::Pause).unwrap();
+        let wait = Duration::from_millis(300);
+        std::thread::sleep(wait);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(2 * wait);
+                run.ask(Word::Checkpoint).unwrap();
+            });
+            // Held until the checkpoint is asked for, then let go to write it.
+            let began = Instant::now();
+            assert!(!reporter.stop_requested());
+            assert!(began.elapsed() >= 2 * wait);
+            assert!(reporter.checkpoint_requested() && !reporter.checkpoint_requested());
+            scope.spawn(|| {
+                std::thread::sleep(2 * wait);
+                run.ask(Word::Stop).unwrap();
+            });
+            assert!(reporter.stop_requested());
+        });
+        let words: Vec<String> = told(folder.path())
+            .into_iter()
+            .filter_map(|e| match e {
+                Event::Control { word, .. } => Some(word),
+                Event::Paused { .. } => Some("(paused)".into()),
+                Event::Resumed { .. } => Some("(resumed)".into()),
+                _ => None,
+            })
+            .collect();
+        let expected =
+            ["pause", "(paused)", "checkpoint", "(resumed)", "(paused)", "stop", "(resumed)"].map(String::from);
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn the_machine_is_told_beside_a_silent_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
+        std::thread::sleep(OPERATORS * (MACHINE + 1));
+        drop(reporter);
+        let events = told(folder.path());
+        assert!(events.iter().any(|e| matches!(e, Event::System { cores, .. } if !cores.is_empty())), "{events:?}");
+        assert!(events.iter().any(|e| matches!(e, Event::Memory { .. })));
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //! recipe.toml     the resolved recipe
 //! events.jsonl    what happened, append-only
 //! log.txt         the same for people
-//! control         a word from a watcher: pause, stop
+//! control         words from a watcher: pause, run, checkpoint, stop
 //! artifacts/      results of the stages, keyed by content
+//! scatter.json    the item embeddings in two dimensions, for dashboards and reports
 //! results.json    the final tables; results.md the same for people
 //! ```
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rallrec_events::Event;
 
@@ -85,7 +86,12 @@ impl Run {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
         let path = folder.join(".lock");
         let lock = File::create(&path).map_err(|e| Error::io(&path, "write in the run folder", &e))?;
-        if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+        // Whoever lists runs looks at the lock for a moment: only one that stays held is another process at work.
+        let held = (0..5).all(|n| {
+            std::thread::sleep(Duration::from_millis(30 * n));
+            matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))
+        });
+        if held {
             return Err(Error::failed(folder.display(), "another process is working in this run folder")
                 .next("wait for it, stop it, or give another folder with --out"));
         }

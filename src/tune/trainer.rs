@@ -146,7 +146,19 @@ impl Run<'_> {
             ..State::default()
         });
         write_all(&mut params, &state.params)?;
-        let save = |state: &State| self.checkpoint.map_or(Ok(()), |folder| state.save(folder, &fingerprint));
+        let save = |state: &State, why: &str| -> Result<()> {
+            let Some(folder) = self.checkpoint else { return Ok(()) };
+            let began = Instant::now();
+            state.save(folder, &fingerprint)?;
+            self.monitor.emit(Event::CheckpointWritten {
+                stage: self.monitor.stage().into(),
+                step: state.step,
+                seconds: Some(began.elapsed().as_secs_f64()),
+                bytes: None,
+                why: why.into(),
+            });
+            Ok(())
+        };
         let (total, per_epoch) = self.steps();
         let mut engine = Engine::new();
         let mut gradient = vec![0.0f32; count];
@@ -155,9 +167,12 @@ impl Run<'_> {
             if let Some(evaluator) = &mut evaluator
                 && self.evaluation_due(&state, total, per_epoch)
             {
-                let value = (evaluator.run)(&params).inspect_err(|_| drop(save(&state)))?;
+                let value = (evaluator.run)(&params).inspect_err(|_| drop(save(&state, "stop")))?;
                 self.record(&mut state, value, evaluator.name, evaluator.higher_is_better, per_epoch)?;
-                save(&state)?;
+                save(
+                    &state,
+                    if state.history.evaluations.last().is_some_and(|e| e.best) { "best" } else { "schedule" },
+                )?;
                 saved = Instant::now();
                 if state.finished {
                     break;
@@ -168,22 +183,26 @@ impl Run<'_> {
                 break;
             }
             if self.monitor.stop_requested() {
-                save(&state)?;
+                save(&state, "stop")?;
                 self.monitor.check()?;
+            }
+            if self.monitor.checkpoint_requested() {
+                save(&state, "asked")?;
+                saved = Instant::now();
             }
             match self.step(&mut state, &mut params, view, &mut engine, &mut gradient, total, per_epoch) {
                 Err(e) if e.kind() == crate::Kind::Stopped => {
-                    save(&state)?;
+                    save(&state, "stop")?;
                     return Err(e);
                 }
                 other => other?,
             }
             if saved.elapsed().as_secs_f64() >= self.settings.checkpoint_seconds {
-                save(&state)?;
+                save(&state, "schedule")?;
                 saved = Instant::now();
             }
         }
-        save(&state)?;
+        save(&state, "schedule")?;
         if !state.best.is_empty() {
             write_all(&mut params, &state.best)?;
         }

@@ -3,9 +3,10 @@
 use super::common::{Place, recipe, say};
 
 /// Every command with options that its help must name.
-const COMMANDS: [(&[&str], &[&str]); 13] = [
+const COMMANDS: [(&[&str], &[&str]); 14] = [
     (&[], &["run", "data", "model", "llm", "recommend", "compare", "bench", "doctor", "Exit codes"]),
     (&["run"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet", "Stages:"]),
+    (&["demo"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet"]),
     (&["data"], &["inspect"]),
     (&["data", "inspect"], &["--json", "ml-1m"]),
     (&["model"], &["pull", "inspect"]),

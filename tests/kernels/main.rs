@@ -1,11 +1,20 @@
 //! Every kernel against its f64 oracle, over the devices that are there: the host build always, a GPU where one is.
 
+mod adam;
 mod attention;
+mod bpr;
 mod common;
+mod cross_entropy;
 mod decode;
 mod decode_attention;
+mod device;
+mod infonce;
+mod linear;
 mod lora;
+mod merge;
 mod rmsnorm;
 mod rope;
+mod sampling;
 mod spmm;
 mod swiglu;
+mod topk;

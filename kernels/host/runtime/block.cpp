@@ -1,7 +1,10 @@
 // Runs a grid: blocks one after the other in random order, the threads of a block as fibers in random order.
 #include <algorithm>
+#include <cstdlib>
+#include <new>
 #include <numeric>
 #include <string>
+#include <sys/mman.h>
 
 #include "runtime.h"
 
@@ -20,6 +23,14 @@ uint64_t next_random() {
     x ^= x >> 7;
     x ^= x << 17;
     return run->random = x;
+}
+
+// Not from the heap: a sanitiser takes its handing out for a write.
+Meeting* new_meeting() {
+    static_assert(sizeof(Meeting) <= 4096, "a page holds it");
+    void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) std::abort();
+    return new (p) Meeting;
 }
 
 void make_ready(unsigned thread) {
@@ -192,6 +203,7 @@ void enlist(Kernel* kernel) {
 }
 
 Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Finish finish, bool orders) {
+    Quiet quiet;
     Worker* me = worker();
     const unsigned lane = me->lane();
     Warp& warp = run->warps[me->warp];
@@ -209,7 +221,7 @@ Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Fi
     }
     if (!m) {
         if (run->spare.empty()) {
-            m = new Meeting;
+            m = new_meeting();
         } else {
             m = run->spare.back();
             run->spare.pop_back();
@@ -235,6 +247,7 @@ Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Fi
 }
 
 void leave(Slots* slots) {
+    Quiet quiet;
     Meeting* m = reinterpret_cast<Meeting*>(slots);  // its first member
     m->left |= 1u << self->lane();
     if (m->left != m->slots.mask) return;
@@ -244,6 +257,7 @@ void leave(Slots* slots) {
 }
 
 unsigned barrier(const Site* site, bool predicate) {
+    Quiet quiet;
     Worker* me = worker();
     if (run->at_barrier && run->barrier_site != site)
         fail(site, "divergent barrier: %u of %u threads wait in the one at %s:%d", run->at_barrier, run->threads,
@@ -267,6 +281,7 @@ unsigned barrier(const Site* site, bool predicate) {
 }
 
 void fail(const Site* site, const char* format, ...) {
+    quiet_begin(worker()->fiber.quiet);
     va_list args;
     va_start(args, format);
     report(*run->fault, worker(), site, format, args);
@@ -276,7 +291,9 @@ void fail(const Site* site, const char* format, ...) {
 
 void abandon() {
     run->failed = true;
-    retire(worker()->fiber);
+    Fiber& fiber = worker()->fiber;
+    while (fiber.quiet > 0) quiet_end(fiber.quiet);
+    retire(fiber);
     __builtin_unreachable();
 }
 
@@ -291,7 +308,10 @@ int rallrec_host_launch(const Request* request, Fault* fault) {
     mine->fault = fault;
     mine->failed = false;
     run = mine;
+    int quiet = 0;
+    quiet_begin(quiet);
     launch(*request);
+    quiet_end(quiet);
     run = nullptr;
     self = nullptr;
     return mine->failed;

@@ -89,6 +89,8 @@ void __tsan_acquire(void*);
 void __tsan_release(void*);
 void __tsan_read_range(void*, unsigned long);
 void __tsan_write_range(void*, unsigned long);
+void __tsan_ignore_thread_begin();
+void __tsan_ignore_thread_end();
 }
 #endif
 #if defined(RALLREC_ASAN)
@@ -233,6 +235,20 @@ void saw_read(const void* p, size_t bytes) {
     (void)p, (void)bytes;
 #if defined(RALLREC_TSAN)
     __tsan_read_range(const_cast<void*>(p), bytes);
+#endif
+}
+
+void quiet_begin(int& depth) {
+    depth++;
+#if defined(RALLREC_TSAN)
+    __tsan_ignore_thread_begin();
+#endif
+}
+
+void quiet_end(int& depth) {
+    depth--;
+#if defined(RALLREC_TSAN)
+    __tsan_ignore_thread_end();
 #endif
 }
 

@@ -13,6 +13,7 @@ struct Fiber {
     char* stack = nullptr;    // kStackBytes, the guard first
     void* tsan = nullptr;     // ThreadSanitizer's name for it
     void* fake = nullptr;     // AddressSanitizer's
+    int quiet = 0;            // depth of `Quiet` scopes
 };
 
 // Gives the fiber a stack once, and prepares it to enter `entry`, which must not return.
@@ -36,6 +37,9 @@ void order_release(void* key);
 void order_acquire(void* key);
 void saw_write(void* p, size_t bytes);
 void saw_read(const void* p, size_t bytes);
+// The runtime's own accesses are none of ThreadSanitizer's business; these scopes hide them, per fiber.
+void quiet_begin(int& depth);
+void quiet_end(int& depth);
 // AddressSanitizer's marks; nothing elsewhere.
 void mark_unusable(const void* p, size_t bytes);
 void mark_usable(const void* p, size_t bytes);

@@ -167,6 +167,7 @@ void end_block() {
 }
 
 void* shared_static(const Site* site, size_t bytes, size_t align) {
+    Quiet quiet;
     SharedVariable* spare = nullptr;
     for (SharedVariable& v : shared.statics) {
         if (v.site != site) continue;
@@ -191,6 +192,7 @@ void* shared_dynamic(const Site* site) {
 }
 
 void copy_async(const Site* site, void* to, const void* from, unsigned bytes, unsigned valid) {
+    Quiet quiet;
     if (bytes != 4 && bytes != 8 && bytes != 16) fail(site, "an async copy moves 4, 8 or 16 bytes, not %u", bytes);
     if (reinterpret_cast<uintptr_t>(to) % bytes || (valid && reinterpret_cast<uintptr_t>(from) % bytes))
         fail(site, "an async copy of %u bytes is not aligned to them", bytes);
@@ -207,7 +209,10 @@ void copy_async(const Site* site, void* to, const void* from, unsigned bytes, un
 
 void copy_commit() { worker()->committed++; }
 
-void copy_wait(const Site*, unsigned groups_left) { land_copies(*worker(), groups_left); }
+void copy_wait(const Site*, unsigned groups_left) {
+    Quiet quiet;
+    land_copies(*worker(), groups_left);
+}
 
 void land_copies(Worker& w, unsigned groups_left) {
     size_t kept = 0;
@@ -223,8 +228,11 @@ void land_copies(Worker& w, unsigned groups_left) {
                 fail(c.site, "where this async copy goes was written before it landed");
             }
         mark_usable(c.to, c.bytes);
-        saw_read(c.from, c.valid);
-        saw_write(c.to, c.bytes);
+        {
+            Heard heard;
+            saw_read(c.from, c.valid);
+            saw_write(c.to, c.bytes);
+        }
         std::memcpy(c.to, c.from, c.valid);
         std::memset(c.to + c.valid, 0, c.bytes - c.valid);
     }
@@ -243,6 +251,7 @@ void check_shared_read(const Site* site, const void* p, size_t bytes) {
         fail(site, "%s reads %zu bytes outside the shared arrays", site->what, bytes);
     if (const Copy* c = copy_into(p, bytes))
         fail(site, "%s reads where an async copy from line %d has not landed", site->what, c->site->line);
+    Heard heard;  // called within a meeting
     saw_read(p, bytes);
 }
 

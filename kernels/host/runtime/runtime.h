@@ -86,6 +86,21 @@ extern __thread Run* run;  // of the launch that runs on this OS thread, else nu
 
 inline Worker* worker() { return static_cast<Worker*>(self); }
 
+// Around the runtime's work for the fiber that runs.
+struct Quiet {
+    int& depth;
+    Quiet() : depth(worker()->fiber.quiet) { quiet_begin(depth); }
+    ~Quiet() { quiet_end(depth); }
+    Quiet(const Quiet&) = delete;
+};
+// What the kernel itself does inside of such work.
+struct Heard {
+    int& depth;
+    Heard() : depth(worker()->fiber.quiet) { quiet_end(depth); }
+    ~Heard() { quiet_begin(depth); }
+    Heard(const Heard&) = delete;
+};
+
 // fault.cpp
 void watch_memory();  // installs the handler of memory faults; idempotent
 void report(Fault& fault, const Worker* who, const Site* site, const char* format, va_list args);

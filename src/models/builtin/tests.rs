@@ -15,6 +15,12 @@ fn loads_in_every_type() {
     let bytes: usize =
         [FILES.config, FILES.tokenizer, FILES.tokenizer_config, FILES.weights].map(<[u8]>::len).iter().sum();
     assert!(bytes <= 3 << 20, "{bytes} bytes are too many for a program to carry");
+    // The documentation says which file this is.
+    let hash = blake3::hash(FILES.weights).to_hex().to_string();
+    assert!(
+        include_str!("../../../docs/tiny-model.md").contains(&hash),
+        "docs/tiny-model.md names another hash: {hash}"
+    );
     assert_eq!(fingerprint().len(), 64);
     assert_eq!(fingerprint(), fingerprint());
 }

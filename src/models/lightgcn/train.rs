@@ -131,7 +131,16 @@ pub fn train(
         progress.steps = trainer.steps;
         if let Some(folder) = folder {
             let tensors = [("e0", &trainer.e0), ("m", &trainer.m), ("v", &trainer.v), ("best", &best)];
+            let began = Instant::now();
             checkpoint::save(folder, &progress, tensors)?;
+            monitor.checkpoint_requested();
+            monitor.emit(Event::CheckpointWritten {
+                stage: monitor.stage().into(),
+                step: progress.steps,
+                seconds: Some(began.elapsed().as_secs_f64()),
+                bytes: None,
+                why: "schedule".into(),
+            });
         }
     }
     trainer.e0 = best;

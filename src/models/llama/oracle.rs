@@ -4,6 +4,7 @@
 use super::{Config, Linear, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::Weight;
+use crate::ops::rope::oracle::frequency;
 
 /// Final hidden states (T, hidden) and logits (T, vocab).
 pub struct Output {
@@ -30,24 +31,7 @@ fn norm(x: &[f64], w: &[f32], eps: f64) -> Vec<f64> {
 
 /// The angle by which pair `i` turns at `position`.
 fn angle(config: &Config, i: usize, position: usize) -> f64 {
-    let base = config.rope_theta.powf(-(2.0 * i as f64) / config.head_dim as f64);
-    let frequency = match &config.rope_scaling {
-        None => base,
-        Some(s) => {
-            let wavelength = 2.0 * std::f64::consts::PI / base;
-            let low = s.original_context as f64 / s.low_freq_factor;
-            let high = s.original_context as f64 / s.high_freq_factor;
-            if wavelength > low {
-                base / s.factor
-            } else if wavelength < high {
-                base
-            } else {
-                let share = (s.original_context as f64 / wavelength - s.low_freq_factor)
-                    / (s.high_freq_factor - s.low_freq_factor);
-                base / s.factor * (1.0 - share) + base * share
-            }
-        }
-    };
+    let frequency = frequency(i, config.head_dim, config.rope_theta, config.rope_scaling.as_ref());
     position as f64 * frequency
 }
 

@@ -1,8 +1,13 @@
 //! The alignment of text and collaborative embeddings: a two-layer perceptron f maps text rows into the collaborative
 //! space, trained by InfoNCE in both directions with the same item as the positive pair. f(text) is the SSL embedding.
 
+mod checkpoint;
 mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
 mod train;
 
+pub use checkpoint::forget;
 pub use settings::Settings;
 pub use train::{Aligned, Epoch, Separation, train};

@@ -65,7 +65,9 @@ impl Settings {
     /// Refuses values outside the ranges above.
     pub fn validate(&self) -> Result<()> {
         let positive = |x: f32| x.is_finite() && x > 0.0;
-        let bad = |key: &str, what: &str| Err(Error::usage(format!("projector.{key}"), what));
+        let bad = |key: &str, what: &str| {
+            Err(Error::usage(format!("align.{key}"), what).next("mend the recipe, or use --set"))
+        };
         match self {
             s if !positive(s.tau) => bad("tau", "must be above 0"),
             s if !positive(s.learning_rate) => bad("learning_rate", "must be above 0"),

@@ -1,14 +1,19 @@
 //! The training loop.
 
+use std::path::Path;
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::checkpoint;
+use super::state::State;
 use crate::data::ItemIdx;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::matrix::Matrix;
 use crate::monitor::Monitor;
-use crate::ops::adam::{self, Adam};
+use crate::ops::adam::Adam;
 use crate::ops::infonce::{Params, infonce};
 use crate::ops::mlp::{Mlp, Tensors};
 use crate::retrieval::pca::Pca;
@@ -16,6 +21,8 @@ use crate::rng::{Rng, Use};
 
 /// Items beyond which a held-out or final loss is taken over batches.
 const LARGEST: usize = 8192;
+/// Similarities are a pass over all items: told no more often than this, and before and after.
+const SIMILARITY_SECONDS: f64 = 0.5;
 
 /// What one epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -53,15 +60,8 @@ pub struct Aligned {
     pub after: Separation,
 }
 
-/// Parameters with their moments.
-struct Tensor {
-    m: Vec<f32>,
-    v: Vec<f32>,
-}
-
-fn moments(n: usize) -> Tensor {
-    Tensor { m: vec![0.0; n], v: vec![0.0; n] }
-}
+/// A checkpoint is written about this often, in seconds: an epoch is short beside the write.
+const CHECKPOINT_SECONDS: f64 = 2.0;
 
 /// Gathers rows.
 fn rows(from: &[f32], dim: usize, at: &[u32]) -> Vec<f32> {
@@ -71,15 +71,34 @@ fn rows(from: &[f32], dim: usize, at: &[u32]) -> Vec<f32> {
 /// Trains f on the items in `both` (those that have a text and a collaborative embedding).
 ///
 /// `text` and `colla` have one row an item. Stops early on the held-out items' loss and keeps the best state.
+///
+/// With `folder`, the state after an epoch is kept there every few seconds; a later call with the same embeddings and
+/// settings (`epochs` and `early_stop` may differ) goes on from it and ends at the same bits as one that was never
+/// stopped.
 pub fn train(
     text: &Matrix,
     colla: &Matrix,
     both: &[ItemIdx],
     settings: &Settings,
+    folder: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<Aligned> {
+    train_keeping(text, colla, both, settings, folder, CHECKPOINT_SECONDS, monitor)
+}
+
+/// As [`train`], with a checkpoint every `seconds`.
+pub(super) fn train_keeping(
+    text: &Matrix,
+    colla: &Matrix,
+    both: &[ItemIdx],
+    settings: &Settings,
+    folder: Option<&Path>,
+    seconds: f64,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
     settings.validate()?;
     check(text, colla, both)?;
+    let digest = checkpoint::digest(text, colla, both);
     let reduced;
     let text = if settings.text_pca > 0 {
         reduced = Pca::fit(text, settings.text_pca)?.apply(text)?;
@@ -99,75 +118,64 @@ pub fn train(
     let held = if held >= 2 && items.len() - held >= 2 { held } else { 0 };
     let (held, mut used) = (items[..held].to_vec(), items[held..].to_vec());
 
-    let mut p = mlp.init(settings.seed);
-    let mut colla = colla.as_slice().to_vec();
-    let mut tau = settings.tau;
-    let before = separation(&mlp, &p, text, &colla, &items)?;
-    let mut states: Vec<Tensor> = p.each().iter().map(|t| moments(t.len())).collect();
-    let (mut colla_state, mut tau_state) =
-        (moments(if settings.freeze_collaborative { 0 } else { colla.len() }), moments(1));
+    let fresh = State::fresh(settings, digest, mlp.init(settings.seed), colla.as_slice());
+    let before = separation(&mlp, &fresh.p, text, &fresh.colla, &items)?;
+    let mut state = match folder {
+        Some(folder) => checkpoint::load(folder, &fresh)?.unwrap_or(fresh),
+        None => fresh,
+    };
     let adam = Adam::new(settings.learning_rate);
     let params =
         |tau: f32| Params { similarity: settings.similarity, tau, weight: if settings.half { 0.5 } else { 1.0 } };
-
-    let mut history: Vec<Epoch> = Vec::new();
-    let (mut best, mut best_loss, mut waited, mut step) = (p.clone(), f64::INFINITY, 0, 0u64);
     let size = if settings.batch == 0 { used.len() } else { settings.batch };
     let batches = used.len().div_ceil(size);
-    for epoch in 1..=settings.epochs {
+    tell_similarity(monitor, state.progress.epoch, before);
+    let (mut saved, mut told) = (Instant::now(), Instant::now());
+    while state.progress.epoch < settings.epochs && !state.stopped_early(settings) {
+        let epoch = state.progress.epoch + 1;
         used.sort_unstable();
         Rng::new(settings.seed, Use::Shuffle, epoch, 1).shuffle(&mut used);
         let (mut total, mut count) = (0.0, 0usize);
         for batch in used.chunks(size).filter(|b| b.len() >= 2 || batches == 1) {
             monitor.check()?;
-            let (x, c) = (rows(text.as_slice(), input, batch), rows(&colla, dim, batch));
-            let (out, saved) = mlp.forward(&p, &x)?;
-            let loss = infonce(&out, &c, dim, &params(tau), true)?;
-            let g = mlp.backward(&p, &x, &saved, &loss.x)?;
-            step += 1;
-            for ((p, g), s) in p.each_mut().into_iter().zip(g.each()).zip(&mut states) {
-                adam::step(&adam, step, p, g, &mut s.m, &mut s.v);
+            let (x, c) = (rows(text.as_slice(), input, batch), rows(&state.colla, dim, batch));
+            let (out, kept) = mlp.forward(&state.p, &x)?;
+            let loss = infonce(&out, &c, dim, &params(state.progress.tau), true)?;
+            if !loss.loss.is_finite() {
+                return Err(Error::failed(format!("alignment epoch {epoch}"), format!("the loss is {}", loss.loss))
+                    .next("use a smaller align.learning_rate or a larger align.tau"));
             }
-            if !settings.freeze_collaborative {
-                let mut by = vec![0.0; colla.len()];
-                for (&i, g) in batch.iter().zip(loss.y.chunks_exact(dim)) {
-                    by[i as usize * dim..(i as usize + 1) * dim].copy_from_slice(g);
-                }
-                adam::step(&adam, step, &mut colla, &by, &mut colla_state.m, &mut colla_state.v);
-            }
-            if settings.learn_tau {
-                let mut value = [tau];
-                adam::step(&adam, step, &mut value, &[loss.tau as f32], &mut tau_state.m, &mut tau_state.v);
-                tau = value[0].max(1e-3);
-            }
+            let g = mlp.backward(&state.p, &x, &kept, &loss.x)?;
+            state.step(&adam, settings, &g, batch, &loss);
             total += loss.loss * batch.len() as f64;
             count += batch.len();
         }
+        let tau = state.progress.tau;
         let mut entry = Epoch { epoch, loss: total / count.max(1) as f64, held_out: None, tau };
         if !held.is_empty() {
-            entry.held_out = Some(loss_of(&mlp, &p, text, &colla, &held, &params(tau))?);
+            entry.held_out = Some(loss_of(&mlp, &state.p, text, &state.colla, &held, &params(tau))?);
         }
-        let judged = entry.held_out.unwrap_or(entry.loss);
-        let better = judged < best_loss;
-        history.push(entry);
-        report(monitor, settings, &entry, step, batches, better);
-        if better {
-            (best_loss, waited) = (judged, 0);
-            best.clone_from(&p);
-        } else {
-            waited += 1;
-            if settings.early_stop > 0 && waited >= settings.early_stop {
-                break;
-            }
+        let better = state.finish_epoch(entry);
+        report(monitor, settings, &entry, state.progress.steps, batches, better);
+        if told.elapsed().as_secs_f64() >= SIMILARITY_SECONDS {
+            tell_similarity(monitor, epoch, separation(&mlp, &state.p, text, &state.colla, &items)?);
+            told = Instant::now();
+        }
+        if let Some(folder) = folder
+            && saved.elapsed().as_secs_f64() >= seconds
+        {
+            checkpoint::save(folder, &state)?;
+            saved = Instant::now();
         }
     }
-    let after = separation(&mlp, &best, text, &colla, &items)?;
-    let (out, _) = mlp.forward(&best, text.as_slice())?;
+    let after = separation(&mlp, &state.best, text, &state.colla, &items)?;
+    tell_similarity(monitor, state.progress.epoch + 1, after);
+    let (out, _) = mlp.forward(&state.best, text.as_slice())?;
     let mut ssl = Matrix::from_vec(text.rows(), dim, out)?;
     for i in (0..text.rows()).filter(|&i| text.row(i).iter().all(|&v| v == 0.0)) {
         ssl.row_mut(i).fill(0.0);
     }
-    Ok(Aligned { ssl, history, before, after })
+    Ok(Aligned { ssl, history: state.progress.history, before, after })
 }
 
 fn check(text: &Matrix, colla: &Matrix, both: &[ItemIdx]) -> Result<()> {
@@ -233,6 +241,11 @@ fn separation(mlp: &Mlp, p: &Tensors, text: &Matrix, colla: &[f32], items: &[u32
     Ok(Separation { positive: positive / n, negative: (all - positive) / (n * (n - 1.0)).max(1.0) })
 }
 
+fn tell_similarity(monitor: &dyn Monitor, epoch: u32, now: Separation) {
+    let Separation { positive, negative } = now;
+    monitor.emit(Event::Similarity { stage: monitor.stage().into(), epoch, positive, negative });
+}
+
 fn report(monitor: &dyn Monitor, settings: &Settings, entry: &Epoch, step: u64, batches: usize, best: bool) {
     monitor.progress(u64::from(entry.epoch), u64::from(settings.epochs), "epochs");
     monitor.emit(Event::TrainStep {
@@ -254,76 +267,5 @@ fn report(monitor: &dyn Monitor, settings: &Settings, entry: &Epoch, step: u64, 
             epoch: Some(entry.epoch),
             best,
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::monitor::Silent;
-    use crate::ops::infonce::Similarity;
-
-    /// Text rows are a hidden linear image of the collaborative rows, with noise.
-    fn planted(n: usize) -> (Matrix, Matrix, Vec<ItemIdx>) {
-        let mut rng = Rng::new(5, Use::Synthetic, 0, 0);
-        let (d, t) = (8, 24);
-        let map: Vec<f32> = (0..d * t).map(|_| rng.normal()).collect();
-        let (mut text, mut colla) = (Matrix::zeros(n, t), Matrix::zeros(n, d));
-        for i in 0..n {
-            for k in 0..d {
-                colla.row_mut(i)[k] = rng.normal();
-            }
-            for j in 0..t {
-                let image: f32 = (0..d).map(|k| colla.row(i)[k] * map[k * t + j]).sum();
-                text.row_mut(i)[j] = image + 0.1 * rng.normal();
-            }
-        }
-        (text, colla, (0..n as u32).map(ItemIdx).collect())
-    }
-
-    #[test]
-    fn it_finds_the_planted_map() {
-        let (mut text, mut colla, mut both) = planted(400);
-        // The last item has no text, the one before no collaborative row.
-        text.row_mut(399).fill(0.0);
-        colla.row_mut(398).fill(0.0);
-        both.truncate(398);
-        let settings = Settings { epochs: 60, batch: 128, ..Settings::default() };
-        let got = train(&text, &colla, &both, &settings, &Silent).unwrap();
-        assert!(got.before.positive < 0.3, "{:?}", got.before);
-        assert!(got.after.positive > 0.85 && got.after.negative.abs() < 0.1, "{:?}", got.after);
-        let (first, last) = (got.history[0], got.history[got.history.len() - 1]);
-        assert!(last.held_out.unwrap() < 0.5 * first.held_out.unwrap());
-        assert!(got.ssl.row(399).iter().all(|&v| v == 0.0) && got.ssl.row(398).iter().any(|&v| v != 0.0));
-        assert_eq!(got, train(&text, &colla, &both, &settings, &Silent).unwrap(), "not reproducible");
-    }
-
-    #[test]
-    fn every_option_learns() {
-        let (text, colla, both) = planted(120);
-        let base = Settings { epochs: 15, learning_rate: 1e-2, ..Settings::default() };
-        for settings in [
-            Settings { half: true, batch: 0, held_out: 0.0, ..base.clone() },
-            Settings { text_pca: 10, activation: crate::ops::mlp::Activation::Silu, ..base.clone() },
-            Settings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
-            Settings { similarity: Similarity::InnerProduct, tau: 1.0, hidden: 40, ..base.clone() },
-        ] {
-            let got = train(&text, &colla, &both, &settings, &Silent).unwrap();
-            let (first, last) = (got.history[0].loss, got.history[got.history.len() - 1].loss);
-            assert!(last < 0.8 * first, "{settings:?}: {first} -> {last}");
-        }
-    }
-
-    #[test]
-    fn bad_input_is_named() {
-        let (mut text, colla, both) = planted(10);
-        let run = |text: &Matrix, both: &[ItemIdx], settings: &Settings| {
-            train(text, &colla, both, settings, &Silent).unwrap_err().to_string()
-        };
-        assert!(run(&text, &both[..1], &Settings::default()).contains("fewer than two"));
-        assert!(run(&text, &[ItemIdx(10)], &Settings::default()).contains("outside"));
-        assert!(run(&text, &both, &Settings { tau: 0.0, ..Settings::default() }).contains("projector.tau"));
-        text.row_mut(7)[2] = f32::NAN;
-        assert!(run(&text, &both, &Settings::default()).contains("text embedding of item 7"));
     }
 }

@@ -9,6 +9,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Cost;
+use crate::ops::profile::timed;
+use crate::ops::simd::vectorized;
 
 /// The step's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -56,6 +58,7 @@ pub fn step_rows(
     width: usize,
     weight: &[f32],
 ) {
+    let _timed = timed("adam", || cost(p.len()));
     assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "adam: lengths differ");
     let width = width.max(1);
     assert!(weight.is_empty() || weight.len() * width == p.len(), "adam: one weight a row");
@@ -84,44 +87,17 @@ fn rows_of(piece: usize, width: usize) -> usize {
     piece / width
 }
 
-/// Picks the widest instruction set; the arithmetic, and so the bits, are the same.
-#[allow(clippy::too_many_arguments)]
-fn update(adam: &Adam, rate: f32, root: f32, w: f32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f")]
-        #[allow(clippy::too_many_arguments)]
-        fn wide(adam: &Adam, rate: f32, root: f32, w: f32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-            body(adam, rate, root, w, p, g, m, v);
+vectorized! {
+    fn update(adam: &Adam, rate: f32, root: f32, w: f32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        let n = p.len();
+        let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
+        let (a, b) = (1.0 - adam.beta1, 1.0 - adam.beta2);
+        for i in 0..n {
+            let grad = g[i] + w * p[i];
+            m[i] += a * (grad - m[i]);
+            v[i] = adam.beta2 * v[i] + b * grad * grad;
+            p[i] -= rate * m[i] / (v[i].sqrt() / root + adam.epsilon);
         }
-        #[target_feature(enable = "avx2")]
-        #[allow(clippy::too_many_arguments)]
-        fn middle(adam: &Adam, rate: f32, root: f32, w: f32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-            body(adam, rate, root, w, p, g, m, v);
-        }
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: just detected.
-            return unsafe { wide(adam, rate, root, w, p, g, m, v) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: just detected.
-            return unsafe { middle(adam, rate, root, w, p, g, m, v) };
-        }
-    }
-    body(adam, rate, root, w, p, g, m, v);
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn body(adam: &Adam, rate: f32, root: f32, w: f32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-    let n = p.len();
-    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
-    let (a, b) = (1.0 - adam.beta1, 1.0 - adam.beta2);
-    for i in 0..n {
-        let grad = g[i] + w * p[i];
-        m[i] += a * (grad - m[i]);
-        v[i] = adam.beta2 * v[i] + b * grad * grad;
-        p[i] -= rate * m[i] / (v[i].sqrt() / root + adam.epsilon);
     }
 }
 

@@ -5,7 +5,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::vectorized::vectorized;
+use crate::ops::profile::timed;
+use crate::ops::simd::vectorized;
 
 /// Constants of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +38,7 @@ vectorized! {
 impl AdamW {
     /// One update with gradient `scale g` (`scale` carries the clipping). All slices have one length.
     pub fn apply(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], scale: f32) {
+        let _timed = timed("adamw", || crate::ops::adam::cost(p.len()));
         assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "adamw: lengths differ");
         let t = self.step as f64;
         let constants = [

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::models::llama::train::gemm::{View, product};
-use crate::ops::vectorized::{LANES, Shared, exp, fold2, vectorized};
+use crate::ops::linear::gemm::{View, product};
+use crate::ops::profile::timed;
+use crate::ops::simd::{LANES, Shared, exp, fold2, vectorized};
 
 /// Query rows of a tile.
 const TILE: usize = 64;
@@ -225,6 +226,21 @@ fn check(shape: Heads, segments: &[Segment], queries: &Queries, q: &[f32], q_ld:
     );
 }
 
+/// Of the forward, and so many times its work. A query row sees its prefix and its segment up to itself; taken as if
+/// the asking rows were the last of their segment.
+fn cost(shape: Heads, segments: &[Segment], queries: &Queries, times: f64) -> crate::ops::Cost {
+    let (mut visible, mut stored) = (0usize, 0usize);
+    for span in &queries.spans {
+        let Some(segment) = segments.get(span.segment) else { continue };
+        let keys = segment.prefix.len() + segment.rows.len();
+        visible += (span.len * keys).saturating_sub(span.len * span.len.saturating_sub(1) / 2);
+        stored += segment.rows.len();
+    }
+    let heads = crate::ops::attention::Heads { query: shape.heads, kv: shape.kv_heads, dim: shape.dim };
+    let one = super::cost(heads, queries.rows.len(), visible, stored);
+    crate::ops::Cost { bytes: times * one.bytes, flops: times * one.flops }
+}
+
 /// `out` (M x heads dim) and `lse` (M x heads) for the M query rows `q` (rows `q_ld` apart).
 pub fn forward(
     shape: Heads,
@@ -235,6 +251,7 @@ pub fn forward(
     out: &mut [f32],
     lse: &mut [f32],
 ) {
+    let _timed = timed("attention", || cost(shape, segments, queries, 1.0));
     check(shape, segments, queries, q, q_ld, kv);
     let Heads { heads, kv_heads, dim } = shape;
     let (width, m) = (heads * dim, queries.rows.len());
@@ -302,6 +319,7 @@ pub fn backward(
     dqkv: &mut [f32],
     heads_scratch: &mut Vec<f32>,
 ) {
+    let _timed = timed("attention_backward", || cost(shape, segments, queries, 2.5));
     let Seen { q: (q, q_ld), kv, out, lse } = seen;
     check(shape, segments, queries, q, q_ld, kv);
     let Heads { heads, kv_heads, dim } = shape;

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::kernel::{Pass, State};
 use super::{Heads, Item, Run, TILE, append};
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Level};
 
 /// Query vectors of one job: enough to reuse each tile, few enough to keep all threads busy.
@@ -30,6 +31,7 @@ unsafe impl<T> Sync for Shared<T> {}
 /// See the contract. With `lse`, (rows, heads), also the log of each softmax's denominator, for the backward.
 /// Panics when the shapes do not fit.
 pub fn attend(q: &[f32], heads: Heads, items: &[Item<'_>], out: &mut [f32], lse: Option<&mut [f32]>) {
+    let _timed = timed("attention", || super::cost_of(heads, items));
     attend_at(simd::level(), q, heads, items, out, lse);
 }
 

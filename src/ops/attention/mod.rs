@@ -103,5 +103,12 @@ pub fn cost(heads: Heads, rows: usize, visible: usize, stored: usize) -> Cost {
     Cost { bytes: 8.0 * rows as f64 * q + 8.0 * stored as f64 * kv, flops: 4.0 * visible as f64 * q }
 }
 
+/// Cost of a batch: the last row of an item sees all its keys, each earlier one a key fewer.
+fn cost_of(heads: Heads, items: &[Item<'_>]) -> Cost {
+    let visible = |i: &Item<'_>| i.rows * i.keys() - i.rows * i.rows.saturating_sub(1) / 2;
+    let sum = |f: &dyn Fn(&Item<'_>) -> usize| items.iter().map(f).sum::<usize>();
+    cost(heads, sum(&|i| i.rows), sum(&|i| if i.keys() < i.rows { 0 } else { visible(i) }), sum(&|i| i.keys()))
+}
+
 #[cfg(test)]
 mod tests;

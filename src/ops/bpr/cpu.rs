@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Batch;
+use crate::ops::profile::timed;
 use crate::ops::spmm::{LANE, Rows};
 
 /// No further entry in a row's list.
@@ -118,6 +119,7 @@ impl Bpr {
     /// Loss of the batch given to [`begin`](Self::begin); writes the gradient by `e` into `gradient`, whose other
     /// rows become zero.
     pub fn backward(&mut self, batch: &Batch, e: &Rows, e0: &Rows, lambda: f32, gradient: &mut Rows) -> f64 {
+        let _timed = timed("bpr", || super::cost(batch.users.len(), e.dim()));
         let size = batch.users.len();
         assert_eq!((e.rows(), e.dim()), (gradient.rows(), gradient.dim()), "bpr: gradient shape");
         assert_eq!((e.rows(), e.dim()), (e0.rows(), e0.dim()), "bpr: layer-0 shape");

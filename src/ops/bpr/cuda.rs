@@ -129,7 +129,8 @@ pub fn sort(keys: &mut Buffer<u64>) -> Result<Cost> {
     let device = keys.device().clone();
     let size = Arg::U32(n as u32);
     let pass = Cost { bytes: 16.0 * n as f64, flops: 0.0 };
-    let tiles = |k: usize| (Launch::new("sort_tile", n.div_ceil(TILE), 512, pass), [keys.arg(), size, Arg::U32(k as u32)]);
+    let tiles =
+        |k: usize| (Launch::new("sort_tile", n.div_ceil(TILE), 512, pass), [keys.arg(), size, Arg::U32(k as u32)]);
     let mut total = Cost::default();
     let (launch, args) = tiles(0);
     // SAFETY: `n` keys; tiles and pairs stay below `n`.
@@ -196,7 +197,12 @@ pub fn backward<T: Storage>(
         )?
     };
     let keys = batch.keys.len();
-    let fill = Launch::new("bpr_keys", keys.div_ceil(THREADS as usize), THREADS, Cost { bytes: 20.0 * keys as f64, flops: 0.0 });
+    let fill = Launch::new(
+        "bpr_keys",
+        keys.div_ceil(THREADS as usize),
+        THREADS,
+        Cost { bytes: 20.0 * keys as f64, flops: 0.0 },
+    );
     // SAFETY: as above.
     total += unsafe {
         let [users, positives, negatives] = triples;
@@ -207,7 +213,8 @@ pub fn backward<T: Storage>(
     };
     total += sort(&mut batch.keys)?;
     let cost = Cost { bytes: values * (4.0 * size + 12.0), flops: 4.0 * values };
-    let gradient = Launch::new(T::pick("bpr_gradient_f32", "bpr_gradient_bf16"), (3 * n).div_ceil(WARPS), THREADS, cost);
+    let gradient =
+        Launch::new(T::pick("bpr_gradient_f32", "bpr_gradient_bf16"), (3 * n).div_ceil(WARPS), THREADS, cost);
     // SAFETY: as above; the first 3 n keys are rows below the rows of by_e.
     total += unsafe {
         device.launch(

@@ -10,8 +10,9 @@ pub mod oracle;
 use rayon::prelude::*;
 
 use super::linear::Weight;
-use crate::models::llama::train::gemm::{Stack, weight_gradient};
-use crate::ops::vectorized::{exp, fold2, vectorized};
+use crate::ops::linear::stack::{Stack, weight_gradient};
+use crate::ops::profile::timed;
+use crate::ops::simd::{exp, fold2, vectorized};
 
 /// Logits held at a time (values): 64 MB.
 const HELD: usize = 16 << 20;
@@ -50,7 +51,6 @@ vectorized! {
 #[derive(Debug, Default)]
 pub struct Scratch {
     logits: Vec<f32>,
-    wide: Vec<f32>,
 }
 
 /// The targets and the weight of each row in the sum.
@@ -60,6 +60,14 @@ pub struct Targets<'a> {
     pub tokens: &'a [u32],
     /// Weight of each row.
     pub weights: &'a [f32],
+}
+
+/// Cost of `rows` rows: the product with the head, and as much again for each gradient.
+pub fn cost(head: &Weight, rows: usize, by_hidden: bool, by_head: bool) -> crate::ops::Cost {
+    let one = crate::ops::linear::cost(head, rows);
+    let times = 1.0 + f64::from(u8::from(by_hidden)) + f64::from(u8::from(by_head));
+    let hidden = 4.0 * (rows * head.cols()) as f64;
+    crate::ops::Cost { bytes: times * (head.bytes() as f64 + hidden), flops: times * one.flops }
 }
 
 /// Returns the weighted loss sum, in f64. With `dh` (R x hidden) writes its gradient, with `dw` (vocab x hidden) adds
@@ -72,6 +80,7 @@ pub fn loss(
     mut dw: Option<&mut [f32]>,
     scratch: &mut Scratch,
 ) -> f64 {
+    let _timed = timed("cross_entropy", || cost(head, targets.tokens.len(), dh.is_some(), dw.is_some()));
     let (vocab, hidden) = (head.rows(), head.cols());
     let rows = targets.tokens.len();
     assert_eq!((h.len(), targets.weights.len()), (rows * hidden, rows), "cross entropy: shapes");
@@ -98,7 +107,7 @@ pub fn loss(
         total += losses.iter().sum::<f64>();
         if let Some(dh) = &mut dh {
             let dh = &mut dh[from * hidden..(from + n) * hidden];
-            stack.backward(&scratch.logits, dh, false, &mut scratch.wide);
+            stack.backward(&scratch.logits, dh);
         }
         if let Some(dw) = &mut dw {
             weight_gradient(&scratch.logits, (vocab, 0), h, hidden, dw);

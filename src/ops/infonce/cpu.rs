@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use super::exp::exp_shifted;
 use super::{Params, Similarity};
 use crate::error::{Error, Result};
+use crate::ops::linear::gemm::{self, View};
+use crate::ops::profile::timed;
 
 /// Rows of one parallel piece.
 const ROWS: usize = 64;
@@ -31,30 +33,11 @@ pub struct Gradients {
 #[allow(clippy::too_many_arguments)]
 fn product(m: usize, n: usize, k: usize, lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
     assert!(lhs.len() == m * k && rhs.len() == k * n && dst.len() == m * n, "infonce: tile shapes");
-    let (rhs_col, rhs_row) = if nt { (k, 1) } else { (1, n) };
+    let (rhs_row, rhs_col) = if nt { (1, k) } else { (n, 1) };
     // SAFETY: the slices hold the asserted shapes.
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            n as isize,
-            add,
-            lhs.as_ptr(),
-            1,
-            k as isize,
-            rhs.as_ptr(),
-            rhs_col as isize,
-            rhs_row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        let (lhs, rhs) = (View(lhs.as_ptr(), k, 1), View(rhs.as_ptr(), rhs_row, rhs_col));
+        gemm::product((m, n, k), dst.as_mut_ptr(), n, add, lhs, rhs, 1.0, false);
     }
 }
 
@@ -218,6 +201,7 @@ fn by_raw(mut g: Vec<f32>, unit: &Unit, dim: usize, similarity: Similarity) -> V
 
 /// Loss, and gradients when `backward`, of the pairs `x`, `y` (each `n x dim`, n at least 1).
 pub fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool) -> Result<Gradients> {
+    let _timed = timed("infonce", || super::cost(x.len() / dim.max(1), dim));
     if dim == 0 || x.is_empty() || x.len() != y.len() || !x.len().is_multiple_of(dim) {
         return Err(Error::failed(
             "infonce",

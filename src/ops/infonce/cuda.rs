@@ -37,7 +37,7 @@ fn planes<T: Storage>() -> usize {
 /// Loss and gradients as [`super::infonce`].
 pub fn infonce<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params) -> Result<DeviceGradients> {
     let (n, d) = (x.rows(), x.dim());
-    if (y.rows(), y.dim()) != (n, d) || !(params.tau > 0.0) {
+    if (y.rows(), y.dim()) != (n, d) || params.tau.is_nan() || params.tau <= 0.0 {
         let what = format!("x is {n} x {d}, y {} x {}, tau {}", y.rows(), y.dim(), params.tau);
         return Err(Error::failed("infonce", what));
     }
@@ -54,7 +54,8 @@ pub fn infonce<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params
     }
     let vector = |label| device.alloc::<f32>(n, label);
     let (inv_x, inv_y) = (vector("norms")?, vector("norms")?);
-    let (lse_x, lse_y, diagonal, by_tau) = (vector("log-sums")?, vector("log-sums")?, vector("diagonal")?, vector("by tau")?);
+    let (lse_x, lse_y, diagonal, by_tau) =
+        (vector("log-sums")?, vector("log-sums")?, vector("diagonal")?, vector("by tau")?);
     let terms = device.alloc::<f64>(2 * n, "loss terms")?;
     let mut sums = device.alloc::<f64>(2, "loss")?;
     let cosine = Arg::I32(i32::from(params.similarity == Similarity::Cosine));
@@ -93,8 +94,7 @@ pub fn infonce<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params
     ] {
         let cost = Cost { bytes: nf * (2.0 * df * s + 4.0 * df), flops: 4.0 * nf * nf * df };
         let columns = d.div_ceil(TILE).max(1);
-        let launch =
-            Launch::new(backward, blocks, THREADS, cost).by(columns).shared(tile_bytes::<T>() + rows_bytes);
+        let launch = Launch::new(backward, blocks, THREADS, cost).by(columns).shared(tile_bytes::<T>() + rows_bytes);
         let head = [a.arg(), b.arg(), shape[0], shape[1], shape[2], inv_a.arg(), inv_b.arg(), lse_a.arg(), lse_b.arg()];
         let tail = [scale, Arg::F32(weight), to.arg(), to.stride_arg(), by_tau];
         // SAFETY: see above.
@@ -104,8 +104,7 @@ pub fn infonce<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params
         let kernel = T::pick("infonce_finish_f32", "infonce_finish_bf16");
         let cost = Cost { bytes: nf * df * (s + 8.0), flops: 5.0 * nf * df };
         let inv_tau = Arg::F32(1.0 / params.tau);
-        let args =
-            [rows.arg(), shape[0], shape[1], shape[2], cosine, inv_tau, inv.arg(), to.arg(), to.stride_arg()];
+        let args = [rows.arg(), shape[0], shape[1], shape[2], cosine, inv_tau, inv.arg(), to.arg(), to.stride_arg()];
         // SAFETY: see above.
         out.cost += unsafe { device.launch(&by_row(kernel, cost), &args)? };
     }

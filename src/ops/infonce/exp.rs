@@ -1,33 +1,13 @@
 //! e^x for slices, f32, about 1e-7 relative: range reduction by ln 2 in two parts and a polynomial (Cephes expf).
 
-/// Replaces `x` by `e^(x - shift)`; below -87 the result is 0.
-pub(super) fn exp_shifted(values: &mut [f32], shift: f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512dq")]
-        fn wide(values: &mut [f32], shift: f32) {
-            body(values, shift);
-        }
-        #[target_feature(enable = "avx2")]
-        fn middle(values: &mut [f32], shift: f32) {
-            body(values, shift);
-        }
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-            // SAFETY: just detected.
-            return unsafe { wide(values, shift) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: just detected.
-            return unsafe { middle(values, shift) };
-        }
-    }
-    body(values, shift);
-}
+use crate::ops::simd::vectorized;
 
-#[inline(always)]
-fn body(values: &mut [f32], shift: f32) {
-    for v in values {
-        *v = exp(*v - shift);
+vectorized! {
+    /// Replaces `x` by `e^(x - shift)`; below -87 the result is 0.
+    pub(super) fn exp_shifted(values: &mut [f32], shift: f32) {
+        for v in values {
+            *v = exp(*v - shift);
+        }
     }
 }
 

@@ -1,165 +1,268 @@
-//! CPU products. 16-bit weights are widened a panel at a time into a scratch that stays in cache, then
-//! handed to the GEMM library; nothing the size of the model is ever widened.
+//! The CPU products: checks of shapes, and jobs for [`super::panel`]'s kernel.
 
-use half::slice::HalfFloatSliceExt;
+use std::ops::Range;
+
 use half::{bf16, f16};
+use rayon::prelude::*;
 
-use super::dot::{Product, matmul_nt_many};
+use super::gemm::{View, product};
+use super::panel::{PANEL, Pack, Side, Span};
 use super::weight::{Values, Weight};
+use crate::ops::profile::timed;
+use crate::ops::simd::{self, Level};
 
-/// Rows of W widened at a time: 256 rows of up to 4,096 columns are 4 MB.
-const PANEL: usize = 256;
+/// FLOP below which threads cost more than they save.
+const SERIAL: usize = 200_000;
+/// Jobs a thread, so that a thread that was held up does not hold up the rest.
+const JOBS: usize = 6;
 
-pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
-    for (t, f) in to.iter_mut().zip(from) {
-        *t = f32::from_bits(u32::from(f.to_bits()) << 16);
-    }
+/// One of several products with the same x.
+pub struct Product<'a> {
+    /// (out, in).
+    pub weight: &'a Weight,
+    /// (M, out).
+    pub y: &'a mut [f32],
+    /// Length out; added last.
+    pub bias: Option<&'a [f32]>,
+    /// Start from what is in y instead of zero.
+    pub accumulate: bool,
 }
 
-pub(super) fn widen_f16(from: &[f16], to: &mut [f32]) {
-    from.convert_to_f32_slice(to);
-}
-
-fn parallelism() -> gemm::Parallelism {
-    gemm::Parallelism::Rayon(0)
-}
-
-/// `dst = beta dst + alpha lhs rhs`, all with explicit (row, column) strides.
-#[allow(clippy::too_many_arguments)]
-fn product(
-    (m, n, k): (usize, usize, usize),
-    dst: (*mut f32, usize, usize),
+/// A product without its lifetimes, so that jobs can share it.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    x: *const f32,
+    x_stride: usize,
+    rows: usize,
+    /// The weights whose products are added up in one y: each with the first column of x that belongs to it.
+    sum: &'a [(&'a Weight, usize)],
+    side: Side,
+    outputs: usize,
+    y: *mut f32,
+    y_stride: usize,
+    bias: Option<&'a [f32]>,
     accumulate: bool,
-    lhs: (*const f32, usize, usize),
-    rhs: (*const f32, usize, usize),
-    alpha: f32,
-) {
-    // SAFETY: every caller below passes slices whose lengths it has asserted against these shapes.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.0,
-            dst.2 as isize,
-            dst.1 as isize,
-            accumulate,
-            lhs.0,
-            lhs.2 as isize,
-            lhs.1 as isize,
-            rhs.0,
-            rhs.2 as isize,
-            rhs.1 as isize,
-            1.0,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism(),
+}
+// SAFETY: jobs read x and write disjoint columns of y.
+unsafe impl Sync for Task<'_> {}
+// SAFETY: as above.
+unsafe impl Send for Task<'_> {}
+
+impl Task<'_> {
+    fn flops(&self) -> usize {
+        2 * self.rows * self.sum.iter().map(|(w, _)| w.rows() * w.cols()).sum::<usize>()
+    }
+
+    /// Outputs `span` of all rows.
+    fn run(&self, level: Level, span: &Range<usize>) {
+        for (n, (weight, column)) in self.sum.iter().enumerate() {
+            match weight.values() {
+                Values::F32(w) => self.one(level, w, n, weight, *column, span),
+                Values::Bf16(w) => self.one::<bf16>(level, w, n, weight, *column, span),
+                Values::F16(w) => self.one::<f16>(level, w, n, weight, *column, span),
+            }
+        }
+    }
+
+    fn one<E: Pack>(&self, level: Level, w: &[E], n: usize, weight: &Weight, column: usize, span: &Range<usize>) {
+        let inner = if self.side == Side::Transposed { weight.cols() } else { weight.rows() };
+        simd::run(
+            level,
+            Span {
+                x: self.x.wrapping_add(column),
+                x_stride: self.x_stride,
+                rows: self.rows,
+                inner,
+                w,
+                w_stride: weight.cols(),
+                side: self.side,
+                y: self.y,
+                y_stride: self.y_stride,
+                from: span.start,
+                to: span.end,
+                accumulate: self.accumulate || n > 0,
+                bias: if n + 1 == self.sum.len() { self.bias } else { None },
+            },
         );
     }
 }
 
-/// Calls `body(first_row, panel)` with consecutive f32 panels of `w`.
-fn panels(w: &Weight, mut body: impl FnMut(usize, &[f32])) {
-    if let Values::F32(all) = w.values() {
-        return body(0, all);
+/// Runs all tasks in one parallel region.
+fn across_threads(level: Level, tasks: &[Task<'_>]) {
+    let flops: usize = tasks.iter().map(Task::flops).sum();
+    let threads = if flops <= SERIAL { 1 } else { rayon::current_num_threads() };
+    let total: usize = tasks.iter().map(|t| t.outputs).sum();
+    let grain = if threads == 1 { total } else { (total / (threads * JOBS)).next_multiple_of(PANEL).max(PANEL) };
+    let mut jobs = Vec::new();
+    for task in tasks {
+        for from in (0..task.outputs).step_by(grain.max(1)) {
+            jobs.push((task, from..(from + grain).min(task.outputs)));
+        }
     }
-    let mut scratch = vec![0.0f32; PANEL.min(w.rows()) * w.cols()];
-    let mut from = 0;
-    while from < w.rows() {
-        let count = PANEL.min(w.rows() - from);
-        let panel = &mut scratch[..count * w.cols()];
-        w.read_rows(from, panel);
-        body(from, panel);
-        from += count;
+    let work = |(task, span): &(&Task<'_>, Range<usize>)| task.run(level, span);
+    if threads == 1 || jobs.len() == 1 {
+        jobs.iter().for_each(work);
+    } else {
+        jobs.par_iter().with_max_len(1).for_each(work);
     }
 }
 
-/// `y (M x out) = x (M x in) W^T`, or `y +=` when `accumulate`.
+/// `y (M x out) = x (M x in) W^T`, or `y +=` when `accumulate`. Panics when the shapes do not fit.
 pub fn matmul_nt(x: &[f32], w: &Weight, y: &mut [f32], accumulate: bool) {
     matmul_nt_many(x, w.cols(), &mut [Product { weight: w, y, bias: None, accumulate }]);
 }
 
-/// `dx (M x in) = dy (M x out) W`, or `dx +=` when `accumulate`.
+/// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not fit.
+pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
+    let _timed = timed("linear", || super::cost_of_all(products.iter().map(|p| p.weight), x.len() / inp.max(1)));
+    many_at(simd::level(), x, inp, products);
+}
+
+fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Product<'_>]) {
+    if inp == 0 || x.is_empty() {
+        return;
+    }
+    let m = x.len() / inp;
+    assert_eq!(x.len(), m * inp, "matmul_nt: {} values are no rows of {inp}", x.len());
+    let weights: Vec<_> = products.iter().map(|p| [(p.weight, 0)]).collect();
+    let tasks: Vec<_> = products
+        .iter_mut()
+        .zip(&weights)
+        .map(|(p, sum)| {
+            let out = p.weight.rows();
+            assert!(p.weight.cols() == inp && p.y.len() == m * out, "matmul_nt: {} x {out}", p.weight.cols());
+            assert!(p.bias.is_none_or(|b| b.len() == out), "matmul_nt: bias");
+            Task {
+                x: x.as_ptr(),
+                x_stride: inp,
+                rows: m,
+                sum,
+                side: Side::Transposed,
+                outputs: out,
+                y: p.y.as_mut_ptr(),
+                y_stride: out,
+                bias: p.bias,
+                accumulate: p.accumulate,
+            }
+        })
+        .collect();
+    across_threads(level, &tasks);
+}
+
+/// `y (M, sum of outs) = x W^T (+ y when accumulate)` for weights that stand side by side in the columns of y, in
+/// one parallel region. Panics when the shapes do not fit.
+pub fn matmul_nt_stacked(x: &[f32], weights: &[&Weight], y: &mut [f32], accumulate: bool) {
+    let inp = weights.first().map_or(0, |w| w.cols());
+    if inp == 0 || x.is_empty() {
+        return;
+    }
+    let _timed = timed("linear", || super::cost_of_all(weights.iter().copied(), x.len() / inp));
+    let (m, width) = (x.len() / inp, weights.iter().map(|w| w.rows()).sum());
+    assert!(x.len() == m * inp && y.len() == m * width, "matmul_nt: {} and {} values for {m} rows", x.len(), y.len());
+    let sums: Vec<_> = weights.iter().map(|w| [(*w, 0)]).collect();
+    let mut column = 0;
+    let mut tasks = Vec::with_capacity(weights.len());
+    for (w, sum) in weights.iter().zip(&sums) {
+        assert_eq!(w.cols(), inp, "matmul_nt: stacked weights differ in width");
+        tasks.push(Task {
+            x: x.as_ptr(),
+            x_stride: inp,
+            rows: m,
+            sum,
+            side: Side::Transposed,
+            outputs: w.rows(),
+            y: y.as_mut_ptr().wrapping_add(column),
+            y_stride: width,
+            bias: None,
+            accumulate,
+        });
+        column += w.rows();
+    }
+    across_threads(simd::level(), &tasks);
+}
+
+/// `y (M, range) = x W[range]^T` on the calling thread: a part of a product that is too large to keep. Panics when
+/// the shapes do not fit.
+pub fn matmul_nt_panel(x: &[f32], weight: &Weight, range: Range<usize>, y: &mut [f32]) {
+    let inp = weight.cols();
+    if inp == 0 || x.is_empty() {
+        return;
+    }
+    let (m, width) = (x.len() / inp, range.len());
+    assert!(x.len() == m * inp && y.len() == m * width && range.end <= weight.rows(), "matmul_nt: panel {range:?}");
+    let task = Task {
+        x: x.as_ptr(),
+        x_stride: inp,
+        rows: m,
+        sum: &[(weight, 0)],
+        side: Side::Transposed,
+        outputs: weight.rows(),
+        // Output 0 lies before the buffer when the range begins later; only the range is touched.
+        y: y.as_mut_ptr().wrapping_sub(range.start),
+        y_stride: width,
+        bias: None,
+        accumulate: false,
+    };
+    task.run(simd::level(), &range);
+}
+
+/// `dx (M x in) = dy (M x out) W`, or `dx +=` when `accumulate`. Panics when the shapes do not fit.
 pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
-    let (out, inp) = (w.rows(), w.cols());
-    if inp == 0 || out == 0 {
+    matmul_nn_stacked(dy, &[w], dx, accumulate);
+}
+
+/// `dx (M x in) = dy (M, sum of outs) W` for weights of one input that stand side by side in the columns of dy: the
+/// backward of [`matmul_nt_stacked`], in one parallel region. Panics when the shapes do not fit.
+pub fn matmul_nn_stacked(dy: &[f32], weights: &[&Weight], dx: &mut [f32], accumulate: bool) {
+    let _timed = timed("linear_backward", || {
+        let out: usize = weights.iter().map(|w| w.rows()).sum();
+        super::cost_of_all(weights.iter().copied(), dy.len() / out.max(1))
+    });
+    nn_at(simd::level(), dy, weights, dx, accumulate);
+}
+
+fn nn_at(level: Level, dy: &[f32], weights: &[&Weight], dx: &mut [f32], accumulate: bool) {
+    let inp = weights.first().map_or(0, |w| w.cols());
+    let out: usize = weights.iter().map(|w| w.rows()).sum();
+    if inp == 0 || out == 0 || dy.is_empty() {
         return;
     }
     let m = dy.len() / out;
-    assert_eq!(
-        (dy.len(), dx.len()),
-        (m * out, m * inp),
-        "matmul_nn: dy {} dx {} for W {out} x {inp}",
-        dy.len(),
-        dx.len()
-    );
-    let dx = dx.as_mut_ptr();
-    let dy = dy.as_ptr();
-    panels(w, |from, panel| {
-        let rows = panel.len() / inp;
-        // SAFETY: from + rows <= out, so the offset stays inside dy.
-        let lhs = unsafe { dy.add(from) };
-        product((m, inp, rows), (dx, inp, 1), accumulate || from > 0, (lhs, out, 1), (panel.as_ptr(), inp, 1), 1.0);
-    });
+    assert!(dy.len() == m * out && dx.len() == m * inp, "matmul_nn: dy {} dx {} for {m} rows", dy.len(), dx.len());
+    let mut column = 0;
+    let mut sum = Vec::with_capacity(weights.len());
+    for w in weights {
+        assert_eq!(w.cols(), inp, "matmul_nn: stacked weights differ in width");
+        sum.push((*w, column));
+        column += w.rows();
+    }
+    let task = Task {
+        x: dy.as_ptr(),
+        x_stride: out,
+        rows: m,
+        sum: &sum,
+        side: Side::Plain,
+        outputs: inp,
+        y: dx.as_mut_ptr(),
+        y_stride: inp,
+        bias: None,
+        accumulate,
+    };
+    across_threads(level, &[task]);
 }
 
 /// `c (a_cols x b_cols) = alpha A^T B` for `a (M x a_cols)`, `b (M x b_cols)`, or `c +=` when `accumulate`.
 pub fn matmul_tn(a: &[f32], a_cols: usize, b: &[f32], b_cols: usize, c: &mut [f32], alpha: f32, accumulate: bool) {
+    let _timed = timed("linear", || super::cost_of(a.len() / a_cols.max(1), a_cols, b_cols, 4.0));
     if a_cols == 0 || b_cols == 0 {
         return;
     }
     let m = a.len() / a_cols;
     assert_eq!((a.len(), b.len(), c.len()), (m * a_cols, m * b_cols, a_cols * b_cols), "matmul_tn: shapes differ");
-    product(
-        (a_cols, b_cols, m),
-        (c.as_mut_ptr(), b_cols, 1),
-        accumulate,
-        (a.as_ptr(), 1, a_cols),
-        (b.as_ptr(), b_cols, 1),
-        alpha,
-    );
+    let (lhs, rhs) = (View(a.as_ptr(), 1, a_cols), View(b.as_ptr(), b_cols, 1));
+    // SAFETY: the lengths are checked above.
+    unsafe { product((a_cols, b_cols, m), c.as_mut_ptr(), b_cols, accumulate, lhs, rhs, alpha, true) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::linear::Storage;
-    use std::sync::Arc;
-
-    fn ramp(n: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 37 % 23) as f32 - 11.0) / 8.0).collect()
-    }
-
-    #[test]
-    fn the_three_products_match_plain_loops() {
-        for (m, out, inp) in [(1, 3, 5), (4, 300, 17), (7, 513, 8)] {
-            let (x, w, dy) = (ramp(m * inp), ramp(out * inp), ramp(m * out));
-            let stored = Storage::Bf16(Arc::new(w.iter().map(|&v| bf16::from_f32(v)).collect()));
-            for weight in [Weight::from_f32(out, inp, w.clone()).unwrap(), Weight::new(out, inp, stored).unwrap()] {
-                let (mut y, mut dx) = (vec![0.0; m * out], vec![0.0; m * inp]);
-                matmul_nt(&x, &weight, &mut y, false);
-                matmul_nn(&dy, &weight, &mut dx, false);
-                for i in 0..m {
-                    for o in 0..out {
-                        let want: f64 = (0..inp).map(|k| f64::from(x[i * inp + k]) * f64::from(w[o * inp + k])).sum();
-                        assert!((f64::from(y[i * out + o]) - want).abs() <= 1e-4, "nt {i} {o}");
-                    }
-                    for k in 0..inp {
-                        let want: f64 = (0..out).map(|o| f64::from(dy[i * out + o]) * f64::from(w[o * inp + k])).sum();
-                        assert!((f64::from(dx[i * inp + k]) - want).abs() <= 1e-3, "nn {i} {k}");
-                    }
-                }
-            }
-            let mut c = vec![1.0; out * inp];
-            matmul_tn(&dy, out, &x, inp, &mut c, 0.5, true);
-            for o in 0..out {
-                for k in 0..inp {
-                    let sum: f64 = (0..m).map(|i| f64::from(dy[i * out + o]) * f64::from(x[i * inp + k])).sum();
-                    assert!((f64::from(c[o * inp + k]) - (1.0 + 0.5 * sum)).abs() <= 1e-4, "tn {o} {k}");
-                }
-            }
-        }
-    }
-}
+mod tests;

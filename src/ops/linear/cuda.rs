@@ -56,7 +56,10 @@ pub fn gemm<T: Storage>(
     let bias = epilogue.bias.is_none_or(|b| b.len() == n);
     if k != depth || (out.rows(), out.dim()) != shape || !fits(epilogue.before) || !fits(epilogue.slope_of) || !bias {
         let what = format!("{form:?} of {} x {} and {} x {}", a.rows(), a.dim(), b.rows(), b.dim());
-        return Err(Error::failed("gemm", format!("{what} into {} x {}, or its bias or saved rows", out.rows(), out.dim())));
+        return Err(Error::failed(
+            "gemm",
+            format!("{what} into {} x {}, or its bias or saved rows", out.rows(), out.dim()),
+        ));
     }
     let depth = u32::try_from(k).map_err(|_| Error::failed("gemm", format!("depth {k} is more than 2^32 - 1")))?;
     let kernel = match form {

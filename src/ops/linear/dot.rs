@@ -13,6 +13,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::weight::{Values, Weight};
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Element, Level, Simd, Task};
 
 /// Rows of W in a tile on AVX-512; other levels use half.
@@ -55,6 +56,7 @@ unsafe impl Send for Target<'_> {}
 
 /// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not fit.
 pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
+    let _timed = timed("linear", || super::cost_of_all(products.iter().map(|p| p.weight), x.len() / inp.max(1)));
     many_at(simd::level(), x, inp, products);
 }
 
@@ -89,6 +91,9 @@ pub(super) fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Produ
 /// `y (M, sum of outs) = x W^T (+ y when accumulate)` for weights that stand side by side in the columns of y, in
 /// one parallel region. Panics when the shapes do not fit.
 pub fn matmul_nt_stacked(x: &[f32], weights: &[&Weight], y: &mut [f32], accumulate: bool) {
+    let _timed = timed("linear", || {
+        super::cost_of_all(weights.iter().copied(), x.len() / weights.first().map_or(1, |w| w.cols().max(1)))
+    });
     let inp = weights.first().map_or(0, |w| w.cols());
     if inp == 0 || x.is_empty() {
         return;

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Simd, Task};
 
 struct Rows<'a> {
@@ -37,9 +38,15 @@ impl Task for Rows<'_> {
     }
 }
 
+fn cost(rows: usize, rank: usize, out: usize) -> crate::ops::Cost {
+    let (m, r, out) = (rows as f64, rank as f64, out as f64);
+    crate::ops::Cost { bytes: 4.0 * (m * r + r * out + 2.0 * m * out), flops: 2.0 * m * r * out }
+}
+
 /// `y (M, out) += s (M, rank) b_t`, with `b_t` (rank, out) the transposed B: lanes run along the output, so a narrow
 /// rank costs no horizontal sums. Each row's bits are its own. Panics when the shapes do not fit.
 pub fn add_low_rank(s: &[f32], rank: usize, b_t: &[f32], y: &mut [f32]) {
+    let _timed = timed("lora", || cost(s.len() / rank.max(1), rank, y.len() / (s.len() / rank.max(1)).max(1)));
     if rank == 0 || s.is_empty() || b_t.is_empty() {
         return;
     }

@@ -4,14 +4,21 @@
 
 mod cpu;
 pub mod cuda;
+<<<<<<< HEAD
 pub mod decode;
 mod dot;
+=======
+pub mod gemm;
+>>>>>>> main
 mod low_rank;
 pub mod oracle;
+mod panel;
+pub mod stack;
 pub mod weight;
 
-pub use cpu::{matmul_nn, matmul_nt, matmul_tn};
-pub use dot::{Product, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked};
+pub use cpu::{
+    Product, matmul_nn, matmul_nn_stacked, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked, matmul_tn,
+};
 pub use low_rank::add_low_rank;
 pub use weight::{Dtype, Storage, Weight};
 
@@ -21,4 +28,17 @@ use super::Cost;
 pub fn cost(w: &Weight, rows: usize) -> Cost {
     let (out, inp, m) = (w.rows() as f64, w.cols() as f64, rows as f64);
     Cost { bytes: w.bytes() as f64 + 4.0 * m * (out + inp), flops: 2.0 * m * out * inp }
+}
+
+/// Cost of `M` rows through several weights of one input.
+fn cost_of_all<'a>(weights: impl Iterator<Item = &'a Weight>, rows: usize) -> Cost {
+    weights
+        .map(|w| cost(w, rows))
+        .fold(Cost::default(), |a, b| Cost { bytes: a.bytes + b.bytes, flops: a.flops + b.flops })
+}
+
+/// Cost of a product of `M` rows, in f32, with the (out, in) side of `size` bytes a value.
+fn cost_of(rows: usize, out: usize, inp: usize, size: f64) -> Cost {
+    let (m, out, inp) = (rows as f64, out as f64, inp as f64);
+    Cost { bytes: size * out * inp + 4.0 * m * (out + inp), flops: 2.0 * m * out * inp }
 }

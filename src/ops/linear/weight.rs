@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::ops::simd::vectorized;
 
 /// Storage type of weights. Arithmetic is always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -58,17 +60,6 @@ pub enum Values<'a> {
     Bf16(&'a [bf16]),
     /// f16.
     F16(&'a [f16]),
-}
-
-impl Values<'_> {
-    /// Where the values lie: the same for all clones of a weight, and for no other weight that is alive.
-    pub fn address(&self) -> usize {
-        match self {
-            Values::F32(v) => v.as_ptr() as usize,
-            Values::Bf16(v) => v.as_ptr() as usize,
-            Values::F16(v) => v.as_ptr() as usize,
-        }
-    }
 }
 
 /// A matrix of shape (rows = out, cols = in), row-major.
@@ -159,8 +150,16 @@ impl Weight {
         let span = from * self.cols..from * self.cols + out.len();
         match self.values() {
             Values::F32(v) => out.copy_from_slice(&v[span]),
-            Values::Bf16(v) => super::cpu::widen_bf16(&v[span], out),
-            Values::F16(v) => super::cpu::widen_f16(&v[span], out),
+            Values::Bf16(v) => widen_bf16(&v[span], out),
+            Values::F16(v) => v[span].convert_to_f32_slice(out),
+        }
+    }
+}
+
+vectorized! {
+    fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+        for (t, f) in to.iter_mut().zip(from) {
+            *t = f32::from_bits(u32::from(f.to_bits()) << 16);
         }
     }
 }

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::Dropout;
-use crate::models::llama::train::gemm::{View, product};
-use crate::ops::vectorized::{Shared, vectorized};
+use crate::ops::linear::gemm::{View, product};
+use crate::ops::profile::timed;
+use crate::ops::simd::{Shared, vectorized};
 
 /// Rows a task takes; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 128;
@@ -62,6 +63,14 @@ impl Low<'_> {
         self.b.len() / self.rank
     }
 
+    /// Of `values` inputs; the backward does the same work `times` over.
+    fn cost(&self, values: usize, times: f64) -> crate::ops::Cost {
+        let (inp, out, r) = (self.inp() as f64, self.out() as f64, self.rank as f64);
+        let m = values as f64 / inp.max(1.0);
+        let bytes = 4.0 * (r * (inp + out) + m * (inp + r + 2.0 * out));
+        crate::ops::Cost { bytes: times * bytes, flops: times * 2.0 * m * r * (inp + out) }
+    }
+
     fn check(&self, m: usize, x: &[f32], y: &[f32], at: Columns, z: &[f32]) {
         assert_eq!((x.len(), y.len(), z.len()), (m * self.inp(), m * at.stride, m * self.rank), "lora: shapes");
         assert!(at.column + self.out() <= at.stride, "lora: columns");
@@ -71,6 +80,7 @@ impl Low<'_> {
 
 /// `y += scale drop(x) A^T B^T`; keeps `z = drop(x) A^T` (M x r).
 pub fn forward(low: Low<'_>, x: &[f32], y: &mut [f32], at: Columns, z: &mut [f32]) {
+    let _timed = timed("lora", || low.cost(x.len(), 1.0));
     let (inp, out, r) = (low.inp(), low.out(), low.rank);
     let m = x.len() / inp;
     low.check(m, x, y, at, z);
@@ -120,6 +130,7 @@ pub fn backward(
     da: &mut [f32],
     db: &mut [f32],
 ) {
+    let _timed = timed("lora_backward", || low.cost(x.len(), 3.0));
     let (inp, out, r) = (low.inp(), low.out(), low.rank);
     let m = x.len() / inp;
     low.check(m, x, dy, at, z);

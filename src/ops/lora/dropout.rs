@@ -1,6 +1,6 @@
 //! Dropout masks from the counter-based generator, 16 bits an element.
 
-use crate::ops::vectorized::vectorized;
+use crate::ops::simd::vectorized;
 use crate::rng::{Use, philox};
 
 /// Counters drawn side by side.

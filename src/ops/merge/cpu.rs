@@ -3,12 +3,14 @@
 use rayon::prelude::*;
 
 use super::Trust;
+use crate::ops::profile::timed;
 
 /// Rows a task: small enough to balance, large enough to be worth a task.
 const ROWS: usize = 1024;
 
 /// Mean and population variance of the first `min(counts[r], limit)` samples of each row; see the module's contract.
 pub fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mut [f64], var: &mut [f64]) {
+    let _timed = timed("merge", || super::moments_cost(mean.len(), x.len()));
     let n = counts.len();
     assert_eq!((x.len(), mean.len(), var.len()), (n * stride, n, n), "moments: {n} rows, stride {stride}");
     assert!(limit > 0, "moments: limit 0");
@@ -33,6 +35,7 @@ pub fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mu
 /// Computed as a walk from the last expert's mean towards the others, which keeps equal means exact, and held
 /// between the smallest and the largest mean against rounding.
 pub fn merge(means: &[&[f64]], vars: &[&[f64]], trust: &[Trust], epsilon: f64, p: &mut [f64], share: &mut [f64]) {
+    let _timed = timed("merge", || super::merge_cost(p.len(), means.len()));
     let (n, experts) = (p.len(), means.len());
     assert!(experts > 0 && vars.len() == experts && trust.len() == experts, "merge: {experts} experts");
     assert!(means.iter().chain(vars).all(|v| v.len() == n) && share.len() == n, "merge: {n} rows");

@@ -92,7 +92,10 @@ pub fn sweep(
     let (rows, points) = (of.rows, grid.len());
     let fits = p.as_ref().is_none_or(|p| p.len() == points * rows);
     if labels.len() != rows || !fits || points > 65535 {
-        return Err(Error::failed("merge sweep", format!("{} labels and {points} points for {rows} rows", labels.len())));
+        return Err(Error::failed(
+            "merge sweep",
+            format!("{} labels and {points} points for {rows} rows", labels.len()),
+        ));
     }
     if rows == 0 || points == 0 {
         return Ok((vec![0.0; points], Cost::default()));

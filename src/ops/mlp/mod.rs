@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Cost;
 use super::linear::{Weight, matmul_nn, matmul_nt, matmul_tn};
 use crate::error::{Error, Result};
+use crate::ops::profile::timed;
 use crate::rng::{Rng, Use};
 
 /// What stands between the layers.
@@ -94,6 +95,12 @@ pub fn cost(mlp: &Mlp, rows: usize) -> Cost {
     Cost { bytes: 12.0 * (weights + rows as f64 * widths), flops: 6.0 * rows as f64 * weights }
 }
 
+/// So many thirds of [`cost`]: the forward does one, the backward two.
+fn thirds(mlp: &Mlp, values: usize, count: f64) -> Cost {
+    let all = cost(mlp, values / mlp.input.max(1));
+    Cost { bytes: all.bytes * count / 3.0, flops: all.flops * count / 3.0 }
+}
+
 impl Mlp {
     /// Uniform in +- 1 / sqrt(fan-in), the usual start of linear layers.
     pub fn init(&self, seed: u64) -> Tensors {
@@ -112,6 +119,7 @@ impl Mlp {
 
     /// `x` is `M x input`; gives `M x output` and what the backward needs.
     pub fn forward(&self, p: &Tensors, x: &[f32]) -> Result<(Vec<f32>, Saved)> {
+        let _timed = timed("mlp", || thirds(self, x.len(), 1.0));
         let shapes = [self.hidden * self.input, self.hidden, self.output * self.hidden, self.output];
         if p.each().map(Vec::len) != shapes
             || self.input == 0
@@ -134,6 +142,7 @@ impl Mlp {
 
     /// Gradients by the parameters, from the gradient by the output (`M x output`).
     pub fn backward(&self, p: &Tensors, x: &[f32], saved: &Saved, by_out: &[f32]) -> Result<Tensors> {
+        let _timed = timed("mlp_backward", || thirds(self, x.len(), 2.0));
         let m = x.len() / self.input;
         if by_out.len() != m * self.output || saved.before.len() != m * self.hidden {
             return Err(Error::failed("projector", "the gradient is not one row an input row"));

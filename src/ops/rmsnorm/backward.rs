@@ -5,7 +5,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::vectorized::{fold2, vectorized};
+use crate::ops::profile::timed;
+use crate::ops::simd::{fold2, vectorized};
 
 /// Rows a task takes.
 const ROWS: usize = 32;
@@ -45,6 +46,7 @@ vectorized! {
 
 /// `y = norm(x)` row by row; `rstd` gets one value a row. Shapes: x, y (M x w.len()), rstd (M).
 pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+    let _timed = timed("rmsnorm", || super::cost(rstd.len(), w.len()));
     let width = w.len();
     y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(rstd.par_chunks_mut(ROWS)).for_each(
         |((y, x), rstd)| {
@@ -57,6 +59,7 @@ pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) 
 
 /// The forward again from a known `rstd`.
 pub fn again(x: &[f32], w: &[f32], rstd: &[f32], y: &mut [f32]) {
+    let _timed = timed("rmsnorm", || super::cost(rstd.len(), w.len()));
     let width = w.len();
     y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(rstd.par_chunks(ROWS)).for_each(
         |((y, x), rstd)| {
@@ -69,6 +72,7 @@ pub fn again(x: &[f32], w: &[f32], rstd: &[f32], y: &mut [f32]) {
 
 /// `dx += d norm(x)`; `dy` is used up. With `dw`, adds the weight's gradient, in an order that only the shape decides.
 pub fn backward(x: &[f32], w: &[f32], rstd: &[f32], dy: &mut [f32], dx: &mut [f32], dw: Option<&mut [f32]>) {
+    let _timed = timed("rmsnorm_backward", || super::cost(2 * rstd.len(), w.len()));
     let width = w.len();
     if let Some(dw) = dw {
         let rows = ROWS * 8;
@@ -102,6 +106,7 @@ pub fn backward(x: &[f32], w: &[f32], rstd: &[f32], dy: &mut [f32], dx: &mut [f3
 /// RMSNorm of each head of a row (Qwen3's q and k norms), rows of `stride` values with heads from column `column`.
 /// In place; keeps `rstd` (M x heads).
 pub fn forward_heads(x: &mut [f32], (stride, column): (usize, usize), w: &[f32], eps: f32, rstd: &mut [f32]) {
+    let _timed = timed("rmsnorm", || super::cost(rstd.len(), w.len()));
     let (dim, heads) = (w.len(), rstd.len() / (x.len() / stride).max(1));
     x.par_chunks_exact_mut(stride).zip(rstd.par_chunks_exact_mut(heads)).for_each(|(row, rstd)| {
         let mut copy = vec![0.0; dim];
@@ -121,6 +126,7 @@ pub fn backward_heads(
     rstd: &[f32],
     dw: Option<&mut [f32]>,
 ) {
+    let _timed = timed("rmsnorm_backward", || super::cost(2 * rstd.len(), w.len()));
     let (dim, heads) = (w.len(), rstd.len() / (x.len() / stride).max(1));
     let columns = column..column + heads * dim;
     if let Some(dw) = dw {

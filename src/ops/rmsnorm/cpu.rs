@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Level, Simd, Task};
 
 /// Values below which threads cost more than they save.
@@ -51,6 +52,7 @@ impl Task for Rows<'_> {
 
 /// `y = rmsnorm(x)`. Panics when the lengths do not fit.
 pub fn rmsnorm(x: &[f32], w: &[f32], eps: f64, y: &mut [f32]) {
+    let _timed = timed("rmsnorm", || super::cost(x.len() / w.len().max(1), w.len()));
     rmsnorm_at(simd::level(), x, w, eps, y);
 }
 
@@ -74,6 +76,7 @@ pub(super) fn rmsnorm_at(level: Level, x: &[f32], w: &[f32], eps: f64, y: &mut [
 
 /// `x = rmsnorm(x)`; the head norms of Qwen3 with `w` of one head's width.
 pub fn rmsnorm_in_place(x: &mut [f32], w: &[f32], eps: f64) {
+    let _timed = timed("rmsnorm", || super::cost(x.len() / w.len().max(1), w.len()));
     let width = w.len();
     assert!(width > 0 && x.len().is_multiple_of(width), "rmsnorm: {} values, width {width}", x.len());
     let (level, eps) = (simd::level(), eps as f32);

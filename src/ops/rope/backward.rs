@@ -3,8 +3,9 @@
 
 use rayon::prelude::*;
 
+use super::Rope;
 use crate::models::llama::Config;
-use crate::ops::vectorized::vectorized;
+use crate::ops::simd::vectorized;
 
 /// Cosines and sines of positions `0 .. len`, each (len x head_dim / 2).
 #[derive(Debug, Clone, Default)]
@@ -14,29 +15,6 @@ pub struct Angles {
     sin: Vec<f32>,
 }
 
-/// Angular frequency of each pair, with Llama-3.1's scaling where the model has one.
-pub fn frequencies(config: &Config) -> Vec<f64> {
-    let dim = config.head_dim as f64;
-    (0..config.head_dim / 2)
-        .map(|i| {
-            let plain = config.rope_theta.powf(-2.0 * i as f64 / dim);
-            let Some(s) = &config.rope_scaling else { return plain };
-            let wavelength = std::f64::consts::TAU / plain;
-            let (low, high) =
-                (s.original_context as f64 / s.low_freq_factor, s.original_context as f64 / s.high_freq_factor);
-            if wavelength > low {
-                plain / s.factor
-            } else if wavelength < high {
-                plain
-            } else {
-                let t = (s.original_context as f64 / wavelength - s.low_freq_factor)
-                    / (s.high_freq_factor - s.low_freq_factor);
-                (1.0 - t) * plain / s.factor + t * plain
-            }
-        })
-        .collect()
-}
-
 impl Angles {
     /// Makes sure that positions `0 .. len` are there.
     pub fn grow(&mut self, config: &Config, len: usize) {
@@ -44,9 +22,9 @@ impl Angles {
         if self.half == half && self.cos.len() >= len * half {
             return;
         }
-        let frequencies = frequencies(config);
+        let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
         self.half = half;
-        let angle = |p: usize| frequencies.iter().map(move |f| p as f64 * f);
+        let angle = |p: usize| rope.frequencies().iter().map(move |f| p as f64 * f);
         self.cos = (0..len).flat_map(|p| angle(p).map(|a| a.cos() as f32)).collect();
         self.sin = (0..len).flat_map(|p| angle(p).map(|a| a.sin() as f32)).collect();
     }

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use crate::models::llama::RopeScaling;
+use crate::ops::profile::timed;
 
 /// The frequencies of one model.
 #[derive(Debug, Clone)]
@@ -60,11 +61,13 @@ pub struct Angles {
 impl Angles {
     /// Turns x (rows, heads, head_dim) in place. Panics when the shape does not fit.
     pub fn apply(&self, x: &mut [f32], heads: usize) {
+        let _timed = timed("rope", || super::cost(x.len() / (2 * self.half * heads).max(1), heads, 2 * self.half));
         self.turn(x, heads, 1.0);
     }
 
     /// The opposite turn: also the gradient's way back.
     pub fn apply_inverse(&self, x: &mut [f32], heads: usize) {
+        let _timed = timed("rope", || super::cost(x.len() / (2 * self.half * heads).max(1), heads, 2 * self.half));
         self.turn(x, heads, -1.0);
     }
 

@@ -1,8 +1,14 @@
 //! Sampling on the CPU: one vector pass for the weights, one for their sums; a partial selection where something is
 //! cut, never a sort of the whole vocabulary.
 
+<<<<<<< HEAD
 use super::{Cut, errors};
 use crate::error::Result;
+=======
+use super::Cut;
+use crate::error::{Error, Result};
+use crate::ops::profile::timed;
+>>>>>>> main
 use crate::ops::simd::{self, Simd, Task};
 
 /// Weights summed together.
@@ -62,6 +68,7 @@ pub fn greedy(logits: &[f32]) -> Result<u32> {
 impl Sampler {
     /// See the contract. `u` is uniform in [0, 1).
     pub fn pick(&mut self, logits: &[f32], cut: Cut, u: f64) -> Result<u32> {
+        let _timed = timed("sampling", || super::cost(logits.len()));
         if cut.temperature == 0.0 || cut.top_k == 1 {
             return greedy(logits);
         }

@@ -7,6 +7,8 @@
 use rayon::prelude::*;
 
 use super::{Adjacency, LANE, Lane, Rows};
+use crate::ops::profile::timed;
+use crate::ops::simd::{Level, level};
 
 /// Lanes summed in one go; wider rows are done in blocks of columns.
 const BLOCK: usize = 8;
@@ -23,28 +25,6 @@ impl Workspace {
     pub fn new(nodes: usize, dim: usize) -> Self {
         Self { now: Rows::zeros(nodes, dim), next: Rows::zeros(nodes, dim) }
     }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Level {
-    Plain,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-fn level() -> Level {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return Level::Avx512;
-        }
-        if is_x86_feature_detected!("avx2") {
-            return Level::Avx2;
-        }
-    }
-    Level::Plain
 }
 
 /// Sums `x[c * stride + offset ..][..N]` over `c` in `columns`.
@@ -112,11 +92,11 @@ unsafe fn sum<const N: usize>(level: Level, x: *const Lane, stride: usize, colum
     // SAFETY: passed on; `level` was detected.
     unsafe {
         match level {
-            Level::Plain => sum_plain(x, stride, columns, out),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => sum_avx2(x, stride, columns, out),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => sum_avx512(x, stride, columns, out),
+            _ => sum_plain(x, stride, columns, out),
         }
     }
 }
@@ -199,6 +179,7 @@ pub fn propagate(
     space: &mut Workspace,
     out: &mut Rows,
 ) {
+    let _timed = timed("spmm", || super::cost(graph, x.dim(), layers));
     let (nodes, stride) = (graph.nodes(), x.lanes());
     for (what, m) in [("x", x), ("out", &*out), ("workspace", &space.now), ("workspace", &space.next)] {
         assert_eq!((m.rows(), m.dim()), (nodes, x.dim()), "propagate: {what} is not nodes x dim");
@@ -293,7 +274,7 @@ mod tests {
             let (mut a, mut b) = ([Lane::ZERO; 4], [Lane::ZERO; 4]);
             // SAFETY: columns are below 50, the rows of x.
             unsafe {
-                sum(Level::Plain, x.lines().as_ptr(), 4, &columns, &mut a);
+                sum(Level::Scalar, x.lines().as_ptr(), 4, &columns, &mut a);
                 sum(level(), x.lines().as_ptr(), 4, &columns, &mut b);
             }
             assert_eq!(a, b, "{count} neighbours");

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::vectorized::{exp, vectorized};
+use crate::ops::profile::timed;
+use crate::ops::simd::{exp, vectorized};
 
 /// Rows a task takes.
 const ROWS: usize = 8;
@@ -27,6 +28,7 @@ vectorized! {
 
 /// `gate_up` (M x 2 width), `act` (M x width).
 pub fn forward(gate_up: &[f32], act: &mut [f32], width: usize) {
+    let _timed = timed("swiglu", || super::cost(act.len()));
     act.par_chunks_mut(ROWS * width).zip(gate_up.par_chunks(ROWS * 2 * width)).for_each(|(act, gu)| {
         for (act, gu) in act.chunks_exact_mut(width).zip(gu.chunks_exact(2 * width)) {
             forward_row(&gu[..width], &gu[width..], act);
@@ -36,6 +38,7 @@ pub fn forward(gate_up: &[f32], act: &mut [f32], width: usize) {
 
 /// Replaces gate and up by their gradients.
 pub fn backward(gate_up: &mut [f32], dact: &[f32], width: usize) {
+    let _timed = timed("swiglu_backward", || super::cost(2 * dact.len()));
     gate_up.par_chunks_mut(ROWS * 2 * width).zip(dact.par_chunks(ROWS * width)).for_each(|(gu, dact)| {
         for (gu, dact) in gu.chunks_exact_mut(2 * width).zip(dact.chunks_exact(width)) {
             let (g, u) = gu.split_at_mut(width);

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Level, Simd, Task};
 
 /// Values of one job.
@@ -52,6 +53,7 @@ impl Task for Glu {
 
 /// `y = silu(gate) * up`. Panics when the lengths differ.
 pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    let _timed = timed("swiglu", || super::cost(y.len()));
     assert!(gate.len() == up.len() && up.len() == y.len(), "swiglu: {} {} {}", gate.len(), up.len(), y.len());
     let level = simd::level();
     gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(y.par_chunks_mut(CHUNK)).for_each(|((g, u), y)| {
@@ -61,6 +63,7 @@ pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
 
 /// `gate = silu(gate) * up`. Panics when the lengths differ.
 pub fn swiglu_in_place(gate: &mut [f32], up: &[f32]) {
+    let _timed = timed("swiglu", || super::cost(up.len()));
     in_place_at(simd::level(), gate, up);
 }
 

@@ -4,6 +4,8 @@ use rayon::prelude::*;
 
 use super::{Hit, MAX_K, Seen, key, unkey};
 use crate::error::{Error, Result};
+use crate::ops::linear::gemm::{View, product};
+use crate::ops::profile::timed;
 
 /// Queries of one parallel piece.
 const QUERIES: usize = 64;
@@ -67,6 +69,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 ///
 /// Fails on shapes that do not fit and on scores that are not a number; infinite scores are ordered as such.
 pub fn topk(queries: &[f32], items: &[f32], dim: usize, k: usize, seen: &dyn Seen) -> Result<Vec<Vec<Hit>>> {
+    let _timed = timed("topk", || super::cost(queries.len() / dim.max(1), items.len() / dim.max(1), dim));
     if k == 0 || k > MAX_K {
         return Err(Error::usage("k", format!("{k} is outside 1 to {MAX_K}")));
     }
@@ -155,27 +158,8 @@ fn tile_scores(block: &[f32], tile: &[f32], dim: usize, scores: &mut [f32]) {
     assert_eq!(scores.len(), m * n, "tile: shapes differ");
     // SAFETY: the three slices hold m x dim, n x dim and m x n values, row-major.
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            dim,
-            scores.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            block.as_ptr(),
-            1,
-            dim as isize,
-            tile.as_ptr(),
-            dim as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        let (lhs, rhs) = (View(block.as_ptr(), dim, 1), View(tile.as_ptr(), 1, dim));
+        product((m, n, dim), scores.as_mut_ptr(), n, false, lhs, rhs, 1.0, false);
     }
 }
 

@@ -77,8 +77,10 @@ pub fn topk<T: Storage>(
     let planes = if T::NAME == "f32" { 3 } else { 1 };
     // Two stages of tiles, 16 bytes of state a row, a list's room for each of four warps.
     let shared = 2 * 2 * planes * TILE * 40 * 2 + TILE * 16 + 4 * 2 * room * 8;
-    let cost = Cost { bytes: size_of::<T>() as f64 * d as f64 * (q + n) as f64, flops: 2.0 * q as f64 * n as f64 * d as f64 };
-    let scan = Launch::new(T::pick("topk_scan_f32", "topk_scan_bf16"), row_tiles, THREADS, cost).by(splits).shared(shared);
+    let cost =
+        Cost { bytes: size_of::<T>() as f64 * d as f64 * (q + n) as f64, flops: 2.0 * q as f64 * n as f64 * d as f64 };
+    let scan =
+        Launch::new(T::pick("topk_scan_f32", "topk_scan_bf16"), row_tiles, THREADS, cost).by(splits).shared(shared);
     let (starts, seen_items) = seen.map_or((Arg::Pointer(0), Arg::Pointer(0)), |s| (s.starts.arg(), s.items.arg()));
     let (q_arg, n_arg) = (queries.rows_arg(), items.rows_arg());
     let head = [queries.arg(), q_arg, queries.stride_arg(), items.arg(), n_arg, items.stride_arg(), items.dim_arg()];
@@ -86,11 +88,7 @@ pub fn topk<T: Storage>(
     let tail = [starts, seen_items, sizes[0], sizes[1], sizes[2], thresholds.arg(), lists.arg(), candidates.arg()];
     // SAFETY: rows as their types say; a list of 2 room for each row of each block, room candidates a query and split.
     let mut total = unsafe { device.launch(&scan, &[&head[..], &tail].concat())? };
-    let out = (
-        device.alloc(q * k, "hits")?,
-        device.alloc(q * k, "scores")?,
-        device.alloc(q, "hit counts")?,
-    );
+    let out = (device.alloc(q * k, "hits")?, device.alloc(q * k, "scores")?, device.alloc(q, "hit counts")?);
     let size = (splits * room).next_power_of_two();
     let cost = Cost { bytes: (q * splits * room * 8) as f64, flops: 2.0 * (q * keep * d) as f64 };
     let finish = Launch::new(T::pick("topk_finish_f32", "topk_finish_bf16"), q, THREADS, cost).shared(8 * size);

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::Choice;
 use crate::ops::linear::{Weight, matmul_nt_panel};
+use crate::ops::profile::timed;
 use crate::ops::simd::{self, Simd, Task};
 
 /// Rows of the head in a panel; fixed, so that the order of additions is.
@@ -35,6 +36,7 @@ impl Task for Partial<'_> {
 
 /// See the contract: one choice for each row of `hidden`. Panics when the shapes or ids do not fit.
 pub fn choose(hidden: &[f32], head: &Weight, ids: [u32; 2]) -> Vec<Choice> {
+    let _timed = timed("yes_no", || super::cost(head, hidden.len() / head.cols().max(1)));
     let (vocab, width) = (head.rows(), head.cols());
     assert!(width > 0 && hidden.len().is_multiple_of(width), "yes_no: {} values, width {width}", hidden.len());
     assert!(ids.iter().all(|&i| (i as usize) < vocab), "yes_no: ids {ids:?}, vocabulary {vocab}");

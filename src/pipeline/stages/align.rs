@@ -41,13 +41,15 @@ pub fn align(
             .filter(|&i| filled(&text.text, i) && filled(&colla.items, i))
             .map(|i| ItemIdx(i as u32))
             .collect();
-        let aligned = projector::train(&text.text, &colla.items, &both, &recipe.align, work.monitor)?;
+        let aligned =
+            projector::train(&text.text, &colla.items, &both, &recipe.align, Some(work.folder), work.monitor)?;
         let summary = serde_json::json!({
             "items": both.len(), "before": aligned.before, "after": aligned.after, "history": aligned.history,
         });
         let json = serde_json::to_vec_pretty(&summary).map_err(|e| Error::failed("align.json", e))?;
         write_atomically(&work.folder.join("align.json"), &json)?;
-        matrices::write(&work.folder.join("ssl.safetensors"), &[("ssl", &aligned.ssl)])
+        matrices::write(&work.folder.join("ssl.safetensors"), &[("ssl", &aligned.ssl)])?;
+        projector::forget(work.folder)
     })?;
     Ok(AlignedItems { ssl: matrices::read(&artifact.file("ssl.safetensors"), "ssl")?, artifact })
 }

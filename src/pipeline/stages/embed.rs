@@ -7,7 +7,7 @@ use std::path::Path;
 use super::data::Ground;
 use super::describe::Described;
 use super::language::{self, Language};
-use crate::config::{Pooling, Recipe};
+use crate::config::{Embed, Pooling, Recipe};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::models::llama::{self, Part, Prefix, Sequence};
@@ -15,7 +15,7 @@ use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
 use crate::pipeline::run::{Run, Work};
-use crate::text::item_text::{Genres, texts};
+use crate::text::item_text::{Genres, TextSource, texts};
 
 /// Text embeddings.
 pub struct Embedded {
@@ -55,18 +55,13 @@ fn work_out(
     let all = texts(&ground.dataset, &described.descriptions, recipe.embed.source, Genres::First);
     let parts = all.first().map_or(1, Vec::len);
     let hidden = language.model.config().hidden;
-    let limit = recipe.embed.max_tokens.min(language.model.config().context);
-    let mut tokens = Vec::with_capacity(all.len() * parts);
-    for text in all.iter().flatten() {
-        let mut ids = language.tokenizer.encode(text, true)?;
-        ids.truncate(limit.max(1));
-        tokens.push(ids);
-    }
+    let tokens = token_ids(&recipe.embed, &all, language)?;
     // Rows are appended in order of length, so that a pass holds texts of a kind; the file's row is that order.
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by_key(|&i| (tokens[i].len(), i));
     let path = work.folder.join("rows.f32");
     let mut rows = read_rows(&path, hidden)?;
+    rows.truncate(order.len());
     let mut file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -125,6 +120,23 @@ fn work_out(
     std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove the working file", &e))
 }
 
+/// Tokens of every text, those of an item next to each other, cut to their limits.
+fn token_ids(settings: &Embed, items: &[Vec<String>], language: &Language) -> Result<Vec<Vec<u32>>> {
+    let limit = settings.max_tokens.min(language.model.config().context).max(1);
+    let shorter = if settings.description_tokens == 0 { limit } else { limit.min(settings.description_tokens) };
+    let mut tokens = Vec::with_capacity(items.iter().map(Vec::len).sum());
+    for texts in items {
+        for (part, text) in texts.iter().enumerate() {
+            // Descriptions stand last; templated texts alone have no description behind them.
+            let described = settings.source != TextSource::Plain && part + 1 == texts.len();
+            let mut ids = language.tokenizer.encode(text, true)?;
+            ids.truncate(if described { shorter } else { limit });
+            tokens.push(ids);
+        }
+    }
+    Ok(tokens)
+}
+
 /// Whole rows of an earlier try.
 fn read_rows(path: &Path, width: usize) -> Result<Vec<Vec<f32>>> {
     if !path.exists() {
@@ -132,4 +144,33 @@ fn read_rows(path: &Path, width: usize) -> Result<Vec<Vec<f32>>> {
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read the file", &e))?;
     Ok(bytes.chunks_exact(width * 4).map(bytemuck::pod_collect_to_vec).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_and_other_texts_have_limits_of_their_own_in_tokens() {
+        let language = Language::load(crate::models::builtin::NAME, &Recipe::default()).unwrap();
+        let text = "a long and winding story of a town by the sea and of all who lived there".to_owned();
+        let whole = language.tokenizer.encode(&text, true).unwrap();
+        assert!(whole.len() > 12, "{}", whole.len());
+        let lengths = |source, max_tokens, description_tokens| {
+            let settings = Embed { source, max_tokens, description_tokens, ..Embed::default() };
+            let parts = if source == TextSource::Both { 2 } else { 1 };
+            let items = vec![vec![text.clone(); parts]; 2];
+            let found = token_ids(&settings, &items, &language).unwrap();
+            assert!(found.iter().all(|ids| whole.starts_with(ids)), "the beginning is kept");
+            assert_eq!(found[..parts], found[parts..]);
+            found[..parts].iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        let all = whole.len();
+        assert_eq!(lengths(TextSource::Both, 512, 0), [all, all]);
+        assert_eq!(lengths(TextSource::Both, 512, 5), [all, 5]);
+        assert_eq!(lengths(TextSource::Both, 7, 5), [7, 5]);
+        assert_eq!(lengths(TextSource::Both, 5, 7), [5, 5]);
+        assert_eq!(lengths(TextSource::Description, 512, 5), [5]);
+        assert_eq!(lengths(TextSource::Plain, 512, 5), [all]);
+    }
 }

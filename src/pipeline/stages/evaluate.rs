@@ -51,8 +51,10 @@ pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -
         .finish();
     let artifact = run.stage("evaluate", &key, |work| {
         let tables = tables(recipe, inputs)?;
-        for row in tables.first().map_or(&[][..], |s| &s.table.rows) {
-            work.monitor.emit(row.event("test"));
+        for section in &tables {
+            for row in &section.table.rows {
+                work.monitor.emit(row.event(&section.title, &section.table));
+            }
         }
         let json = serde_json::to_vec(&tables).map_err(|e| Error::failed("tables.json", e))?;
         write_atomically(&work.folder.join("tables.json"), &json)
@@ -234,13 +236,15 @@ fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     let rows = &inputs.ground.rows;
     let targets: usize = rows.tune.iter().map(Vec::len).sum();
-    notes.push(format!(
-        "tuned on {targets} training targets behind {} histories, chosen on {} validation rows",
-        rows.tune.len(),
-        rows.valid.len()
-    ));
+    let chosen = match (recipe.tune.select_on_test, recipe.tune.valid_rows) {
+        (true, 0) => "early stop on the TEST rows themselves (D7): optimistic".to_string(),
+        (true, n) => format!("early stop on the first {n} TEST rows themselves (D7): optimistic"),
+        (false, 0) => format!("early stop on {} validation rows", rows.valid.len()),
+        (false, n) => format!("early stop on {} validation rows", n.min(rows.valid.len())),
+    };
+    notes.push(format!("tuned on {targets} training targets behind {} histories; {chosen}", rows.tune.len()));
     if let Some(mass) = inputs.predictions.mean_mass(Who::Tuned) {
-        notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average"));
+        notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average over the test rows"));
     }
     if recipe.facts.knowledge != crate::text::knowledge::Knowledge::None {
         notes.push(

@@ -86,7 +86,7 @@ pub fn ask_tuned(
             &|prompt| language.prompt_tokens(prompt).map(|t| t.len()),
             limit,
         )?;
-        let bundle = vec![language.prompt_tokens(&fitted.prompt)?];
+        let bundle = vec![language.scoring_tokens(&fitted.prompt)?];
         let choices = score(&model, &[bundle], language.yes_no, predict::PASS)?;
         out.extend(choices.iter().flatten().map(|c| predict::as_probability(c, recipe.predict.score)));
     }

@@ -20,6 +20,7 @@ pub struct Language {
     pub tokenizer: Tokenizer,
     chat: ChatTemplate,
     date: String,
+    scoring_system: Option<String>,
     /// Ids of the answers.
     pub yes_no: [u32; 2],
     /// Tokens that end a generation.
@@ -44,6 +45,7 @@ impl Language {
             tokenizer,
             chat: loaded.chat,
             date: recipe.prompt.date.clone(),
+            scoring_system: predict.system.clone(),
             yes_no,
             stop,
         })
@@ -68,17 +70,28 @@ impl Language {
         self.chat_tokens(&prompt.messages)
     }
 
+    /// The same for scoring, with `predict.system` where the recipe sets it.
+    pub fn scoring_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        match &self.scoring_system {
+            Some(system) => self.prompt_tokens(&prompt.with_system(system)),
+            None => self.prompt_tokens(prompt),
+        }
+    }
+
+    /// `tokens` with one BOS too many, as the authors have it (defect D8); unchanged where the tokenizer adds none.
+    pub fn extra_bos(&self, mut tokens: Vec<u32>) -> Vec<u32> {
+        if let Some(bos) = self.tokenizer.bos() {
+            tokens.insert(0, bos);
+        }
+        tokens
+    }
+
     /// Tokens of a reasoning prompt.
     pub fn conversation_tokens(&self, conversation: &Conversation) -> Result<Vec<u32>> {
         let mut text = self.chat.render(&conversation.messages, conversation.generation_prompt, self.date())?;
         text.push_str(&conversation.assistant_prefix);
-        let mut tokens = self.tokenizer.encode(&text, true)?;
-        if conversation.extra_bos
-            && let Some(bos) = self.tokenizer.bos()
-        {
-            tokens.insert(0, bos);
-        }
-        Ok(tokens)
+        let tokens = self.tokenizer.encode(&text, true)?;
+        Ok(if conversation.extra_bos { self.extra_bos(tokens) } else { tokens })
     }
 
     /// Tokens of a gold answer, with the end-of-turn token when that is learnt too.

@@ -5,6 +5,7 @@ mod data;
 mod describe;
 mod embed;
 mod evaluate;
+mod examples;
 mod finished;
 mod graph;
 mod language;
@@ -13,6 +14,7 @@ mod predict;
 mod prompts;
 mod reason;
 mod retrieve;
+mod scatter;
 mod tune;
 
 use rallrec_events::Event;
@@ -23,8 +25,9 @@ pub use graph::{Collaborative, graph as collaborative};
 pub use language::Language;
 
 use super::artifact::write_atomically;
+use super::machine;
 use super::results::Results;
-use super::run::Run;
+use super::run::{Run, STAGES};
 use crate::config::{self, Recipe};
 use crate::error::{Kind, Result};
 use crate::monitor::Monitor;
@@ -58,12 +61,15 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
         program: env!("CARGO_PKG_VERSION").into(),
         resumed: run.folder().join("results.json").exists(),
     });
+    reporter.emit(machine::facts(&device, rayon::current_num_threads()));
+    reporter.emit(Event::Plan { stages: STAGES.iter().map(|s| s.to_string()).collect() });
     let outcome = chain(run, recipe, &device);
     let (word, message) = match &outcome {
         Ok(_) => ("done", String::new()),
         Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
         Err(e) => ("failed", e.to_string()),
     };
+    reporter.tell_operators();
     reporter.emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
     outcome
 }
@@ -87,9 +93,11 @@ fn chain(run: &Run, recipe: &Recipe, device: &str) -> Result<Option<Results>> {
     let colla = graph::graph(run, recipe, &ground)?;
     unless_beyond!("align");
     let ssl = align::align(run, recipe, &ground, &text, &colla)?;
+    scatter::scatter(run, &ground, &text, &colla, &ssl)?;
     unless_beyond!("retrieve");
     let embeddings = retrieve::Embeddings { text: &text, colla: &colla, ssl: &ssl };
     let retrieval = retrieve::retrieve(run, recipe, &ground, &embeddings)?;
+    examples::tell_retrieval(run, recipe, &ground, &retrieval);
     unless_beyond!("prompts");
     let prompts = prompts::prompts(run, recipe, &ground, &retrieval, &colla, &mut language)?;
     unless_beyond!("tune");

@@ -1,6 +1,7 @@
 //! `predict`: the Yes/No probability of every row, by the tuned and the untuned model, for every variant.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::run::{Run, Work};
+use crate::text::prompts::Prompt;
 
 /// Which model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,10 +72,13 @@ impl Predictions {
         self.get(model, set, row, variant).map(|p| p.p)
     }
 
-    /// Mean of P(Yes) + P(No) of a model's own-variant test rows.
+    /// Mean of P(Yes) + P(No) over a model's test rows, with the history as the recipe has it.
     pub fn mean_mass(&self, model: Who) -> Option<f64> {
-        let masses: Vec<f64> = self.rows.values().filter(|p| p.model == model).map(|p| p.choice.mass()).collect();
-        (!masses.is_empty()).then(|| masses.iter().sum::<f64>() / masses.len() as f64)
+        let own = |p: &&Prediction| p.model == model && p.set == Set::Test && p.variant == Variant::Main;
+        let mut rows: Vec<&Prediction> = self.rows.values().filter(own).collect();
+        // Sums must not depend on the order of a hash map.
+        rows.sort_by_key(|p| p.row);
+        (!rows.is_empty()).then(|| rows.iter().map(|p| p.choice.mass()).sum::<f64>() / rows.len() as f64)
     }
 }
 
@@ -91,11 +96,13 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     }
 }
 
-/// Scores prompts in order; those of one sample that stand next to each other share their common beginning.
+/// Scores prompts in order; those of one sample that stand next to each other share their common beginning. `tokens`
+/// makes a prompt's tokens: as in tuning or as in scoring.
 pub fn score_rows(
     language: &Language,
     model: &Model,
     rows: &[&PromptRow],
+    tokens: &dyn Fn(&Prompt) -> Result<Vec<u32>>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Choice>> {
     let mut out = Vec::with_capacity(rows.len());
@@ -104,7 +111,7 @@ pub fn score_rows(
         monitor.check()?;
         let mut bundles: Vec<Bundle> = Vec::with_capacity(some.len());
         for same in some {
-            bundles.push(same.iter().map(|r| language.prompt_tokens(&r.prompt)).collect::<Result<_>>()?);
+            bundles.push(same.iter().map(|r| tokens(&r.prompt)).collect::<Result<_>>()?);
         }
         out.extend(score(model, &bundles, language.yes_no, PASS)?.into_iter().flatten());
     }
@@ -155,7 +162,9 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
         for few in samples.chunks(16) {
             work.monitor.check()?;
             let rows = few.concat();
-            for (row, choice) in rows.iter().zip(score_rows(language, model, &rows, work.monitor)?) {
+            let began = Instant::now();
+            let tokens = |prompt: &Prompt| language.scoring_tokens(prompt);
+            for (row, choice) in rows.iter().zip(score_rows(language, model, &rows, &tokens, work.monitor)?) {
                 let p = as_probability(&choice, recipe.predict.score);
                 let who = some[0].0;
                 file.append(&Prediction {
@@ -178,6 +187,12 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
                 });
                 count += 1;
             }
+            work.monitor.emit(Event::PromptCost {
+                how: "plain".into(),
+                prompts: rows.len() as u64,
+                seconds: began.elapsed().as_secs_f64(),
+                tokens: 0,
+            });
             work.monitor.progress(count, total, "prompts");
         }
     }

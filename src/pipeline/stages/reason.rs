@@ -1,10 +1,12 @@
 //! `reason`: S sampled chains of thought a row, behind the hint, and the soft answer that each of them leads to.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::data::Ground;
+use super::examples;
 use super::language::{self, Language};
 use super::predict::{PASS, Predictions, Who, as_probability};
 use super::prompts::{PromptRow, Prompts};
@@ -14,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::generate::scoring::score;
 use crate::generate::{self, Finish, Listener, Prompt, Sample};
-use crate::monitor::CountedElsewhere;
+use crate::monitor::{CountedElsewhere, Monitor};
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};
@@ -123,8 +125,11 @@ fn write(
         seed: recipe.seed,
         ..generate::Settings::default()
     };
+    let mut shown = 0;
+    let mut live = Live::default();
     for some in rows.chunks(ROWS_AT_A_TIME) {
         work.monitor.check()?;
+        let began = Instant::now();
         let mut asked = Vec::new();
         let mut hints = HashMap::new();
         for row in some {
@@ -137,12 +142,17 @@ fn write(
             let sentence =
                 p.map(|p| hint(p, recipe.predict.score, &settings.certainty)).transpose()?.unwrap_or_default();
             hints.insert(row.row, p);
+            if shown < examples::PROMPTS {
+                examples::tell_prompt(work.monitor, ground, row, row.prompt.user(), &sentence);
+                shown += 1;
+            }
             let tokens = language.conversation_tokens(&reasoning(&row.prompt, &sentence, &settings.prompt))?;
             // Sample indices of the data are unique over validation and test, so they serve as random counters.
             let number = u32::try_from(row.row).map_err(|_| Error::failed("reason", "more than 2^32 samples"))?;
             asked.push(Prompt { row: number, tokens, samples: missing });
         }
-        let mut answers = Answers(Vec::new());
+        let prompts_asked = asked.len() as u64;
+        let mut answers = Answers { all: Vec::new(), live: &mut live, language, monitor: work.monitor };
         generate::generate(
             &language.model,
             &asked,
@@ -151,9 +161,11 @@ fn write(
             &CountedElsewhere(work.monitor),
             &mut answers,
         )?;
-        answers.0.sort_by_key(|a| (a.row, a.sample));
+        let mut answers = answers.all;
+        answers.sort_by_key(|a| (a.row, a.sample));
+        let tokens = answers.iter().map(|a| a.tokens.len() as u64).sum();
         for row in some {
-            let mine: Vec<&Sample> = answers.0.iter().filter(|a| a.row as usize == row.row).collect();
+            let mine: Vec<&Sample> = answers.iter().filter(|a| a.row as usize == row.row).collect();
             if mine.is_empty() {
                 continue;
             }
@@ -188,10 +200,16 @@ fn write(
                     text: reasoned.text.chars().take(400).collect(),
                     label: Some(ground.sample(row.row).label),
                     hint: reasoned.hint,
+                    set: Some(row.set.name().into()),
+                    yes_no_mass: Some(reasoned.mass),
                 });
                 file.append(&reasoned)?;
                 count += 1;
             }
+        }
+        if prompts_asked > 0 {
+            let seconds = began.elapsed().as_secs_f64();
+            work.monitor.emit(Event::PromptCost { how: "reasoning".into(), prompts: prompts_asked, seconds, tokens });
         }
         work.monitor.progress(count, total, "answers");
     }
@@ -208,11 +226,65 @@ fn within_context(tokens: Vec<u32>, language: &Language) -> Vec<u32> {
     [&tokens[..context - tail], &tokens[tokens.len() - tail..]].concat()
 }
 
-struct Answers(Vec<Sample>);
+/// Keeps the answers and lets one of them be read while it is written.
+struct Answers<'a> {
+    all: Vec<Sample>,
+    live: &'a mut Live,
+    language: &'a Language,
+    monitor: &'a dyn Monitor,
+}
 
-impl Listener for Answers {
+/// The sample whose text is told as it comes.
+#[derive(Default)]
+struct Live {
+    /// (row, sample); `None` before the first and after the end of one.
+    of: Option<(u32, u32)>,
+    tokens: Vec<u32>,
+    /// Bytes of the text that are told already.
+    told: usize,
+    at: Option<Instant>,
+}
+
+/// The text is told about this often.
+const LIVE: Duration = Duration::from_millis(200);
+
+impl Answers<'_> {
+    fn tell(&mut self) -> Result<()> {
+        let Some((row, sample)) = self.live.of else { return Ok(()) };
+        let text = self.language.tokenizer.decode(&self.live.tokens, true)?;
+        // A character that is not whole yet, or a tokenizer that takes back what it said: wait for more.
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        if let Some(new) = whole.get(self.live.told..).filter(|new| !new.is_empty()) {
+            let start = self.live.told == 0;
+            self.monitor.emit(Event::TextChunk { row: row.into(), sample, start, text: new.into() });
+            self.live.told = whole.len();
+        }
+        self.live.at = Some(Instant::now());
+        Ok(())
+    }
+}
+
+impl Listener for Answers<'_> {
+    fn token(&mut self, row: u32, sample: u32, token: u32) -> Result<()> {
+        if self.live.of.is_none() {
+            *self.live = Live { of: Some((row, sample)), at: self.live.at, ..Live::default() };
+        }
+        if self.live.of != Some((row, sample)) {
+            return Ok(());
+        }
+        self.live.tokens.push(token);
+        if self.live.at.is_none_or(|at| at.elapsed() >= LIVE) { self.tell() } else { Ok(()) }
+    }
+
     fn finished(&mut self, sample: Sample) -> Result<()> {
-        self.0.push(sample);
+        if self.live.of == Some((sample.row, sample.sample)) {
+            // Short answers follow each other faster than anyone reads: only some of them are shown whole.
+            if self.live.told > 0 {
+                self.tell()?;
+            }
+            self.live.of = None;
+        }
+        self.all.push(sample);
         Ok(())
     }
 }

@@ -84,6 +84,17 @@ pub enum Set {
     Test,
 }
 
+impl Set {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Set::Tune => "tune",
+            Set::Valid => "valid",
+            Set::Test => "test",
+        }
+    }
+}
+
 /// The shown history of one row and variant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {

@@ -15,6 +15,7 @@ use crate::models::peft;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::{Run, Work};
+use crate::text::prompts::Prompt;
 use crate::tune::{Evaluator, train};
 
 /// The tuned adapter.
@@ -43,7 +44,7 @@ pub fn tune(
 }
 
 fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, language: &Language) -> Result<()> {
-    let groups = groups(recipe, prompts, language)?;
+    let groups = groups(recipe, &prompts.rows, language)?;
     let set = if recipe.tune.select_on_test { Set::Test } else { Set::Valid };
     let mut watched: Vec<&PromptRow> =
         prompts.rows.iter().filter(|r| r.set == set && r.variant == Variant::Main).collect();
@@ -53,7 +54,9 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
     let labels: Vec<bool> = watched.iter().map(|r| ground.sample(r.row).label).collect();
     let mut log_loss = |adapter: &Adapter| -> Result<f64> {
         let model = language.with_adapter(adapter)?;
-        let choices = score_rows(language, &model, &watched, &crate::monitor::Silent)?;
+        // The prompts of tuning, also where scoring has others (defect D8).
+        let tokens = |prompt: &Prompt| language.prompt_tokens(prompt);
+        let choices = score_rows(language, &model, &watched, &tokens, &crate::monitor::Silent)?;
         let p: Vec<f64> = choices.iter().map(|c| as_probability(c, recipe.predict.score)).collect();
         work.monitor.check()?;
         if let Some(auc) = eval::auc(&labels, &p)? {
@@ -93,18 +96,19 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
 }
 
 /// Prompts of one history and one rendering become one group: their common tokens once, then a branch for each target.
-fn groups(recipe: &Recipe, prompts: &Prompts, language: &Language) -> Result<Vec<Group>> {
+fn groups(recipe: &Recipe, prompts: &[PromptRow], language: &Language) -> Result<Vec<Group>> {
     let answer = |label: bool| {
         let word = if label { &recipe.predict.yes } else { &recipe.predict.no };
         language.answer_tokens(&format!("{word}."), recipe.tune.lora.train_end_of_turn)
     };
     let answers = [answer(false)?, answer(true)?];
     let mut out = Vec::new();
-    let rows: Vec<&PromptRow> = prompts.rows.iter().filter(|r| r.set == Set::Tune).collect();
+    let rows: Vec<&PromptRow> = prompts.iter().filter(|r| r.set == Set::Tune).collect();
     for same in rows.chunk_by(|a, b| a.at == b.at && a.variant == b.variant) {
         let mut tokens = Vec::with_capacity(same.len());
         for row in same {
-            tokens.push(language.prompt_tokens(&row.prompt)?);
+            let prompt = language.prompt_tokens(&row.prompt)?;
+            tokens.push(if recipe.tune.faithful_bos { language.extra_bos(prompt) } else { prompt });
         }
         let prefix = if same.len() > 1 { common_prefix(&tokens) } else { 0 };
         let branches = same
@@ -113,11 +117,91 @@ fn groups(recipe: &Recipe, prompts: &Prompts, language: &Language) -> Result<Vec
             .map(|(row, tokens)| {
                 let answer = &answers[usize::from(row.label)];
                 let branch = [&tokens[prefix..], answer].concat();
-                let learnt = branch.len() - answer.len()..branch.len();
+                let first = branch.len() - answer.len();
+                // The second BOS shifts the authors' mask by one: the prompt's last token is learnt too.
+                let shifted = recipe.tune.faithful_bos && language.tokenizer.bos().is_some() && first + prefix > 1;
+                let learnt = if shifted { first.saturating_sub(1) } else { first }..branch.len();
                 Branch { tokens: branch, learnt, weight: 1.0 }
             })
             .collect();
         out.push(Group { prefix: tokens[0][..prefix].to_vec(), branches });
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::llama::{self, Family, fixture, save_hf};
+    use crate::ops::linear::Dtype;
+    use crate::text::chat::Message;
+
+    fn language(recipe: &Recipe, bos: bool) -> Language {
+        let folder = tempfile::tempdir().unwrap();
+        let config = llama::Config { bos: bos.then_some(3), ..fixture::config(Family::Llama) };
+        let weights = fixture::weights(&config, 5, Dtype::F32).unwrap();
+        let tokenizer = fixture::tokenizer_json(bos).unwrap();
+        save_hf(folder.path(), &config, &weights, Dtype::F32, &tokenizer, Some(fixture::CHAT_TEMPLATE)).unwrap();
+        Language::load(folder.path().to_str().unwrap(), recipe).unwrap()
+    }
+
+    /// Two targets behind one history.
+    fn rows() -> Vec<PromptRow> {
+        let row = |target: &str, label| PromptRow {
+            set: Set::Tune,
+            row: usize::from(label),
+            at: 0,
+            variant: Variant::Main,
+            label,
+            facts_p: None,
+            prompt: Prompt {
+                messages: vec![Message::system("Be kind."), Message::user(format!("Seen: Heat. Next: {target}?"))],
+                split: 0,
+                shown: vec![0],
+            },
+        };
+        vec![row("Alien", false), row("Up", true)]
+    }
+
+    /// Whole token sequences with the tokens that are learnt.
+    fn learnt(groups: &[Group]) -> Vec<(Vec<u32>, Vec<u32>)> {
+        let of = |g: &Group, b: &Branch| ([&g.prefix[..], &b.tokens[..]].concat(), b.tokens[b.learnt.clone()].to_vec());
+        groups.iter().flat_map(|g| g.branches.iter().map(|b| of(g, b))).collect()
+    }
+
+    #[test]
+    fn d8_a_second_bos_shifts_the_label_mask_by_one() {
+        let correct = Recipe::default();
+        let mut theirs = Recipe::default();
+        theirs.tune.faithful_bos = true;
+        let with_bos = language(&correct, true);
+        let bos = with_bos.tokenizer.bos().unwrap();
+        for rows in [&rows()[..1], &rows()[..]] {
+            let ours = learnt(&groups(&correct, rows, &with_bos).unwrap());
+            let faithful = learnt(&groups(&theirs, rows, &with_bos).unwrap());
+            assert_eq!(ours.len(), rows.len());
+            for ((tokens, answer), (more, shifted)) in ours.iter().zip(&faithful) {
+                assert_eq!(*more, [&[bos][..], tokens].concat());
+                assert_eq!(shifted[1..], answer[..]);
+                let last_of_prompt = tokens[tokens.len() - answer.len() - 1];
+                assert_eq!(shifted[0], last_of_prompt);
+            }
+        }
+        let without = language(&correct, false);
+        let both = [&correct, &theirs].map(|r| learnt(&groups(r, &rows(), &without).unwrap()));
+        assert_eq!(both[0], both[1], "a tokenizer that adds no BOS adds no second one");
+    }
+
+    #[test]
+    fn d8_scoring_has_another_system_message_where_the_recipe_says_so() {
+        let prompt = &rows()[0].prompt;
+        let ours = language(&Recipe::default(), true);
+        assert_eq!(ours.scoring_tokens(prompt).unwrap(), ours.prompt_tokens(prompt).unwrap());
+        let theirs = language(&Recipe { faithful: true, ..Recipe::default() }.resolve().unwrap(), true);
+        assert_eq!(theirs.prompt_tokens(prompt).unwrap(), ours.prompt_tokens(prompt).unwrap(), "tuning keeps its own");
+        let empty = [Message::system(""), prompt.messages[1].clone()];
+        assert_eq!(theirs.scoring_tokens(prompt).unwrap(), ours.chat_tokens(&empty).unwrap());
+        let bare = Prompt { messages: vec![prompt.messages[1].clone()], ..prompt.clone() };
+        assert_eq!(theirs.scoring_tokens(&bare).unwrap(), ours.prompt_tokens(&bare).unwrap(), "no turn is added");
+    }
 }

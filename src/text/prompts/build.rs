@@ -26,6 +26,15 @@ impl Prompt {
         self.messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str())
     }
 
+    /// The same prompt with another system message; a prompt without a system turn stays without.
+    pub fn with_system(&self, system: &str) -> Self {
+        let mut other = self.clone();
+        for message in other.messages.iter_mut().filter(|m| m.role == Role::System) {
+            message.content = system.to_owned();
+        }
+        other
+    }
+
     /// The part of the user turn that several targets can share.
     pub fn prefix(&self) -> &str {
         self.user().get(..self.split).unwrap_or("")

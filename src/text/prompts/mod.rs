@@ -98,8 +98,8 @@ pub struct Settings {
     pub profile: bool,
     /// Where facts about the target go: `before_question`, `after_question`, `first`. Default `before_question`.
     pub knowledge: Placement,
-    /// The system message. RALLRec+ leaves it empty, which differs from tuning (defect D8). Default: one sentence
-    /// on a friendly and helpful assistant.
+    /// The system message, in tuning and scoring alike; `predict.system` sets another one for scoring (defect D8).
+    /// Default: one sentence on a friendly and helpful assistant.
     pub system: String,
     /// Send a system turn at all, even an empty one. Default true.
     pub system_turn: bool,

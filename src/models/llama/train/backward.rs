@@ -3,12 +3,11 @@
 use super::batch::Packed;
 use super::engine::{Engine, Model, Noise, Saved, Widths, fit, low, stack};
 use super::forward::place;
-use super::gemm::Stack;
-use super::gemm::{bias_gradient, weight_gradient};
 use super::params::{LayerSlots, Slots, pair_slots};
 use crate::models::llama::Layer;
 use crate::models::lora::Target;
 use crate::ops::attention::backward::{self as attention, KeysValues, Seen};
+use crate::ops::linear::stack::{bias_gradient, weight_gradient};
 use crate::ops::lora::{self, Columns};
 use crate::ops::rmsnorm::backward as rmsnorm;
 use crate::ops::swiglu::backward as swiglu;
@@ -99,14 +98,9 @@ impl Engine {
             if last { (&self.asking, &self.asking_names) } else { (&self.all, &batch.names) };
         let m = queries.rows.len();
         let whole = Columns { stride: w.hidden, column: 0 };
-        let frozen = sink.slots.is_none();
-        let transposes = &mut self.transposes;
-        let mut back = |stack: &Stack<'_>, dy: &[f32], dx: &mut [f32], wide: &mut Vec<f32>| {
-            if frozen { stack.backward_frozen(dy, dx, transposes, wide) } else { stack.backward(dy, dx, false, wide) }
-        };
         // MLP: work.dx is the gradient of the layer's output.
         fit(&mut work.dact, m * w.inner);
-        back(&stack(&[&layer.down.weight]), &work.dx, &mut work.dact, &mut work.wide);
+        stack(&[&layer.down.weight]).backward(&work.dx, &mut work.dact);
         if sink.wants(Target::DownProj) {
             fit(&mut work.act, m * w.inner);
             swiglu::forward(&s.gate_up, &mut work.act, w.inner);
@@ -115,7 +109,7 @@ impl Engine {
         }
         swiglu::backward(&mut s.gate_up, &work.dact, w.inner);
         fit(&mut work.dh, m * w.hidden);
-        back(&stack(&[&layer.gate.weight, &layer.up.weight]), &s.gate_up, &mut work.dh, &mut work.wide);
+        stack(&[&layer.gate.weight, &layer.up.weight]).backward(&s.gate_up, &mut work.dh);
         if sink.wants(Target::GateProj) || sink.wants(Target::UpProj) {
             fit(&mut work.h, m * w.hidden);
             rmsnorm::again(&s.mid, &layer.mlp_norm, &s.rstd_mid, &mut work.h);
@@ -129,7 +123,7 @@ impl Engine {
         rmsnorm::backward(&s.mid, &layer.mlp_norm, &s.rstd_mid, &mut work.dh, &mut work.dx, dw);
         // Attention: work.dx is the gradient of the residual after it.
         fit(&mut work.dattn, m * w.q);
-        back(&stack(&[&layer.o.weight]), &work.dx, &mut work.dattn, &mut work.wide);
+        stack(&[&layer.o.weight]).backward(&work.dx, &mut work.dattn);
         let z = &s.z[Target::OProj as usize];
         sink.linear(Target::OProj, &s.attn, &work.dx, whole, z, names, Some(&mut work.dattn));
         fit(&mut work.dqkv, rows * w.qkv);
@@ -163,7 +157,7 @@ impl Engine {
         fit(&mut work.dh, rows * w.hidden);
         if !stop {
             let qkv = [&layer.q.weight, &layer.k.weight, &layer.v.weight];
-            back(&stack(&qkv), &work.dqkv, &mut work.dh, &mut work.wide);
+            stack(&qkv).backward(&work.dqkv, &mut work.dh);
         }
         if [Target::QProj, Target::KProj, Target::VProj].iter().any(|&t| sink.wants(t)) {
             fit(&mut work.h, rows * w.hidden);

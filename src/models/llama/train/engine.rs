@@ -1,12 +1,12 @@
 //! The training engine: buffers that live from step to step, and the calls that use them.
 
 use super::batch::Packed;
-use super::gemm::{Stack, Transposes};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::attention::backward::{Heads, Queries};
 use crate::ops::cross_entropy;
 use crate::ops::linear::Weight;
+use crate::ops::linear::stack::Stack;
 use crate::ops::lora::{Dropout, Low};
 use crate::ops::rope::backward::Angles;
 use crate::{Error, Result};
@@ -66,8 +66,6 @@ pub(super) struct Work {
     /// Normed rows.
     pub h: Vec<f32>,
     pub act: Vec<f32>,
-    /// Widened weights.
-    pub wide: Vec<f32>,
     pub dx: Vec<f32>,
     pub dh: Vec<f32>,
     pub dact: Vec<f32>,
@@ -98,8 +96,6 @@ pub struct Engine {
     pub(super) all: Queries,
     pub(super) asking: Queries,
     pub(super) asking_names: Vec<u64>,
-    /// Of frozen weights.
-    pub(super) transposes: Transposes,
 }
 
 /// The dropout of an optimiser step.
@@ -244,7 +240,7 @@ impl Engine {
     /// Bytes held in buffers.
     pub fn bytes(&self) -> usize {
         let w = &self.work;
-        let work = [&w.h, &w.act, &w.wide, &w.dx, &w.dh, &w.dact, &w.dattn, &w.dq, &w.dqkv, &w.dkv_heads, &w.out];
+        let work = [&w.h, &w.act, &w.dx, &w.dh, &w.dact, &w.dattn, &w.dq, &w.dqkv, &w.dkv_heads, &w.out];
         let mut n: usize = work.iter().map(|v| v.capacity()).sum();
         for s in &self.saved {
             let kept = [&s.x, &s.rstd, &s.qkv, &s.raw, &s.q, &s.attn, &s.lse, &s.mid, &s.rstd_mid, &s.gate_up];

@@ -4,12 +4,12 @@ use rayon::prelude::*;
 
 use super::batch::Packed;
 use super::engine::{Engine, Model, Noise, Saved, Widths, fit, low, stack};
-use super::gemm::add_bias;
 use super::params::Slots;
 use crate::models::llama::{Layer, Linear};
 use crate::models::lora::Target;
 use crate::ops::attention::backward::{self as attention, KeysValues};
 use crate::ops::cross_entropy::{self, Targets};
+use crate::ops::linear::stack::add_bias;
 use crate::ops::lora::{self, Columns};
 use crate::ops::rmsnorm::backward as rmsnorm;
 use crate::ops::swiglu::backward as swiglu;

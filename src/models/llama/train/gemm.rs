@@ -8,8 +8,10 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::ops::Cost;
 use crate::ops::linear::weight::Values;
-use crate::ops::linear::{Storage, Weight, matmul_nt_stacked};
+use crate::ops::linear::{self, Storage, Weight, matmul_nt_stacked};
+use crate::ops::profile::timed;
 
 /// Values widened at a time: 32 MB.
 const PANEL: usize = 8 << 20;
@@ -145,6 +147,11 @@ impl Stack<'_> {
 
     /// `dx (M x in) = dy (M x out) W`, or `+=`.
     pub fn backward(&self, dy: &[f32], dx: &mut [f32], accumulate: bool, scratch: &mut Vec<f32>) {
+        let _timed = timed("linear_backward", || {
+            let rows = dy.len() / self.out().max(1);
+            let sum = |a: Cost, b: Cost| Cost { bytes: a.bytes + b.bytes, flops: a.flops + b.flops };
+            self.0.iter().map(|w| linear::cost(w, rows)).fold(Cost::default(), sum)
+        });
         let (inp, out) = (self.0[0].cols(), self.out());
         let m = dy.len() / out;
         assert_eq!((dy.len(), dx.len()), (m * out, m * inp), "linear backward: shapes differ");

@@ -5,7 +5,6 @@ mod backward;
 pub mod batch;
 mod engine;
 mod forward;
-pub mod gemm;
 #[cfg(test)]
 mod oracle;
 pub mod params;

@@ -5,7 +5,7 @@ use super::params::{Slots, pair_slots};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::lora::Dropout;
-use crate::ops::rope::backward::frequencies;
+use crate::ops::rope::oracle::frequency;
 
 /// A model with all parameters as flat f64 vectors.
 pub struct Oracle<'a> {
@@ -61,7 +61,8 @@ impl<'a> Oracle<'a> {
     /// The weighted loss sum.
     pub fn loss(&self, batch: &Packed) -> f64 {
         let (c, s) = (self.config, &self.slots);
-        let freq = frequencies(c);
+        let frequency = |i| frequency(i, c.head_dim, c.rope_theta, c.rope_scaling.as_ref());
+        let freq: Vec<f64> = (0..c.head_dim / 2).map(frequency).collect();
         let h = c.hidden;
         let embed = &self.full[s.embed.clone()];
         let mut x: Vec<Vec<f64>> =

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Runs our stages and the tools that a user would pick instead, in turn, several times, on this machine; prints the
+median of each, the spread, and the ratio of the pairs that ran next to each other. See README.md beside this file.
+
+    python benches/peers/run.py --peers VENV/bin/python --model HF_FOLDER --gguf FILE.gguf --split FOLDER --ml-1m FOLDER
+"""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--peers", default=sys.executable, help="a Python that has the peers (requirements.txt)")
+    parser.add_argument("--model", help="SmolLM2-135M-Instruct as a Hugging Face folder, f32")
+    parser.add_argument("--gguf", help="the same model as GGUF, F16: for llama.cpp and for our decoding")
+    parser.add_argument("--gguf-q4", help="the same model as GGUF, Q4_1: for llama.cpp's decoding of one sample")
+    parser.add_argument("--split", help="folder with LightGCN's train.txt[.gz] and test.txt[.gz] of MovieLens-1M")
+    parser.add_argument("--ml-1m", help="MovieLens-1M's raw folder")
+    parser.add_argument("--only", default="", help="comma-separated names; default: all whose inputs are given")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs, ours first and theirs first in turn")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--stages", help="the built bench program; default: cargo builds it")
+    parser.add_argument("--write", help="a JSON file to write all figures to")
+    return parser.parse_args()
+
+
+def build():
+    command = ["cargo", "bench", "--bench", "stages", "--no-run", "--message-format", "json"]
+    out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for line in out.splitlines():
+        message = json.loads(line)
+        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "stages":
+            if message.get("executable"):
+                return message["executable"]
+    raise SystemExit("cargo built no program named stages")
+
+
+def text(folder, name):
+    """The file, plain or .gz."""
+    plain = pathlib.Path(folder) / name
+    return str(plain if plain.exists() else plain.with_name(name + ".gz"))
+
+
+def pairs(args):
+    """(name, what the peer is, our arguments, the peer's arguments) of each comparison whose inputs are given."""
+    if args.split:
+        files = [text(args.split, "train.txt"), text(args.split, "test.txt")]
+        yield "lightgcn", "PyTorch CSR", ["lightgcn", *files, "--steps", "100"], ["torch_lightgcn.py", *files, "--steps", "100"]
+    yield "topk", "faiss IndexFlatIP", ["topk", "--runs", "2"], ["faiss_topk.py", "--runs", "2"]
+    for pairs_ in ("4096", "16384"):
+        ours = ["infonce", "--pairs", pairs_, "--runs", "2"]
+        for how in ("dense", "blocked"):
+            yield f"infonce-{pairs_}-{how}", f"torch {how}", ours, ["torch_infonce.py", "--pairs", pairs_, "--how", how, "--runs", "2"]
+    if args.model:
+        yield "prefill", "transformers f32", ["prefill", args.model], ["hf_llm.py", "prefill", args.model]
+        yield "lora", "peft", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model]
+        yield "lora-answer", "peft, logits of the answer only", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model, "--logits", "answer"]
+        for samples in ("1", "16"):
+            ours = ["decode", args.model, "--samples", samples, "--runs", "3"]
+            yield f"decode-{samples}", "transformers f32", ours, ["hf_llm.py", "decode", args.model, "--samples", samples, "--runs", "3"]
+    if args.gguf:
+        yield "prefill-f16", "llama.cpp F16", ["prefill", args.gguf], ["gguf_llm.py", "prefill", args.gguf]
+        for samples in ("1", "16"):
+            ours = ["decode", args.gguf, "--samples", samples, "--runs", "3"]
+            yield f"decode-{samples}-f16", "llama.cpp F16", ours, ["gguf_llm.py", "decode", args.gguf, "--samples", samples, "--runs", "3"]
+    if args.gguf_q4:
+        ours = ["decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
+        yield "decode-1-q4", "llama.cpp Q4_1", ours, ["gguf_llm.py", "decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
+        yield "prefill-q4", "llama.cpp Q4_1", ["prefill", args.gguf_q4], ["gguf_llm.py", "prefill", args.gguf_q4]
+    if args.ml_1m:
+        yield "samples", "pandas", ["samples", args.ml_1m, "--runs", "3"], ["pandas_samples.py", args.ml_1m, "--runs", "1"]
+
+
+def once(command, threads):
+    environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\nfailed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def spread(values):
+    return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+
+
+def main():
+    args = arguments()
+    for name in ("model", "gguf", "gguf_q4", "split", "ml_1m"):
+        if getattr(args, name):
+            setattr(args, name, os.path.abspath(getattr(args, name)))
+    stages = os.path.abspath(args.stages) if args.stages else build()
+    # An interpreter of a virtual environment is a link that must not be resolved.
+    peers = os.path.abspath(args.peers) if os.sep in args.peers else args.peers
+    wanted = [w for w in args.only.split(",") if w]
+    figures = []
+    print("| work | ours | peer | its rate | unit | ratio | our peak MiB | its peak MiB | load before |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, peer, ours, theirs in pairs(args):
+        if wanted and name not in wanted:
+            continue
+        load = os.getloadavg()[0]
+        commands = [[stages, *ours], [peers, *theirs] + ([] if theirs[0] == "pandas_samples.py" else ["--threads", str(args.threads)])]
+        results = ([], [])
+        for round_ in range(args.rounds):
+            for which in (0, 1) if round_ % 2 == 0 else (1, 0):
+                results[which].append(once(commands[which], args.threads))
+        rates = [[r["rate"] for r in side] for side in results]
+        # The two may count FLOP differently; seconds for the same work are what is compared there.
+        by_time = results[0][0]["unit"] == "GFLOP/s" or name == "samples"
+        key = (lambda r: 1 / r["median_s"]) if by_time else (lambda r: r["rate"])
+        ratios = [key(a) / key(b) for a, b in zip(*results)]
+        peaks = [max(r["peak_mib"] or 0 for r in side) for side in results]
+        unit = results[0][0]["unit"]
+        if by_time:
+            rates, unit = [[r["median_s"] for r in side] for side in results], "s"
+        print(f"| {name} | {spread(rates[0])} | {peer} | {spread(rates[1])} | {unit} | {spread(ratios)} | {peaks[0]:.0f} | "
+              f"{peaks[1]:.0f} | {load:.2f} |", flush=True)
+        figures.append({"work": name, "peer": peer, "unit": unit, "ours": results[0], "theirs": results[1], "ratios": ratios,
+                        "load_before": load})
+    if args.write:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+        head = {"date": datetime.date.today().isoformat(), "commit": commit, "threads": args.threads}
+        temporary = pathlib.Path(args.write + ".tmp")
+        temporary.write_text(json.dumps(head | {"figures": figures}, indent=1) + "\n")
+        temporary.replace(args.write)
+
+
+main()

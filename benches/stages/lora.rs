@@ -1,0 +1,71 @@
+//! One optimiser step of LoRA training.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rallrec::Result;
+use rallrec::models::llama::loader::{LoadOptions, load};
+use rallrec::models::llama::train::Parameters;
+use rallrec::models::llama::train::{Branch, Engine, Group, Model, Noise, Packed, Trained};
+use rallrec::models::lora::{Adapter, Target};
+use rallrec::ops::adamw::AdamW;
+use rallrec::rng::{Rng, Use};
+use serde_json::json;
+
+use super::{Figure, memory};
+
+fn tokens(n: usize, salt: u32) -> Vec<u32> {
+    let mut rng = Rng::new(0, Use::Synthetic, salt, 0);
+    (0..n).map(|_| 1000 + rng.below(39_000)).collect()
+}
+
+/// 4 x 512 plain tokens, or 4 users with 400 tokens of history and 8 targets of 112 tokens each.
+fn work(groups: bool) -> Vec<Group> {
+    let branch = |i| Branch { tokens: tokens(112, 100 + i), learnt: 109..112, weight: 1.0 };
+    let shared = |u| Group { prefix: tokens(400, u), branches: (0..8).map(|i| branch(8 * u + i)).collect() };
+    let plain = |i| Group::plain(tokens(512, i), 509..512);
+    (0..4).map(|i| if groups { shared(i) } else { plain(i) }).collect()
+}
+
+pub fn step(path: &Path, micro: usize, dropout: f64, groups: bool, runs: usize) -> Result<Figure> {
+    let loaded = load(path, &LoadOptions::default())?;
+    let mut adapter = Adapter::init(&loaded.config, 8, 16.0, &[Target::QProj, Target::VProj], 0)?;
+    let groups = work(groups);
+    let before = memory("VmRSS");
+    let count = adapter.count()?;
+    let (mut g, mut m, mut v) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);
+    let mut engine = Engine::new();
+    let mut seconds = Vec::new();
+    let total: usize = groups.iter().map(Group::tokens).sum();
+    let apart: usize = groups.iter().flat_map(|g| g.branches.iter().map(|b| g.prefix.len() + b.tokens.len())).sum();
+    let mut loss = 0.0;
+    for step in 1..=runs as u64 + 1 {
+        let began = Instant::now();
+        g.fill(0.0);
+        loss = 0.0;
+        let mut packed = Packed::default();
+        let noise = (dropout > 0.0).then_some(Noise { p: dropout, seed: 1, step: step as u32 });
+        for (i, group) in groups.iter().enumerate() {
+            packed.push(group, i as u32);
+            let full = groups.get(i + 1).is_none_or(|next| packed.rows() + next.tokens() > micro);
+            if full {
+                let model = Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&adapter) };
+                let trained = Trained::Adapter { first_layer: 0 };
+                loss += engine.gradient(model, &packed, trained, noise, 1.0 / 12.0, &mut g)?;
+                packed.clear();
+            }
+        }
+        let adam = AdamW { lr: 5e-4, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, step };
+        let mut at = 0;
+        adapter.visit_mut(&mut |_, p| {
+            let span = at..at + p.len();
+            adam.apply(p, &g[span.clone()], &mut m[span.clone()], &mut v[span.clone()], 1.0);
+            at = span.end;
+        })?;
+        seconds.push(began.elapsed().as_secs_f64());
+    }
+    seconds.remove(0);
+    let more = json!({ "micro": micro, "dropout": dropout, "tokens": total, "tokens_as_plain_sequences": apart,
+        "buffers_mib": engine.bytes() >> 20, "before_mib": before, "loss": loss });
+    Ok(Figure { seconds, work: total as f64, unit: "tokens/s", more })
+}

@@ -1,0 +1,244 @@
+//! One random case of each operator: values, the oracle's answer, the device's answer, errors in units of the tolerance.
+
+use half::bf16;
+
+use super::{Operator, Shape, Target};
+use crate::device::{DeviceRows, Storage};
+use crate::error::Result;
+use crate::ops::{adam, bpr, infonce, linear, merge, spmm, topk};
+use crate::rng::{Rng, Use};
+
+const SMALL: [(usize, usize); 3] = [(1, 9), (1, 9), (1, 9)];
+const EDGES: [(usize, usize); 3] = [(63, 65), (63, 65), (31, 33)];
+const LARGER: [(usize, usize); 3] = [(65, 200), (65, 200), (33, 130)];
+
+/// All that can be checked.
+pub const OPERATORS: &[Operator] = &[
+    operator("spmm", ["nodes", "edges", "dim"], true, |t, s, narrow, seed| {
+        if narrow { propagation::<bf16>(t, s, seed, 2e-2) } else { propagation::<f32>(t, s, seed, 4e-6) }
+    }),
+    operator("bpr", ["nodes", "triples", "dim"], true, |t, s, narrow, seed| {
+        if narrow { ranking::<bf16>(t, s, seed) } else { ranking::<f32>(t, s, seed) }
+    }),
+    operator("adam", ["rows", "steps", "dim"], true, |t, s, narrow, seed| {
+        if narrow { optimiser::<bf16>(t, s, seed) } else { optimiser::<f32>(t, s, seed) }
+    }),
+    operator("infonce", ["pairs", "-", "dim"], true, |t, s, narrow, seed| {
+        if narrow { contrast::<bf16>(t, s, seed, 3e-2) } else { contrast::<f32>(t, s, seed, 3e-5) }
+    }),
+    operator("topk", ["queries", "items", "dim"], true, |t, s, narrow, seed| {
+        if narrow { search::<bf16>(t, s, seed) } else { search::<f32>(t, s, seed) }
+    }),
+    operator("linear", ["m", "n", "k"], true, |t, s, narrow, seed| {
+        if narrow { product::<bf16>(t, s, seed) } else { product::<f32>(t, s, seed) }
+    }),
+    operator("merge", ["rows", "samples", "-"], false, |t, s, _, seed| moments(t, s, seed)),
+];
+
+const fn operator(
+    name: &'static str,
+    sizes: [&'static str; 3],
+    bf16: bool,
+    run: fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>,
+) -> Operator {
+    Operator { name, sizes, classes: &[("small", SMALL), ("tile edges", EDGES), ("larger", LARGER)], bf16, run }
+}
+
+fn draw<T: Storage>(n: usize, seed: u64, salt: u32) -> Vec<T> {
+    let mut rng = Rng::new(seed, Use::Synthetic, 11, salt);
+    (0..n).map(|_| T::from_f32(rng.normal())).collect()
+}
+
+fn wide<T: Storage>(x: &[T]) -> Vec<f64> {
+    x.iter().map(|v| f64::from(v.to_f32())).collect()
+}
+
+fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|v| v.to_f32()).collect()
+}
+
+/// |got - want| in units of `tolerance`; a missing value is infinitely wrong.
+fn errors(got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) -> Vec<f64> {
+    let error = |(i, w): (usize, &f64)| got.get(i).map_or(f64::INFINITY, |g| (f64::from(*g) - w).abs() / tolerance(i));
+    want.iter().enumerate().map(error).collect()
+}
+
+fn propagation<T: Storage>(target: &Target, [nodes, edges, dim]: Shape, seed: u64, unit: f64) -> Result<Vec<f64>> {
+    let mut rng = Rng::new(seed, Use::Synthetic, 1, 0);
+    let nodes = nodes.max(2);
+    let half = (nodes / 2) as u32;
+    let pairs: Vec<(u32, u32)> = (0..edges)
+        .map(|_| (rng.below(half), half + rng.below(nodes as u32 - half)))
+        .flat_map(|(a, b)| [(a, b), (b, a)])
+        .collect();
+    let graph = spmm::Adjacency::new(nodes, pairs.into_iter())?;
+    let x: Vec<f32> = draw(nodes * dim, seed, 0);
+    let want = spmm::oracle::propagate(&graph, &wide(&x), dim, 3);
+    let rows = spmm::Rows::from_packed(dim, &x);
+    let mut out = spmm::Rows::zeros(nodes, dim);
+    match target {
+        Target::Cpu => {
+            spmm::propagate(&graph, &rows, 3, None, &mut spmm::Workspace::new(nodes, dim), &mut out);
+        }
+        Target::Kernels(device) => {
+            let graph = spmm::cuda::DeviceGraph::new(device, &graph)?;
+            let mut space = spmm::cuda::DeviceWorkspace::<T>::new(device, &graph, dim)?;
+            let input = device.upload(rows.values(), "x")?;
+            let mut on_device = device.alloc(rows.values().len(), "out")?;
+            spmm::cuda::propagate(&graph, &input, 3, &mut space, &mut on_device)?;
+            out.values_mut().copy_from_slice(&device.download(&on_device)?);
+        }
+    }
+    Ok(errors(&out.to_packed(), &want, |i| unit * (1.0 + want[i].abs())))
+}
+
+fn ranking<T: Storage>(target: &Target, [nodes, size, dim]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let (e, e0): (Vec<T>, Vec<f32>) = (draw(nodes * dim, seed, 0), draw(nodes * dim, seed, 1));
+    let mut rng = Rng::new(seed, Use::Synthetic, 2, 0);
+    let mut ids = || -> Vec<u32> { (0..size).map(|_| rng.below(nodes as u32)).collect() };
+    let batch = bpr::Batch { users: ids(), positives: ids(), negatives: ids() };
+    let (loss, by_e, _) = bpr::oracle::bpr(&wide(&e), &wide(&e0), dim, &batch, 0.1);
+    let (got, gradient) = match target {
+        Target::Cpu => {
+            let mut gradient = spmm::Rows::zeros(nodes, dim);
+            let (rows, rows0) = (spmm::Rows::from_packed(dim, &narrow(&e)), spmm::Rows::from_packed(dim, &e0));
+            let mut op = bpr::Bpr::new(nodes);
+            op.begin(&batch, 0.1);
+            (op.backward(&batch, &rows, &rows0, 0.1, &mut gradient), gradient.to_packed())
+        }
+        Target::Kernels(device) => {
+            let mut on_device = bpr::cuda::DeviceBatch::new(device, &batch.users, &batch.positives)?;
+            device.write(&mut on_device.negatives, &batch.negatives)?;
+            let (e, e0) = (DeviceRows::upload(device, dim, &e, "e")?, DeviceRows::upload(device, dim, &e0, "e0")?);
+            let mut gradient = DeviceRows::zeros(device, nodes, dim, "gradient")?;
+            let mut weights = device.zeros(nodes, "weights")?;
+            let (loss, _) = bpr::cuda::backward(&mut on_device, &e, &e0, 0.1, &mut gradient, &mut weights)?;
+            (loss, gradient.download()?)
+        }
+    };
+    let mut all = errors(&gradient, &by_e, |_| 2e-5);
+    all.push((got - loss).abs() / (1e-5 * (1.0 + loss.abs())));
+    Ok(all)
+}
+
+fn optimiser<T: Storage>(target: &Target, [rows, steps, dim]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let adam = adam::Adam::new(1e-2);
+    let n = rows * dim;
+    let start: Vec<f32> = draw(n, seed, 0);
+    let mut oracle = adam::oracle::State::new(wide(&start));
+    let steps = steps.min(5) as u64;
+    let grads: Vec<Vec<T>> = (0..steps).map(|t| draw(n, seed, 1 + t as u32)).collect();
+    grads.iter().for_each(|g| oracle.step(&adam, &wide(g), 0.0));
+    let got = match target {
+        Target::Cpu => {
+            let (mut p, mut m, mut v) = (start, vec![0.0; n], vec![0.0; n]);
+            for (t, g) in grads.iter().enumerate() {
+                adam::step(&adam, t as u64 + 1, &mut p, &narrow(g), &mut m, &mut v);
+            }
+            p
+        }
+        Target::Kernels(device) => {
+            let mut p = DeviceRows::upload(device, dim, &start, "p")?;
+            let mut m = DeviceRows::zeros(device, rows, dim, "m")?;
+            let mut v = DeviceRows::zeros(device, rows, dim, "v")?;
+            for (t, g) in grads.iter().enumerate() {
+                let g = DeviceRows::upload(device, dim, g, "g")?;
+                adam::cuda::step_rows(&adam, t as u64 + 1, &mut p, &g, &mut m, &mut v, None, None)?;
+            }
+            p.download()?
+        }
+    };
+    Ok(errors(&got, &oracle.p, |i| 1e-5 * (1.0 + oracle.p[i].abs())))
+}
+
+fn contrast<T: Storage>(target: &Target, [n, _, dim]: Shape, seed: u64, unit: f64) -> Result<Vec<f64>> {
+    let params = infonce::Params { similarity: infonce::Similarity::Cosine, tau: 0.2, weight: 0.5 };
+    let (x, y): (Vec<T>, Vec<T>) = (draw(n * dim, seed, 0), draw(n * dim, seed, 1));
+    let (loss, gx, gy, tau) = infonce::oracle::infonce(&wide(&x), &wide(&y), dim, &params);
+    let got = match target {
+        Target::Cpu => infonce::infonce(&narrow(&x), &narrow(&y), dim, &params, true)?,
+        Target::Kernels(device) => {
+            let (x, y) = (DeviceRows::upload(device, dim, &x, "x")?, DeviceRows::upload(device, dim, &y, "y")?);
+            let g = infonce::cuda::infonce(&x, &y, &params)?;
+            infonce::Gradients { loss: g.loss, x: g.x.download()?, y: g.y.download()?, tau: g.tau }
+        }
+    };
+    // Terms of a row's gradient are as large as weight / (n tau |x|).
+    let term = |rows: &[T], i: usize| {
+        let row = &rows[i / dim * dim..][..dim];
+        5.0 / n as f64 / wide(row).iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-3)
+    };
+    let mut all = errors(&got.x, &gx, |i| unit * term(&x, i));
+    all.extend(errors(&got.y, &gy, |i| unit * term(&y, i)));
+    all.push((got.loss - loss).abs() / (3e-5 * (1.0 + loss.abs())));
+    all.push((got.tau - tau).abs() / (3e-4 * (1.0 + tau.abs())));
+    Ok(all)
+}
+
+fn search<T: Storage>(target: &Target, [q, n, dim]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let k = 10;
+    let (queries, items): (Vec<T>, Vec<T>) = (draw(q * dim, seed, 0), draw(n * dim, seed, 1));
+    let (fq, fi) = (narrow(&queries), narrow(&items));
+    let want = topk::oracle::topk(&fq, &fi, dim, k, &topk::Nothing);
+    let got = match target {
+        Target::Cpu => topk::topk(&fq, &fi, dim, k, &topk::Nothing)?,
+        Target::Kernels(device) => {
+            let (queries, items) = (
+                DeviceRows::upload(device, dim, &queries, "queries")?,
+                DeviceRows::upload(device, dim, &items, "items")?,
+            );
+            topk::cuda::topk(&queries, &items, k, None)?.0
+        }
+    };
+    let mut all = Vec::new();
+    for (got, want) in got.iter().zip(&want) {
+        let scores: Vec<f32> = got.iter().map(|h| h.score).collect();
+        let want: Vec<f64> = want.iter().map(|h| f64::from(h.score)).collect();
+        all.extend(errors(&scores, &want, |_| 4e-6 * (1.0 + dim as f64)));
+    }
+    Ok(all)
+}
+
+fn product<T: Storage>(target: &Target, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    use linear::cuda::{Epilogue, Form, gemm};
+    let (a, b): (Vec<T>, Vec<T>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
+    let (fa, fb) = (wide(&a), wide(&b));
+    let dot = |i: usize, j: usize| (0..k).map(move |l| (i * k + l, j * k + l));
+    let cells = || (0..m).flat_map(|i| (0..n).map(move |j| (i, j)));
+    let want: Vec<f64> = cells().map(|(i, j)| dot(i, j).map(|(l, r)| fa[l] * fb[r]).sum()).collect();
+    let size: Vec<f64> = cells().map(|(i, j)| dot(i, j).map(|(l, r)| (fa[l] * fb[r]).abs()).sum()).collect();
+    let got = match target {
+        Target::Cpu => {
+            let mut out = vec![0.0; m * n];
+            linear::matmul_nt(&narrow(&a), &linear::Weight::from_f32(n, k, narrow(&b))?, &mut out, false);
+            out
+        }
+        Target::Kernels(device) => {
+            let (a, b) = (DeviceRows::upload(device, k, &a, "a")?, DeviceRows::upload(device, k, &b, "b")?);
+            let mut out = DeviceRows::zeros(device, m, n, "out")?;
+            gemm(Form::Nt, &a, &b, &Epilogue::default(), &mut out)?;
+            out.download()?
+        }
+    };
+    Ok(errors(&got, &want, |i| 2e-6 * size[i] + 1e-30))
+}
+
+fn moments(target: &Target, [rows, samples, _]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let mut rng = Rng::new(seed, Use::Synthetic, 3, 0);
+    let x: Vec<f64> = (0..rows * samples).map(|_| rng.uniform_f64()).collect();
+    let counts: Vec<u32> = (0..rows).map(|_| 1 + rng.below(samples as u32)).collect();
+    let (mut mean, mut var) = (vec![0.0; rows], vec![0.0; rows]);
+    merge::oracle::moments(&x, samples, &counts, samples, &mut mean, &mut var);
+    let (mut m, mut v) = (vec![0.0; rows], vec![0.0; rows]);
+    match target {
+        Target::Cpu => merge::moments(&x, samples, &counts, samples, &mut m, &mut v),
+        Target::Kernels(device) => {
+            let (x, counts) = (device.upload(&x, "x")?, device.upload(&counts, "counts")?);
+            let (mut dm, mut dv) = (device.alloc(rows, "mean")?, device.alloc(rows, "variance")?);
+            merge::cuda::moments(&x, samples, &counts, samples, &mut dm, &mut dv)?;
+            (m, v) = (device.download(&dm)?, device.download(&dv)?);
+        }
+    }
+    let error = |(got, want): (&f64, &f64)| (got - want).abs() / 1e-13;
+    Ok(m.iter().zip(&mean).chain(v.iter().zip(&var)).map(error).collect())
+}

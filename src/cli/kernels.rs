@@ -1,0 +1,74 @@
+//! `rallrec kernels`: the CUDA kernels of this program.
+
+use serde::Serialize;
+
+use super::output;
+use crate::device::catalogue::{self, CATALOGUE, Entry};
+use crate::error::Result;
+
+/// List the CUDA kernels: what each serves, how it is launched, what it costs, which resources it takes.
+///
+/// Registers and shared memory are the compiler's report for the architecture; `s` is the bytes of a stored value.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The report of this architecture: 80, 86, 89, 90a or 100.
+    #[arg(long, default_value = "90a", value_name = "SM")]
+    sm: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    kernel: String,
+    grid: &'static str,
+    block: u32,
+    registers: Option<u32>,
+    static_shared: Option<u32>,
+    spilled: Option<u32>,
+    cost: &'static str,
+    serves: &'static str,
+}
+
+fn rows(sm: &str) -> Vec<Row> {
+    let reported = catalogue::resources();
+    let row = |entry: &Entry, kernel: String| {
+        let found = reported.iter().find(|r| r.kernel == kernel && r.architecture == sm);
+        Row {
+            grid: entry.grid,
+            block: entry.block,
+            registers: found.map(|r| r.registers),
+            static_shared: found.map(|r| r.shared),
+            spilled: found.map(|r| r.spilled),
+            cost: entry.cost,
+            serves: entry.serves,
+            kernel,
+        }
+    };
+    CATALOGUE.iter().flat_map(|e| e.names().map(move |n| (e, n))).map(|(e, n)| row(e, n)).collect()
+}
+
+pub fn main(args: Args) -> Result<()> {
+    let rows = rows(&args.sm);
+    if args.json {
+        return output::json(&rows);
+    }
+    let number = |n: Option<u32>| n.map_or("-".to_owned(), |n| n.to_string());
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["kernel", "blocks", "threads", "registers", "shared", "spilled", "cost", "serves"]);
+    for row in &rows {
+        table.add_row([
+            row.kernel.clone(),
+            row.grid.to_owned(),
+            row.block.to_string(),
+            number(row.registers),
+            number(row.static_shared),
+            number(row.spilled),
+            row.cost.to_owned(),
+            row.serves.to_owned(),
+        ]);
+    }
+    output::text(&format!("{}\nresources for sm_{}\n\n{table}\n", catalogue::compiled(), args.sm))
+}

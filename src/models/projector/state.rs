@@ -1,0 +1,127 @@
+//! All that the next epoch depends on, and one optimiser step.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, Settings};
+use crate::ops::adam::{self, Adam};
+use crate::ops::infonce::Gradients;
+use crate::ops::mlp::Tensors;
+
+/// First and second moment of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Moments {
+    pub m: Vec<f32>,
+    pub v: Vec<f32>,
+}
+
+impl Moments {
+    fn zeros(n: usize) -> Self {
+        Self { m: vec![0.0; n], v: vec![0.0; n] }
+    }
+}
+
+/// What is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// What was set; a resume may change `epochs` and `early_stop`.
+    pub settings: Settings,
+    /// Digest of the embeddings and items trained on.
+    pub data: String,
+    /// Finished epochs.
+    pub epoch: u32,
+    /// Optimiser steps made.
+    pub steps: u64,
+    /// Epochs since the best one.
+    pub waited: u32,
+    /// Temperature.
+    pub tau: f32,
+    /// Epoch by epoch.
+    pub history: Vec<Epoch>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct State {
+    pub progress: Progress,
+    /// The perceptron.
+    pub p: Tensors,
+    /// Moments of its four tensors.
+    pub moments: [Moments; 4],
+    /// The collaborative rows; they move only when not frozen.
+    pub colla: Vec<f32>,
+    /// Their moments, empty when frozen.
+    pub colla_moments: Moments,
+    /// Of the temperature.
+    pub tau_moments: Moments,
+    /// The perceptron after the best epoch.
+    pub best: Tensors,
+}
+
+impl State {
+    /// Before the first epoch.
+    pub fn fresh(settings: &Settings, data: String, p: Tensors, colla: &[f32]) -> Self {
+        Self {
+            progress: Progress {
+                settings: settings.clone(),
+                data,
+                epoch: 0,
+                steps: 0,
+                waited: 0,
+                tau: settings.tau,
+                history: Vec::new(),
+            },
+            moments: p.each().map(|t| Moments::zeros(t.len())),
+            colla: colla.to_vec(),
+            colla_moments: Moments::zeros(if settings.freeze_collaborative { 0 } else { colla.len() }),
+            tau_moments: Moments::zeros(1),
+            best: p.clone(),
+            p,
+        }
+    }
+
+    /// One step of Adam on whatever is trained: the perceptron by `g`, the collaborative rows of `batch` and the
+    /// temperature by `loss`.
+    pub fn step(&mut self, adam: &Adam, settings: &Settings, g: &Tensors, batch: &[u32], loss: &Gradients) {
+        self.progress.steps += 1;
+        let t = self.progress.steps;
+        for ((p, g), s) in self.p.each_mut().into_iter().zip(g.each()).zip(&mut self.moments) {
+            adam::step(adam, t, p, g, &mut s.m, &mut s.v);
+        }
+        if !settings.freeze_collaborative && !batch.is_empty() {
+            let dim = loss.y.len() / batch.len();
+            let mut by = vec![0.0; self.colla.len()];
+            for (&i, g) in batch.iter().zip(loss.y.chunks_exact(dim)) {
+                by[i as usize * dim..(i as usize + 1) * dim].copy_from_slice(g);
+            }
+            let s = &mut self.colla_moments;
+            adam::step(adam, t, &mut self.colla, &by, &mut s.m, &mut s.v);
+        }
+        if settings.learn_tau {
+            let mut value = [self.progress.tau];
+            let s = &mut self.tau_moments;
+            adam::step(adam, t, &mut value, &[loss.tau as f32], &mut s.m, &mut s.v);
+            self.progress.tau = value[0].max(1e-3);
+        }
+    }
+
+    /// Notes an epoch; true, and the perceptron is kept, when it is the best so far.
+    pub fn finish_epoch(&mut self, entry: Epoch) -> bool {
+        let judged = |e: &Epoch| e.held_out.unwrap_or(e.loss);
+        let best = self.progress.history.iter().map(judged).fold(f64::INFINITY, f64::min);
+        let better = judged(&entry) < best;
+        self.progress.history.push(entry);
+        self.progress.epoch = entry.epoch;
+        if better {
+            self.progress.waited = 0;
+            self.best.clone_from(&self.p);
+        } else {
+            self.progress.waited += 1;
+        }
+        better
+    }
+
+    /// Has it waited long enough?
+    pub fn stopped_early(&self, settings: &Settings) -> bool {
+        settings.early_stop > 0 && self.progress.waited >= settings.early_stop
+    }
+}

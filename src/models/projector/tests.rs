@@ -1,0 +1,154 @@
+//! Training as a whole: it finds a planted map, every option learns, a stop loses nothing.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::train::*;
+use super::{Settings, forget};
+use crate::data::ItemIdx;
+use crate::events::Event;
+use crate::matrix::Matrix;
+use crate::monitor::{Monitor, Silent};
+use crate::ops::infonce::Similarity;
+use crate::rng::{Rng, Use};
+
+/// Text rows are a hidden linear image of the collaborative rows, with noise.
+fn planted(n: usize) -> (Matrix, Matrix, Vec<ItemIdx>) {
+    let mut rng = Rng::new(5, Use::Synthetic, 0, 0);
+    let (d, t) = (8, 24);
+    let map: Vec<f32> = (0..d * t).map(|_| rng.normal()).collect();
+    let (mut text, mut colla) = (Matrix::zeros(n, t), Matrix::zeros(n, d));
+    for i in 0..n {
+        for k in 0..d {
+            colla.row_mut(i)[k] = rng.normal();
+        }
+        for j in 0..t {
+            let image: f32 = (0..d).map(|k| colla.row(i)[k] * map[k * t + j]).sum();
+            text.row_mut(i)[j] = image + 0.1 * rng.normal();
+        }
+    }
+    (text, colla, (0..n as u32).map(ItemIdx).collect())
+}
+
+#[test]
+fn it_finds_the_planted_map() {
+    let (mut text, mut colla, mut both) = planted(400);
+    // The last item has no text, the one before no collaborative row.
+    text.row_mut(399).fill(0.0);
+    colla.row_mut(398).fill(0.0);
+    both.truncate(398);
+    let settings = Settings { epochs: 60, batch: 128, ..Settings::default() };
+    let got = train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+    assert!(got.before.positive < 0.3, "{:?}", got.before);
+    assert!(got.after.positive > 0.85 && got.after.negative.abs() < 0.1, "{:?}", got.after);
+    let (first, last) = (got.history[0], got.history[got.history.len() - 1]);
+    assert!(last.held_out.unwrap() < 0.5 * first.held_out.unwrap());
+    assert!(got.ssl.row(399).iter().all(|&v| v == 0.0) && got.ssl.row(398).iter().any(|&v| v != 0.0));
+    assert_eq!(got, train(&text, &colla, &both, &settings, None, &Silent).unwrap(), "not reproducible");
+}
+
+#[test]
+fn every_option_learns() {
+    let (text, colla, both) = planted(120);
+    let base = Settings { epochs: 15, learning_rate: 1e-2, ..Settings::default() };
+    for settings in [
+        Settings { half: true, batch: 0, held_out: 0.0, ..base.clone() },
+        Settings { text_pca: 10, activation: crate::ops::mlp::Activation::Silu, ..base.clone() },
+        Settings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
+        Settings { similarity: Similarity::InnerProduct, tau: 1.0, hidden: 40, ..base.clone() },
+    ] {
+        let got = train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+        let (first, last) = (got.history[0].loss, got.history[got.history.len() - 1].loss);
+        assert!(last < 0.8 * first, "{settings:?}: {first} -> {last}");
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    let (mut text, colla, both) = planted(10);
+    let run = |text: &Matrix, both: &[ItemIdx], settings: &Settings| {
+        train(text, &colla, both, settings, None, &Silent).unwrap_err().to_string()
+    };
+    assert!(run(&text, &both[..1], &Settings::default()).contains("fewer than two"));
+    assert!(run(&text, &[ItemIdx(10)], &Settings::default()).contains("outside"));
+    assert!(run(&text, &both, &Settings { tau: 0.0, ..Settings::default() }).contains("align.tau"));
+    text.row_mut(7)[2] = f32::NAN;
+    assert!(run(&text, &both, &Settings::default()).contains("text embedding of item 7"));
+}
+
+/// Stops after so many questions, one a batch.
+struct Stop(AtomicU64);
+
+impl Monitor for Stop {
+    fn emit(&self, _: Event) {}
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn stop_requested(&self) -> bool {
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err()
+    }
+    fn stage(&self) -> &str {
+        "align"
+    }
+}
+
+fn kept(folder: &Path, settings: &Settings, monitor: &dyn Monitor) -> crate::Result<Aligned> {
+    let (text, colla, both) = planted(150);
+    train_keeping(&text, &colla, &both, settings, Some(folder), 0.0, monitor)
+}
+
+#[test]
+fn a_stopped_training_ends_at_the_same_bits() {
+    let (text, colla, both) = planted(150);
+    let base = Settings { epochs: 14, batch: 40, learning_rate: 1e-2, ..Settings::default() };
+    for settings in [
+        base.clone(),
+        Settings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
+        // The best epoch is not the last one, and the wait for a better one goes over a stop.
+        Settings { learning_rate: 0.3, early_stop: 6, held_out: 0.3, ..base.clone() },
+        Settings { text_pca: 6, held_out: 0.0, half: true, ..base.clone() },
+    ] {
+        let whole = train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut stops = 0;
+        let got = loop {
+            // A little over two epochs of three or four batches.
+            match kept(folder.path(), &settings, &Stop(AtomicU64::new(10))) {
+                Ok(got) => break got,
+                Err(e) => assert_eq!(e.exit_code(), 130, "{e}"),
+            }
+            stops += 1;
+            assert!(stops < 20, "no progress between stops");
+        };
+        assert!(stops >= 2, "{stops} stops");
+        let bits = |a: &Aligned| a.ssl.as_slice().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&got) == bits(&whole), "other bits after {stops} stops: {settings:?}");
+        assert_eq!(got, whole);
+        assert_eq!(kept(folder.path(), &settings, &Silent).unwrap(), whole, "a finished training is read back");
+        forget(folder.path()).unwrap();
+        forget(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { epochs: 1, ..Settings::default() };
+    kept(folder.path(), &settings, &Silent).unwrap();
+    let error = |settings: &Settings| kept(folder.path(), settings, &Silent).unwrap_err().to_string();
+    assert!(error(&Settings { tau: 0.2, ..settings.clone() }).contains("other settings"));
+    let (text, mut colla, both) = planted(150);
+    colla.row_mut(3)[0] += 1.0;
+    let other = train(&text, &colla, &both, &settings, Some(folder.path()), &Silent).unwrap_err().to_string();
+    assert!(other.contains("other embeddings"), "{other}");
+    let file = folder.path().join("projector.safetensors");
+    let whole = std::fs::read(&file).unwrap();
+    for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&file, &whole[..cut]).unwrap();
+        assert!(error(&settings).contains("remove this file"), "cut at {cut}");
+    }
+    let mut nan = whole.clone();
+    let end = nan.len();
+    nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&file, nan).unwrap();
+    assert!(error(&settings).contains("not finite"));
+}

@@ -1,0 +1,166 @@
+//! AVX2 and AVX-512.
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::{Simd, Task};
+
+/// # Safety
+/// Needs AVX-512 F, BW, DQ, VL.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub(super) unsafe fn run_avx512<T: Task>(task: T) -> T::Out {
+    // SAFETY: as the caller's.
+    unsafe { task.run::<Avx512>() }
+}
+
+/// # Safety
+/// Needs AVX2, FMA, F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn run_avx2<T: Task>(task: T) -> T::Out {
+    // SAFETY: as the caller's.
+    unsafe { task.run::<Avx2>() }
+}
+
+/// Sixteen lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+/// Eight lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2;
+
+/// Writes trait methods whose bodies are unsafe intrinsics.
+macro_rules! vector {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
+        #[inline(always)]
+        unsafe fn $name($($arg: $ty),*) -> $out {
+            // SAFETY: the trait's contract: the instruction set is there and pointers hold N values.
+            unsafe { $body }
+        }
+    )*};
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    const N: usize = 16;
+    vector! {
+        fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
+        fn load(p: *const f32) -> __m512 { _mm512_loadu_ps(p) }
+        fn load_bf16(p: *const bf16) -> __m512 {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+        fn load_f16(p: *const f16) -> __m512 { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+        fn store(p: *mut f32, v: __m512) -> () { _mm512_storeu_ps(p, v) }
+        fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+        fn sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
+        fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        fn div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        fn min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
+        fn round(a: __m512) -> __m512 { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        fn scale2(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
+        fn keep_from(v: __m512, x: __m512, limit: f32) -> __m512 {
+            _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(limit)), v)
+        }
+        fn sum(a: __m512) -> f32 {
+            let halves = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            Avx2::sum(halves)
+        }
+        fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
+        fn low_bf16(v: __m512) -> __m512 { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
+        fn high_bf16(v: __m512) -> __m512 {
+            let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), upper))
+        }
+        fn transpose(v: &mut [__m512; 16]) -> () {
+            // Pairs of rows, pairs of pairs, then 128-bit quarters twice.
+            let mut t = *v;
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+            }
+            for i in 0..4 {
+                let d = |x: usize| _mm512_castps_pd(t[4 * i + x]);
+                let (a, b, c, e) = (d(0), d(1), d(2), d(3));
+                v[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                v[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                v[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, e));
+                v[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, e));
+            }
+            for i in 0..4 {
+                t[i] = _mm512_shuffle_f32x4::<0x88>(v[i], v[4 + i]);
+                t[4 + i] = _mm512_shuffle_f32x4::<0xDD>(v[i], v[4 + i]);
+                t[8 + i] = _mm512_shuffle_f32x4::<0x88>(v[8 + i], v[12 + i]);
+                t[12 + i] = _mm512_shuffle_f32x4::<0xDD>(v[8 + i], v[12 + i]);
+            }
+            for i in 0..4 {
+                v[i] = _mm512_shuffle_f32x4::<0x88>(t[i], t[8 + i]);
+                v[8 + i] = _mm512_shuffle_f32x4::<0xDD>(t[i], t[8 + i]);
+                v[4 + i] = _mm512_shuffle_f32x4::<0x88>(t[4 + i], t[12 + i]);
+                v[12 + i] = _mm512_shuffle_f32x4::<0xDD>(t[4 + i], t[12 + i]);
+            }
+        }
+    }
+}
+
+impl Simd for Avx2 {
+    type F = __m256;
+    const N: usize = 8;
+    vector! {
+        fn splat(x: f32) -> __m256 { _mm256_set1_ps(x) }
+        fn load(p: *const f32) -> __m256 { _mm256_loadu_ps(p) }
+        fn load_bf16(p: *const bf16) -> __m256 {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+        fn load_f16(p: *const f16) -> __m256 { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+        fn store(p: *mut f32, v: __m256) -> () { _mm256_storeu_ps(p, v) }
+        fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+        fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+        fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        fn div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
+        fn fma(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
+        fn max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+        fn min(a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
+        fn round(a: __m256) -> __m256 { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        fn scale2(a: __m256, n: __m256) -> __m256 {
+            let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(bits))
+        }
+        fn keep_from(v: __m256, x: __m256, limit: f32) -> __m256 {
+            _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(limit)))
+        }
+        fn low_bf16(v: __m256) -> __m256 { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
+        fn high_bf16(v: __m256) -> __m256 {
+            _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000u32 as i32)))
+        }
+        fn transpose(v: &mut [__m256; 16]) -> () {
+            let mut t = *v;
+            for i in 0..4 {
+                t[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+                t[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+            }
+            for i in 0..2 {
+                let d = |x: usize| _mm256_castps_pd(t[4 * i + x]);
+                let (a, b, c, e) = (d(0), d(1), d(2), d(3));
+                v[4 * i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                v[4 * i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                v[4 * i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, e));
+                v[4 * i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, e));
+            }
+            for i in 0..4 {
+                let (a, b) = (v[i], v[4 + i]);
+                v[i] = _mm256_permute2f128_ps::<0x20>(a, b);
+                v[4 + i] = _mm256_permute2f128_ps::<0x31>(a, b);
+            }
+        }
+        fn sum(a: __m256) -> f32 {
+            let q = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let d = _mm_add_ps(q, _mm_movehl_ps(q, q));
+            _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)))
+        }
+    }
+}

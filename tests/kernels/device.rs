@@ -1,0 +1,58 @@
+//! The device layer: what it says when memory ends or a launch is wrong, and what it keeps count of.
+
+use rallrec::device::{Arg, KernelDevice, Launch};
+use rallrec::ops::Cost;
+
+#[test]
+fn memory_that_ends_names_who_holds_it() {
+    let device = KernelDevice::host(0);
+    device.limit_memory(10_000);
+    let kept = device.zeros::<f32>(2000, "item rows").unwrap();
+    let _more = device.zeros::<u8>(100, "flags").unwrap();
+    let text = device.zeros::<f32>(1000, "gradient").unwrap_err().to_string();
+    for part in ["3.9 KiB asked for gradient", "1.9 KiB free", "item rows 7.8 KiB, flags 100 B", "lower the batch size"]
+    {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    drop(kept);
+    device.zeros::<f32>(1000, "gradient").unwrap();
+    assert_eq!(device.memory_in_use(), (100, 8100));
+}
+
+#[test]
+fn a_fault_names_kernel_line_and_shapes() {
+    let device = KernelDevice::host(0);
+    let x = device.zeros::<f32>(60, "layer").unwrap();
+    let terms = device.zeros::<f64>(1, "sums").unwrap();
+    let launch = Launch::new("sum_f64", 1, 256, Cost::default());
+    // SAFETY: the host build catches what is planted here: 32 f64 do not fit 60 f32.
+    let result = unsafe { device.launch(&launch, &[x.arg(), Arg::U64(32), Arg::F64(1.0), terms.arg()]) };
+    let text = result.unwrap_err().to_string();
+    for part in [
+        "kernel sum_f64",
+        "merge.cu:",
+        "buffer layer, which has 240",
+        "grid [1, 1, 1]",
+        "layer: 240 B, 32, 1.0, sums: 8 B",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    // SAFETY: refused before it runs.
+    let result = unsafe { device.launch(&launch, &[x.arg()]) };
+    assert!(result.unwrap_err().to_string().contains("it takes [8, 8, 8, 8]"));
+}
+
+#[test]
+fn timings_are_kept_only_when_asked_for() {
+    let device = KernelDevice::host(0);
+    let (x, mut out) = (device.zeros::<f64>(600, "x").unwrap(), device.zeros::<f64>(2, "out").unwrap());
+    let sum = |out: &mut _| rallrec::ops::merge::cuda::sum_rows(&x, 2, 1.0, out).unwrap();
+    sum(&mut out);
+    assert!(device.take_timings().unwrap().is_empty());
+    device.set_profiling(true);
+    let cost = sum(&mut out);
+    let timings = device.take_timings().unwrap();
+    assert_eq!(timings.len(), 1);
+    assert_eq!((timings[0].kernel, timings[0].grid, timings[0].bytes), ("sum_f64", [2, 1, 1], cost.bytes));
+    assert!(timings[0].seconds > 0.0);
+}

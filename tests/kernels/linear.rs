@@ -1,0 +1,84 @@
+//! Products in all forms with their epilogues, and the projector.
+
+use half::bf16;
+use proptest::prelude::*;
+use rallrec::device::{DeviceRows, Storage};
+use rallrec::ops::linear::cuda::{Epilogue, Form, gemm};
+use rallrec::ops::mlp::{Activation, Mlp, cuda, oracle};
+
+use super::common::{Values, any_values, cases, close, devices, wide};
+
+fn check<T: Storage>(
+    form: Form,
+    (m, n, k): (usize, usize, usize),
+    values: Values,
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let (a, b): (Vec<T>, Vec<T>) = (values.draw(m * k, seed), Values::Normal.draw(n * k, seed + 1));
+    let bias: Vec<f32> = Values::Normal.draw(n, seed + 2);
+    let old: Vec<f32> = Values::Normal.draw(m * n, seed + 3);
+    let (fa, fb) = (wide(&a), wide(&b));
+    let (mut want, mut size) = (vec![0.0; m * n], vec![0.0; m * n]);
+    for i in 0..m {
+        for j in 0..n {
+            let (mut sum, mut all) = (0.0, 0.0);
+            for l in 0..k {
+                let left = if form == Form::Tn { fa[l * m + i] } else { fa[i * k + l] };
+                let right = if form == Form::Nt { fb[j * k + l] } else { fb[l * n + j] };
+                sum += left * right;
+                all += (left * right).abs();
+            }
+            want[i * n + j] = 0.5 * sum + f64::from(bias[j]) - 2.0 * f64::from(old[i * n + j]);
+            size[i * n + j] = all + f64::from(bias[j]).abs() + 2.0 * f64::from(old[i * n + j]).abs();
+        }
+    }
+    for device in devices(seed) {
+        let up = |dim, v: &[T]| DeviceRows::upload(&device, dim, v, "operand").unwrap();
+        let (da, db) = (up(if form == Form::Tn { m } else { k }, &a), up(if form == Form::Nt { k } else { n }, &b));
+        let mut out = DeviceRows::upload(&device, n, &old, "out").unwrap();
+        let bias = device.upload(&bias, "bias").unwrap();
+        let epilogue = Epilogue { alpha: 0.5, beta: -2.0, bias: Some(&bias), ..Epilogue::default() };
+        gemm(form, &da, &db, &epilogue, &mut out).unwrap();
+        close("product", &out.download().unwrap(), &want, |i| 2e-6 * size[i] + 1e-38)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+    #[test]
+    fn products_meet_the_definition(
+        form in prop::sample::select(vec![Form::Nt, Form::Nn, Form::Tn]),
+        m in prop::sample::select(vec![1usize, 17, 64, 70]), n in prop::sample::select(vec![1usize, 8, 65]),
+        k in prop::sample::select(vec![1usize, 16, 31, 32, 33, 100]), values in any_values(), seed in 0u64..1_000_000,
+    ) {
+        check::<f32>(form, (m, n, k), values, seed)?;
+        check::<bf16>(form, (m, n, k), values, seed)?;
+    }
+
+    #[test]
+    fn the_projector_meets_its_oracle(
+        rows in prop::sample::select(vec![1usize, 9, 70]), input in 1usize..50, hidden in 1usize..70, output in 1usize..20,
+        activation in prop::sample::select(
+            vec![Activation::Relu, Activation::Tanh, Activation::Silu, Activation::Identity]),
+        seed in 0u64..1_000_000,
+    ) {
+        let mlp = Mlp { input, hidden, output, activation };
+        let p = mlp.init(seed);
+        let x: Vec<f32> = Values::Normal.draw(rows * input, seed);
+        let by: Vec<f32> = Values::Normal.draw(rows * output, seed + 1);
+        let (out, grads) = oracle::mlp(&mlp, &p, &x, &by);
+        for device in devices(seed) {
+            let dp = cuda::DeviceTensors::upload(&device, &mlp, &p).unwrap();
+            let dx = DeviceRows::upload(&device, input, &x, "x").unwrap();
+            let dby = DeviceRows::upload(&device, output, &by, "by").unwrap();
+            let mut g = cuda::DeviceTensors::zeros(&device, &mlp).unwrap();
+            let (got, saved, _) = cuda::forward(&mlp, &dp, &dx).unwrap();
+            cuda::backward(&mlp, &dp, &dx, &saved, &dby, &mut g).unwrap();
+            close("output", &got.download().unwrap(), &out, |_| 2e-5)?;
+            for (got, want) in g.download().unwrap().each().into_iter().zip(&grads) {
+                close("gradient", got, want, |_| 2e-4)?;
+            }
+        }
+    }
+}

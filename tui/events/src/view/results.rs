@@ -1,0 +1,103 @@
+//! The tables at the end.
+
+use serde::Serialize;
+
+use super::bounded::{Footprint, NAME, cut};
+use crate::event::Event;
+use crate::parts::Difference;
+
+/// Most tables, and most rows of one.
+const MOST: usize = 64;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Name of the predictor.
+    pub name: String,
+    /// Scored rows.
+    pub n: Option<u64>,
+    /// (name, value, low, high).
+    pub metrics: Vec<(String, f64, f64, f64)>,
+    /// Against the reference of the table.
+    pub against: Vec<Difference>,
+}
+
+impl Row {
+    /// (value, low, high) of a metric.
+    pub fn metric(&self, name: &str) -> Option<(f64, f64, f64)> {
+        self.metrics.iter().find(|m| m.0 == name).map(|m| (m.1, m.2, m.3))
+    }
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Table {
+    /// Title.
+    pub title: String,
+    /// `test`.
+    pub split: String,
+    /// The row that the others are compared with.
+    pub reference: Option<String>,
+    /// Rows in order.
+    pub rows: Vec<Row>,
+}
+
+/// All tables, the main one first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Results {
+    /// In order.
+    pub tables: Vec<Table>,
+}
+
+impl Results {
+    pub(super) fn apply(&mut self, event: &Event) {
+        let Event::ResultRow { row, split, metrics, table, n, reference, against } = event else { return };
+        let title = cut(table.as_deref().unwrap_or("Test rows"), NAME);
+        let at = match self.tables.iter().position(|t| t.title == title) {
+            Some(at) => at,
+            None if self.tables.len() < MOST => {
+                let reference = reference.as_ref().map(|r| cut(r, NAME));
+                self.tables.push(Table { title, split: cut(split, NAME), reference, rows: Vec::new() });
+                self.tables.len() - 1
+            }
+            None => return,
+        };
+        let new = Row {
+            name: cut(row, NAME),
+            n: *n,
+            metrics: metrics.iter().take(16).map(|m| (cut(&m.0, NAME), m.1, m.2, m.3)).collect(),
+            against: against
+                .iter()
+                .take(16)
+                .map(|d| Difference { metric: cut(&d.metric, NAME), ..d.clone() })
+                .collect(),
+        };
+        let rows = &mut self.tables[at].rows;
+        let full = rows.len() >= MOST;
+        match rows.iter_mut().find(|r| r.name == new.name) {
+            Some(known) => *known = new,
+            None if !full => rows.push(new),
+            None => {}
+        }
+    }
+}
+
+impl Footprint for Row {
+    fn held(&self) -> usize {
+        self.name.held()
+            + self.metrics.iter().map(|m| size_of_val(m) + m.0.held()).sum::<usize>()
+            + self.against.iter().map(|d| size_of_val(d) + d.metric.held()).sum::<usize>()
+    }
+}
+
+impl Footprint for Table {
+    fn held(&self) -> usize {
+        self.title.held() + self.split.held() + self.reference.held() + self.rows.held()
+    }
+}
+
+impl Footprint for Results {
+    fn held(&self) -> usize {
+        self.tables.held()
+    }
+}

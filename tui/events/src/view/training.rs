@@ -1,0 +1,150 @@
+//! Curves of the stages that train.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::bounded::{Footprint, NAME, cut, flat};
+use super::series::Series;
+use crate::event::Event;
+
+/// Most training stages, and most metrics of one.
+const MOST: usize = 12;
+
+/// A validation metric over epochs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct MetricView {
+    /// Over epochs where the event has one, else over the latest step.
+    pub series: Series,
+    /// (epoch or step, value) that was called the best.
+    pub best: Option<(f64, f64)>,
+    /// True when `series` runs over epochs.
+    pub by_epoch: bool,
+}
+
+impl Footprint for MetricView {
+    fn held(&self) -> usize {
+        self.series.held()
+    }
+}
+
+/// The latest checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Checkpoint {
+    /// When.
+    pub t_ms: u64,
+    /// After which step.
+    pub step: u64,
+    /// `schedule`, `asked`, `best`, `stop`.
+    pub why: String,
+    /// How many were written.
+    pub count: u64,
+}
+
+/// One training stage.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Training {
+    /// Latest epoch.
+    pub epoch: u32,
+    /// Latest step.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Loss over steps.
+    pub loss: Series,
+    /// Learning rate over steps.
+    pub learning_rate: Series,
+    /// Norm of the gradient over steps.
+    pub gradient_norm: Series,
+    /// Units a second over steps.
+    pub rate: Series,
+    /// Mean cosine of an item's own two embeddings, over epochs.
+    pub positive: Series,
+    /// Mean cosine of two different items', over epochs.
+    pub negative: Series,
+    /// By `name (split)`.
+    pub metrics: BTreeMap<String, MetricView>,
+    /// The latest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Footprint for Training {
+    fn held(&self) -> usize {
+        let curves = [&self.loss, &self.learning_rate, &self.gradient_norm, &self.rate, &self.positive, &self.negative];
+        curves.into_iter().map(Footprint::held).sum::<usize>()
+            + self.metrics.iter().map(|(k, m)| k.held() + size_of::<MetricView>() + m.held()).sum::<usize>()
+            + NAME
+    }
+}
+
+/// All of them, by stage.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Trainings(pub BTreeMap<String, Training>);
+flat!(Checkpoint);
+
+impl Trainings {
+    /// One stage's.
+    pub fn get(&self, stage: &str) -> Option<&Training> {
+        self.0.get(stage)
+    }
+
+    fn entry(&mut self, stage: &str) -> Option<&mut Training> {
+        if !self.0.contains_key(stage) && (self.0.len() >= MOST || stage.len() > NAME) {
+            return None;
+        }
+        Some(self.0.entry(stage.to_string()).or_default())
+    }
+
+    pub(super) fn forget(&mut self, stage: &str) {
+        self.0.remove(stage);
+    }
+
+    pub(super) fn apply(&mut self, t: u64, event: &Event) {
+        match event {
+            Event::TrainStep { stage, epoch, step, steps, loss, learning_rate, gradient_norm, rate } => {
+                let Some(training) = self.entry(stage) else { return };
+                (training.epoch, training.step, training.steps) = (*epoch, *step, *steps);
+                let x = *step as f64;
+                training.loss.push(x, *loss);
+                training.learning_rate.push(x, *learning_rate);
+                if let Some(norm) = gradient_norm {
+                    training.gradient_norm.push(x, *norm);
+                }
+                if let Some(rate) = rate {
+                    training.rate.push(x, *rate);
+                }
+            }
+            Event::Metric { stage, name, split, value, epoch, best } => {
+                let Some(training) = self.entry(stage) else { return };
+                let key = cut(&format!("{name} ({split})"), NAME);
+                if !training.metrics.contains_key(&key) && training.metrics.len() >= MOST {
+                    return;
+                }
+                let x = epoch.map_or(training.step as f64, f64::from);
+                let metric = training.metrics.entry(key).or_default();
+                metric.by_epoch = epoch.is_some();
+                metric.series.push(x, *value);
+                if *best {
+                    metric.best = Some((x, *value));
+                }
+            }
+            Event::Similarity { stage, epoch, positive, negative } => {
+                let Some(training) = self.entry(stage) else { return };
+                training.positive.push(f64::from(*epoch), *positive);
+                training.negative.push(f64::from(*epoch), *negative);
+            }
+            Event::CheckpointWritten { stage, step, why, .. } => {
+                let Some(training) = self.entry(stage) else { return };
+                let count = training.checkpoint.as_ref().map_or(0, |c| c.count) + 1;
+                training.checkpoint = Some(Checkpoint { t_ms: t, step: *step, why: cut(why, NAME), count });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Footprint for Trainings {
+    fn held(&self) -> usize {
+        self.0.iter().map(|(k, t)| k.held() + size_of::<Training>() + t.held()).sum()
+    }
+}

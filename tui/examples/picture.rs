@@ -1,0 +1,160 @@
+//! Draws the dashboard of a run folder as SVG: `cargo run -p rallrec-tui --example picture -- RUN OUT.svg [KEYS]`.
+//! KEYS are pressed before, one character each. Lines, blocks and dots become shapes, so that the picture does not
+//! depend on the viewer's fonts.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use rallrec_events::scatter::Scatter;
+use rallrec_tui::message::{Message, RunNews};
+use rallrec_tui::prefs::Prefs;
+use rallrec_tui::state::State;
+use rallrec_tui::theme::Palette;
+use rallrec_tui::update::{open, update};
+use rallrec_tui::{draw, snapshot};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier};
+
+/// Size of a cell in pixels.
+const CELL: (f64, f64) = (7.8, 16.0);
+const SIZE: (u16, u16) = (172, 47);
+
+fn main() -> Result<(), String> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, out, rest @ ..] = args.as_slice() else { return Err("usage: picture RUN OUT.svg [KEYS]".into()) };
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| e.to_string())?;
+    let now = since.as_millis() as u64;
+    let read = snapshot::open(Path::new(folder), now)?;
+    let mut state = State::new(SIZE, &Prefs::default(), Some(Palette::Dark), now);
+    open(&mut state, folder.into());
+    update(&mut state, Message::Run(1, RunNews::Status(read.status)));
+    update(&mut state, Message::Run(1, RunNews::Opened(read.view)));
+    let scatter = Scatter::read(Path::new(folder)).map_err(|e| e.to_string())?;
+    update(&mut state, Message::Run(1, RunNews::Scatter(Ok(scatter.map(Box::new)))));
+    for c in rest.iter().flat_map(|k| k.chars()) {
+        update(&mut state, Message::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)));
+    }
+    state.notice = None;
+    let area = Rect::new(0, 0, SIZE.0, SIZE.1);
+    let mut buffer = Buffer::empty(area);
+    draw::draw_into(&state, area, &mut buffer);
+    std::fs::write(out, svg(&buffer)).map_err(|e| format!("{out}: {e}"))
+}
+
+fn svg(buffer: &Buffer) -> String {
+    let area = buffer.area;
+    let (w, h) = (f64::from(area.width) * CELL.0, f64::from(area.height) * CELL.1);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" font-family=\"ui-monospace, Menlo, \
+         Consolas, 'DejaVu Sans Mono', monospace\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" rx=\"8\" \
+         fill=\"#16181d\"/>\n"
+    );
+    for y in 0..area.height {
+        let mut x = 0;
+        while x < area.width {
+            let cell = &buffer[(x, y)];
+            let (px, py) = (f64::from(x) * CELL.0, f64::from(y) * CELL.1);
+            if cell.bg != Color::Reset {
+                let colour = hex(cell.bg, "#16181d");
+                out.push_str(&format!(
+                    "<rect x=\"{px:.1}\" y=\"{py:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>\n",
+                    CELL.0 + 0.2,
+                    CELL.1 + 0.2
+                ));
+            }
+            let colour = hex(cell.fg, "#d8dae0");
+            let symbol = cell.symbol().chars().next().unwrap_or(' ');
+            if let Some(shape) = shape(symbol, px, py) {
+                out.push_str(&format!(
+                    "<path d=\"{}\" {}/>\n",
+                    shape.0,
+                    if shape.1 { format!("fill=\"none\" stroke=\"{colour}\"") } else { format!("fill=\"{colour}\"") }
+                ));
+                x += 1;
+                continue;
+            }
+            // A run of text in one style is one element.
+            let mut words = String::new();
+            let from = x;
+            while x < area.width {
+                let next = &buffer[(x, y)];
+                let c = next.symbol().chars().next().unwrap_or(' ');
+                if (next.fg, next.bg, next.modifier) != (cell.fg, cell.bg, cell.modifier)
+                    || shape(c, 0.0, 0.0).is_some()
+                    || (next.bg != Color::Reset && x > from)
+                {
+                    break;
+                }
+                words.push_str(next.symbol());
+                x += 1;
+            }
+            if !words.trim().is_empty() {
+                let bold = if cell.modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
+                let (lead, text) = (words.len() - words.trim_start().len(), words.trim());
+                let left = f64::from(from) * CELL.0 + lead as f64 * CELL.0;
+                let length = text.chars().count() as f64 * CELL.0;
+                out.push_str(&format!(
+                    "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" fill=\"{colour}\"{bold} \
+                     xml:space=\"preserve\">{}</text>\n",
+                    py + 12.0,
+                    escape(text)
+                ));
+            }
+            x = x.max(from + 1);
+        }
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A glyph as a path, and whether it is a stroke.
+fn shape(c: char, x: f64, y: f64) -> Option<(String, bool)> {
+    let (w, h) = CELL;
+    let (mx, my, r, b) = (x + w / 2.0, y + h / 2.0, x + w, y + h);
+    let boxed = |x: f64, y: f64, w: f64, h: f64| format!("M{x:.1} {y:.1}h{w:.1}v{h:.1}h-{w:.1}z");
+    Some(match c {
+        '\u{2800}'..='\u{28ff}' => {
+            let bits = c as u32 - 0x2800;
+            let dots = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3)];
+            let path: String = (0..8)
+                .filter(|i| bits >> i & 1 == 1)
+                .map(|i| {
+                    let (dx, dy) = dots[i];
+                    boxed(x + w * (f64::from(dx) + 0.25) / 2.0, y + h * (f64::from(dy) + 0.3) / 4.0, 2.0, 2.0)
+                })
+                .collect();
+            (path, false)
+        }
+        '▁'..='█' => {
+            let part = h * f64::from(c as u32 - '▁' as u32 + 1) / 8.0;
+            (boxed(x, b - part, w + 0.2, part), false)
+        }
+        '░' => (boxed(x, y + h * 0.42, w, 2.0), false),
+        '─' => (format!("M{x:.1} {my:.1}H{r:.1}"), true),
+        '━' => (boxed(x, my - 1.5, w, 3.0), false),
+        '│' => (format!("M{mx:.1} {y:.1}V{b:.1}"), true),
+        '╭' => (format!("M{mx:.1} {b:.1}V{my:.1}H{r:.1}"), true),
+        '╮' => (format!("M{x:.1} {my:.1}H{mx:.1}V{b:.1}"), true),
+        '╰' => (format!("M{mx:.1} {y:.1}V{my:.1}H{r:.1}"), true),
+        '╯' => (format!("M{x:.1} {my:.1}H{mx:.1}V{y:.1}"), true),
+        _ => return None,
+    })
+}
+
+/// The colour of xterm's table.
+fn hex(colour: Color, default: &str) -> String {
+    let Color::Indexed(n) = colour else { return default.into() };
+    let level = |v: u8| if v == 0 { 0 } else { 55 + v * 40 };
+    let (r, g, b) = match n {
+        16..=231 => (level((n - 16) / 36), level((n - 16) / 6 % 6), level((n - 16) % 6)),
+        232..=255 => (8 + (n - 232) * 10, 8 + (n - 232) * 10, 8 + (n - 232) * 10),
+        _ => return default.into(),
+    };
+    format!("#{r:02x}{g:02x}{b:02x}")
+}

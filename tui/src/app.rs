@@ -1,0 +1,191 @@
+//! The loop: messages in, effects out, a drawing at most ten times a second and only when something has changed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::draw;
+use crate::edge::catalogue::Places;
+use crate::edge::{Edge, engine};
+use crate::message::{Effect, Message};
+use crate::panes::{PaneId, runs};
+use crate::prefs::{self, Prefs};
+use crate::signals;
+use crate::snapshot;
+use crate::state::{State, Weight};
+use crate::terminal::Screen;
+use crate::theme::Palette;
+use crate::update::{self, terminal_event};
+
+/// Between two drawings.
+const FRAME: Duration = Duration::from_millis(100);
+/// The clock's pace.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two readings of the lists while pane 0 is on the screen.
+const LISTS: Duration = Duration::from_secs(2);
+/// Messages on their way; whoever sends more waits.
+const CHANNEL: usize = 256;
+
+/// A run to start together with the dashboard.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Arguments of the engine's program.
+    pub args: Vec<String>,
+    /// The run folder that it will work in.
+    pub folder: PathBuf,
+}
+
+/// What to show and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The engine's own program, for recipes, starts and benches.
+    pub program: PathBuf,
+    /// Run folders to watch; none opens pane 0.
+    pub folders: Vec<PathBuf>,
+    /// A run to start first.
+    pub launch: Option<Launch>,
+    /// The palette; `None`: `NO_COLOR`, what was chosen before, `COLORFGBG`.
+    pub palette: Option<Palette>,
+    /// Plain ASCII glyphs.
+    pub ascii: bool,
+    /// No mouse: the terminal's own marking of text works.
+    pub no_mouse: bool,
+    /// The pane to begin with; `None`: the remembered one.
+    pub pane: Option<PaneId>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Exit code: 0, or 128 + signal.
+    pub code: u8,
+    /// What to leave on the screen.
+    pub summary: String,
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Opens the dashboard and returns when it is left. The terminal is as it was then, whatever happened.
+///
+/// # Errors
+/// There is no terminal, or a run that was to be started did not start (with the engine's words).
+pub fn run(options: Options) -> io::Result<Outcome> {
+    if let Some(launch) = &options.launch {
+        engine::launch(&options.program, &launch.args, &launch.folder).map_err(io::Error::other)?;
+    }
+    let prefs_path = prefs::path(variable("XDG_CONFIG_HOME").as_deref(), variable("HOME").as_deref());
+    let (prefs, trouble) = prefs_path.as_deref().map_or_else(|| (Prefs::default(), None), Prefs::read);
+    let environment = Palette::from_environment(variable("NO_COLOR").as_deref(), variable("COLORFGBG").as_deref());
+    let mut state = State::new(crossterm::terminal::size()?, &prefs, environment, now_ms());
+    state.theme.palette = options.palette.unwrap_or(state.theme.palette);
+    state.theme.ascii |= options.ascii;
+    state.runs_pane.first_start = !prefs.seen;
+
+    let (send, receive) = mpsc::sync_channel::<Message>(CHANNEL);
+    let places = Places::usual(prefs_path.as_deref());
+    let mut edge = Edge::new(options.program.clone(), prefs_path, places, send.clone());
+    let mut effects = open_first(&mut state, &options);
+    if let Some(trouble) = trouble {
+        state.print("warn", &trouble);
+        state.say(Weight::Bad, trouble);
+    }
+
+    let to_loop = send.clone();
+    signals::listen(move |signal| {
+        // Nobody listens any more when the loop has ended; the process is about to leave then.
+        let _ = to_loop.send(Message::Signal(signal));
+    })?;
+    let to_loop = send.clone();
+    let mut screen = Screen::take(!options.no_mouse, move |line| {
+        let _ = to_loop.send(Message::Printed(line));
+    })?;
+    std::thread::Builder::new().name("keys".into()).spawn(move || {
+        while let Ok(event) = crossterm::event::read() {
+            if let Some(message) = terminal_event(event)
+                && send.send(message).is_err()
+            {
+                break;
+            }
+        }
+    })?;
+
+    let mut drawn = Instant::now() - FRAME;
+    let mut ticked = Instant::now();
+    let mut listed = Instant::now();
+    loop {
+        for effect in std::mem::take(&mut effects) {
+            match effect {
+                Effect::Quit(code) => {
+                    // Words of control and the layout are written by now: those effects came before this one.
+                    drop(screen);
+                    let summary = state.runs.iter().map(|r| snapshot::summary(r, state.now_ms)).collect::<String>();
+                    return Ok(Outcome { code, summary });
+                }
+                Effect::Suspend => {
+                    screen.suspend()?;
+                    state.dirty = true;
+                }
+                Effect::Redraw => {
+                    screen.resume()?;
+                    state.dirty = true;
+                }
+                other => edge.perform(other),
+            }
+        }
+        let wait =
+            if state.dirty { FRAME.saturating_sub(drawn.elapsed()) } else { TICK.saturating_sub(ticked.elapsed()) };
+        match receive.recv_timeout(wait) {
+            Ok(message) => {
+                effects.extend(update::update(&mut state, message));
+                // Take what else is there, so that a burst costs one drawing.
+                for message in receive.try_iter().take(CHANNEL) {
+                    effects.extend(update::update(&mut state, message));
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => effects.push(Effect::Quit(0)),
+        }
+        if ticked.elapsed() >= TICK {
+            ticked = Instant::now();
+            effects.extend(update::update(&mut state, Message::Tick(now_ms())));
+        }
+        if state.arrangement.focus == PaneId::Runs && listed.elapsed() >= LISTS {
+            listed = Instant::now();
+            edge.perform(Effect::Runs(runs::Effect::List));
+        }
+        if state.dirty && drawn.elapsed() >= FRAME {
+            state.dirty = false;
+            drawn = Instant::now();
+            // A terminal that is gone ends the program; SIGHUP says the same.
+            screen.terminal.draw(|frame| draw::draw(&state, frame))?;
+        }
+    }
+}
+
+/// Opens what was asked for, or the lists.
+fn open_first(state: &mut State, options: &Options) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for folder in options.folders.iter().chain(options.launch.iter().map(|l| &l.folder)) {
+        effects.extend(update::open(state, folder.clone()));
+    }
+    state.current = 0;
+    if let Some(launch) = &options.launch {
+        state.own_run = state.runs.iter().find(|r| r.folder == launch.folder).map(|r| r.id);
+    }
+    match options.pane {
+        Some(pane) => state.arrangement.focus = pane,
+        None if state.runs.is_empty() => state.arrangement.focus = PaneId::Runs,
+        None if state.arrangement.focus == PaneId::Runs => state.arrangement.focus = PaneId::Pipeline,
+        None => {}
+    }
+    effects.push(Effect::Runs(runs::Effect::List));
+    effects
+}

@@ -1,0 +1,135 @@
+//! Everything that touches files and processes. Threads here send messages and are told what to do by effects; they
+//! never see the state.
+
+pub mod catalogue;
+pub mod engine;
+mod follow;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use rallrec_events::RunFolder;
+use rallrec_events::scatter::Scatter;
+
+use crate::message::{Effect, Message, RunId, RunNews};
+use crate::panes::runs::{Effect as RunsEffect, News};
+use catalogue::Places;
+
+/// Carries out effects.
+pub struct Edge {
+    program: PathBuf,
+    prefs: Option<PathBuf>,
+    places: Places,
+    send: SyncSender<Message>,
+    followed: HashMap<RunId, Arc<AtomicBool>>,
+}
+
+impl Edge {
+    /// `program` is the engine's own binary, `prefs` where the layout is remembered.
+    pub fn new(program: PathBuf, prefs: Option<PathBuf>, places: Places, send: SyncSender<Message>) -> Self {
+        Self { program, prefs, places, send, followed: HashMap::new() }
+    }
+
+    /// Carries out one effect that does not concern the terminal.
+    pub fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Save(prefs) => {
+                if let Some(path) = &self.prefs
+                    && let Err(e) = prefs.write(path)
+                {
+                    self.tell(Message::Done(Err(format!("the layout cannot be remembered: {}: {e}", path.display()))));
+                }
+            }
+            Effect::Control { folder, word } => {
+                if let Err(e) = RunFolder::new(&folder).ask(word) {
+                    let text = format!("{}: the word '{}' cannot be written: {e}", folder.display(), word.as_str());
+                    self.tell(Message::Done(Err(text)));
+                }
+            }
+            Effect::Follow(id, folder) => {
+                self.places.add(&folder);
+                let stop = Arc::new(AtomicBool::new(false));
+                self.followed.insert(id, Arc::clone(&stop));
+                let send = self.send.clone();
+                self.spawn("follow", move || follow::follow(id, &folder, &stop, &send));
+            }
+            Effect::Unfollow(id) => {
+                if let Some(stop) = self.followed.remove(&id) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            Effect::ReadScatter(id, folder) => {
+                let send = self.send.clone();
+                self.spawn("scatter", move || {
+                    let read = Scatter::read(&folder).map(|s| s.map(Box::new)).map_err(|e| e.to_string());
+                    // The loop has ended when nobody listens; then nothing is left to do.
+                    let _ = send.send(Message::Run(id, RunNews::Scatter(read)));
+                });
+            }
+            Effect::Measure { operator, check } => {
+                let (send, program) = (self.send.clone(), self.program.clone());
+                self.spawn("measure", move || {
+                    let outcome = engine::measure(&program, &operator, check);
+                    let _ = send.send(Message::Measured { operator, check, outcome });
+                });
+            }
+            Effect::Runs(effect) => self.perform_runs(effect),
+            Effect::Quit(_) | Effect::Suspend | Effect::Redraw => {}
+        }
+    }
+
+    fn perform_runs(&mut self, effect: RunsEffect) {
+        let (send, program, places) = (self.send.clone(), self.program.clone(), self.places.clone());
+        self.spawn("runs", move || {
+            let news = match effect {
+                RunsEffect::List => News::Catalogue(catalogue::read(&places)),
+                RunsEffect::Load { source, sets } => {
+                    let outcome = engine::load(&program, &source, &sets);
+                    News::Recipe { source, sets, outcome }
+                }
+                RunsEffect::Start(start) => {
+                    let args = engine::arguments(&start);
+                    let outcome = engine::launch(&program, &args, &start.out);
+                    News::Started { out: start.out, queued: start.after.is_some(), outcome }
+                }
+                RunsEffect::Compare(folders) => {
+                    News::Text { title: "Comparison".into(), outcome: engine::compare(&program, &folders) }
+                }
+                RunsEffect::Delete(folder) => {
+                    let done = RunFolder::new(&folder).delete();
+                    let said = match done {
+                        Ok(()) => Ok(format!("{} is deleted", folder.display())),
+                        Err(e) => Err(e.to_string()),
+                    };
+                    let _ = send.send(Message::Done(said));
+                    News::Catalogue(catalogue::read(&places))
+                }
+                RunsEffect::Unqueue(folder) => {
+                    let said = match engine::unqueue(&folder) {
+                        Ok(()) => Ok(format!("{} will not start", folder.display())),
+                        Err(e) => Err(format!("{}: {e}", folder.display())),
+                    };
+                    let _ = send.send(Message::Done(said));
+                    News::Catalogue(catalogue::read(&places))
+                }
+            };
+            let _ = send.send(Message::Runs(news));
+        });
+    }
+
+    fn tell(&self, message: Message) {
+        let send = self.send.clone();
+        // Never from the loop's own thread: the channel is bounded and the loop is its only reader.
+        self.spawn("tell", move || {
+            let _ = send.send(message);
+        });
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) {
+        // Without another thread the one thing asked for does not happen; the screen goes on.
+        let _ = std::thread::Builder::new().name(name.into()).spawn(work);
+    }
+}

@@ -1,0 +1,199 @@
+//! Pane 6: operators with their share of time, calls, bandwidth, arithmetic, and how near they come to the measured
+//! ceiling; a bench or a check of one of them beside the live figures.
+
+use std::collections::BTreeMap;
+
+use rallrec_events::view::Operator;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use crate::format;
+use crate::keys::Action;
+use crate::message::Effect;
+use crate::state::{State, Weight};
+use crate::widgets::table::{self, Cell, number, words};
+use crate::widgets::{bars, text};
+
+/// Order of the operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Longest first.
+    #[default]
+    Time,
+    /// Most calls first.
+    Calls,
+    /// Most bytes a second first.
+    Bandwidth,
+    /// By name.
+    Name,
+}
+
+/// State of the pane.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Which operator the keys are on.
+    pub selected: usize,
+    /// Order.
+    pub order: Order,
+    /// Outcomes of benches and checks, by operator; `None` while one is at work.
+    pub measured: BTreeMap<String, Option<Result<String, String>>>,
+}
+
+/// The operators in the chosen order.
+fn ordered(state: &State) -> Vec<&Operator> {
+    let Some(run) = state.run() else { return Vec::new() };
+    let mut list = run.view.operators.by_time();
+    match state.kernels.order {
+        Order::Time => {}
+        Order::Calls => list.sort_by_key(|o| std::cmp::Reverse(o.calls)),
+        Order::Bandwidth => list.sort_by(|a, b| b.gb_s().unwrap_or(0.0).total_cmp(&a.gb_s().unwrap_or(0.0))),
+        Order::Name => list.sort_by(|a, b| (&a.name, &a.device).cmp(&(&b.name, &b.device))),
+    }
+    list
+}
+
+/// Keys of the pane.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    let list = ordered(state);
+    let last = list.len().saturating_sub(1);
+    let chosen = list.get(state.kernels.selected.min(last)).map(|o| o.name.clone());
+    let view = &mut state.kernels;
+    match action {
+        Action::Up => view.selected = view.selected.min(last).saturating_sub(1),
+        Action::Down => view.selected = (view.selected + 1).min(last),
+        Action::Sort => {
+            view.order = match view.order {
+                Order::Time => Order::Calls,
+                Order::Calls => Order::Bandwidth,
+                Order::Bandwidth => Order::Name,
+                Order::Name => Order::Time,
+            };
+        }
+        Action::Bench | Action::Check => {
+            let check = action == Action::Check;
+            let word = if check { "checking" } else { "benching" };
+            match chosen {
+                Some(operator) if view.measured.get(&operator).is_none_or(Option::is_some) => {
+                    view.measured.insert(operator.clone(), None);
+                    state.say(Weight::Plain, format!("{word} {operator} in a process of its own"));
+                    return vec![Effect::Measure { operator, check }];
+                }
+                Some(operator) => state.say(Weight::Plain, format!("{operator} is being measured already")),
+                None => state.say(Weight::Plain, "no operator is selected"),
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Selects the line under the mouse.
+pub fn click(state: &mut State, y: u16) {
+    // Row 0 is the summary, row 1 the heading.
+    if y >= 2 {
+        state.kernels.selected = usize::from(y - 2).min(ordered(state).len().saturating_sub(1));
+    }
+}
+
+/// The outcome of a bench or a check.
+pub fn measured(state: &mut State, operator: String, check: bool, outcome: Result<String, String>) {
+    let word = if check { "check" } else { "bench" };
+    match &outcome {
+        Ok(_) => state.say(Weight::Good, format!("{word} of {operator} is done")),
+        Err(why) => {
+            state.print("error", &format!("{word} of {operator}: {why}"));
+            state.say(Weight::Bad, format!("{word} of {operator} failed: {}", why.lines().next().unwrap_or_default()));
+        }
+    }
+    if state.kernels.measured.len() < 256 {
+        state.kernels.measured.insert(operator, Some(outcome));
+    }
+}
+
+/// Draws the pane.
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let list = ordered(state);
+    if list.is_empty() {
+        let text = "this run has not told about its operators: none was called yet, every stage was reused, or it was \
+                    started without --profile (runs that are started from here have it)";
+        return text::note(area, buffer, text, theme);
+    }
+    let all: f64 = list.iter().map(|o| o.seconds).sum();
+    let ceilings: Vec<String> = state
+        .run()
+        .map(|r| {
+            let one = |(d, c): (&String, &rallrec_events::view::Ceilings)| {
+                format!("{} {:.1} GB/s {}FLOP/s", format::clean(d), c.memory_gb_s, format::scaled(c.gflop_s * 1e9))
+            };
+            r.view.operators.ceilings.iter().map(one).collect()
+        })
+        .unwrap_or_default();
+    let order = format!("{:?}", state.kernels.order).to_lowercase();
+    let mut facts = vec![("operators", list.len().to_string()), ("seconds", format::value(all)), ("order", order)];
+    if !ceilings.is_empty() {
+        facts.push(("ceilings", ceilings.join(", ")));
+    }
+    let head = text::fact_lines(&facts, area.width, theme);
+    text::line(area, buffer, 0, &head.into_iter().next().unwrap_or_default());
+    let rows: Vec<Vec<Cell>> = list
+        .iter()
+        .map(|o| {
+            let share = if all > 0.0 { o.seconds / all } else { 0.0 };
+            let times: Vec<f64> = o.recent.iter().map(|s| s.seconds).collect();
+            let of = o.of_ceiling();
+            let of_style = match of {
+                Some(x) if x >= 0.6 => theme.good(),
+                Some(x) if x < 0.2 => theme.warn(),
+                _ => theme.text(),
+            };
+            vec![
+                Cell::new(format::clean(&o.name), theme.accent()),
+                Cell::from(format!("{:.1} %", share * 100.0)),
+                Cell::new(bars::bar(share, 8, theme), theme.series(0)),
+                Cell::from(format::scaled(o.calls as f64)),
+                Cell::from(o.gb_s().map_or("n/a".into(), |x| format!("{x:.1}"))),
+                Cell::from(o.tflop_s().map_or("n/a".into(), |x| format!("{x:.3}"))),
+                Cell::new(of.map_or("n/a".into(), |x| format!("{:.0} %", x * 100.0)), of_style),
+                Cell::new(format::seconds(o.seconds), theme.dim()),
+                Cell::new(format::clean(&o.device), theme.dim()),
+                Cell::new(bars::spark(&times, 16, None, theme), theme.series(1)),
+                Cell::new(o.shape.as_deref().map(format::clean).unwrap_or_default(), theme.dim()),
+            ]
+        })
+        .collect();
+    let columns = [
+        words("operator"),
+        number("time"),
+        words(""),
+        number("calls"),
+        number("GB/s"),
+        number("TFLOP/s"),
+        number("of ceiling"),
+        number("total"),
+        words("device"),
+        words("recent"),
+        words("shape"),
+    ];
+    let selected = state.kernels.selected.min(rows.len() - 1);
+    let outcome = state.kernels.measured.get(&list[selected].name);
+    let below = if outcome.is_some() { (area.height / 3).max(3).min(area.height) } else { 0 };
+    let middle = Rect { y: area.y + 1, height: area.height.saturating_sub(1 + below), ..area };
+    table::draw(&columns, &rows, Some(selected), middle, buffer, theme);
+    let foot = Rect { y: middle.y + middle.height, height: below.min(area.height.saturating_sub(1)), ..area };
+    let name = &list[selected].name;
+    match outcome {
+        Some(None) => text::plain(foot, buffer, 0, &format!("{name}: measuring"), theme.dim()),
+        Some(Some(Ok(words))) => {
+            for (i, line) in words.lines().filter(|l| !l.trim().is_empty()).enumerate() {
+                text::plain(foot, buffer, i as u16, &format::clean(line), theme.text());
+            }
+        }
+        Some(Some(Err(words))) => {
+            for (i, line) in format::wrap(words, usize::from(foot.width).max(1)).iter().enumerate() {
+                text::plain(foot, buffer, i as u16, line, theme.bad());
+            }
+        }
+        None => {}
+    }
+}

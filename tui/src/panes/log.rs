@@ -1,0 +1,193 @@
+//! Pane 8: log lines of the run and what this process printed meanwhile; level, filter, follow.
+
+use rallrec_events::view::Line as LogLine;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use crate::format;
+use crate::keys::Action;
+use crate::message::Effect;
+use crate::state::{Input, Overlay, Purpose, State};
+use crate::theme::Theme;
+use crate::widgets::text;
+
+/// Least level that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Level {
+    /// Everything.
+    Debug,
+    /// Without debug.
+    #[default]
+    Info,
+    /// Warnings and errors.
+    Warn,
+    /// Errors.
+    Error,
+}
+
+impl Level {
+    fn of(word: &str) -> Self {
+        match word {
+            "debug" | "trace" => Level::Debug,
+            "warn" | "warning" => Level::Warn,
+            "error" => Level::Error,
+            _ => Level::Info,
+        }
+    }
+
+    fn next(self) -> Self {
+        match self {
+            Level::Debug => Level::Info,
+            Level::Info => Level::Warn,
+            Level::Warn => Level::Error,
+            Level::Error => Level::Debug,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// State of the pane.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Least level.
+    pub level: Level,
+    /// Only lines with this text.
+    pub filter: String,
+    /// Lines back from the end; 0 follows.
+    pub back: usize,
+}
+
+/// Keys of the pane.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    let page = usize::from(state.size.1).saturating_sub(8).max(1);
+    let most = lines(state).len().saturating_sub(1);
+    let view = &mut state.log;
+    view.back = match action {
+        Action::Up => view.back + 1,
+        Action::Down => view.back.saturating_sub(1),
+        Action::PageUp => view.back + page,
+        Action::PageDown => view.back.saturating_sub(page),
+        Action::First => most,
+        Action::Follow | Action::Last => 0,
+        _ => view.back,
+    }
+    .min(most);
+    match action {
+        Action::Level => view.level = view.level.next(),
+        Action::Reset => *view = View { level: view.level, ..View::default() },
+        Action::Filter => {
+            state.overlay = Some(Overlay::Input(Input {
+                title: "Filter of the log".into(),
+                text: view.filter.clone(),
+                purpose: Purpose::LogFilter,
+                choices: Vec::new(),
+                about: vec!["Only lines with this text are shown; an empty line shows all.".into()],
+                error: None,
+            }));
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Takes a filter.
+pub fn set_filter(state: &mut State, filter: String) {
+    state.log.filter = filter;
+    state.log.back = 0;
+}
+
+/// The lines that pass, oldest first.
+fn lines(state: &State) -> Vec<&LogLine> {
+    let wanted = state.log.filter.to_lowercase();
+    let of_run = state.run().map(|r| &r.view.log.lines);
+    let mut out: Vec<&LogLine> = of_run
+        .into_iter()
+        .flatten()
+        .chain(state.printed.iter())
+        .filter(|l| Level::of(&l.level) >= state.log.level)
+        .filter(|l| wanted.is_empty() || l.text.to_lowercase().contains(&wanted) || l.level.contains(&wanted))
+        .collect();
+    out.sort_by_key(|l| l.t_ms);
+    out
+}
+
+fn style(level: &str, theme: Theme) -> Style {
+    match Level::of(level) {
+        Level::Error => theme.bad(),
+        Level::Warn => theme.warn(),
+        Level::Debug => theme.dim(),
+        Level::Info => theme.text(),
+    }
+}
+
+/// Draws the pane.
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let all = lines(state);
+    let mut status = format!("{} and above", state.log.level.word());
+    if !state.log.filter.is_empty() {
+        status.push_str(&format!(", with '{}'", state.log.filter));
+    }
+    let end = all.len() - state.log.back.min(all.len());
+    status.push_str(&match state.log.back {
+        0 => ", following".to_string(),
+        back => format!(", {back} lines back"),
+    });
+    let (head, body) = if area.height > 3 {
+        (Rect { height: 1, ..area }, Rect { y: area.y + 1, height: area.height - 1, ..area })
+    } else {
+        (Rect { height: 0, ..area }, area)
+    };
+    text::plain(head, buffer, 0, &status, theme.dim());
+    if let Some(run) = state.run() {
+        let odd = [(run.view.unknown, "of unknown kind"), (run.view.newer, "newer"), (run.status.broken, "broken")];
+        let odd: Vec<String> = odd.iter().filter(|o| o.0 > 0).map(|o| format!("{} {}", o.0, o.1)).collect();
+        if !odd.is_empty() {
+            text::right(head, buffer, 0, &format!("events: {}", odd.join(", ")), theme.warn());
+        }
+    }
+    if all.is_empty() {
+        return text::note(body, buffer, "no lines", theme);
+    }
+    // From the end upwards, so that the newest line is always whole.
+    let columns = usize::from(body.width);
+    let mut rows: Vec<Line> = Vec::new();
+    let room = usize::from(body.height);
+    for entry in all[..end].iter().rev() {
+        let mut parts = wrapped(entry, columns, theme);
+        parts.reverse();
+        rows.extend(parts);
+        if rows.len() >= room {
+            break;
+        }
+    }
+    rows.truncate(room);
+    for (i, row) in rows.iter().rev().enumerate() {
+        text::line(body, buffer, i as u16, row);
+    }
+}
+
+fn wrapped(entry: &LogLine, columns: usize, theme: Theme) -> Vec<Line<'static>> {
+    let prefix =
+        if columns < 50 { String::new() } else { format!("{} {:<5} ", format::clock(entry.t_ms), entry.level) };
+    let indent = format::width(&prefix);
+    let style = style(&entry.level, theme);
+    let body = format::wrap(&format::clean(&entry.text), columns.saturating_sub(indent).max(8));
+    body.into_iter()
+        .enumerate()
+        .map(|(i, part)| {
+            let first = if i == 0 { prefix.clone() } else { " ".repeat(indent) };
+            Line::from(vec![Span::styled(first, theme.dim()), Span::styled(part, style)])
+        })
+        .collect()
+}

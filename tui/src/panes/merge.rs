@@ -1,0 +1,501 @@
+//! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single prompts.
+
+use rallrec_events::view::{Merge, MergeRow, Prompt, Table};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use crate::format;
+use crate::keys::Action;
+use crate::message::Effect;
+use crate::panes::sampling::split;
+use crate::state::{OpenRun, State};
+use crate::theme::Theme;
+use crate::widgets::chart::{Chart, Line as Curve};
+use crate::widgets::heat::Heat;
+use crate::widgets::table::{self, Cell, number, words};
+use crate::widgets::{bars, histogram, text};
+
+/// What the pane shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Tables at the end of the run; before, figures over the merged rows.
+    #[default]
+    Table,
+    /// The sweep.
+    Heat,
+    /// Reliability and shares.
+    Reliability,
+    /// Single prompts.
+    Prompts,
+}
+
+/// Order of the prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// As they came.
+    #[default]
+    Row,
+    /// Largest variance first.
+    Variance,
+    /// Largest share of the reasoning model first.
+    Share,
+    /// Largest loss of the merged prediction first.
+    Loss,
+}
+
+impl Order {
+    fn word(self) -> &'static str {
+        match self {
+            Order::Row => "row",
+            Order::Variance => "variance",
+            Order::Share => "share",
+            Order::Loss => "loss",
+        }
+    }
+}
+
+/// State of the pane.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// What is shown.
+    pub mode: Mode,
+    /// Which table.
+    pub table: usize,
+    /// Which number of samples in the heat map.
+    pub samples: usize,
+    /// Which prompt.
+    pub prompt: usize,
+    /// Order of the prompts.
+    pub order: Order,
+}
+
+/// Keys of the pane.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    let Some(run) = state.run() else { return Vec::new() };
+    let prompts = run.view.merge.rows.len().saturating_sub(1);
+    let tables = run.view.results.tables.len().saturating_sub(1);
+    let slices = sample_counts(&run.view.merge).len().saturating_sub(1);
+    let view = &mut state.merge;
+    view.prompt = match action {
+        Action::Up => view.prompt.saturating_sub(1),
+        Action::Down => view.prompt + 1,
+        Action::PageUp => view.prompt.saturating_sub(10),
+        Action::PageDown => view.prompt + 10,
+        Action::First => 0,
+        Action::Last => prompts,
+        _ => view.prompt,
+    }
+    .min(prompts);
+    match (action, view.mode) {
+        (Action::NextView, mode) => {
+            view.mode = match mode {
+                Mode::Table => Mode::Heat,
+                Mode::Heat => Mode::Reliability,
+                Mode::Reliability => Mode::Prompts,
+                Mode::Prompts => Mode::Table,
+            };
+        }
+        (Action::Left, Mode::Table) => view.table = view.table.min(tables).saturating_sub(1),
+        (Action::Right, Mode::Table) => view.table = (view.table + 1).min(tables),
+        (Action::Left, Mode::Heat) => view.samples = view.samples.min(slices).saturating_sub(1),
+        (Action::Right, Mode::Heat) => view.samples = (view.samples + 1).min(slices),
+        (Action::Sort, _) => {
+            view.order = match view.order {
+                Order::Row => Order::Variance,
+                Order::Variance => Order::Share,
+                Order::Share => Order::Loss,
+                Order::Loss => Order::Row,
+            };
+            view.prompt = 0;
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Draws the pane.
+pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let view = &run.view;
+    if view.merge.is_empty() && view.results.tables.is_empty() {
+        return text::note(area, buffer, "nothing has been merged yet", theme);
+    }
+    let facts = text::fact_lines(&figures(&view.merge), area.width, theme);
+    let most = usize::from(area.height / 4).max(1);
+    let head = facts.len().min(most) as u16;
+    for (i, line) in facts.iter().take(most).enumerate() {
+        text::line(area, buffer, i as u16, line);
+    }
+    let body = Rect { y: area.y + head, height: area.height.saturating_sub(head), ..area };
+    match state.merge.mode {
+        Mode::Table => draw_tables(state, run, body, buffer),
+        Mode::Heat => draw_heat(state, &view.merge, body, buffer),
+        Mode::Reliability => draw_reliability(&view.merge, body, buffer, theme),
+        Mode::Prompts => draw_prompts(state, run, body, buffer),
+    }
+}
+
+/// The weight of the reasoning model, and the bound that the constants set to it.
+fn figures(merge: &Merge) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    if let Some(cell) = merge.chosen() {
+        out.push(("alpha", format!("{}", cell.alpha)));
+        out.push(("epsilon", format!("{:.0e}", cell.epsilon)));
+        if cell.samples > 0 {
+            out.push(("samples", cell.samples.to_string()));
+        }
+    }
+    if let Some(share) = merge.share.value() {
+        out.push(("reasoning's share", format!("mean {}", format::percent(share))));
+        if let Some(most) = merge.share.max {
+            out.push(("most", format::percent(most)));
+        }
+    }
+    if let Some(cell) = merge.chosen() {
+        // With one run of the tuned model its variance is 0, which bounds the other one's weight.
+        out.push((
+            "possible with one tuned run",
+            format!("<= {}", format::percent(Merge::largest_possible_share(cell.alpha))),
+        ));
+    }
+    if let Some(variance) = merge.variance.value() {
+        out.push(("mean variance", format!("{variance:.4}")));
+    }
+    if merge.share.n > 0 {
+        out.push(("rows", format::count(merge.share.n)));
+    }
+    out
+}
+
+/// The tables of results, or figures over the merged rows while there are none.
+pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let tables = &run.view.results.tables;
+    let Some(shown) = tables.get(state.merge.table.min(tables.len().saturating_sub(1))) else {
+        return draw_so_far(&run.view.merge, area, buffer, theme);
+    };
+    let n = shown.rows.iter().filter_map(|r| r.n).max().map(|n| format!(", {} rows", format::count(n)));
+    let which = if tables.len() > 1 {
+        format!("  table {}/{} (Left, Right)", state.merge.table.min(tables.len() - 1) + 1, tables.len())
+    } else {
+        String::new()
+    };
+    let title = format!("{}{}; 95 % intervals{which}", shown.title, n.unwrap_or_default());
+    text::plain(area, buffer, 0, &format::cut(&title, usize::from(area.width), theme.marks().ellipsis), theme.text());
+    let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    draw_table(shown, body, buffer, theme);
+}
+
+fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    // Log loss, calibration error and Brier score are better when lower.
+    let metrics: [(&'static str, &str, bool); 4] =
+        [("AUC", "auc", true), ("log loss", "log_loss", false), ("accuracy", "accuracy", true), ("ECE", "ece", false)];
+    let there: Vec<_> = metrics.into_iter().filter(|m| shown.rows.iter().any(|r| r.metric(m.1).is_some())).collect();
+    let interval = area.width >= 26 + there.len() as u16 * 21;
+    let short = area.width >= 26 + there.len() as u16 * 10;
+    let there: Vec<_> = if short || interval { there } else { there.into_iter().take(2).collect() };
+    let mut columns = vec![words("model")];
+    for m in &there {
+        columns.push(number(m.0));
+        if interval {
+            columns.push(words("95 %"));
+        }
+    }
+    let tested = shown.rows.iter().any(|r| !r.against.is_empty());
+    if tested {
+        columns.push(number("p (AUC)"));
+    }
+    let best = |metric: &(&str, &str, bool)| {
+        let values = shown.rows.iter().filter_map(|r| r.metric(metric.1)).map(|v| v.0).filter(|v| v.is_finite());
+        if metric.2 { values.reduce(f64::max) } else { values.reduce(f64::min) }
+    };
+    let rows: Vec<Vec<Cell>> = shown
+        .rows
+        .iter()
+        .map(|row| {
+            let strong = matches!(row.name.as_str(), "merged" | "tuned" | "reasoning");
+            let mut cells =
+                vec![Cell::new(format::clean(&row.name), if strong { theme.accent() } else { theme.text() })];
+            for m in &there {
+                let Some((value, low, high)) = row.metric(m.1) else {
+                    cells.push(Cell::new("n/a", theme.dim()));
+                    if interval {
+                        cells.push(Cell::default());
+                    }
+                    continue;
+                };
+                let style = if best(m) == Some(value) { theme.good() } else { theme.text() };
+                cells.push(Cell::new(format!("{value:.3}"), style));
+                if interval {
+                    cells.push(Cell::new(format!("{low:.3}..{high:.3}"), theme.dim()));
+                }
+            }
+            if tested {
+                let p = row.against.iter().find(|d| d.metric == "auc").and_then(|d| d.p);
+                cells.push(match p {
+                    Some(p) if p < 0.001 => Cell::new("<0.001", theme.good()),
+                    Some(p) => Cell::new(format!("{p:.3}"), if p < 0.05 { theme.good() } else { theme.text() }),
+                    None => Cell::new(theme.marks().dot, theme.dim()),
+                });
+            }
+            cells
+        })
+        .collect();
+    let used = (rows.len() as u16 + 1).min(area.height);
+    table::draw(&columns, &rows, None, Rect { height: used, ..area }, buffer, theme);
+    if let Some(reference) = shown.reference.as_ref().filter(|_| tested && used < area.height) {
+        let text = format!("p: against {}, two-sided", format::clean(reference));
+        text::plain(area, buffer, used, &text, theme.dim());
+    }
+}
+
+fn draw_so_far(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let columns = [words("rows merged so far"), number("accuracy"), number("log loss"), number("ECE")];
+    let figure = |x: Option<f64>| x.map_or("n/a".to_string(), |v| format!("{v:.3}"));
+    let rows: Vec<Vec<Cell>> = [("tuned", &merge.tuned), ("reasoning", &merge.reasoning), ("merged", &merge.merged)]
+        .iter()
+        .map(|(name, model)| {
+            vec![
+                Cell::new(*name, theme.accent()),
+                Cell::from(figure(model.accuracy())),
+                Cell::from(figure(model.log_loss())),
+                Cell::from(figure(model.reliability.ece())),
+            ]
+        })
+        .collect();
+    table::draw(&columns, &rows, None, area, buffer, theme);
+}
+
+/// The numbers of samples that the sweep tried, ascending; 0 stands for all.
+fn sample_counts(merge: &Merge) -> Vec<u32> {
+    let mut out: Vec<u32> = merge.cells.iter().map(|c| c.samples).collect();
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+fn draw_heat(state: &State, merge: &Merge, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let counts = sample_counts(merge);
+    if counts.is_empty() {
+        return text::note(area, buffer, "no sweep in this run", theme);
+    }
+    let samples = counts[state.merge.samples.min(counts.len() - 1)];
+    let cells: Vec<_> = merge.cells.iter().filter(|c| c.samples == samples).collect();
+    let sorted = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values
+    };
+    let alphas = sorted(cells.iter().map(|c| c.alpha).collect());
+    let epsilons = sorted(cells.iter().map(|c| c.epsilon).collect());
+    let at = |alpha: f64, epsilon: f64| cells.iter().find(|c| c.alpha == alpha && c.epsilon == epsilon);
+    let metric = cells.first().map(|c| c.metric.clone()).unwrap_or_default();
+    let used = if samples == 0 { "all samples".to_string() } else { format!("{samples} samples") };
+    let title = format!("{metric} on validation rows over alpha (down) and epsilon (across), {used}");
+    let chosen = cells.iter().find(|c| c.chosen).and_then(|c| {
+        Some((alphas.iter().position(|a| *a == c.alpha)?, epsilons.iter().position(|e| *e == c.epsilon)?))
+    });
+    Heat {
+        title: &format::cut(&title, usize::from(area.width), theme.marks().ellipsis),
+        rows: alphas.iter().map(|a| format!("alpha {a}")).collect(),
+        columns: epsilons.iter().map(|e| format!("{e:.0e}")).collect(),
+        cells: alphas
+            .iter()
+            .map(|a| epsilons.iter().map(|e| at(*a, *e).map_or(f64::NAN, |c| c.value)).collect())
+            .collect(),
+        chosen,
+        low_is_good: metric.contains("loss"),
+    }
+    .draw(area, buffer, theme);
+}
+
+fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let cells = split(area, 2);
+    let curve = |name: &str, model: &rallrec_events::view::Model, i: usize| {
+        Curve::new(name, model.reliability.points().into_iter().map(|(x, y, _)| (x, y)).collect(), i)
+    };
+    let mut even = Curve::new("", vec![(0.0, 0.0), (1.0, 1.0)], 5);
+    // The diagonal is dotted: a line of its own would look like a fourth model.
+    even.points = (0..=20).map(|i| (f64::from(i) / 20.0, f64::from(i) / 20.0)).collect();
+    even.dots = true;
+    let curves = [
+        even,
+        curve("tuned", &merge.tuned, 0),
+        curve("reasoning", &merge.reasoning, 1),
+        curve("merged", &merge.merged, 2),
+    ];
+    let chart = Chart {
+        title: "share liked against p",
+        lines: &curves,
+        x: Some((0.0, 1.0)),
+        y: Some((0.0, 1.0)),
+        unit: "p",
+        names_only: true,
+        selected: true,
+        ..Chart::default()
+    };
+    chart.draw(cells[0], buffer, theme);
+    let below = Rect { height: cells[1].height.saturating_sub(3), ..cells[1] };
+    draw_shares(merge, below, buffer, theme);
+    let foot = Rect { y: cells[1].y + below.height, height: cells[1].height - below.height, ..cells[1] };
+    let models = [("tuned", &merge.tuned), ("reasoning", &merge.reasoning), ("merged", &merge.merged)];
+    for (i, (name, model)) in models.iter().enumerate() {
+        let ece = model.reliability.ece().map_or("n/a".into(), |e| format!("{e:.3}"));
+        let loss = model.log_loss().map_or("n/a".into(), |e| format!("{e:.3}"));
+        let line = Line::from(vec![
+            Span::styled(format!("{name:<10}"), theme.series(i)),
+            Span::styled(" ECE ", theme.dim()),
+            Span::raw(ece),
+            Span::styled("  log loss ", theme.dim()),
+            Span::raw(loss),
+        ]);
+        text::line(foot, buffer, i as u16, &line);
+    }
+}
+
+/// How the reasoning model's share of the weight is spread over the latest rows, from 0 to the largest.
+fn draw_shares(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    const BINS: usize = 24;
+    let shares = || merge.rows.iter().map(|r| r.share_reasoning).filter(|s| s.is_finite());
+    let most = shares().fold(0.0, f64::max).max(1e-12);
+    let mut counts = [0u64; BINS];
+    for share in shares() {
+        counts[((share / most * BINS as f64) as usize).min(BINS - 1)] += 1;
+    }
+    histogram::draw("reasoning's share", &counts, ("0", &format::percent(most)), area, buffer, theme);
+}
+
+/// The merged rows in the chosen order.
+fn ordered(merge: &Merge, order: Order) -> Vec<&MergeRow> {
+    let mut rows: Vec<&MergeRow> = merge.rows.iter().collect();
+    let loss = |r: &MergeRow| match r.label {
+        Some(true) => 1.0 - r.p,
+        Some(false) => r.p,
+        None => -1.0,
+    };
+    match order {
+        Order::Row => {}
+        Order::Variance => rows.sort_by(|a, b| b.var_reasoning.total_cmp(&a.var_reasoning)),
+        Order::Share => rows.sort_by(|a, b| b.share_reasoning.total_cmp(&a.share_reasoning)),
+        Order::Loss => rows.sort_by(|a, b| loss(b).total_cmp(&loss(a))),
+    }
+    rows
+}
+
+fn draw_prompts(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let rows = ordered(&run.view.merge, state.merge.order);
+    let Some(at) = rows.len().checked_sub(1).map(|last| state.merge.prompt.min(last)) else {
+        return text::note(area, buffer, "no row has been merged yet", theme);
+    };
+    let row = rows[at];
+    let wide = area.width >= 100;
+    let list = if wide {
+        Rect { width: 44, ..area }
+    } else {
+        Rect { height: (area.height / 3).clamp(area.height.min(3), 8), ..area }
+    };
+    let cells: Vec<Vec<Cell>> = rows
+        .iter()
+        .map(|r| {
+            let right = r.label.map(|l| (r.p > 0.5) == l);
+            let style = match right {
+                Some(true) => theme.good(),
+                Some(false) => theme.bad(),
+                None => theme.text(),
+            };
+            vec![
+                Cell::from(r.row.to_string()),
+                Cell::from(format!("{:.3}", r.mean_tuned)),
+                Cell::from(format!("{:.3}", r.mean_reasoning)),
+                Cell::new(format!("{:.3}", r.p), style),
+                Cell::new(r.label.map_or("n/a", |l| if l { "yes" } else { "no" }), theme.dim()),
+                Cell::new(format::percent(r.share_reasoning), theme.dim()),
+            ]
+        })
+        .collect();
+    let columns = [number("row"), number("tuned"), number("reason"), number("merged"), words("liked"), number("share")];
+    table::draw(&columns, &cells, Some(at), list, buffer, theme);
+    let rest = if wide {
+        Rect { x: area.x + 46, width: area.width - 46, ..area }
+    } else {
+        Rect { y: area.y + list.height, height: area.height - list.height, ..area }
+    };
+    let lines = verdict(state, run, row, rest.width);
+    for (i, line) in lines.iter().enumerate() {
+        text::line(rest, buffer, i as u16, line);
+    }
+}
+
+/// One prompt in words: predictions, history, retrieved items, hint, answers, verdict.
+fn verdict(state: &State, run: &OpenRun, row: &MergeRow, width: u16) -> Vec<Line<'static>> {
+    let theme = state.theme;
+    let columns = usize::from(width).max(1);
+    let mut out = Vec::new();
+    let prompt = run.view.prompts.get(row.row);
+    let title = prompt.and_then(|p| p.target.as_ref()).map(|t| format::clean(&t.title));
+    let truth = row.label.map_or("", |l| if l { "  liked" } else { "  not liked" });
+    out.push(Line::from(vec![
+        Span::styled(format!("row {}  ", row.row), theme.accent()),
+        Span::raw(title.unwrap_or_default()),
+        Span::styled(truth, theme.warn()),
+        Span::styled(format!("   in order of {}", state.merge.order.word()), theme.dim()),
+    ]));
+    let models = [
+        ("tuned", row.mean_tuned, Some(row.var_tuned)),
+        ("reasoning", row.mean_reasoning, Some(row.var_reasoning)),
+        ("merged", row.p, None),
+    ];
+    for (i, (name, p, variance)) in models.into_iter().enumerate() {
+        let mut spans = vec![
+            Span::styled(format!("{name:<10}"), theme.series(i)),
+            Span::raw(format!("{p:.4} ")),
+            Span::styled(bars::bar(p, 20, theme), theme.series(i)),
+        ];
+        match variance {
+            Some(v) => spans.push(Span::styled(format!("  variance {v:.5}"), theme.dim())),
+            None => {
+                let share = format::percent(row.share_reasoning);
+                spans.push(Span::styled(format!("  reasoning's share {share}"), theme.dim()));
+            }
+        }
+        out.push(Line::from(spans));
+    }
+    if let Some(prompt) = prompt {
+        prompt_words(prompt, columns, theme, &mut out);
+    }
+    if let Some(example) = run.view.retrieval.get(row.row) {
+        out.push(Line::styled("retrieved, in the order of the prompt", theme.dim()));
+        for item in example.shown() {
+            let similarity = item.similarity.map_or(String::new(), |s| format!("  {s:.3}"));
+            let text = format!("  {} ({}){similarity}", format::clean(&item.item.title), format::value(item.rating));
+            out.push(Line::raw(format::cut(&text, columns, theme.marks().ellipsis)));
+        }
+    }
+    out
+}
+
+fn prompt_words(prompt: &Prompt, columns: usize, theme: Theme, out: &mut Vec<Line<'static>>) {
+    if let Some(hint) = prompt.hint.as_ref().filter(|h| !h.is_empty()) {
+        let text = format!("hint: {}", format::clean(hint).trim());
+        out.extend(format::wrap(&text, columns).into_iter().map(|l| Line::styled(l, theme.warn())));
+    } else if let Some(p) = prompt.hint_p {
+        out.push(Line::from(vec![Span::styled("hint from p ", theme.dim()), Span::raw(format!("{p:.3}"))]));
+    }
+    if !prompt.answers.is_empty() {
+        let said = |a: Option<bool>| a.map_or("?", |a| if a { "y" } else { "n" });
+        let text: Vec<String> = prompt.answers.iter().map(|a| format!("{:.2}{}", a.p, said(a.answer))).collect();
+        let text = format!("answers: {}", text.join(" "));
+        out.extend(format::wrap(&text, columns).into_iter().map(Line::raw));
+        if let Some(first) = prompt.answers.first() {
+            let text = format!("first: {}", format::clean(&first.text));
+            out.extend(format::wrap(&text, columns).into_iter().take(6).map(|l| Line::styled(l, theme.dim())));
+        }
+    }
+    if let Some(read) = &prompt.prompt {
+        out.push(Line::styled("prompt", theme.dim()));
+        out.extend(format::wrap(&format::clean(read), columns).into_iter().map(Line::raw));
+    }
+}

@@ -1,0 +1,314 @@
+//! Pane 3: the sampled answers as they arrive, and what their spread and length tell.
+
+use rallrec_events::view::{Bins, Prompt};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use crate::format;
+use crate::keys::Action;
+use crate::message::Effect;
+use crate::state::{OpenRun, State};
+use crate::theme::Theme;
+use crate::widgets::chart::{Chart, Line as Curve};
+use crate::widgets::{bars, histogram, text};
+
+/// Prompts that a moving accuracy is taken over, as the authors' consistency view does.
+const WINDOW: u64 = 500;
+
+/// What the pane shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// One prompt's answers.
+    #[default]
+    Answers,
+    /// How variance, length and hint are spread.
+    Spread,
+    /// Accuracy against variance and against length.
+    Accuracy,
+}
+
+/// State of the pane.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// What is shown.
+    pub mode: Mode,
+    /// The row that is looked at; `None` follows the newest.
+    pub row: Option<u64>,
+    /// The sample whose text is shown.
+    pub sample: usize,
+}
+
+/// Rows with sampled answers, oldest first.
+fn rows(run: &OpenRun) -> Vec<u64> {
+    run.view.prompts.iter().filter(|p| !p.answers.is_empty()).map(|p| p.row).collect()
+}
+
+/// Keys of the pane.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    let Some(run) = state.run() else { return Vec::new() };
+    let rows = rows(run);
+    let last = rows.len().saturating_sub(1);
+    let at = state.sampling.row.and_then(|r| rows.iter().position(|x| *x == r)).unwrap_or(last);
+    let samples = rows.get(at).and_then(|r| run.view.prompts.get(*r)).map_or(0, |p| p.answers.len());
+    let view = &mut state.sampling;
+    let moved = match action {
+        Action::Up => Some(at.saturating_sub(1)),
+        Action::Down => Some((at + 1).min(last)),
+        Action::PageUp => Some(at.saturating_sub(10)),
+        Action::PageDown => Some((at + 10).min(last)),
+        Action::First => Some(0),
+        _ => None,
+    };
+    if let Some(moved) = moved {
+        view.row = rows.get(moved).copied();
+    }
+    match action {
+        Action::Follow => view.row = None,
+        Action::Left => view.sample = view.sample.saturating_sub(1),
+        Action::Right => view.sample = (view.sample + 1).min(samples.saturating_sub(1)),
+        Action::NextView => {
+            view.mode = match view.mode {
+                Mode::Answers => Mode::Spread,
+                Mode::Spread => Mode::Accuracy,
+                Mode::Accuracy => Mode::Answers,
+            };
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Draws the pane.
+pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let sampling = &run.view.sampling;
+    if sampling.answers == 0 && sampling.live.is_none() && sampling.scored.is_empty() {
+        return text::note(area, buffer, "no answer has been sampled yet", theme);
+    }
+    let facts = text::fact_lines(&figures(run), area.width, theme);
+    let most = usize::from(area.height / 4).max(1);
+    let head = facts.len().min(most) as u16;
+    for (i, line) in facts.iter().take(most).enumerate() {
+        text::line(area, buffer, i as u16, line);
+    }
+    let body = Rect { y: area.y + head, height: area.height - head.min(area.height), ..area };
+    match state.sampling.mode {
+        Mode::Answers => draw_answers(state, run, body, buffer),
+        Mode::Spread => draw_spread(run, body, buffer, theme),
+        Mode::Accuracy => draw_accuracy(run, body, buffer, theme),
+    }
+}
+
+/// The figures over all answers.
+fn figures(run: &OpenRun) -> Vec<(&'static str, String)> {
+    let s = &run.view.sampling;
+    let number = |x: Option<f64>| x.map_or("n/a".to_string(), format::value);
+    let mut out = vec![
+        ("answers", format::count(s.answers)),
+        ("yes/no", format!("{}/{}", format::scaled(s.yes as f64), format::scaled(s.no as f64))),
+        ("unparsed", s.unparsed_share().map_or("n/a".into(), format::percent)),
+    ];
+    if s.cut > 0 {
+        out.push(("cut", format::count(s.cut)));
+    }
+    out.push(("tokens", number(s.tokens.value())));
+    if let Some((_, rate)) = s.tokens_per_second.last() {
+        out.push(("tokens/s", format::scaled(rate)));
+    }
+    if let Some(ratio) = s.cost_ratio() {
+        out.push(("cost to plain", format!("{ratio:.1}x")));
+    }
+    let mass = s.mass.value().or_else(|| s.scored.values().next_back().and_then(|m| m.mass.value()));
+    out.push(("Yes+No mass", number(mass)));
+    if s.hint_strength.n() > 0 {
+        out.push(("hint |p-.5|", format::value(mean_of(&s.hint_strength))));
+    }
+    if s.variance.n() > 0 {
+        out.push(("variance", format!("{:.4}", mean_of(&s.variance))));
+    }
+    out
+}
+
+/// Mean of the middles of the bins.
+fn mean_of(bins: &Bins) -> f64 {
+    let sum: f64 = bins.bins().iter().enumerate().map(|(i, b)| bins.middle(i) * b.n as f64).sum();
+    sum / bins.n().max(1) as f64
+}
+
+fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let rows = rows(run);
+    let live = run.view.sampling.live.as_ref().filter(|_| run.doing().is_live() && state.sampling.row.is_none());
+    let row = state.sampling.row.or_else(|| rows.last().copied());
+    let Some(prompt) = row.and_then(|r| run.view.prompts.get(r)) else {
+        if let Some(live) = live {
+            let title = format!("row {} sample {} is being written", live.row, live.sample);
+            text::plain(area, buffer, 0, &title, theme.accent());
+            let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+            return end_of_text(&live.text, body, buffer, theme);
+        }
+        return text::note(area, buffer, "no answer has been sampled yet", theme);
+    };
+    let at = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
+    let mut y = 0;
+    let most = usize::from(area.height / 3).max(1);
+    for line in prompt_lines(prompt, (at, rows.len()), area.width, theme).into_iter().take(most) {
+        text::line(area, buffer, y, &line);
+        y += 1;
+    }
+    // Two columns where there is room: the answers on the left, the text of one on the right.
+    let below = Rect { y: area.y + y.min(area.height), height: area.height.saturating_sub(y), ..area };
+    let sample = state.sampling.sample.min(prompt.answers.len().saturating_sub(1));
+    let list_width = 38.min(below.width);
+    let (list, words) = if below.width >= 70 {
+        let gap = list_width + 2;
+        (Rect { width: list_width, ..below }, Rect { x: below.x + gap, width: below.width - gap, ..below })
+    } else {
+        let rows = (prompt.answers.len() as u16 + 1).min(below.height / 2);
+        (Rect { height: rows, ..below }, Rect { y: below.y + rows, height: below.height.saturating_sub(rows), ..below })
+    };
+    draw_list(prompt, sample, list, buffer, theme);
+    match live {
+        Some(live) if live.row != prompt.row || live.sample as usize >= prompt.answers.len() => {
+            let title = format!("row {} sample {}, being written", live.row, live.sample);
+            text::plain(words, buffer, 0, &title, theme.accent());
+            let body = Rect { y: words.y + 1, height: words.height.saturating_sub(1), ..words };
+            end_of_text(&live.text, body, buffer, theme);
+        }
+        _ => {
+            if let Some(answer) = prompt.answers.get(sample) {
+                let title = format!("sample {} of {}", sample + 1, prompt.answers.len());
+                text::plain(words, buffer, 0, &title, theme.dim());
+                let clean = format::clean(&answer.text);
+                let lines = format::wrap(&clean, usize::from(words.width).max(1));
+                for (i, line) in lines.iter().enumerate() {
+                    text::plain(words, buffer, i as u16 + 1, line, theme.text());
+                }
+            }
+        }
+    }
+}
+
+/// The end of a text that grows.
+fn end_of_text(words: &str, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let lines = format::wrap(&format::clean(words), usize::from(area.width).max(1));
+    let skip = lines.len().saturating_sub(usize::from(area.height));
+    for (i, line) in lines.iter().skip(skip).enumerate() {
+        text::plain(area, buffer, i as u16, line, theme.text());
+    }
+}
+
+/// Heading of a prompt: which, what is true, what was said.
+fn prompt_lines(prompt: &Prompt, (at, of): (usize, usize), width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let mut facts = vec![("prompt", format!("{at}/{of}")), ("row", prompt.row.to_string())];
+    if let Some(set) = &prompt.set {
+        facts.push(("set", set.clone()));
+    }
+    facts.push(("truth", prompt.label.map_or("n/a".into(), |l| if l { "liked".into() } else { "not liked".into() })));
+    if let Some((mean, variance)) = prompt.moments() {
+        facts.push(("mean", format!("{mean:.3}")));
+        facts.push(("variance", format!("{variance:.4}")));
+    }
+    if let Some(p) = prompt.tuned.or(prompt.hint_p) {
+        facts.push(("tuned", format!("{p:.3}")));
+    }
+    if let Some(tokens) = prompt.mean_tokens() {
+        facts.push(("tokens", format!("{tokens:.0}")));
+    }
+    if let Some(target) = &prompt.target {
+        facts.push(("target", format::clean(&target.title)));
+    }
+    text::fact_lines(&facts, width, theme)
+}
+
+/// p of each sample as a bar, its hard answer and its length.
+fn draw_list(prompt: &Prompt, selected: usize, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    text::plain(area, buffer, 0, " #   p                said  tokens", theme.dim());
+    let room = usize::from(area.height).saturating_sub(1);
+    let first = text::window(selected, prompt.answers.len(), room);
+    for (i, a) in prompt.answers.iter().enumerate().skip(first).take(room) {
+        let (said, style): (&str, Style) = match a.answer {
+            Some(true) => ("yes", theme.good()),
+            Some(false) => ("no", theme.warn()),
+            None => ("?", theme.bad()),
+        };
+        let cut = if a.finished { ' ' } else { '+' };
+        let line = Line::from(vec![
+            Span::styled(format!("{:>2} ", a.sample), theme.dim()),
+            Span::raw(format!("{:.3} ", a.p)),
+            Span::styled(bars::bar(a.p, 12, theme), theme.series(0)),
+            Span::styled(format!(" {said:<4}"), style),
+            Span::raw(format!(" {:>5}{cut}", a.tokens)),
+        ]);
+        let row = (i - first + 1) as u16;
+        if i == selected && row < area.height {
+            buffer.set_style(Rect { y: area.y + row, height: 1, ..area }, theme.selected());
+        }
+        text::line(area, buffer, row, &line);
+    }
+}
+
+/// Counts of a part of bins that holds anything, with its ends.
+fn part(bins: &Bins, from_zero: bool) -> (Vec<u64>, String, String) {
+    let counts: Vec<u64> = bins.bins().iter().map(|b| b.n).collect();
+    let (mut a, b) = histogram::filled(&counts);
+    if from_zero {
+        a = 0;
+    }
+    let b = b.max(a + 1);
+    (counts[a..b].to_vec(), format::value(bins.edges(a).0), format::value(bins.edges(b - 1).1))
+}
+
+fn draw_spread(run: &OpenRun, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let s = &run.view.sampling;
+    let cells = split(area, 3);
+    let parts = [
+        ("variance over the samples of a prompt", &s.variance, true),
+        ("tokens of an answer (log scale)", &s.by_length, false),
+        ("hint strength |p - 0.5|", &s.hint_strength, true),
+    ];
+    for ((title, bins, zero), cell) in parts.into_iter().zip(cells) {
+        if bins.n() == 0 {
+            text::plain(cell, buffer, 0, title, theme.text());
+            text::note(cell, buffer, "nothing to count yet", theme);
+            continue;
+        }
+        let (counts, low, high) = part(bins, zero);
+        histogram::draw(title, &counts, (&low, &high), cell, buffer, theme);
+    }
+}
+
+fn draw_accuracy(run: &OpenRun, area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let s = &run.view.sampling;
+    let cells = split(area, 2);
+    let window = WINDOW.min(s.by_deviation.n().max(1));
+    let spread: Vec<(f64, f64)> = s.by_deviation.moving(window).into_iter().map(|(x, y, _)| (x, y)).collect();
+    let curves = [Curve::new("accuracy", spread, 0)];
+    let title = format!("by deviation of p, {window} prompts");
+    Chart { title: &title, lines: &curves, unit: "deviation", selected: true, ..Chart::default() }
+        .draw(cells[0], buffer, theme);
+    let answers = WINDOW.min(s.by_length.n().max(1));
+    let length: Vec<(f64, f64)> = s.by_length.moving(answers).into_iter().map(|(x, y, _)| (x, y)).collect();
+    let curves = [Curve::new("accuracy", length, 1)];
+    let title = format!("by length, {answers} answers");
+    Chart { title: &title, lines: &curves, unit: "tokens", selected: true, ..Chart::default() }
+        .draw(cells[1], buffer, theme);
+}
+
+/// `n` parts of an area: side by side where it is wide, else below each other.
+pub fn split(area: Rect, n: u16) -> Vec<Rect> {
+    let wide = area.width / n >= 36;
+    (0..n)
+        .map(|i| {
+            if wide {
+                let (a, b) = (area.width * i / n, area.width * (i + 1) / n);
+                Rect { x: area.x + a, width: (b - a).saturating_sub(u16::from(i + 1 < n) * 2), ..area }
+            } else {
+                let (a, b) = (area.height * i / n, area.height * (i + 1) / n);
+                Rect { y: area.y + a, height: b - a, ..area }
+            }
+        })
+        .collect()
+}

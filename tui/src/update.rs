@@ -1,0 +1,329 @@
+//! What every message does to the state. Pure: no clock, no file, no terminal; what is to be done outside comes back
+//! as effects.
+
+use crossterm::event::{Event as TerminalEvent, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use rallrec_events::folder::Word;
+use ratatui::layout::Position;
+
+use crate::control;
+use crate::draw;
+use crate::keys::{self, Action, Scope};
+use crate::message::{Effect, Message, RunId, RunNews};
+use crate::overlays;
+use crate::panes::{PaneId, kernels, log, merge, pipeline, retrieval, runs, sampling, system, training};
+use crate::signals::Signal;
+use crate::state::{Asked, OpenRun, Overlay, Question, State, Then, Weight};
+
+/// Turns what the terminal reports into a message; `None` for what means nothing here.
+pub fn terminal_event(event: TerminalEvent) -> Option<Message> {
+    match event {
+        TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => Some(Message::Key(key)),
+        TerminalEvent::Mouse(mouse) if mouse.kind != MouseEventKind::Moved => Some(Message::Mouse(mouse)),
+        TerminalEvent::Paste(text) => Some(Message::Paste(text)),
+        TerminalEvent::Resize(w, h) => Some(Message::Resize(w, h)),
+        _ => None,
+    }
+}
+
+/// The state after `message`, and what is to be done outside.
+pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
+    match message {
+        Message::Key(key) => {
+            state.dirty = true;
+            handle_key(state, &key)
+        }
+        Message::Paste(text) => {
+            state.dirty = true;
+            overlays::paste(state, &text);
+            Vec::new()
+        }
+        Message::Mouse(mouse) => handle_mouse(state, mouse),
+        Message::Resize(w, h) => {
+            state.size = (w, h);
+            state.dirty = true;
+            Vec::new()
+        }
+        Message::Tick(now_ms) => {
+            tick(state, now_ms);
+            Vec::new()
+        }
+        Message::Signal(Signal::Leave(code)) => vec![Effect::Quit(code)],
+        Message::Signal(Signal::Suspend) => vec![Effect::Suspend],
+        Message::Signal(Signal::Continue) => vec![Effect::Redraw],
+        Message::Printed(line) => {
+            state.print("print", &line);
+            Vec::new()
+        }
+        Message::Run(id, news) => hear(state, id, news),
+        Message::Runs(news) => runs::hear(state, news),
+        Message::Done(Ok(text)) => {
+            state.say(Weight::Good, text);
+            Vec::new()
+        }
+        Message::Done(Err(text)) => {
+            state.print("error", &text);
+            state.say(Weight::Bad, text);
+            Vec::new()
+        }
+        Message::Measured { operator, check, outcome } => {
+            kernels::measured(state, operator, check, outcome);
+            Vec::new()
+        }
+    }
+}
+
+fn tick(state: &mut State, now_ms: u64) {
+    let second = now_ms / 1000 != state.now_ms / 1000;
+    state.now_ms = now_ms;
+    if state.notice.as_ref().is_some_and(|n| n.until_ms <= now_ms) {
+        state.notice = None;
+        state.dirty = true;
+    }
+    // Only a clock on the screen makes time worth drawing.
+    if second && state.frozen.is_none() && state.live_run().is_some_and(|r| r.doing().is_live()) {
+        state.dirty = true;
+    }
+    control::watch(state);
+}
+
+fn hear(state: &mut State, id: RunId, news: RunNews) -> Vec<Effect> {
+    let frozen = state.frozen.is_some();
+    let mut effects = Vec::new();
+    let Some(run) = state.run_mut(id) else { return effects };
+    match news {
+        RunNews::Opened(view) => {
+            run.view = view;
+            run.opened = true;
+        }
+        RunNews::Records(records) => {
+            for record in &records {
+                run.view.apply(record);
+            }
+        }
+        RunNews::Printed(lines) => {
+            let now = run.view.run.last_ms;
+            for line in lines {
+                run.view.log.add(now, "print", &line);
+            }
+        }
+        RunNews::Status(status) => {
+            if run.status == status {
+                return effects;
+            }
+            run.status = status;
+        }
+        RunNews::Scatter(scatter) => run.scatter = Some(scatter),
+    }
+    if run.opened && run.view.retrieval.scatter_version != run.scatter_asked {
+        run.scatter_asked = run.view.retrieval.scatter_version;
+        effects.push(Effect::ReadScatter(id, run.folder.clone()));
+    }
+    control::watch(state);
+    if !frozen {
+        state.dirty = true;
+    }
+    effects
+}
+
+fn scopes(state: &State) -> Vec<Scope> {
+    match &state.overlay {
+        Some(Overlay::Help { .. } | Overlay::Text { .. }) => vec![Scope::Help],
+        Some(Overlay::Question(_)) => vec![Scope::Question],
+        Some(Overlay::Input(_)) => vec![Scope::Input],
+        None if state.arrangement.focus == PaneId::Runs && state.runs_pane.editor.is_some() => {
+            vec![Scope::Recipe, Scope::Global]
+        }
+        None => vec![Scope::Pane(state.arrangement.focus), Scope::Global],
+    }
+}
+
+fn handle_key(state: &mut State, key: &KeyEvent) -> Vec<Effect> {
+    let scopes = scopes(state);
+    let typing = matches!(state.overlay, Some(Overlay::Input(_) | Overlay::Help { .. }));
+    if typing && let Some(c) = keys::typed(key) {
+        overlays::type_char(state, c);
+        return Vec::new();
+    }
+    let Some(action) = keys::lookup(&scopes, key) else { return Vec::new() };
+    if state.overlay.is_some() {
+        return overlays::act(state, action);
+    }
+    act(state, action)
+}
+
+/// Does what a key of the panes or of the whole asks for.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Focus(pane) => focus(state, pane),
+        Action::NextPane => focus(state, state.arrangement.focus.step(1)),
+        Action::PreviousPane => focus(state, state.arrangement.focus.step(-1)),
+        Action::FullScreen => {
+            state.arrangement.full = !state.arrangement.full;
+            save(state)
+        }
+        Action::NextLayout => {
+            state.arrangement.next_preset();
+            save(state)
+        }
+        Action::ToggleTile => {
+            state.arrangement.toggle_tile();
+            save(state)
+        }
+        Action::NextRun => switch_run(state, 1),
+        Action::PreviousRun => switch_run(state, -1),
+        Action::Pause => control::pause(state),
+        Action::Checkpoint => control::checkpoint(state),
+        Action::Stop => control::ask_to_stop(state),
+        Action::Freeze => {
+            freeze(state);
+            Vec::new()
+        }
+        Action::NextTheme => {
+            state.theme.palette = state.theme.palette.next();
+            state.chosen_palette = Some(state.theme.palette);
+            state.say(Weight::Plain, format!("{} theme", state.theme.palette.name()));
+            save(state)
+        }
+        Action::ToggleAscii => {
+            state.theme.ascii = !state.theme.ascii;
+            save(state)
+        }
+        Action::Help => {
+            state.overlay = Some(Overlay::Help { search: String::new(), scroll: 0 });
+            Vec::new()
+        }
+        Action::Quit => quit(state),
+        Action::Suspend => vec![Effect::Suspend],
+        Action::Redraw => vec![Effect::Redraw],
+        other => in_pane(state, other),
+    }
+}
+
+fn in_pane(state: &mut State, action: Action) -> Vec<Effect> {
+    match state.arrangement.focus {
+        PaneId::Runs => runs::act(state, action),
+        PaneId::Pipeline => pipeline::act(state, action),
+        PaneId::Training => training::act(state, action),
+        PaneId::Sampling => sampling::act(state, action),
+        PaneId::Merge => merge::act(state, action),
+        PaneId::Retrieval => retrieval::act(state, action),
+        PaneId::Kernels => kernels::act(state, action),
+        PaneId::System => system::act(state, action),
+        PaneId::Log => log::act(state, action),
+    }
+}
+
+/// Focuses a pane; what is to be read for it is asked for.
+pub fn focus(state: &mut State, pane: PaneId) -> Vec<Effect> {
+    let changed = state.arrangement.focus != pane;
+    state.arrangement.focus = pane;
+    let mut effects = if changed { save(state) } else { Vec::new() };
+    if pane == PaneId::Runs {
+        effects.push(Effect::Runs(runs::Effect::List));
+    }
+    effects
+}
+
+fn save(state: &State) -> Vec<Effect> {
+    vec![Effect::Save(Box::new(state.prefs()))]
+}
+
+fn switch_run(state: &mut State, step: isize) -> Vec<Effect> {
+    let n = state.runs.len() as isize;
+    if n > 1 {
+        state.current = (state.current as isize + step).rem_euclid(n) as usize;
+        let name = state.live_run().map(OpenRun::name).unwrap_or_default();
+        state.say(Weight::Plain, format!("run {name}"));
+    } else {
+        state.say(Weight::Plain, "only one run is open; pane 0 opens others");
+    }
+    Vec::new()
+}
+
+fn freeze(state: &mut State) {
+    state.frozen = match state.frozen.take() {
+        Some(_) => {
+            state.say(Weight::Plain, "the display follows again");
+            None
+        }
+        None => {
+            state.say(Weight::Plain, "the display is frozen, the run goes on; Space follows again");
+            Some(state.runs.clone())
+        }
+    };
+}
+
+fn quit(state: &mut State) -> Vec<Effect> {
+    let own = state.own_run.and_then(|id| state.runs.iter().find(|r| r.id == id));
+    match own {
+        Some(run) if run.doing().is_live() => {
+            let text = format!(
+                "{} is still at work. Leave and let it go on (y), stop it at a clean point and leave (s), or stay (n)?",
+                run.name()
+            );
+            state.overlay = Some(Overlay::Question(Question { text, then: Then::Quit(run.id) }));
+            Vec::new()
+        }
+        _ => vec![Effect::Quit(0)],
+    }
+}
+
+/// Opens a run folder, or shows it when it is open already.
+pub fn open(state: &mut State, folder: std::path::PathBuf) -> Vec<Effect> {
+    if let Some(at) = state.runs.iter().position(|r| r.folder == folder) {
+        state.current = at;
+        return Vec::new();
+    }
+    let id = state.next_id;
+    state.next_id += 1;
+    state.runs.push(OpenRun::new(id, folder.clone()));
+    state.current = state.runs.len() - 1;
+    state.frozen = None;
+    state.dirty = true;
+    vec![Effect::Follow(id, folder)]
+}
+
+/// Writes down that a word of control is on its way.
+pub fn asked(state: &mut State, run: RunId, word: Word) {
+    let after_ms = state.run_mut(run).map_or(0, |r| r.view.run.last_ms);
+    state.asked = Some(Asked { run, word, at_ms: state.now_ms, after_ms });
+}
+
+fn handle_mouse(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
+    let at = Position::new(mouse.column, mouse.row);
+    let wheel = match mouse.kind {
+        MouseEventKind::ScrollUp => Some(Action::Up),
+        MouseEventKind::ScrollDown => Some(Action::Down),
+        _ => None,
+    };
+    let click = mouse.kind == MouseEventKind::Down(MouseButton::Left);
+    if wheel.is_none() && !click {
+        return Vec::new();
+    }
+    state.dirty = true;
+    if state.overlay.is_some() {
+        return wheel.map(|action| overlays::act(state, action)).unwrap_or_default();
+    }
+    let regions = draw::regions(state);
+    if click && let Some((pane, _)) = regions.tabs.iter().find(|(_, r)| r.contains(at)) {
+        return focus(state, *pane);
+    }
+    let Some((pane, area)) = regions.panes.iter().find(|(_, r)| r.contains(at)).copied() else { return Vec::new() };
+    let mut effects = if state.arrangement.focus == pane { Vec::new() } else { focus(state, pane) };
+    match wheel {
+        Some(action) => effects.extend(in_pane(state, action)),
+        None => {
+            let inner = draw::inside(area);
+            if inner.contains(at) {
+                let (x, y) = (at.x - inner.x, at.y - inner.y);
+                match pane {
+                    PaneId::Training => training::click(state, inner, (x, y)),
+                    PaneId::Runs => runs::click(state, inner, (x, y)),
+                    PaneId::Kernels => kernels::click(state, y),
+                    _ => {}
+                }
+            }
+        }
+    }
+    effects
+}

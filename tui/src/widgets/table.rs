@@ -1,0 +1,170 @@
+//! Tables: columns take the width of their content, numbers are flush right, what does not fit is left out from the
+//! right, the selected row stays in view.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use super::text;
+use crate::format;
+use crate::theme::Theme;
+
+/// One cell.
+#[derive(Debug, Clone, Default)]
+pub struct Cell {
+    /// Its text.
+    pub text: String,
+    /// Its style.
+    pub style: Style,
+}
+
+impl Cell {
+    /// A cell in a style.
+    pub fn new(text: impl Into<String>, style: Style) -> Self {
+        Self { text: text.into(), style }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), style: Style::new() }
+    }
+}
+
+/// A heading and how its column behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Heading.
+    pub name: &'static str,
+    /// Flush right.
+    pub right: bool,
+    /// Takes what width is left; at most one column of a table.
+    pub wide: bool,
+}
+
+/// A column of text.
+pub const fn words(name: &'static str) -> Column {
+    Column { name, right: false, wide: false }
+}
+
+/// A column of numbers.
+pub const fn number(name: &'static str) -> Column {
+    Column { name, right: true, wide: false }
+}
+
+/// The column of text that takes what is left.
+pub const fn wide(name: &'static str) -> Column {
+    Column { name, right: false, wide: true }
+}
+
+/// Draws the table; `selected` is kept in view and marked.
+pub fn draw(
+    columns: &[Column],
+    rows: &[Vec<Cell>],
+    selected: Option<usize>,
+    area: Rect,
+    buffer: &mut Buffer,
+    theme: Theme,
+) {
+    let area = area.intersection(buffer.area);
+    if area.height < 1 || area.width < 2 {
+        return;
+    }
+    let mut widths: Vec<usize> = columns.iter().map(|c| format::width(c.name)).collect();
+    for row in rows {
+        for (w, cell) in widths.iter_mut().zip(row) {
+            *w = (*w).max(format::width(&cell.text));
+        }
+    }
+    let total = usize::from(area.width);
+    fit(columns, &mut widths, total);
+    let line = |row: u16, cells: &dyn Fn(usize) -> (String, Style), buffer: &mut Buffer| {
+        let mut x = 0;
+        for (i, column) in columns.iter().enumerate() {
+            let width = widths[i];
+            if width == 0 {
+                continue;
+            }
+            let (words, style) = cells(i);
+            let words = format::cut(&words, width, theme.marks().ellipsis);
+            let place = Rect { x: area.x + x as u16, width: width.min(total - x) as u16, ..area };
+            if column.right {
+                text::right(place, buffer, row, &words, style);
+            } else {
+                text::plain(place, buffer, row, &words, style);
+            }
+            x += width + 2;
+            if x >= total {
+                break;
+            }
+        }
+    };
+    line(0, &|i| (columns[i].name.to_string(), theme.dim()), buffer);
+    let room = usize::from(area.height) - 1;
+    let first = text::window(selected.unwrap_or(0), rows.len(), room);
+    for (i, row) in rows.iter().enumerate().skip(first).take(room) {
+        let y = (i - first + 1) as u16;
+        if selected == Some(i) {
+            buffer.set_style(Rect::new(area.x, area.y + y, area.width, 1), theme.selected());
+        }
+        line(y, &|c| row.get(c).map(|cell| (cell.text.clone(), cell.style)).unwrap_or_default(), buffer);
+    }
+}
+
+/// Shrinks the wide column first, then drops columns from the right; gives what is left to the wide column.
+fn fit(columns: &[Column], widths: &mut [usize], total: usize) {
+    let wide = columns.iter().position(|c| c.wide);
+    let used = |widths: &[usize]| -> usize {
+        let shown = widths.iter().filter(|w| **w > 0).count();
+        widths.iter().sum::<usize>() + 2 * shown.saturating_sub(1)
+    };
+    if let Some(i) = wide {
+        let least = widths[i].min(10);
+        let over = used(widths).saturating_sub(total);
+        widths[i] = widths[i].saturating_sub(over).max(least);
+    }
+    for i in (1..widths.len()).rev() {
+        if used(widths) <= total {
+            break;
+        }
+        if !columns[i].wide {
+            widths[i] = 0;
+        }
+    }
+    if let Some(i) = wide {
+        let over = used(widths).saturating_sub(total);
+        widths[i] = widths[i].saturating_sub(over);
+        widths[i] += total.saturating_sub(used(widths));
+    } else if let Some(first) = widths.first_mut() {
+        *first = (*first).min(total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(width: u16, height: u16, selected: Option<usize>) -> Vec<String> {
+        let rows: Vec<Vec<Cell>> = (0..5)
+            .map(|i| vec![format!("row {i}").into(), "a longer text".into(), format!("{}", i * 100).into()])
+            .collect();
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = Buffer::empty(area);
+        draw(&[words("name"), wide("what"), number("n")], &rows, selected, area, &mut buffer, Theme::default());
+        (0..height).map(|y| (0..width).map(|x| buffer[(x, y)].symbol().to_string()).collect::<String>()).collect()
+    }
+
+    #[test]
+    fn columns_keep_their_place_and_the_selection_is_in_view() {
+        let lines = drawn(30, 3, Some(4));
+        assert_eq!(lines[0], "name   what                  n");
+        assert_eq!(lines[2], "row 4  a longer text       400");
+        let lines = drawn(22, 6, None);
+        assert_eq!(lines[2], "row 1  a longer~   100".replace('~', "…"));
+        for w in 0..40 {
+            for h in 0..8 {
+                drawn(w, h, Some(2));
+            }
+        }
+    }
+}
