@@ -95,7 +95,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
         const uint32_t first = (run ? tile - tiles0 : tile) * K, end = run ? reach : work.len[0];
         for (int row = threadIdx.x / kSharers; row < K; row += kThreads / kSharers) {
             const bool inside = first + row < end;
-            const uint64_t at = work.first[run] + first + row;
+            const uint64_t at = (run ? work.first[1] : work.first[0]) + first + row;
             const T* k = inside ? keys + at * in.stride_k + uint64_t(kv) * in.dim : keys;
             const T* v = inside ? values + at * in.stride_v + uint64_t(kv) * in.dim : values;
             attention_row<T, D>(shared.k[stage], row, k, inside, in.dim, threadIdx.x % kSharers, kSharers);

@@ -81,8 +81,10 @@ __device__ __forceinline__ void wide_product(float (&acc)[4][4][4], WideStage* r
     auto fetch = [&](uint32_t step) {
         if (step < steps) {
             const bool one = step < steps0;
-            wide_fetch<kTurned>(ring[step % kWideStages], one ? first : second, one ? step : step - steps0, row0, rows, col0,
-                                columns);
+            // Chosen value by value: a choice between addresses would put both pieces on the stack.
+            const WidePiece piece = {one ? first.a : second.a, one ? first.b : second.b, one ? first.stride_a : second.stride_a,
+                                     one ? first.stride_b : second.stride_b, one ? first.depth : second.depth};
+            wide_fetch<kTurned>(ring[step % kWideStages], piece, one ? step : step - steps0, row0, rows, col0, columns);
         }
         cp_async_commit();  // also when empty: a step is a group, always
     };

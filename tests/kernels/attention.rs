@@ -46,7 +46,12 @@ fn check<T: Storage>(
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let (mut spans, mut queries, mut keys) = (Vec::new(), 0, past);
     for &(before, n) in lengths {
-        spans.push(Span { rows: queries..queries + n, past: 0..past, own: keys..keys + before + n, visible: before + 1 });
+        spans.push(Span {
+            rows: queries..queries + n,
+            past: 0..past,
+            own: keys..keys + before + n,
+            visible: before + 1,
+        });
         queries += n;
         keys += before + n;
     }

@@ -19,12 +19,7 @@ fn run<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], q: &
     out.download().unwrap().iter().map(|v| v.to_f32()).collect()
 }
 
-fn check<T: Storage>(
-    heads: Heads,
-    shape: &[(usize, Vec<usize>)],
-    scale: f32,
-    seed: u64,
-) -> Result<(), TestCaseError> {
+fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, seed: u64) -> Result<(), TestCaseError> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let (mut keys, mut samples, mut prompts) = (0, 0, Vec::new());
     let mut take = |n: usize| {
@@ -45,9 +40,8 @@ fn check<T: Storage>(
     let mut row = 0;
     for p in &prompts {
         for own in &p.own {
-            let both = |x: &[f64]| {
-                [&x[p.prefix.start * kw..p.prefix.end * kw], &x[own.start * kw..own.end * kw]].concat()
-            };
+            let both =
+                |x: &[f64]| [&x[p.prefix.start * kw..p.prefix.end * kw], &x[own.start * kw..own.end * kw]].concat();
             let query = row * qw..(row + 1) * qw;
             // Without any key there is nothing to average: zeros.
             match p.prefix.len() + own.len() {

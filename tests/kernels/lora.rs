@@ -135,7 +135,8 @@ fn check<T: Storage>(
             let mut size = Vec::with_capacity(rows * rank);
             for i in 0..rows {
                 for j in 0..rank {
-                    let terms = (0..depth).map(|k| scale * left[i * depth + k] * mine(i, matrix, per, k * step_k + j * step_j));
+                    let terms =
+                        (0..depth).map(|k| scale * left[i * depth + k] * mine(i, matrix, per, k * step_k + j * step_j));
                     let (sum, all) = terms.fold((0.0, 0.0), |(s, t), v| (s + v, t + v.abs()));
                     want.push(sum);
                     size.push(all);
@@ -172,17 +173,11 @@ fn check<T: Storage>(
         close("y", &got.y, &full, |i| sums * (size[i] + 10.0))?;
         close("dx", &got.dx, &want_dx, |i| sums * size_dx[i] + tiny)?;
         let at = |i: usize, adapter: usize| if c.of_row[i] == Some(adapter) { 1.0 } else { 0.0 };
-        let (db, db_size) = product(
-            (count * out, rank, rows),
-            |i, k| at(k, i / out) * dy[k * out + i % out],
-            |k, j| s[k * rank + j],
-        );
+        let (db, db_size) =
+            product((count * out, rank, rows), |i, k| at(k, i / out) * dy[k * out + i % out], |k, j| s[k * rank + j]);
         close("db", &got.db, &db, |i| sums * db_size[i] + tiny)?;
-        let (da, da_size) = product(
-            (count * rank, inp, rows),
-            |i, k| at(k, i / rank) * ds[k * rank + i % rank],
-            |k, j| x[k * inp + j],
-        );
+        let (da, da_size) =
+            product((count * rank, inp, rows), |i, k| at(k, i / rank) * ds[k * rank + i % rank], |k, j| x[k * inp + j]);
         close("da", &got.da, &da, |i| sums * da_size[i] + tiny)?;
     }
     Ok(())
@@ -214,7 +209,8 @@ proptest! {
 fn a_layer_alone_and_wrong_shapes() {
     for device in devices(0) {
         let batch = Batch::plain(&device, 3).unwrap();
-        let x = DeviceRows::<bf16>::upload(&device, 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(bf16::from_f32), "x").unwrap();
+        let x =
+            DeviceRows::<bf16>::upload(&device, 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(bf16::from_f32), "x").unwrap();
         let w = DeviceRows::<bf16>::upload(&device, 2, &[1.0, -1.0].map(bf16::from_f32), "w").unwrap();
         let mut y = DeviceRows::<f32>::zeros(&device, 3, 1, "y").unwrap();
         forward(&batch, &x, &w, &Beside::default(), &mut y).unwrap();

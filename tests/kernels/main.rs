@@ -2,6 +2,7 @@
 
 mod adam;
 mod attention;
+mod attention_backward;
 mod bpr;
 mod common;
 mod cross_entropy;
@@ -10,11 +11,13 @@ mod decode_attention;
 mod device;
 mod infonce;
 mod linear;
+mod llama;
 mod lora;
 mod merge;
 mod rmsnorm;
 mod rope;
 mod sampling;
 mod spmm;
+mod stages;
 mod swiglu;
 mod topk;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice};
 use rallrec::ops::sampling::cuda::{Draw, sample};
-use rallrec::ops::sampling::{Cut, oracle};
+use rallrec::ops::sampling::{Cut, Sampler, oracle};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{cases, devices};
@@ -58,6 +58,10 @@ proptest! {
                     let (low, high) = oracle::intervals(&rows[i], cut)[token];
                     prop_assert!(high > low, "token {} is not kept", token);
                     prop_assert!(low - 1e-5 <= u && u <= high + 1e-5, "{}: {} <= {} <= {}", token, low, u, high);
+                    // The CPU's token, unless the number lies within rounding of a border.
+                    if low + 1e-5 < u && u < high - 1e-5 {
+                        prop_assert_eq!(Sampler::default().pick(&rows[i], cut, u).unwrap(), tokens[i]);
+                    }
                 }
             }
             let greedy = run(&device, n, &rows.concat(), seed, &draws, Cut { temperature: 0.0, ..cut });

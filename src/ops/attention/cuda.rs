@@ -34,7 +34,13 @@ pub(super) type Work = [u64; 6];
 /// All keys of run 1, for every row.
 pub(super) const ALL: u32 = u32::MAX;
 
-pub(super) fn work(row: usize, (rows, pack): (usize, usize), runs: [&Range<usize>; 2], visible: u32, slot: usize) -> Work {
+pub(super) fn work(
+    row: usize,
+    (rows, pack): (usize, usize),
+    runs: [&Range<usize>; 2],
+    visible: u32,
+    slot: usize,
+) -> Work {
     let pair = |low: usize, high: usize| low as u64 | (high as u64) << 32;
     let visible = u64::from(visible) | (slot as u64) << 32;
     [

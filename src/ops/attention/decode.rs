@@ -96,7 +96,8 @@ impl<T: Storage> Plan<T> {
         inputs.check(heads)?;
         let (q, k) = (inputs.q, inputs.k);
         if q.rows() != self.rows || self.keys_end > k.rows() || (out.rows(), out.dim()) != (q.rows(), q.dim()) {
-            let what = format!("{} samples and keys to {}: {} rows, {} keys", self.rows, self.keys_end, q.rows(), k.rows());
+            let what =
+                format!("{} samples and keys to {}: {} rows, {} keys", self.rows, self.keys_end, q.rows(), k.rows());
             return Err(Error::failed("decode attention", what));
         }
         let device = out.device();

@@ -18,6 +18,7 @@ pub mod backward;
 mod cpu;
 pub mod cuda;
 pub mod decode;
+pub mod gradient;
 mod kernel;
 pub mod oracle;
 

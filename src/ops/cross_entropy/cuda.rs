@@ -70,9 +70,7 @@ pub fn scores<T: Storage>(
     let reduce = Cost { bytes: 8.0 * m * spans as f64, flops: 4.0 * m * spans as f64 };
     let launch = Launch::new("cross_entropy_reduce", rows.div_ceil(128), 128, reduce);
     // SAFETY: as above.
-    cost += unsafe {
-        device.launch(&launch, &[partials.arg(), Arg::U32(spans as u32), h.rows_arg(), out.lse.arg()])
-    }?;
+    cost += unsafe { device.launch(&launch, &[partials.arg(), Arg::U32(spans as u32), h.rows_arg(), out.lse.arg()]) }?;
     Ok((out, cost))
 }
 

@@ -4,12 +4,8 @@
 
 mod cpu;
 pub mod cuda;
-<<<<<<< HEAD
 pub mod decode;
-mod dot;
-=======
 pub mod gemm;
->>>>>>> main
 mod low_rank;
 pub mod oracle;
 mod panel;

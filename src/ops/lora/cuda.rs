@@ -162,7 +162,8 @@ fn narrow<T: Storage>(
     };
     let (m, r, k, size) = (rows as f64, rank as f64, depth as f64, size_of::<T>() as f64);
     let cost = Cost { bytes: size * (m * k + r * k), flops: 2.0 * m * r * k };
-    let mut launch = Launch::new(kernel, batch.tiles.len(), 128, cost).by(rank.div_ceil(TILE)).shared(tile_shared::<T>());
+    let mut launch =
+        Launch::new(kernel, batch.tiles.len(), 128, cost).by(rank.div_ceil(TILE)).shared(tile_shared::<T>());
     launch.grid[2] = splits as u32;
     let (rows_arg, rank_arg) = (Arg::U64(rows as u64), Arg::U32(rank as u32));
     // SAFETY: tiles lie inside the batch's rows, adapters inside A and B (checked by the callers).
@@ -296,10 +297,7 @@ fn product<T: Storage, U: Storage>(
         if wide { (&batch.wide, WIDE, 256, RING) } else { (&batch.tiles, TILE, 128, tile_shared::<T>()) };
     let (m, n, k, r) = (batch.rows as f64, columns as f64, depth as f64, rank as f64);
     let outputs = size_of::<U>() as f64 * m * n * if beside.accumulate { 2.0 } else { 1.0 };
-    let cost = Cost {
-        bytes: size_of::<T>() as f64 * (m + n) * (k + r) + outputs,
-        flops: 2.0 * m * n * (k + r),
-    };
+    let cost = Cost { bytes: size_of::<T>() as f64 * (m + n) * (k + r) + outputs, flops: 2.0 * m * n * (k + r) };
     let launch = Launch::new(kernel, tiles.len(), threads, cost).by(columns.div_ceil(side)).shared(shared);
     let null = Arg::Pointer(0);
     // SAFETY: tiles lie inside the batch's rows, adapters inside the matrix; all shapes were checked.

@@ -171,10 +171,11 @@ pub fn weight_gradient<T: Storage>(
     let [rows, heads, dim, stride] = shape.args();
     // SAFETY: a partial row a chunk.
     unsafe {
-        let mut cost = device
-            .launch(&launch, &[x.arg(), rstd.arg(), dy.arg(), rows, heads, dim, stride, partials.arg()])?;
+        let mut cost =
+            device.launch(&launch, &[x.arg(), rstd.arg(), dy.arg(), rows, heads, dim, stride, partials.arg()])?;
         let bytes = 4.0 * (chunks * shape.dim) as f64;
-        let launch = Launch::new("rmsnorm_weight_sum", shape.dim.div_ceil(256), 256, Cost { bytes, flops: bytes / 4.0 });
+        let launch =
+            Launch::new("rmsnorm_weight_sum", shape.dim.div_ceil(256), 256, Cost { bytes, flops: bytes / 4.0 });
         cost += device.launch(&launch, &[partials.arg(), Arg::U64(chunks as u64), dim, dw.arg()])?;
         Ok(cost)
     }

@@ -55,10 +55,8 @@ impl DeviceAngles {
             false => (T::pick("rope_f32_single", "rope_bf16_single"), half),
         };
         let values = (x.rows() * width) as f64;
-        let cost = Cost {
-            bytes: 2.0 * size_of::<T>() as f64 * values + 8.0 * (x.rows() * half) as f64,
-            flops: 3.0 * values,
-        };
+        let cost =
+            Cost { bytes: 2.0 * size_of::<T>() as f64 * values + 8.0 * (x.rows() * half) as f64, flops: 3.0 * values };
         let launch = Launch::new(kernel, (x.rows() * heads * pieces).div_ceil(256), 256, cost);
         // SAFETY: the columns are inside rows, the positions inside the table.
         unsafe {

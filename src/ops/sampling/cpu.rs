@@ -1,14 +1,9 @@
 //! Sampling on the CPU: one vector pass for the weights, one for their sums; a partial selection where something is
 //! cut, never a sort of the whole vocabulary.
 
-<<<<<<< HEAD
 use super::{Cut, errors};
 use crate::error::Result;
-=======
-use super::Cut;
-use crate::error::{Error, Result};
 use crate::ops::profile::timed;
->>>>>>> main
 use crate::ops::simd::{self, Simd, Task};
 
 /// Weights summed together.

@@ -36,8 +36,7 @@ pub fn sample(
         return Err(Error::failed("sampling", format!("{} draws for {rows} rows of {vocab} logits", draws.len())));
     }
     let [key_x, key_y] = rng::key(seed, Use::Token);
-    let packed: Vec<[u64; 2]> =
-        draws.iter().map(|d| [u64::from(d.row) | u64::from(d.sample) << 32, d.step]).collect();
+    let packed: Vec<[u64; 2]> = draws.iter().map(|d| [u64::from(d.row) | u64::from(d.sample) << 32, d.step]).collect();
     let draws_on_device = device.upload(&packed, "draws")?;
     let tokens = device.alloc::<u32>(rows, "tokens")?;
     let one = super::cost(vocab);

@@ -7,11 +7,7 @@ use crate::ops::Cost;
 use crate::ops::cross_entropy::cuda::scores;
 
 /// One choice for each row of `hidden`; the vocabulary's logits are never written.
-pub fn choose<T: Storage>(
-    hidden: &DeviceRows<T>,
-    head: &DeviceRows<T>,
-    ids: [u32; 2],
-) -> Result<(Vec<Choice>, Cost)> {
+pub fn choose<T: Storage>(hidden: &DeviceRows<T>, head: &DeviceRows<T>, ids: [u32; 2]) -> Result<(Vec<Choice>, Cost)> {
     if let Some(id) = ids.iter().find(|&&id| id as usize >= head.rows()) {
         return Err(Error::failed("yes or no", format!("token {id} is not in the vocabulary of {}", head.rows())));
     }
