@@ -178,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) sort_step(uint64_t* keys,
 RALLREC_KERNEL(sort_step, kThreads);
 
 #define BPR(SUFFIX, T)                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                               \
+    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                            \
         bpr_terms_##SUFFIX(const T* e, const float* e0, uint32_t stride, const uint32_t* users, const uint32_t* positives, \
                            const uint32_t* negatives, uint32_t count, float lambda, float* slopes, double* losses) {     \
         terms<T>(e, e0, stride, users, positives, negatives, count, lambda, slopes, losses);                             \

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use super::{Operator, Shape, Target};
-use crate::device::{DeviceRows, Storage};
+use super::{Operator, Run, Shape, Target, language};
+use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::{adam, bpr, infonce, linear, merge, spmm, topk};
 use crate::rng::{Rng, Use};
@@ -33,7 +33,19 @@ pub const OPERATORS: &[Operator] = &[
         if narrow { product::<bf16>(t, s, seed) } else { product::<f32>(t, s, seed) }
     }),
     operator("merge", ["rows", "samples", "-"], false, |t, s, _, seed| moments(t, s, seed)),
+    operator("rmsnorm", ["rows", "-", "width"], true, language::check_rmsnorm),
+    operator("rope", ["rows", "heads", "half"], true, language::check_rope),
+    operator("swiglu", ["rows", "-", "width"], true, language::check_swiglu),
+    operator("lora", ["rows", "out", "in"], true, language::check_lora),
+    operator("decode", ["rows", "out", "in"], true, language::check_decode),
+    operator("attention", ["rows", "group", "dim"], true, language::check_attention),
+    kernels_only("attention-backward", ["rows", "group", "dim"], language::check_attention_backward),
+    kernels_only("decode-attention", ["prefix", "samples", "dim"], language::check_decode_attention),
+    operator("cross-entropy", ["rows", "vocab", "width"], true, language::check_cross_entropy),
+    operator("sampling", ["rows", "vocab", "-"], false, |t, s, _, seed| language::draw_tokens(t, s, seed)),
 ];
+
+const CLASSES: &[(&str, [(usize, usize); 3])] = &[("small", SMALL), ("tile edges", EDGES), ("larger", LARGER)];
 
 const fn operator(
     name: &'static str,
@@ -41,24 +53,33 @@ const fn operator(
     bf16: bool,
     run: fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>,
 ) -> Operator {
-    Operator { name, sizes, classes: &[("small", SMALL), ("tile edges", EDGES), ("larger", LARGER)], bf16, run }
+    Operator { name, sizes, classes: CLASSES, bf16, run: Run::Anywhere(run) }
 }
 
-fn draw<T: Storage>(n: usize, seed: u64, salt: u32) -> Vec<T> {
+/// Where the CPU has no form of its own with the same inputs.
+const fn kernels_only(
+    name: &'static str,
+    sizes: [&'static str; 3],
+    run: fn(&KernelDevice, Shape, bool, u64) -> Result<Vec<f64>>,
+) -> Operator {
+    Operator { name, sizes, classes: CLASSES, bf16: true, run: Run::Kernels(run) }
+}
+
+pub(super) fn draw<T: Storage>(n: usize, seed: u64, salt: u32) -> Vec<T> {
     let mut rng = Rng::new(seed, Use::Synthetic, 11, salt);
     (0..n).map(|_| T::from_f32(rng.normal())).collect()
 }
 
-fn wide<T: Storage>(x: &[T]) -> Vec<f64> {
+pub(super) fn wide<T: Storage>(x: &[T]) -> Vec<f64> {
     x.iter().map(|v| f64::from(v.to_f32())).collect()
 }
 
-fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
+pub(super) fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
     x.iter().map(|v| v.to_f32()).collect()
 }
 
 /// |got - want| in units of `tolerance`; a missing value is infinitely wrong.
-fn errors(got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) -> Vec<f64> {
+pub(super) fn errors(got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) -> Vec<f64> {
     let error = |(i, w): (usize, &f64)| got.get(i).map_or(f64::INFINITY, |g| (f64::from(*g) - w).abs() / tolerance(i));
     want.iter().enumerate().map(error).collect()
 }

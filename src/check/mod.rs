@@ -2,6 +2,7 @@
 //! error and a worst case that can be run again.
 
 mod cases;
+mod language;
 
 use serde::Serialize;
 
@@ -35,7 +36,16 @@ pub struct Operator {
     /// Whether it also runs on bf16 storage.
     pub bf16: bool,
     /// Errors of every value in units of the tolerance.
-    pub run: fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>,
+    pub run: Run,
+}
+
+/// A case: shape, whether storage is bf16, seed.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// On any target.
+    Anywhere(fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>),
+    /// Of kernels alone; the CPU backend has nothing to show.
+    Kernels(fn(&KernelDevice, Shape, bool, u64) -> Result<Vec<f64>>),
 }
 
 impl std::fmt::Debug for Operator {
@@ -98,7 +108,11 @@ fn worst_of(errors: &[f64]) -> (usize, f64) {
 }
 
 fn run_case(op: &Operator, target: &Target, bf16: bool, shape: Shape, seed: u64) -> Result<(Vec<f64>, Case)> {
-    let errors = (op.run)(target, shape, bf16, seed)?;
+    let errors = match (op.run, target) {
+        (Run::Anywhere(run), _) => run(target, shape, bf16, seed)?,
+        (Run::Kernels(run), Target::Kernels(device)) => run(device, shape, bf16, seed)?,
+        (Run::Kernels(_), Target::Cpu) => Vec::new(),
+    };
     let (at, error) = worst_of(&errors);
     Ok((errors, Case { shape, seed, at, error }))
 }
@@ -130,6 +144,9 @@ fn shrink(op: &Operator, target: &Target, bf16: bool, mut case: Case) -> Result<
 /// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that one.
 pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Option<Shape>) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
+    if matches!((op.run, target), (Run::Kernels(_), Target::Cpu)) {
+        return Ok(findings);
+    }
     let narrow = op.bf16 && matches!(target, Target::Kernels(_));
     for (dtype, bf16) in [("f32", false), ("bf16", true)] {
         if bf16 && !narrow {
@@ -196,7 +213,7 @@ mod tests {
             Ok((0..shape[0]).map(|i| if i > 16 { f64::NAN } else { 0.1 }).collect())
         }
         let classes = &[("any", [(40, 90), (1, 1), (1, 1)])];
-        let op = Operator { name: "wrong", sizes: ["n", "-", "-"], classes, bf16: false, run };
+        let op = Operator { name: "wrong", sizes: ["n", "-", "-"], classes, bf16: false, run: Run::Anywhere(run) };
         let findings = check(&op, &Target::Cpu, 5, 0, None).unwrap();
         assert_eq!((findings[0].pass, findings[0].worst.shape[0], findings[0].worst.at), (false, 18, 17));
     }

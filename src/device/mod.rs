@@ -20,27 +20,36 @@ pub use timing::Timing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
-    /// CUDA where this build and this machine can, else the CPU.
+    /// The CPU, until the kernels were measured on a GPU; says why.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
     /// CUDA, or an error that says what is missing.
     Cuda,
+    /// The CUDA kernels as C++ on the CPU: for tests, far too slow for a run.
+    #[value(hide = true)]
+    #[schemars(skip)]
+    Host,
 }
 
 /// What a run uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Device {
     /// The CPU backend.
     Cpu,
+    /// Kernels, where a stage has them.
+    Kernels(KernelDevice),
 }
+
+/// What runs on a device with kernels; the rest is done by the CPU.
+const STAGES: &str = "LightGCN, alignment and catalogue search; the language model on the CPU";
 
 impl Choice {
     /// Decides, with the reason for people.
@@ -50,13 +59,16 @@ impl Choice {
         match self {
             Choice::Cpu => Ok((Device::Cpu, format!("cpu ({cores} threads, {simd})"))),
             Choice::Auto => {
-                Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); the stages do not use the CUDA kernels yet")))
+                let why = "--device cuda asks for the kernels, which have not been measured on a GPU yet";
+                Ok((Device::Cpu, format!("cpu ({cores} threads, {simd}); {why}")))
             }
             Choice::Cuda => {
-                // Says first what this machine or binary lacks.
-                KernelDevice::cuda(0)?;
-                Err(Error::usage("--device cuda", "the stages do not use the CUDA kernels yet")
-                    .next("use --device cpu; `rallrec check --device cuda` runs the kernels themselves"))
+                let device = KernelDevice::cuda(0)?;
+                Ok((Device::Kernels(device), format!("cuda ({STAGES}: {cores} threads, {simd})")))
+            }
+            Choice::Host => {
+                let text = format!("host build of the kernels ({STAGES}: {cores} threads, {simd})");
+                Ok((Device::Kernels(KernelDevice::host(0)), text))
             }
         }
     }

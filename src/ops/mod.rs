@@ -7,6 +7,7 @@ pub mod adam;
 pub mod adamw;
 pub mod attention;
 pub mod bpr;
+pub mod copy;
 pub mod cross_entropy;
 pub mod infonce;
 pub mod linear;

@@ -95,3 +95,9 @@ pub fn close(what: &str, got: &[f32], want: &[f64], tolerance: impl Fn(usize) ->
     }
     Ok(())
 }
+
+/// Two runs, which on the host take threads and blocks in another order, must give the same bits.
+pub fn same_bits(a: &[f32], b: &[f32]) -> Result<(), TestCaseError> {
+    prop_assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "two runs differ");
+    Ok(())
+}

@@ -1,11 +1,23 @@
 //! Every kernel against its f64 oracle, over the devices that are there: the host build always, a GPU where one is.
 
 mod adam;
+mod attention;
+mod attention_backward;
 mod bpr;
 mod common;
+mod cross_entropy;
+mod decode;
+mod decode_attention;
 mod device;
 mod infonce;
 mod linear;
+mod llama;
+mod lora;
 mod merge;
+mod rmsnorm;
+mod rope;
+mod sampling;
 mod spmm;
+mod stages;
+mod swiglu;
 mod topk;

@@ -4,6 +4,7 @@
 //! an inner product of two of them.
 
 mod checkpoint;
+mod engine;
 mod graph;
 mod sample;
 mod settings;
@@ -16,4 +17,4 @@ pub use graph::Graph;
 pub use sample::Sampler;
 pub use settings::Settings;
 pub use step::Trainer;
-pub use train::{Embeddings, Epoch, train};
+pub use train::{Embeddings, Epoch, train, train_on};

@@ -61,21 +61,28 @@ impl<'a> Sampler<'a> {
 
     /// Batch number `step` of size `size`; the epoch's last one is shorter.
     pub fn batch(&self, order: &Order, step: usize, size: usize, out: &mut Batch) {
-        let from = (step * size).min(order.edges.len());
-        let edges = &order.edges[from..(from + size).min(order.edges.len())];
-        out.users.clear();
-        out.positives.clear();
-        for &n in edges {
-            let (user, item) = self.graph.edge(n as usize);
-            out.users.push(user);
-            out.positives.push(item);
-        }
-        out.negatives.resize(edges.len(), 0);
+        let from = self.pairs(order, step, size, out);
+        out.negatives.resize(out.users.len(), 0);
         let users = &out.users;
         out.negatives.par_iter_mut().with_min_len(256).enumerate().for_each(|(i, negative)| {
             let mut rng = Rng::new(self.seed, Use::Negative, order.epoch, (from + i) as u32);
             *negative = self.negative(users[i], &mut rng);
         });
+    }
+
+    /// As [`batch`](Self::batch) without negatives; the number of its first edge in the order.
+    pub fn pairs(&self, order: &Order, step: usize, size: usize, out: &mut Batch) -> usize {
+        let from = (step * size).min(order.edges.len());
+        let edges = &order.edges[from..(from + size).min(order.edges.len())];
+        out.users.clear();
+        out.positives.clear();
+        out.negatives.clear();
+        for &n in edges {
+            let (user, item) = self.graph.edge(n as usize);
+            out.users.push(user);
+            out.positives.push(item);
+        }
+        from
     }
 
     /// Draws until the item is not among the user's. Ends: such an item exists (`new`).

@@ -6,8 +6,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Progress};
-use super::{Graph, Sampler, Settings, Trainer};
+use super::engine::{Engine, Place};
+use super::{Graph, Sampler, Settings};
 use crate::data::{ItemIdx, UserIdx};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::ranking::Ranking;
 use crate::events::Event;
@@ -15,7 +17,7 @@ use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::ops::bpr::Batch;
 use crate::ops::spmm::Rows;
-use crate::ops::topk::{Seen, topk};
+use crate::ops::topk::{Seen, topk_on};
 
 /// Length of the lists that validation looks at.
 const CUT: usize = 20;
@@ -58,6 +60,18 @@ pub fn train(
     folder: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Embeddings> {
+    train_on(&Device::Cpu, graph, valid, settings, folder, monitor)
+}
+
+/// As [`train`], on `device`. A checkpoint of one device is good for every other.
+pub fn train_on(
+    device: &Device,
+    graph: &Graph,
+    valid: &[(UserIdx, Vec<ItemIdx>)],
+    settings: &Settings,
+    folder: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<Embeddings> {
     settings.validate()?;
     for (user, items) in valid {
         if user.at() >= graph.users() || items.iter().any(|i| i.at() >= graph.items()) {
@@ -75,8 +89,8 @@ pub fn train(
         );
     }
     let digest = graph.digest();
-    let mut trainer = Trainer::new(graph, settings);
-    let mut best = trainer.e0.clone();
+    let mut trainer = Engine::new(device, graph, settings)?;
+    let mut best = trainer.tensors()?[0].clone().into_owned();
     let mut progress = Progress {
         settings: settings.clone(),
         graph: digest.clone(),
@@ -89,8 +103,8 @@ pub fn train(
     if let Some(folder) = folder
         && let Some(state) = checkpoint::load(folder, settings, &digest, graph.adjacency().nodes())?
     {
-        (trainer.e0, trainer.m, trainer.v, best) = (state.e0, state.m, state.v, state.best);
-        trainer.steps = state.progress.steps;
+        trainer.restore([state.e0, state.m, state.v], state.progress.steps)?;
+        best = state.best;
         progress = state.progress;
         progress.settings = settings.clone();
         progress.done &= settings.early_stop > 0 && progress.waited >= settings.early_stop;
@@ -102,12 +116,12 @@ pub fn train(
         let mut entry = Epoch { epoch, loss, recall: None, ndcg: None };
         let due = epoch.is_multiple_of(settings.eval_every) || epoch == settings.epochs;
         if due && !valid.is_empty() {
-            let ranking = evaluate(graph, &trainer.outputs(), valid)?;
+            let ranking = evaluate(device, graph, &trainer.outputs(None)?, valid)?;
             let recall = ranking.recall();
             let better = progress.history.iter().filter_map(|e| e.recall).all(|earlier| recall > earlier);
             (entry.recall, entry.ndcg) = (Some(recall), Some(ranking.ndcg()));
             if better {
-                best.clone_from(&trainer.e0);
+                best.clone_from(&trainer.tensors()?[0]);
                 progress.waited = 0;
             } else {
                 progress.waited += 1;
@@ -124,13 +138,14 @@ pub fn train(
                 });
             }
         } else if valid.is_empty() {
-            best.clone_from(&trainer.e0);
+            best.clone_from(&trainer.tensors()?[0]);
         }
         progress.history.push(entry);
         progress.epoch = epoch;
-        progress.steps = trainer.steps;
+        progress.steps = trainer.steps();
         if let Some(folder) = folder {
-            let tensors = [("e0", &trainer.e0), ("m", &trainer.m), ("v", &trainer.v), ("best", &best)];
+            let [e0, m, v] = &trainer.tensors()?;
+            let tensors = [("e0", &**e0), ("m", &**m), ("v", &**v), ("best", &best)];
             let began = Instant::now();
             checkpoint::save(folder, &progress, tensors)?;
             monitor.checkpoint_requested();
@@ -143,14 +158,13 @@ pub fn train(
             });
         }
     }
-    trainer.e0 = best;
-    Ok(split(graph, &trainer.outputs(), progress.history))
+    Ok(split(graph, &trainer.outputs(Some(best))?, progress.history))
 }
 
 /// All steps of one epoch; the mean loss. A stop leaves between steps: the epoch is done again on resume.
 fn run_epoch(
     sampler: &Sampler<'_>,
-    trainer: &mut Trainer<'_>,
+    trainer: &mut Engine<'_>,
     batch: &mut Batch,
     epoch: u32,
     settings: &Settings,
@@ -163,8 +177,13 @@ fn run_epoch(
     let mut edges = 0u64;
     for step in 0..steps {
         monitor.check()?;
-        sampler.batch(&order, step, settings.batch, batch);
-        let loss = trainer.step(batch);
+        if trainer.wants_negatives() {
+            sampler.batch(&order, step, settings.batch, batch);
+        } else {
+            sampler.pairs(&order, step, settings.batch, batch);
+        }
+        let place = Place { epoch, first: (step * settings.batch) as u32 };
+        let loss = trainer.step(batch, place)?;
         if !loss.is_finite() {
             return Err(Error::failed(
                 format!("LightGCN epoch {epoch}, step {}", step + 1),
@@ -184,7 +203,7 @@ fn run_epoch(
             monitor.emit(Event::TrainStep {
                 stage: monitor.stage().into(),
                 epoch,
-                step: trainer.steps,
+                step: trainer.steps(),
                 steps: u64::from(settings.epochs) * steps as u64,
                 loss: recent / since as f64,
                 learning_rate: f64::from(settings.learning_rate),
@@ -207,7 +226,12 @@ impl Seen for Edges<'_> {
 }
 
 /// Recall@20 and NDCG@20 of the full ranking of all items, items with an edge to the user left out.
-pub(super) fn evaluate(graph: &Graph, outputs: &Rows, valid: &[(UserIdx, Vec<ItemIdx>)]) -> Result<Ranking> {
+pub(super) fn evaluate(
+    device: &Device,
+    graph: &Graph,
+    outputs: &Rows,
+    valid: &[(UserIdx, Vec<ItemIdx>)],
+) -> Result<Ranking> {
     let items = outputs.to_matrix(graph.users()..graph.users() + graph.items());
     let mut queries = Vec::with_capacity(valid.len() * outputs.dim());
     let mut seen = vec![Vec::new(); graph.users()];
@@ -215,7 +239,7 @@ pub(super) fn evaluate(graph: &Graph, outputs: &Rows, valid: &[(UserIdx, Vec<Ite
         queries.extend_from_slice(&outputs.row(user.at())[..outputs.dim()]);
         seen[user.at()] = graph.items_of(*user).map(|i| i.0).collect();
     }
-    let hits = topk(&queries, items.as_slice(), outputs.dim(), CUT, &Edges(valid, seen))?;
+    let hits = topk_on(device, &queries, items.as_slice(), outputs.dim(), CUT, &Edges(valid, seen))?;
     let mut ranking = Ranking::default();
     for (hits, (_, relevant)) in hits.iter().zip(valid) {
         let ranked: Vec<ItemIdx> = hits.iter().map(|h| ItemIdx(h.index)).collect();

@@ -4,6 +4,7 @@ mod assemble;
 mod check;
 pub mod config;
 mod convert;
+pub mod device;
 pub(crate) mod embedded;
 pub mod fixture;
 pub mod forward;

@@ -60,11 +60,11 @@ pub(super) struct Lora {
     pairs: Vec<[Option<Pair>; 7]>,
 }
 
-struct Pair {
+pub(super) struct Pair {
     /// (r, in).
-    a: Weight,
+    pub(super) a: Weight,
     /// (r, out): B transposed.
-    b_t: Vec<f32>,
+    pub(super) b_t: Vec<f32>,
 }
 
 /// (in, out) of a target.
@@ -80,6 +80,16 @@ fn shape(config: &Config, target: Target) -> (usize, usize) {
 }
 
 impl Lora {
+    /// `alpha / r`.
+    pub(super) fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// The pair of a target, if it carries one.
+    pub(super) fn pair(&self, layer: usize, target: Target) -> Option<&Pair> {
+        self.pairs.get(layer)?[target as usize].as_ref()
+    }
+
     fn new(config: &Config, adapter: &Adapter) -> Result<Self> {
         let wrong = |what: String| {
             Error::input("adapter", what).next("use an adapter that was trained on this model's architecture")

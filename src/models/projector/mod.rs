@@ -2,6 +2,7 @@
 //! space, trained by InfoNCE in both directions with the same item as the positive pair. f(text) is the SSL embedding.
 
 mod checkpoint;
+mod compute;
 mod settings;
 mod state;
 #[cfg(test)]
@@ -10,4 +11,4 @@ mod train;
 
 pub use checkpoint::forget;
 pub use settings::Settings;
-pub use train::{Aligned, Epoch, Separation, train};
+pub use train::{Aligned, Epoch, Separation, train, train_on};

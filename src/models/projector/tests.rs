@@ -92,7 +92,7 @@ impl Monitor for Stop {
 
 fn kept(folder: &Path, settings: &Settings, monitor: &dyn Monitor) -> crate::Result<Aligned> {
     let (text, colla, both) = planted(150);
-    train_keeping(&text, &colla, &both, settings, Some(folder), 0.0, monitor)
+    train_keeping(&crate::device::Device::Cpu, &text, &colla, &both, settings, Some(folder), 0.0, monitor)
 }
 
 #[test]

@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::checkpoint;
+use super::compute;
 use super::state::State;
 use crate::data::ItemIdx;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::ops::adam::Adam;
-use crate::ops::infonce::{Params, infonce};
+use crate::ops::infonce::Params;
 use crate::ops::mlp::{Mlp, Tensors};
 use crate::retrieval::pca::Pca;
 use crate::rng::{Rng, Use};
@@ -83,11 +85,26 @@ pub fn train(
     folder: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
-    train_keeping(text, colla, both, settings, folder, CHECKPOINT_SECONDS, monitor)
+    train_on(&Device::Cpu, text, colla, both, settings, folder, monitor)
 }
 
-/// As [`train`], with a checkpoint every `seconds`.
+/// As [`train`], on `device`. A checkpoint of one device is good for every other.
+pub fn train_on(
+    device: &Device,
+    text: &Matrix,
+    colla: &Matrix,
+    both: &[ItemIdx],
+    settings: &Settings,
+    folder: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<Aligned> {
+    train_keeping(device, text, colla, both, settings, folder, CHECKPOINT_SECONDS, monitor)
+}
+
+/// As [`train_on`], with a checkpoint every `seconds`.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn train_keeping(
+    device: &Device,
     text: &Matrix,
     colla: &Matrix,
     both: &[ItemIdx],
@@ -119,7 +136,7 @@ pub(super) fn train_keeping(
     let (held, mut used) = (items[..held].to_vec(), items[held..].to_vec());
 
     let fresh = State::fresh(settings, digest, mlp.init(settings.seed), colla.as_slice());
-    let before = separation(&mlp, &fresh.p, text, &fresh.colla, &items)?;
+    let before = separation(device, &mlp, &fresh.p, text, &fresh.colla, &items)?;
     let mut state = match folder {
         Some(folder) => checkpoint::load(folder, &fresh)?.unwrap_or(fresh),
         None => fresh,
@@ -139,13 +156,11 @@ pub(super) fn train_keeping(
         for batch in used.chunks(size).filter(|b| b.len() >= 2 || batches == 1) {
             monitor.check()?;
             let (x, c) = (rows(text.as_slice(), input, batch), rows(&state.colla, dim, batch));
-            let (out, kept) = mlp.forward(&state.p, &x)?;
-            let loss = infonce(&out, &c, dim, &params(state.progress.tau), true)?;
+            let (loss, g) = compute::learn(device, &mlp, &state.p, &x, &c, &params(state.progress.tau))?;
             if !loss.loss.is_finite() {
                 return Err(Error::failed(format!("alignment epoch {epoch}"), format!("the loss is {}", loss.loss))
                     .next("use a smaller align.learning_rate or a larger align.tau"));
             }
-            let g = mlp.backward(&state.p, &x, &kept, &loss.x)?;
             state.step(&adam, settings, &g, batch, &loss);
             total += loss.loss * batch.len() as f64;
             count += batch.len();
@@ -153,12 +168,12 @@ pub(super) fn train_keeping(
         let tau = state.progress.tau;
         let mut entry = Epoch { epoch, loss: total / count.max(1) as f64, held_out: None, tau };
         if !held.is_empty() {
-            entry.held_out = Some(loss_of(&mlp, &state.p, text, &state.colla, &held, &params(tau))?);
+            entry.held_out = Some(loss_of(device, &mlp, &state.p, text, &state.colla, &held, &params(tau))?);
         }
         let better = state.finish_epoch(entry);
         report(monitor, settings, &entry, state.progress.steps, batches, better);
         if told.elapsed().as_secs_f64() >= SIMILARITY_SECONDS {
-            tell_similarity(monitor, epoch, separation(&mlp, &state.p, text, &state.colla, &items)?);
+            tell_similarity(monitor, epoch, separation(device, &mlp, &state.p, text, &state.colla, &items)?);
             told = Instant::now();
         }
         if let Some(folder) = folder
@@ -168,9 +183,9 @@ pub(super) fn train_keeping(
             saved = Instant::now();
         }
     }
-    let after = separation(&mlp, &state.best, text, &state.colla, &items)?;
+    let after = separation(device, &mlp, &state.best, text, &state.colla, &items)?;
     tell_similarity(monitor, state.progress.epoch + 1, after);
-    let (out, _) = mlp.forward(&state.best, text.as_slice())?;
+    let out = compute::forward(device, &mlp, &state.best, text.as_slice())?;
     let mut ssl = Matrix::from_vec(text.rows(), dim, out)?;
     for i in (0..text.rows()).filter(|&i| text.row(i).iter().all(|&v| v == 0.0)) {
         ssl.row_mut(i).fill(0.0);
@@ -206,21 +221,36 @@ fn check(text: &Matrix, colla: &Matrix, both: &[ItemIdx]) -> Result<()> {
 }
 
 /// Loss over `items`, in pieces of at most `LARGEST`.
-fn loss_of(mlp: &Mlp, p: &Tensors, text: &Matrix, colla: &[f32], items: &[u32], params: &Params) -> Result<f64> {
+fn loss_of(
+    device: &Device,
+    mlp: &Mlp,
+    p: &Tensors,
+    text: &Matrix,
+    colla: &[f32],
+    items: &[u32],
+    params: &Params,
+) -> Result<f64> {
     let (mut total, dim) = (0.0, mlp.output);
     for piece in items.chunks(LARGEST) {
-        let (out, _) = mlp.forward(p, &rows(text.as_slice(), mlp.input, piece))?;
-        total += infonce(&out, &rows(colla, dim, piece), dim, params, false)?.loss * piece.len() as f64;
+        let (x, c) = (rows(text.as_slice(), mlp.input, piece), rows(colla, dim, piece));
+        total += compute::loss(device, mlp, p, &x, &c, params)? * piece.len() as f64;
     }
     Ok(total / items.len() as f64)
 }
 
 /// Mean cosines over all pairs of `items`: sums of unit rows give the negatives without the n x n matrix.
-fn separation(mlp: &Mlp, p: &Tensors, text: &Matrix, colla: &[f32], items: &[u32]) -> Result<Separation> {
+fn separation(
+    device: &Device,
+    mlp: &Mlp,
+    p: &Tensors,
+    text: &Matrix,
+    colla: &[f32],
+    items: &[u32],
+) -> Result<Separation> {
     let dim = mlp.output;
     let (mut positive, mut sum_x, mut sum_y) = (0.0, vec![0.0f64; dim], vec![0.0f64; dim]);
     for piece in items.chunks(LARGEST) {
-        let (out, _) = mlp.forward(p, &rows(text.as_slice(), mlp.input, piece))?;
+        let out = compute::forward(device, mlp, p, &rows(text.as_slice(), mlp.input, piece))?;
         let c = rows(colla, dim, piece);
         for (x, y) in out.chunks_exact(dim).zip(c.chunks_exact(dim)) {
             let inverse = |v: &[f32]| {

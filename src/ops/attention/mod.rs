@@ -16,6 +16,9 @@
 
 pub mod backward;
 mod cpu;
+pub mod cuda;
+pub mod decode;
+pub mod gradient;
 mod kernel;
 pub mod oracle;
 

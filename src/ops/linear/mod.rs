@@ -4,6 +4,7 @@
 
 mod cpu;
 pub mod cuda;
+pub mod decode;
 pub mod gemm;
 mod low_rank;
 pub mod oracle;

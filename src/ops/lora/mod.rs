@@ -5,6 +5,7 @@
 //! pure function of (seed, step, layer, target, row name, column).
 
 mod cpu;
+pub mod cuda;
 mod dropout;
 
 pub use cpu::{Columns, Low, backward, forward};

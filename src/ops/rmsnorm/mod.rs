@@ -5,6 +5,7 @@
 
 pub mod backward;
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub use cpu::{rmsnorm, rmsnorm_in_place};

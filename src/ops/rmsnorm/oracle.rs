@@ -10,3 +10,17 @@ pub fn rmsnorm(x: &[f32], w: &[f32], eps: f64) -> Vec<f64> {
     }
     y
 }
+
+/// Gradients of x and w from `dy`.
+pub fn backward(x: &[f32], w: &[f32], eps: f64, dy: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let (mut dx, mut dw) = (Vec::with_capacity(x.len()), vec![0.0; w.len()]);
+    for (x, dy) in x.chunks_exact(w.len()).zip(dy.chunks_exact(w.len())) {
+        let square: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        let r = 1.0 / (square / w.len() as f64 + eps).sqrt();
+        let g: Vec<f64> = dy.iter().zip(w).map(|(&d, &w)| f64::from(d) * f64::from(w)).collect();
+        let mean = g.iter().zip(x).map(|(g, &x)| g * f64::from(x) * r).sum::<f64>() / w.len() as f64;
+        dx.extend(g.iter().zip(x).map(|(g, &x)| r * (g - f64::from(x) * r * mean)));
+        dw.iter_mut().zip(x).zip(dy).for_each(|((w, &x), &d)| *w += f64::from(d) * f64::from(x) * r);
+    }
+    (dx, dw)
+}

@@ -6,6 +6,7 @@
 
 pub mod backward;
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub use cpu::{Angles, Rope};

@@ -1,8 +1,8 @@
 //! Sampling on the CPU: one vector pass for the weights, one for their sums; a partial selection where something is
 //! cut, never a sort of the whole vocabulary.
 
-use super::Cut;
-use crate::error::{Error, Result};
+use super::{Cut, errors};
+use crate::error::Result;
 use crate::ops::profile::timed;
 use crate::ops::simd::{self, Simd, Task};
 
@@ -42,16 +42,14 @@ impl Task for Weigh<'_> {
 /// Checks the logits and returns the largest.
 fn largest(logits: &[f32]) -> Result<f32> {
     if logits.iter().any(|l| l.is_nan()) {
-        return Err(Error::failed("sampling", "the model returned NaN logits")
-            .next("check the weights and the adapter: a value in them is NaN or too large"));
+        return Err(errors::nan());
     }
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if top == f32::INFINITY {
-        return Err(Error::failed("sampling", "the model returned an infinite logit")
-            .next("check the weights and the adapter: a value in them is too large"));
+        return Err(errors::infinite());
     }
     if top == f32::NEG_INFINITY {
-        return Err(Error::failed("sampling", "no token is allowed").next("allow a token that does not stop"));
+        return Err(errors::nothing());
     }
     Ok(top)
 }

@@ -12,6 +12,8 @@
 //! Cost: about 20 FLOP and 8 bytes for each entry of the vocabulary.
 
 mod cpu;
+pub mod cuda;
+mod errors;
 pub mod oracle;
 
 pub use cpu::{Sampler, greedy};

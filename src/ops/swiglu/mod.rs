@@ -4,6 +4,7 @@
 
 pub mod backward;
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub use cpu::{swiglu, swiglu_in_place};

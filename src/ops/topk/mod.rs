@@ -8,10 +8,12 @@
 
 mod cpu;
 pub mod cuda;
+mod on;
 pub mod oracle;
 
 pub(crate) use cpu::dot;
 pub use cpu::topk;
+pub use on::topk_on;
 
 use super::Cost;
 

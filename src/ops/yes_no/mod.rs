@@ -5,6 +5,7 @@
 //! product with the head, less its output: `2 M vocab width` FLOP, `bytes(head) + 4 M width` bytes.
 
 mod cpu;
+pub mod cuda;
 pub mod oracle;
 
 pub use cpu::choose;

@@ -5,6 +5,7 @@ use super::embed::Embedded;
 use super::graph::Collaborative;
 use crate::config::Recipe;
 use crate::data::ItemIdx;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::models::projector;
@@ -25,6 +26,7 @@ pub struct AlignedItems {
 pub fn align(
     run: &Run,
     recipe: &Recipe,
+    device: &Device,
     ground: &Ground,
     text: &Embedded,
     colla: &Collaborative,
@@ -41,8 +43,8 @@ pub fn align(
             .filter(|&i| filled(&text.text, i) && filled(&colla.items, i))
             .map(|i| ItemIdx(i as u32))
             .collect();
-        let aligned =
-            projector::train(&text.text, &colla.items, &both, &recipe.align, Some(work.folder), work.monitor)?;
+        let (from, to, settings) = (&text.text, &colla.items, &recipe.align);
+        let aligned = projector::train_on(device, from, to, &both, settings, Some(work.folder), work.monitor)?;
         let summary = serde_json::json!({
             "items": both.len(), "before": aligned.before, "after": aligned.after, "history": aligned.history,
         });

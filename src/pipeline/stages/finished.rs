@@ -5,6 +5,7 @@ use super::retrieve::{self, Embeddings, Variant};
 use super::{Ground, Lazy, align, data, describe, embed, graph, predict, prompts, tune};
 use crate::config::Recipe;
 use crate::data::{ItemIdx, Rated, UserIdx};
+use crate::device::Device;
 use crate::error::Result;
 use crate::generate::scoring::score;
 use crate::monitor::Monitor;
@@ -42,8 +43,8 @@ pub fn finished(run: &Run, recipe: &Recipe) -> Result<Finished> {
     let ground = data::data(run, recipe)?;
     let described = describe::describe(run, recipe, &ground, &mut language)?;
     let text = embed::embed(run, recipe, &ground, &described, &mut language)?;
-    let colla = graph::graph(run, recipe, &ground)?;
-    let ssl = align::align(run, recipe, &ground, &text, &colla)?;
+    let colla = graph::graph(run, recipe, &Device::Cpu, &ground)?;
+    let ssl = align::align(run, recipe, &Device::Cpu, &ground, &text, &colla)?;
     Ok(Finished { ground, text, colla, ssl })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::data::Ground;
 use crate::config::Recipe;
 use crate::data::{GraphEdges, ItemIdx, Part, UserIdx, graph_edges, leaks};
+use crate::device::Device;
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::models::lightgcn::{self, Graph};
@@ -24,7 +25,7 @@ pub struct Collaborative {
 }
 
 /// Runs or reuses the stage.
-pub fn graph(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Collaborative> {
+pub fn graph(run: &Run, recipe: &Recipe, device: &Device, ground: &Ground) -> Result<Collaborative> {
     let key =
         KeyBuilder::new("graph", 1).input("data", &ground.artifact.key).settings("graph", &recipe.graph)?.finish();
     let artifact = run.stage("graph", &key, |work| {
@@ -49,7 +50,8 @@ pub fn graph(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Collaborativ
             }
         }
         let valid: Vec<_> = valid.into_iter().collect();
-        let found = lightgcn::train(&graph, &valid, &recipe.graph.lightgcn, Some(work.folder), work.monitor)?;
+        let settings = &recipe.graph.lightgcn;
+        let found = lightgcn::train_on(device, &graph, &valid, settings, Some(work.folder), work.monitor)?;
         matrices::write(
             &work.folder.join("embeddings.safetensors"),
             &[("users", &found.users), ("items", &found.items)],

@@ -29,6 +29,7 @@ use super::machine;
 use super::results::Results;
 use super::run::{Run, STAGES};
 use crate::config::{self, Recipe};
+use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::monitor::Monitor;
 
@@ -51,7 +52,7 @@ impl Lazy<'_> {
 
 /// Runs every stage that is not there yet; `None` when `--until` ended the run before the results.
 pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
-    let (_, device) = recipe.device.resolve()?;
+    let (kernels, device) = recipe.device.resolve()?;
     set_threads(recipe.threads);
     let reporter = run.reporter();
     write_atomically(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
@@ -63,7 +64,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     });
     reporter.emit(machine::facts(&device, rayon::current_num_threads()));
     reporter.emit(Event::Plan { stages: STAGES.iter().map(|s| s.to_string()).collect() });
-    let outcome = chain(run, recipe, &device);
+    let outcome = chain(run, recipe, &kernels, &device);
     let (word, message) = match &outcome {
         Ok(_) => ("done", String::new()),
         Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
@@ -74,7 +75,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     outcome
 }
 
-fn chain(run: &Run, recipe: &Recipe, device: &str) -> Result<Option<Results>> {
+fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<Option<Results>> {
     // Each `until` ends the run as soon as the next stage lies beyond it.
     macro_rules! unless_beyond {
         ($stage:literal) => {
@@ -93,9 +94,9 @@ fn chain(run: &Run, recipe: &Recipe, device: &str) -> Result<Option<Results>> {
     unless_beyond!("embed");
     let text = embed::embed(run, recipe, &ground, &described, &mut language)?;
     unless_beyond!("graph");
-    let colla = graph::graph(run, recipe, &ground)?;
+    let colla = graph::graph(run, recipe, kernels, &ground)?;
     unless_beyond!("align");
-    let ssl = align::align(run, recipe, &ground, &text, &colla)?;
+    let ssl = align::align(run, recipe, kernels, &ground, &text, &colla)?;
     scatter::scatter(run, &ground, &text, &colla, &ssl)?;
     unless_beyond!("retrieve");
     let embeddings = retrieve::Embeddings { text: &text, colla: &colla, ssl: &ssl };

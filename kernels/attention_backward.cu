@@ -1,0 +1,303 @@
+// Gradients of attention.cu's attention, from the log-sum-exp of each row alone: probabilities are computed again.
+//
+//   P = exp(S - lse)   D_i = dO_i . O_i   dS = P (dO V^T - D)   dQ = dS K / sqrt(d)   dK = dS^T Q / sqrt(d)   dV = P^T dO
+//
+//   attention_delta     D, a warp for each (row, head)
+//   attention_by_query  a block owns a tile of query rows of one head and walks over the keys they see: dQ
+//   attention_by_key    a block owns a tile of key rows of one kv head and walks over the queries that see it, of all heads
+//                       of the group, in one order: dK and dV. No atomics, so the bits are the same every run; the price
+//                       is that S and dO V^T are made twice (7 products and not 5).
+//
+// Both are one body: two tiles are owned (Q, dO or K, V), two are streamed (K, V or Q, dO).
+//
+//            streamed rows ->                               fragments of dS (and of P) are, as they lie, the left
+//   owned  | S = own0 str0^T    dP = own1 str1^T |          operands of  sum0 += dS str0,  sum1 += P str1
+//   rows   | P, dS in registers, never stored    |
+//
+//   bf16   64 owned rows (4 warps), 32 streamed, two stages of cp.async
+//   f32    32 owned rows (2 warps), 16 streamed, one stage, three bf16 planes of everything
+//
+// What is streamed is a list of runs of rows. Key r of a run is seen by query i if r < edge + i, whichever of the two is
+// counted in the run and which in the tile; edge ~0: always.
+//
+// FLOP: 14 D for each (query, head, visible key). Bytes: s (4 M H D + 4 keys kv_heads D) + 4 of each gradient.
+
+#include "common/attention.cuh"
+#include "common/warp.cuh"
+
+struct AttentionTileOf {
+    uint64_t row;         // first owned row
+    uint32_t rows;        // of the tile
+    uint32_t runs;        // how many are streamed
+    uint64_t first_run;
+};
+
+struct AttentionRun {
+    uint64_t row;   // first row
+    uint32_t len;   // at least 1
+    uint32_t edge;  // see above
+};
+
+namespace {
+
+template <class T> struct BackTile;
+template <> struct BackTile<bf16> { static constexpr int warps = 4, streamed = 32, stages = 2; };
+template <> struct BackTile<float> { static constexpr int warps = 2, streamed = 16, stages = 1; };
+
+template <class T, int D> struct BackShared {
+    using Tile = BackTile<T>;
+    static constexpr int P = Planes<T>::count;
+    uint16_t own[2][P][16 * Tile::warps][D + 8];
+    uint16_t streamed[Tile::stages][2][P][Tile::streamed][D + 8];
+};
+
+// acc += own rows of this warp times the streamed rows (both along D).
+template <int P, int R, int K, int D>
+__device__ __forceinline__ void rows_product(float (&acc)[K / 8][4], const uint16_t (&own)[P][R][D + 8],
+                                             const uint16_t (&streamed)[P][K][D + 8]) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    // Unrolled whole, the compiler loads operands so far ahead that it spills.
+#pragma unroll 2
+    for (int d = 0; d < D; d += 16) {
+        uint32_t left[P][4];
+#pragma unroll
+        for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &own[p][16 * warp + lane % 16][d + lane / 16 * 8]);
+#pragma unroll
+        for (int n = 0; n < K / 8; n += 2) {
+            uint32_t right[2][P][2];
+#pragma unroll
+            for (int p = 0; p < P; p++) {
+                uint32_t four[4];
+                ldmatrix_x4(four, &streamed[p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
+                right[0][p][0] = four[0], right[0][p][1] = four[1];
+                right[1][p][0] = four[2], right[1][p][1] = four[3];
+            }
+            mma_planes<P>(acc[n], left, right[0]);
+            mma_planes<P>(acc[n + 1], left, right[1]);
+        }
+    }
+}
+
+// sum += factors (16 x K of this warp, as accumulators lie) times the streamed rows (K x D).
+template <int P, int K, int D>
+__device__ __forceinline__ void columns_product(float (&sum)[D / 8][4], const float (&factors)[K / 8][4],
+                                                const uint16_t (&streamed)[P][K][D + 8]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int j = 0; j < K; j += 16) {
+        uint32_t left[P][4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float(&from)[4] = factors[j / 8 + i / 2];
+            uint16_t low[P], high[P];
+            split(from[2 * (i % 2)], low);
+            split(from[2 * (i % 2) + 1], high);
+#pragma unroll
+            for (int p = 0; p < P; p++) left[p][i] = low[p] | uint32_t(high[p]) << 16;
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            uint32_t right[2][P][2];
+#pragma unroll
+            for (int p = 0; p < P; p++) {
+                uint32_t four[4];
+                ldmatrix_x4_trans(four, &streamed[p][j + lane % 16][8 * n + lane / 16 * 8]);
+                right[0][p][0] = four[0], right[0][p][1] = four[1];
+                right[1][p][0] = four[2], right[1][p][1] = four[3];
+            }
+            mma_planes<P>(sum[n], left, right[0]);
+            mma_planes<P>(sum[n + 1], left, right[1]);
+        }
+    }
+}
+
+// Two matrices of the same rows: (Q, dO) or (K, V), `heads` heads a row.
+template <class T> struct RowPair {
+    const T* of[2];
+    uint32_t stride[2];
+};
+
+// kByKey: K and V are owned, `head` is a kv head. Otherwise Q and dO are, `head` is a query head.
+template <bool kByKey, class T, int D>
+__device__ __forceinline__ void backward(BackShared<T, D>& shared, const AttentionTileOf* tiles, const AttentionRun* all_runs,
+                                         const RowPair<T>& queries, const RowPair<T>& keys, uint32_t heads, uint32_t kv_heads,
+                                         uint32_t dim, float scale, const float* lse, const float* delta, float* out0,
+                                         uint32_t stride0, float* out1, uint32_t stride1) {
+    using Tile = BackTile<T>;
+    constexpr int K = Tile::streamed, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps, kSharers = 8;
+    constexpr int kStages = Tile::stages, kSums = kByKey ? 2 : 1;
+    const AttentionTileOf tile = tiles[blockIdx.x];
+    const AttentionRun* runs = all_runs + tile.first_run;
+    const uint32_t group = heads / kv_heads, head = blockIdx.y, passes = kByKey ? group : 1;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, sharer = threadIdx.x % kSharers;
+    const uint32_t streamed_head = kByKey ? head * group : head / group;
+    struct Place {
+        uint32_t pass, run, first;
+    };
+    auto next = [&](Place& at) {
+        at.first += K;
+        if (at.first < runs[at.run].len) return;
+        at.first = 0;
+        if (++at.run < tile.runs) return;
+        at.run = 0;
+        at.pass++;
+    };
+    auto fetch = [&](const Place& at, int stage) {
+        const AttentionRun run = runs[at.run];
+#pragma unroll
+        for (int which = 0; which < 2; which++) {
+            const T* from = kByKey ? queries.of[which] : keys.of[which];
+            const uint32_t stride = kByKey ? queries.stride[which] : keys.stride[which];
+            // Beside the sums there are no registers for the loads of more than a row.
+#pragma unroll 1
+            for (int row = threadIdx.x / kSharers; row < K; row += kThreads / kSharers) {
+                const bool inside = at.first + row < run.len;
+                const T* source = inside ? from + (run.row + at.first + row) * stride + uint64_t(streamed_head + at.pass) * dim : from;
+                attention_row<T, D>(shared.streamed[stage][which], row, source, inside, dim, sharer, kSharers);
+            }
+        }
+        cp_async_commit();
+    };
+#pragma unroll
+    for (int which = 0; which < 2; which++) {
+        const T* from = kByKey ? keys.of[which] : queries.of[which];
+        const uint32_t stride = kByKey ? keys.stride[which] : queries.stride[which];
+        for (int row = threadIdx.x / kSharers; row < kRows; row += kThreads / kSharers) {
+            const bool inside = uint32_t(row) < tile.rows;
+            const T* source = inside ? from + (tile.row + row) * stride + uint64_t(head) * dim : from;
+            attention_row<T, D>(shared.own[which], row, source, inside, dim, sharer, kSharers);
+        }
+    }
+    cp_async_commit();
+    float sums[kSums][D / 8][4] = {};
+    // Of owned queries: known once.
+    float own_lse[2] = {}, own_delta[2] = {};
+    if constexpr (!kByKey) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const uint32_t row = 16 * warp + g + 8 * h;
+            if (row >= tile.rows) continue;
+            own_lse[h] = lse[(tile.row + row) * heads + head] * kLog2e;
+            own_delta[h] = delta[(tile.row + row) * heads + head];
+        }
+    }
+    Place now = {0, 0, 0}, ahead = now;
+    if (tile.runs == 0) now.pass = ahead.pass = passes;
+    if (kStages > 1 && ahead.pass < passes) {
+        fetch(ahead, 0);
+        next(ahead);
+    }
+    for (int stage = 0; now.pass < passes; next(now), stage = (stage + 1) % kStages) {
+        if constexpr (kStages > 1) {
+            cp_async_wait(0);
+            __syncthreads();  // these rows are there for all, and nobody reads the other stage
+            if (ahead.pass < passes) {
+                fetch(ahead, (stage + 1) % kStages);
+                next(ahead);
+            }
+        } else {
+            __syncthreads();
+            fetch(now, stage);
+            cp_async_wait(0);
+            __syncthreads();
+        }
+        const auto& rows = shared.streamed[stage];
+        float p[K / 8][4] = {}, ds[K / 8][4] = {};
+        rows_product<Planes<T>::count, kRows, K, D>(p, shared.own[0], rows[0]);
+        rows_product<Planes<T>::count, kRows, K, D>(ds, shared.own[1], rows[1]);
+        const AttentionRun run = runs[now.run];
+#pragma unroll
+        for (int n = 0; n < K / 8; n++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                const uint32_t own = 16 * warp + g + 8 * (c / 2), streamed = now.first + 8 * n + 2 * t + c % 2;
+                const uint32_t key = kByKey ? own : streamed, query = kByKey ? streamed : own;  // both below 2^31, as `edge`
+                const bool seen = own < tile.rows && streamed < run.len && (run.edge == ~0u || key < run.edge + query);
+                float log_sum = own_lse[c / 2], dot = own_delta[c / 2];
+                if constexpr (kByKey) {
+                    const uint64_t at = (run.row + streamed) * heads + streamed_head + now.pass;
+                    log_sum = seen ? lse[at] * kLog2e : 0.0f;
+                    dot = seen ? delta[at] : 0.0f;
+                }
+                p[n][c] = seen ? fast_exp2(p[n][c] * scale - log_sum) : 0.0f;
+                ds[n][c] = seen ? p[n][c] * (ds[n][c] - dot) : 0.0f;
+            }
+        columns_product<Planes<T>::count, K, D>(sums[0], ds, rows[0]);
+        if constexpr (kByKey) columns_product<Planes<T>::count, K, D>(sums[1], p, rows[1]);
+    }
+    cp_async_wait(0);
+    // The scale of the scores without its log2(e).
+    const float natural = scale * kLn2;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const uint32_t row = 16 * warp + g + 8 * h;
+        if (row >= tile.rows) continue;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++)
+#pragma unroll
+            for (int c = 0; c < 2; c++) {
+                const uint32_t column = 8 * n + 2 * t + c;
+                if (column >= dim) continue;
+                const uint64_t at = uint64_t(head) * dim + column;
+                out0[(tile.row + row) * stride0 + at] = sums[0][n][2 * h + c] * natural;
+                if constexpr (kByKey) out1[(tile.row + row) * stride1 + at] = sums[kSums - 1][n][2 * h + c];
+            }
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void delta_of(const T* out, uint32_t stride, const T* by_out, uint32_t by_stride, uint64_t rows,
+                                         uint32_t heads, uint32_t dim, float* delta) {
+    const uint64_t unit = uint64_t(blockIdx.x) * 4 + threadIdx.x / 32;
+    if (unit >= rows * heads) return;
+    const uint64_t row = unit / heads, column = unit % heads * dim;
+    float sum = 0;
+    for (uint32_t c = threadIdx.x % 32; c < dim; c += 32)
+        sum += to_float(out[row * stride + column + c]) * to_float(by_out[row * by_stride + column + c]);
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) delta[unit] = sum;
+}
+
+}  // namespace
+
+#define ATTENTION_BACKWARD(SUFFIX, T, D)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps)                                                 \
+        attention_by_query_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,               \
+                                    uint32_t kv_heads, uint32_t dim, float scale, const T* q, uint32_t stride_q,          \
+                                    const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,        \
+                                    uint32_t stride_o, const float* lse, const float* delta, float* dq,                   \
+                                    uint32_t stride_dq) {                                                                 \
+        DYNAMIC_SHARED(bytes);                                                                                            \
+        backward<false, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), tiles, runs, {{q, by_out}, {stride_q, stride_o}}, \
+                              {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, lse, delta, dq, stride_dq,     \
+                              nullptr, 0);                                                                                \
+    }                                                                                                                     \
+    RALLREC_KERNEL(attention_by_query_##SUFFIX, 32 * BackTile<T>::warps);                                                 \
+    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps)                                                 \
+        attention_by_key_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,                 \
+                                  uint32_t kv_heads, uint32_t dim, float scale, const T* q, uint32_t stride_q,            \
+                                  const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,          \
+                                  uint32_t stride_o, const float* lse, const float* delta, float* dk, uint32_t stride_dk, \
+                                  float* dv, uint32_t stride_dv) {                                                        \
+        DYNAMIC_SHARED(bytes);                                                                                            \
+        backward<true, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), tiles, runs, {{q, by_out}, {stride_q, stride_o}}, \
+                             {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, lse, delta, dk, stride_dk, dv,  \
+                             stride_dv);                                                                                  \
+    }                                                                                                                     \
+    RALLREC_KERNEL(attention_by_key_##SUFFIX, 32 * BackTile<T>::warps);
+
+ATTENTION_BACKWARD(f32_64, float, 64)
+ATTENTION_BACKWARD(f32_128, float, 128)
+ATTENTION_BACKWARD(bf16_64, bf16, 64)
+ATTENTION_BACKWARD(bf16_128, bf16, 128)
+
+#define ATTENTION_DELTA(SUFFIX, T)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(128)                                                                     \
+        attention_delta_##SUFFIX(const T* out, uint32_t stride, const T* by_out, uint32_t by_stride, uint64_t rows,       \
+                                 uint32_t heads, uint32_t dim, float* delta) {                                            \
+        delta_of(out, stride, by_out, by_stride, rows, heads, dim, delta);                                                \
+    }                                                                                                                     \
+    RALLREC_KERNEL(attention_delta_##SUFFIX, 128);
+
+ATTENTION_DELTA(f32, float)
+ATTENTION_DELTA(bf16, bf16)

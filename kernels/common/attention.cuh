@@ -1,0 +1,218 @@
+// Softmax attention of a tile of query rows over two runs of keys: the inside of attention.cu and decode_attention.cu.
+//
+// A block of W warps owns 16 W rows; each warp 16 of them, so that a row's softmax stays within four lanes. Keys and values
+// come in tiles of K rows:
+//
+//   shared memory | Q: 16 W rows x D | stage: keys K x D | values K x D | ...        pitch D + 8 values: eight rows of an
+//                                                                                   ldmatrix lie in different banks
+//   bf16   W = 4, K = 64, two stages: the next tile arrives by cp.async while this one is used
+//   f32    W = 2, K = 32, one stage: three bf16 planes of everything, P too, six products for f32 accuracy
+//
+//   S = Q K^T  (rows x keys)     fragments of S are, as they lie, the left operand of the next product:
+//   O += P V   (rows x D)        columns 8 j .. of S are its k-slots; V is read by ldmatrix.trans
+//
+// Online softmax in base 2. Rows that saw nothing yet have maximum -inf; the exponent's base is then 0, so that neither
+// -inf - -inf nor 0 / 0 can arise.
+#pragma once
+
+#include "tile.cuh"
+
+// Query rows of one tile and what they see.
+struct AttentionWork {
+    uint64_t row;       // first query row
+    uint32_t rows;      // rows of the tile; with `pack` heads each
+    uint32_t pack;      // query heads that are rows of the tile: 1, or all of a kv head
+    uint64_t first[2];  // first key row of each run
+    uint32_t len[2];    // keys of each run
+    uint32_t visible;   // keys of run 1 that the first query row sees (one more for each next row); ~0: all
+    uint32_t slot;      // of the partial result
+};
+
+struct AttentionInput {
+    uint32_t heads, kv_heads, dim;
+    uint32_t stride_q, stride_k, stride_v;
+    float scale;  // log2(e) / sqrt(dim)
+};
+
+template <class T> struct AttentionTile;
+template <> struct AttentionTile<bf16> { static constexpr int warps = 4, keys = 64, stages = 2; };
+template <> struct AttentionTile<float> { static constexpr int warps = 2, keys = 32, stages = 1; };
+
+template <class T, int D> struct AttentionShared {
+    static constexpr int P = Planes<T>::count, kPitch = D + 8;
+    using Tile = AttentionTile<T>;
+    uint16_t q[P][16 * Tile::warps][kPitch];
+    uint16_t k[Tile::stages][P][Tile::keys][kPitch];
+    uint16_t v[Tile::stages][P][Tile::keys][kPitch];
+};
+
+// Copies row `row` of a tile, `dim` values at `from` (zeros where it is not `real`) in planes; `step` threads share a row.
+template <class T, int D, int R>
+__device__ __forceinline__ void attention_row(uint16_t (*to)[R][D + 8], int row, const T* from, bool real,
+                                              uint32_t dim, int lane, int step) {
+    constexpr int V = Vec<T>::size;
+    for (int i = lane * V; i < D; i += step * V) {
+        const bool inside = real && uint32_t(i) < dim;
+        if constexpr (sizeof(T) == 2) {
+            cp_async16(&to[0][row][i], inside ? from + i : from, inside ? 16 : 0);
+        } else {
+            Vec<T> raw;
+            raw.zero();
+            if (inside) raw.load(from + i);
+            uint16_t planes[V][Planes<T>::count];
+#pragma unroll
+            for (int j = 0; j < V; j++) split(raw.get(j), planes[j]);
+#pragma unroll
+            for (int p = 0; p < Planes<T>::count; p++)
+                *reinterpret_cast<uint2*>(&to[p][row][i]) =
+                    make_uint2(planes[0][p] | uint32_t(planes[1][p]) << 16, planes[2][p] | uint32_t(planes[3][p]) << 16);
+        }
+    }
+}
+
+// What a lane knows of its rows g and g + 8: maxima and sums (base 2), and the sums of values, not yet divided.
+template <int D> struct AttentionState {
+    float top[2], total[2];
+    float out[D / 8][4];
+};
+
+// Runs a tile of `work` for query head `head` (its first, when heads are packed). Every thread of the block calls it.
+template <class T, int D>
+__device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const AttentionWork& work, uint32_t head,
+                                       const AttentionInput& in, const T* q, const T* keys, const T* values,
+                                       AttentionState<D>& state) {
+    using Tile = AttentionTile<T>;
+    constexpr int P = Planes<T>::count, K = Tile::keys, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const uint32_t kv = head / (in.heads / in.kv_heads);
+    // Of run 1 nothing is read that the last row does not see.
+    const uint32_t last_row = (work.rows - 1) / work.pack;
+    const uint32_t reach = work.visible == ~0u ? work.len[1] : uint32_t(min(uint64_t(work.len[1]), uint64_t(work.visible) + last_row));
+    const uint32_t tiles0 = (work.len[0] + K - 1) / K, tiles = tiles0 + (reach + K - 1) / K;
+    constexpr int kSharers = 8;
+    auto fetch = [&](uint32_t tile) {
+        const int run = tile >= tiles0, stage = tile % Tile::stages;
+        const uint32_t first = (run ? tile - tiles0 : tile) * K, end = run ? reach : work.len[0];
+        for (int row = threadIdx.x / kSharers; row < K; row += kThreads / kSharers) {
+            const bool inside = first + row < end;
+            const uint64_t at = (run ? work.first[1] : work.first[0]) + first + row;
+            const T* k = inside ? keys + at * in.stride_k + uint64_t(kv) * in.dim : keys;
+            const T* v = inside ? values + at * in.stride_v + uint64_t(kv) * in.dim : values;
+            attention_row<T, D>(shared.k[stage], row, k, inside, in.dim, threadIdx.x % kSharers, kSharers);
+            attention_row<T, D>(shared.v[stage], row, v, inside, in.dim, threadIdx.x % kSharers, kSharers);
+        }
+    };
+    for (int row = threadIdx.x / kSharers; row < kRows; row += kThreads / kSharers) {
+        const bool inside = uint32_t(row) < work.rows;
+        const uint64_t at = work.row + row / work.pack;
+        const T* from = inside ? q + at * in.stride_q + uint64_t(head + row % work.pack) * in.dim : q;
+        attention_row<T, D>(shared.q, row, from, inside, in.dim, threadIdx.x % kSharers, kSharers);
+    }
+    if (Tile::stages > 1 && tiles) fetch(0);
+    cp_async_commit();
+#pragma unroll
+    for (int h = 0; h < 2; h++) state.top[h] = -INFINITY, state.total[h] = 0;
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) state.out[n][c] = 0;
+    for (uint32_t tile = 0; tile < tiles; tile++) {
+        const int stage = tile % Tile::stages;
+        if constexpr (Tile::stages > 1) {
+            cp_async_wait(0);
+            __syncthreads();  // this tile is there for all, and nobody reads the other stage
+            if (tile + 1 < tiles) fetch(tile + 1);
+            cp_async_commit();
+        } else {
+            __syncthreads();
+            fetch(tile);
+            __syncthreads();
+        }
+        float s[K / 8][4] = {};
+#pragma unroll
+        for (int d = 0; d < D; d += 16) {
+            uint32_t left[P][4];
+#pragma unroll
+            for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &shared.q[p][16 * warp + lane % 16][d + lane / 16 * 8]);
+#pragma unroll
+            for (int n = 0; n < K / 8; n += 2) {
+                uint32_t right[2][P][2];
+#pragma unroll
+                for (int p = 0; p < P; p++) {
+                    uint32_t four[4];
+                    ldmatrix_x4(four, &shared.k[stage][p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
+                    right[0][p][0] = four[0], right[0][p][1] = four[1];
+                    right[1][p][0] = four[2], right[1][p][1] = four[3];
+                }
+                mma_planes<P>(s[n], left, right[0]);
+                mma_planes<P>(s[n + 1], left, right[1]);
+            }
+        }
+        const int run = tile >= tiles0;
+        const uint32_t first = (run ? tile - tiles0 : tile) * K;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const uint32_t row = 16 * warp + g + 8 * h;
+            uint32_t end = run ? reach : work.len[0];
+            if (run && work.visible != ~0u) end = uint32_t(min(uint64_t(end), uint64_t(work.visible) + row / work.pack));
+            float top = state.top[h];
+#pragma unroll
+            for (int n = 0; n < K / 8; n++)
+#pragma unroll
+                for (int c = 2 * h; c < 2 * h + 2; c++) {
+                    const bool seen = first + 8 * n + 2 * t + c % 2 < end;
+                    s[n][c] = seen ? s[n][c] * in.scale : -INFINITY;
+                    top = fmaxf(top, s[n][c]);
+                }
+            top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
+            top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+            const float base = top == -INFINITY ? 0.0f : top;
+            const float keep = fast_exp2(state.top[h] - base);
+            float sum = 0;
+#pragma unroll
+            for (int n = 0; n < K / 8; n++)
+#pragma unroll
+                for (int c = 2 * h; c < 2 * h + 2; c++) {
+                    s[n][c] = fast_exp2(s[n][c] - base);
+                    sum += s[n][c];
+                }
+            state.total[h] = state.total[h] * keep + sum;
+            state.top[h] = top;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) state.out[n][2 * h] *= keep, state.out[n][2 * h + 1] *= keep;
+        }
+#pragma unroll
+        for (int j = 0; j < K; j += 16) {
+            // P as the left operand: columns j .. j + 8 of rows g and g + 8, then columns j + 8 ...
+            uint32_t left[P][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float(&from)[4] = s[j / 8 + i / 2];
+                uint16_t low[P], high[P];
+                split(from[2 * (i % 2)], low);
+                split(from[2 * (i % 2) + 1], high);
+#pragma unroll
+                for (int p = 0; p < P; p++) left[p][i] = low[p] | uint32_t(high[p]) << 16;
+            }
+#pragma unroll
+            for (int n = 0; n < D / 8; n += 2) {
+                uint32_t right[2][P][2];
+#pragma unroll
+                for (int p = 0; p < P; p++) {
+                    uint32_t four[4];
+                    ldmatrix_x4_trans(four, &shared.v[stage][p][j + lane % 16][8 * n + lane / 16 * 8]);
+                    right[0][p][0] = four[0], right[0][p][1] = four[1];
+                    right[1][p][0] = four[2], right[1][p][1] = four[3];
+                }
+                mma_planes<P>(state.out[n], left, right[0]);
+                mma_planes<P>(state.out[n + 1], left, right[1]);
+            }
+        }
+    }
+    cp_async_wait(0);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        state.total[h] += __shfl_xor_sync(kAllLanes, state.total[h], 1);
+        state.total[h] += __shfl_xor_sync(kAllLanes, state.total[h], 2);
+    }
+}

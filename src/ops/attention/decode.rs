@@ -1,0 +1,149 @@
+//! The kernels of `kernels/decode_attention.cu`: one new row for each of many samples that share their prompts.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::Heads;
+use super::cuda::{ALL, Inputs, Work, tile_rows, width, work};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::error::{Error, Result};
+use crate::ops::Cost;
+
+/// Keys of one block: enough to fill a GPU with a prompt of a few thousand keys and eight kv heads.
+const SPAN: usize = 256;
+
+/// Samples that share the keys of a prompt; query rows follow one another in the order of prompts and samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Key rows of the prompt.
+    pub prefix: Range<usize>,
+    /// Key rows of each sample's own tokens, the newest included.
+    pub own: Vec<Range<usize>>,
+}
+
+/// One decode step, cut into blocks.
+#[derive(Debug)]
+pub struct Plan<T: Storage> {
+    heads: Heads,
+    works: Buffer<Work>,
+    slots: usize,
+    /// (slot, sample within it), as `DecodePart`, by query row.
+    parts: Buffer<[u32; 2]>,
+    begins: Buffer<u32>,
+    rows: usize,
+    keys_end: usize,
+    distinct: usize,
+    pairs: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: Storage> Plan<T> {
+    /// Cuts `prompts`. Where spans begin depends on each range alone, so a sample's result does not depend on the others.
+    pub fn new(device: &KernelDevice, heads: Heads, prompts: &[Prompt]) -> Result<Self> {
+        width::<T>(heads)?;
+        let (group, room) = (heads.group(), tile_rows::<T>());
+        if group > room {
+            return Err(Error::failed("decode attention", format!("{group} query heads share a kv head; {room} fit")));
+        }
+        let (mut works, mut lists): (Vec<Work>, Vec<Vec<[u32; 2]>>) = (Vec::new(), Vec::new());
+        let (mut keys_end, mut distinct, mut pairs) = (0, 0, 0);
+        let mut cut = |row: usize, samples: usize, keys: &Range<usize>, lists: &mut Vec<Vec<[u32; 2]>>| {
+            for from in keys.clone().step_by(SPAN) {
+                let span = from..(from + SPAN).min(keys.end);
+                let slot = works.len();
+                works.push(work(row, (samples * group, group), [&span, &(0..0)], ALL, slot));
+                for (sample, list) in lists[row..row + samples].iter_mut().enumerate() {
+                    list.push([slot as u32, sample as u32]);
+                }
+            }
+        };
+        for prompt in prompts {
+            let first = lists.len();
+            lists.resize(first + prompt.own.len(), Vec::new());
+            for from in (0..prompt.own.len()).step_by(room / group) {
+                cut(first + from, (prompt.own.len() - from).min(room / group), &prompt.prefix, &mut lists);
+            }
+            distinct += prompt.prefix.len();
+            for (sample, own) in prompt.own.iter().enumerate() {
+                cut(first + sample, 1, own, &mut lists);
+                keys_end = keys_end.max(own.end).max(prompt.prefix.end);
+                distinct += own.len();
+                pairs += own.len() + prompt.prefix.len();
+            }
+        }
+        let mut begins = vec![0u32];
+        for list in &lists {
+            begins.push(begins.last().copied().unwrap_or(0) + list.len() as u32);
+        }
+        Ok(Self {
+            heads,
+            slots: works.len(),
+            works: device.upload(&works, "decode attention blocks")?,
+            parts: device.upload(&lists.concat(), "parts of rows")?,
+            begins: device.upload(&begins, "first part of rows")?,
+            rows: lists.len(),
+            keys_end,
+            distinct,
+            pairs,
+            of: PhantomData,
+        })
+    }
+
+    /// `out` (samples, heads x dim) for `q` of the same shape; a sample without any key gets zeros.
+    pub fn forward(&self, inputs: &Inputs<'_, T>, out: &mut DeviceRows<T>) -> Result<Cost> {
+        let heads = self.heads;
+        let (wide, shared) = width::<T>(heads)?;
+        inputs.check(heads)?;
+        let (q, k) = (inputs.q, inputs.k);
+        if q.rows() != self.rows || self.keys_end > k.rows() || (out.rows(), out.dim()) != (q.rows(), q.dim()) {
+            let what =
+                format!("{} samples and keys to {}: {} rows, {} keys", self.rows, self.keys_end, q.rows(), k.rows());
+            return Err(Error::failed("decode attention", what));
+        }
+        let device = out.device();
+        let pitch = heads.dim + 2;
+        let partials = device.alloc::<f32>(self.slots * heads.kv * 64 * pitch, "partial attention")?;
+        let size = size_of::<T>() as f64;
+        let rows = (self.rows * heads.query) as f64;
+        let cost = Cost {
+            bytes: size * (2.0 * (self.distinct * k.dim()) as f64 + rows * heads.dim as f64),
+            flops: 4.0 * (self.pairs * q.dim()) as f64,
+        };
+        let kernel = match wide {
+            true => T::pick("decode_attention_f32_128", "decode_attention_bf16_128"),
+            false => T::pick("decode_attention_f32_64", "decode_attention_bf16_64"),
+        };
+        let threads = tile_rows::<T>() as u32 * 2;
+        let launch = Launch::new(kernel, self.works.len(), threads, cost).by(heads.kv).shared(shared);
+        let mut args = vec![self.works.arg()];
+        args.extend(inputs.args(heads));
+        args.push(partials.arg());
+        // SAFETY: every block's rows and keys are inside q, k and v; a partial of 64 rows for each block.
+        let mut cost = unsafe { device.launch(&launch, &args) }?;
+        let values = (self.parts.len() * heads.query * pitch) as f64;
+        let merge = Launch::new(
+            T::pick("decode_attention_merge_f32", "decode_attention_merge_bf16"),
+            (self.rows * heads.query).div_ceil(4),
+            128,
+            Cost { bytes: 4.0 * values + size * rows * heads.dim as f64, flops: 2.0 * values },
+        );
+        // SAFETY: each row's parts are slots of the launch before.
+        cost += unsafe {
+            device.launch(
+                &merge,
+                &[
+                    self.parts.arg(),
+                    self.begins.arg(),
+                    partials.arg(),
+                    Arg::U64(self.rows as u64),
+                    Arg::U32(heads.query as u32),
+                    Arg::U32(heads.kv as u32),
+                    Arg::U32(heads.dim as u32),
+                    out.arg(),
+                    out.stride_arg(),
+                ],
+            )
+        }?;
+        Ok(cost)
+    }
+}

@@ -1,0 +1,171 @@
+//! The kernels of `kernels/decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files.
+
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::error::{Error, Result};
+use crate::ops::Cost;
+
+/// Values of a block.
+const BLOCK: usize = 32;
+/// Rows of X that one block takes, where there are as many.
+const MANY: usize = 32;
+const FEW: usize = 8;
+
+/// How a quantised weight stores its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `d q`, q in -128 .. 127.
+    Q8_0,
+    /// `d (q - 8)`, q in 0 .. 15.
+    Q4_0,
+    /// `d q + m`, q in 0 .. 15.
+    Q4_1,
+}
+
+impl Format {
+    /// Bytes of a block in a file, and of its scale and minimum before the values.
+    fn bytes(self) -> (usize, usize) {
+        match self {
+            Format::Q8_0 => (34, 2),
+            Format::Q4_0 => (18, 2),
+            Format::Q4_1 => (20, 4),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Format::Q8_0 => "q8_0",
+            Format::Q4_0 => "q4_0",
+            Format::Q4_1 => "q4_1",
+        }
+    }
+}
+
+/// A weight (out x in) in quantised blocks: values, scales and minima in arrays of their own, so that a warp's loads are
+/// whole and aligned.
+#[derive(Debug)]
+pub struct Quantised {
+    format: Format,
+    out: usize,
+    inp: usize,
+    values: Buffer<u8>,
+    scale: Buffer<u16>,
+    minimum: Buffer<u16>,
+}
+
+impl Quantised {
+    /// From the bytes of a file: `out` rows of `inp / 32` blocks.
+    pub fn upload(device: &KernelDevice, format: Format, (out, inp): (usize, usize), bytes: &[u8]) -> Result<Self> {
+        let (size, head) = format.bytes();
+        let blocks = out * (inp / BLOCK);
+        if inp % BLOCK != 0 || bytes.len() != blocks * size || u32::try_from(out.max(inp)).is_err() {
+            let what = format!("{} bytes are not {out} x {inp} in {}", bytes.len(), format.name());
+            return Err(Error::failed("quantised weight", what).next("rows must be whole blocks of 32 values"));
+        }
+        let (mut values, mut scale, mut minimum) = (Vec::with_capacity(bytes.len()), Vec::new(), Vec::new());
+        for block in bytes.chunks_exact(size) {
+            scale.push(u16::from_le_bytes([block[0], block[1]]));
+            if head == 4 {
+                minimum.push(u16::from_le_bytes([block[2], block[3]]));
+            }
+            values.extend_from_slice(&block[head..]);
+        }
+        Ok(Self {
+            format,
+            out,
+            inp,
+            values: device.upload(&values, "quantised values")?,
+            scale: device.upload(&scale, "block scales")?,
+            minimum: device.upload(&minimum, "block minima")?,
+        })
+    }
+
+    /// Output width.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Input width.
+    pub fn inp(&self) -> usize {
+        self.inp
+    }
+
+    /// `y = x W^T (+ bias) (+ y)`.
+    pub fn product<T: Storage>(
+        &self,
+        x: &DeviceRows<T>,
+        bias: Option<&Buffer<f32>>,
+        accumulate: bool,
+        y: &mut DeviceRows<f32>,
+    ) -> Result<Cost> {
+        let few = x.rows() <= FEW;
+        let kernel = match (self.format, few) {
+            (Format::Q8_0, true) => T::pick("decode_q8_0_f32_8", "decode_q8_0_bf16_8"),
+            (Format::Q8_0, false) => T::pick("decode_q8_0_f32_32", "decode_q8_0_bf16_32"),
+            (Format::Q4_0, true) => T::pick("decode_q4_0_f32_8", "decode_q4_0_bf16_8"),
+            (Format::Q4_0, false) => T::pick("decode_q4_0_f32_32", "decode_q4_0_bf16_32"),
+            (Format::Q4_1, true) => T::pick("decode_q4_1_f32_8", "decode_q4_1_bf16_8"),
+            (Format::Q4_1, false) => T::pick("decode_q4_1_f32_32", "decode_q4_1_bf16_32"),
+        };
+        let bytes = self.values.len() + 2 * (self.scale.len() + self.minimum.len());
+        let weights = [self.values.arg(), self.scale.arg(), self.minimum.arg()];
+        launch(kernel, weights, (self.out, self.inp, self.inp, bytes), x, bias, accumulate, y)
+    }
+}
+
+/// `y = x W^T (+ bias) (+ y)` for few rows of x: bound by the bytes of W.
+pub fn product<T: Storage>(
+    x: &DeviceRows<T>,
+    w: &DeviceRows<half::bf16>,
+    bias: Option<&Buffer<f32>>,
+    accumulate: bool,
+    y: &mut DeviceRows<f32>,
+) -> Result<Cost> {
+    let kernel = match x.rows() <= FEW {
+        true => T::pick("decode_bf16_f32_8", "decode_bf16_bf16_8"),
+        false => T::pick("decode_bf16_f32_32", "decode_bf16_bf16_32"),
+    };
+    let weights = [w.arg(), Arg::Pointer(0), Arg::Pointer(0)];
+    launch(kernel, weights, (w.rows(), w.dim(), w.stride(), 2 * w.rows() * w.dim()), x, bias, accumulate, y)
+}
+
+fn launch<T: Storage>(
+    kernel: &'static str,
+    [values, scale, minimum]: [Arg; 3],
+    (out, inp, stride, bytes): (usize, usize, usize, usize),
+    x: &DeviceRows<T>,
+    bias: Option<&Buffer<f32>>,
+    accumulate: bool,
+    y: &mut DeviceRows<f32>,
+) -> Result<Cost> {
+    let rows = x.rows();
+    if x.dim() != inp || (y.rows(), y.dim()) != (rows, out) || bias.is_some_and(|b| b.len() != out) {
+        let what = format!("{rows} x {} through {out} x {inp} into {} x {}, or its bias", x.dim(), y.rows(), y.dim());
+        return Err(Error::failed("decode product", what));
+    }
+    let out_arg = u32::try_from(out).map_err(|_| Error::failed("decode product", format!("{out} outputs")))?;
+    let (m, n, k) = (rows as f64, out as f64, inp as f64);
+    let cost = Cost { bytes: bytes as f64 + size_of::<T>() as f64 * m * k + 4.0 * m * n, flops: 2.0 * m * n * k };
+    let together = if rows <= FEW { FEW } else { MANY };
+    let launch = Launch::new(kernel, out.div_ceil(16), 256, cost).by(rows.div_ceil(together));
+    // SAFETY: the shapes of x and y are those of the weight, whose arrays were sized by its constructor.
+    unsafe {
+        y.device().launch(
+            &launch,
+            &[
+                values,
+                scale,
+                minimum,
+                Arg::U32(out_arg),
+                Arg::U32(inp as u32),
+                Arg::U32(stride as u32),
+                x.arg(),
+                x.rows_arg(),
+                x.stride_arg(),
+                bias.map_or(Arg::Pointer(0), Buffer::arg),
+                Arg::I32(i32::from(accumulate)),
+                y.arg(),
+                y.stride_arg(),
+            ],
+        )
+    }
+}

@@ -1,0 +1,123 @@
+//! RMSNorm: whole rows and heads, with and without the residual, narrow (a warp a row) and wide (a block a row).
+
+use half::bf16;
+use proptest::prelude::*;
+use rallrec::device::{DeviceRows, KernelDevice, Storage};
+use rallrec::ops::rmsnorm::{cuda, oracle};
+
+use super::common::{Values, any_values, cases, close, devices, same_bits};
+
+const EPS: f32 = 1e-5;
+
+fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|v| v.to_f32()).collect()
+}
+
+struct Case<T: Storage> {
+    x: Vec<T>,
+    add: Option<Vec<T>>,
+    w: Vec<f32>,
+    dy: Vec<T>,
+    old: Vec<T>,
+    width: usize,
+}
+
+type Got = (Vec<f32>, Vec<f32>, Vec<f32>, Vec<f32>);
+
+fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> Got {
+    let up = |v: &[T], label| DeviceRows::upload(device, c.width, v, label).unwrap();
+    let (mut x, dy, mut dx) = (up(&c.x, "x"), up(&c.dy, "dy"), up(&c.old, "dx"));
+    let add = c.add.as_deref().map(|a| up(a, "add"));
+    let w = DeviceRows::upload(device, c.w.len(), &c.w, "w").unwrap();
+    let mut y = DeviceRows::zeros(device, x.rows(), c.width, "y").unwrap();
+    let mut rstd = device.alloc(c.x.len() / c.w.len(), "rstd").unwrap();
+    let mut dw = DeviceRows::zeros(device, 1, c.w.len(), "dw").unwrap();
+    cuda::forward(&mut x, add.as_ref(), &w, EPS, &mut y, Some(&mut rstd)).unwrap();
+    cuda::backward(&x, &w, &rstd, &dy, true, &mut dx).unwrap();
+    cuda::weight_gradient(&x, &rstd, &dy, &mut dw).unwrap();
+    let get = |r: &DeviceRows<T>| narrow(&r.download().unwrap());
+    (get(&x), get(&y), get(&dx), dw.download().unwrap())
+}
+
+fn check<T: Storage>(
+    (rows, heads, dim): (usize, usize, usize),
+    residual: bool,
+    values: Values,
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let n = rows * heads * dim;
+    let case = Case::<T> {
+        x: values.draw(n, seed),
+        add: residual.then(|| values.draw(n, seed + 1)),
+        w: Values::Normal.draw(dim, seed + 2),
+        dy: Values::Normal.draw(n, seed + 3),
+        old: Values::Normal.draw(n, seed + 4),
+        width: heads * dim,
+    };
+    // What is stored of the sum is what both must see.
+    let sum: Vec<f32> = match &case.add {
+        Some(add) => case.x.iter().zip(add).map(|(a, b)| T::from_f32(a.to_f32() + b.to_f32()).to_f32()).collect(),
+        None => narrow(&case.x),
+    };
+    let dy = narrow(&case.dy);
+    let want = oracle::rmsnorm(&sum, &case.w, f64::from(EPS));
+    let (dx, dw) = oracle::backward(&sum, &case.w, f64::from(EPS), &dy);
+    // A sum of `dim` squares in f32 is good to a few units; bf16 rounds the result once more.
+    let unit = if T::NAME == "f32" { 2e-6 } else { 4.1e-3 };
+    for device in devices(seed) {
+        let got = run(&device, &case);
+        let again = run(&device, &case);
+        same_bits(&got.1, &again.1)?;
+        same_bits(&got.2, &again.2)?;
+        same_bits(&got.3, &again.3)?;
+        prop_assert!(got.0.iter().zip(&sum).all(|(a, b)| a == b), "the residual sum is stored");
+        close("y", &got.1, &want, |i| unit * want[i].abs() + 1e-38)?;
+        let grown: Vec<f64> = dx.iter().zip(&case.old).map(|(d, o)| d + f64::from(o.to_f32())).collect();
+        // dx subtracts two parts of the size of r g: 300 on rows near zero.
+        let largest = dx.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+        close("dx", &got.2, &grown, |i| unit * grown[i].abs() + 4e-6 * largest)?;
+        let size = dw.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
+        close("dw", &got.3, &dw, |_| 1e-5 * size * (1.0 + (rows as f64).sqrt() / 8.0))?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+    #[test]
+    fn meets_the_oracle(
+        rows in prop::sample::select(vec![0usize, 1, 2, 5, 33]),
+        dim in prop::sample::select(vec![1usize, 3, 8, 31, 64, 130, 257]),
+        residual: bool, values in any_values(), seed in 0u64..1_000_000,
+    ) {
+        check::<f32>((rows, 1, dim), residual, values, seed)?;
+        check::<bf16>((rows, 1, dim), residual, values, seed)?;
+    }
+
+    #[test]
+    fn heads_are_normed_alone(rows in 0usize..5, heads in 2usize..5, dim in prop::sample::select(vec![8usize, 64, 72]), seed in 0u64..1_000_000) {
+        check::<f32>((rows, heads, dim), false, Values::Normal, seed)?;
+        check::<bf16>((rows, heads, dim), true, Values::Normal, seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(6))]
+    #[test]
+    fn wide_rows_and_many_rows(wide: bool, residual: bool, values in any_values(), seed in 0u64..1_000_000) {
+        let shape = if wide { (2, 1, 1030) } else { (520, 1, 20) };
+        check::<f32>(shape, residual, values, seed)?;
+        check::<bf16>(shape, residual, values, seed)?;
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let device = KernelDevice::host(0);
+    let mut x = DeviceRows::<f32>::zeros(&device, 2, 12, "x").unwrap();
+    let mut y = DeviceRows::zeros(&device, 2, 12, "y").unwrap();
+    for dim in [0, 5, 6, 24] {
+        let w = DeviceRows::zeros(&device, 1, dim, "w").unwrap();
+        assert!(cuda::forward(&mut x, None, &w, EPS, &mut y, None).is_err(), "{dim}");
+    }
+}

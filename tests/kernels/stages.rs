@@ -1,0 +1,134 @@
+//! Stages of a run by launches: the same results as the CPU's within what the order of additions may change, and the same
+//! bits every run.
+
+use rallrec::data::{ItemIdx, UserIdx};
+use rallrec::device::{Device, KernelDevice};
+use rallrec::matrix::Matrix;
+use rallrec::models::{lightgcn, projector};
+use rallrec::monitor::Silent;
+use rallrec::ops::topk::{topk, topk_on};
+use rallrec::rng::{Rng, Use};
+
+use super::common::devices;
+
+/// Users of two tastes; each has rated some items of its own half.
+fn graph() -> (lightgcn::Graph, Vec<(UserIdx, Vec<ItemIdx>)>) {
+    let (users, items) = (24u32, 36u32);
+    let mut rng = Rng::new(5, Use::Synthetic, 0, 0);
+    let mut edges = Vec::new();
+    let mut valid = Vec::new();
+    for user in 0..users {
+        let mut own: Vec<u32> = (0..items / 2).map(|i| 2 * i + user % 2).collect();
+        rng.shuffle(&mut own);
+        edges.extend(own[..7].iter().map(|&i| (UserIdx(user), ItemIdx(i))));
+        valid.push((UserIdx(user), vec![ItemIdx(own[7])]));
+    }
+    (lightgcn::Graph::new(users as usize, items as usize, &edges).unwrap(), valid)
+}
+
+fn far(got: &Matrix, want: &Matrix) -> f32 {
+    assert_eq!((got.rows(), got.cols()), (want.rows(), want.cols()));
+    let apart = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
+    got.as_slice().iter().zip(want.as_slice()).map(apart).fold(0.0, f32::max)
+}
+
+#[test]
+fn lightgcn_is_the_same_on_every_device() {
+    let (graph, valid) = graph();
+    // A width that is no multiple of anything, several steps an epoch, one of them short.
+    let settings = lightgcn::Settings { dim: 11, layers: 2, batch: 60, epochs: 3, eval_every: 2, ..Default::default() };
+    let want = lightgcn::train(&graph, &valid, &settings, None, &Silent).unwrap();
+    for device in devices(3) {
+        let train = || {
+            let device = Device::Kernels(device.clone());
+            lightgcn::train_on(&device, &graph, &valid, &settings, None, &Silent).unwrap()
+        };
+        let got = train();
+        assert_eq!(got, train(), "two runs differ");
+        // Values are near 0.1 and move 1e-3 a step, nine times; sums differ in their last bits.
+        let apart = far(&got.users, &want.users).max(far(&got.items, &want.items));
+        assert!(apart <= 2e-5, "{apart}");
+        for (got, want) in got.history.iter().zip(&want.history) {
+            assert!((got.loss - want.loss).abs() <= 1e-5 * (1.0 + want.loss), "{got:?} and not {want:?}");
+            assert_eq!((got.recall, got.ndcg), (want.recall, want.ndcg));
+        }
+    }
+}
+
+#[test]
+fn a_run_begun_on_the_cpu_goes_on_on_a_device() {
+    let (graph, valid) = graph();
+    let settings = |epochs| lightgcn::Settings { dim: 8, batch: 50, epochs, eval_every: 1, ..Default::default() };
+    let whole = lightgcn::train(&graph, &valid, &settings(2), None, &Silent).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    lightgcn::train(&graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
+    let device = Device::Kernels(KernelDevice::host(8));
+    let got = lightgcn::train_on(&device, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
+    assert_eq!(got.history[0], whole.history[0]);
+    assert!(far(&got.items, &whole.items) <= 2e-5);
+}
+
+#[test]
+fn alignment_is_the_same_on_every_device() {
+    let (n, width, dim) = (70, 13, 6);
+    let mut rng = Rng::new(9, Use::Synthetic, 0, 0);
+    let text: Vec<f32> = (0..n * width).map(|_| rng.normal()).collect();
+    let colla: Vec<f32> = (0..n * dim).map(|_| rng.normal()).collect();
+    let (text, colla) = (Matrix::from_vec(n, width, text).unwrap(), Matrix::from_vec(n, dim, colla).unwrap());
+    let both: Vec<ItemIdx> = (0..n as u32).map(ItemIdx).collect();
+    let settings = projector::Settings { batch: 24, epochs: 3, learn_tau: true, ..Default::default() };
+    let want = projector::train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+    for device in devices(4) {
+        let device = Device::Kernels(device);
+        let got = projector::train_on(&device, &text, &colla, &both, &settings, None, &Silent).unwrap();
+        let again = projector::train_on(&device, &text, &colla, &both, &settings, None, &Silent).unwrap();
+        assert_eq!(got, again, "two runs differ");
+        // Values are near 1; nine steps of 1e-3.
+        let apart = far(&got.ssl, &want.ssl);
+        assert!(apart <= 1e-4, "{apart}");
+        for (got, want) in got.history.iter().zip(&want.history) {
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * (1.0 + b.abs());
+            assert!(close(got.loss, want.loss) && close(f64::from(got.tau), f64::from(want.tau)), "{got:?} {want:?}");
+            assert!(close(got.held_out.unwrap(), want.held_out.unwrap()), "{got:?} {want:?}");
+        }
+    }
+}
+
+#[test]
+fn the_search_is_the_same_and_says_the_same_of_values_that_cannot_be_ranked() {
+    let mut rng = Rng::new(1, Use::Synthetic, 0, 0);
+    let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+    let (queries, mut items) = (draw(5 * 9), draw(130 * 9));
+    let seen: Vec<Vec<u32>> = (0..5).map(|q| (q..q + 20).collect()).collect();
+    let want = topk(&queries, &items, 9, 12, &seen).unwrap();
+    for device in devices(2) {
+        let device = Device::Kernels(device);
+        let got = topk_on(&device, &queries, &items, 9, 12, &seen).unwrap();
+        for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
+            assert!(got.index == want.index && (got.score - want.score).abs() <= 1e-5, "{got:?} and not {want:?}");
+        }
+        assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), want.iter().map(Vec::len).collect::<Vec<_>>());
+        items[40] = f32::NAN;
+        let (on, off) = (topk_on(&device, &queries, &items, 9, 12, &seen), topk(&queries, &items, 9, 12, &seen));
+        assert_eq!(on.unwrap_err().to_string(), off.unwrap_err().to_string());
+        items[40] = 0.0;
+    }
+}
+
+#[test]
+fn memory_that_ends_in_a_stage_says_what_to_lower_and_leaves_the_checkpoint() {
+    let (graph, valid) = graph();
+    let settings = |epochs| lightgcn::Settings { dim: 16, batch: 50, epochs, eval_every: 1, ..Default::default() };
+    let folder = tempfile::tempdir().unwrap();
+    lightgcn::train(&graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
+    let device = KernelDevice::host(0);
+    device.limit_memory(20_000);
+    let small = Device::Kernels(device);
+    let text = lightgcn::train_on(&small, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap_err();
+    let text = text.to_string();
+    for part in ["asked for", "free", "lower"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    let got = lightgcn::train(&graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
+    assert_eq!(got, lightgcn::train(&graph, &valid, &settings(2), None, &Silent).unwrap());
+}

@@ -1,0 +1,67 @@
+//! SwiGLU and its backward.
+
+use half::bf16;
+use proptest::prelude::*;
+use rallrec::device::{DeviceRows, Storage};
+use rallrec::ops::swiglu::{cuda, oracle};
+
+use super::common::{Values, any_values, cases, close, devices};
+
+fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|v| v.to_f32()).collect()
+}
+
+/// Columns `from .. from + width` of rows twice as wide.
+fn part(x: &[f32], width: usize, from: usize) -> Vec<f32> {
+    x.chunks_exact(2 * width).flat_map(|r| &r[from..from + width]).copied().collect()
+}
+
+fn check<T: Storage>(rows: usize, width: usize, values: Values, spread: f32, seed: u64) -> Result<(), TestCaseError> {
+    let spread = if values == Values::Normal { spread } else { 1.0 };
+    let gate_up: Vec<T> = values.draw(rows * 2 * width, seed);
+    let gate_up: Vec<T> = gate_up.iter().map(|v| T::from_f32(v.to_f32() * spread)).collect();
+    let dy: Vec<T> = Values::Normal.draw(rows * width, seed + 1);
+    let (plain, by) = (narrow(&gate_up), narrow(&dy));
+    let (gate, up) = (part(&plain, width, 0), part(&plain, width, width));
+    let want = oracle::swiglu(&gate, &up);
+    let (dg, du) = oracle::backward(&gate, &up, &by);
+    let unit = if T::NAME == "f32" { 1e-6 } else { 4.1e-3 };
+    // Below 1e-38 the f32 exponential's reciprocal has no bits left.
+    let size = |i: usize| f64::from(up[i].abs()).max(1.0) * f64::from(by[i].abs()).max(1.0);
+    for device in devices(seed) {
+        let mut on_device = DeviceRows::upload(&device, 2 * width, &gate_up, "gate and up").unwrap();
+        let mut y = DeviceRows::zeros(&device, rows, width, "y").unwrap();
+        cuda::forward(&on_device, &mut y).unwrap();
+        close("y", &narrow(&y.download().unwrap()), &want, |i| unit * want[i].abs() + 1e-36 * size(i))?;
+        let dy = DeviceRows::upload(&device, width, &dy, "dy").unwrap();
+        cuda::backward(&mut on_device, &dy).unwrap();
+        let got = narrow(&on_device.download().unwrap());
+        // The slope of silu has a zero near -1.278, where two parts cancel.
+        close("d gate", &part(&got, width, 0), &dg, |i| unit * dg[i].abs() + 1e-6 * size(i))?;
+        close("d up", &part(&got, width, width), &du, |i| unit * du[i].abs() + 1e-36 * size(i))?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+    #[test]
+    fn meets_the_oracle(
+        rows in 0usize..6, vectors in 1usize..40, values in any_values(), spread in 0.1f32..60.0, seed in 0u64..1_000_000,
+    ) {
+        check::<f32>(rows, 8 * vectors, values, spread, seed)?;
+        check::<bf16>(rows, 8 * vectors, values, spread, seed)?;
+    }
+}
+
+#[test]
+fn extremes() {
+    for device in devices(0) {
+        let rows: Vec<f32> = [1e30, -1e30, f32::NAN, 0.0].into_iter().chain([1.0; 4]).collect();
+        let x = DeviceRows::upload(&device, 8, &rows, "x").unwrap();
+        let mut y = DeviceRows::zeros(&device, 1, 4, "y").unwrap();
+        cuda::forward(&x, &mut y).unwrap();
+        let y = y.download().unwrap();
+        assert!(y[0] == 1e30 && y[1] == 0.0 && y[2].is_nan() && y[3] == 0.0, "{y:?}");
+    }
+}
