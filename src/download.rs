@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
 /// How often a connection that breaks is made again, as long as each try brings something.
-const TRIES: usize = 5;
+const TRIES: usize = 3;
 /// How long to wait for a connection, and for each piece of an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Largest file that is accepted when nobody knows its size: 200 GiB.

@@ -3,6 +3,8 @@
 
 #[path = "cli/common.rs"]
 mod common;
+#[path = "cli/data.rs"]
+mod data;
 #[path = "cli/llm.rs"]
 mod llm;
 #[path = "cli/run.rs"]

@@ -153,8 +153,12 @@ fn missing_files_and_folders() {
     let dir = folder(&[("ratings.dat", RATINGS)]);
     let error = refuse(load(Kind::MovieLens1m, dir.path()), "", "movies.dat, users.dat is missing");
     assert_eq!(error.exit_code(), 2);
-    refuse(load(Kind::MovieLens1m, &dir.path().join("ratings.dat")), "ratings.dat", "is not a folder");
-    refuse(load(Kind::MovieLens100k, &dir.path().join("nowhere")), "nowhere", "is not a folder");
+    refuse(
+        load(Kind::MovieLens1m, &dir.path().join("ratings.dat")),
+        "ratings.dat",
+        "is neither a folder nor a zip file",
+    );
+    refuse(load(Kind::MovieLens100k, &dir.path().join("nowhere")), "nowhere", "is neither a folder nor a zip file");
     fs::create_dir(dir.path().join("movies.dat")).expect("makes");
     fs::write(dir.path().join("users.dat"), USERS).expect("writes");
     refuse(load(Kind::MovieLens1m, dir.path()), "movies.dat", "folder");

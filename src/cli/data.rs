@@ -50,6 +50,9 @@ enum Command {
         /// Folder to put it in; default data/NAME.
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// A mirror with the publisher's layout of files.
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
         /// I accept the publisher's terms.
         #[arg(long, alias = "accept-license")]
         accept_licence: bool,
@@ -78,8 +81,12 @@ pub fn main(args: Args) -> Result<()> {
             let found = data::inspect(&dataset, &samples, &settings)?.with_filters(filters);
             if json { output::json(&found) } else { output::fields(&found) }
         }
-        Command::Pull { name, to, accept_licence, json } => {
+        Command::Pull { name, to, from, accept_licence, json } => {
             let wanted = pull::find(&name)?;
+            let wanted = match from {
+                Some(base) => wanted.from(&base),
+                None => wanted,
+            };
             if !accept_licence {
                 output::text(&wanted.terms())?;
                 return Err(Error::usage("data pull", "the terms above are not accepted yet")

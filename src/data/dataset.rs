@@ -57,10 +57,10 @@ pub struct Interaction {
     pub time: i64,
 }
 
-/// A data set after loading: tables plus interactions sorted by (time, user, item), stable.
+/// A data set after loading: tables plus interactions sorted by (time, user, item, rating).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dataset {
-    /// `ml-1m`, `ml-100k`, `synthetic`, ...
+    /// The kind's name: `ml-1m`, `book-crossing`, `table`, `synthetic`, ...
     pub name: String,
     /// What an item is called in prompts: `movie`, `book`.
     pub noun: String,
@@ -104,7 +104,7 @@ pub struct Sample {
     pub position: u32,
 }
 
-/// Ranges over [`Samples::samples`]: disjoint, in order of time.
+/// Ranges over [`Samples::samples`]: disjoint, in order of time where there are times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Training rows.
@@ -118,9 +118,9 @@ pub struct Split {
 /// All samples of a data set with the timelines that their histories are slices of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
-    /// Per user, oldest first.
+    /// Per user, oldest first; in a seeded random order where there are no times.
     pub timelines: Vec<Vec<Rated>>,
-    /// In order of time (ties: user, item).
+    /// In order of time (ties: user, item); in a seeded random order where there are no times.
     pub samples: Vec<Sample>,
     /// Train, validation, test.
     pub split: Split,

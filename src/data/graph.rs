@@ -24,8 +24,8 @@ pub enum GraphEdges {
 ///   user, item) and whose pair is not the target of a validation or test sample. These are the training targets and
 ///   the first interactions of users before that moment, which are too early to be samples.
 /// * [`GraphEdges::LeaveOneOut`]: users with more than 10 interactions on MovieLens 1M and more than 5 elsewhere; all
-///   their interactions but the last, which is held out when its item occurs at least twice in the data and is an
-///   edge otherwise.
+///   their interactions but the last, which is held out when its item occurs at least twice in the data (five times in
+///   Book-Crossing) and is an edge otherwise.
 ///
 /// Interactions that the core filter or the repeats policy dropped are never edges.
 pub fn graph_edges(dataset: &Dataset, samples: &Samples, which: GraphEdges) -> Vec<(UserIdx, ItemIdx)> {
@@ -55,7 +55,11 @@ fn train_split(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)> 
 }
 
 fn leave_one_out(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)> {
-    let fewest = if dataset.name == Kind::MovieLens1m.name() { 10 } else { 5 };
+    let (fewest, often) = match dataset.name.as_str() {
+        name if name == Kind::MovieLens1m.name() => (10, 2),
+        name if name == Kind::BookCrossing.name() => (5, 5),
+        _ => (5, 2),
+    };
     let mut count = vec![0u32; dataset.items.len()];
     samples.timelines.iter().flatten().for_each(|r| count[r.item.at()] += 1);
     let mut edges = Vec::with_capacity(dataset.interactions.len());
@@ -65,7 +69,7 @@ fn leave_one_out(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)
         }
         if let Some((last, earlier)) = timeline.split_last() {
             edges.extend(earlier.iter().map(|r| (user, r.item)));
-            if count[last.item.at()] < 2 {
+            if count[last.item.at()] < often {
                 edges.push((user, last.item));
             }
         }

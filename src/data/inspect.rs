@@ -250,7 +250,7 @@ fn difference(correct: Counts, switches: &[SwitchEffect], repeated: usize) -> St
         return format!("none: of {} samples each is the same, as no user rated an item twice", correct.total());
     }
     format!(
-        "{} repeated rows; faithful makes {} samples instead of {}, {} of them with their target in their own history; \
+        "{} repeated rows (D6); faithful makes {} samples instead of {}, {} of them with their target in their own history; \
          the switches say why",
         repeated,
         last.counts.total(),

@@ -9,8 +9,8 @@ use super::settings::{Kind, Repeats, Settings, Shuffle, Targets};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
 
-/// Most rows of histories of their own ([`Repeats::ExcludeTarget`]), together: 4 GiB of them.
-const MOST_EXCEPTIONS: usize = 1 << 28;
+/// Most rows of histories of their own ([`Repeats::ExcludeTarget`]), together: 1 GiB of them.
+const MOST_EXCEPTIONS: usize = 1 << 26;
 
 /// Every interaction whose user has at least `min_history` earlier ones becomes a sample (or, with
 /// [`Targets::Last`], each user's last one), in order of (time, user, item); the first floor(train n) are for training,

@@ -99,7 +99,7 @@ fn utf_16_is_refused() {
 
 #[test]
 fn a_line_without_end_is_refused_without_being_held() {
-    // A gigabyte of one letter packs into a megabyte; reading must stop at the longest line that is accepted.
+    // 64 MiB of one letter pack into little; reading must stop at the longest line that is accepted.
     let mut writer = GzEncoder::new(Vec::new(), Compression::fast());
     let block = vec![b'1'; 1 << 20];
     (0..64).for_each(|_| writer.write_all(&block).expect("packs"));
@@ -108,7 +108,8 @@ fn a_line_without_end_is_refused_without_being_held() {
         for at in 0..files.len() {
             let error = changed(&settings, &files, at, |_| packed.clone()).expect_err(files[at].0);
             assert!(error.place().contains(files[at].0), "{error}");
-            assert!(error.what().contains("longer than"), "{error}");
+            let what = error.what();
+            assert!(what.contains("longer than") || what.contains("times its size"), "{error}");
         }
     }
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {

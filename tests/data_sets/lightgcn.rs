@@ -13,8 +13,9 @@ fn a_ready_made_split_stays_as_it_is() {
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     // A tenth of each user's training pairs, rounded down, is held out.
     assert_eq!((samples.split.train.len(), samples.split.valid.len(), samples.split.test.len()), (14, 1, 4));
-    let items = |part| -> Vec<u32> { samples.part(part).iter().map(|s| s.item.0).collect() };
-    assert_eq!(items(Part::Test), [6, 10, 11, 0]);
+    let mut test: Vec<(u32, u32)> = samples.part(Part::Test).iter().map(|s| (s.user.0, s.item.0)).collect();
+    test.sort_unstable();
+    assert_eq!(test, [(0, 6), (1, 10), (1, 11), (2, 0)]);
     let edges = data::graph_edges(&dataset, &samples, GraphEdges::TrainSplit);
     assert_eq!(edges.len(), 14);
     let inputs =

@@ -166,8 +166,10 @@ fn load(
     while lines.advance()? {
         let review = read(&lines)?;
         let rating = review.rating.filter(|r| (SCALE.0..=SCALE.1).contains(r)).ok_or_else(|| {
+            let found =
+                review.rating.map_or("there is no rating".into(), |r| format!("the rating {r} is off the scale"));
             lines
-                .error(format!("the rating {:?} is not a number from {} to {}", review.rating, SCALE.0, SCALE.1))
+                .error(format!("{found}: a number from {} to {} is needed", SCALE.0, SCALE.1))
                 .next("the line is damaged or of another release: compare it with the original")
         })?;
         log.add(&lines, review.user.as_bytes(), review.item.as_bytes(), rating, review.time)?;

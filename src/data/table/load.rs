@@ -28,6 +28,9 @@ pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<D
     let file = find(folder, &table.ratings, "ratings")?;
     let mut log = Log::default();
     read_ratings(&file, table, &mut log, monitor)?;
+    if log.is_empty() {
+        return Err(Error::input(file.display(), "holds no ratings").next("check that it is the right file"));
+    }
     if table.rating.is_empty() {
         monitor.warn(
             "data.table.rating is empty: every row is a like, so there is nothing to learn to tell apart",

@@ -1,0 +1,74 @@
+//! `rallrec data`, and a run on data for the graph alone.
+
+use std::fs;
+
+use super::common::say;
+
+#[test]
+fn inspect_takes_a_kind_or_a_recipe() {
+    let dir = tempfile::tempdir().expect("folder");
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let mut ratings = String::from("who;what;stars;when\n");
+    for n in 0..400 {
+        ratings += &format!("u {};i{};{};{}\n", n % 20, n * 7 % 50, 1 + n % 5, 1000 + n);
+    }
+    fs::write(dir.path().join("log.csv"), ratings).expect("writes");
+    let recipe = dir.path().join("mine.toml");
+    let lines = format!(
+        "[data]\nkind = \"table\"\npath = {:?}\n[data.core]\nuser_min = 3\n[data.table]\nratings = \"log.csv\"\nseparator = \";\"\n\
+         user = \"who\"\nitem = \"what\"\nrating = \"stars\"\ntime = \"when\"\n",
+        dir.path()
+    );
+    fs::write(&recipe, lines).expect("writes");
+    let found = say(&["data", "inspect", "--recipe", &text(&recipe), "--json"]).ended_with(0).json();
+    assert_eq!(found["users"], 20);
+    assert_eq!(found["filters"][1]["filter"], "data.core: user_min = 3");
+    assert_eq!(found["switches"][0]["switch"], "data.repeats = \"keep\"");
+    let words = say(&["data", "inspect", "--recipe", &text(&recipe), "--set", "data.core.user_min=1000"]).ended_with(2);
+    words.err_has("data.core: user_min = 1000: 0 ratings left");
+    say(&["data", "inspect", "table", &text(dir.path())]).ended_with(2).err_has("--recipe");
+    say(&["data", "inspect", "book-crosing", "."]).ended_with(2).err_has("did you mean `book-crossing`");
+    say(&["data", "inspect", "book-crossing", &text(dir.path())]).ended_with(2).err_has("BX-Books.csv is missing");
+}
+
+#[test]
+fn pull_shows_the_terms_first_and_says_what_to_do_without_a_network() {
+    let dir = tempfile::tempdir().expect("folder");
+    let to = dir.path().join("ml").to_str().expect("UTF-8").to_owned();
+    let terms = say(&["data", "pull", "ml-1m", "--to", &to]).ended_with(2).err_has("--accept-licence");
+    assert!(terms.out.contains("For research only") && terms.out.contains("files.grouplens.org"), "{}", terms.out);
+    assert!(!dir.path().join("ml").exists());
+    // Port 9 of this machine: nobody listens.
+    let closed = ["data", "pull", "ml-1m", "--to", &to, "--accept-licence", "--from", "http://127.0.0.1:9"];
+    say(&closed).ended_with(1).err_has("check the network").err_has("put ml-1m.zip into").err_has("grouplens.org");
+    say(&["data", "pull", "ml-2m"]).ended_with(2).err_has("did you mean `ml-1m`");
+}
+
+#[test]
+fn a_split_for_the_graph_runs_until_the_graph() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (mut train, mut test) = (String::new(), String::new());
+    for user in 0..30 {
+        let items: Vec<String> = (0..20).map(|n| ((user * 3 + n * n) % 40).to_string()).collect();
+        let mut items: Vec<&str> = items.iter().map(String::as_str).collect();
+        items.sort_unstable();
+        items.dedup();
+        test += &format!("{user} {}\n", items.pop().expect("an item"));
+        train += &format!("{user} {}\n", items.join(" "));
+    }
+    fs::write(dir.path().join("train.txt"), train).expect("writes");
+    fs::write(dir.path().join("test.txt"), test).expect("writes");
+    let recipe = dir.path().join("g.toml");
+    let lines = format!(
+        "name = \"g\"\n[data]\nkind = \"lightgcn\"\npath = {:?}\n[rows]\nvalid = 10\ntest = 10\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
+        dir.path()
+    );
+    fs::write(&recipe, lines).expect("writes");
+    let (recipe, out) = (recipe.to_str().expect("UTF-8"), dir.path().join("out"));
+    let out = out.to_str().expect("UTF-8");
+    say(&["run", recipe, "--out", out])
+        .ended_with(2)
+        .err_has("only the graph stages make sense")
+        .err_has("--until graph");
+    say(&["run", recipe, "--out", out, "--until", "graph"]).ended_with(0);
+}
