@@ -263,6 +263,8 @@ pub struct State {
     pub theme: Theme,
     /// The palette that the user chose, as opposed to the one of the environment.
     pub chosen_palette: Option<Palette>,
+    /// Plain glyphs as the user chose them, as opposed to those of a flag.
+    pub chosen_ascii: bool,
     /// Panes on the screen.
     pub arrangement: Arrangement,
     /// Opened runs.
@@ -317,6 +319,7 @@ impl State {
         };
         Self {
             size,
+            chosen_ascii: prefs.ascii,
             theme: Theme { palette, ascii: prefs.ascii },
             chosen_palette: prefs.palette,
             arrangement: prefs.arrangement.clone(),
@@ -385,7 +388,7 @@ impl State {
         Prefs {
             arrangement: self.arrangement.clone(),
             palette: self.chosen_palette,
-            ascii: self.theme.ascii,
+            ascii: self.chosen_ascii,
             seen: true,
         }
     }

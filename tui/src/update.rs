@@ -186,6 +186,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
         Action::ToggleAscii => {
             state.theme.ascii = !state.theme.ascii;
+            state.chosen_ascii = state.theme.ascii;
             save(state)
         }
         Action::Help => {
