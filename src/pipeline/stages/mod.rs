@@ -88,7 +88,7 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     let ground = data::data(run, recipe)?;
     unless_beyond!("describe");
     if ground.dataset.items.iter().all(|i| i.title.trim().is_empty()) {
-        return graph_only(run, recipe, &ground);
+        return graph_only(run, recipe, kernels, &ground);
     }
     let described = describe::describe(run, recipe, &ground, &mut language)?;
     unless_beyond!("embed");
@@ -125,7 +125,7 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
 }
 
 /// Items without titles can be embedded by their graph and in no other way.
-fn graph_only(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Option<Results>> {
+fn graph_only(run: &Run, recipe: &Recipe, kernels: &Device, ground: &Ground) -> Result<Option<Results>> {
     if run.is_beyond("graph") || !run.is_beyond("align") {
         return Err(Error::usage(
             "data.kind",
@@ -133,7 +133,7 @@ fn graph_only(run: &Run, recipe: &Recipe, ground: &Ground) -> Result<Option<Resu
         )
         .next("run with --until graph, or use data with titles"));
     }
-    graph::graph(run, recipe, ground)?;
+    graph::graph(run, recipe, kernels, ground)?;
     Ok(None)
 }
 
