@@ -110,6 +110,24 @@ fn kernels(log: &str) -> Vec<String> {
     names.filter_map(|(_, rest)| rest.split_once('\'')).map(|(name, _)| name.to_owned()).collect()
 }
 
+/// Architectures to compile for: all, or those that `$RALLREC_SM` lists (`80,90a`), for a quick build.
+fn wanted(architecture: &str) -> bool {
+    env::var("RALLREC_SM").map_or(true, |list| list.split(',').any(|a| a.trim() == architecture))
+}
+
+/// Test programs need the runtime of the sanitizer that the host build of the kernels is compiled with.
+fn sanitizer() {
+    println!("cargo:rerun-if-env-changed=RALLREC_SANITIZE");
+    let runtimes: &[&str] = match env::var("RALLREC_SANITIZE").as_deref() {
+        Ok("address") => &["asan", "ubsan"],
+        Ok("thread") => &["tsan"],
+        _ => &[],
+    };
+    for runtime in runtimes {
+        println!("cargo:rustc-link-arg-tests=-l{runtime}");
+    }
+}
+
 fn jobs(sources: &Path, out: &Path, known: &str) -> Vec<Job> {
     let mut files: Vec<PathBuf> = fs::read_dir(sources)
         .into_iter()
@@ -125,7 +143,9 @@ fn jobs(sources: &Path, out: &Path, known: &str) -> Vec<Job> {
         let own = ARCHITECTURES.into_iter().find(|a| unit.ends_with(&format!("_sm{a}")));
         for (i, architecture) in ARCHITECTURES.into_iter().enumerate() {
             let digits = architecture.trim_end_matches('a');
-            if own.is_some_and(|own| own != architecture) || !known.lines().any(|l| l.trim() == format!("sm_{digits}"))
+            if own.is_some_and(|own| own != architecture)
+                || !wanted(architecture)
+                || !known.lines().any(|l| l.trim() == format!("sm_{digits}"))
             {
                 continue;
             }
@@ -192,6 +212,8 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     let sources = root.join("kernels");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=RALLREC_SM");
+    sanitizer();
     println!("cargo:rerun-if-changed={}", sources.join("common").display());
     for entry in fs::read_dir(&sources).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|e| e == "cu") {

@@ -1,9 +1,13 @@
 """What the peers' scripts share: threads, timing, one line of JSON in the same form as `stages` prints."""
 import json
 import os
+import pathlib
 import resource
 import statistics
+import subprocess
 import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def set_threads(n):
@@ -38,3 +42,15 @@ def report(work, threads, seconds, units, unit, **more):
     line = {"work": work, "threads": threads, "median_s": middle, "seconds": seconds, "rate": units / middle,
             "unit": unit, "peak_mib": peak_mib(), "more": more}
     print(json.dumps(line), flush=True)
+
+
+def build():
+    """The path of our bench program, built."""
+    command = ["cargo", "bench", "--bench", "stages", "--no-run", "--message-format", "json"]
+    out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for line in out.splitlines():
+        message = json.loads(line)
+        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "stages":
+            if message.get("executable"):
+                return message["executable"]
+    raise SystemExit("cargo built no program named stages")

@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import sys
 
+from common import build
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -31,17 +33,6 @@ def arguments():
     parser.add_argument("--stages", help="the built bench program; default: cargo builds it")
     parser.add_argument("--write", help="a JSON file to write all figures to")
     return parser.parse_args()
-
-
-def build():
-    command = ["cargo", "bench", "--bench", "stages", "--no-run", "--message-format", "json"]
-    out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    for line in out.splitlines():
-        message = json.loads(line)
-        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "stages":
-            if message.get("executable"):
-                return message["executable"]
-    raise SystemExit("cargo built no program named stages")
 
 
 def text(folder, name):

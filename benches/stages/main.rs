@@ -159,18 +159,23 @@ fn main() -> Result<()> {
         rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global().ok();
     }
     let runs = args.runs;
-    let (name, figure) = match args.work {
-        Work::Prefill { model, tokens, dtype } => ("prefill", llm::prefill(&model, dtype.as_deref(), tokens, runs)?),
-        Work::Decode { model, samples, tokens, new, dtype } => {
-            ("decode", llm::decode(&model, dtype.as_deref(), samples, tokens, new, runs)?)
-        }
-        Work::Lora { model, micro, dropout, groups } => ("lora", lora::step(&model, micro, dropout, groups, runs)?),
-        Work::Lightgcn { train, test, steps } => ("lightgcn", recsys::lightgcn(&train, &test, steps)?),
-        Work::Quality { train, test, epochs, seed } => ("quality", recsys::quality(&train, &test, epochs, seed)?),
-        Work::Topk { queries, items, dim, k } => ("topk", recsys::topk(queries, items, dim, k, runs)?),
-        Work::Infonce { pairs, dim } => ("infonce", recsys::infonce(pairs, dim, runs)?),
-        Work::Samples { folder } => ("samples", recsys::samples(&folder, runs)?),
-    };
+    // On a thread of the pool, as the stages of a run are.
+    let (name, figure) = rayon::scope(|_| -> Result<_> {
+        Ok(match args.work {
+            Work::Prefill { model, tokens, dtype } => {
+                ("prefill", llm::prefill(&model, dtype.as_deref(), tokens, runs)?)
+            }
+            Work::Decode { model, samples, tokens, new, dtype } => {
+                ("decode", llm::decode(&model, dtype.as_deref(), samples, tokens, new, runs)?)
+            }
+            Work::Lora { model, micro, dropout, groups } => ("lora", lora::step(&model, micro, dropout, groups, runs)?),
+            Work::Lightgcn { train, test, steps } => ("lightgcn", recsys::lightgcn(&train, &test, steps)?),
+            Work::Quality { train, test, epochs, seed } => ("quality", recsys::quality(&train, &test, epochs, seed)?),
+            Work::Topk { queries, items, dim, k } => ("topk", recsys::topk(queries, items, dim, k, runs)?),
+            Work::Infonce { pairs, dim } => ("infonce", recsys::infonce(pairs, dim, runs)?),
+            Work::Samples { folder } => ("samples", recsys::samples(&folder, runs)?),
+        })
+    })?;
     let middle = median(&figure.seconds);
     println!(
         "{}",

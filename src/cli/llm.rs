@@ -128,11 +128,12 @@ fn pooling() -> impl TypedValueParser<Value = Pooling> {
 }
 
 pub fn main(args: Args) -> Result<()> {
-    match args.command {
+    // On a thread of the pool, as in a run: a decoding step is hundreds of short parallel regions.
+    rayon::scope(|_| match args.command {
         Command::Logits { input, top, answers } => logits(&input, top, answers.as_deref()),
         Command::Embed { input, pooling } => embed(&input, pooling),
         Command::Generate { input, sampling } => write(&input, &sampling),
-    }
+    })
 }
 
 /// A model and the prompt's tokens.

@@ -64,7 +64,9 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     });
     reporter.emit(machine::facts(&device, rayon::current_num_threads()));
     reporter.emit(Event::Plan { stages: STAGES.iter().map(|s| s.to_string()).collect() });
-    let outcome = chain(run, recipe, &kernels, &device);
+    // On a thread of the pool: from outside it each of the thousands of parallel regions a second would cost two
+    // changes of threads.
+    let outcome = rayon::scope(|_| chain(run, recipe, &kernels, &device));
     let (word, message) = match &outcome {
         Ok(_) => ("done", String::new()),
         Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),

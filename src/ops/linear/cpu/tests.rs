@@ -23,7 +23,8 @@ fn stored(kind: usize, out: usize, inp: usize, w: &[f32]) -> (Weight, Vec<f32>) 
             let mut rng = Rng::new(seed, Use::Synthetic, row as u32, 0);
             let (low, many) = if bits == Bits::Four { (-i64::from(centre), 16) } else { (-128, 256) };
             parts.codes.iter_mut().for_each(|c| *c = (low + i64::from(rng.below(many))) as i8);
-            parts.scales.iter_mut().for_each(|s| *s = f16::from_f32(rng.normal() * 0.1).to_f32());
+            // Values of order one, as the tolerance supposes.
+            parts.scales.iter_mut().for_each(|s| *s = f16::from_f32(rng.normal() / many as f32).to_f32());
             parts.minima.iter_mut().for_each(|m| *m = f16::from_f32(rng.normal()).to_f32());
         });
         Storage::Quantised(Arc::new(matrix.unwrap()))
