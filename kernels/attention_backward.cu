@@ -261,7 +261,7 @@ __device__ __forceinline__ void delta_of(const T* out, uint32_t stride, const T*
 }  // namespace
 
 #define ATTENTION_BACKWARD(SUFFIX, T, D)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps)                                                 \
+    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps, 2)                                              \
         attention_by_query_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,               \
                                     uint32_t kv_heads, uint32_t dim, float scale, const T* q, uint32_t stride_q,          \
                                     const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,        \

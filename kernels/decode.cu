@@ -215,7 +215,7 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
 }  // namespace
 
 #define DECODE(NAME, F, T, NT)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                                \
+    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                             \
         NAME(const void* values, const uint16_t* scale, const uint16_t* minimum, uint32_t out, uint32_t depth,            \
              uint32_t stride_w, const T* x, uint64_t rows, uint32_t stride_x, const float* bias, int add, float* y,       \
              uint32_t stride_y) {                                                                                         \

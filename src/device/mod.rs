@@ -49,7 +49,7 @@ pub enum Device {
 }
 
 /// What runs on a device with kernels; the rest is done by the CPU.
-const STAGES: &str = "LightGCN, alignment and catalogue search; the language model on the CPU";
+const STAGES: &str = "LightGCN, alignment, scoring and sampled answers; texts and tuning on the CPU";
 
 impl Choice {
     /// Decides, with the reason for people.
@@ -71,5 +71,24 @@ impl Choice {
                 Ok((Device::Kernels(KernelDevice::host(0)), text))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn the_host_build_can_be_asked_for_and_is_not_offered() {
+        let choice = Choice::from_str("host", false).unwrap();
+        assert!(choice.to_possible_value().unwrap().is_hide_set());
+        let (device, text) = choice.resolve().unwrap();
+        assert!(matches!(device, Device::Kernels(d) if d.kind() == Kind::Host) && text.contains("host build"));
+        let (device, text) = Choice::Auto.resolve().unwrap();
+        assert!(matches!(device, Device::Cpu) && text.contains("not been measured"), "{text}");
+        let schema = serde_json::to_string(&schemars::schema_for!(Choice)).unwrap();
+        assert!(schema.contains("cuda") && !schema.contains("host"), "{schema}");
     }
 }

@@ -80,11 +80,11 @@ fn check<T: Storage>(
     let wide_x = wide(&x);
     let mut want = Vec::new();
     let mut size = Vec::new();
-    for i in 0..rows * out {
+    for (i, &old) in old.iter().enumerate() {
         let (row, o) = (i / out, i % out);
         let terms = (0..inp).map(|k| wide_x[row * inp + k] * w[o * inp + k]);
         let (sum, all) = terms.fold((0.0, 0.0), |(s, t), v| (s + v, t + v.abs()));
-        want.push(sum + f64::from(bias[o]) + f64::from(old[i]));
+        want.push(sum + f64::from(bias[o]) + f64::from(old));
         // Q4's shifted sums are of the size of 8 d x even where they cancel; its minimum multiplies all of x.
         let x_all: f64 = wide_x[row * inp..(row + 1) * inp].iter().map(|v| v.abs()).sum();
         size.push(all + if format.is_some() { 4.0 * x_all } else { 0.0 });

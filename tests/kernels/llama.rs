@@ -2,11 +2,12 @@
 
 use rallrec::device::KernelDevice;
 use rallrec::generate::scoring::{Bundle, score};
+use rallrec::generate::{Finish, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::device::DeviceModel;
-use rallrec::models::llama::{Family, Model, Part, Sequence, fixture};
+use rallrec::models::llama::{Family, Model, fixture};
 use rallrec::models::lora::{Adapter, Pair, Target};
+use rallrec::monitor::Silent;
 use rallrec::ops::linear::Dtype;
-use rallrec::ops::sampling::{Cut, Sampler};
 use rallrec::rng::{Rng, Use};
 
 use super::common::devices;
@@ -72,31 +73,38 @@ fn choices_are_the_same_on_every_device() {
 #[test]
 fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
     let model = model(Family::Llama);
-    let (prompt, most, stop, seed): (Vec<u32>, usize, [u32; 1], u64) =
-        ((0..19).map(|i| 3 * i + 1).collect(), 6, [2], 11);
-    let cut = Cut { temperature: 0.9, top_k: 50, top_p: 0.95 };
-    let mut want = Vec::new();
-    for sample in 0..5 {
-        let (mut sequence, mut answer, mut sampler) = (Sequence::new(), Vec::new(), Sampler::default());
-        let mut next = prompt.clone();
-        for step in 0..most as u64 {
-            let logits = model.last_logits(&mut [Part { tokens: &next, sequence: &mut sequence }]).unwrap();
-            let u = Rng::new(seed, Use::Token, 4, sample).at(step).uniform_f64();
-            let token = sampler.pick(logits.row(0), cut, u).unwrap();
-            answer.push(token);
-            if stop.contains(&token) {
-                break;
-            }
-            next = vec![token];
-        }
-        want.push(answer);
-    }
+    let prompts = vec![
+        Prompt::new(4, (0..19).map(|i| 3 * i + 1).collect(), 5),
+        Prompt { row: 9, tokens: vec![77, 5], samples: vec![6, 2] },
+    ];
+    let settings = Settings {
+        temperature: 0.9,
+        top_k: 50,
+        top_p: 0.95,
+        min_new_tokens: 2,
+        max_new_tokens: 6,
+        seed: 11,
+        max_rows: 4,
+    };
+    // Half of the vocabulary ends an answer, so that some end early.
+    let stop: Vec<u32> = (0..264).step_by(2).collect();
+    let sorted = |mut answers: Vec<Sample>| {
+        answers.sort_by_key(|a| (a.row, a.sample));
+        answers
+    };
+    let mut want: Vec<Sample> = Vec::new();
+    generate(&model, &prompts, &stop, &settings, &Silent, &mut want).unwrap();
+    let want = sorted(want);
+    assert!(want.iter().any(|a| a.finish == Finish::Stop) && want.iter().any(|a| a.tokens.len() > 2));
     for device in devices(12) {
         let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
-        let run = |samples| on_device.generate(&prompt, (4, samples), (most, &stop), (seed, cut)).unwrap();
-        let got = run(5);
-        assert_eq!(got, want);
-        assert_eq!(run(2), want[..2], "fewer samples, other tokens");
+        let run = |settings: &Settings| {
+            let mut got: Vec<Sample> = Vec::new();
+            on_device.generate(&prompts, &stop, settings, &Silent, &mut got).unwrap();
+            sorted(got)
+        };
+        assert_eq!(run(&settings), want);
+        assert_eq!(run(&Settings { max_rows: 1, ..settings.clone() }), want, "alone, other tokens");
     }
 }
 
@@ -104,10 +112,11 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
 fn prompts_that_do_not_fit_are_refused() {
     let model = model(Family::Llama);
     let on_device = DeviceModel::<f32>::upload(&KernelDevice::host(0), &model).unwrap();
-    let cut = Cut { temperature: 0.0, top_k: 0, top_p: 1.0 };
     for (prompt, word) in [(vec![], "no tokens"), (vec![9999], "not in the vocabulary"), (vec![1; 4096], "do not fit")]
     {
-        let error = on_device.generate(&prompt, (0, 1), (4, &[]), (0, cut)).unwrap_err().to_string();
-        assert!(error.contains(word), "{error}");
+        let prompts = [Prompt::new(3, prompt, 1)];
+        let heard = &mut Vec::<Sample>::new();
+        let error = on_device.generate(&prompts, &[], &Settings::default(), &Silent, heard).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("row 3"), "{error}");
     }
 }

@@ -6,14 +6,15 @@ use super::{Config, Linear, Model};
 use crate::device::{Buffer, DeviceRows, KernelDevice, Storage};
 use crate::error::{Error, Result};
 use crate::generate::scoring::{Bundle, common_prefix};
+use crate::generate::{Finish, Listener, Prompt, Sample, Settings};
 use crate::models::lora::Target;
+use crate::monitor::Monitor;
 use crate::ops::attention::cuda::{Inputs, Span};
 use crate::ops::attention::{Heads, cuda as attention, decode};
 use crate::ops::copy::{Places, gather, scatter};
 use crate::ops::linear::Weight;
 use crate::ops::lora::cuda::{self as linear, Adapters, Batch, Beside, Segment};
 use crate::ops::rope::cuda::{DeviceAngles, Positions};
-use crate::ops::sampling::Cut;
 use crate::ops::sampling::cuda::{Draw, sample};
 use crate::ops::yes_no::Choice;
 use crate::ops::{rmsnorm, swiglu, yes_no};
@@ -58,7 +59,14 @@ struct Cache<T: Storage> {
 /// What the rows of a pass see of the cache.
 enum Seen<T: Storage> {
     Spans(attention::Plan<T>),
-    Step(decode::Plan<T>),
+    Step(Box<decode::Plan<T>>),
+}
+
+/// What comes of a generation.
+enum Heard {
+    /// Of which sample.
+    Token(u32, u32),
+    End(Sample),
 }
 
 /// New tokens, where each stands in its sequence, and the cache row that takes it.
@@ -314,58 +322,120 @@ impl<T: Storage> DeviceModel<T> {
         Ok(out)
     }
 
-    /// `samples` answers of at most `most` tokens to `prompt`, which is read once. Answers end with a token of `stop`, which
-    /// they keep. Token t of sample s is drawn by the number (`seed`, `row`, s, t): the same whatever else is generated.
+    /// As [`crate::generate::generate`], prompt by prompt; the samples of a prompt that fit `settings.max_rows` go side by
+    /// side. The same tokens, but for a number within rounding of the border between two.
     ///
     /// # Errors
-    /// A prompt that does not fit; logits that no token can be drawn from; out of memory.
+    /// As there; out of memory.
     pub fn generate(
         &self,
-        prompt: &[u32],
-        (row, samples): (u32, u32),
-        (most, stop): (usize, &[u32]),
-        (seed, cut): (u64, Cut),
-    ) -> Result<Vec<Vec<u32>>> {
-        self.check(prompt, most)?;
-        let (n, count) = (prompt.len(), samples as usize);
-        let mut answers = vec![Vec::new(); count];
-        if most == 0 || count == 0 {
-            return Ok(answers);
+        prompts: &[Prompt],
+        stop: &[u32],
+        settings: &Settings,
+        monitor: &dyn Monitor,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        settings.check("sampling")?;
+        for prompt in prompts {
+            self.check(&prompt.tokens, 1).map_err(|e| e.within(format!("prompt of row {}", prompt.row)))?;
         }
-        let mut cache = self.cache(n + count * most)?;
-        let rows =
-            Rows { tokens: prompt.to_vec(), positions: (0..n as u32).collect(), places: (0..n as u32).collect() };
+        let total: u64 = prompts.iter().map(|p| p.samples.len() as u64).sum();
+        let mut done = 0;
+        for prompt in prompts {
+            for samples in prompt.samples.chunks(settings.max_rows) {
+                self.answers(prompt, samples, stop, settings, monitor, &mut |event| match event {
+                    Heard::Token(sample, token) => listener.token(prompt.row, sample, token),
+                    Heard::End(sample) => {
+                        listener.finished(sample)?;
+                        done += 1;
+                        monitor.progress(done, total, "samples");
+                        Ok(())
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Some samples of one prompt, which is read once.
+    fn answers(
+        &self,
+        prompt: &Prompt,
+        samples: &[u32],
+        stop: &[u32],
+        settings: &Settings,
+        monitor: &dyn Monitor,
+        hear: &mut dyn FnMut(Heard) -> Result<()>,
+    ) -> Result<()> {
+        let (n, context) = (prompt.tokens.len(), self.config.context);
+        let most = settings.max_new_tokens.min(context - n);
+        let mut cache = self.cache(n + samples.len() * most)?;
+        let all: Vec<u32> = (0..n as u32).collect();
+        let rows = Rows { tokens: prompt.tokens.clone(), positions: all.clone(), places: all };
         let plan = attention::Plan::new(&self.device, &[Span::causal(0..n)])?;
         let hidden = self.pass(&rows, &Seen::Spans(plan), &mut cache, &[n as u32 - 1])?;
-        let first = self.logits(&hidden)?.download()?;
-        // The first token of every sample is drawn from one row of logits.
-        let logits = DeviceRows::upload(&self.device, self.config.vocab, &first.repeat(count), "logits")?;
-        let mut going: Vec<u32> = (0..samples).collect();
-        let mut draws: Vec<Draw> = going.iter().map(|&sample| Draw { row, sample, step: 0 }).collect();
-        let mut tokens = sample(&self.device, &logits, seed, &draws, cut)?.0;
-        for step in 1..=most {
-            for (&s, &token) in going.iter().zip(&tokens) {
-                answers[s as usize].push(token);
+        // The first token of every sample is drawn from the same logits.
+        let first = self.logits(&hidden)?.download()?.repeat(samples.len());
+        let mut logits = DeviceRows::upload(&self.device, self.config.vocab, &first, "logits")?;
+        let mut going: Vec<(usize, Vec<u32>)> = (0..samples.len()).map(|place| (place, Vec::new())).collect();
+        for step in 0..most {
+            monitor.check()?;
+            if step < settings.min_new_tokens {
+                logits = self.forbid(stop, &logits)?;
             }
-            going.retain(|&s| answers[s as usize].last().is_none_or(|t| !stop.contains(t)));
-            if step == most || going.is_empty() {
+            let draw = |place: usize| Draw { row: prompt.row, sample: samples[place], step: step as u64 };
+            let draws: Vec<Draw> = going.iter().map(|g| draw(g.0)).collect();
+            let drawn = sample(&self.device, &logits, settings.seed, &draws, settings.cut())?.0;
+            let mut live = Vec::with_capacity(going.len());
+            for ((place, mut tokens), token) in going.into_iter().zip(drawn) {
+                let finish = match tokens.len() + 1 {
+                    _ if stop.contains(&token) => Some(Finish::Stop),
+                    len if len >= settings.max_new_tokens => Some(Finish::Length),
+                    len if n + len >= context => Some(Finish::Context),
+                    _ => None,
+                };
+                if finish != Some(Finish::Stop) {
+                    tokens.push(token);
+                    hear(Heard::Token(samples[place], token))?;
+                }
+                match finish {
+                    Some(finish) => {
+                        hear(Heard::End(Sample { row: prompt.row, sample: samples[place], tokens, finish }))?
+                    }
+                    None => live.push((place, tokens)),
+                }
+            }
+            going = live;
+            if going.is_empty() {
                 break;
             }
-            let place = |s: u32| n + s as usize * most;
-            let own = |s: u32| place(s)..place(s) + step;
+            // Each sample has cache rows of its own behind the prompt's.
+            let first = |place: usize| n + place * most;
             let rows = Rows {
-                tokens: going.iter().filter_map(|&s| answers[s as usize].last().copied()).collect(),
-                positions: vec![(n + step - 1) as u32; going.len()],
-                places: going.iter().map(|&s| (place(s) + step - 1) as u32).collect(),
+                tokens: going.iter().filter_map(|g| g.1.last().copied()).collect(),
+                positions: vec![(n + step) as u32; going.len()],
+                places: going.iter().map(|g| (first(g.0) + step) as u32).collect(),
             };
-            let own = going.iter().map(|&s| own(s)).collect();
+            let own = going.iter().map(|g| first(g.0)..first(g.0) + step + 1).collect();
             let plan = decode::Plan::new(&self.device, self.heads(), &[decode::Prompt { prefix: 0..n, own }])?;
             let all: Vec<u32> = (0..going.len() as u32).collect();
-            let hidden = self.pass(&rows, &Seen::Step(plan), &mut cache, &all)?;
-            draws = going.iter().map(|&sample| Draw { row, sample, step: step as u64 }).collect();
-            tokens = sample(&self.device, &self.logits(&hidden)?, seed, &draws, cut)?.0;
+            let hidden = self.pass(&rows, &Seen::Step(Box::new(plan)), &mut cache, &all)?;
+            logits = self.logits(&hidden)?;
         }
-        Ok(answers)
+        Ok(())
+    }
+
+    /// The logits with those of `tokens` at -inf.
+    fn forbid(&self, tokens: &[u32], logits: &DeviceRows<f32>) -> Result<DeviceRows<f32>> {
+        let mut values = logits.download()?;
+        for row in values.chunks_exact_mut(logits.dim()) {
+            for &token in tokens {
+                if let Some(logit) = row.get_mut(token as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        DeviceRows::upload(&self.device, logits.dim(), &values, "logits")
     }
 
     fn logits(&self, hidden: &DeviceRows<T>) -> Result<DeviceRows<f32>> {

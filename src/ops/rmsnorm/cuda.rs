@@ -20,7 +20,7 @@ impl Shape {
     fn new<T: Storage>(x: &DeviceRows<T>, w: &DeviceRows<f32>) -> Result<Self> {
         let dim = w.dim();
         let heads = x.dim().checked_div(dim).unwrap_or(0);
-        if w.rows() != 1 || dim == 0 || heads * dim != x.dim() || (heads > 1 && dim % T::VECTOR != 0) {
+        if w.rows() != 1 || dim == 0 || heads * dim != x.dim() || (heads > 1 && !dim.is_multiple_of(T::VECTOR)) {
             let what = format!("rows of {} values with a weight of {} x {dim}", x.dim(), w.rows());
             return Err(Error::failed("rmsnorm", what).next("heads side by side must be whole 16-byte vectors"));
         }

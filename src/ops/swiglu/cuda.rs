@@ -7,7 +7,7 @@ use crate::ops::Cost;
 /// Checks `gate_up` (M x 2 W) against `y` (M x W); W, and the column where up begins.
 fn width<T: Storage>(gate_up: &DeviceRows<T>, y: &DeviceRows<T>) -> Result<usize> {
     let width = y.dim();
-    if gate_up.rows() != y.rows() || gate_up.dim() != 2 * width || width % T::VECTOR != 0 {
+    if gate_up.rows() != y.rows() || gate_up.dim() != 2 * width || !width.is_multiple_of(T::VECTOR) {
         let what = format!("gate and up of {} x {}, output {} x {width}", gate_up.rows(), gate_up.dim(), y.rows());
         return Err(Error::failed("swiglu", what).next("the width must be whole 16-byte vectors, as every model's is"));
     }

@@ -109,9 +109,9 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     unless_beyond!("tune");
     let tuned = tune::tune(run, recipe, &ground, &prompts, &mut language)?;
     unless_beyond!("predict");
-    let predictions = predict::predict(run, recipe, &prompts, &tuned, &mut language)?;
+    let predictions = predict::predict(run, recipe, kernels, &prompts, &tuned, &mut language)?;
     unless_beyond!("reason");
-    let reasoning = reason::reason(run, recipe, &ground, &prompts, &predictions, &mut language)?;
+    let reasoning = reason::reason(run, recipe, kernels, &ground, &prompts, &predictions, &mut language)?;
     unless_beyond!("merge");
     let merged = merge::merge(run, recipe, &ground, &predictions, &reasoning)?;
     unless_beyond!("evaluate");

@@ -10,11 +10,14 @@ use super::prompts::{PromptRow, Prompts};
 use super::retrieve::{Set, Variant};
 use super::tune::Tuned;
 use crate::config::Recipe;
+use crate::device::Device;
 use crate::error::Result;
 use crate::eval::Score;
 use crate::events::Event;
+use crate::generate;
 use crate::generate::scoring::{Bundle, score};
 use crate::models::llama::Model;
+use crate::models::llama::device::DeviceModel;
 use crate::monitor::Monitor;
 use crate::ops::yes_no::Choice;
 use crate::pipeline::artifact::Artifact;
@@ -96,11 +99,52 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     }
 }
 
+/// A model where it runs.
+pub enum Scorer<'a> {
+    /// On the CPU.
+    Cpu(&'a Model),
+    /// By launches.
+    Kernels(Box<DeviceModel<f32>>),
+}
+
+impl<'a> Scorer<'a> {
+    /// Copies the weights to `device`, if it is another than the CPU.
+    pub fn new(device: &Device, model: &'a Model) -> Result<Self> {
+        Ok(match device {
+            Device::Cpu => Self::Cpu(model),
+            Device::Kernels(device) => Self::Kernels(Box::new(DeviceModel::upload(device, model)?)),
+        })
+    }
+
+    /// Samples answers.
+    pub fn generate(
+        &self,
+        prompts: &[generate::Prompt],
+        stop: &[u32],
+        settings: &generate::Settings,
+        monitor: &dyn Monitor,
+        listener: &mut dyn generate::Listener,
+    ) -> Result<()> {
+        match self {
+            Self::Cpu(model) => generate::generate(model, prompts, stop, settings, monitor, listener),
+            Self::Kernels(model) => model.generate(prompts, stop, settings, monitor, listener),
+        }
+    }
+
+    /// What the model says about two answers behind every prompt.
+    pub fn score(&self, bundles: &[Bundle], ids: [u32; 2]) -> Result<Vec<Vec<Choice>>> {
+        match self {
+            Self::Cpu(model) => score(model, bundles, ids, PASS),
+            Self::Kernels(model) => model.score(bundles, ids, PASS),
+        }
+    }
+}
+
 /// Scores prompts in order; those of one sample that stand next to each other share their common beginning. `tokens`
 /// makes a prompt's tokens: as in tuning or as in scoring.
 pub fn score_rows(
     language: &Language,
-    model: &Model,
+    model: &Scorer<'_>,
     rows: &[&PromptRow],
     tokens: &dyn Fn(&Prompt) -> Result<Vec<u32>>,
     monitor: &dyn Monitor,
@@ -113,7 +157,7 @@ pub fn score_rows(
         for same in some {
             bundles.push(same.iter().map(|r| tokens(&r.prompt)).collect::<Result<_>>()?);
         }
-        out.extend(score(model, &bundles, language.yes_no, PASS)?.into_iter().flatten());
+        out.extend(model.score(&bundles, language.yes_no)?.into_iter().flatten());
     }
     Ok(out)
 }
@@ -122,6 +166,7 @@ pub fn score_rows(
 pub fn predict(
     run: &Run,
     recipe: &Recipe,
+    device: &Device,
     prompts: &Prompts,
     tuned: &Tuned,
     language: &mut super::Lazy<'_>,
@@ -131,13 +176,20 @@ pub fn predict(
         .input("tune", &tuned.artifact.key)
         .settings("predict", &recipe.predict)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact = run.stage("predict", &key, |work| write(work, recipe, prompts, tuned, language.get()?))?;
+    let artifact = run.stage("predict", &key, |work| write(work, recipe, device, prompts, tuned, language.get()?))?;
     let rows: Vec<Prediction> = read_rows(&artifact.file("predictions.jsonl"))?;
     let rows = rows.into_iter().map(|p| ((p.model, p.set, p.row, p.variant), p)).collect();
     Ok(Predictions { rows, artifact })
 }
 
-fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, language: &Language) -> Result<()> {
+fn write(
+    work: &Work<'_>,
+    recipe: &Recipe,
+    device: &Device,
+    prompts: &Prompts,
+    tuned: &Tuned,
+    language: &Language,
+) -> Result<()> {
     let (mut file, done) = RowFile::<Prediction>::open(&work.folder.join("predictions.jsonl"))?;
     let there: HashSet<_> = done.iter().map(|p| (p.model, p.set, p.row, p.variant)).collect();
     let mut tests = Vec::new();
@@ -155,7 +207,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
     let mut count = total - wanted.len() as u64;
     let adapted = language.with_adapter(&tuned.adapter)?;
     for some in wanted.chunk_by(|a, b| a.0 == b.0) {
-        let model = if some[0].0 == Who::Tuned { &adapted } else { &language.model };
+        let model = Scorer::new(device, if some[0].0 == Who::Tuned { &adapted } else { &language.model })?;
         let rows: Vec<&PromptRow> = some.iter().map(|(_, r)| *r).collect();
         // Whole samples at a time, so that their variants stay together.
         let samples: Vec<&[&PromptRow]> = rows.chunk_by(|a, b| a.set == b.set && a.row == b.row).collect();
@@ -164,7 +216,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, prompts: &Prompts, tuned: &Tuned, lan
             let rows = few.concat();
             let began = Instant::now();
             let tokens = |prompt: &Prompt| language.scoring_tokens(prompt);
-            for (row, choice) in rows.iter().zip(score_rows(language, model, &rows, &tokens, work.monitor)?) {
+            for (row, choice) in rows.iter().zip(score_rows(language, &model, &rows, &tokens, work.monitor)?) {
                 let p = as_probability(&choice, recipe.predict.score);
                 let who = some[0].0;
                 file.append(&Prediction {

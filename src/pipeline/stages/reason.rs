@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::data::Ground;
 use super::examples;
 use super::language::{self, Language};
-use super::predict::{PASS, Predictions, Who, as_probability};
+use super::predict::{Predictions, Scorer, Who, as_probability};
 use super::prompts::{PromptRow, Prompts};
 use super::retrieve::{Set, Variant};
 use crate::config::Recipe;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::generate::scoring::score;
 use crate::generate::{self, Finish, Listener, Prompt, Sample};
 use crate::monitor::{CountedElsewhere, Monitor};
 use crate::pipeline::artifact::Artifact;
@@ -65,6 +65,7 @@ const ROWS_AT_A_TIME: usize = 8;
 pub fn reason(
     run: &Run,
     recipe: &Recipe,
+    device: &Device,
     ground: &Ground,
     prompts: &Prompts,
     predictions: &Predictions,
@@ -78,10 +79,10 @@ pub fn reason(
     let key = language::add_to_key(key, "model", spec, &recipe.model)?.finish();
     let artifact = run.stage("reason", &key, |work| {
         if recipe.model.reasoning.is_empty() {
-            write(work, recipe, ground, prompts, predictions, language.get()?)
+            write(work, recipe, device, ground, prompts, predictions, language.get()?)
         } else {
             let other = Language::load(spec, recipe)?;
-            write(work, recipe, ground, prompts, predictions, &other)
+            write(work, recipe, device, ground, prompts, predictions, &other)
         }
     })?;
     let mut rows: HashMap<_, Vec<Reasoned>> = HashMap::new();
@@ -104,6 +105,7 @@ fn wanted<'a>(recipe: &Recipe, prompts: &'a Prompts) -> Vec<&'a PromptRow> {
 fn write(
     work: &Work<'_>,
     recipe: &Recipe,
+    device: &Device,
     ground: &Ground,
     prompts: &Prompts,
     predictions: &Predictions,
@@ -127,6 +129,7 @@ fn write(
     };
     let mut shown = 0;
     let mut live = Live::default();
+    let model = Scorer::new(device, &language.model)?;
     for some in rows.chunks(ROWS_AT_A_TIME) {
         work.monitor.check()?;
         let began = Instant::now();
@@ -153,14 +156,7 @@ fn write(
         }
         let prompts_asked = asked.len() as u64;
         let mut answers = Answers { all: Vec::new(), live: &mut live, language, monitor: work.monitor };
-        generate::generate(
-            &language.model,
-            &asked,
-            &language.stop,
-            &sampling,
-            &CountedElsewhere(work.monitor),
-            &mut answers,
-        )?;
+        model.generate(&asked, &language.stop, &sampling, &CountedElsewhere(work.monitor), &mut answers)?;
         let mut answers = answers.all;
         answers.sort_by_key(|a| (a.row, a.sample));
         let tokens = answers.iter().map(|a| a.tokens.len() as u64).sum();
@@ -176,7 +172,7 @@ fn write(
                 let tokens = language.conversation_tokens(&second_pass(&row.prompt, text, &settings.prompt))?;
                 bundle.push(within_context(tokens, language));
             }
-            let choices = score(&language.model, &[bundle], language.yes_no, PASS)?.into_iter().flatten();
+            let choices = model.score(&[bundle], language.yes_no)?.into_iter().flatten();
             for ((answer, text), choice) in mine.iter().zip(texts).zip(choices) {
                 let reasoned = Reasoned {
                     set: row.set,

@@ -2,7 +2,7 @@
 
 use super::data::Ground;
 use super::language::{self, Language};
-use super::predict::{as_probability, score_rows};
+use super::predict::{Scorer, as_probability, score_rows};
 use super::prompts::{PromptRow, Prompts};
 use super::retrieve::{Set, Variant};
 use crate::config::Recipe;
@@ -56,7 +56,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
         let model = language.with_adapter(adapter)?;
         // The prompts of tuning, also where scoring has others (defect D8).
         let tokens = |prompt: &Prompt| language.prompt_tokens(prompt);
-        let choices = score_rows(language, &model, &watched, &tokens, &crate::monitor::Silent)?;
+        let choices = score_rows(language, &Scorer::Cpu(&model), &watched, &tokens, &crate::monitor::Silent)?;
         let p: Vec<f64> = choices.iter().map(|c| as_probability(c, recipe.predict.score)).collect();
         work.monitor.check()?;
         if let Some(auc) = eval::auc(&labels, &p)? {
