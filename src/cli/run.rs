@@ -6,6 +6,7 @@ use super::{output, watch};
 use crate::config;
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
 use crate::pipeline::stages;
@@ -110,6 +111,9 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(&folder, Span { from, until }, verbosity)?;
     if profile {
+        // It takes a second or two, before the first stage says anything.
+        let text = "measuring what memory and arithmetic units of this machine give, for --profile".to_owned();
+        run.reporter().emit(rallrec_events::Event::Log { level: "info".into(), text });
         run.reporter().profile(Some(crate::bench::ceilings()));
     }
     match stages::run_all(&run, &recipe) {

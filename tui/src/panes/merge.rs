@@ -190,13 +190,12 @@ pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer
         return draw_so_far(&run.view.merge, area, buffer, theme);
     };
     let n = shown.rows.iter().filter_map(|r| r.n).max().map(|n| format!(", {} rows", format::count(n)));
-    let which = if tables.len() > 1 {
-        format!("  table {}/{} (Left, Right)", state.merge.table.min(tables.len() - 1) + 1, tables.len())
-    } else {
-        String::new()
+    let which = match tables.len() {
+        0 | 1 => String::new(),
+        all => format!("table {}/{all}: ", state.merge.table.min(all - 1) + 1),
     };
     let intervals = if with_intervals(shown, area.width) { "; 95 % intervals" } else { "" };
-    let title = format!("{}{}{intervals}{which}", shown.title, n.unwrap_or_default());
+    let title = format!("{which}{}{}{intervals}", shown.title, n.unwrap_or_default());
     text::plain(area, buffer, 0, &format::cut(&title, usize::from(area.width), theme.marks().ellipsis), theme.text());
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     draw_table(shown, body, buffer, theme);

@@ -119,18 +119,17 @@ fn draw_scatter(state: &State, scatter: &Scatter, example: Option<&Example>, are
         return;
     }
     let groups = groups(scatter);
-    let mut legend: Vec<Span> = groups
-        .iter()
-        .enumerate()
-        .flat_map(|(i, g)| {
-            let marker = if theme.ascii { theme.marker(i) } else { '●' };
-            [
-                Span::styled(format!("{marker} "), theme.series(i)),
-                Span::styled(format!("{}  ", format::clean(g)), theme.dim()),
-            ]
-        })
-        .collect();
-    legend.push(Span::styled("others", theme.series(GROUPS)));
+    let mut legend: Vec<Span> = Vec::new();
+    let mut room = usize::from(area.width);
+    for (i, name) in groups.iter().map(String::as_str).chain(["others"]).enumerate() {
+        let marker = if theme.ascii { theme.marker(i) } else { '●' };
+        let name = format!("{}  ", format::clean(name));
+        // Half a name would be worse than none.
+        let Some(left) = room.checked_sub(format::width(name.trim_end()) + 2) else { break };
+        room = left.saturating_sub(2);
+        legend.push(Span::styled(format!("{marker} "), theme.series(i.min(GROUPS))));
+        legend.push(Span::styled(name, theme.dim()));
+    }
     text::line(area, buffer, area.height - 1, &Line::from(legend));
     let fit = usize::from(area.width / 30).clamp(1, scatter.spaces.len());
     let first = state.retrieval.space.min(scatter.spaces.len() - fit);

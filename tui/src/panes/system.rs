@@ -92,7 +92,9 @@ fn figures(run: &OpenRun, width: u16, theme: Theme) -> Vec<Line<'static>> {
     for (name, value) in &run.view.run.machine {
         let room = if width >= 50 { 12 } else { 8 };
         let name = format!("{:<room$} ", format::cut(&format::clean(name), room, theme.marks().ellipsis));
-        out.push(Line::from(vec![Span::styled(name, theme.dim()), Span::styled(format::clean(value), theme.dim())]));
+        let value =
+            format::cut(&format::clean(value), usize::from(width).saturating_sub(room + 1), theme.marks().ellipsis);
+        out.push(Line::from(vec![Span::styled(name, theme.dim()), Span::styled(value, theme.dim())]));
     }
     out
 }

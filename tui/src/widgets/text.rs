@@ -53,20 +53,30 @@ pub fn facts(pairs: &[(&str, String)], theme: Theme) -> Line<'static> {
     let mut spans = Vec::with_capacity(pairs.len() * 2);
     for (i, (label, value)) in pairs.iter().enumerate() {
         let gap = if i == 0 { "" } else { "   " };
-        spans.push(Span::styled(format!("{gap}{label} "), theme.dim()));
+        // A pair without a label is a word for itself.
+        let space = if label.is_empty() { "" } else { " " };
+        spans.push(Span::styled(format!("{gap}{label}{space}"), theme.dim()));
         spans.push(Span::styled(value.clone(), theme.text()));
     }
     Line::from(spans)
 }
 
-/// As many of `pairs` a line as fit, in as many lines as are needed.
+/// As many of `pairs` a line as fit, in as many lines as are needed. A value that is longer than a line is cut.
 pub fn fact_lines(pairs: &[(&str, String)], columns: u16, theme: Theme) -> Vec<Line<'static>> {
+    let columns = usize::from(columns);
+    let pairs: Vec<(&str, String)> = pairs
+        .iter()
+        .map(|(label, value)| {
+            let room = columns.saturating_sub(format::width(label) + 1);
+            (*label, format::cut(value, room, theme.marks().ellipsis))
+        })
+        .collect();
     let mut out = Vec::new();
     let mut start = 0;
     let mut used = 0;
     for (i, (label, value)) in pairs.iter().enumerate() {
         let w = format::width(label) + 1 + format::width(value);
-        if i > start && used + 3 + w > usize::from(columns) {
+        if i > start && used + 3 + w > columns {
             out.push(facts(&pairs[start..i], theme));
             start = i;
             used = 0;
