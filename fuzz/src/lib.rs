@@ -8,8 +8,11 @@ use rallrec::Silent;
 use rallrec::data::table::Damaged;
 use rallrec::data::{self, Dataset, Kind, Settings, descriptions};
 
-/// The readers by name, with the files that each of them reads: name and sound content.
-pub const TARGETS: [(&str, &[(&str, &[u8])]); 12] = [
+/// A file's name and sound content.
+pub type Sound = (&'static str, &'static [u8]);
+
+/// The readers by name, with the files that each of them reads.
+pub const TARGETS: [(&str, &[Sound]); 12] = [
     (
         "movielens_1m",
         &[
