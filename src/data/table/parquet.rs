@@ -153,7 +153,16 @@ impl Columns {
     }
 }
 
-fn broken(path: &Path, error: &parquet::errors::ParquetError) -> Error {
+/// The library reports most damage; where it panics on a damaged file instead, that is an error too and not the end of
+/// the program.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| broken(path, &e)),
+        Err(_) => Err(broken(path, &"the file is damaged")),
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::input(path.display(), format!("cannot be read as Parquet: {error}")).next(
         "the file may be cut short, or compressed in a way other than snappy or gzip: write it again, e.g. as CSV",
     )
