@@ -1,6 +1,8 @@
 //! The fuzz targets on mutated seeds, without a fuzzer: a few seconds a target, or as long as RALLREC_FUZZ_SECONDS says.
 //! RALLREC_FUZZ_SEED varies the draw; RALLREC_FUZZ_TARGET names one target.
 
+#[path = "data_sets/parquet_file.rs"]
+mod parquet_file;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
@@ -18,6 +20,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut committed: Vec<_> = fs::read_dir(&folder).map_or(Vec::new(), |d| d.flatten().map(|e| e.path()).collect());
     committed.sort();
+    if target == "table_parquet" {
+        for (rows, group) in [(3, 3), (40, 17)] {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            parquet_file::parquet(file.path(), rows, group);
+            // The second bit from above: damaged rows are skipped.
+            seeds.push([&[0x40][..], &fs::read(file.path()).expect("reads")].concat());
+        }
+    }
     seeds.extend(committed.iter().map(|path| fs::read(path).expect("reads")));
     seeds
 }

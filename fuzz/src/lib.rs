@@ -8,11 +8,11 @@ use rallrec::Silent;
 use rallrec::data::table::Damaged;
 use rallrec::data::{self, Dataset, Kind, Settings, descriptions};
 
-/// Files of a target: name and sound content.
-type Files = &'static [(&'static str, &'static [u8])];
+/// A file's name and sound content.
+pub type Sound = (&'static str, &'static [u8]);
 
 /// The readers by name, with the files that each of them reads.
-pub const TARGETS: [(&str, Files); 12] = [
+pub const TARGETS: [(&str, &[Sound]); 12] = [
     (
         "movielens_1m",
         &[

@@ -33,28 +33,6 @@ impl Dialect {
             .build()
     }
 
-    /// The fields of one line; false when a quote is still open at its end.
-    pub fn split(self, line: &[u8], into: &mut Fields) -> bool {
-        into.clear();
-        // A sentinel line tells an open quote: inside of one it is no record of its own.
-        let mut reader = self.reader();
-        let mut input = line;
-        loop {
-            let (result, read, out, ends) =
-                reader.read_record(input, &mut into.bytes[into.used..], &mut into.ends[into.count..]);
-            input = &input[read..];
-            into.used += out;
-            into.count += ends;
-            match result {
-                csv_core::ReadRecordResult::Record | csv_core::ReadRecordResult::End => break,
-                csv_core::ReadRecordResult::OutputFull => into.bytes.resize(2 * into.bytes.len(), 0),
-                csv_core::ReadRecordResult::OutputEndsFull => into.ends.resize(2 * into.ends.len(), 0),
-                csv_core::ReadRecordResult::InputEmpty => {}
-            }
-        }
-        self.closed(line)
-    }
-
     /// Whether all quotes of a line are closed at its end.
     fn closed(self, line: &[u8]) -> bool {
         let (mut quoted, mut start, mut at) = (false, true, 0);
@@ -77,6 +55,47 @@ impl Dialect {
             at += 1;
         }
         !quoted
+    }
+}
+
+/// Splits lines, each on its own: a quote that never closes ends with its line.
+pub struct Splitter {
+    dialect: Dialect,
+    core: csv_core::Reader,
+    fields: Fields,
+}
+
+impl Splitter {
+    /// For lines of this dialect.
+    pub fn new(dialect: Dialect) -> Self {
+        Self { dialect, core: dialect.reader(), fields: Fields::default() }
+    }
+
+    /// The fields of the line that was split last.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Splits one line; false when a quote is still open at its end.
+    pub fn split(&mut self, line: &[u8]) -> bool {
+        let fields = &mut self.fields;
+        fields.clear();
+        self.core.reset();
+        let mut input = line;
+        loop {
+            let (result, read, out, ends) =
+                self.core.read_record(input, &mut fields.bytes[fields.used..], &mut fields.ends[fields.count..]);
+            input = &input[read..];
+            fields.used += out;
+            fields.count += ends;
+            match result {
+                csv_core::ReadRecordResult::Record | csv_core::ReadRecordResult::End => break,
+                csv_core::ReadRecordResult::OutputFull => fields.bytes.resize(2 * fields.bytes.len(), 0),
+                csv_core::ReadRecordResult::OutputEndsFull => fields.ends.resize(2 * fields.ends.len(), 0),
+                csv_core::ReadRecordResult::InputEmpty => {}
+            }
+        }
+        self.dialect.closed(line)
     }
 }
 

@@ -8,6 +8,7 @@ mod book_crossing;
 mod common;
 mod lightgcn;
 mod movielens_csv;
+mod parquet_file;
 mod pull;
 mod recipes;
 mod table;

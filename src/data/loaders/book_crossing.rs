@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::fields::{self, known, shown, text, unescaped, unsigned};
 use super::{About, LeftOut, Loader, Log, Names, Nature, require};
-use crate::data::delimited::{Dialect, Fields};
+use crate::data::delimited::{Dialect, Fields, Splitter};
 use crate::data::lines::Lines;
 use crate::data::source::locate;
 use crate::data::{Dataset, Field, Kind, Settings};
@@ -62,9 +62,9 @@ fn rows<const N: usize>(
     mut take: impl FnMut(&Lines, &Fields) -> Result<()>,
 ) -> Result<()> {
     let mut lines = Lines::open(path)?;
-    let mut row = Fields::default();
-    let header = lines.advance()? && DIALECT.split(lines.line(), &mut row);
-    let names: Vec<String> = row.iter().map(|f| text(f).to_lowercase()).collect();
+    let mut row = Splitter::new(DIALECT);
+    let header = lines.advance()? && row.split(lines.line());
+    let names: Vec<String> = row.fields().iter().map(|f| text(f).to_lowercase()).collect();
     if !header || names.len() < N || columns.iter().zip(&names).any(|(want, name)| want != name) {
         return Err(Error::input(
             format!("{}:1", path.display()),
@@ -76,7 +76,8 @@ fn rows<const N: usize>(
     }
     let (mut left_out, mut kept) = (LeftOut::default(), 0usize);
     while lines.advance()? {
-        let closed = DIALECT.split(lines.line(), &mut row);
+        let closed = row.split(lines.line());
+        let row = row.fields();
         if !closed || row.len() != names.len() {
             let what = if closed {
                 format!("{} fields instead of {}: {}", row.len(), names.len(), shown(lines.line()))
@@ -84,7 +85,7 @@ fn rows<const N: usize>(
                 format!("a quote never closes: {}", shown(lines.line()))
             };
             left_out.note(lines.error(what).next("compare the line with the original; damaged rows are left out"));
-        } else if let Err(error) = take(&lines, &row) {
+        } else if let Err(error) = take(&lines, row) {
             left_out.note(error);
         } else {
             kept += 1;

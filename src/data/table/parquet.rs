@@ -59,7 +59,7 @@ impl Columns {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
-        let file = SerializedFileReader::new(file).map_err(|e| broken(path, &e))?;
+        let file = guarded(path, || SerializedFileReader::new(file))?;
         let metadata = file.metadata().file_metadata();
         let columns = metadata.schema_descr().columns();
         let names = columns.iter().map(|c| c.path().string().to_lowercase()).collect();
@@ -123,10 +123,10 @@ impl Columns {
                 if self.group == self.file.num_row_groups() || self.selected.is_empty() {
                     return Ok(false);
                 }
-                let group = self.file.get_row_group(self.group).map_err(|e| broken(&self.path, &e))?;
-                for &column in &self.selected {
-                    self.readers.push(group.get_column_reader(column).map_err(|e| broken(&self.path, &e))?);
-                }
+                self.readers = guarded(&self.path, || {
+                    let group = self.file.get_row_group(self.group)?;
+                    self.selected.iter().map(|&column| group.get_column_reader(column)).collect()
+                })?;
                 self.group += 1;
             }
             let mut rows = None;
@@ -136,7 +136,8 @@ impl Columns {
                 let batch = &mut self.batches[column];
                 batch.text.clear();
                 batch.ends.clear();
-                decode(&mut self.readers[at], &description, batch).map_err(|e| broken(&self.path, &e))?;
+                let reader = &mut self.readers[at];
+                guarded(&self.path, || decode(reader, &description, batch))?;
                 let found = batch.ends.len();
                 if *rows.get_or_insert(found) != found {
                     return Err(self.error("its columns have different lengths".into()).next("write the file again"));
@@ -152,7 +153,16 @@ impl Columns {
     }
 }
 
-fn broken(path: &Path, error: &parquet::errors::ParquetError) -> Error {
+/// The library reports most damage; where it panics on a damaged file instead, that is an error too and not the end of
+/// the program.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| broken(path, &e)),
+        Err(_) => Err(broken(path, &"the file is damaged")),
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::input(path.display(), format!("cannot be read as Parquet: {error}")).next(
         "the file may be cut short, or compressed in a way other than snappy or gzip: write it again, e.g. as CSV",
     )
