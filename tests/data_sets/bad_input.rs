@@ -9,8 +9,11 @@ use rallrec::data::{self, Core, Kind, Repeats, Settings};
 use crate::common::*;
 use crate::{amazon, book_crossing, movielens_csv, table};
 
+/// Names and contents.
+type Files = Vec<(&'static str, Vec<u8>)>;
+
 /// Each reader with its sound files; the first is the one with the ratings.
-fn readers() -> Vec<(Settings, Vec<(&'static str, Vec<u8>)>)> {
+fn readers() -> Vec<(Settings, Files)> {
     let of = |kind| Settings::new(kind, "");
     let mut plays = table::settings("".as_ref());
     (plays.table.items, plays.table.users) = (String::new(), String::new());
