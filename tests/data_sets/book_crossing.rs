@@ -68,7 +68,7 @@ fn without_times_each_user_gives_one_sample() {
         }
     }
     let dir = small("BX-Book-Ratings.csv", &bytes);
-    let books = [BOOKS, b"\"I0\";\"T\";\"A\";\"2000\";\"P\";\"a\";\"b\";\"c\"\n"].concat();
+    let books = [BOOKS, &b"\"I0\";\"T\";\"A\";\"2000\";\"P\";\"a\";\"b\";\"c\"\n"[..]].concat();
     std::fs::write(dir.path().join("BX-Books.csv"), books).expect("writes");
     let settings = Settings { min_history: 4, ..Settings::new(Kind::BookCrossing, dir.path()) };
     let dataset = open(&settings).expect("opens");
