@@ -6,11 +6,12 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use rallrec_events::scatter::Scatter;
-use rallrec_events::view::{Cell, Example, Prompt, RunView};
+use rallrec_events::view::{Example, Prompt, RunView};
 use rallrec_events::{Follow, HistoryItem};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::plot::short;
 use crate::plots::{self, Figure};
 use crate::tables;
 
@@ -200,6 +201,14 @@ fn date(ms: u64) -> String {
 }
 
 /// Everything that the template shows.
+/// The chosen cell of the sweep, in words.
+#[derive(Serialize)]
+struct Chosen {
+    alpha: String,
+    epsilon: String,
+    samples: u32,
+}
+
 #[derive(Serialize)]
 struct Page<'a> {
     name: String,
@@ -211,7 +220,7 @@ struct Page<'a> {
     tables: Vec<tables::TableView>,
     stages: Vec<tables::StageRow>,
     merge: Vec<Figure>,
-    chosen: Option<&'a Cell>,
+    chosen: Option<Chosen>,
     training: Vec<Figure>,
     embeddings: Vec<Figure>,
     examples: Vec<ExampleView>,
@@ -281,7 +290,11 @@ pub fn render(follow: &Follow, scatter: io::Result<Option<Scatter>>) -> io::Resu
         tables: tables::results(view, results.as_ref()),
         stages: tables::stages(view, &follow.folder),
         merge: plots::merge::figures(&view.merge),
-        chosen: view.merge.chosen(),
+        chosen: view.merge.chosen().map(|c| Chosen {
+            alpha: short(c.alpha),
+            epsilon: short(c.epsilon),
+            samples: c.samples,
+        }),
         training: plots::training::figures(&view.training),
         embeddings,
         examples: view.retrieval.examples.iter().take(EXAMPLES).map(example).collect(),

@@ -71,7 +71,7 @@ fn full() -> Vec<Event> {
             events.push(Event::ReasoningSample {
                 row,
                 sample,
-                p: 0.1 + 0.02 * row as f64 + 0.01 * f64::from(sample),
+                p: 0.1 + 0.02 * row as f64 + 0.01 * f64::from(sample) * (1 + row % 4) as f64,
                 answer: Some(true),
                 tokens: 5 + sample * 7 + row as u32,
                 finished: true,
@@ -179,7 +179,8 @@ fn check_page(page: &str) {
         assert_eq!(open, page.matches(&format!("</{tag}>")).count(), "<{tag}>");
     }
     for broken in ["NaN", "Infinity", ">inf", "undefined"] {
-        assert!(!page.contains(broken), "the page holds {broken}");
+        let at = page.find(broken).map(|at| &page[at.saturating_sub(200)..(at + 50).min(page.len())]);
+        assert!(at.is_none(), "the page holds {broken}: {at:?}");
     }
 }
 
@@ -202,7 +203,8 @@ fn a_full_run_has_every_section_and_needs_nothing_from_outside() {
         "Accuracy of single answers against their length",
         "Merge sweep on the validation rows",
         "Reliability over 40 merged test rows",
-        "measured ceiling: 20.0 GB/s",
+        // The template engine writes a slash as an entity.
+        "measured ceiling: 20.0 GB&#x2f;s",
         "prefers-color-scheme: dark",
         "@media print",
         "name = &quot;tiny&quot;",
