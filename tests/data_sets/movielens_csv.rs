@@ -54,6 +54,19 @@ fn a_damaged_zip_says_so() {
     std::fs::write(&zip, &flipped).expect("writes");
     let error = load(Kind::MovieLensCsv, &zip).expect_err("damaged");
     assert!(error.place().contains("ml-25m.zip") && !error.next_step().is_empty(), "{error}");
+    // One digit changed where nothing is compressed: only the checksum tells.
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in [("ratings.csv", RATINGS), ("movies.csv", MOVIES)] {
+        writer.start_file(name, stored).expect("starts");
+        std::io::Write::write_all(&mut writer, bytes).expect("writes");
+    }
+    let mut bytes = writer.finish().expect("finishes").into_inner();
+    let at = bytes.windows(8).position(|w| w == b"1,10,5.0").expect("the row") + 5;
+    bytes[at] = b'4';
+    std::fs::write(&zip, &bytes).expect("writes");
+    let error = load(Kind::MovieLensCsv, &zip).expect_err("changed");
+    assert!(error.what().contains("checksum"), "{error}");
     for cut in [4, 100, sound.len() / 2, sound.len() - 10] {
         std::fs::write(&zip, &sound[..cut]).expect("writes");
         let error = load(Kind::MovieLensCsv, &zip).expect_err("cut");
