@@ -115,7 +115,7 @@ fn wanted(architecture: &str) -> bool {
     env::var("RALLREC_SM").map_or(true, |list| list.split(',').any(|a| a.trim() == architecture))
 }
 
-/// Test programs need the runtime of the sanitizer that the host build of the kernels is compiled with.
+/// Programs need the runtime of the sanitizer that the host build of the kernels is compiled with.
 fn sanitizer() {
     println!("cargo:rerun-if-env-changed=RALLREC_SANITIZE");
     let runtimes: &[&str] = match env::var("RALLREC_SANITIZE").as_deref() {
@@ -124,7 +124,7 @@ fn sanitizer() {
         _ => &[],
     };
     for runtime in runtimes {
-        println!("cargo:rustc-link-arg-tests=-l{runtime}");
+        println!("cargo:rustc-link-arg=-l{runtime}");
     }
 }
 
