@@ -51,66 +51,6 @@ template <class T, int D> struct BackShared {
     uint16_t streamed[Tile::stages][2][P][Tile::streamed][D + 8];
 };
 
-// acc += own rows of this warp times the streamed rows (both along D).
-template <int P, int R, int K, int D>
-__device__ __forceinline__ void rows_product(float (&acc)[K / 8][4], const uint16_t (&own)[P][R][D + 8],
-                                             const uint16_t (&streamed)[P][K][D + 8]) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    // Unrolled whole, the compiler loads operands so far ahead that it spills.
-#pragma unroll 2
-    for (int d = 0; d < D; d += 16) {
-        uint32_t left[P][4];
-#pragma unroll
-        for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &own[p][16 * warp + lane % 16][d + lane / 16 * 8]);
-#pragma unroll
-        for (int n = 0; n < K / 8; n += 2) {
-            uint32_t right[2][P][2];
-#pragma unroll
-            for (int p = 0; p < P; p++) {
-                uint32_t four[4];
-                ldmatrix_x4(four, &streamed[p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
-                right[0][p][0] = four[0], right[0][p][1] = four[1];
-                right[1][p][0] = four[2], right[1][p][1] = four[3];
-            }
-            mma_planes<P>(acc[n], left, right[0]);
-            mma_planes<P>(acc[n + 1], left, right[1]);
-        }
-    }
-}
-
-// sum += factors (16 x K of this warp, as accumulators lie) times the streamed rows (K x D).
-template <int P, int K, int D>
-__device__ __forceinline__ void columns_product(float (&sum)[D / 8][4], const float (&factors)[K / 8][4],
-                                                const uint16_t (&streamed)[P][K][D + 8]) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int j = 0; j < K; j += 16) {
-        uint32_t left[P][4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float(&from)[4] = factors[j / 8 + i / 2];
-            uint16_t low[P], high[P];
-            split(from[2 * (i % 2)], low);
-            split(from[2 * (i % 2) + 1], high);
-#pragma unroll
-            for (int p = 0; p < P; p++) left[p][i] = low[p] | uint32_t(high[p]) << 16;
-        }
-#pragma unroll
-        for (int n = 0; n < D / 8; n += 2) {
-            uint32_t right[2][P][2];
-#pragma unroll
-            for (int p = 0; p < P; p++) {
-                uint32_t four[4];
-                ldmatrix_x4_trans(four, &streamed[p][j + lane % 16][8 * n + lane / 16 * 8]);
-                right[0][p][0] = four[0], right[0][p][1] = four[1];
-                right[1][p][0] = four[2], right[1][p][1] = four[3];
-            }
-            mma_planes<P>(sum[n], left, right[0]);
-            mma_planes<P>(sum[n + 1], left, right[1]);
-        }
-    }
-}
-
 // Two matrices of the same rows: (Q, dO) or (K, V), `heads` heads a row.
 template <class T> struct RowPair {
     const T* of[2];
@@ -203,8 +143,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
         }
         const auto& rows = shared.streamed[stage];
         float p[K / 8][4] = {}, ds[K / 8][4] = {};
-        rows_product<Planes<T>::count, kRows, K, D>(p, shared.own[0], rows[0]);
-        rows_product<Planes<T>::count, kRows, K, D>(ds, shared.own[1], rows[1]);
+        rows_product<2, Planes<T>::count, kRows, K, D>(p, shared.own[0], rows[0]);
+        rows_product<2, Planes<T>::count, kRows, K, D>(ds, shared.own[1], rows[1]);
         const AttentionRun run = runs[now.run];
 #pragma unroll
         for (int n = 0; n < K / 8; n++)

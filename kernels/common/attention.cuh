@@ -70,6 +70,66 @@ __device__ __forceinline__ void attention_row(uint16_t (*to)[R][D + 8], int row,
     }
 }
 
+// acc += 16 own rows of this warp times the streamed rows (both along D), kUnroll steps of D unrolled: where registers are
+// short, the whole loop lets the compiler load operands so far ahead that it spills.
+template <int kUnroll, int P, int R, int K, int D>
+__device__ __forceinline__ void rows_product(float (&acc)[K / 8][4], const uint16_t (&own)[P][R][D + 8],
+                                             const uint16_t (&streamed)[P][K][D + 8]) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll kUnroll
+    for (int d = 0; d < D; d += 16) {
+        uint32_t left[P][4];
+#pragma unroll
+        for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &own[p][16 * warp + lane % 16][d + lane / 16 * 8]);
+#pragma unroll
+        for (int n = 0; n < K / 8; n += 2) {
+            uint32_t right[2][P][2];
+#pragma unroll
+            for (int p = 0; p < P; p++) {
+                uint32_t four[4];
+                ldmatrix_x4(four, &streamed[p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
+                right[0][p][0] = four[0], right[0][p][1] = four[1];
+                right[1][p][0] = four[2], right[1][p][1] = four[3];
+            }
+            mma_planes<P>(acc[n], left, right[0]);
+            mma_planes<P>(acc[n + 1], left, right[1]);
+        }
+    }
+}
+
+// sum += factors (16 x K of this warp, as accumulators lie) times the streamed rows (K x D).
+template <int P, int K, int D>
+__device__ __forceinline__ void columns_product(float (&sum)[D / 8][4], const float (&factors)[K / 8][4],
+                                                const uint16_t (&streamed)[P][K][D + 8]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int j = 0; j < K; j += 16) {
+        uint32_t left[P][4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float(&from)[4] = factors[j / 8 + i / 2];
+            uint16_t low[P], high[P];
+            split(from[2 * (i % 2)], low);
+            split(from[2 * (i % 2) + 1], high);
+#pragma unroll
+            for (int p = 0; p < P; p++) left[p][i] = low[p] | uint32_t(high[p]) << 16;
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            uint32_t right[2][P][2];
+#pragma unroll
+            for (int p = 0; p < P; p++) {
+                uint32_t four[4];
+                ldmatrix_x4_trans(four, &streamed[p][j + lane % 16][8 * n + lane / 16 * 8]);
+                right[0][p][0] = four[0], right[0][p][1] = four[1];
+                right[1][p][0] = four[2], right[1][p][1] = four[3];
+            }
+            mma_planes<P>(sum[n], left, right[0]);
+            mma_planes<P>(sum[n + 1], left, right[1]);
+        }
+    }
+}
+
 // What a lane knows of its rows g and g + 8: maxima and sums (base 2), and the sums of values, not yet divided.
 template <int D> struct AttentionState {
     float top[2], total[2];
@@ -129,25 +189,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
             __syncthreads();
         }
         float s[K / 8][4] = {};
-#pragma unroll
-        for (int d = 0; d < D; d += 16) {
-            uint32_t left[P][4];
-#pragma unroll
-            for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &shared.q[p][16 * warp + lane % 16][d + lane / 16 * 8]);
-#pragma unroll
-            for (int n = 0; n < K / 8; n += 2) {
-                uint32_t right[2][P][2];
-#pragma unroll
-                for (int p = 0; p < P; p++) {
-                    uint32_t four[4];
-                    ldmatrix_x4(four, &shared.k[stage][p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
-                    right[0][p][0] = four[0], right[0][p][1] = four[1];
-                    right[1][p][0] = four[2], right[1][p][1] = four[3];
-                }
-                mma_planes<P>(s[n], left, right[0]);
-                mma_planes<P>(s[n + 1], left, right[1]);
-            }
-        }
+        rows_product<D / 16, P, kRows, K, D>(s, shared.q, shared.k[stage]);
         const int run = tile >= tiles0;
         const uint32_t first = (run ? tile - tiles0 : tile) * K;
 #pragma unroll
@@ -181,33 +223,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
 #pragma unroll
             for (int n = 0; n < D / 8; n++) state.out[n][2 * h] *= keep, state.out[n][2 * h + 1] *= keep;
         }
-#pragma unroll
-        for (int j = 0; j < K; j += 16) {
-            // P as the left operand: columns j .. j + 8 of rows g and g + 8, then columns j + 8 ...
-            uint32_t left[P][4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float(&from)[4] = s[j / 8 + i / 2];
-                uint16_t low[P], high[P];
-                split(from[2 * (i % 2)], low);
-                split(from[2 * (i % 2) + 1], high);
-#pragma unroll
-                for (int p = 0; p < P; p++) left[p][i] = low[p] | uint32_t(high[p]) << 16;
-            }
-#pragma unroll
-            for (int n = 0; n < D / 8; n += 2) {
-                uint32_t right[2][P][2];
-#pragma unroll
-                for (int p = 0; p < P; p++) {
-                    uint32_t four[4];
-                    ldmatrix_x4_trans(four, &shared.v[stage][p][j + lane % 16][8 * n + lane / 16 * 8]);
-                    right[0][p][0] = four[0], right[0][p][1] = four[1];
-                    right[1][p][0] = four[2], right[1][p][1] = four[3];
-                }
-                mma_planes<P>(state.out[n], left, right[0]);
-                mma_planes<P>(state.out[n + 1], left, right[1]);
-            }
-        }
+        columns_product<P, K, D>(state.out, s, shared.v[stage]);
     }
     cp_async_wait(0);
 #pragma unroll

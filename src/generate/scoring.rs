@@ -27,46 +27,54 @@ pub fn common_prefix(prompts: &[impl AsRef<[u32]>]) -> usize {
 /// # Errors
 /// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context.
 pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usize) -> Result<Vec<Vec<Choice>>> {
-    let shared: Vec<usize> = bundles
-        .iter()
-        .map(|b| match common_prefix(b) {
-            n if b.len() > 1 && n >= WORTH_SHARING => n,
-            _ => 0,
-        })
-        .collect();
-    let size = |i: usize| shared[i] + bundles[i].iter().map(|p| p.len() - shared[i].min(p.len())).sum::<usize>();
     let mut out = Vec::with_capacity(bundles.len());
-    while out.len() < bundles.len() {
-        let from = out.len();
-        let (mut to, mut tokens) = (from, 0);
-        while to < bundles.len() && (to == from || tokens + size(to) <= pass_tokens) {
-            tokens += size(to);
-            to += 1;
-        }
-        let prefixes = read_prefixes(model, &bundles[from..to], &shared[from..to])?;
+    for pass in passes(bundles, WORTH_SHARING, pass_tokens) {
+        let prefixes = read_prefixes(model, &pass)?;
         let mut sequences: Vec<Sequence> = Vec::new();
-        for (bundle, prefix) in bundles[from..to].iter().zip(&prefixes) {
+        for ((bundle, _), prefix) in pass.iter().zip(&prefixes) {
             sequences.extend(bundle.iter().map(|_| Sequence::scratch(prefix)));
         }
-        let tails = bundles[from..to].iter().zip(&shared[from..to]).flat_map(|(b, &n)| b.iter().map(move |p| &p[n..]));
+        let tails = pass.iter().flat_map(|&(b, n)| b.iter().map(move |p| &p[n..]));
         let mut parts: Vec<Part<'_>> =
             tails.zip(&mut sequences).map(|(tokens, sequence)| Part { tokens, sequence }).collect();
         let mut choices = if parts.is_empty() { Vec::new() } else { model.choices(&mut parts, ids)? }.into_iter();
-        for bundle in &bundles[from..to] {
-            out.push(choices.by_ref().take(bundle.len()).collect());
-        }
+        out.extend(pass.iter().map(|(b, _)| choices.by_ref().take(b.len()).collect::<Vec<_>>()));
     }
     Ok(out)
 }
 
-fn read_prefixes(model: &Model, bundles: &[Bundle], shared: &[usize]) -> Result<Vec<Prefix>> {
-    let mut sequences: Vec<Sequence> = bundles.iter().map(|_| Sequence::new()).collect();
-    let mut parts: Vec<Part<'_>> = bundles
+/// Cuts `bundles` into passes: they are taken together until `pass_tokens` are reached, a larger one is read whole. With
+/// each goes the length of the beginning that its prompts share, 0 below `worth`.
+pub(crate) fn passes(bundles: &[Bundle], worth: usize, pass_tokens: usize) -> Vec<Vec<(&Bundle, usize)>> {
+    let mut out: Vec<Vec<(&Bundle, usize)>> = Vec::new();
+    let mut tokens = 0;
+    for bundle in bundles {
+        let shared = match common_prefix(bundle) {
+            n if bundle.len() > 1 && n >= worth => n,
+            _ => 0,
+        };
+        let size = shared + bundle.iter().map(|p| p.len() - shared.min(p.len())).sum::<usize>();
+        match out.last_mut() {
+            Some(pass) if tokens + size <= pass_tokens => {
+                pass.push((bundle, shared));
+                tokens += size;
+            }
+            _ => {
+                out.push(vec![(bundle, shared)]);
+                tokens = size;
+            }
+        }
+    }
+    out
+}
+
+fn read_prefixes(model: &Model, pass: &[(&Bundle, usize)]) -> Result<Vec<Prefix>> {
+    let mut sequences: Vec<Sequence> = pass.iter().map(|_| Sequence::new()).collect();
+    let mut parts: Vec<Part<'_>> = pass
         .iter()
-        .zip(shared)
         .zip(&mut sequences)
-        .filter(|((_, n), _)| **n > 0)
-        .map(|((bundle, &n), sequence)| Part { tokens: &bundle[0][..n], sequence })
+        .filter(|((_, n), _)| *n > 0)
+        .map(|((bundle, n), sequence)| Part { tokens: &bundle[0][..*n], sequence })
         .collect();
     if !parts.is_empty() {
         model.read(&mut parts)?;

@@ -8,7 +8,7 @@ use rallrec::ops::attention::Heads;
 use rallrec::ops::attention::cuda::{Inputs, Plan, Span};
 use rallrec::ops::attention::oracle;
 
-use super::common::{Values, cases, close, devices, same_bits, wide};
+use super::common::{Values, cases, close, devices, largest, same_bits, wide};
 
 /// Rows `range` of rows of `width`.
 fn rows(x: &[f64], range: std::ops::Range<usize>, width: usize) -> Vec<f64> {
@@ -35,16 +35,11 @@ fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> (Vec<f32>, Vec<f32>) {
     (out.download().unwrap().iter().map(|v| v.to_f32()).collect(), device.download(&lse).unwrap())
 }
 
-/// Lengths are (past, first own keys that have no query, queries) of each sequence; past runs are shared by all.
-fn check<T: Storage>(
-    heads: Heads,
-    past: usize,
-    lengths: &[(usize, usize)],
-    (values, scale): (Values, f32),
-    seed: u64,
-) -> Result<(), TestCaseError> {
-    let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
-    let (mut spans, mut queries, mut keys) = (Vec::new(), 0, past);
+/// Spans of (own keys without a query, queries) behind `past` shared keys, query rows from `first` on; with how many query
+/// rows and key rows there are in all.
+pub fn behind(past: usize, first: usize, lengths: &[(usize, usize)]) -> (Vec<Span>, usize, usize) {
+    let (mut queries, mut keys) = (first, past);
+    let mut spans = Vec::with_capacity(lengths.len());
     for &(before, n) in lengths {
         spans.push(Span {
             rows: queries..queries + n,
@@ -55,13 +50,23 @@ fn check<T: Storage>(
         queries += n;
         keys += before + n;
     }
-    let scaled = |n: usize, seed: u64, by: f32| -> Vec<T> {
-        values.draw::<T>(n, seed).iter().map(|v| T::from_f32(v.to_f32() * by)).collect()
-    };
+    (spans, queries, keys)
+}
+
+/// Lengths are (past, first own keys that have no query, queries) of each sequence; past runs are shared by all.
+fn check<T: Storage>(
+    heads: Heads,
+    past: usize,
+    lengths: &[(usize, usize)],
+    (values, scale): (Values, f32),
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
+    let (spans, queries, keys) = behind(past, 0, lengths);
     let c = Case {
         heads,
-        q: scaled(queries * qw, seed, scale),
-        k: scaled(keys * kw, seed + 1, 1.0),
+        q: values.scaled::<T>(queries * qw, seed, scale),
+        k: values.draw::<T>(keys * kw, seed + 1),
         v: Values::Normal.draw::<T>(keys * kw, seed + 2),
         spans,
     };
@@ -76,7 +81,6 @@ fn check<T: Storage>(
     }
     // Scores are f32 sums of up to `scale x dim` terms; what they are off by shows in the weights. bf16 rounds weights and
     // output to 8 bits; values are of the order of 4.
-    let largest = |x: &[f64]| x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let score = largest(&q) * largest(&k) * (heads.dim as f64).sqrt();
     let unit = if T::NAME == "f32" { 2e-6 * (1.0 + score) } else { 2e-2 + 2e-6 * score };
     for device in devices(seed) {

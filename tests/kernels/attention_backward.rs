@@ -8,7 +8,8 @@ use rallrec::ops::attention::cuda::{Inputs, Plan, Span};
 use rallrec::ops::attention::gradient::{Backward, Given, Gradients};
 use rallrec::ops::attention::oracle;
 
-use super::common::{Values, cases, close, devices, same_bits, wide};
+use super::attention::behind;
+use super::common::{Values, cases, close, devices, largest, same_bits, wide};
 
 struct Case<T> {
     heads: Heads,
@@ -44,28 +45,14 @@ fn check<T: Storage>(
     seed: u64,
 ) -> Result<(), TestCaseError> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
-    let (mut spans, mut queries, mut keys) = (Vec::new(), 0, past);
+    let (mut spans, queries, keys) = behind(past, if learnt { past } else { 0 }, lengths);
     if learnt {
-        spans.push(Span::causal(0..past));
-        queries = past;
+        spans.insert(0, Span::causal(0..past));
     }
-    for &(before, n) in lengths {
-        spans.push(Span {
-            rows: queries..queries + n,
-            past: 0..past,
-            own: keys..keys + before + n,
-            visible: before + 1,
-        });
-        queries += n;
-        keys += before + n;
-    }
-    let scaled = |n: usize, seed: u64, by: f32| -> Vec<T> {
-        values.draw::<T>(n, seed).iter().map(|v| T::from_f32(v.to_f32() * by)).collect()
-    };
     let c = Case {
         heads,
-        q: scaled(queries * qw, seed, scale),
-        k: scaled(keys * kw, seed + 1, 1.0),
+        q: values.scaled::<T>(queries * qw, seed, scale),
+        k: values.draw::<T>(keys * kw, seed + 1),
         v: Values::Normal.draw::<T>(keys * kw, seed + 2),
         by_out: Values::Normal.draw::<T>(queries * qw, seed + 3),
         spans,
@@ -86,7 +73,6 @@ fn check<T: Storage>(
     }
     // A probability is off by what its score is off by (f32 sums of this size), bf16 also by its own rounding, which the
     // difference to the mean does not cancel. A gradient sums as many terms as there are rows, of the size of 4 to 16.
-    let largest = |x: &[f64]| x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let score = largest(&q) * largest(&k) * (heads.dim as f64).sqrt();
     let unit = if T::NAME == "f32" { 2e-6 * (1.0 + score) } else { 1e-2 + 2e-6 * score };
     let terms = 4.0 + (heads.group() as f64 * queries as f64).sqrt();

@@ -50,7 +50,17 @@ pub fn any_values() -> impl Strategy<Value = Values> {
     ])
 }
 
+/// The largest magnitude.
+pub fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |m, v| m.max(v.abs()))
+}
+
 impl Values {
+    /// As [`Self::draw`], each value `by` times as large.
+    pub fn scaled<T: Storage>(self, n: usize, seed: u64, by: f32) -> Vec<T> {
+        self.draw::<T>(n, seed).iter().map(|v| T::from_f32(v.to_f32() * by)).collect()
+    }
+
     /// `n` values as `T` stores them.
     pub fn draw<T: Storage>(self, n: usize, seed: u64) -> Vec<T> {
         let mut rng = Rng::new(seed, Use::Synthetic, 7, 7);

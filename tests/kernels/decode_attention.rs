@@ -7,7 +7,7 @@ use rallrec::ops::attention::cuda::Inputs;
 use rallrec::ops::attention::decode::{Plan, Prompt};
 use rallrec::ops::attention::{Heads, oracle};
 
-use super::common::{Values, cases, close, devices, same_bits, wide};
+use super::common::{Values, cases, close, devices, largest, same_bits, wide};
 
 fn run<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], q: &[T], k: &[T], v: &[T]) -> Vec<f32> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
@@ -30,9 +30,7 @@ fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, se
         samples += own.len();
         prompts.push(Prompt { prefix: take(*prefix), own: own.iter().map(|&n| take(n)).collect() });
     }
-    let draw = |n: usize, at: u64, by: f32| -> Vec<T> {
-        Values::Normal.draw::<T>(n, seed + at).iter().map(|x| T::from_f32(x.to_f32() * by)).collect()
-    };
+    let draw = |n: usize, at: u64, by: f32| Values::Normal.scaled::<T>(n, seed + at, by);
     let (q, k, v) = (draw(samples * qw, 0, scale), draw(keys * kw, 1, 1.0), draw(keys * kw, 2, 1.0));
     let (wq, wk, wv) = (wide(&q), wide(&k), wide(&v));
     let mut want = Vec::new();
@@ -53,7 +51,6 @@ fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, se
             row += 1;
         }
     }
-    let largest = |x: &[f64]| x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let score = largest(&wq) * largest(&wk) * (heads.dim as f64).sqrt();
     let unit = if T::NAME == "f32" { 2e-6 * (1.0 + score) } else { 2e-2 + 2e-6 * score };
     for device in devices(seed) {

@@ -1,4 +1,4 @@
-//! Sanity of a configuration, whatever file it came from.
+//! Sanity of a configuration, whatever file it came from, and of what a model is given to read.
 
 use super::Config;
 use crate::error::{Error, Result};
@@ -6,6 +6,23 @@ use crate::error::{Error, Result};
 /// Above this no published decoder of these families comes near; larger numbers are damage, and products of
 /// several of them stay far from overflow.
 const WIDEST: usize = 1 << 22;
+
+/// Fails on tokens that a model of this configuration cannot read behind `past` others. `place` names them.
+pub(super) fn tokens(config: &Config, tokens: &[u32], past: usize, place: impl Fn() -> String) -> Result<()> {
+    if tokens.is_empty() {
+        return Err(Error::input(place(), "has no tokens").next("leave empty texts out"));
+    }
+    if let Some(token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
+        let what = format!("token {token} is not in the vocabulary of {}", config.vocab);
+        return Err(Error::input(place(), what).next("use the tokenizer that belongs to this model"));
+    }
+    let end = past + tokens.len();
+    if end > config.context {
+        let what = format!("{end} tokens do not fit the model's context of {}", config.context);
+        return Err(Error::input(place(), what).next("shorten the prompt: show fewer history items"));
+    }
+    Ok(())
+}
 
 /// Fails on a shape or a constant that cannot belong to a working model. `place` names the file.
 pub(super) fn check(config: &Config, place: &str) -> Result<()> {

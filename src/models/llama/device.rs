@@ -2,10 +2,10 @@
 //! embeddings are gathered on the CPU.
 
 use super::model::Lora;
-use super::{Config, Linear, Model};
+use super::{Config, Linear, Model, check};
 use crate::device::{Buffer, DeviceRows, KernelDevice, Storage};
-use crate::error::{Error, Result};
-use crate::generate::scoring::{Bundle, common_prefix};
+use crate::error::Result;
+use crate::generate::scoring::{Bundle, passes};
 use crate::generate::{Finish, Listener, Prompt, Sample, Settings};
 use crate::models::lora::Target;
 use crate::monitor::Monitor;
@@ -260,19 +260,7 @@ impl<T: Storage> DeviceModel<T> {
     }
 
     fn check(&self, prompt: &[u32], more: usize) -> Result<()> {
-        let c = &self.config;
-        if prompt.is_empty() {
-            return Err(Error::input("prompt", "has no tokens").next("leave empty texts out"));
-        }
-        if let Some(token) = prompt.iter().find(|&&t| t as usize >= c.vocab) {
-            let what = format!("token {token} is not in the vocabulary of {}", c.vocab);
-            return Err(Error::input("prompt", what).next("use the tokenizer that belongs to this model"));
-        }
-        if prompt.len() + more > c.context {
-            let what = format!("{} tokens do not fit the model's context of {}", prompt.len() + more, c.context);
-            return Err(Error::input("prompt", what).next("shorten the prompt: show fewer history items"));
-        }
-        Ok(())
+        check::tokens(&self.config, prompt, more, || "prompt".into())
     }
 
     /// As [`crate::generate::scoring::score`]: what the model says about the two answers behind every prompt of every bundle.
@@ -282,20 +270,11 @@ impl<T: Storage> DeviceModel<T> {
     /// As there; out of memory.
     pub fn score(&self, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usize) -> Result<Vec<Vec<Choice>>> {
         bundles.iter().flatten().try_for_each(|prompt| self.check(prompt, 0))?;
-        let shared = |b: &Bundle| if b.len() > 1 { common_prefix(b) } else { 0 };
-        let size = |b: &Bundle| shared(b) + b.iter().map(|p| p.len() - shared(b)).sum::<usize>();
         let mut out = Vec::with_capacity(bundles.len());
-        while out.len() < bundles.len() {
-            let (from, mut tokens) = (out.len(), 0);
-            let mut to = from;
-            while to < bundles.len() && (to == from || tokens + size(&bundles[to]) <= pass_tokens) {
-                tokens += size(&bundles[to]);
-                to += 1;
-            }
+        for pass in passes(bundles, 1, pass_tokens) {
             let (mut rows, mut spans, mut last) =
                 (Rows { tokens: vec![], positions: vec![], places: vec![] }, vec![], vec![]);
-            for bundle in &bundles[from..to] {
-                let prefix = shared(bundle);
+            for &(bundle, prefix) in &pass {
                 let begin = rows.tokens.len();
                 let mut add = |tokens: &[u32], past: std::ops::Range<usize>| -> u32 {
                     let first = rows.tokens.len();
@@ -317,7 +296,7 @@ impl<T: Storage> DeviceModel<T> {
             let plan = attention::Plan::new(&self.device, &spans)?;
             let hidden = self.pass(&rows, &Seen::Spans(plan), &mut self.cache(rows.tokens.len())?, &last)?;
             let mut choices = yes_no::cuda::choose(&hidden, &self.head, ids)?.0.into_iter();
-            out.extend(bundles[from..to].iter().map(|b| choices.by_ref().take(b.len()).collect::<Vec<_>>()));
+            out.extend(pass.iter().map(|(b, _)| choices.by_ref().take(b.len()).collect::<Vec<_>>()));
         }
         Ok(out)
     }

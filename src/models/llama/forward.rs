@@ -5,7 +5,7 @@
 
 use super::kv_cache::Sequence;
 use super::model::Model;
-use super::{Layer, Linear};
+use super::{Layer, Linear, check};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::models::lora::Target;
@@ -143,23 +143,9 @@ impl Model {
     }
 
     fn check(&self, parts: &[Part<'_>]) -> Result<()> {
-        let c = self.config();
-        for (i, part) in parts.iter().enumerate() {
-            let place = || format!("sequence {i}");
-            if part.tokens.is_empty() {
-                return Err(Error::input(place(), "has no tokens").next("leave empty texts out"));
-            }
-            if let Some(token) = part.tokens.iter().find(|&&t| t as usize >= c.vocab) {
-                let what = format!("token {token} is not in the vocabulary of {}", c.vocab);
-                return Err(Error::input(place(), what).next("use the tokenizer that belongs to this model"));
-            }
-            let end = part.sequence.len() + part.tokens.len();
-            if end > c.context {
-                let what = format!("{end} tokens do not fit the model's context of {}", c.context);
-                return Err(Error::input(place(), what).next("shorten the prompt: show fewer history items"));
-            }
-        }
-        Ok(())
+        parts.iter().enumerate().try_for_each(|(i, part)| {
+            check::tokens(self.config(), part.tokens, part.sequence.len(), || format!("sequence {i}"))
+        })
     }
 
     fn pass(&self, parts: &mut [Part<'_>], wanted: Wanted, mut tracer: Option<Tracer<'_>>) -> Result<Matrix> {

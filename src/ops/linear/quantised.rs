@@ -117,13 +117,14 @@ impl Quantised {
             return Err(Error::failed("weight", format!("rows of {cols} values are no groups of {group}")));
         }
         let (tiles, groups) = (rows.div_ceil(TILE), cols / group);
-        let count = tiles.checked_mul(TILE).and_then(|n| n.checked_mul(cols));
-        let count = count.ok_or_else(|| Error::failed("weight", "shape overflows"))?;
+        if tiles.checked_mul(TILE).and_then(|n| n.checked_mul(cols)).is_none() {
+            return Err(Error::failed("weight", "shape overflows"));
+        }
         let tile_codes = match form.bits {
             Bits::Four => TILE * cols / 2,
             Bits::Eight => TILE * cols,
         };
-        let mut codes = vec![0u8; count / (TILE * cols).max(1) * tile_codes];
+        let mut codes = vec![0u8; tiles * tile_codes];
         // Scales of a tile as f32 first; they are small.
         let mut all: Vec<(f32, f32)> = vec![(0.0, 0.0); tiles * groups * TILE];
         codes.par_chunks_mut(tile_codes.max(1)).zip(all.par_chunks_mut((groups * TILE).max(1))).enumerate().for_each(
