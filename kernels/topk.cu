@@ -12,6 +12,9 @@
 // depends on chance; which keys survive to the end does not: what is dropped is below k + 32 others.
 // Tiles are visited in strides, since ascending scores would otherwise defeat every threshold.
 //
+// Scores of the scan are those of tile.cuh: f32 values are taken to 24 bits, but not below 2^-134, where bf16 planes end.
+// Among rows whose scores differ by less than that, the scan may keep any; embeddings are nowhere near.
+//
 // topk_finish: joins the blocks' lists of a query, scores the best k + 32 again in f32 in one fixed order, sorts, writes k.
 // topk_history: the same among the items of a list of its own for every query (a user's history): no tiles, a warp an item.
 //

@@ -2,7 +2,8 @@
 // A B^T (rows of A and B along K) with mma.sync, fp32 accumulation.
 //
 // Storage. bf16 values are matrix operands as they are. An f32 value is split into three bf16 planes, x = hi + mid + lo (24
-// bits of mantissa), and six products hi hi + hi mid + mid hi + hi lo + lo hi + mid mid give f32 accuracy on the matrix units.
+// bits of mantissa), and six products hi hi + hi mid + mid hi + hi lo + lo hi + mid mid give f32 accuracy on the matrix units,
+// down to 2^-134, where bf16 ends: values below 2^-110 lose bits.
 //
 // Shared memory, two stages so that the next chunk of K arrives while this one is multiplied:
 //
