@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use rallrec::Silent;
-use rallrec::merge::{Expert, Metric, Samples, Settings, SweepSettings, Trust, TunedMean, merge, merge_experts, sweep};
+use rallrec::merge::{
+    Expert, Metric, Opinions, Samples, Settings, SweepSettings, Trust, TunedMean, merge, merge_all, sweep, weigh,
+};
 
 fn one(reasoning: &[f64], tuned: &[f64], settings: &Settings) -> rallrec::merge::Merged {
     let r = Samples::new("reasoning", &[reasoning]).unwrap();
@@ -83,9 +85,13 @@ proptest! {
 
     #[test]
     fn endless_variance_leaves_the_other(r in 0f64..=1.0, t in 0f64..=1.0, s in settings()) {
-        let expert = |mean, var, alpha| Expert { mean, var, trust: Trust { alpha, tau: 1.0 } };
-        let (p, share) = merge_experts(&[expert(r, f64::INFINITY, s.alpha), expert(t, 0.0, 1.0)], s.epsilon).unwrap();
-        prop_assert!((p - t).abs() <= 1e-15 && share == 0.0);
+        // Silence is endless variance.
+        for silent in [Some((r, f64::INFINITY)), None] {
+            let experts = [Opinions::new("r", [silent]).unwrap(), Opinions::new("t", [Some((t, 0.0))]).unwrap()];
+            let trust = [Trust { alpha: s.alpha, tau: 1.0 }, Trust { alpha: 1.0, tau: 1.0 }];
+            let (p, share) = merge_all(&experts, &trust, s.epsilon).unwrap();
+            prop_assert!((p[0] - t).abs() <= 1e-15 && share[0] == 0.0);
+        }
     }
 
     #[test]
@@ -98,10 +104,12 @@ proptest! {
     fn two_experts_are_the_papers_case(r in samples(), t in samples(), s in settings()) {
         let m = one(&r, &t, &s);
         let experts = [
-            Expert { mean: m.mean_reasoning, var: m.var_reasoning, trust: Trust { alpha: s.alpha, tau: s.tau_reasoning } },
-            Expert { mean: m.mean_tuned, var: m.var_tuned, trust: Trust { alpha: 1.0, tau: s.tau_tuned } },
+            Opinions::of_samples("reasoning", &Samples::new("reasoning", &[&r]).unwrap()).unwrap(),
+            Opinions::of_samples("tuned", &Samples::new("tuned", &[&t]).unwrap()).unwrap(),
         ];
-        let (p, share) = merge_experts(&experts, s.epsilon).unwrap();
+        let trust = [Trust { alpha: s.alpha, tau: s.tau_reasoning }, Trust { alpha: 1.0, tau: s.tau_tuned }];
+        let (p, share) = merge_all(&experts, &trust, s.epsilon).unwrap();
+        let (p, share) = (p[0], share[0]);
         prop_assert!((p - m.p).abs() <= 1e-12 && (share - m.share_reasoning).abs() <= 1e-12);
     }
 }
@@ -140,6 +148,50 @@ fn the_sweep_finds_the_best_cell_and_breaks_ties_with_caution() {
     assert_eq!((chosen.samples, chosen.epsilon), (1, 1e-2));
 }
 
+/// Three experts: one knows the labels, one says the opposite, one knows nothing and is silent of every other row.
+fn three() -> (Vec<Opinions>, Vec<bool>) {
+    let labels: Vec<bool> = (0..60).map(|i| i % 3 == 0).collect();
+    let sure = |right: bool| labels.iter().map(move |&y| Some((if y == right { 0.8 } else { 0.2 }, 0.0)));
+    let vague = (0..60).map(|i| (i % 2 == 0).then_some((0.5, 0.01)));
+    let experts = vec![
+        Opinions::new("knows", sure(true)).unwrap(),
+        Opinions::new("lies", sure(false)).unwrap(),
+        Opinions::new("vague", vague).unwrap(),
+    ];
+    (experts, labels)
+}
+
+#[test]
+fn weights_follow_what_each_expert_is_worth() {
+    let (experts, labels) = three();
+    let grid = [10.0, 0.0, 0.1, 1.0];
+    let trust = weigh(&experts, &[1.0; 3], &labels, &grid, 1e-3, Metric::LogLoss, &Silent).unwrap();
+    assert_eq!(trust.iter().map(|t| t.alpha).collect::<Vec<_>>(), [1.0, 0.0, 0.0]);
+    // The liar first: it is held at 1, and the one who knows gets all that the grid has.
+    let turned = [experts[1].clone(), experts[0].clone()];
+    let trust = weigh(&turned, &[1.0; 2], &labels, &grid, 1e-3, Metric::Auc, &Silent).unwrap();
+    assert!(trust[1].alpha > 1.0, "{trust:?}");
+    let (p, _) = merge_all(&turned, &trust, 1e-3).unwrap();
+    assert_eq!(rallrec::eval::auc(&labels, &p).unwrap(), Some(1.0));
+}
+
+#[test]
+fn experts_that_cannot_be_merged_say_why() {
+    let (experts, labels) = three();
+    let weigh = |experts: &[Opinions], grid: &[f64], labels: &[bool], metric| {
+        weigh(experts, &vec![1.0; experts.len()], labels, grid, 1e-3, metric, &Silent).unwrap_err()
+    };
+    assert!(weigh(&experts, &[0.0], &labels, Metric::Auc).place().contains("weights"));
+    assert!(weigh(&experts, &[f64::NAN], &labels, Metric::Auc).place().contains("weights"));
+    assert!(weigh(&experts, &[1.0], &[true; 60], Metric::Auc).next_step().contains("log_loss"));
+    // The vague one alone is silent of row 1.
+    assert!(weigh(&experts[2..], &[1.0], &labels, Metric::Auc).place().contains("row 1"));
+    assert!(Opinions::new("x", [Some((1.5, 0.0))]).unwrap_err().place().contains("row 0"));
+    assert!(Opinions::new("x", [Some((0.5, f64::NAN))]).is_err());
+    let short = Opinions::new("short", [Some((0.5, 0.0))]).unwrap();
+    assert!(merge_all(&[experts[0].clone(), short], &[Trust { alpha: 1.0, tau: 1.0 }; 2], 1e-3).is_err());
+}
+
 #[test]
 fn bad_input_says_where_and_what_next() {
     let none: &[f64] = &[];
@@ -163,7 +215,9 @@ fn bad_input_says_where_and_what_next() {
     let auc = Settings { sweep: SweepSettings { metric: Metric::Auc, ..Default::default() }, ..Settings::default() };
     assert!(sweep(&r, &t, &[true; 60], &auc, &Silent).unwrap_err().next_step().contains("log_loss"));
     assert!(sweep(&r, &t, &labels[..3], &auc, &Silent).is_err());
-    assert!(merge_experts(&[], 1e-3).is_err());
+    assert!(merge_all(&[], &[], 1e-3).is_err());
+    let twice = Settings { experts: vec![Expert::Tuned, Expert::Tuned], ..Settings::default() };
+    assert!(merge(&r, &t, &twice).unwrap_err().place().contains("experts"));
     let merged = merge(
         &Samples::new("r", &[] as &[&[f64]]).unwrap(),
         &Samples::new("t", &[] as &[&[f64]]).unwrap(),

@@ -54,6 +54,7 @@ def pairs(args):
     if args.model:
         yield "prefill", "transformers f32", ["prefill", args.model], ["hf_llm.py", "prefill", args.model]
         yield "lora", "peft", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model]
+        yield "lora-ragged", "peft, padded", ["lora", args.model, "--rows", "ragged", "--runs", "3"], ["peft_lora.py", args.model, "--rows", "ragged"]
         yield "lora-answer", "peft, logits of the answer only", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model, "--logits", "answer"]
         for samples in ("1", "16"):
             ours = ["decode", args.model, "--samples", samples, "--runs", "3"]

@@ -4,7 +4,7 @@
 //! ```text
 //! cargo bench --bench stages -- prefill MODEL [--tokens 512]
 //! cargo bench --bench stages -- decode MODEL [--samples 16] [--tokens 512] [--new 64]
-//! cargo bench --bench stages -- lora MODEL [--groups]
+//! cargo bench --bench stages -- lora MODEL [--rows plain|groups|ragged]
 //! cargo bench --bench stages -- lightgcn TRAIN TEST [--steps 100]
 //! cargo bench --bench stages -- quality TRAIN TEST [--epochs 40] [--seed 2020]
 //! cargo bench --bench stages -- topk [--queries 10000] [--items 100000] [--dim 256] [--k 32]
@@ -65,7 +65,7 @@ enum Work {
         #[arg(long)]
         dtype: Option<String>,
     },
-    /// One LoRA step: rank 8 on q and v, 4 sequences of 512 tokens, 3 answer tokens each, AdamW.
+    /// One LoRA step: rank 8 on q and v, 3 answer tokens a sequence, AdamW.
     Lora {
         model: PathBuf,
         /// Tokens that go through the model at once.
@@ -73,9 +73,9 @@ enum Work {
         micro: usize,
         #[arg(long, default_value_t = 0.0)]
         dropout: f64,
-        /// 8 targets behind each of 4 shared histories instead of 4 plain sequences.
-        #[arg(long)]
-        groups: bool,
+        /// What the step learns from.
+        #[arg(long, value_enum, default_value = "plain")]
+        rows: lora::Rows,
     },
     /// LightGCN training steps: d 64, 3 layers, batch 2048.
     Lightgcn {
@@ -168,7 +168,7 @@ fn main() -> Result<()> {
             Work::Decode { model, samples, tokens, new, dtype } => {
                 ("decode", llm::decode(&model, dtype.as_deref(), samples, tokens, new, runs)?)
             }
-            Work::Lora { model, micro, dropout, groups } => ("lora", lora::step(&model, micro, dropout, groups, runs)?),
+            Work::Lora { model, micro, dropout, rows } => ("lora", lora::step(&model, micro, dropout, rows, runs)?),
             Work::Lightgcn { train, test, steps } => ("lightgcn", recsys::lightgcn(&train, &test, steps)?),
             Work::Quality { train, test, epochs, seed } => ("quality", recsys::quality(&train, &test, epochs, seed)?),
             Work::Topk { queries, items, dim, k } => ("topk", recsys::topk(queries, items, dim, k, runs)?),

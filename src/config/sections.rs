@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::eval::Score;
 use crate::ops::linear::Dtype;
 use crate::text::item_text::TextSource;
+use crate::text::knowledge::Knowledge;
 use crate::text::prompts::{ReasoningSettings, ThinkTag};
 
 /// A whole experiment: data, models, method, evaluation.
@@ -346,9 +347,7 @@ impl Recipe {
             self.tune.select_on_test = true;
             self.tune.faithful_bos = true;
             self.reason.prompt.think_tag = ThinkTag::User;
-            self.retrieve.faithful_off_by_one = self.data.kind == crate::data::Kind::MovieLens1m;
-            self.retrieve.faithful_target_in_history = true;
-            self.retrieve.faithful_walk_back = true;
+            self.retrieve = self.retrieve.faithful(self.data.kind == crate::data::Kind::MovieLens1m);
             self.merge.tuned_mean = crate::merge::TunedMean::First;
             self.tune.lora.train_end_of_turn = false;
         }
@@ -361,6 +360,11 @@ impl Recipe {
             && self.data.kind != crate::data::Kind::Synthetic
         {
             return bad("data.descriptions", "describe.source = \"file\" needs a file of descriptions");
+        }
+        self.facts.taste.check()?;
+        if self.merge.experts.contains(&crate::merge::Expert::Collaborative) && self.facts.knowledge == Knowledge::None
+        {
+            return bad("merge.experts", "`collaborative` needs facts: set facts.knowledge, e.g. \"silent\"");
         }
         if self.reason.samples == 0 {
             return bad("reason.samples", "must be at least 1");

@@ -16,11 +16,13 @@ pub struct Settings {
     pub seed: u64,
     /// Bins of equal mass for calibration, 1 to 10000. Default 15.
     pub bins: u32,
+    /// The row that the others are tested against. Default `global mean`; `item mean + own history` is harder to beat.
+    pub reference: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { bootstrap: 1000, seed: 42, bins: 15 }
+        Self { bootstrap: 1000, seed: 42, bins: 15, reference: "global mean".into() }
     }
 }
 

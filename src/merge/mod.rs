@@ -1,6 +1,7 @@
 //! Consistency-based merging (RALLRec+): the more a model's samples agree, the more it is believed.
 
 pub mod consistency;
+pub mod experts;
 pub mod sweep;
 
 use rallrec_events::Event;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ops::merge as op;
 
+pub use experts::{Expert, Opinions, merge_all, weigh};
 pub use op::Trust;
 pub use sweep::{Cell, Metric, SweepSettings, sweep};
 
@@ -42,6 +44,12 @@ pub struct Settings {
     pub tuned_mean: TunedMean,
     /// The grid that is searched on the validation rows; empty lists mean: no search. Default: none.
     pub sweep: SweepSettings,
+    /// Beyond the papers: a second merge over these experts, in a row of its own; `tuned`, `reasoning` (where it has
+    /// samples), `collaborative` (what the facts alone say). Default: none.
+    pub experts: Vec<Expert>,
+    /// Weights among which each expert's is chosen on validation rows, >= 0, the first expert's being 1. Default 0, and
+    /// 0.01 to 100 in steps of about 3.
+    pub weights: Vec<f64>,
     /// Rows of the moving window of the consistency view, > 0. Default 500.
     pub window: u32,
 }
@@ -56,6 +64,8 @@ impl Default for Settings {
             samples: 0,
             tuned_mean: TunedMean::Mean,
             sweep: SweepSettings::default(),
+            experts: Vec::new(),
+            weights: vec![0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
             window: 500,
         }
     }
@@ -81,6 +91,10 @@ impl Settings {
         in_range("tau_reasoning", self.tau_reasoning, false)?;
         in_range("tau_tuned", self.tau_tuned, false)?;
         in_range("window", f64::from(self.window), false)?;
+        let again = self.experts.iter().enumerate().find(|(n, e)| self.experts[..*n].contains(e));
+        if let Some((_, expert)) = again {
+            return Err(Error::usage("merge.experts", format!("`{}` twice", expert.name())).next("name each once"));
+        }
         self.sweep.check()
     }
 
@@ -217,44 +231,4 @@ pub fn merge(reasoning: &Samples, tuned: &Samples, settings: &Settings) -> Resul
         p: p[r],
     };
     Ok((0..p.len()).map(row).collect())
-}
-
-/// One opinion among several on one row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Expert {
-    /// Its probability.
-    pub mean: f64,
-    /// How much its samples vary, >= 0; infinity takes its weight away.
-    pub var: f64,
-    /// Its trust.
-    pub trust: Trust,
-}
-
-/// The general form for any number of experts: `w_e = alpha_e / (var_e / tau_e + epsilon)`. Gives p and the share of
-/// the first expert.
-///
-/// # Errors
-/// No expert, no weight at all, a mean that is no probability, a negative variance, parameters out of range.
-pub fn merge_experts(experts: &[Expert], epsilon: f64) -> Result<(f64, f64)> {
-    in_range("epsilon", epsilon, false)?;
-    for (e, x) in experts.iter().enumerate() {
-        in_range(&format!("experts[{e}].alpha"), x.trust.alpha, true)?;
-        in_range(&format!("experts[{e}].tau"), x.trust.tau, false)?;
-        if !(0.0..=1.0).contains(&x.mean) || x.var.is_nan() || x.var < 0.0 {
-            let what = format!("mean {} and variance {} cannot be merged", x.mean, x.var);
-            return Err(Error::input(format!("merge, expert {e}"), what)
-                .next("a mean lies in 0..=1, a variance is not negative"));
-        }
-    }
-    if !experts.iter().any(|x| x.trust.alpha > 0.0 && x.var.is_finite()) {
-        return Err(Error::usage("merge", "no expert has any weight").next("give at least one expert an alpha above 0"));
-    }
-    let means: Vec<[f64; 1]> = experts.iter().map(|x| [x.mean]).collect();
-    let vars: Vec<[f64; 1]> = experts.iter().map(|x| [x.var]).collect();
-    let trust: Vec<Trust> = experts.iter().map(|x| x.trust).collect();
-    let (mut p, mut share) = ([0.0], [0.0]);
-    let m: Vec<&[f64]> = means.iter().map(|x| x.as_slice()).collect();
-    let v: Vec<&[f64]> = vars.iter().map(|x| x.as_slice()).collect();
-    op::merge(&m, &v, &trust, epsilon, &mut p, &mut share);
-    Ok((p[0], share[0]))
 }

@@ -29,7 +29,7 @@ impl Metric {
         }
     }
 
-    fn better(self, a: f64, b: f64) -> bool {
+    pub(super) fn better(self, a: f64, b: f64) -> bool {
         match self {
             Metric::LogLoss => a < b,
             Metric::Auc => a > b,

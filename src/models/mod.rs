@@ -1,4 +1,4 @@
-//! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
+//! The models: LightGCN, taste, the alignment projector, Llama-type language models, LoRA adapters.
 
 pub mod builtin;
 pub(crate) mod checkpoint;
@@ -10,3 +10,4 @@ pub mod llama;
 pub mod lora;
 pub mod peft;
 pub mod projector;
+pub mod taste;

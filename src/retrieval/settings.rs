@@ -94,6 +94,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// With the defects of the authors' retrieval. `raw_ids_are_rows`: raw item ids count from 1, so that D1 can be.
+    #[must_use]
+    pub fn faithful(self, raw_ids_are_rows: bool) -> Self {
+        Self {
+            faithful_off_by_one: raw_ids_are_rows,
+            faithful_target_in_history: true,
+            faithful_walk_back: true,
+            ..self
+        }
+    }
+
     /// Refuses values outside the ranges above.
     pub fn validate(&self) -> Result<()> {
         let bad = |key: &str, what: &str| Err(Error::usage(format!("retrieval.{key}"), what));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Dataset, ItemIdx, Rated, Sample, UserIdx};
 use crate::error::{Error, Result};
 use crate::eval::yardsticks::{Logistic, log_odds, sigmoid};
+use crate::models::taste::{self, Usual};
 use crate::rng::{Rng, Use};
 
 /// What is said.
@@ -19,6 +20,8 @@ pub enum Knowledge {
     /// Nothing, as in the papers. The default.
     #[default]
     None,
+    /// Nothing either, but the estimate is made, for the tables and the merge.
+    Silent,
     /// How others rated the target.
     Item,
     /// That, and how this user rated so far.
@@ -33,7 +36,7 @@ pub enum Knowledge {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `none`, `item`, `item_user`, `verdict` or `all`. Default `none`.
+    /// `none`, `silent`, `item`, `item_user`, `verdict` or `all`. Default `none`.
     pub knowledge: Knowledge,
     /// Folds of users for training rows, 2 to 100. Default 5.
     pub folds: u32,
@@ -43,6 +46,8 @@ pub struct Settings {
     pub history_shrinkage: f64,
     /// Say how the target ranks by LightGCN, where the caller gives it. Default false.
     pub affinity: bool,
+    /// Which of the user's earlier ratings speak for the target: taken into the estimate behind the verdict.
+    pub taste: taste::Settings,
     /// Seed of the folds. Default 42.
     pub seed: u64,
 }
@@ -55,6 +60,7 @@ impl Default for Settings {
             item_shrinkage: 20.0,
             history_shrinkage: 10.0,
             affinity: false,
+            taste: taste::Settings::default(),
             seed: 42,
         }
     }
@@ -114,9 +120,14 @@ pub struct Facts {
     pub global: f64,
     /// Share of the items that suit the user less than the target, by LightGCN; set by the caller.
     pub affinity: Option<f64>,
+    /// Estimates of [`taste`], in the order of the sources; 0 where there is none.
+    pub taste: [f64; 2],
     /// Probability of liking that follows from the above; the verdict's base.
     pub p: f64,
 }
+
+/// Length of [`Facts::features`].
+pub const FEATURES: usize = 5;
 
 /// The statistics behind the facts, fitted on training rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,6 +160,7 @@ impl KnowledgeBase {
                     .next("choose a number above 0"));
             }
         }
+        settings.taste.check()?;
         if train.is_empty() {
             return Err(Error::input("knowledge", "no training rows").next("check the split and the filters"));
         }
@@ -177,18 +189,31 @@ impl KnowledgeBase {
         self.facts(target, history, None)
     }
 
-    fn facts(&self, target: ItemIdx, history: &[Rated], without: Option<usize>) -> Facts {
-        let (mut item, mut all) = (Sum::default(), Sum::default());
-        for (_, (sums, total)) in self.folds.iter().zip(&self.totals).enumerate().filter(|(f, _)| Some(*f) != without) {
-            item = sums.get(target.at()).map_or(item, |s| item.plus(*s));
-            all = all.plus(*total);
-        }
-        let mut user = Sum::default();
-        // A repeated target must not be described by its own rating (defect D6).
-        for r in history.iter().filter(|r| r.item != target) {
-            user.add(r.rating > self.threshold, r.rating);
-        }
-        let global = match all.count {
+    /// The fold of a user: its training rows are described without it.
+    pub fn fold_of(&self, user: UserIdx) -> usize {
+        fold(&self.settings, user)
+    }
+
+    /// What is usual for every item, by all folds but `without`.
+    pub fn usual(&self, without: Option<usize>) -> Usual {
+        let (global, k) = (self.global(without), self.settings.item_shrinkage);
+        let items = self.folds.first().map_or(0, Vec::len);
+        let stars = (0..items).map(|i| self.item(i, without).opinion(global, k).stars).collect();
+        Usual { stars, shrinkage: self.settings.history_shrinkage }
+    }
+
+    fn others(&self, without: Option<usize>) -> impl Iterator<Item = usize> {
+        (0..self.folds.len()).filter(move |f| Some(*f) != without)
+    }
+
+    fn item(&self, item: usize, without: Option<usize>) -> Sum {
+        let sums = self.others(without).filter_map(|f| self.folds[f].get(item));
+        sums.fold(Sum::default(), |all, s| all.plus(*s))
+    }
+
+    fn global(&self, without: Option<usize>) -> Opinion {
+        let all = self.others(without).fold(Sum::default(), |all, f| all.plus(self.totals[f]));
+        match all.count {
             0 => Opinion { liked: 0.5, stars: f64::from(self.threshold), count: 0 },
             n => Opinion {
                 // Held off 0 and 1, where log odds end.
@@ -196,20 +221,38 @@ impl KnowledgeBase {
                 stars: all.stars / f64::from(n),
                 count: n,
             },
-        };
-        let item = item.opinion(global, self.settings.item_shrinkage);
+        }
+    }
+
+    fn facts(&self, target: ItemIdx, history: &[Rated], without: Option<usize>) -> Facts {
+        let global = self.global(without);
+        let item = self.item(target.at(), without).opinion(global, self.settings.item_shrinkage);
+        let mut user = Sum::default();
+        // A repeated target must not be described by its own rating (defect D6).
+        for r in history.iter().filter(|r| r.item != target) {
+            user.add(r.rating > self.threshold, r.rating);
+        }
         let user = user.opinion(global, self.settings.history_shrinkage);
         let p = sigmoid(log_odds(item.liked) + log_odds(user.liked) - log_odds(global.liked));
-        Facts { knowledge: self.settings.knowledge, item, user, global: global.liked, affinity: None, p }
+        Facts {
+            knowledge: self.settings.knowledge,
+            item,
+            user,
+            global: global.liked,
+            affinity: None,
+            taste: [0.0; 2],
+            p,
+        }
     }
 }
 
 impl Facts {
-    /// Features for a logistic fit on training rows: log odds of item and user relative to the global share, and the
-    /// affinity (0.5 where there is none).
-    pub fn features(&self) -> [f64; 3] {
+    /// Features for a logistic fit on training rows: log odds of item and user relative to the global share, the
+    /// affinity (0.5 where there is none), the tastes.
+    pub fn features(&self) -> [f64; FEATURES] {
         let g = log_odds(self.global);
-        [log_odds(self.item.liked) - g, log_odds(self.user.liked) - g, self.affinity.unwrap_or(0.5)]
+        let [a, b] = self.taste;
+        [log_odds(self.item.liked) - g, log_odds(self.user.liked) - g, self.affinity.unwrap_or(0.5), a, b]
     }
 
     /// Bases the verdict on a logistic fit of [`Self::features`].
@@ -223,6 +266,13 @@ impl Facts {
     #[must_use]
     pub fn with_affinity(mut self, share_below: f64) -> Self {
         self.affinity = (!share_below.is_nan()).then(|| share_below.clamp(0.0, 1.0));
+        self
+    }
+
+    /// Adds what the user's taste says of the target.
+    #[must_use]
+    pub fn with_taste(mut self, taste: [f64; 2]) -> Self {
+        self.taste = taste;
         self
     }
 
@@ -262,7 +312,7 @@ impl Facts {
                 self.user.stars
             ));
         }
-        if let Some(a) = self.affinity.filter(|_| self.knowledge != Knowledge::None) {
+        if let Some(a) = self.affinity.filter(|_| !matches!(self.knowledge, Knowledge::None | Knowledge::Silent)) {
             out.push(format!("It suits the user better than {} of all.", percent(a)));
         }
         if matches!(self.knowledge, Knowledge::Verdict | Knowledge::All) {
@@ -359,6 +409,7 @@ mod tests {
             user: opinion(0.6, 3.6, 40),
             global: 0.575,
             affinity: None,
+            taste: [0.0; 2],
             p: 0.8,
         };
         let data = dataset();
@@ -376,7 +427,9 @@ mod tests {
             facts.sentences(&data),
             "It suits the user better than 93% of all. Ratings alone suggest: likely yes (80%)."
         );
-        assert_eq!(Facts { knowledge: Knowledge::None, ..facts }.sentences(&data), "");
+        for silent in [Knowledge::None, Knowledge::Silent] {
+            assert_eq!(Facts { knowledge: silent, ..facts }.sentences(&data), "");
+        }
         assert_eq!(facts.with_affinity(f64::NAN).affinity, None);
     }
 

@@ -1,12 +1,14 @@
 //! `evaluate`: the tables. Every row of a table is scored on the same samples.
 
+use std::collections::HashMap;
+
 use super::data::Ground;
 use super::graph::Collaborative;
 use super::merge::MergedRows;
 use super::predict::{Predictions, Who};
 use super::prompts::Prompts;
 use super::reason::Reasoning;
-use super::retrieve::{Set, Variant};
+use super::retrieve::{Retrieval, Set, Variant};
 use crate::config::Recipe;
 use crate::data::{Part, Sample};
 use crate::error::{Error, Result};
@@ -24,6 +26,8 @@ pub struct Inputs<'a> {
     pub ground: &'a Ground,
     /// LightGCN, for its yardstick.
     pub colla: &'a Collaborative,
+    /// What was retrieved, for what the authors' code would have retrieved otherwise.
+    pub retrieval: &'a Retrieval,
     /// Prompts, for what their facts alone say.
     pub prompts: &'a Prompts,
     /// Scores of the general model.
@@ -37,12 +41,13 @@ pub struct Inputs<'a> {
 /// Training rows behind the logistic fit of the LightGCN score.
 const LOGISTIC_ROWS: usize = 50_000;
 
-/// Name of the row that the others are compared with.
-const REFERENCE: &str = "global mean";
+/// Name of the first row.
+const GLOBAL: &str = "global mean";
 
 /// Runs the stage; it is cheap, and reused only as a whole.
 pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -> Result<Results> {
-    let key = KeyBuilder::new("evaluate", 1)
+    let key = KeyBuilder::new("evaluate", 2)
+        .input("retrieve", &inputs.retrieval.artifact.key)
         .input("predict", &inputs.predictions.artifact.key)
         .input("reason", &inputs.reasoning.artifact.key)
         .input("merge", &inputs.merged.artifact.key)
@@ -105,7 +110,10 @@ impl Columns {
 
     fn table(&self, title: &str, recipe: &Recipe, ground: &Ground) -> Result<Section> {
         let models: Vec<(&str, &[f64])> = self.named.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
-        let table = Table::build("test", &ground.labels(&self.rows), &models, Some(REFERENCE), &recipe.evaluate)?;
+        // A table that lacks the row of the recipe's choice has the first one as its reference.
+        let wanted = recipe.evaluate.reference.as_str();
+        let reference = if models.iter().any(|m| m.0 == wanted) { wanted } else { GLOBAL };
+        let table = Table::build("test", &ground.labels(&self.rows), &models, Some(reference), &recipe.evaluate)?;
         Ok(Section { title: title.into(), table })
     }
 }
@@ -120,6 +128,9 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
         let samples = reasoning.rows.get(&(Set::Test, row))?;
         Some(samples.iter().map(|s| s.p).sum::<f64>() / samples.len() as f64)
     };
+    let experts: HashMap<usize, f64> = merged.outcome.experts.iter().flat_map(|e| e.test.iter().copied()).collect();
+    let experts_p = |row: usize| experts.get(&row).copied();
+    let experts_name = format!("merged, {} experts", recipe.merge.experts.len());
     let mut sections = Vec::new();
     let with_merge: Vec<usize> = merged.outcome.test.iter().map(|(row, _)| *row).collect();
     let all = with_merge.len() == test.len();
@@ -130,6 +141,7 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
     main.add("tuned", of(Who::Tuned, Variant::Main));
     main.add("reasoning", reasoned);
     main.add("merged", merged_p);
+    main.add(&experts_name, experts_p);
     if !with_merge.is_empty() {
         let title = if all { "Test rows".to_string() } else { "Test rows with reasoning samples".to_string() };
         sections.push(main.table(&title, recipe, ground)?);
@@ -139,14 +151,16 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
         yard.add(&mut wide, inputs);
         wide.add("zero-shot", of(Who::ZeroShot, Variant::Main));
         wide.add("tuned", of(Who::Tuned, Variant::Main));
+        wide.add(&experts_name, experts_p);
         sections.push(wide.table("All test rows, without reasoning", recipe, ground)?);
     }
     let scored =
         |row: &usize| Variant::ABLATION.iter().all(|&v| predictions.p(Who::Tuned, Set::Test, *row, v).is_some());
     let mut ablation = Columns::new(test.iter().copied().filter(scored).collect());
     if !ablation.rows.is_empty() {
-        ablation.add(REFERENCE, |_| Some(yard.base.global()));
+        yard.add(&mut ablation, inputs);
         ablation.add("zero-shot", of(Who::ZeroShot, Variant::Main));
+        ablation.add("tuned, as the recipe retrieves", of(Who::Tuned, Variant::Main));
         for variant in Variant::ABLATION {
             ablation.add(&format!("tuned, {}", variant.title()), of(Who::Tuned, variant));
         }
@@ -182,21 +196,15 @@ impl Yard {
     fn add(&self, columns: &mut Columns, inputs: &Inputs<'_>) {
         let ground = inputs.ground;
         let likes = |r: f32| r > self.threshold;
-        columns.add(REFERENCE, |_| Some(self.base.global()));
+        columns.add(GLOBAL, |_| Some(self.base.global()));
         columns.add("item mean", |row| Some(self.base.item(ground.sample(row).item)));
         columns.add("item mean + own history", |row| {
             let sample = ground.sample(row);
             Some(self.base.predict(sample.item, ground.samples.history(sample), likes))
         });
         columns.add("LightGCN", |row| Some(self.lightgcn.predict(&[inner(inputs.colla, ground.sample(row))])));
-        let facts: std::collections::HashMap<usize, f64> = inputs
-            .prompts
-            .rows
-            .iter()
-            .filter(|r| r.set == Set::Test && r.variant == Variant::Main)
-            .filter_map(|r| r.facts_p.map(|p| (r.row, p)))
-            .collect();
-        columns.add("facts in the prompt, alone", |row| facts.get(&row).copied());
+        let facts = inputs.prompts.facts(Set::Test);
+        columns.add("facts alone", |row| facts.get(&row).copied());
     }
 }
 
@@ -252,8 +260,38 @@ fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
                 .into(),
         );
     }
+    if let Some(experts) = &inputs.merged.outcome.experts {
+        let weights: Vec<String> = experts.alphas.iter().map(|(e, a)| format!("{} {a}", e.name())).collect();
+        notes.push(format!("experts' weights, by {} validation rows: {}", experts.valid_rows, weights.join(", ")));
+    }
+    notes.extend(published(recipe, inputs.retrieval));
     if recipe.faithful {
         notes.push("faithful = true: the authors' defects are reproduced; the numbers are for comparison".into());
     }
     notes
+}
+
+/// How far the authors' published retrieval is from the recipe's, on the same rows.
+fn published(recipe: &Recipe, retrieval: &Retrieval) -> Option<String> {
+    let items = |variant: Variant| -> HashMap<usize, Vec<u32>> {
+        let own = retrieval.shown.iter().filter(|s| s.set == Set::Test && s.variant == variant);
+        own.map(|s| (s.row, s.items.iter().map(|r| r.item.0).collect())).collect()
+    };
+    let (ours, theirs) = (items(Variant::Main), items(Variant::Published));
+    let (mut rows, mut changed, mut shown, mut other) = (0, 0, 0, 0);
+    for (row, theirs) in &theirs {
+        let ours = ours.get(row)?;
+        let new = theirs.iter().filter(|i| !ours.contains(i)).count();
+        rows += 1;
+        changed += usize::from(ours != theirs);
+        shown += theirs.len();
+        other += new;
+    }
+    (rows > 0 && !recipe.faithful).then(|| {
+        format!(
+            "the authors' published retrieval (D1, D6, D10) changes what is shown in {changed} of {rows} rows; {:.1} % of \
+             the items that it shows are others",
+            100.0 * other as f64 / shown.max(1) as f64
+        )
+    })
 }

@@ -1,6 +1,7 @@
 //! A run's results found again: nothing is made, a stage that is not there is an error that names it.
 
-use super::prompts::{FactSource, least_valuable, wording};
+use super::facts::FactSource;
+use super::prompts::{least_valuable, wording};
 use super::retrieve::{self, Embeddings, Variant};
 use super::{Ground, Lazy, align, data, describe, embed, graph, predict, prompts, tune};
 use crate::config::Recipe;
@@ -65,8 +66,8 @@ pub fn ask_tuned(
     let tuned = tune::tune(run, recipe, &found.ground, &made, &mut language)?;
     let language = language.get()?;
     let model = language.with_adapter(&tuned.adapter)?;
-    let facts = FactSource::fit(recipe, &found.ground, &found.colla)?;
-    let settings = Variant::Main.settings(&recipe.retrieve);
+    let facts = FactSource::fit(recipe, &found.ground, &found.colla, monitor)?;
+    let settings = Variant::Main.settings(recipe);
     let mixture = Mixture::build(&found.sources(), &settings)?;
     let dataset = &found.ground.dataset;
     let retriever = Retriever::new(&mixture, &settings, &dataset.items)?;

@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::data::Ground;
 use super::predict::{Predictions, Who};
+use super::prompts::Prompts;
 use super::reason::Reasoning;
 use super::retrieve::{Set, Variant};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
-use crate::merge::{Cell, Merged, Samples, Settings, merge as merge_rows, sweep};
+use crate::merge::{Cell, Expert, Merged, Opinions, Samples, Settings, merge as merge_rows, merge_all, sweep, weigh};
+use crate::monitor::Monitor;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::{Run, Work};
@@ -26,6 +28,19 @@ pub struct MergeOutcome {
     pub valid_rows: usize,
     /// Test rows in order.
     pub test: Vec<(usize, Merged)>,
+    /// The merge of `merge.experts`, where the recipe names any.
+    pub experts: Option<ExpertOutcome>,
+}
+
+/// The merge of any number of experts.
+#[derive(Serialize, Deserialize)]
+pub struct ExpertOutcome {
+    /// Each expert's chosen alpha.
+    pub alphas: Vec<(Expert, f64)>,
+    /// Validation rows that they were chosen on.
+    pub valid_rows: usize,
+    /// Test rows with the merged probability, in order.
+    pub test: Vec<(usize, f64)>,
 }
 
 /// The outcome with its artifact.
@@ -41,15 +56,16 @@ pub fn merge(
     run: &Run,
     recipe: &Recipe,
     ground: &Ground,
+    prompts: &Prompts,
     predictions: &Predictions,
     reasoning: &Reasoning,
 ) -> Result<MergedRows> {
-    let key = KeyBuilder::new("merge", 1)
+    let key = KeyBuilder::new("merge", 2)
         .input("predict", &predictions.artifact.key)
         .input("reason", &reasoning.artifact.key)
         .settings("merge", &recipe.merge)?
         .finish();
-    let artifact = run.stage("merge", &key, |work| write(work, recipe, ground, predictions, reasoning))?;
+    let artifact = run.stage("merge", &key, |work| write(work, recipe, ground, prompts, predictions, reasoning))?;
     let path = artifact.file("merge.json");
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
     let outcome = serde_json::from_slice(&bytes)
@@ -81,6 +97,7 @@ fn write(
     work: &Work<'_>,
     recipe: &Recipe,
     ground: &Ground,
+    prompts: &Prompts,
     predictions: &Predictions,
     reasoning: &Reasoning,
 ) -> Result<()> {
@@ -97,13 +114,61 @@ fn write(
     for (&row, m) in test.iter().zip(&merged) {
         work.monitor.emit(m.event(row as u64, Some(ground.sample(row).label)));
     }
+    let heard = Heard { recipe, prompts, predictions, reasoning };
+    let experts = (!recipe.merge.experts.is_empty()).then(|| heard.merge(ground, &chosen, work.monitor)).transpose()?;
     let outcome = MergeOutcome {
         cells,
         metric: recipe.merge.sweep.metric.name().into(),
         chosen,
         valid_rows: valid.len(),
         test: test.into_iter().zip(merged).collect(),
+        experts,
     };
     let json = serde_json::to_vec(&outcome).map_err(|e| Error::failed("merge.json", e))?;
     write_atomically(&work.folder.join("merge.json"), &json)
+}
+
+/// All that any expert has said.
+struct Heard<'a> {
+    recipe: &'a Recipe,
+    prompts: &'a Prompts,
+    predictions: &'a Predictions,
+    reasoning: &'a Reasoning,
+}
+
+impl Heard<'_> {
+    fn opinions(&self, set: Set, rows: &[usize]) -> Result<Vec<Opinions>> {
+        let facts = self.prompts.facts(set);
+        let of = |expert: Expert, row: usize| -> Option<(f64, f64)> {
+            match expert {
+                Expert::Tuned => self.predictions.p(Who::Tuned, set, row, Variant::Main).map(|p| (p, 0.0)),
+                Expert::Collaborative => facts.get(&row).map(|&p| (p, 0.0)),
+                Expert::Reasoning => {
+                    let p: Vec<f64> = self.reasoning.rows.get(&(set, row))?.iter().map(|s| s.p).collect();
+                    let (mean, var) = Samples::new("reasoning", &[p]).ok()?.moments(usize::MAX);
+                    Some((mean[0], var[0]))
+                }
+            }
+        };
+        let experts = self.recipe.merge.experts.iter();
+        experts.map(|&e| Opinions::new(e.name(), rows.iter().map(|&row| of(e, row)))).collect()
+    }
+
+    /// Weights from all validation rows, then the merge of all test rows.
+    fn merge(&self, ground: &Ground, chosen: &Settings, monitor: &dyn Monitor) -> Result<ExpertOutcome> {
+        let settings = &self.recipe.merge;
+        let [tau_reasoning, tau_tuned] = chosen.trust().map(|t| t.tau);
+        let tau = |e: &Expert| if *e == Expert::Reasoning { tau_reasoning } else { tau_tuned };
+        let taus: Vec<f64> = settings.experts.iter().map(tau).collect();
+        let (valid, test) = (&ground.rows.valid, &ground.rows.test);
+        let (epsilon, metric) = (chosen.epsilon, settings.sweep.metric);
+        let said = self.opinions(Set::Valid, valid)?;
+        let trust = weigh(&said, &taus, &ground.labels(valid), &settings.weights, epsilon, metric, monitor)?;
+        let (p, _) = merge_all(&self.opinions(Set::Test, test)?, &trust, epsilon)?;
+        Ok(ExpertOutcome {
+            alphas: settings.experts.iter().copied().zip(trust.iter().map(|t| t.alpha)).collect(),
+            valid_rows: valid.len(),
+            test: test.iter().copied().zip(p).collect(),
+        })
+    }
 }

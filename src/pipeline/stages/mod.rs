@@ -6,6 +6,7 @@ mod describe;
 mod embed;
 mod evaluate;
 mod examples;
+mod facts;
 mod finished;
 mod graph;
 mod language;
@@ -113,11 +114,12 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     unless_beyond!("reason");
     let reasoning = reason::reason(run, recipe, kernels, &ground, &prompts, &predictions, &mut language)?;
     unless_beyond!("merge");
-    let merged = merge::merge(run, recipe, &ground, &predictions, &reasoning)?;
+    let merged = merge::merge(run, recipe, &ground, &prompts, &predictions, &reasoning)?;
     unless_beyond!("evaluate");
     let inputs = evaluate::Inputs {
         ground: &ground,
         colla: &colla,
+        retrieval: &retrieval,
         prompts: &prompts,
         predictions: &predictions,
         reasoning: &reasoning,

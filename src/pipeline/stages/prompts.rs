@@ -1,22 +1,21 @@
 //! `prompts`: what the language model reads for every row and variant, within the model's context.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::data::Ground;
+use super::facts::FactSource;
 use super::graph::Collaborative;
 use super::language::{self, Language};
 use super::retrieve::{Retrieval, Set, Variant};
 use crate::config::Recipe;
-use crate::data::{ItemIdx, Part, Rated, UserIdx};
 use crate::error::{Error, Kind, Result};
-use crate::eval::yardsticks::Logistic;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::run::{Run, Work};
 use crate::retrieval::Template;
-use crate::rng::{Rng, Use};
-use crate::text::knowledge::{Facts, Knowledge, KnowledgeBase};
 use crate::text::prompts::{CutReport, Drop, Order, Prompt, Prompter, drop_order, fit};
 
 /// One prompt.
@@ -44,6 +43,14 @@ pub struct Prompts {
     pub rows: Vec<PromptRow>,
     /// The artifact.
     pub artifact: Artifact,
+}
+
+impl Prompts {
+    /// What the facts alone say of the rows of a set, where there are facts.
+    pub fn facts(&self, set: Set) -> HashMap<usize, f64> {
+        let own = |r: &&PromptRow| r.set == set && r.variant == Variant::Main;
+        self.rows.iter().filter(own).filter_map(|r| r.facts_p.map(|p| (r.row, p))).collect()
+    }
 }
 
 /// Room left for the answer and the end of the turn.
@@ -81,7 +88,7 @@ fn write(
         std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
     }
     let (mut file, _) = RowFile::<PromptRow>::open(&path)?;
-    let facts = FactSource::fit(recipe, ground, colla)?;
+    let facts = FactSource::fit(recipe, ground, colla, work.monitor)?;
     let limit = language.model.config().context.saturating_sub(ANSWER_ROOM);
     let mut cuts = CutReport::default();
     let total = retrieval.shown.len() as u64;
@@ -90,7 +97,7 @@ fn write(
             work.monitor.check()?;
         }
         let sample = ground.sample(shown.row);
-        let template = shown.variant.settings(&recipe.retrieve).template;
+        let template = shown.variant.settings(recipe).template;
         let settings = crate::text::prompts::Settings { order: wording(template), ..recipe.prompt.clone() };
         let prompter = Prompter::new(&ground.dataset, recipe.data.threshold(), &settings)?;
         let known = facts.of(ground, shown.set, shown.row, shown.at);
@@ -145,84 +152,5 @@ pub(super) fn least_valuable(template: Template) -> Drop {
     match template {
         Template::Simple | Template::Sequential | Template::Low => Drop::Front,
         Template::High | Template::Rerank => Drop::Back,
-    }
-}
-
-/// Collaborative facts, fitted on training rows only.
-pub struct FactSource {
-    base: Option<KnowledgeBase>,
-    fit: Option<Logistic>,
-    affinity: Option<Affinity>,
-}
-
-struct Affinity {
-    users: crate::Matrix,
-    items: crate::Matrix,
-}
-
-impl FactSource {
-    /// Fits what the recipe's `facts` section asks for.
-    pub fn fit(recipe: &Recipe, ground: &Ground, colla: &Collaborative) -> Result<Self> {
-        if recipe.facts.knowledge == Knowledge::None {
-            return Ok(Self { base: None, fit: None, affinity: None });
-        }
-        let train = ground.samples.part(Part::Train);
-        let base = KnowledgeBase::fit(ground.dataset.items.len(), recipe.data.threshold(), train, &recipe.facts)?;
-        let affinity =
-            recipe.facts.affinity.then(|| Affinity { users: colla.users.clone(), items: colla.items.clone() });
-        let mut source = Self { base: Some(base), fit: None, affinity };
-        // The weight of each fact is learnt on a draw of training rows, each seen through the other users' folds.
-        let range = ground.samples.split.range(Part::Train);
-        let mut rows: Vec<usize> = range.collect();
-        Rng::new(recipe.seed, Use::Rows, 77, 0).shuffle(&mut rows);
-        rows.truncate(20_000);
-        let mut features = Vec::with_capacity(rows.len());
-        for &row in &rows {
-            if let Some(facts) = source.of(ground, Set::Tune, row, row) {
-                features.extend(facts.features());
-            }
-        }
-        let labels: Vec<bool> = rows.iter().map(|&r| ground.sample(r).label).collect();
-        source.fit = Some(Logistic::fit(&features, 3, &labels, 1.0)?);
-        Ok(source)
-    }
-
-    /// The facts of a row, `None` when the recipe wants none.
-    pub fn of(&self, ground: &Ground, set: Set, row: usize, at: usize) -> Option<Facts> {
-        let base = self.base.as_ref()?;
-        let sample = ground.sample(row);
-        let history = ground.history_at(row, at);
-        let facts = match set {
-            Set::Tune => base.of_training_row(sample.user, sample.item, &history),
-            Set::Valid | Set::Test => base.of_new_row(sample.item, &history),
-        };
-        Some(self.complete(facts, sample.user, sample.item))
-    }
-
-    /// The facts of an item that the user has not rated.
-    pub fn of_candidate(&self, user: UserIdx, item: ItemIdx, history: &[Rated]) -> Option<Facts> {
-        let base = self.base.as_ref()?;
-        Some(self.complete(base.of_new_row(item, history), user, item))
-    }
-
-    fn complete(&self, mut facts: Facts, user: UserIdx, item: ItemIdx) -> Facts {
-        if let Some(affinity) = &self.affinity {
-            facts = facts.with_affinity(affinity.share_below(user.at(), item.at()));
-        }
-        match &self.fit {
-            Some(fit) => facts.calibrated(fit),
-            None => facts,
-        }
-    }
-}
-
-impl Affinity {
-    /// Share of the catalogue that suits the user less than the item does.
-    fn share_below(&self, user: usize, item: usize) -> f64 {
-        let user = self.users.row(user);
-        let score = |i: usize| -> f32 { user.iter().zip(self.items.row(i)).map(|(a, b)| a * b).sum() };
-        let own = score(item);
-        let below = (0..self.items.rows()).filter(|&i| score(i) < own).count();
-        below as f64 / self.items.rows().max(1) as f64
     }
 }

@@ -10,7 +10,7 @@ use super::data::Ground;
 use super::embed::Embedded;
 use super::graph::Collaborative;
 use crate::config::Recipe;
-use crate::data::Rated;
+use crate::data::{Kind, Rated};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::pipeline::artifact::Artifact;
@@ -35,14 +35,25 @@ pub enum Variant {
     Mix,
     /// By text, LightGCN and SSL.
     Mix3,
+    /// As the recipe, but in order of similarity: no rerank.
+    Unranked,
+    /// As the recipe, but with what the authors' published retrieval does otherwise (D1, D6, D10).
+    Published,
     /// A rendering of tuning rows.
     Rendering(Template),
 }
 
 impl Variant {
     /// The rows of the ablation table.
-    pub const ABLATION: [Variant; 5] =
-        [Variant::NoRetrieval, Variant::Text, Variant::Collaborative, Variant::Mix, Variant::Mix3];
+    pub const ABLATION: [Variant; 7] = [
+        Variant::NoRetrieval,
+        Variant::Text,
+        Variant::Collaborative,
+        Variant::Mix,
+        Variant::Mix3,
+        Variant::Unranked,
+        Variant::Published,
+    ];
 
     /// For tables.
     pub fn title(self) -> &'static str {
@@ -53,12 +64,15 @@ impl Variant {
             Variant::Collaborative => "collaborative only",
             Variant::Mix => "mix",
             Variant::Mix3 => "mix3",
+            Variant::Unranked => "without rerank",
+            Variant::Published => "as the authors' code retrieves",
             Variant::Rendering(_) => "rendering",
         }
     }
 
     /// Retrieval settings of this variant.
-    pub fn settings(self, base: &Settings) -> Settings {
+    pub fn settings(self, recipe: &Recipe) -> Settings {
+        let base = &recipe.retrieve;
         let with = |embedding| Settings { embedding, ..base.clone() };
         match self {
             Variant::Main => base.clone(),
@@ -67,6 +81,8 @@ impl Variant {
             Variant::Collaborative => with(Embedding::Colla),
             Variant::Mix => with(Embedding::Mix),
             Variant::Mix3 => with(Embedding::Mix3),
+            Variant::Unranked => Settings { template: Template::High, ..base.clone() },
+            Variant::Published => base.clone().faithful(recipe.data.kind == Kind::MovieLens1m),
             Variant::Rendering(template) => Settings { template, ..base.clone() },
         }
     }
@@ -177,7 +193,7 @@ pub fn retrieve(run: &Run, recipe: &Recipe, ground: &Ground, from: &Embeddings<'
         };
         let mut mixtures: HashMap<Embedding, Mixture> = HashMap::new();
         for (_, _, _, variant) in &wishes {
-            let settings = variant.settings(&recipe.retrieve);
+            let settings = variant.settings(recipe);
             if let std::collections::hash_map::Entry::Vacant(slot) = mixtures.entry(settings.embedding) {
                 slot.insert(Mixture::build(&sources, &settings)?);
             }
@@ -205,7 +221,7 @@ fn show(
     mixtures: &HashMap<Embedding, Mixture>,
     neighbours: &SimilarUsers,
 ) -> Result<Shown> {
-    let settings = variant.settings(&recipe.retrieve);
+    let settings = variant.settings(recipe);
     let history = ground.history_at(row, at);
     let target = ground.sample(row).item;
     let mixture = &mixtures[&settings.embedding];

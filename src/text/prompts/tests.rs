@@ -40,7 +40,8 @@ fn shown() -> Vec<Rated> {
 
 fn facts() -> Facts {
     let opinion = Opinion { liked: 0.8, stars: 4.1, count: 9 };
-    Facts { knowledge: Knowledge::Verdict, item: opinion, user: opinion, global: 0.5, affinity: None, p: 0.9 }
+    let (item, user, taste) = (opinion, opinion, [0.0; 2]);
+    Facts { knowledge: Knowledge::Verdict, item, user, global: 0.5, affinity: None, taste, p: 0.9 }
 }
 
 fn text(noun: &str, user: u32, settings: &Settings, facts: Option<&Facts>) -> Prompt {
