@@ -90,7 +90,7 @@ fn propagate(users: usize, items: usize, edges: usize, dim: usize) -> Result<Pre
     Ok(Prepared {
         cost,
         sets: n,
-        run: Box::new(move |i| spmm::propagate(&graph, &x[i], 3, None, &mut space, &mut out)),
+        run: Box::new(move |i| spmm::propagate(&graph, &x[i], 3, spmm::Sparse::No, &mut space, &mut out)),
     })
 }
 

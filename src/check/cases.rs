@@ -99,7 +99,7 @@ fn propagation<T: Storage>(target: &Target, [nodes, edges, dim]: Shape, seed: u6
     let mut out = spmm::Rows::zeros(nodes, dim);
     match target {
         Target::Cpu => {
-            spmm::propagate(&graph, &rows, 3, None, &mut spmm::Workspace::new(nodes, dim), &mut out);
+            spmm::propagate(&graph, &rows, 3, spmm::Sparse::No, &mut spmm::Workspace::new(nodes, dim), &mut out);
         }
         Target::Kernels(device) => {
             let graph = spmm::cuda::DeviceGraph::new(device, &graph)?;

@@ -3,7 +3,7 @@
 use super::{Graph, Settings};
 use crate::ops::adam::{self, Adam};
 use crate::ops::bpr::{Batch, Bpr};
-use crate::ops::spmm::{self, Rows, Workspace};
+use crate::ops::spmm::{self, Rows, Sparse, Workspace};
 use crate::rng::{Rng, Use};
 
 /// Parameters, moments and buffers.
@@ -67,10 +67,13 @@ impl<'a> Trainer<'a> {
     pub fn backward(&mut self, batch: &Batch) -> f64 {
         self.bpr.begin(batch, self.lambda);
         let graph = self.graph.adjacency();
-        spmm::propagate(graph, &self.e0, self.layers, Some(self.bpr.active()), &mut self.space, &mut self.output);
+        let read = Sparse::Outputs(self.bpr.active());
+        spmm::propagate(graph, &self.e0, self.layers, read, &mut self.space, &mut self.output);
         let loss = self.bpr.backward(batch, &self.output, &self.e0, self.lambda, &mut self.gradient);
-        // The propagation is symmetric, so it is its own backward. `output` is free again and takes the result.
-        spmm::propagate(graph, &self.gradient, self.layers, None, &mut self.space, &mut self.output);
+        // The propagation is symmetric, so it is its own backward, from the rows that the batch read. `output` is free again
+        // and takes the result.
+        let written = Sparse::Inputs(self.bpr.active());
+        spmm::propagate(graph, &self.gradient, self.layers, written, &mut self.space, &mut self.output);
         loss
     }
 
@@ -106,7 +109,7 @@ impl<'a> Trainer<'a> {
     /// The layer mean of every node.
     pub fn outputs(&mut self) -> Rows {
         let mut out = Rows::zeros(self.e0.rows(), self.e0.dim());
-        spmm::propagate(self.graph.adjacency(), &self.e0, self.layers, None, &mut self.space, &mut out);
+        spmm::propagate(self.graph.adjacency(), &self.e0, self.layers, Sparse::No, &mut self.space, &mut out);
         out
     }
 }

@@ -91,7 +91,7 @@ pub fn fit(samples: &[Sample], usual: &Usual, settings: &Settings, monitor: &dyn
             by_item[item].push((UserIdx(user as u32).at(), rest));
         }
     }
-    let mut rng = Rng::new(settings.seed, Use::Init, 0, 0x616c_73);
+    let mut rng = Rng::new(settings.seed, Use::Init, 0, 0x0061_6c73);
     let start = (0..items * settings.dim).map(|_| 0.1 * rng.normal()).collect();
     let mut q = Matrix::from_vec(items, settings.dim, start)?;
     for _ in 0..settings.sweeps {

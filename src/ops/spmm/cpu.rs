@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::filter::{Bits, filter};
 use super::{Adjacency, LANE, Lane, Rows};
 use crate::ops::profile::timed;
 use crate::ops::simd::{Level, level};
@@ -25,6 +26,17 @@ impl Workspace {
     pub fn new(nodes: usize, dim: usize) -> Self {
         Self { now: Rows::zeros(nodes, dim), next: Rows::zeros(nodes, dim) }
     }
+}
+
+/// Rows that can be passed over.
+#[derive(Debug, Clone, Copy)]
+pub enum Sparse<'a> {
+    /// None.
+    No,
+    /// Only these rows of the result are wanted; the others hold unspecified values.
+    Outputs(&'a [bool]),
+    /// Only these rows of `x` are not zero.
+    Inputs(&'a [bool]),
 }
 
 /// Sums `x[c * stride + offset ..][..N]` over `c` in `columns`.
@@ -106,6 +118,8 @@ struct Task<'a> {
     first: usize,
     next: Option<&'a mut [Lane]>,
     total: &'a mut [Lane],
+    /// Room for the neighbours of one row that are not zero.
+    kept: Vec<u32>,
 }
 
 struct Layer<'a> {
@@ -113,7 +127,10 @@ struct Layer<'a> {
     level: Level,
     z: &'a [Lane],
     stride: usize,
-    active: Option<&'a [bool]>,
+    /// Rows that are wanted.
+    wanted: Option<&'a [bool]>,
+    /// Rows of `z` that are not zero.
+    filled: Option<&'a Bits>,
     scale: f32,
 }
 
@@ -123,13 +140,21 @@ impl Layer<'_> {
         let mut sums = [Lane::ZERO; N];
         for (i, total) in task.total.chunks_exact_mut(self.stride).enumerate() {
             let r = task.first + i;
-            if self.active.is_some_and(|active| !active[r]) {
+            if self.wanted.is_some_and(|wanted| !wanted[r]) {
                 continue;
+            }
+            let mut neighbours = self.graph.neighbours(r);
+            if let Some(filled) = self.filled {
+                if task.kept.len() < neighbours.len() + 16 {
+                    task.kept.resize(neighbours.len() + 16, 0);
+                }
+                // SAFETY: Adjacency holds columns < nodes, and there is a bit a node (asserted in `propagate`).
+                neighbours = unsafe { filter(self.level, filled, neighbours, &mut task.kept) };
             }
             // SAFETY: Adjacency holds columns < nodes, `z` has nodes * stride lanes (asserted in `propagate`), and
             // offset + N <= stride.
             unsafe {
-                sum(self.level, self.z.as_ptr().add(offset), self.stride, self.graph.neighbours(r), &mut sums);
+                sum(self.level, self.z.as_ptr().add(offset), self.stride, neighbours, &mut sums);
             }
             let s = self.graph.inv_sqrt()[r];
             for (n, total) in total[offset..offset + N].iter_mut().enumerate() {
@@ -169,13 +194,13 @@ impl Layer<'_> {
 
 /// `out = 1/(layers+1) * sum over l of A^l x`.
 ///
-/// `x` and `out` are `nodes x dim`. With `active`, rows of `out` that are not active hold unspecified values: the last
-/// layer, whose rows nothing else reads, is left out for them.
+/// `x` and `out` are `nodes x dim`. Rows of the last layer that are not wanted are left out, since nothing else reads them;
+/// neighbours that are zero are left out of the first.
 pub fn propagate(
     graph: &Adjacency,
     x: &Rows,
     layers: usize,
-    active: Option<&[bool]>,
+    sparse: Sparse<'_>,
     space: &mut Workspace,
     out: &mut Rows,
 ) {
@@ -184,7 +209,13 @@ pub fn propagate(
     for (what, m) in [("x", x), ("out", &*out), ("workspace", &space.now), ("workspace", &space.next)] {
         assert_eq!((m.rows(), m.dim()), (nodes, x.dim()), "propagate: {what} is not nodes x dim");
     }
-    assert!(active.is_none_or(|a| a.len() == nodes), "propagate: active is not one flag a node");
+    let (wanted, filled) = match sparse {
+        Sparse::No => (None, None),
+        Sparse::Outputs(flags) => (Some(flags), None),
+        Sparse::Inputs(flags) => (None, Some(flags)),
+    };
+    assert!(wanted.or(filled).is_none_or(|f| f.len() == nodes), "propagate: not one flag a node");
+    let filled = filled.map(Bits::new);
     out.lines_mut().copy_from_slice(x.lines());
     if layers == 0 || stride == 0 {
         return;
@@ -209,10 +240,17 @@ pub fn propagate(
             let (t, n);
             (t, total) = total.split_at_mut(piece.len() * stride);
             (n, next) = next.split_at_mut(piece.len() * stride);
-            tasks.push(Task { first: piece.start, next: (!last).then_some(n), total: t });
+            tasks.push(Task { first: piece.start, next: (!last).then_some(n), total: t, kept: Vec::new() });
         }
-        let work =
-            Layer { graph, level, z: space.now.lines(), stride, active: if last { active } else { None }, scale };
+        let work = Layer {
+            graph,
+            level,
+            z: space.now.lines(),
+            stride,
+            wanted: wanted.filter(|_| last),
+            filled: filled.as_ref().filter(|_| layer == 1),
+            scale,
+        };
         tasks.par_iter_mut().with_max_len(1).for_each(|task| work.run(task));
         std::mem::swap(&mut space.now, &mut space.next);
     }
@@ -249,7 +287,7 @@ mod tests {
             let x: Vec<f32> = (0..nodes * dim).map(|_| rng.normal()).collect();
             let want = oracle::propagate(&graph, &x.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), dim, layers);
             let (rows, mut out) = (Rows::from_packed(dim, &x), Rows::zeros(nodes, dim));
-            propagate(&graph, &rows, layers, None, &mut Workspace::new(nodes, dim), &mut out);
+            propagate(&graph, &rows, layers, Sparse::No, &mut Workspace::new(nodes, dim), &mut out);
             for (i, (a, b)) in out.to_packed().iter().zip(&want).enumerate() {
                 prop_assert!((f64::from(*a) - b).abs() <= 2e-6 * (1.0 + b.abs()), "value {} is {} and not {}", i, a, b);
             }
@@ -257,9 +295,17 @@ mod tests {
             // The active rows alone must be the same bits.
             let active: Vec<bool> = (0..nodes).map(|r| r % 3 == 0).collect();
             let mut some = Rows::zeros(nodes, dim);
-            propagate(&graph, &rows, layers, Some(&active), &mut Workspace::new(nodes, dim), &mut some);
+            propagate(&graph, &rows, layers, Sparse::Outputs(&active), &mut Workspace::new(nodes, dim), &mut some);
             for r in (0..nodes).step_by(3) {
                 prop_assert_eq!(some.row(r), out.row(r));
+            }
+            // Rows that are zero may be passed over.
+            let mut few = rows.clone();
+            (0..nodes).filter(|&r| !active[r]).for_each(|r| few.row_mut(r).fill(0.0));
+            let want = oracle::propagate(&graph, &few.to_packed().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), dim, layers);
+            propagate(&graph, &few, layers, Sparse::Inputs(&active), &mut Workspace::new(nodes, dim), &mut some);
+            for (a, b) in some.to_packed().iter().zip(&want) {
+                prop_assert!((f64::from(*a) - b).abs() <= 2e-6 * (1.0 + b.abs()), "{} and not {}", a, b);
             }
         }
     }
@@ -291,7 +337,7 @@ mod tests {
         let run = |threads: usize| {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
                 let mut out = Rows::zeros(400, 32);
-                propagate(&graph, &x, 3, None, &mut Workspace::new(400, 32), &mut out);
+                propagate(&graph, &x, 3, Sparse::No, &mut Workspace::new(400, 32), &mut out);
                 out
             })
         };

@@ -10,10 +10,11 @@
 
 mod cpu;
 pub mod cuda;
+mod filter;
 pub mod oracle;
 pub mod rows;
 
-pub use cpu::{Workspace, propagate};
+pub use cpu::{Sparse, Workspace, propagate};
 pub use rows::{LANE, Lane, Rows};
 
 use super::Cost;
