@@ -64,7 +64,7 @@ impl Low<'_> {
     }
 
     /// Of `values` inputs; the backward does the same work `times` over.
-    fn cost(&self, values: usize, times: f64) -> crate::ops::Cost {
+    pub fn cost(&self, values: usize, times: f64) -> crate::ops::Cost {
         let (inp, out, r) = (self.inp() as f64, self.out() as f64, self.rank as f64);
         let m = values as f64 / inp.max(1.0);
         let bytes = 4.0 * (r * (inp + out) + m * (inp + r + 2.0 * out));

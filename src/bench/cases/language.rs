@@ -1,0 +1,170 @@
+//! The decoder's operators: shapes of SmolLM2-135M.
+
+use std::sync::Arc;
+
+use half::bf16;
+
+use super::{normals, sets};
+use crate::bench::Prepared;
+use crate::error::Result;
+use crate::ops::attention::{self, Heads, Item, Run};
+use crate::ops::cross_entropy::{self, Scratch, Targets};
+use crate::ops::linear::{self, Dtype, Storage, Weight, matmul_nt};
+use crate::ops::lora::{self, Columns, Low};
+use crate::ops::rope::{self, Rope};
+use crate::ops::sampling::{self, Cut, Sampler};
+use crate::ops::{Cost, rmsnorm, swiglu, yes_no};
+
+fn weight(rows: usize, cols: usize, dtype: Dtype, stream: u32) -> Result<Weight> {
+    let values = normals(cols, stream);
+    let all = (0..rows).flat_map(|r| values.iter().map(move |v| v * (1.0 + r as f32 / 1e4)));
+    match dtype {
+        Dtype::Bf16 => Weight::new(rows, cols, Storage::Bf16(Arc::new(all.map(bf16::from_f32).collect()))),
+        _ => Weight::from_f32(rows, cols, all.collect()),
+    }
+}
+
+pub(super) fn product(m: usize, out: usize, inp: usize, dtype: Dtype) -> Result<Prepared> {
+    let one = weight(out, inp, dtype, 0)?;
+    let cost = linear::cost(&one, m);
+    let n = sets(one.bytes() as f64);
+    let weights = (0..n as u32).map(|s| weight(out, inp, dtype, s)).collect::<Result<Vec<_>>>()?;
+    let x = normals(m * inp, 500);
+    let mut y = vec![0.0; m * out];
+    Ok(Prepared { cost, sets: n, run: Box::new(move |i| matmul_nt(&x, &weights[i], &mut y, false)) })
+}
+
+const HEADS: Heads = Heads { query: 9, kv: 3, dim: 64 };
+
+pub(super) fn prefill(rows: usize) -> Result<Prepared> {
+    let (q_width, kv_width) = (HEADS.query * HEADS.dim, HEADS.kv * HEADS.dim);
+    let cost = attention::cost(HEADS, rows, rows * (rows + 1) / 2, rows);
+    let n = sets(cost.bytes).min(16);
+    let inputs: Vec<_> = (0..n as u32)
+        .map(|s| {
+            [normals(rows * q_width, 3 * s), normals(rows * kv_width, 3 * s + 1), normals(rows * kv_width, 3 * s + 2)]
+        })
+        .collect();
+    let mut out = vec![0.0; rows * q_width];
+    Ok(Prepared {
+        cost,
+        sets: n,
+        run: Box::new(move |i| {
+            let [q, k, v] = &inputs[i];
+            attention::causal(q, k, v, HEADS, &[rows], &mut out, None);
+        }),
+    })
+}
+
+/// Keys and values of the kv heads of one sequence.
+type Cache = Vec<(Vec<f32>, Vec<f32>)>;
+
+pub(super) fn decode(rows: usize, keys: usize) -> Result<Prepared> {
+    let cost = attention::cost(HEADS, rows, rows * keys, rows * keys);
+    let n = sets(cost.bytes).min(24);
+    let q = normals(rows * HEADS.query * HEADS.dim, 0);
+    let base = normals(keys * HEADS.dim, 1);
+    let cache = |_| -> Cache {
+        let head = |_| {
+            let (mut k, mut v) = (Vec::new(), Vec::new());
+            attention::append(&mut k, &mut v, 0, &base, &base, HEADS.dim, HEADS.dim);
+            (k, v)
+        };
+        (0..HEADS.kv).map(head).collect()
+    };
+    let stored: Vec<Vec<Cache>> = (0..n).map(|_| (0..rows).map(cache).collect()).collect();
+    let mut out = vec![0.0; q.len()];
+    Ok(Prepared {
+        cost,
+        sets: n,
+        run: Box::new(move |i| {
+            let items: Vec<Item<'_>> = stored[i]
+                .iter()
+                .map(|cache| Item {
+                    rows: 1,
+                    runs: cache.iter().map(|(k, v)| vec![Run { keys: k, values: v, len: keys }]).collect(),
+                })
+                .collect();
+            attention::attend(&q, HEADS, &items, &mut out, None);
+        }),
+    })
+}
+
+pub(super) fn norm(rows: usize, width: usize) -> Result<Prepared> {
+    let n = sets(8.0 * (rows * width) as f64);
+    let x: Vec<_> = (0..n as u32).map(|s| normals(rows * width, s)).collect();
+    let (w, mut y) = (vec![1.0; width], vec![0.0; rows * width]);
+    let cost = rmsnorm::cost(rows, width);
+    Ok(Prepared { cost, sets: n, run: Box::new(move |i| rmsnorm::rmsnorm(&x[i], &w, 1e-5, &mut y)) })
+}
+
+pub(super) fn glu(n: usize) -> Result<Prepared> {
+    let count = sets(12.0 * n as f64);
+    let x: Vec<_> = (0..count as u32).map(|s| normals(n, s)).collect();
+    let mut y = vec![0.0; n];
+    let run = move |i: usize| swiglu::swiglu(&x[i], &x[(i + 1) % x.len()], &mut y);
+    Ok(Prepared { cost: swiglu::cost(n), sets: count, run: Box::new(run) })
+}
+
+pub(super) fn entropy(rows: usize, vocab: usize, hidden: usize) -> Result<Prepared> {
+    let heads = (0..4).map(|s| weight(vocab, hidden, Dtype::F32, s)).collect::<Result<Vec<_>>>()?;
+    let (h, mut dh) = (normals(rows * hidden, 9), vec![0.0; rows * hidden]);
+    let tokens: Vec<u32> = (0..rows as u32).map(|i| i * 7919 % vocab as u32).collect();
+    let weights = vec![1.0 / rows as f32; rows];
+    let mut scratch = Scratch::default();
+    // Product, gradient: the head is read twice.
+    let once = linear::cost(&heads[0], rows);
+    let cost = Cost { bytes: 2.0 * heads[0].bytes() as f64 + 8.0 * h.len() as f64, flops: 2.0 * once.flops };
+    Ok(Prepared {
+        cost,
+        sets: heads.len(),
+        run: Box::new(move |i| {
+            let targets = Targets { tokens: &tokens, weights: &weights };
+            std::hint::black_box(cross_entropy::loss(&h, &heads[i], targets, Some(&mut dh), None, &mut scratch));
+        }),
+    })
+}
+
+pub(super) fn turn(rows: usize, heads: usize, dim: usize) -> Result<Prepared> {
+    let angles = Rope::new(dim, 1e5, None).angles(0..rows as u32);
+    let n = sets(4.0 * (rows * heads * dim) as f64);
+    let mut x: Vec<_> = (0..n as u32).map(|s| normals(rows * heads * dim, s)).collect();
+    Ok(Prepared { cost: rope::cost(rows, heads, dim), sets: n, run: Box::new(move |i| angles.apply(&mut x[i], heads)) })
+}
+
+pub(super) fn low_rank(rows: usize, inp: usize, out: usize, rank: usize) -> Result<Prepared> {
+    let (a, b) = (normals(rank * inp, 1), normals(out * rank, 2));
+    let x: Vec<_> = (0..8).map(|s| normals(rows * inp, s)).collect();
+    let (mut y, mut z) = (vec![0.0; rows * out], vec![0.0; rows * rank]);
+    let cost = Low { a: &a, b: &b, rank, scale: 2.0, dropout: None }.cost(rows * inp, 1.0);
+    Ok(Prepared {
+        cost,
+        sets: x.len(),
+        run: Box::new(move |i| {
+            let low = Low { a: &a, b: &b, rank, scale: 2.0, dropout: None };
+            lora::forward(low, &x[i], &mut y, Columns { stride: out, column: 0 }, &mut z);
+        }),
+    })
+}
+
+pub(super) fn answer(rows: usize, vocab: usize, hidden: usize) -> Result<Prepared> {
+    let heads = (0..3).map(|s| weight(vocab, hidden, Dtype::Bf16, s)).collect::<Result<Vec<_>>>()?;
+    let h = normals(rows * hidden, 9);
+    Ok(Prepared {
+        cost: yes_no::cost(&heads[0], rows),
+        sets: heads.len(),
+        run: Box::new(move |i| drop(std::hint::black_box(yes_no::choose(&h, &heads[i], [5, 7])))),
+    })
+}
+
+pub(super) fn sample(vocab: usize) -> Result<Prepared> {
+    let n = sets(4.0 * vocab as f64);
+    let logits: Vec<_> = (0..n as u32).map(|s| normals(vocab, s)).collect();
+    let (mut sampler, cut) = (Sampler::default(), Cut { temperature: 0.6, top_k: 0, top_p: 0.95 });
+    sampler.pick(&logits[0], cut, 0.5)?;
+    Ok(Prepared {
+        cost: sampling::cost(vocab),
+        sets: n,
+        run: Box::new(move |i| drop(std::hint::black_box(sampler.pick(&logits[i], cut, 0.5)))),
+    })
+}
