@@ -248,7 +248,8 @@ fn take(line: Option<&[u8]>, counts: &mut Counts) -> Option<Record> {
     counts.records += 1;
     counts.newer += u64::from(record.v > VERSION);
     if record.event == crate::Event::Unknown {
-        let kind = lines::kind(line).unwrap_or("?").chars().take(48).collect::<String>();
+        let kind = String::from_utf8_lossy(lines::Usual::default().kind(line).unwrap_or(b"?"));
+        let kind = kind.chars().take(48).collect::<String>();
         let kind = if counts.unknown.len() < 32 || counts.unknown.contains_key(&kind) { kind } else { "...".into() };
         *counts.unknown.entry(kind).or_default() += 1;
     }
