@@ -24,6 +24,8 @@ const PIECE: u64 = 2 << 20;
 const PROBES: u64 = 48;
 /// Bytes of a probe.
 const PROBE: u64 = 32 << 10;
+/// Bytes of the beginning that are read for the first look.
+const FIRST: u64 = 1 << 20;
 /// Lines of one kind that are parsed in a piece at least, whatever the probes said, before they are thinned.
 const OF_A_PIECE: u64 = 512;
 
@@ -89,6 +91,24 @@ pub(super) fn open(file: &File, bytes: u64, counts: &mut Counts, sink: &mut dyn 
     sink(Item::Sampled(Sampled { records: all.lines, read: all.counts.records, kinds }));
     records.into_iter().for_each(|r| sink(Item::Record(r)));
     Ok(end)
+}
+
+/// A few whole stretches of the file, in order: see [`super::Tail::glance`].
+pub(super) fn glance(file: &File, bytes: u64, record: &mut dyn FnMut(Record)) -> io::Result<()> {
+    let end = bytes.saturating_sub(END);
+    let between =
+        (1..PROBES).map(|i| end / PROBES * i).filter(|from| (FIRST..end.saturating_sub(PROBE)).contains(from));
+    let stretches = [(0, FIRST.min(end))].into_iter().chain(between.map(|from| (from, PROBE))).chain([(end, END)]);
+    let mut buffer = Vec::new();
+    for (from, length) in stretches {
+        read_at(file, from, length, &mut buffer)?;
+        // A stretch begins and ends within a line.
+        let whole = buffer.iter().rposition(|b| *b == b'\n').unwrap_or(0);
+        for line in buffer[..whole].split(|b| *b == b'\n').skip(usize::from(from > 0)) {
+            Record::parse_bytes(line).into_iter().for_each(&mut *record);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]
