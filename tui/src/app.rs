@@ -1,8 +1,8 @@
 //! The loop: messages in, effects out, a drawing at most ten times a second and only when something has changed.
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::draw;
@@ -82,21 +82,11 @@ pub fn run(options: Options) -> io::Result<Outcome> {
         engine::launch(&options.program, &launch.args, &launch.folder).map_err(io::Error::other)?;
     }
     let prefs_path = prefs::path(variable("XDG_CONFIG_HOME").as_deref(), variable("HOME").as_deref());
-    let (prefs, trouble) = prefs_path.as_deref().map_or_else(|| (Prefs::default(), None), Prefs::read);
-    let environment = Palette::from_environment(variable("NO_COLOR").as_deref(), variable("COLORFGBG").as_deref());
-    let mut state = State::new(crossterm::terminal::size()?, &prefs, environment, now_ms());
-    state.theme.palette = options.palette.unwrap_or(state.theme.palette);
-    state.theme.ascii |= options.ascii;
-    state.runs_pane.first_start = !prefs.seen;
-
+    let mut state = first_state(&options, prefs_path.as_deref())?;
     let (send, receive) = mpsc::sync_channel::<Message>(CHANNEL);
     let places = Places::usual(prefs_path.as_deref());
-    let mut edge = Edge::new(options.program.clone(), prefs_path, places, send.clone());
-    let mut effects = open_first(&mut state, &options);
-    if let Some(trouble) = trouble {
-        state.print("warn", &trouble);
-        state.say(Weight::Bad, trouble);
-    }
+    let edge = Edge::new(options.program.clone(), prefs_path, places, send.clone());
+    let effects = open_first(&mut state, &options);
 
     let to_loop = send.clone();
     signals::listen(move |signal| {
@@ -104,7 +94,7 @@ pub fn run(options: Options) -> io::Result<Outcome> {
         let _ = to_loop.send(Message::Signal(signal));
     })?;
     let to_loop = send.clone();
-    let mut screen = Screen::take(!options.no_mouse, move |line| {
+    let screen = Screen::take(!options.no_mouse, move |line| {
         let _ = to_loop.send(Message::Printed(line));
     })?;
     std::thread::Builder::new().name("keys".into()).spawn(move || {
@@ -112,11 +102,39 @@ pub fn run(options: Options) -> io::Result<Outcome> {
             if let Some(message) = terminal_event(event)
                 && send.send(message).is_err()
             {
-                break;
+                return;
             }
         }
+        // The terminal is gone and no key will come any more: as after a hang-up.
+        let _ = send.send(Message::Signal(signals::Signal::Leave(129)));
     })?;
 
+    go(state, edge, effects, screen, &receive)
+}
+
+/// The state before the first message: what was remembered, what the environment and the options say.
+fn first_state(options: &Options, prefs_path: Option<&Path>) -> io::Result<State> {
+    let (prefs, trouble) = prefs_path.map_or_else(|| (Prefs::default(), None), Prefs::read);
+    let environment = Palette::from_environment(variable("NO_COLOR").as_deref(), variable("COLORFGBG").as_deref());
+    let mut state = State::new(crossterm::terminal::size()?, &prefs, environment, now_ms());
+    state.theme.palette = options.palette.unwrap_or(state.theme.palette);
+    state.theme.ascii |= options.ascii;
+    state.runs_pane.first_start = !prefs.seen;
+    if let Some(trouble) = trouble {
+        state.print("warn", &trouble);
+        state.say(Weight::Bad, trouble);
+    }
+    Ok(state)
+}
+
+/// Goes round until it is left.
+fn go(
+    mut state: State,
+    mut edge: Edge,
+    mut effects: Vec<Effect>,
+    mut screen: Screen,
+    receive: &Receiver<Message>,
+) -> io::Result<Outcome> {
     let mut drawn = Instant::now() - FRAME;
     let mut ticked = Instant::now();
     let mut listed = Instant::now();

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use crate::format;
-use crate::keys::{self, Scope};
+use crate::keys::{self, Action, Scope};
 use crate::overlays;
 use crate::panes::{PaneId, kernels, log, merge, pipeline, retrieval, runs, sampling, system, training};
 use crate::state::{Doing, OpenRun, State, Weight};
@@ -180,6 +180,9 @@ fn head_of_run(state: &State, run: &OpenRun, spans: &mut Vec<Span<'static>>) {
     }
     spans.push(gap());
     spans.push(Span::raw(format::seconds(run.elapsed(state.now_ms))));
+    if run.glance {
+        spans.push(Span::styled("  first look: the whole is being read", theme.warn()));
+    }
     if let Some(stage) = run.stage() {
         spans.push(gap());
         spans.push(Span::styled(stage.name.clone(), theme.accent()));
@@ -250,10 +253,13 @@ fn draw_foot(state: &State, area: Rect, buffer: &mut Buffer) {
         PaneId::Runs if state.runs_pane.editor.is_some() => Scope::Recipe,
         pane => Scope::Pane(pane),
     };
+    // A run that has ended cannot be paused.
+    let live = state.live_run().is_some_and(|r| r.doing().is_live());
+    let can = |action| live || !matches!(action, Action::Pause | Action::Checkpoint | Action::Stop);
     let mut spans = Vec::new();
     let mut used = 0;
     for scope in [pane, Scope::Global] {
-        for b in keys::TABLE.iter().filter(|b| b.scope == scope && !b.hint.is_empty()) {
+        for b in keys::TABLE.iter().filter(|b| b.scope == scope && !b.hint.is_empty() && can(b.action)) {
             let key = b.keys.first().map(|k| k.name()).unwrap_or_default();
             let w = format::width(&key) + format::width(b.hint) + 3;
             if used + w > usize::from(area.width) {

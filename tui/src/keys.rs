@@ -380,6 +380,8 @@ pub const TABLE: &[Binding] = &[
     bind(Scope::Help, DOWN, Action::Down, "down", ""),
     bind(Scope::Help, PAGE_UP, Action::PageUp, "page up", ""),
     bind(Scope::Help, PAGE_DOWN, Action::PageDown, "page down", ""),
+    bind(Scope::Help, LEFT, Action::Left, "a wide text: to the left", ""),
+    bind(Scope::Help, RIGHT, Action::Right, "a wide text: to the right", ""),
     bind(Scope::Help, &[Code(KeyCode::Esc), Code(KeyCode::F(1)), Ctrl('c')], Action::Cancel, "close", "close"),
     bind(Scope::Help, &[Code(KeyCode::Backspace)], Action::Erase, "shorten the search", ""),
     bind(Scope::Help, &[Ctrl('u')], Action::EraseAll, "empty the search", ""),

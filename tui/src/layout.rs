@@ -95,7 +95,7 @@ fn tile(panes: &[PaneId], area: Rect, columns: usize) -> Vec<(PaneId, Rect)> {
 }
 
 /// The `i`-th of `n` nearly equal parts of `length`: offset and length.
-fn share(length: u16, n: usize, i: usize) -> (u16, u16) {
+pub(crate) fn share(length: u16, n: usize, i: usize) -> (u16, u16) {
     let at = |i: usize| (usize::from(length) * i / n.max(1)) as u16;
     (at(i), at(i + 1) - at(i))
 }

@@ -44,6 +44,8 @@ pub enum Message {
 /// News of an opened run.
 #[derive(Debug, Clone)]
 pub enum RunNews {
+    /// A first look at a very long file, shown until it has been read.
+    Glance(Box<RunView>),
     /// What was in the folder when it was opened.
     Opened(Box<RunView>),
     /// What was written since.
@@ -67,8 +69,6 @@ pub struct Status {
     pub broken: u64,
     /// What the control file asks for.
     pub control: Requests,
-    /// Bytes of the file of events.
-    pub bytes: u64,
     /// Bytes of the artifacts, by stage, where the folder tells.
     pub artifacts: Vec<(String, u64)>,
     /// Bytes free and in all on the disk of the folder.

@@ -45,7 +45,6 @@ pub fn paste(state: &mut State, text: &str) {
 
 /// A key in an overlay.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
-    let page = usize::from(state.size.1).saturating_sub(6).max(1);
     match state.overlay.take() {
         Some(Overlay::Help { mut search, scroll }) => {
             match action {
@@ -56,16 +55,24 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
                 Action::EraseAll => search.clear(),
                 _ => {}
             }
-            let last = help_lines(&search, state.theme).len().saturating_sub(1);
-            state.overlay = Some(Overlay::Help { scroll: scrolled(scroll, action, page, last), search });
+            let scroll = scrolled(scroll, action, help_lines(&search, state.theme).len(), help_room(state.size.1));
+            state.overlay = Some(Overlay::Help { scroll, search });
             Vec::new()
         }
-        Some(Overlay::Text { title, lines, scroll }) => {
+        Some(Overlay::Text { title, lines, scroll, shift }) => {
             if matches!(action, Action::Cancel | Action::Accept) {
                 return Vec::new();
             }
-            let scroll = scrolled(scroll, action, page, lines.len().saturating_sub(1));
-            state.overlay = Some(Overlay::Text { title, lines, scroll });
+            let scroll = scrolled(scroll, action, lines.len(), usize::from(state.size.1.saturating_sub(2)));
+            // Half a screen at a time; the end of the longest line stays at the right edge.
+            let room = usize::from(state.size.0.saturating_sub(4));
+            let most = widest(&lines).saturating_sub(room);
+            let shift = match action {
+                Action::Left => shift.saturating_sub((room / 2).max(1)),
+                Action::Right => shift + (room / 2).max(1),
+                _ => shift,
+            };
+            state.overlay = Some(Overlay::Text { title, lines, scroll, shift: shift.min(most) });
             Vec::new()
         }
         Some(Overlay::Question(question)) => answer(state, question, action),
@@ -74,7 +81,20 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     }
 }
 
-fn scrolled(scroll: usize, action: Action, page: usize, last: usize) -> usize {
+/// Columns of the longest line.
+fn widest(lines: &[String]) -> usize {
+    lines.iter().map(|l| format::width(l)).max().unwrap_or(0)
+}
+
+/// Lines of help that a screen of `height` rows shows at most.
+fn help_room(height: u16) -> usize {
+    usize::from(height.saturating_sub(4)).max(1)
+}
+
+/// The first line shown after a key, of `count` lines where `room` fit: never beyond what fills the window, so that
+/// the way back begins at once.
+fn scrolled(scroll: usize, action: Action, count: usize, room: usize) -> usize {
+    let page = room.saturating_sub(1).max(1);
     match action {
         Action::Up => scroll.saturating_sub(1),
         Action::Down => scroll + 1,
@@ -82,7 +102,7 @@ fn scrolled(scroll: usize, action: Action, page: usize, last: usize) -> usize {
         Action::PageDown => scroll + page,
         _ => scroll,
     }
-    .min(last)
+    .min(count.saturating_sub(room))
 }
 
 fn answer(state: &mut State, question: Question, action: Action) -> Vec<Effect> {
@@ -157,7 +177,7 @@ pub fn draw(state: &State, screen: Rect, buffer: &mut Buffer) {
             } else {
                 format!(" Help: {search}_ ")
             };
-            let height = (lines.len() + 2).max(5).min(usize::from(screen.height.saturating_sub(2)));
+            let height = (lines.len() + 2).clamp(5, help_room(screen.height).max(3) + 2);
             let area = window(screen, 76, height as u16);
             let inner = frame(area, &title, buffer, theme);
             let scroll = (*scroll).min(lines.len().saturating_sub(usize::from(inner.height)));
@@ -165,18 +185,16 @@ pub fn draw(state: &State, screen: Rect, buffer: &mut Buffer) {
                 text::line(inner, buffer, i as u16, line);
             }
         }
-        Some(Overlay::Text { title, lines, scroll }) => {
-            let width = lines.iter().map(|l| format::width(l)).max().unwrap_or(0).max(format::width(title) + 2);
+        Some(Overlay::Text { title, lines, scroll, shift }) => {
+            let widest = widest(lines);
+            let width = widest.max(format::width(title) + 2);
             let area = window(screen, (width.min(500) + 4) as u16, (lines.len().min(500) + 2) as u16);
-            let inner = frame(area, &format!(" {title} "), buffer, theme);
+            let more = if widest + 4 > usize::from(area.width) { ": Left, Right show the rest" } else { "" };
+            let inner = frame(area, &format!(" {title}{more} "), buffer, theme);
             for (i, line) in lines.iter().skip(*scroll).take(usize::from(inner.height)).enumerate() {
-                text::plain(
-                    inner,
-                    buffer,
-                    i as u16,
-                    &format::cut(line, usize::from(inner.width), theme.marks().ellipsis),
-                    theme.text(),
-                );
+                let rest: String = line.chars().skip(*shift).collect();
+                let shown = format::cut(&rest, usize::from(inner.width), theme.marks().ellipsis);
+                text::plain(inner, buffer, i as u16, &shown, theme.text());
             }
         }
         Some(Overlay::Question(question)) => {

@@ -80,10 +80,12 @@ fn head(run: &OpenRun, now_ms: u64) -> String {
 pub fn summary(run: &OpenRun, now_ms: u64) -> String {
     let mut out = head(run, now_ms);
     if let Some(table) = run.view.results.tables.first() {
+        let width = table.rows.iter().map(|r| format::width(&r.name)).max().unwrap_or(0);
         for row in &table.rows {
             let metric = |name: &str| row.metric(name).map_or("n/a".into(), |m| format!("{:.3}", m.0));
             let (auc, loss, accuracy) = (metric("auc"), metric("log_loss"), metric("accuracy"));
-            out.push_str(&format!("  {:<24} AUC {auc}  log loss {loss}  accuracy {accuracy}\n", row.name));
+            let gap = " ".repeat(width - format::width(&row.name));
+            out.push_str(&format!("  {}{gap}  AUC {auc}  log loss {loss}  accuracy {accuracy}\n", row.name));
         }
     } else if let Some(stage) = run.stage() {
         let share = stage.share().map(|s| format!(" {:.0} %", s * 100.0)).unwrap_or_default();

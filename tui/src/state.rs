@@ -30,8 +30,10 @@ pub struct OpenRun {
     pub view: Box<RunView>,
     /// How reading goes.
     pub status: Status,
-    /// What was in the folder has been read.
+    /// What was in the folder has been read, or a first look at it taken.
     pub opened: bool,
+    /// What is shown is a first look; the whole is being read.
+    pub glance: bool,
     /// The embeddings' scatter, once read: `None` inside when the folder has none.
     pub scatter: Option<Result<Option<Box<Scatter>>, String>>,
     /// The scatter's version that was asked for.
@@ -92,6 +94,7 @@ impl OpenRun {
             view: Box::default(),
             status: Status::default(),
             opened: false,
+            glance: false,
             scatter: None,
             scatter_asked: 0,
         }
@@ -201,6 +204,8 @@ pub enum Overlay {
         lines: Vec<String>,
         /// First line shown.
         scroll: usize,
+        /// First column shown.
+        shift: usize,
     },
 }
 

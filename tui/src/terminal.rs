@@ -157,12 +157,17 @@ pub fn restore() {
     }
 }
 
+/// A panic of the thread that draws ends the program, so the terminal is given back before its words are printed. One
+/// of a helper ends that helper alone: its words go where everything printed goes, and the screen stays up.
 fn install_panic_hook() {
     static ONCE: std::sync::Once = std::sync::Once::new();
+    let drawing = std::thread::current().id();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            restore();
+            if std::thread::current().id() == drawing {
+                restore();
+            }
             before(info);
         }));
     });

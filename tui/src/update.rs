@@ -73,14 +73,17 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
 }
 
 fn tick(state: &mut State, now_ms: u64) {
-    let second = now_ms / 1000 != state.now_ms / 1000;
-    state.now_ms = now_ms;
+    let before = std::mem::replace(&mut state.now_ms, now_ms);
+    let second = now_ms / 1000 != before / 1000;
     if state.notice.as_ref().is_some_and(|n| n.until_ms <= now_ms) {
         state.notice = None;
         state.dirty = true;
     }
     // Only a clock on the screen makes time worth drawing.
     if second && state.frozen.is_none() && state.live_run().is_some_and(|r| r.doing().is_live()) {
+        state.dirty = true;
+    }
+    if second && runs::ages_changed(state, before) {
         state.dirty = true;
     }
     control::watch(state);
@@ -94,6 +97,12 @@ fn hear(state: &mut State, id: RunId, news: RunNews) -> Vec<Effect> {
         RunNews::Opened(view) => {
             run.view = view;
             run.opened = true;
+            run.glance = false;
+        }
+        RunNews::Glance(view) => {
+            run.view = view;
+            run.opened = true;
+            run.glance = true;
         }
         RunNews::Records(records) => {
             for record in &records {
@@ -316,12 +325,14 @@ fn handle_mouse(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
         None => {
             let inner = draw::inside(area);
             if inner.contains(at) {
-                let (x, y) = (at.x - inner.x, at.y - inner.y);
                 match pane {
-                    PaneId::Training => training::click(state, inner, (x, y)),
-                    PaneId::Runs => runs::click(state, inner, (x, y)),
-                    PaneId::Kernels => kernels::click(state, y),
-                    _ => {}
+                    PaneId::Runs => runs::click(state, inner, at),
+                    PaneId::Pipeline => pipeline::click(state, inner, at),
+                    PaneId::Training => training::click(state, inner, at),
+                    PaneId::Sampling => sampling::click(state, inner, at),
+                    PaneId::Merge => merge::click(state, inner, at),
+                    PaneId::Kernels => kernels::click(state, inner, at),
+                    PaneId::Retrieval | PaneId::System | PaneId::Log => {}
                 }
             }
         }

@@ -153,6 +153,111 @@ fn the_mouse_focuses_tabs_and_panes() {
     assert_eq!(click(100, 10), PaneId::Training);
 }
 
+/// Clicks on the place of `wanted` on the screen.
+fn click_on(state: &mut State, wanted: &str) {
+    let screen = text(state);
+    let found = screen.lines().enumerate().find_map(|(y, l)| l.find(wanted).map(|at| (y, l[..at].chars().count())));
+    let (y, x) = found.unwrap_or_else(|| panic!("'{wanted}' is not on the screen:\n{screen}"));
+    let kind = MouseEventKind::Down(MouseButton::Left);
+    let event = MouseEvent { kind, column: x as u16, row: y as u16, modifiers: KeyModifiers::NONE };
+    update(state, Message::Mouse(event));
+}
+
+#[test]
+fn a_click_selects_the_line_under_the_mouse() {
+    let mut state = dashboard((100, 24), usize::MAX);
+    press(&mut state, &["1", "f"]);
+    click_on(&mut state, "embed ");
+    assert_eq!(state.pipeline.selected, Some(2));
+    press(&mut state, &["3"]);
+    let p = format!("{:.3} ", state.run().unwrap().view.prompts.iter().last().unwrap().answers[1].p);
+    click_on(&mut state, &p);
+    assert_eq!(state.sampling.sample, 1);
+    press(&mut state, &["4", "v", "v", "v"]);
+    let row = state.run().unwrap().view.merge.rows[2].row.to_string();
+    click_on(&mut state, &format!("{row}  "));
+    assert_eq!(state.merge.prompt, 2);
+    press(&mut state, &["6", "s", "s", "s"]);
+    click_on(&mut state, "rms_norm");
+    let line = text(&state).lines().nth(5 + state.kernels.selected).unwrap_or_default().to_string();
+    assert!(line.contains("rms_norm"), "{line}");
+    let mut state = listed();
+    let before = state.runs_pane.selected;
+    click_on(&mut state, "runs/old");
+    assert_ne!(state.runs_pane.selected, before);
+    click_on(&mut state, "when");
+    assert!(text(&state).contains("runs/old"), "the heading is no line");
+}
+
+#[test]
+fn a_wide_text_is_moved_sideways_and_no_text_scrolls_beyond_its_end() {
+    let mut state = listed();
+    let lines = (0..60).map(|i| format!("{i:02} {} end of line {i:02}", "x".repeat(150))).collect();
+    let news = News::Text { title: "Comparison".into(), outcome: Ok(lines) };
+    update(&mut state, Message::Runs(news));
+    assert!(text(&state).contains("Left, Right") && !text(&state).contains("end of line"));
+    press(&mut state, &["Right"; 9]);
+    assert!(text(&state).contains("end of line 07"), "{}", text(&state));
+    press(&mut state, &["PgDn"; 9]);
+    assert!(text(&state).contains("end of line 59"), "{}", text(&state));
+    press(&mut state, &["Up"]);
+    assert!(!text(&state).contains("end of line 59"), "one key up moves at once");
+    press(&mut state, &["Left"; 9]);
+    assert!(!text(&state).contains("end of line"));
+    press(&mut state, &["Esc", "?"]);
+    press(&mut state, &["PgDn"; 40]);
+    let end = text(&state);
+    press(&mut state, &["Up"]);
+    assert_ne!(text(&state), end);
+}
+
+#[test]
+fn a_run_that_has_ended_is_not_offered_to_be_paused() {
+    let foot = |state: &State| text(state).lines().last().unwrap_or_default().to_string();
+    assert!(foot(&dashboard((100, 24), AT_WORK)).contains("p pause"));
+    assert!(!foot(&dashboard((100, 24), usize::MAX)).contains("p pause"));
+}
+
+#[test]
+fn the_list_says_how_long_ago_without_a_key() {
+    let mut state = listed();
+    press(&mut state, &["0"]);
+    let aged = |state: &mut State, ms: u64| {
+        state.dirty = false;
+        let now = state.now_ms;
+        update(state, Message::Tick(now + ms));
+        state.dirty
+    };
+    let latest = state.runs_pane.catalogue.runs.iter().map(|r| r.modified_ms).max().unwrap();
+    state.now_ms = latest + 500;
+    assert!(aged(&mut state, 1000), "one second more is another word");
+    state.now_ms = latest + 90_000;
+    assert!(!aged(&mut state, 1000), "one and a half minutes and a second are the same word");
+    state.arrangement.focus = PaneId::Log;
+    state.now_ms = latest + 500;
+    assert!(!aged(&mut state, 1000), "nobody sees it");
+}
+
+#[test]
+fn a_first_look_at_a_long_file_says_so_until_the_whole_is_there() {
+    let mut state = dashboard((100, 24), AT_WORK);
+    let view = state.run().unwrap().view.clone();
+    update(&mut state, Message::Run(1, RunNews::Glance(view.clone())));
+    assert!(text(&state).contains("first look"), "{}", text(&state));
+    update(&mut state, Message::Run(1, RunNews::Opened(view)));
+    assert!(!text(&state).contains("first look"));
+}
+
+#[test]
+fn a_repeated_run_is_numbered_once() {
+    let state = listed();
+    let entry = |name: &str| RunEntry { folder: name.into(), ..state.runs_pane.catalogue.runs[0].clone() };
+    let mut catalogue = state.runs_pane.catalogue.clone();
+    catalogue.runs = ["runs/demo", "runs/demo-2", "runs/ml-1"].map(entry).to_vec();
+    assert_eq!(catalogue.free_folder("demo-2"), PathBuf::from("runs/demo-3"));
+    assert_eq!(catalogue.free_folder("ml-1"), PathBuf::from("runs/ml-1-2"), "its own name");
+}
+
 #[test]
 fn a_cursor_reads_and_zoom_keeps_it_in_view() {
     let mut state = dashboard((100, 30), usize::MAX);

@@ -71,12 +71,18 @@ fn runs_of(root: &Path) -> Vec<RunEntry> {
                 (_, _, None) => RunState::Killed,
             };
             let result = if state == RunState::Done { result(&folder) } else { String::new() };
-            RunEntry { folder: s.path, state, stage: s.stage.unwrap_or_default(), modified_ms: s.modified_ms, result }
+            RunEntry {
+                folder: without_dot(&s.path),
+                state,
+                stage: s.stage.unwrap_or_default(),
+                modified_ms: s.modified_ms,
+                result,
+            }
         })
         .collect();
     // A run that has never begun has no recipe in its folder yet.
     let waiting = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path());
-    for folder in waiting.filter(|p| engine::is_queued(p)) {
+    for folder in waiting.filter(|p| engine::is_queued(p)).map(|p| without_dot(&p)) {
         if !out.iter().any(|r| r.folder == folder) {
             let modified = fs::metadata(folder.join(engine::QUEUED)).and_then(|m| m.modified()).ok();
             let modified_ms = modified
@@ -92,6 +98,11 @@ fn runs_of(root: &Path) -> Vec<RunEntry> {
         }
     }
     out
+}
+
+/// `./run` as users write it, and as an opened run is called: `run`.
+fn without_dot(path: &Path) -> PathBuf {
+    path.strip_prefix(".").ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(path).to_path_buf()
 }
 
 /// The last row of the main table in a few words.
@@ -138,6 +149,5 @@ fn recipe(path: &Path) -> Option<RecipeEntry> {
     let name = table.get("name").and_then(toml::Value::as_str).map_or(stem, str::to_string);
     let about: Vec<&str> =
         text.lines().take_while(|l| l.starts_with('#')).map(|l| l.trim_start_matches('#').trim()).collect();
-    let path = path.strip_prefix("./").unwrap_or(path).to_path_buf();
-    Some(RecipeEntry { source: Source::File(path), name, about: about.join(" ") })
+    Some(RecipeEntry { source: Source::File(without_dot(path)), name, about: about.join(" ") })
 }

@@ -25,6 +25,13 @@ pub fn follow(id: RunId, folder: &Path, stop: &AtomicBool, send: &SyncSender<Mes
     let tell = |news: RunNews| send.send(Message::Run(id, news)).is_ok();
     let Follow { folder, mut tail, mut view } = Follow::new(folder);
     let mut output = Output::new(folder.path());
+    if let Some(view) = tail.glance() {
+        // The file is there, though the tail has not read it yet.
+        let now = Status { trouble: None, ..status(&folder, &tail) };
+        if !tell(RunNews::Status(now)) || !tell(RunNews::Glance(Box::new(view))) {
+            return;
+        }
+    }
     let mut gone_through = false;
     while !gone_through {
         if stop.load(Ordering::Relaxed) {
@@ -113,7 +120,6 @@ fn status(folder: &RunFolder, tail: &Tail) -> Status {
         trouble,
         broken: counts.damaged,
         control: folder.asked(),
-        bytes: 0,
         artifacts,
         // Rounded, so that a disk in use elsewhere does not make the screen draw.
         disk: disk.map(|(free, all)| (free >> 26 << 26, all)),

@@ -6,6 +6,7 @@ pub mod engine;
 mod follow;
 
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,8 +129,32 @@ impl Edge {
         });
     }
 
-    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) {
+    fn spawn(&self, name: &'static str, work: impl FnOnce() + Send + 'static) {
+        let send = self.send.clone();
+        let work = move || {
+            // Nothing is shared with the rest but the channel, which a panic leaves whole.
+            if panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+                let text = format!("a thread of this dashboard failed ({name}): its words are in pane 8");
+                let _ = send.send(Message::Done(Err(text)));
+            }
+        };
         // Without another thread the one thing asked for does not happen; the screen goes on.
         let _ = std::thread::Builder::new().name(name.into()).spawn(work);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_panics_is_told_of() {
+        let (send, receive) = std::sync::mpsc::sync_channel(4);
+        let edge = Edge::new(PathBuf::new(), None, Places::default(), send);
+        edge.spawn("test", || panic!("on purpose, in a test"));
+        match receive.recv_timeout(std::time::Duration::from_secs(20)) {
+            Ok(Message::Done(Err(text))) => assert!(text.contains("(test)"), "{text}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

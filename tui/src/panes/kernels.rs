@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use rallrec_events::view::Operator;
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
+use ratatui::text::Line;
 
 use crate::format;
 use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{State, Weight};
+use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, text};
 
@@ -87,12 +89,21 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Selects the line under the mouse.
-pub fn click(state: &mut State, y: u16) {
-    // Row 0 is the summary, row 1 the heading.
-    if y >= 2 {
-        state.kernels.selected = usize::from(y - 2).min(ordered(state).len().saturating_sub(1));
+/// Selects the operator under the mouse.
+pub fn click(state: &mut State, area: Rect, at: Position) {
+    let list = ordered(state);
+    let selected = state.kernels.selected.min(list.len().saturating_sub(1));
+    let Some(name) = list.get(selected).map(|o| &o.name) else { return };
+    let table = table_area(state.kernels.measured.contains_key(name), area);
+    if let Some(row) = table::hit(selected, list.len(), table, at) {
+        state.kernels.selected = row;
     }
+}
+
+/// The table's part of the pane: below the summary, above the outcome of a bench where there is one.
+fn table_area(outcome: bool, area: Rect) -> Rect {
+    let below = if outcome { (area.height / 3).max(3).min(area.height) } else { 0 };
+    Rect { y: area.y + 1, height: area.height.saturating_sub(1 + below), ..area }
 }
 
 /// The outcome of a bench or a check.
@@ -120,48 +131,8 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         return text::note(area, buffer, text, theme);
     }
     let all: f64 = list.iter().map(|o| o.seconds).sum();
-    let ceilings: Vec<String> = state
-        .run()
-        .map(|r| {
-            let one = |(d, c): (&String, &rallrec_events::view::Ceilings)| {
-                format!("{} {:.1} GB/s {}FLOP/s", format::clean(d), c.memory_gb_s, format::scaled(c.gflop_s * 1e9))
-            };
-            r.view.operators.ceilings.iter().map(one).collect()
-        })
-        .unwrap_or_default();
-    let order = format!("{:?}", state.kernels.order).to_lowercase();
-    let mut facts = vec![("operators", list.len().to_string()), ("seconds", format::value(all)), ("order", order)];
-    if !ceilings.is_empty() {
-        facts.push(("ceilings", ceilings.join(", ")));
-    }
-    let head = text::fact_lines(&facts, area.width, theme);
-    text::line(area, buffer, 0, &head.into_iter().next().unwrap_or_default());
-    let rows: Vec<Vec<Cell>> = list
-        .iter()
-        .map(|o| {
-            let share = if all > 0.0 { o.seconds / all } else { 0.0 };
-            let times: Vec<f64> = o.recent.iter().map(|s| s.seconds).collect();
-            let of = o.of_ceiling();
-            let of_style = match of {
-                Some(x) if x >= 0.6 => theme.good(),
-                Some(x) if x < 0.2 => theme.warn(),
-                _ => theme.text(),
-            };
-            vec![
-                Cell::new(format::clean(&o.name), theme.accent()),
-                Cell::from(format!("{:.1} %", share * 100.0)),
-                Cell::new(bars::bar(share, 8, theme), theme.series(0)),
-                Cell::from(format::scaled(o.calls as f64)),
-                Cell::from(o.gb_s().map_or("n/a".into(), |x| format!("{x:.1}"))),
-                Cell::from(o.tflop_s().map_or("n/a".into(), |x| format::scaled(x * 1e12))),
-                Cell::new(of.map_or("n/a".into(), |x| format!("{:.0} %", x * 100.0)), of_style),
-                Cell::new(format::seconds(o.seconds), theme.dim()),
-                Cell::new(format::clean(&o.device), theme.dim()),
-                Cell::new(bars::spark(&times, 16, None, theme), theme.series(1)),
-                Cell::new(o.shape.as_deref().map(format::clean).unwrap_or_default(), theme.dim()),
-            ]
-        })
-        .collect();
+    text::line(area, buffer, 0, &summary(state, list.len(), all, area.width));
+    let rows: Vec<Vec<Cell>> = list.iter().map(|o| row(o, all, theme)).collect();
     let columns = [
         words("operator"),
         number("time"),
@@ -177,10 +148,10 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     ];
     let selected = state.kernels.selected.min(rows.len() - 1);
     let outcome = state.kernels.measured.get(&list[selected].name);
-    let below = if outcome.is_some() { (area.height / 3).max(3).min(area.height) } else { 0 };
-    let middle = Rect { y: area.y + 1, height: area.height.saturating_sub(1 + below), ..area };
+    let middle = table_area(outcome.is_some(), area);
     table::draw(&columns, &rows, Some(selected), middle, buffer, theme);
-    let foot = Rect { y: middle.y + middle.height, height: below.min(area.height.saturating_sub(1)), ..area };
+    let y = middle.y + middle.height;
+    let foot = Rect { y, height: area.bottom().saturating_sub(y), ..area };
     let name = &list[selected].name;
     match outcome {
         Some(None) => text::plain(foot, buffer, 0, &format!("{name}: measuring"), theme.dim()),
@@ -196,4 +167,43 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         }
         None => {}
     }
+}
+
+/// How many operators, their time together, their order, what the machine gives at best.
+fn summary(state: &State, operators: usize, seconds: f64, width: u16) -> Line<'static> {
+    let order = format!("{:?}", state.kernels.order).to_lowercase();
+    let mut facts = vec![("operators", operators.to_string()), ("seconds", format::value(seconds)), ("order", order)];
+    let one = |(device, c): (&String, &rallrec_events::view::Ceilings)| {
+        format!("{} {:.1} GB/s {}FLOP/s", format::clean(device), c.memory_gb_s, format::scaled(c.gflop_s * 1e9))
+    };
+    let ceilings: Vec<String> =
+        state.run().into_iter().flat_map(|r| r.view.operators.ceilings.iter().map(one)).collect();
+    if !ceilings.is_empty() {
+        facts.push(("ceilings", ceilings.join(", ")));
+    }
+    text::fact_lines(&facts, width, state.theme).into_iter().next().unwrap_or_default()
+}
+
+fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
+    let share = if all > 0.0 { o.seconds / all } else { 0.0 };
+    let times: Vec<f64> = o.recent.iter().map(|s| s.seconds).collect();
+    let of = o.of_ceiling();
+    let of_style = match of {
+        Some(x) if x >= 0.6 => theme.good(),
+        Some(x) if x < 0.2 => theme.warn(),
+        _ => theme.text(),
+    };
+    vec![
+        Cell::new(format::clean(&o.name), theme.accent()),
+        Cell::from(format!("{:.1} %", share * 100.0)),
+        Cell::new(bars::bar(share, 8, theme), theme.series(0)),
+        Cell::from(format::scaled(o.calls as f64)),
+        Cell::from(o.gb_s().map_or("n/a".into(), |x| format!("{x:.1}"))),
+        Cell::from(o.tflop_s().map_or("n/a".into(), |x| format::scaled(x * 1e12))),
+        Cell::new(of.map_or("n/a".into(), |x| format!("{:.0} %", x * 100.0)), of_style),
+        Cell::new(format::seconds(o.seconds), theme.dim()),
+        Cell::new(format::clean(&o.device), theme.dim()),
+        Cell::new(bars::spark(&times, 16, None, theme), theme.series(1)),
+        Cell::new(o.shape.as_deref().map(format::clean).unwrap_or_default(), theme.dim()),
+    ]
 }

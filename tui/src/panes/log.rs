@@ -151,7 +151,11 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     text::plain(head, buffer, 0, &status, theme.dim());
     if let Some(run) = state.run() {
         let odd = [(run.view.unknown, "of unknown kind"), (run.view.newer, "newer"), (run.status.broken, "broken")];
-        let odd: Vec<String> = odd.iter().filter(|o| o.0 > 0).map(|o| format!("{} {}", o.0, o.1)).collect();
+        let mut odd: Vec<String> = odd.iter().filter(|o| o.0 > 0).map(|o| format!("{} {}", o.0, o.1)).collect();
+        if let Some(sampled) = &run.view.sampled {
+            let (read, all) = (format::scaled(sampled.read as f64), format::scaled(sampled.records as f64));
+            odd.insert(0, format!("{read} of {all} read, a sample"));
+        }
         if !odd.is_empty() {
             text::right(head, buffer, 0, &format!("events: {}", odd.join(", ")), theme.warn());
         }

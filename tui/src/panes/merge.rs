@@ -2,7 +2,7 @@
 
 use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 
 use crate::format;
@@ -126,23 +126,34 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if view.merge.is_empty() && view.results.tables.is_empty() {
         return text::note(area, buffer, "nothing has been merged yet", theme);
     }
-    let mut figures = figures(&view.merge);
-    // A run that is repeated shows the earlier outcome until its own comes.
-    if run.doing().is_live() && view.stages.get("merge").is_some_and(|s| s.state == StageState::Waiting) {
-        figures.insert(0, ("", "(before this start)".into()));
-    }
-    let facts = text::fact_lines(&figures, area.width, theme);
-    let most = usize::from(area.height / 4).max(1);
-    let head = facts.len().min(most) as u16;
-    for (i, line) in facts.iter().take(most).enumerate() {
-        text::line(area, buffer, i as u16, line);
-    }
-    let body = Rect { y: area.y + head, height: area.height.saturating_sub(head), ..area };
+    let (facts, body) = head(run, area, theme);
+    text::lines(area, buffer, &facts);
     match state.merge.mode {
         Mode::Table => draw_tables(state, run, body, buffer),
         Mode::Heat => draw_heat(state, &view.merge, body, buffer),
         Mode::Reliability => draw_reliability(&view.merge, body, buffer, theme),
         Mode::Prompts => draw_prompts(state, run, body, buffer),
+    }
+}
+
+/// The lines at the top, and what is left below them.
+fn head(run: &OpenRun, area: Rect, theme: Theme) -> (Vec<Line<'static>>, Rect) {
+    let view = &run.view;
+    let mut figures = figures(&view.merge);
+    // A run that is repeated shows the earlier outcome until its own comes.
+    if run.doing().is_live() && view.stages.get("merge").is_some_and(|s| s.state == StageState::Waiting) {
+        figures.insert(0, ("", "(before this start)".into()));
+    }
+    text::head(&figures, area, theme)
+}
+
+/// Selects the prompt under the mouse.
+pub fn click(state: &mut State, area: Rect, at: Position) {
+    let Some(run) = state.run().filter(|_| state.merge.mode == Mode::Prompts) else { return };
+    let n = run.view.merge.rows.len();
+    let list = prompts_list(head(run, area, state.theme).1);
+    if let Some(row) = table::hit(state.merge.prompt.min(n.saturating_sub(1)), n, list, at) {
+        state.merge.prompt = row;
     }
 }
 
@@ -414,6 +425,20 @@ fn ordered(merge: &Merge, order: Order) -> Vec<&MergeRow> {
     rows
 }
 
+/// List and verdict of the prompts stand beside each other.
+fn is_wide(area: Rect) -> bool {
+    area.width >= 100
+}
+
+/// The list's part of the prompts.
+fn prompts_list(area: Rect) -> Rect {
+    if is_wide(area) {
+        Rect { width: 44, ..area }
+    } else {
+        Rect { height: (area.height / 3).clamp(area.height.min(3), 8), ..area }
+    }
+}
+
 fn draw_prompts(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let rows = ordered(&run.view.merge, state.merge.order);
@@ -421,12 +446,8 @@ fn draw_prompts(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         return text::note(area, buffer, "no row has been merged yet", theme);
     };
     let row = rows[at];
-    let wide = area.width >= 100;
-    let list = if wide {
-        Rect { width: 44, ..area }
-    } else {
-        Rect { height: (area.height / 3).clamp(area.height.min(3), 8), ..area }
-    };
+    let wide = is_wide(area);
+    let list = prompts_list(area);
     let cells: Vec<Vec<Cell>> = rows
         .iter()
         .map(|r| {
@@ -453,10 +474,7 @@ fn draw_prompts(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     } else {
         Rect { y: area.y + list.height, height: area.height - list.height, ..area }
     };
-    let lines = verdict(state, run, row, rest.width);
-    for (i, line) in lines.iter().enumerate() {
-        text::line(rest, buffer, i as u16, line);
-    }
+    text::lines(rest, buffer, &verdict(state, run, row, rest.width));
 }
 
 /// One prompt in words: predictions, history, retrieved items, hint, answers, verdict.

@@ -2,7 +2,7 @@
 
 use rallrec_events::view::{Stage, State as StageState};
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -145,14 +145,28 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         number("warn"),
     ];
     let selected = selected(state, run);
-    let room = if area.height > 8 { area.height.min(rows.len() as u16 + 1) } else { area.height };
-    table::draw(&columns, &rows, Some(selected), Rect { height: room, ..area }, buffer, theme);
+    let list = table_area(rows.len(), area);
+    table::draw(&columns, &rows, Some(selected), list, buffer, theme);
+    let room = list.height;
     if area.height < room + 2 {
         return;
     }
     let below = Rect { y: area.y + room + 1, height: area.height - room - 1, ..area };
-    for (i, line) in details(stages.list.get(selected), run, below.width, theme).iter().enumerate() {
-        text::line(below, buffer, i as u16, line);
+    text::lines(below, buffer, &details(stages.list.get(selected), run, below.width, theme));
+}
+
+/// The table's part of the pane.
+fn table_area(stages: usize, area: Rect) -> Rect {
+    let height = if area.height > 8 { area.height.min(stages as u16 + 1) } else { area.height };
+    Rect { height, ..area }
+}
+
+/// Selects the stage under the mouse.
+pub fn click(state: &mut State, area: Rect, at: Position) {
+    let Some(run) = state.run() else { return };
+    let n = run.view.stages.list.len();
+    if let Some(row) = table::hit(selected(state, run), n, table_area(n, area), at) {
+        state.pipeline.selected = Some(row);
     }
 }
 

@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 
 use crate::format;
 use crate::keys::Action;
+use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
@@ -135,8 +136,8 @@ fn draw_scatter(state: &State, scatter: &Scatter, example: Option<&Example>, are
     let first = state.retrieval.space.min(scatter.spaces.len() - fit);
     let target = example.map(|e| e.target.title.as_str());
     for i in 0..fit {
-        let (a, b) = (area.width * i as u16 / fit as u16, area.width * (i as u16 + 1) / fit as u16);
-        let cell = Rect { x: area.x + a, width: (b - a).saturating_sub(1), height: area.height - 1, ..area };
+        let (x, width) = share(area.width, fit, i);
+        let cell = Rect { x: area.x + x, width: width.saturating_sub(1), height: area.height - 1, ..area };
         draw_space(scatter, &scatter.spaces[first + i], &groups, target, cell, buffer, theme);
     }
 }

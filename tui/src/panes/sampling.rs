@@ -2,7 +2,7 @@
 
 use rallrec_events::view::{Bins, Prompt};
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -12,7 +12,7 @@ use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
 use crate::widgets::chart::{Chart, Line as Curve};
-use crate::widgets::{bars, histogram, text};
+use crate::widgets::{bars, histogram, table, text};
 
 /// Prompts that a moving accuracy is taken over, as the authors' consistency view does.
 const WINDOW: u64 = 500;
@@ -87,13 +87,8 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if sampling.answers == 0 && sampling.live.is_none() && sampling.scored.is_empty() {
         return text::note(area, buffer, "no answer has been sampled yet", theme);
     }
-    let facts = text::fact_lines(&figures(run), area.width, theme);
-    let most = usize::from(area.height / 4).max(1);
-    let head = facts.len().min(most) as u16;
-    for (i, line) in facts.iter().take(most).enumerate() {
-        text::line(area, buffer, i as u16, line);
-    }
-    let body = Rect { y: area.y + head, height: area.height - head.min(area.height), ..area };
+    let (facts, body) = text::head(&figures(run), area, theme);
+    text::lines(area, buffer, &facts);
     match state.sampling.mode {
         Mode::Answers => draw_answers(state, run, body, buffer),
         Mode::Spread => draw_spread(run, body, buffer, theme),
@@ -152,23 +147,9 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         return text::note(area, buffer, "no answer has been sampled yet", theme);
     };
     let at = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
-    let mut y = 0;
-    let most = usize::from(area.height / 3).max(1);
-    for line in prompt_lines(prompt, (at, rows.len()), area.width, theme).into_iter().take(most) {
-        text::line(area, buffer, y, &line);
-        y += 1;
-    }
-    // Two columns where there is room: the answers on the left, the text of one on the right.
-    let below = Rect { y: area.y + y.min(area.height), height: area.height.saturating_sub(y), ..area };
+    let Places { heading, list, words } = places(prompt, (at, rows.len()), area, theme);
+    text::lines(area, buffer, &heading);
     let sample = state.sampling.sample.min(prompt.answers.len().saturating_sub(1));
-    let list_width = 38.min(below.width);
-    let (list, words) = if below.width >= 70 {
-        let gap = list_width + 2;
-        (Rect { width: list_width, ..below }, Rect { x: below.x + gap, width: below.width - gap, ..below })
-    } else {
-        let rows = (prompt.answers.len() as u16 + 1).min(below.height / 2);
-        (Rect { height: rows, ..below }, Rect { y: below.y + rows, height: below.height.saturating_sub(rows), ..below })
-    };
     draw_list(prompt, sample, list, buffer, theme);
     match live {
         Some(live) if live.row != prompt.row || live.sample as usize >= prompt.answers.len() => {
@@ -188,6 +169,45 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
                 }
             }
         }
+    }
+}
+
+/// Where the parts of one prompt go.
+struct Places {
+    heading: Vec<Line<'static>>,
+    list: Rect,
+    words: Rect,
+}
+
+/// Two columns where there is room: the answers on the left, the text of one on the right.
+fn places(prompt: &Prompt, number: (usize, usize), area: Rect, theme: Theme) -> Places {
+    const LIST: u16 = 38;
+    let mut heading = prompt_lines(prompt, number, area.width, theme);
+    heading.truncate(usize::from(area.height / 3).max(1));
+    let y = (heading.len() as u16).min(area.height);
+    let below = Rect { y: area.y + y, height: area.height - y, ..area };
+    let (list, words) = if below.width >= 70 {
+        let right = Rect { x: below.x + LIST + 2, width: below.width - LIST - 2, ..below };
+        (Rect { width: LIST, ..below }, right)
+    } else {
+        let rows = (prompt.answers.len() as u16 + 1).min(below.height / 2);
+        (Rect { height: rows, ..below }, Rect { y: below.y + rows, height: below.height - rows, ..below })
+    };
+    Places { heading, list, words }
+}
+
+/// Selects the answer under the mouse.
+pub fn click(state: &mut State, area: Rect, at: Position) {
+    let Some(run) = state.run().filter(|_| state.sampling.mode == Mode::Answers) else { return };
+    let rows = rows(run);
+    let row = state.sampling.row.or_else(|| rows.last().copied());
+    let Some(prompt) = row.and_then(|r| run.view.prompts.get(r)) else { return };
+    let number = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
+    let body = text::head(&figures(run), area, state.theme).1;
+    let list = places(prompt, (number, rows.len()), body, state.theme).list;
+    let n = prompt.answers.len();
+    if let Some(sample) = table::hit(state.sampling.sample.min(n.saturating_sub(1)), n, list, at) {
+        state.sampling.sample = sample;
     }
 }
 

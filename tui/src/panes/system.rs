@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 
 use crate::format;
 use crate::keys::Action;
+use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
@@ -50,9 +51,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if state.system.curves && !curves.is_empty() {
         return draw_curves(&curves, area, buffer, theme);
     }
-    for (i, line) in lines.iter().enumerate() {
-        text::line(area, buffer, i as u16, line);
-    }
+    text::lines(area, buffer, &lines);
     let used = lines.len() as u16;
     if area.height >= used + 7 && !curves.is_empty() {
         let below = Rect { y: area.y + used + 1, height: area.height - used - 1, ..area };
@@ -161,11 +160,7 @@ type Named = (&'static str, Curve, Option<Interval>);
 
 fn curves(run: &OpenRun) -> Vec<Named> {
     let s = &run.view.system;
-    let scaled = |series: &Series, by: f64| -> Vec<(f64, f64)> {
-        let from = series.recent().front().map_or(f64::INFINITY, |p| p.0);
-        let old = series.whole().iter().filter(|b| b.last < from).map(|b| (b.x(), b.mean() / by));
-        old.chain(series.recent().iter().map(|p| (p.0, p.1 / by))).collect()
-    };
+    let scaled = |series: &Series, by: f64| series.points().map(|(x, y)| (x, y / by)).collect();
     let mib = 1024.0 * 1024.0;
     type Source<'a> = (&'static str, &'a Series, f64, Option<Interval>);
     let all: [Source<'_>; 5] = [
@@ -187,10 +182,9 @@ fn draw_curves(curves: &[Named], area: Rect, buffer: &mut Buffer, theme: Theme) 
     let rows = usize::from(area.height / 6).max(1).min(curves.len().div_ceil(columns));
     for (i, (title, curve, range)) in curves.iter().take(columns * rows).enumerate() {
         let (r, c) = (i / columns, i % columns);
-        let at = |length: u16, n: usize, i: usize| (usize::from(length) * i / n) as u16;
-        let (x0, x1) = (at(area.width, columns, c), at(area.width, columns, c + 1));
-        let (y0, y1) = (at(area.height, rows, r), at(area.height, rows, r + 1));
-        let cell = Rect::new(area.x + x0, area.y + y0, (x1 - x0).saturating_sub(1), y1 - y0);
+        let (x, width) = share(area.width, columns, c);
+        let (y, height) = share(area.height, rows, r);
+        let cell = Rect::new(area.x + x, area.y + y, width.saturating_sub(1), height);
         let lines = [curve.clone()];
         Chart { title, lines: &lines, y: *range, unit: "s", ..Chart::default() }.draw(cell, buffer, theme);
     }

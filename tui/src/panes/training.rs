@@ -1,14 +1,13 @@
 //! Pane 2: curves of the stages that train.
 
-use std::collections::VecDeque;
-
 use rallrec_events::view::{Series, State as StageState, Training};
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::text::Line as TextLine;
 
 use crate::format;
 use crate::keys::Action;
+use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::widgets::chart::{self, Chart, Line};
@@ -123,18 +122,16 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 }
 
 /// Puts the cursor where the mouse was.
-pub fn click(state: &mut State, area: Rect, (x, y): (u16, u16)) {
+pub fn click(state: &mut State, area: Rect, at: Position) {
     let Some(run) = state.run() else { return };
     let specs = charts(run, state.training.stage.as_deref());
-    let body = Rect { x: 0, y: 1, width: area.width, height: area.height.saturating_sub(1) };
-    let hit = arrange(&state.training, specs.len(), body)
-        .into_iter()
-        .find(|(_, r)| r.contains(ratatui::layout::Position::new(x, y)));
+    let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    let hit = arrange(&state.training, specs.len(), body).into_iter().find(|(_, r)| r.contains(at));
     if let Some((i, r)) = hit {
         state.training.selected = i;
         // The axis labels take about eight columns; the cursor need not be exact, it can be moved.
         let gutter = 8.min(r.width / 3);
-        let share = f64::from(x.saturating_sub(r.x + gutter)) / f64::from(r.width.saturating_sub(gutter + 1).max(1));
+        let share = f64::from(at.x.saturating_sub(r.x + gutter)) / f64::from(r.width.saturating_sub(gutter + 1).max(1));
         state.training.cursor = Some(share.clamp(0.0, 1.0));
     }
 }
@@ -235,18 +232,6 @@ fn metric_groups(training: &Training) -> Vec<(Vec<String>, bool)> {
     groups
 }
 
-/// The points of a series: the whole of it, its recent part exactly; or the recent part alone.
-fn points(series: &Series, recent: bool) -> Vec<(f64, f64)> {
-    let exact: &VecDeque<(f64, f64)> = series.recent();
-    let from = exact.front().map_or(f64::INFINITY, |p| p.0);
-    let mut out: Vec<(f64, f64)> = Vec::new();
-    if !recent {
-        out.extend(series.whole().iter().filter(|b| b.last < from).map(|b| (b.x(), b.mean())));
-    }
-    out.extend(exact.iter().copied());
-    out
-}
-
 fn find<'a>(training: &'a Training, curve: &Curve) -> Option<&'a Series> {
     match curve {
         Curve::Fixed(_, find) => Some(find(training)),
@@ -274,7 +259,9 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
             };
             let name = if overlaid { format!("{} {name}", other.name()).trim_end().to_string() } else { name };
             let series_no = if overlaid { i * spec.curves.len() + j } else { j };
-            let smoothed = chart::smooth(&points(series, view.recent), SMOOTHING[view.smoothing % SMOOTHING.len()]);
+            let points: Vec<(f64, f64)> =
+                if view.recent { series.recent().iter().copied().collect() } else { series.points().collect() };
+            let smoothed = chart::smooth(&points, SMOOTHING[view.smoothing % SMOOTHING.len()]);
             out.push(Line::new(name, smoothed, series_no));
         }
     }
@@ -315,15 +302,14 @@ fn arrange(view: &View, count: usize, area: Rect) -> Vec<(usize, Rect)> {
     let first = (selected / fit * fit).min(count - fit);
     let columns = columns.min(fit);
     let rows = fit.div_ceil(columns);
-    let cut = |length: u16, n: usize, i: usize| (usize::from(length) * i / n) as u16;
     (0..fit)
         .map(|i| {
             let (r, c) = (i / columns, i % columns);
             let in_row = if r + 1 == rows { fit - r * columns } else { columns };
-            let (x0, x1) = (cut(area.width, in_row, c), cut(area.width, in_row, c + 1));
-            let (y0, y1) = (cut(area.height, rows, r), cut(area.height, rows, r + 1));
+            let (x, width) = share(area.width, in_row, c);
+            let (y, height) = share(area.height, rows, r);
             let gap = u16::from(c + 1 < in_row);
-            (first + i, Rect::new(area.x + x0, area.y + y0, (x1 - x0).saturating_sub(gap), y1 - y0))
+            (first + i, Rect::new(area.x + x, area.y + y, width.saturating_sub(gap), height))
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 //! right, the selected row stays in view.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 
 use super::text;
@@ -111,6 +111,15 @@ pub fn draw(
     }
 }
 
+/// The row of a table in `area` that the mouse is on; `selected` and `count` as the table was drawn with.
+pub fn hit(selected: usize, count: usize, area: Rect, at: Position) -> Option<usize> {
+    // The heading is no row.
+    let y = usize::from(at.y.checked_sub(area.y + 1)?);
+    let room = usize::from(area.height).saturating_sub(1);
+    let row = text::window(selected, count, room) + y;
+    (area.contains(at) && row < count).then_some(row)
+}
+
 /// Shrinks the wide column first, then drops columns from the right; gives what is left to the wide column, or takes
 /// it from the last one that stays.
 fn fit(columns: &[Column], widths: &mut [usize], total: usize) {
@@ -172,6 +181,22 @@ mod tests {
                 drawn(w, h, Some(2));
             }
         }
+    }
+
+    #[test]
+    fn the_mouse_finds_the_row_that_was_drawn_there() {
+        for selected in 0..5 {
+            let lines = drawn(30, 4, Some(selected));
+            let area = Rect::new(0, 0, 30, 4);
+            assert_eq!(hit(selected, 5, area, Position::new(3, 0)), None, "the heading");
+            for y in 1..4u16 {
+                let row = hit(selected, 5, area, Position::new(3, y)).expect("a row");
+                assert!(lines[usize::from(y)].starts_with(&format!("row {row}")), "{row} in {lines:?}");
+            }
+            assert_eq!(hit(selected, 5, area, Position::new(3, 4)), None, "below");
+            assert_eq!(hit(selected, 5, area, Position::new(30, 1)), None, "beside");
+        }
+        assert_eq!(hit(0, 2, Rect::new(0, 0, 30, 9), Position::new(0, 3)), None, "fewer rows than room");
     }
 
     #[test]

@@ -89,6 +89,21 @@ pub fn fact_lines(pairs: &[(&str, String)], columns: u16, theme: Theme) -> Vec<L
     out
 }
 
+/// The head of a pane, `pairs` in at most a quarter of its height, and what is left below it.
+pub fn head(pairs: &[(&str, String)], area: Rect, theme: Theme) -> (Vec<Line<'static>>, Rect) {
+    let mut lines = fact_lines(pairs, area.width, theme);
+    lines.truncate(usize::from(area.height / 4).max(1));
+    let height = (lines.len() as u16).min(area.height);
+    (lines, Rect { y: area.y + height, height: area.height - height, ..area })
+}
+
+/// Draws `lines` from the top of `area` on.
+pub fn lines(area: Rect, buffer: &mut Buffer, lines: &[Line]) {
+    for (i, one) in lines.iter().enumerate() {
+        line(area, buffer, i as u16, one);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -252,6 +252,7 @@ pub fn key(name: &str) -> Message {
         "Down" => KeyCode::Down,
         "Left" => KeyCode::Left,
         "Right" => KeyCode::Right,
+        "PgDn" => KeyCode::PageDown,
         "Backspace" => KeyCode::Backspace,
         "Space" => KeyCode::Char(' '),
         c => KeyCode::Char(c.chars().next().unwrap_or(' ')),

@@ -8,6 +8,10 @@ use crate::record::LONGEST;
 
 /// What stands before the kind; prepared once, for it is looked for in millions of lines.
 static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""kind":""#));
+/// What stands before a row's number.
+static ROW: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""row":"#));
+/// Bytes of a line in which these fields are looked for.
+const HEAD: usize = 200;
 
 /// Bytes before the offset that are remembered, to see that the file was not written anew.
 const MARK: usize = 48;
@@ -64,10 +68,51 @@ impl Lines {
     }
 }
 
-/// The kind of a line as our writer lays it out, without parsing the whole.
-pub(super) fn kind(line: &[u8]) -> Option<&str> {
-    let head = &line[..line.len().min(160)];
-    let from = KIND.find(head)? + 8;
-    let end = from + memchr::memchr(b'"', &line[from..])?;
-    std::str::from_utf8(&line[from..end]).ok()
+/// Finds a field in the head of each line. It stands at the same place in nearly all of them, so it is looked for
+/// there first and searched for only where it is not.
+#[derive(Debug, Default)]
+pub(super) struct Usual(usize);
+
+impl Usual {
+    /// The kind of a line as our writer lays it out, without parsing the whole.
+    pub fn kind<'a>(&mut self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = self.behind(&KIND, line)?;
+        rest.get(..memchr::memchr(b'"', rest)?)
+    }
+
+    /// The row that a line is about, where it says one near its start.
+    pub fn row(&mut self, line: &[u8]) -> Option<u64> {
+        let digits = self.behind(&ROW, line)?.iter().take(19).take_while(|b| b.is_ascii_digit());
+        digits.fold(None, |n, d| Some(n.unwrap_or(0u64).wrapping_mul(10).wrapping_add(u64::from(d - b'0'))))
+    }
+
+    fn behind<'a>(&mut self, field: &Finder, line: &'a [u8]) -> Option<&'a [u8]> {
+        let here = |at: usize| line.get(at..)?.strip_prefix(field.needle());
+        here(self.0).or_else(|| {
+            self.0 = field.find(line.get(..HEAD).unwrap_or(line))?;
+            here(self.0)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_where_it_was_and_where_it_was_not() {
+        let mut kinds = Usual::default();
+        let line = |t: &str| format!("{{\"v\":1,\"t_ms\":{t},\"kind\":\"log\",\"row\":17,\"text\":\"\"}}").into_bytes();
+        for t in ["1", "1", "1700000000000", "5"] {
+            assert_eq!(kinds.kind(&line(t)), Some(&b"log"[..]));
+            assert_eq!(Usual::default().row(&line(t)), Some(17));
+        }
+        for none in ["", "{}", "{\"kind\":\"torn", "{\"kind\":7,\"row\":\"tuned\"}"] {
+            assert_eq!(kinds.kind(none.as_bytes()), None, "{none}");
+            assert_eq!(Usual::default().row(none.as_bytes()), None, "{none}");
+        }
+        // A text that quotes a record has its quotes escaped.
+        let quoted = br#"{"text":"\"kind\":\"no\"","kind":"yes"}"#;
+        assert_eq!(kinds.kind(quoted), Some(&b"yes"[..]));
+    }
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::record::{Record, VERSION};
+use crate::view::RunView;
 use lines::Lines;
 use place::Place;
 
@@ -118,6 +119,16 @@ impl Tail {
     pub fn with_limit(path: &Path, long: u64) -> Self {
         let (state, counts) = (State::Waiting, Counts::default());
         Self { path: path.to_path_buf(), open: None, state, counts, seen: false, long }
+    }
+
+    /// A first look at a very long file before the first [`Tail::poll`], in a fraction of a second also from a slow
+    /// disk: its beginning, its end, and a little from between. `None` for a file that a poll reads as fast.
+    pub fn glance(&self) -> Option<RunView> {
+        let bytes = Place::of(&self.path).ok().map(|place| place.bytes).filter(|bytes| *bytes > self.long)?;
+        let mut view = RunView::new();
+        // What goes wrong here goes wrong again in the poll that follows, which says so.
+        quick::glance(&File::open(&self.path).ok()?, bytes, &mut |record| view.apply(&record)).ok()?;
+        Some(view)
     }
 
     /// How the file stands.
@@ -248,7 +259,8 @@ fn take(line: Option<&[u8]>, counts: &mut Counts) -> Option<Record> {
     counts.records += 1;
     counts.newer += u64::from(record.v > VERSION);
     if record.event == crate::Event::Unknown {
-        let kind = lines::kind(line).unwrap_or("?").chars().take(48).collect::<String>();
+        let kind = String::from_utf8_lossy(lines::Usual::default().kind(line).unwrap_or(b"?"));
+        let kind = kind.chars().take(48).collect::<String>();
         let kind = if counts.unknown.len() < 32 || counts.unknown.contains_key(&kind) { kind } else { "...".into() };
         *counts.unknown.entry(kind).or_default() += 1;
     }

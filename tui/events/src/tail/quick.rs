@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{LazyLock, mpsc};
+use std::sync::mpsc;
 
-use memchr::memmem::Finder;
-
-use super::lines::kind;
+use super::lines::Usual;
 use super::{Counts, Item, Sampled, take};
 use crate::record::{LONGEST, Record};
 
@@ -26,6 +24,8 @@ const PIECE: u64 = 2 << 20;
 const PROBES: u64 = 48;
 /// Bytes of a probe.
 const PROBE: u64 = 32 << 10;
+/// Bytes of the beginning that are read for the first look.
+const FIRST: u64 = 1 << 20;
 /// Lines of one kind that are parsed in a piece at least, whatever the probes said, before they are thinned.
 const OF_A_PIECE: u64 = 512;
 
@@ -91,6 +91,24 @@ pub(super) fn open(file: &File, bytes: u64, counts: &mut Counts, sink: &mut dyn 
     sink(Item::Sampled(Sampled { records: all.lines, read: all.counts.records, kinds }));
     records.into_iter().for_each(|r| sink(Item::Record(r)));
     Ok(end)
+}
+
+/// A few whole stretches of the file, in order: see [`super::Tail::glance`].
+pub(super) fn glance(file: &File, bytes: u64, record: &mut dyn FnMut(Record)) -> io::Result<()> {
+    let end = bytes.saturating_sub(END);
+    let between =
+        (1..PROBES).map(|i| end / PROBES * i).filter(|from| (FIRST..end.saturating_sub(PROBE)).contains(from));
+    let stretches = [(0, FIRST.min(end))].into_iter().chain(between.map(|from| (from, PROBE))).chain([(end, END)]);
+    let mut buffer = Vec::new();
+    for (from, length) in stretches {
+        read_at(file, from, length, &mut buffer)?;
+        // A stretch begins and ends within a line.
+        let whole = buffer.iter().rposition(|b| *b == b'\n').unwrap_or(0);
+        for line in buffer[..whole].split(|b| *b == b'\n').skip(usize::from(from > 0)) {
+            Record::parse_bytes(line).into_iter().for_each(&mut *record);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -167,9 +185,10 @@ fn strides(file: &File, end: u64) -> io::Result<HashMap<String, u64>> {
     for probe in 0..PROBES {
         read_at(file, (end / PROBES * probe).min(end), PROBE.min(end), &mut buffer)?;
         looked += buffer.len() as u64;
+        let mut kinds = Usual::default();
         for line in buffer.split(|b| *b == b'\n').skip(1) {
-            if let Some(kind) = kind(line) {
-                *found.entry(kind.to_string()).or_default() += 1;
+            if let Some(kind) = kinds.kind(line) {
+                *found.entry(String::from_utf8_lossy(kind).into_owned()).or_default() += 1;
             }
         }
     }
@@ -203,9 +222,8 @@ fn read_piece(
     }
     // Twice the fair share of a piece: kinds come in clusters.
     let limit = (2 * OF_A_KIND / end.div_ceil(PIECE).max(1)).max(OF_A_PIECE);
-    // Kinds come in runs: the table is asked once a run.
+    let mut kinds = Usual::default();
     let mut per_kind: Vec<Kind> = Vec::new();
-    let mut latest = usize::MAX;
     while begin + (at as u64) < to {
         let Some(length) = memchr::memchr(b'\n', &buffer[at..]) else {
             piece.tally.lines += 1;
@@ -215,19 +233,14 @@ fn read_piece(
         let line = &buffer[at..at + length];
         at += length + 1;
         piece.tally.lines += 1;
-        let chosen = match kind(line) {
-            None => true,
-            Some(name) => {
-                if per_kind.get(latest).is_none_or(|k| k.name != name) {
-                    latest = per_kind.iter().position(|k| k.name == name).unwrap_or_else(|| {
-                        let stride = strides.get(name).copied().unwrap_or(1);
-                        per_kind.push(Kind { name: name.to_string(), stride, seen: 0, read: 0, limit });
-                        per_kind.len() - 1
-                    });
-                }
-                per_kind.get_mut(latest).is_some_and(|k| k.choose(line))
-            }
-        };
+        let chosen = kinds.kind(line).is_none_or(|name| {
+            let known = per_kind.iter().position(|k| k.name.as_bytes() == name);
+            let which = known.unwrap_or_else(|| {
+                per_kind.push(Kind::new(name, strides, limit));
+                per_kind.len() - 1
+            });
+            per_kind.get_mut(which).is_some_and(|k| k.choose(line))
+        });
         if chosen && let Some(record) = take(Some(line), &mut piece.tally.counts) {
             piece.records.push(record);
         }
@@ -244,13 +257,20 @@ struct Kind {
     seen: u64,
     read: u64,
     limit: u64,
+    row: Usual,
 }
 
 impl Kind {
+    fn new(name: &[u8], strides: &HashMap<String, u64>, limit: u64) -> Self {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let stride = strides.get(&name).copied().unwrap_or(1);
+        Self { name, stride, seen: 0, read: 0, limit, row: Usual::default() }
+    }
+
     fn choose(&mut self, line: &[u8]) -> bool {
-        let number = match row(line) {
-            Some(row) if self.stride > 1 => mix(row),
-            _ => self.seen,
+        let number = match (self.stride > 1).then(|| self.row.row(line)).flatten() {
+            Some(row) => mix(row),
+            None => self.seen,
         };
         self.seen += 1;
         // A kind that the probes missed and that fills this piece is thinned as it goes.
@@ -261,22 +281,6 @@ impl Kind {
         self.read += u64::from(chosen);
         chosen
     }
-}
-
-/// What stands before a row's number.
-static ROW: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""row":"#));
-
-/// The row that a line is about, where it says one near its start.
-fn row(line: &[u8]) -> Option<u64> {
-    let head = &line[..line.len().min(200)];
-    let from = ROW.find(head)? + 6;
-    let digits = line[from..].iter().take(19).take_while(|b| b.is_ascii_digit());
-    let mut any = false;
-    let value = digits.fold(0u64, |n, d| {
-        any = true;
-        n.wrapping_mul(10).wrapping_add(u64::from(d - b'0'))
-    });
-    any.then_some(value)
 }
 
 /// Spreads neighbouring numbers (Stafford's variant 13 of the MurmurHash3 finaliser).

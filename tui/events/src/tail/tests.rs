@@ -175,6 +175,22 @@ fn a_long_file_is_sampled_rare_records_and_the_end_are_whole_and_it_says_so() {
 }
 
 #[test]
+fn the_first_look_at_a_long_file_is_its_beginning_its_end_and_something_between() {
+    let (_folder, path, _) = fresh();
+    let lines = 400_000;
+    long_file(&path, lines);
+    assert!(Tail::with_limit(&path, u64::MAX).glance().is_none(), "a file that is read whole needs none");
+    assert!(Tail::with_limit(&path.with_extension("none"), 1).glance().is_none());
+    let view = Tail::with_limit(&path, 1 << 20).glance().expect("it is long");
+    assert_eq!(view.run.last_ms, lines - 1);
+    assert!(view.records > 30_000 && view.records < lines / 3, "{}", view.records);
+    // A file that the end holds alone comes whole and once.
+    long_file(&path, 20_000);
+    let view = Tail::with_limit(&path, 1).glance().expect("longer than a byte");
+    assert_eq!(view.records, 20_000);
+}
+
+#[test]
 fn a_sampled_file_that_fits_its_budget_equals_the_file_read_whole() {
     let (_folder, path, _) = fresh();
     long_file(&path, 30_000);

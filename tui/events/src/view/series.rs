@@ -134,6 +134,13 @@ impl Series {
         &self.recent
     }
 
+    /// The curve as points: the middles of the buckets, and the recent part exactly.
+    pub fn points(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        let from = self.recent.front().map_or(f64::INFINITY, |p| p.0);
+        let before = self.buckets.iter().filter(move |b| b.last < from).map(|b| (b.x(), b.mean()));
+        before.chain(self.recent.iter().copied())
+    }
+
     /// The latest point.
     pub fn last(&self) -> Option<(f64, f64)> {
         self.recent.back().copied().or_else(|| self.buckets.last().map(|b| (b.last, b.mean())))

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use ratatui::layout::{Position, Rect};
+
 use super::{Editor, Effect as RunsEffect, Entry, News, RunEntry, RunState, Source, Start};
 use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{Input, Overlay, Purpose, Question, State, Then, Weight};
 use crate::update;
+use crate::widgets::table;
 
 /// Keys of the pane.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
@@ -193,32 +196,8 @@ fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
                 editor.selected = 0;
             }
         }
-        Action::Filter => {
-            state.overlay = Some(Overlay::Input(Input {
-                title: "Search the settings".into(),
-                text: editor.filter.clone(),
-                purpose: Purpose::RecipeFilter,
-                choices: Vec::new(),
-                about: vec!["Only settings with this text in their name or meaning are shown.".into()],
-                error: None,
-            }));
-        }
-        Action::Open => {
-            if let Some(setting) = editor.current().cloned() {
-                let before = editor.before(&setting.key).map(|s| s.value.clone()).unwrap_or_default();
-                let mut about = vec![setting.about.clone()];
-                let before = if before.is_empty() { "not set".to_string() } else { before };
-                about.push(format!("In this recipe: {before}"));
-                state.overlay = Some(Overlay::Input(Input {
-                    title: setting.key.clone(),
-                    text: setting.value.trim_matches('"').to_string(),
-                    purpose: Purpose::Setting(setting.key),
-                    choices: setting.choices,
-                    about,
-                    error: None,
-                }));
-            }
-        }
+        Action::Filter => state.overlay = Some(Overlay::Input(ask_filter(editor))),
+        Action::Open => state.overlay = ask_value(editor).map(Overlay::Input),
         Action::Default => {
             if let Some(key) = editor.current().map(|s| s.key.clone())
                 && editor.is_changed(&key)
@@ -233,27 +212,50 @@ fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
                 state.say(Weight::Bad, "the engine has not accepted these settings yet");
                 return Vec::new();
             }
-            state.overlay = Some(Overlay::Input(Input {
-                title: if action == Action::Start {
-                    "Start in the folder".into()
-                } else {
-                    "Queue in the folder".into()
-                },
-                text: editor.out.display().to_string(),
-                purpose: Purpose::Folder,
-                choices: Vec::new(),
-                about: vec![
-                    "A new folder keeps this run apart. The folder of an earlier run of the same recipe reuses every \
-                     stage that the changes do not touch."
-                        .into(),
-                ],
-                error: None,
-            }));
+            state.overlay = Some(Overlay::Input(ask_folder(editor, action)));
             state.runs_pane.queue_next = action == Action::Enqueue;
         }
         _ => {}
     }
     Vec::new()
+}
+
+fn ask_filter(editor: &Editor) -> Input {
+    Input {
+        title: "Search the settings".into(),
+        text: editor.filter.clone(),
+        purpose: Purpose::RecipeFilter,
+        choices: Vec::new(),
+        about: vec!["Only settings with this text in their name or meaning are shown.".into()],
+        error: None,
+    }
+}
+
+fn ask_value(editor: &Editor) -> Option<Input> {
+    let setting = editor.current()?.clone();
+    let before = editor.before(&setting.key).map(|s| s.value.as_str()).filter(|v| !v.is_empty()).unwrap_or("not set");
+    Some(Input {
+        title: setting.key.clone(),
+        text: setting.value.trim_matches('"').to_string(),
+        purpose: Purpose::Setting(setting.key),
+        choices: setting.choices,
+        about: vec![setting.about, format!("In this recipe: {before}")],
+        error: None,
+    })
+}
+
+fn ask_folder(editor: &Editor, action: Action) -> Input {
+    let what = if action == Action::Start { "Start" } else { "Queue" };
+    let about = "A new folder keeps this run apart. The folder of an earlier run of the same recipe reuses every stage \
+                 that the changes do not touch.";
+    Input {
+        title: format!("{what} in the folder"),
+        text: editor.out.display().to_string(),
+        purpose: Purpose::Folder,
+        choices: Vec::new(),
+        about: vec![about.into()],
+        error: None,
+    }
 }
 
 /// Takes the filter of the settings.
@@ -345,7 +347,8 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
                 Err(why) => {
                     state.print("error", &why);
                     let lines = why.lines().map(str::to_string).collect();
-                    state.overlay = Some(Overlay::Text { title: "The run did not start".into(), lines, scroll: 0 });
+                    state.overlay =
+                        Some(Overlay::Text { title: "The run did not start".into(), lines, scroll: 0, shift: 0 });
                 }
             }
             effects
@@ -354,7 +357,7 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
             state.dirty = true;
             let lines = outcome.unwrap_or_else(|why| why.lines().map(str::to_string).collect());
             let lines = lines.iter().map(|l| crate::format::clean(l)).collect();
-            state.overlay = Some(Overlay::Text { title, lines, scroll: 0 });
+            state.overlay = Some(Overlay::Text { title, lines, scroll: 0, shift: 0 });
             Vec::new()
         }
     }
@@ -401,14 +404,17 @@ fn heard_recipe(state: &mut State, source: &Source, sets: &[String], outcome: Re
 }
 
 /// Selects the line under the mouse.
-pub fn click(state: &mut State, area: ratatui::layout::Rect, (_, y): (u16, u16)) {
-    let (first, top) = super::draw::first_row(state, area);
-    if y < top {
-        return;
-    }
-    let at = first + usize::from(y - top);
-    match &mut state.runs_pane.editor {
-        Some(editor) => editor.selected = at.min(editor.shown().len().saturating_sub(1)),
-        None => state.runs_pane.selected = at.min(state.runs_pane.catalogue.entries().len().saturating_sub(1)),
+pub fn click(state: &mut State, area: Rect, at: Position) {
+    let table = super::draw::table_area(state, area);
+    let view = &mut state.runs_pane;
+    let (selected, n) = match &mut view.editor {
+        Some(editor) => {
+            let n = editor.shown().len();
+            (&mut editor.selected, n)
+        }
+        None => (&mut view.selected, view.catalogue.entries().len()),
+    };
+    if let Some(row) = table::hit((*selected).min(n.saturating_sub(1)), n, table, at) {
+        *selected = row;
     }
 }

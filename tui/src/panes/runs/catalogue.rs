@@ -100,8 +100,13 @@ impl Catalogue {
         self.runs.iter().map(Entry::Run).chain(self.recipes.iter().map(Entry::Recipe)).collect()
     }
 
-    /// A folder name below the root that no run has yet, beginning with `name`.
+    /// A folder name below the root that no run has yet, beginning with `name` without the number that an earlier
+    /// call gave it.
     pub fn free_folder(&self, name: &str) -> PathBuf {
+        let numbered = name.rsplit_once('-').filter(|(stem, n)| {
+            n.parse::<u32>().is_ok_and(|n| n > 1) && self.runs.iter().any(|r| r.folder == self.root.join(stem))
+        });
+        let name = numbered.map_or(name, |(stem, _)| stem);
         let taken = |p: &PathBuf| self.runs.iter().any(|r| r.folder == *p);
         let first = self.root.join(name);
         if !taken(&first) {

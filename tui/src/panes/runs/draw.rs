@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::{Editor, Entry, RunState};
 use crate::format;
+use crate::panes::PaneId;
 use crate::state::State;
 use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, wide, words};
@@ -30,19 +31,13 @@ fn head(state: &State, width: u16) -> Vec<Line<'static>> {
     text::fact_lines(&facts, width, theme).into_iter().take(1).collect()
 }
 
-/// First line of the list on the screen and the row below the pane's top where it stands; for the mouse.
-pub(super) fn first_row(state: &State, area: Rect) -> (usize, u16) {
+/// The table's part of the pane.
+pub(super) fn table_area(state: &State, area: Rect) -> Rect {
     match &state.runs_pane.editor {
-        Some(editor) => {
-            let table = editor_table(editor, area);
-            let room = usize::from(table.height).saturating_sub(1);
-            (text::window(editor.selected, editor.shown().len(), room), table.y - area.y + 1)
-        }
+        Some(editor) => editor_table(editor, area),
         None => {
-            let top = head(state, area.width).len() as u16 + 1;
-            let room = usize::from(area.height.saturating_sub(top)).saturating_sub(1);
-            let n = state.runs_pane.catalogue.entries().len();
-            (text::window(state.runs_pane.selected, n, room), top + 1)
+            let top = (head(state, area.width).len() as u16 + 1).min(area.height);
+            Rect { y: area.y + top, height: area.height - top, ..area }
         }
     }
 }
@@ -58,11 +53,8 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         return text::note(area, buffer, "looking for recipes and runs", theme);
     }
     let head = head(state, area.width);
-    for (i, line) in head.iter().enumerate() {
-        text::line(area, buffer, i as u16, line);
-    }
-    let top = (head.len() as u16 + 1).min(area.height);
-    let body = Rect { y: area.y + top, height: area.height - top, ..area };
+    text::lines(area, buffer, &head);
+    let body = table_area(state, area);
     let entries = view.catalogue.entries();
     let rows: Vec<Vec<Cell>> = entries.iter().map(|e| row(state, e, theme)).collect();
     let columns = [words(""), words("name"), words("state"), words("when"), wide("what")];
@@ -103,6 +95,13 @@ fn row(state: &State, entry: &Entry, theme: Theme) -> Vec<Cell> {
             Cell::new(format::clean(&recipe.about), theme.dim()),
         ],
     }
+}
+
+/// The list is on the screen and says of some run another "when" than at `before`.
+pub fn ages_changed(state: &State, before: u64) -> bool {
+    let view = &state.runs_pane;
+    let shown = state.arrangement.focus == PaneId::Runs && view.editor.is_none();
+    shown && view.catalogue.runs.iter().any(|r| ago(before, r.modified_ms) != ago(state.now_ms, r.modified_ms))
 }
 
 /// How long ago, in one word: `12s ago`.

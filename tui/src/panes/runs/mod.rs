@@ -8,7 +8,7 @@ mod recipe;
 
 pub use act::{act, agreed, click, hear, set_filter, take_input};
 pub use catalogue::{Catalogue, Entry, RecipeEntry, RunEntry, RunState};
-pub use draw::draw;
+pub use draw::{ages_changed, draw};
 pub use recipe::{Editor, Setting, parse_annotated};
 
 use std::path::PathBuf;
