@@ -87,7 +87,13 @@ fn tune(s: &Settings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -
     let valid = groups(5);
     let mut engine = Engine::new();
     let mut run = |a: &Adapter| {
-        mean_loss(&mut engine, Model { config: &config, weights: &weights, adapter: Some(a) }, &valid, 64, &Silent)
+        mean_loss(
+            &mut engine,
+            Model { config: &config, weights: &weights, adapter: Some(a), soft: None },
+            &valid,
+            64,
+            &Silent,
+        )
     };
     let evaluator = Evaluator { name: "loss", higher_is_better: false, run: &mut run };
     train(&config, &weights, adapter, &groups(14), s, Some(evaluator), folder, monitor)

@@ -10,3 +10,4 @@ pub mod llama;
 pub mod lora;
 pub mod peft;
 pub mod projector;
+pub mod soft_prompt;
