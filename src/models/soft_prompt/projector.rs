@@ -94,6 +94,12 @@ impl Projector {
         Ok((SoftTokens::new(inputs.ids().to_vec(), vectors)?, saved))
     }
 
+    /// Shape, parameters, gain.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> (&Mlp, &Tensors, f32) {
+        (&self.mlp, &self.tensors, self.gain)
+    }
+
     pub(super) fn forward(&self, x: &[f32]) -> Result<(Vec<f32>, Saved)> {
         let (mut vectors, saved) = self.mlp.forward(&self.tensors, x)?;
         vectors.iter_mut().for_each(|v| *v *= self.gain);

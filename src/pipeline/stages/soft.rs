@@ -155,3 +155,96 @@ pub(super) fn numbers(rows: &[PromptRow]) -> Vec<u32> {
 pub(super) fn ids(numbers: &[u32], language: &Language) -> Vec<u32> {
     numbers.iter().map(|&n| language.soft_id(n)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, ItemIdx};
+    use crate::monitor::Silent;
+    use crate::pipeline::artifact::Artifact;
+    use crate::pipeline::stages::ChosenRows;
+
+    fn ground() -> Ground {
+        let settings = data::Settings::default();
+        let dataset = data::open(&settings, &Silent).unwrap();
+        let samples = data::build_samples(&dataset, &settings).unwrap();
+        let rows = ChosenRows { tune: vec![], valid: vec![], test: vec![] };
+        let artifact = Artifact { key: KeyBuilder::new("test", 1).finish(), folder: "nowhere".into() };
+        Ground { dataset, samples, rows, artifact }
+    }
+
+    fn source(ground: &Ground, user: User) -> SoftSource {
+        let (items, users) = (ground.dataset.items.len(), ground.dataset.users.len());
+        let matrix = |rows: usize, salt: usize| {
+            let values = (0..rows * 2).map(|i| ((i * 7 + salt) % 11) as f32 - 5.0).collect();
+            Matrix::from_vec(rows, 2, values).unwrap()
+        };
+        SoftSource {
+            items: matrix(items, 1),
+            users: (user == User::Graph).then(|| matrix(users, 5)),
+            which: Items::All,
+            user,
+            threshold: 3.0,
+            numbers: HashMap::new(),
+            made: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rows_of_one_history_share_the_token_unless_the_target_is_in_it() {
+        let ground = ground();
+        let items = ground.dataset.items.len() as u32;
+        let mut source = source(&ground, User::Liked);
+        // A user's third sample, and two later ones of the same user frozen at its position.
+        let at = (0..).find(|&i| ground.sample(i).user == ground.sample(i + 2).user).unwrap();
+        let number = |s: &mut SoftSource, row: usize, at: usize| s.places(&ground, row, at).user.unwrap();
+        let first = number(&mut source, at, at);
+        assert_eq!(first, items);
+        assert_eq!(number(&mut source, at + 1, at), first);
+        let history = ground.history_at(at, at);
+        let liked: Vec<&Rated> = history.iter().filter(|r| r.rating > 3.0).collect();
+        assert!(!liked.is_empty() && liked.len() < history.len(), "the row says something");
+        let mean = |column: usize| {
+            liked.iter().map(|r| source.items.row(r.item.at())[column]).sum::<f32>() / liked.len() as f32
+        };
+        let found = source.matrix(&[2, first]).unwrap();
+        assert_eq!(found.row(0), source.items.row(2));
+        for column in 0..2 {
+            assert!((found.row(1)[column] - mean(column)).abs() <= 1e-5, "{:?}", found.row(1));
+        }
+        assert!(source.matrix(&[first + 1]).is_err());
+        // A target that was liked before: its own rating must not be in its user's token.
+        let mut repeated = ground;
+        let again = liked[0].item;
+        repeated.samples.samples[at + 2].item = again;
+        let own = source.places(&repeated, at + 2, at).user.unwrap();
+        assert_ne!(own, first);
+        let mut told = source.items.clone();
+        told.row_mut(again.at()).fill(1000.0);
+        source.items = told;
+        let far = source.places(&repeated, at + 2, at).user.unwrap();
+        assert_eq!(far, own, "the number is remembered");
+        source.numbers.clear();
+        let fresh = source.places(&repeated, at + 2, at).user.unwrap();
+        assert!(source.matrix(&[fresh]).unwrap().row(0).iter().all(|v| v.abs() < 10.0));
+    }
+
+    #[test]
+    fn users_of_the_graph_have_one_token_each() {
+        let ground = ground();
+        let mut source = source(&ground, User::Graph);
+        let a = source.places(&ground, 0, 0);
+        assert_eq!(a.items, Items::All);
+        let same = (1..).find(|&i| ground.sample(i).user == ground.sample(0).user).unwrap();
+        let other = (1..).find(|&i| ground.sample(i).user != ground.sample(0).user).unwrap();
+        assert_eq!(source.places(&ground, same, same).user, a.user);
+        assert_ne!(source.places(&ground, other, other).user, a.user);
+        let row = source.users.as_ref().unwrap().row(ground.sample(0).user.at()).to_vec();
+        assert_eq!(source.matrix(&[a.user.unwrap()]).unwrap().row(0), row);
+        // Nothing liked: the mean item.
+        let mut source = self::source(&ground, User::Liked);
+        let history = [Rated { item: ItemIdx(0), rating: 1.0, time: 0 }];
+        let places = source.of_candidate(UserIdx(0), &history);
+        assert_eq!(source.matrix(&[places.user.unwrap()]).unwrap().row(0), [0.0, 0.0]);
+    }
+}

@@ -225,4 +225,47 @@ mod tests {
         let bare = Prompt { messages: vec![prompt.messages[1].clone()], ..prompt.clone() };
         assert_eq!(theirs.scoring_tokens(&bare).unwrap(), ours.prompt_tokens(&bare).unwrap(), "no turn is added");
     }
+
+    #[test]
+    fn soft_tokens_go_between_the_tokens_of_the_text() {
+        use crate::text::prompts::Mark;
+        for bos in [false, true] {
+            let language = language(&Recipe::default(), bos);
+            let vocab = language.model.config().vocab as u32;
+            let plain = rows()[0].prompt.clone();
+            let behind = |word: &str| plain.user().find(word).unwrap() + word.len();
+            let marks = [(0, 7), (behind("Heat"), 3), (behind("Alien"), 5)].map(|(at, token)| Mark { at, token });
+            let marked = Prompt { soft: marks.to_vec(), ..plain.clone() };
+            let (with, without) = (language.prompt_tokens(&marked).unwrap(), language.prompt_tokens(&plain).unwrap());
+            let hard: Vec<u32> = with.iter().copied().filter(|&t| t < vocab).collect();
+            assert_eq!(hard, without);
+            assert_eq!(with.iter().copied().filter(|&t| t >= vocab).collect::<Vec<_>>(), [7, 3, 5].map(|n| vocab + n));
+            for (token, before) in [(7, "user\n"), (3, "Seen: Heat"), (5, "Next: Alien")] {
+                let at = with.iter().position(|&t| t == vocab + token).unwrap();
+                let hard: Vec<u32> = with[..at].iter().copied().filter(|&t| t < vocab).collect();
+                let text = language.tokenizer.decode(&hard, false).unwrap();
+                assert!(text.ends_with(before), "{token} behind {text:?}");
+            }
+            assert_eq!(language.scoring_tokens(&marked).unwrap(), with);
+            assert_eq!(language.prompt_tokens(&marked.without_soft()).unwrap(), without);
+        }
+    }
+
+    #[test]
+    fn prompts_of_one_history_share_soft_tokens_in_their_beginning() {
+        use crate::text::prompts::Mark;
+        let recipe = Recipe::default();
+        let language = language(&recipe, false);
+        let vocab = language.model.config().vocab as u32;
+        let mut rows = rows();
+        for (row, target) in rows.iter_mut().zip([4, 5]) {
+            let at = row.prompt.user().len() - 1;
+            row.prompt.soft = vec![Mark { at: 0, token: 9 }, Mark { at: 10, token: 1 }, Mark { at, token: target }];
+        }
+        let made = groups(&recipe, &rows, &language).unwrap();
+        let soft = |tokens: &[u32]| tokens.iter().filter(|&&t| t >= vocab).map(|t| t - vocab).collect::<Vec<_>>();
+        assert_eq!(made.len(), 1);
+        assert_eq!(soft(&made[0].prefix), [9, 1]);
+        assert_eq!(made[0].branches.iter().map(|b| soft(&b.tokens)).collect::<Vec<_>>(), [[4], [5]]);
+    }
 }

@@ -33,7 +33,7 @@ pub fn owned(w: &Weights) -> Weights {
     }
 }
 
-fn config(family: Family) -> Config {
+pub fn config(family: Family) -> Config {
     Config {
         family,
         vocab: 23,
@@ -58,7 +58,7 @@ fn config(family: Family) -> Config {
     }
 }
 
-fn weights(c: &Config, bf16: bool) -> Weights {
+pub fn weights(c: &Config, bf16: bool) -> Weights {
     let mut rng = Rng::new(11, Use::Synthetic, 0, 0);
     let mut matrix = |rows: usize, cols: usize| {
         let values: Vec<f32> = (0..rows * cols).map(|_| rng.normal() * 1.2 / (cols as f32).sqrt()).collect();
@@ -95,7 +95,7 @@ fn weights(c: &Config, bf16: bool) -> Weights {
     Weights { embed, layers, norm: vector(c.hidden), head }
 }
 
-fn adapter(c: &Config, targets: &[Target]) -> Adapter {
+pub fn adapter(c: &Config, targets: &[Target]) -> Adapter {
     let mut a = Adapter::init(c, 2, 3.0, targets, 5).unwrap();
     let mut rng = Rng::new(13, Use::Synthetic, 0, 0);
     a.pairs.iter_mut().flatten().for_each(|p| p.b.iter_mut().for_each(|b| *b = rng.normal() * 0.4));
@@ -107,7 +107,7 @@ fn tokens(n: usize, salt: u32) -> Vec<u32> {
 }
 
 /// A tree with three branches (one learns its token 0), and two plain sequences.
-fn groups() -> Vec<Group> {
+pub fn groups() -> Vec<Group> {
     let branch = |n, salt, learnt, weight| Branch { tokens: tokens(n, salt), learnt, weight };
     vec![
         Group {
@@ -123,7 +123,13 @@ fn flat(n: usize) -> Vec<f32> {
     vec![0.0; n]
 }
 
-fn gradient(model: Model<'_>, batch: &Packed, trained: Trained, noise: Option<Noise>, scale: f32) -> (f64, Vec<f32>) {
+pub fn gradient(
+    model: Model<'_>,
+    batch: &Packed,
+    trained: Trained,
+    noise: Option<Noise>,
+    scale: f32,
+) -> (f64, Vec<f32>) {
     let n = match trained {
         Trained::All => owned(model.weights).count().unwrap(),
         Trained::Adapter { .. } => model.adapter.unwrap().clone().count().unwrap(),
@@ -134,7 +140,7 @@ fn gradient(model: Model<'_>, batch: &Packed, trained: Trained, noise: Option<No
 }
 
 /// Compares with central differences of the reference, tensor by tensor relative to the tensor's largest gradient.
-fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g: &[f32], scale: f64, every: usize) {
+pub fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g: &[f32], scale: f64, every: usize) {
     let mut at = 0;
     for (name, len) in names {
         let picks: Vec<usize> = (0..*len).step_by(every).map(|i| at + i).collect();
@@ -149,7 +155,7 @@ fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g:
     assert_eq!(at, g.len());
 }
 
-const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
+pub const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
 
 #[test]
 fn adapter_gradients_match_finite_differences() {
