@@ -252,7 +252,7 @@ fn tune_soft(s: &Settings, rate: f64, folder: Option<&Path>, monitor: &dyn Monit
     let mut run = |p: &SoftAdapter| {
         let tokens = p.projector.tokens(&inputs)?;
         let model = Model { config: &config, weights: &weights, adapter: Some(&p.adapter), soft: Some(&tokens) };
-        Ok(engine.loss(model, &Packed::of(&groups[..5]))?)
+        engine.loss(model, &Packed::of(&groups[..5]))
     };
     let evaluator = Some(Evaluator { name: "loss", higher_is_better: false, run: &mut run });
     let start = SoftAdapter { adapter, projector };

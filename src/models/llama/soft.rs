@@ -144,7 +144,7 @@ mod tests {
         let bundle = vec![with(&[1, 264, 3]), with(&[265]), with(&[1, 265, 7, 7])];
         assert_eq!(common_prefix(&bundle), 40);
         let alone: Vec<Bundle> = bundle.iter().map(|p| vec![p.clone()]).collect();
-        let together = score(&model, &[bundle.clone()], [10, 11], 64).unwrap();
+        let together = score(&model, std::slice::from_ref(&bundle), [10, 11], 64).unwrap();
         let single = score(&model, &alone, [10, 11], 1).unwrap();
         for (a, b) in together[0].iter().zip(single.iter().map(|s| &s[0])) {
             for (x, y) in a.logits.iter().zip(&b.logits) {
