@@ -1,15 +1,19 @@
 //! The training loop on a tiny model: it learns, accumulates, stops, resumes bit for bit, and refuses bad input.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rallrec::events::Event;
-use rallrec::models::llama::train::{Branch, Engine, Group, Model, Parameters};
+use rallrec::models::llama::train::{Branch, Engine, Group, Model, Packed, Parameters};
 use rallrec::models::llama::{Config, Family, Weights, fixture};
 use rallrec::models::lora::{Adapter, Target};
+use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::ops::linear::Dtype;
-use rallrec::tune::{Evaluator, Schedule, Settings, TuneOutcome, mean_loss, train, train_all};
-use rallrec::{Kind, Monitor, Result, Silent};
+use rallrec::tune::{
+    Evaluator, Outcome, Schedule, Settings, SoftAdapter, TuneOutcome, mean_loss, train, train_all, train_soft,
+};
+use rallrec::{Kind, Matrix, Monitor, Result, Silent};
 
 /// Stops after a number of steps.
 struct StopAfter {
@@ -87,7 +91,13 @@ fn tune(s: &Settings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -
     let valid = groups(5);
     let mut engine = Engine::new();
     let mut run = |a: &Adapter| {
-        mean_loss(&mut engine, Model { config: &config, weights: &weights, adapter: Some(a) }, &valid, 64, &Silent)
+        mean_loss(
+            &mut engine,
+            Model { config: &config, weights: &weights, adapter: Some(a), soft: None },
+            &valid,
+            64,
+            &Silent,
+        )
     };
     let evaluator = Evaluator { name: "loss", higher_is_better: false, run: &mut run };
     train(&config, &weights, adapter, &groups(14), s, Some(evaluator), folder, monitor)
@@ -210,4 +220,79 @@ fn a_damaged_or_foreign_checkpoint_is_refused() {
     }
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 1, "no temporary file is left: {names:?}");
+}
+
+/// Examples whose answer stands in a soft token alone: everything else is the same.
+fn soft_groups(n: u32) -> (Vec<Group>, Inputs) {
+    let vocab = base().0.vocab as u32;
+    let group = |u: u32| {
+        let branch = |i: u32| {
+            let item = (u * 5 + i * 3) % 12;
+            let tokens = vec![7, vocab + item, 8, if item.is_multiple_of(2) { 3 } else { 4 }];
+            Branch { learnt: 3..4, tokens, weight: 1.0 }
+        };
+        Group { prefix: vec![20, vocab + 12 + u % 2, 21], branches: (0..1 + u % 3).map(branch).collect() }
+    };
+    // The side is the sign of one of four coordinates.
+    let row = |i: u32| {
+        let side = if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+        [(i % 5) as f32 - 2.0, side * (1.0 + (i % 3) as f32 / 4.0), (i % 7) as f32 - 3.0, 0.5]
+    };
+    let x = Matrix::from_vec(14, 4, (0..14).flat_map(row).collect()).unwrap();
+    ((0..n).map(group).collect(), Inputs::new((vocab..vocab + 14).collect(), x).unwrap())
+}
+
+fn tune_soft(s: &Settings, rate: f64, folder: Option<&Path>, monitor: &dyn Monitor) -> Result<Outcome<SoftAdapter>> {
+    let (config, weights) = base();
+    let (groups, inputs) = soft_groups(14);
+    let adapter = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed)?;
+    let soft = SoftSettings { hidden: 8, ..SoftSettings::default() };
+    let projector = Projector::init(&soft, inputs.matrix(), config.hidden, mean_norm(&weights.embed), s.seed)?;
+    let mut engine = Engine::new();
+    let mut run = |p: &SoftAdapter| {
+        let tokens = p.projector.tokens(&inputs)?;
+        let model = Model { config: &config, weights: &weights, adapter: Some(&p.adapter), soft: Some(&tokens) };
+        engine.loss(model, &Packed::of(&groups[..5]))
+    };
+    let evaluator = Some(Evaluator { name: "loss", higher_is_better: false, run: &mut run });
+    let start = SoftAdapter { adapter, projector };
+    train_soft(&config, &weights, start, (&inputs, rate), &groups, s, evaluator, folder, monitor)
+}
+
+fn flat_soft(p: &SoftAdapter) -> Vec<u32> {
+    let mut out = Vec::new();
+    p.clone().visit_mut(&mut |_, v| out.extend(v.iter().map(|x| x.to_bits()))).unwrap();
+    out
+}
+
+#[test]
+fn the_projector_learns_what_only_the_embeddings_say() {
+    // With the adapter held still, the projector alone must learn.
+    let s = Settings { epochs: 30, dropout: 0.0, learning_rate: 1e-12, schedule: Schedule::Constant, ..settings() };
+    let done = tune_soft(&s, 1e-2, None, &Silent).unwrap();
+    let (first, last) = (done.history.steps[0].loss, done.history.steps.last().unwrap().loss);
+    assert!(last <= 0.3 * first, "{first} to {last}");
+    let still = tune_soft(&s, 1e-12, None, &Silent).unwrap();
+    assert!(still.history.steps.last().unwrap().loss > 0.6 * first, "the learning rate is the projector's own");
+}
+
+#[test]
+fn a_resumed_run_with_soft_tokens_equals_an_uninterrupted_one_bit_for_bit() {
+    let s = Settings { first_layer: 1, weight_decay: 0.01, ..settings() };
+    let whole = tune_soft(&s, 2e-3, None, &Silent).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for steps in [2, 3, 4] {
+        let error = tune_soft(&s, 2e-3, Some(folder.path()), &StopAfter::new(steps)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Stopped);
+    }
+    let other = tune_soft(&s, 3e-3, Some(folder.path()), &Silent).unwrap_err();
+    assert!(other.to_string().contains("another"), "{other}");
+    let resumed = tune_soft(&s, 2e-3, Some(folder.path()), &Silent).unwrap();
+    assert_eq!(resumed.history, whole.history);
+    assert_eq!(flat_soft(&resumed.best), flat_soft(&whole.best));
+    // Layers below the first trained one are as they were.
+    let (config, _) = base();
+    let fresh = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed).unwrap();
+    assert_eq!(whole.best.adapter.pairs[0], fresh.pairs[0]);
+    assert_ne!(whole.best.adapter.pairs[1], fresh.pairs[1]);
 }

@@ -91,7 +91,7 @@ fn lora_training_matches_pytorch() {
     let mut run = |a: &Adapter, batch: &Packed| {
         let mut g = vec![0.0; count];
         let scale = 1.0 / batch.learnt.len() as f32;
-        let model = Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(a) };
+        let model = Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(a), soft: None };
         let loss = engine.gradient(model, batch, trained, None, scale, &mut g).unwrap();
         (loss / batch.learnt.len() as f64, g)
     };

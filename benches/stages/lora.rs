@@ -66,7 +66,8 @@ pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, runs: usize) ->
             packed.push(group, i as u32);
             let full = groups.get(i + 1).is_none_or(|next| packed.rows() + next.tokens() > micro);
             if full {
-                let model = Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&adapter) };
+                let model =
+                    Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&adapter), soft: None };
                 let trained = Trained::Adapter { first_layer: 0 };
                 loss += engine.gradient(model, &packed, trained, noise, 1.0 / 12.0, &mut g)?;
                 packed.clear();

@@ -47,6 +47,8 @@ pub struct Recipe {
     pub prompt: crate::text::prompts::Settings,
     /// Collaborative facts in words, an option beyond the papers; fitted on training rows only.
     pub facts: crate::text::knowledge::Settings,
+    /// Embeddings as soft prompt tokens of the tuned model, an option beyond the papers; off unless `source` is set.
+    pub soft: crate::models::soft_prompt::Settings,
     /// LoRA tuning.
     pub tune: Tune,
     /// Yes/No scoring.
@@ -327,6 +329,7 @@ impl Default for Recipe {
             retrieve: Default::default(),
             prompt: Default::default(),
             facts: Default::default(),
+            soft: Default::default(),
             tune: Default::default(),
             predict: Default::default(),
             reason: Default::default(),
@@ -366,6 +369,7 @@ impl Recipe {
         {
             return bad("merge.experts", "`collaborative` needs facts: set facts.knowledge, e.g. \"silent\"");
         }
+        self.soft.check()?;
         if self.reason.samples == 0 {
             return bad("reason.samples", "must be at least 1");
         }

@@ -10,4 +10,5 @@ pub mod llama;
 pub mod lora;
 pub mod peft;
 pub mod projector;
+pub mod soft_prompt;
 pub mod taste;

@@ -123,6 +123,29 @@ impl Tokenizer {
         Ok(out)
     }
 
+    /// As [`Self::encode`], with tokens of other making put between: each of `between` is (byte, id), in order of bytes, and
+    /// goes before the first token that begins at that byte or later. The text's own tokens stay as they are.
+    pub fn encode_between(&self, text: &str, add_bos: bool, between: &[(usize, u32)]) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode(text, false).map_err(|e| {
+            Error::failed("tokenizer", format!("cannot encode a text of {} bytes: {e}", text.len()))
+                .next("check that the tokenizer belongs to the model")
+        })?;
+        let ids = encoding.get_ids();
+        let mut out = Vec::with_capacity(ids.len() + between.len() + 1);
+        if let Some(bos) = self.bos.filter(|&bos| add_bos && ids.first() != Some(&bos)) {
+            out.push(bos);
+        }
+        let mut left = between.iter().peekable();
+        for (&id, &(from, _)) in ids.iter().zip(encoding.get_offsets()) {
+            while let Some(&(_, other)) = left.next_if(|(at, _)| *at <= from) {
+                out.push(other);
+            }
+            out.push(id);
+        }
+        out.extend(left.map(|&(_, other)| other));
+        Ok(out)
+    }
+
     /// Text of token ids. Bytes that are no UTF-8 become U+FFFD; unknown ids are left out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.inner.decode(ids, skip_special).map_err(|e| Error::failed("tokenizer", format!("cannot decode: {e}")))

@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,9 +11,10 @@ use super::schedule::learning_rate;
 use super::settings::Settings;
 use super::source::{GroupSource, micro_batches};
 use crate::events::Event;
-use crate::models::llama::train::{Engine, Group, Model, Noise, Parameters, Trained};
+use crate::models::llama::train::{Engine, Group, Model, Noise, Packed, Parameters, Trained};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::Adapter;
+use crate::models::soft_prompt::Inputs;
 use crate::monitor::Monitor;
 use crate::ops::adamw::AdamW;
 use crate::rng::{Rng, Use};
@@ -63,11 +65,12 @@ pub fn train(
     adapter.check(config)?;
     adapter.dropout = settings.dropout;
     let trained = Trained::Adapter { first_layer: settings.first_layer };
-    let view = |adapter: &Adapter, use_it: &mut dyn FnMut(Model<'_>) -> Result<f64>| {
-        use_it(Model { config, weights, adapter: Some(adapter) })
+    let pass = |adapter: &Adapter, engine: &mut Engine, batch: &Packed, noise, scale, gradient: &mut [f32]| {
+        let model = Model { config, weights, adapter: Some(adapter), soft: None };
+        engine.gradient(model, batch, trained, noise, scale, gradient)
     };
-    let run = Run { config, source, settings, checkpoint, monitor, trained };
-    run.train(adapter, &view, evaluator)
+    let run = Run { config, source, settings, checkpoint, monitor, trained, soft: None };
+    run.train(adapter, &pass, evaluator)
 }
 
 /// Trains every weight (owned f32; see [`Weights::init`]). As [`train`] otherwise; dropout does not apply.
@@ -83,22 +86,35 @@ pub fn train_all(
     checkpoint: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Outcome<Weights>> {
-    let view = |weights: &Weights, use_it: &mut dyn FnMut(Model<'_>) -> Result<f64>| {
-        use_it(Model { config, weights, adapter: None })
+    let pass = |weights: &Weights, engine: &mut Engine, batch: &Packed, noise, scale, gradient: &mut [f32]| {
+        let model = Model { config, weights, adapter: None, soft: None };
+        engine.gradient(model, batch, Trained::All, noise, scale, gradient)
     };
-    let run = Run { config, source, settings, checkpoint, monitor, trained: Trained::All };
-    run.train(weights, &view, evaluator)
+    let run = Run { config, source, settings, checkpoint, monitor, trained: Trained::All, soft: None };
+    run.train(weights, &pass, evaluator)
 }
 
-type View<'a, P> = dyn Fn(&P, &mut dyn FnMut(Model<'_>) -> Result<f64>) -> Result<f64> + 'a;
+/// Loss sum of a batch under these parameters; `scale` times its gradient is added to the flat one.
+pub(super) type Pass<'a, P> = dyn Fn(&P, &mut Engine, &Packed, Option<Noise>, f32, &mut [f32]) -> Result<f64> + 'a;
 
-struct Run<'a> {
-    config: &'a Config,
-    source: &'a dyn GroupSource,
-    settings: &'a Settings,
-    checkpoint: Option<&'a Path>,
-    monitor: &'a dyn Monitor,
-    trained: Trained,
+/// What training with soft tokens has besides.
+pub(super) struct Soft<'a> {
+    /// What the tokens stand for.
+    pub inputs: &'a Inputs,
+    /// The last so many parameters are the projector's.
+    pub count: usize,
+    /// Their highest learning rate.
+    pub learning_rate: f64,
+}
+
+pub(super) struct Run<'a> {
+    pub config: &'a Config,
+    pub source: &'a dyn GroupSource,
+    pub settings: &'a Settings,
+    pub checkpoint: Option<&'a Path>,
+    pub monitor: &'a dyn Monitor,
+    pub trained: Trained,
+    pub soft: Option<Soft<'a>>,
 }
 
 fn read_all(params: &mut impl Parameters) -> Result<Vec<f32>> {
@@ -123,10 +139,10 @@ fn norm(gradient: &[f32]) -> f64 {
 }
 
 impl Run<'_> {
-    fn train<P: Parameters>(
+    pub(super) fn train<P: Parameters>(
         &self,
         mut params: P,
-        view: &View<'_, P>,
+        pass: &Pass<'_, P>,
         mut evaluator: Option<Evaluator<'_, P>>,
     ) -> Result<Outcome<P>> {
         self.settings.check()?;
@@ -190,7 +206,7 @@ impl Run<'_> {
                 save(&state, "asked")?;
                 saved = Instant::now();
             }
-            match self.step(&mut state, &mut params, view, &mut engine, &mut gradient, total, per_epoch) {
+            match self.step(&mut state, &mut params, pass, &mut engine, &mut gradient, total, per_epoch) {
                 Err(e) if e.kind() == crate::Kind::Stopped => {
                     save(&state, "stop")?;
                     return Err(e);
@@ -223,6 +239,11 @@ impl Run<'_> {
             .map_err(|e| Error::failed("checkpoint", e))?;
         let mut hash = blake3::Hasher::new();
         hash.update(text.as_bytes()).update(bytemuck::cast_slice(start));
+        if let Some(soft) = &self.soft {
+            hash.update(&soft.learning_rate.to_le_bytes());
+            hash.update(bytemuck::cast_slice(soft.inputs.ids()));
+            hash.update(bytemuck::cast_slice(soft.inputs.matrix().as_slice()));
+        }
         Ok(hash.finalize().to_hex().to_string())
     }
 
@@ -265,7 +286,8 @@ impl Run<'_> {
         let check = |&i: &u32| {
             let group = self.source.group(i as usize)?;
             let (vocab, context) = (self.config.vocab, self.config.context);
-            group.check(vocab, context).map_err(|e| e.within(format!("example {i}")))?;
+            let soft = self.soft.as_ref().map_or(&[][..], |s| s.inputs.ids());
+            group.check_with(vocab, soft, context).map_err(|e| e.within(format!("example {i}")))?;
             Ok(group)
         };
         chosen.iter().map(check).collect()
@@ -276,7 +298,7 @@ impl Run<'_> {
         &self,
         state: &mut State,
         params: &mut P,
-        view: &View<'_, P>,
+        pass: &Pass<'_, P>,
         engine: &mut Engine,
         gradient: &mut [f32],
         total: u64,
@@ -295,9 +317,7 @@ impl Run<'_> {
         let mut loss = 0.0;
         micro_batches(&groups, settings.micro_tokens, |batch| {
             self.monitor.check()?;
-            loss += view(params, &mut |model| {
-                engine.gradient(model, batch, self.trained, noise, (1.0 / weight) as f32, gradient)
-            })?;
+            loss += pass(params, engine, batch, noise, (1.0 / weight) as f32, gradient)?;
             Ok(())
         })?;
         loss /= weight;
@@ -313,13 +333,21 @@ impl Run<'_> {
             step: state.step + 1,
         };
         let State { params: flat, m, v, .. } = state;
-        match self.trained {
+        let mut apply = |adam: AdamW, at: Range<usize>| {
+            let (g, m, v) = (&gradient[at.clone()], &mut m[at.clone()], &mut v[at.clone()]);
+            adam.apply(&mut flat[at], g, m, v, clip as f32);
+        };
+        // The projector's parameters are the last ones.
+        let end = gradient.len() - self.soft.as_ref().map_or(0, |s| s.count);
+        let from = match self.trained {
             // Frozen layers must not move by weight decay either.
-            Trained::Adapter { first_layer } => {
-                let from = flat.len() / self.config.layers * first_layer.min(self.config.layers - 1);
-                adam.apply(&mut flat[from..], &gradient[from..], &mut m[from..], &mut v[from..], clip as f32);
-            }
-            Trained::All => adam.apply(flat, gradient, m, v, clip as f32),
+            Trained::Adapter { first_layer } => end / self.config.layers * first_layer.min(self.config.layers - 1),
+            Trained::All => 0,
+        };
+        apply(adam, from..end);
+        if let Some(soft) = &self.soft {
+            let own = Settings { learning_rate: soft.learning_rate, ..settings.clone() };
+            apply(AdamW { lr: learning_rate(&own, state.step, total), ..adam }, end..gradient.len());
         }
         write_all(params, flat)?;
         state.step += 1;

@@ -91,6 +91,70 @@ fn recommendations(place: &Place, out: &str) {
     assert!(!again.map(|e| e.file_name()).any(|n| n.to_string_lossy().starts_with("align-")));
 }
 
+/// Artifacts of a run folder that belong to a stage.
+fn artifacts(run: &std::path::Path, stage: &str) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(run.join("artifacts")).unwrap().flatten();
+    let own = |p: &std::path::PathBuf| p.file_name().unwrap().to_string_lossy().starts_with(&format!("{stage}-"));
+    entries.map(|e| e.path()).filter(own).collect()
+}
+
+#[test]
+fn soft_tokens_run_end_to_end_and_leave_everything_before_the_prompts_alone() {
+    let place = Place::new();
+    let (recipe, out, plain) = (place.recipe(), place.text("soft"), place.text("plain"));
+    let off = ["--set", "soft.scale=2.0", "--set", "soft.hidden=9"];
+    say(&[&["run", &recipe, "--out", &plain][..], &["--until", "predict"]].concat()).ended_with(0);
+    let again = say(&[&["run", &recipe, "--out", &plain, "--until", "predict"][..], &off].concat()).ended_with(0);
+    assert_eq!(outcome(&again.err).1, Vec::<String>::new(), "switched off, the section changes nothing");
+    let on = ["--set", "soft.source=ssl", "--set", "soft.items=all", "--set", "soft.user=liked"];
+    let go = |more: &[&str]| say(&[&["run", &recipe, "--out", &out][..], &on, more].concat()).ended_with(0);
+    assert_eq!(outcome(&go(&[]).err).1, ALL);
+    let lines = |run: &str, stage: &str, file: &str| -> Vec<serde_json::Value> {
+        let found = artifacts(&place.at(run), stage);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let text = std::fs::read_to_string(found[0].join(file)).unwrap();
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    for stage in &ALL[..9] {
+        let names = ["soft", "plain"].map(|run| artifacts(&place.at(run), stage)[0].file_name().unwrap().to_owned());
+        assert_eq!(names[0] == names[1], !["prompts", "tune", "predict"].contains(stage), "{stage}");
+    }
+    // The words are the same; the user, the shown items and the target have tokens.
+    let mut prompts = [lines("soft", "prompts", "prompts.jsonl"), lines("plain", "prompts", "prompts.jsonl")];
+    for row in &mut prompts[0] {
+        let prompt = row["prompt"].as_object_mut().unwrap();
+        let soft = prompt.remove("soft").unwrap();
+        assert_eq!(soft.as_array().unwrap().len(), 2 + prompt["shown"].as_array().unwrap().len());
+    }
+    assert_eq!(prompts[0], prompts[1]);
+    assert!(artifacts(&place.at("soft"), "tune")[0].join("projector.safetensors").is_file());
+    let scored = [lines("soft", "predict", "predictions.jsonl"), lines("plain", "predict", "predictions.jsonl")];
+    for (a, b) in scored[0].iter().zip(&scored[1]) {
+        assert_eq!(a["p"] == b["p"], a["model"] == "zero_shot", "{a} {b}");
+    }
+    // A killed prediction goes on, with the same result.
+    let found = results(&place.at("soft"));
+    let folder = artifacts(&place.at("soft"), "predict").remove(0);
+    let part = folder.with_file_name(format!("{}.part", folder.file_name().unwrap().to_string_lossy()));
+    std::fs::rename(&folder, &part).unwrap();
+    std::fs::remove_file(part.join("done.json")).unwrap();
+    let rows = std::fs::read_to_string(part.join("predictions.jsonl")).unwrap();
+    let some: Vec<&str> = rows.lines().take(7).collect();
+    std::fs::write(part.join("predictions.jsonl"), some.join("\n") + "\n").unwrap();
+    go(&[]);
+    assert_eq!(results(&place.at("soft")), found);
+    // The projector's settings concern nothing before the tuning.
+    let other = go(&["--set", "soft.learning_rate=1e-2"]);
+    assert_eq!(outcome(&other.err).1, ALL[7..], "{}", other.err);
+    let ask = ["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"];
+    let asked = say(&ask).ended_with(0).json();
+    assert!((0..3).all(|i| asked["items"][i]["model_probability"].as_f64().is_some()), "{asked}");
+    let wrong =
+        |set: &str| say(&["run", &recipe, "--out", &out, "--set", set, "--set", "soft.user=graph"]).ended_with(2);
+    wrong("soft.source=text").err_has("soft.user");
+    wrong("soft.source=colab").err_has("did you mean 'colla'");
+}
+
 #[test]
 fn until_ends_early_and_colours_stay_off() {
     let place = Place::new();

@@ -1,10 +1,11 @@
 //! The decoder by launches against the decoder of the CPU: choices of ragged bundles, and the same sampled tokens.
 
+use rallrec::Matrix;
 use rallrec::device::KernelDevice;
 use rallrec::generate::scoring::{Bundle, score};
 use rallrec::generate::{Finish, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::device::DeviceModel;
-use rallrec::models::llama::{Family, Model, fixture};
+use rallrec::models::llama::{Family, Model, SoftTokens, fixture};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::Silent;
 use rallrec::ops::linear::Dtype;
@@ -47,11 +48,16 @@ fn choices_are_the_same_on_every_device() {
     for (family, adapted) in [(Family::Llama, false), (Family::Qwen2, true), (Family::Qwen3, false)] {
         let plain = model(family);
         let with = if adapted { Some(adapter(&plain)) } else { None };
-        let model = plain.with_adapter(with.as_ref()).unwrap();
-        let beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
+        let mut rng = Rng::new(6, Use::Synthetic, 0, 0);
+        let vectors = (0..2 * plain.config().hidden).map(|_| rng.normal()).collect();
+        let vectors = Matrix::from_vec(2, plain.config().hidden, vectors).unwrap();
+        let soft = SoftTokens::new(vec![264, 270], vectors).unwrap();
+        let model = plain.with_adapter(with.as_ref()).unwrap().with_soft(Some(soft)).unwrap();
+        let mut beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
+        beginning[4] = 264;
         let tail = |tail: &[u32]| [&beginning[..], tail].concat();
         let bundles: Vec<Bundle> =
-            vec![vec![tail(&[1, 2, 3]), tail(&[9]), tail(&[1, 7, 7, 7])], vec![vec![4, 5]], vec![vec![6]]];
+            vec![vec![tail(&[1, 270, 3]), tail(&[9]), tail(&[1, 7, 7, 7])], vec![vec![4, 5]], vec![vec![6]]];
         let want = score(&model, &bundles, [10, 11], 1000).unwrap();
         for device in devices(6) {
             let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();

@@ -1,6 +1,6 @@
 //! Sanity of a configuration, whatever file it came from, and of what a model is given to read.
 
-use super::Config;
+use super::{Config, SoftTokens};
 use crate::error::{Error, Result};
 
 /// Above this no published decoder of these families comes near; larger numbers are damage, and products of
@@ -8,11 +8,18 @@ use crate::error::{Error, Result};
 const WIDEST: usize = 1 << 22;
 
 /// Fails on tokens that a model of this configuration cannot read behind `past` others. `place` names them.
-pub(super) fn tokens(config: &Config, tokens: &[u32], past: usize, place: impl Fn() -> String) -> Result<()> {
+pub(super) fn tokens(
+    config: &Config,
+    soft: Option<&SoftTokens>,
+    tokens: &[u32],
+    past: usize,
+    place: impl Fn() -> String,
+) -> Result<()> {
     if tokens.is_empty() {
         return Err(Error::input(place(), "has no tokens").next("leave empty texts out"));
     }
-    if let Some(token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
+    let known = |t: u32| (t as usize) < config.vocab || soft.is_some_and(|s| s.row(t).is_some());
+    if let Some(token) = tokens.iter().find(|&&t| !known(t)) {
         let what = format!("token {token} is not in the vocabulary of {}", config.vocab);
         return Err(Error::input(place(), what).next("use the tokenizer that belongs to this model"));
     }

@@ -1,8 +1,10 @@
 //! The decoder by launches: the same passes as [`super::forward`] with weights, keys and values on a device. Rows of token
-//! embeddings are gathered on the CPU.
+//! embeddings, soft tokens among them, are gathered on the CPU.
+
+use std::sync::Arc;
 
 use super::model::Lora;
-use super::{Config, Linear, Model, check};
+use super::{Config, Linear, Model, SoftTokens, check, soft};
 use crate::device::{Buffer, DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::generate::scoring::{Bundle, passes};
@@ -45,6 +47,7 @@ pub struct DeviceModel<T: Storage> {
     config: Config,
     device: KernelDevice,
     embed: Weight,
+    soft: Option<Arc<SoftTokens>>,
     layers: Vec<DeviceLayer<T>>,
     norm: DeviceRows<f32>,
     head: DeviceRows<T>,
@@ -130,7 +133,7 @@ fn stacked<T: Storage>(
 }
 
 impl<T: Storage> DeviceModel<T> {
-    /// Copies `model`, with its adapter.
+    /// Copies `model`, with its adapter and soft tokens.
     ///
     /// # Errors
     /// Out of memory; a shape that the kernels do not take.
@@ -169,6 +172,7 @@ impl<T: Storage> DeviceModel<T> {
             head: upload(device, &[w.head()], "output head")?,
             angles: DeviceAngles::new(device, &model.rope, c.context)?,
             embed: w.embed.clone(),
+            soft: model.soft.clone(),
             device: device.clone(),
             config: c,
             layers,
@@ -211,7 +215,7 @@ impl<T: Storage> DeviceModel<T> {
         let n = rows.tokens.len();
         let mut embedded = vec![0.0f32; n * c.hidden];
         for (&token, row) in rows.tokens.iter().zip(embedded.chunks_exact_mut(c.hidden)) {
-            self.embed.read_rows(token as usize, row);
+            soft::read(&self.embed, self.soft.as_deref(), token, row);
         }
         let embedded: Vec<T> = embedded.into_iter().map(T::from_f32).collect();
         let mut hidden = DeviceRows::upload(device, c.hidden, &embedded, "hidden states")?;
@@ -260,7 +264,7 @@ impl<T: Storage> DeviceModel<T> {
     }
 
     fn check(&self, prompt: &[u32], more: usize) -> Result<()> {
-        check::tokens(&self.config, prompt, more, || "prompt".into())
+        check::tokens(&self.config, self.soft.as_deref(), prompt, more, || "prompt".into())
     }
 
     /// As [`crate::generate::scoring::score`]: what the model says about the two answers behind every prompt of every bundle.

@@ -5,7 +5,7 @@
 
 use super::kv_cache::Sequence;
 use super::model::Model;
-use super::{Layer, Linear, check};
+use super::{Layer, Linear, check, soft};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::models::lora::Target;
@@ -144,7 +144,7 @@ impl Model {
 
     fn check(&self, parts: &[Part<'_>]) -> Result<()> {
         parts.iter().enumerate().try_for_each(|(i, part)| {
-            check::tokens(self.config(), part.tokens, part.sequence.len(), || format!("sequence {i}"))
+            check::tokens(self.config(), self.soft(), part.tokens, part.sequence.len(), || format!("sequence {i}"))
         })
     }
 
@@ -158,7 +158,7 @@ impl Model {
             let start = part.sequence.len();
             for (i, &token) in part.tokens.iter().enumerate() {
                 let at = positions.len() * c.hidden;
-                w.embed.read_rows(token as usize, &mut hidden[at..at + c.hidden]);
+                soft::read(&w.embed, self.soft(), token, &mut hidden[at..at + c.hidden]);
                 positions.push((start + i) as u32);
             }
         }

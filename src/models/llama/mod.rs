@@ -18,6 +18,7 @@ pub mod oracle;
 mod parts;
 pub(crate) mod safetensors;
 pub(crate) mod save;
+pub(crate) mod soft;
 pub mod train;
 pub mod weights;
 
@@ -27,4 +28,5 @@ pub use kv_cache::{Prefix, Sequence};
 pub use loader::{Described, Format, LoadOptions, Loaded, ModelInfo, describe, load};
 pub use model::Model;
 pub use save::save_hf;
+pub use soft::SoftTokens;
 pub use weights::{Layer, Linear, Weights};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, Layer, Weights};
+use super::{Config, Layer, SoftTokens, Weights};
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Weight, add_low_rank, matmul_nt};
@@ -15,6 +15,7 @@ pub struct Model {
     weights: Arc<Weights>,
     pub(super) rope: Arc<Rope>,
     pub(super) lora: Option<Arc<Lora>>,
+    pub(super) soft: Option<Arc<SoftTokens>>,
 }
 
 impl Model {
@@ -22,13 +23,27 @@ impl Model {
     pub fn new(config: Config, weights: Weights) -> Result<Self> {
         check(&config, &weights)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
-        Ok(Self { config: Arc::new(config), weights: Arc::new(weights), rope: Arc::new(rope), lora: None })
+        Ok(Self { config: Arc::new(config), weights: Arc::new(weights), rope: Arc::new(rope), lora: None, soft: None })
     }
 
     /// The same model with an adapter (or, with `None`, without), applied on the fly: the weights stay as they are.
     pub fn with_adapter(&self, adapter: Option<&Adapter>) -> Result<Self> {
         let lora = adapter.map(|a| Lora::new(&self.config, a).map(Arc::new)).transpose()?;
         Ok(Self { lora, ..self.clone() })
+    }
+
+    /// The same model with soft tokens (or, with `None`, without): it reads their ids too.
+    ///
+    /// # Errors
+    /// Vectors of another width, or ids within the vocabulary.
+    pub fn with_soft(&self, soft: Option<SoftTokens>) -> Result<Self> {
+        soft.as_ref().map_or(Ok(()), |s| s.check(self.config.vocab, self.config.hidden))?;
+        Ok(Self { soft: soft.map(Arc::new), ..self.clone() })
+    }
+
+    /// The soft tokens that it reads.
+    pub fn soft(&self) -> Option<&SoftTokens> {
+        self.soft.as_deref()
     }
 
     /// Shape and constants.

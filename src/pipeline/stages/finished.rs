@@ -1,8 +1,11 @@
 //! A run's results found again: nothing is made, a stage that is not there is an error that names it.
 
+use std::borrow::Cow;
+
 use super::facts::FactSource;
 use super::prompts::{least_valuable, wording};
 use super::retrieve::{self, Embeddings, Variant};
+use super::soft::SoftSource;
 use super::{Ground, Lazy, align, data, describe, embed, graph, predict, prompts, tune};
 use crate::config::Recipe;
 use crate::data::{ItemIdx, Rated, UserIdx};
@@ -62,10 +65,12 @@ pub fn ask_tuned(
     let mut language = Lazy { recipe, loaded: None };
     let embeddings = Embeddings { text: &found.text, colla: &found.colla, ssl: &found.ssl };
     let retrieval = retrieve::retrieve(run, recipe, &found.ground, &embeddings)?;
-    let made = prompts::prompts(run, recipe, &found.ground, &retrieval, &found.colla, &mut language)?;
+    let made = prompts::prompts(run, recipe, &found.ground, &retrieval, &embeddings, &mut language)?;
     let tuned = tune::tune(run, recipe, &found.ground, &made, &mut language)?;
     let language = language.get()?;
-    let model = language.with_adapter(&tuned.adapter)?;
+    let model = language.with_adapter(&tuned.adapter, None)?;
+    let mut soft = SoftSource::new(recipe, &embeddings);
+    let places = soft.as_mut().map(|s| s.of_candidate(user, history));
     let facts = FactSource::fit(recipe, &found.ground, &found.colla, monitor)?;
     let settings = Variant::Main.settings(recipe);
     let mixture = Mixture::build(&found.sources(), &settings)?;
@@ -73,7 +78,7 @@ pub fn ask_tuned(
     let retriever = Retriever::new(&mixture, &settings, &dataset.items)?;
     let template = settings.template;
     let words = crate::text::prompts::Settings { order: wording(template), ..recipe.prompt.clone() };
-    let prompter = Prompter::new(dataset, recipe.data.threshold(), &words)?;
+    let prompter = Prompter::new(dataset, recipe.data.threshold(), &words)?.with_soft(places);
     let limit = language.model.config().context.saturating_sub(prompts::ANSWER_ROOM);
     let mut out = Vec::with_capacity(items.len());
     for &item in items {
@@ -89,6 +94,11 @@ pub fn ask_tuned(
             limit,
         )?;
         let bundle = vec![language.scoring_tokens(&fitted.prompt)?];
+        let mut model = Cow::Borrowed(&model);
+        if let Some((soft, projector)) = soft.as_ref().zip(tuned.projector.as_ref()) {
+            let inputs = soft.inputs_of(&fitted.prompt, language)?;
+            model = Cow::Owned(model.with_soft(Some(projector.tokens(&inputs)?))?);
+        }
         let choices = score(&model, &[bundle], language.yes_no, predict::PASS)?;
         out.extend(choices.iter().flatten().map(|c| predict::as_probability(c, recipe.predict.score)));
     }

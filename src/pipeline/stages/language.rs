@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use crate::config::{ModelSettings, Recipe};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::hub;
 use crate::models::llama::{self, LoadOptions, Model};
 use crate::models::lora::Adapter;
+use crate::models::soft_prompt::{Inputs, Projector};
 use crate::pipeline::key::KeyBuilder;
 use crate::text::chat::{ChatTemplate, Message};
-use crate::text::prompts::{Conversation, Prompt};
+use crate::text::prompts::{Conversation, Mark, Prompt};
 use crate::text::tokenizer::Tokenizer;
 
 /// See the module.
@@ -51,9 +52,10 @@ impl Language {
         })
     }
 
-    /// The same with an adapter.
-    pub fn with_adapter(&self, adapter: &Adapter) -> Result<Model> {
-        self.model.with_adapter(Some(adapter))
+    /// The same with an adapter, and with the soft tokens that a projector makes of these embeddings.
+    pub fn with_adapter(&self, adapter: &Adapter, soft: Option<(&Projector, &Inputs)>) -> Result<Model> {
+        let tokens = soft.map(|(projector, inputs)| projector.tokens(inputs)).transpose()?;
+        self.model.with_adapter(Some(adapter))?.with_soft(tokens)
     }
 
     fn date(&self) -> Option<&str> {
@@ -66,8 +68,28 @@ impl Language {
     }
 
     /// Tokens of a recommendation prompt up to where the answer is read.
+    ///
+    /// Its soft tokens have the ids from the vocabulary's size on. They are put between the text's tokens, which are those of
+    /// the prompt without them.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
-        self.chat_tokens(&prompt.messages)
+        if prompt.soft.is_empty() {
+            return self.chat_tokens(&prompt.messages);
+        }
+        let text = self.chat.render(&prompt.messages, true, self.date())?;
+        // Templates may trim a turn.
+        let (turn, own) = (prompt.user(), prompt.user().trim());
+        let (Some(at), Some(skipped)) = (text.rfind(own), turn.find(own)) else {
+            return Err(Error::input("chat template", "changes the user's words: there is no place for soft tokens")
+                .next("set soft.source to \"none\", or use a model whose template keeps them"));
+        };
+        let place = |mark: &Mark| (at + mark.at.saturating_sub(skipped), self.soft_id(mark.token));
+        let between: Vec<_> = prompt.soft.iter().map(place).collect();
+        self.tokenizer.encode_between(&text, true, &between)
+    }
+
+    /// Id of soft token number `token`.
+    pub fn soft_id(&self, token: u32) -> u32 {
+        (self.model.config().vocab as u32).saturating_add(token)
     }
 
     /// The same for scoring, with `predict.system` where the recipe sets it.

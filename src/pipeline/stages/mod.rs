@@ -16,6 +16,7 @@ mod prompts;
 mod reason;
 mod retrieve;
 mod scatter;
+mod soft;
 mod tune;
 
 use rallrec_events::Event;
@@ -106,7 +107,7 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     let retrieval = retrieve::retrieve(run, recipe, &ground, &embeddings)?;
     examples::tell_retrieval(run, recipe, &ground, &retrieval);
     unless_beyond!("prompts");
-    let prompts = prompts::prompts(run, recipe, &ground, &retrieval, &colla, &mut language)?;
+    let prompts = prompts::prompts(run, recipe, &ground, &retrieval, &embeddings, &mut language)?;
     unless_beyond!("tune");
     let tuned = tune::tune(run, recipe, &ground, &prompts, &mut language)?;
     unless_beyond!("predict");

@@ -205,7 +205,8 @@ fn write(
     let total = wanted.len() as u64;
     wanted.retain(|(who, r)| !there.contains(&(*who, r.set, r.row, r.variant)));
     let mut count = total - wanted.len() as u64;
-    let adapted = language.with_adapter(&tuned.adapter)?;
+    let inputs = prompts.inputs(language)?;
+    let adapted = language.with_adapter(&tuned.adapter, tuned.projector.as_ref().zip(inputs.as_ref()))?;
     for some in wanted.chunk_by(|a, b| a.0 == b.0) {
         let model = Scorer::new(device, if some[0].0 == Who::Tuned { &adapted } else { &language.model })?;
         let rows: Vec<&PromptRow> = some.iter().map(|(_, r)| *r).collect();
@@ -215,7 +216,11 @@ fn write(
             work.monitor.check()?;
             let rows = few.concat();
             let began = Instant::now();
-            let tokens = |prompt: &Prompt| language.scoring_tokens(prompt);
+            // What a projector was not trained for has no soft tokens.
+            let tokens = |prompt: &Prompt| match some[0].0 {
+                Who::Tuned => language.scoring_tokens(prompt),
+                Who::ZeroShot => language.scoring_tokens(&prompt.without_soft()),
+            };
             for (row, choice) in rows.iter().zip(score_rows(language, &model, &rows, &tokens, work.monitor)?) {
                 let p = as_probability(&choice, recipe.predict.score);
                 let who = some[0].0;

@@ -8,11 +8,15 @@ use super::data::Ground;
 use super::facts::FactSource;
 use super::graph::Collaborative;
 use super::language::{self, Language};
-use super::retrieve::{Retrieval, Set, Variant};
+use super::retrieve::{Embeddings, Retrieval, Set, Variant};
+use super::soft::{self, SoftSource};
 use crate::config::Recipe;
 use crate::error::{Error, Kind, Result};
+use crate::matrix::Matrix;
+use crate::models::soft_prompt::Inputs;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::matrices;
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::run::{Run, Work};
 use crate::retrieval::Template;
@@ -41,6 +45,8 @@ pub struct PromptRow {
 pub struct Prompts {
     /// In the order of sets, rows, variants.
     pub rows: Vec<PromptRow>,
+    /// Embeddings behind the soft tokens, where the recipe wants them, in ascending order of their numbers.
+    pub soft: Option<Matrix>,
     /// The artifact.
     pub artifact: Artifact,
 }
@@ -51,7 +57,16 @@ impl Prompts {
         let own = |r: &&PromptRow| r.set == set && r.variant == Variant::Main;
         self.rows.iter().filter(own).filter_map(|r| r.facts_p.map(|p| (r.row, p))).collect()
     }
+
+    /// The projector's inputs, where the prompts have soft tokens.
+    pub fn inputs(&self, language: &Language) -> Result<Option<Inputs>> {
+        let of = |x: &Matrix| Inputs::new(soft::ids(&soft::numbers(&self.rows), language), x.clone());
+        self.soft.as_ref().map(of).transpose()
+    }
 }
+
+/// The embeddings behind the soft tokens.
+const SOFT: &str = "soft.safetensors";
 
 /// Room left for the answer and the end of the turn.
 pub(super) const ANSWER_ROOM: usize = 8;
@@ -62,17 +77,23 @@ pub fn prompts(
     recipe: &Recipe,
     ground: &Ground,
     retrieval: &Retrieval,
-    colla: &Collaborative,
+    embeddings: &Embeddings<'_>,
     language: &mut super::Lazy<'_>,
 ) -> Result<Prompts> {
+    let colla = embeddings.colla;
     let key = KeyBuilder::new("prompts", 1)
         .input("data", &ground.artifact.key)
         .input("retrieve", &retrieval.artifact.key)
         .settings("prompt", &recipe.prompt)?
         .settings("facts", &recipe.facts)?;
-    let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact = run.stage("prompts", &key, |work| write(work, recipe, ground, retrieval, colla, language.get()?))?;
-    Ok(Prompts { rows: read_rows(&artifact.file("prompts.jsonl"))?, artifact })
+    let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?;
+    let key = soft::add_to_key(key, recipe, embeddings)?.finish();
+    let artifact = run.stage("prompts", &key, |work| {
+        let soft = SoftSource::new(recipe, embeddings);
+        write(work, recipe, ground, retrieval, colla, soft, language.get()?)
+    })?;
+    let soft = recipe.soft.is_on().then(|| matrices::read(&artifact.file(SOFT), "embeddings")).transpose()?;
+    Ok(Prompts { rows: read_rows(&artifact.file("prompts.jsonl"))?, soft, artifact })
 }
 
 fn write(
@@ -81,6 +102,7 @@ fn write(
     ground: &Ground,
     retrieval: &Retrieval,
     colla: &Collaborative,
+    mut soft: Option<SoftSource>,
     language: &Language,
 ) -> Result<()> {
     let path = work.folder.join("prompts.jsonl");
@@ -99,7 +121,8 @@ fn write(
         let sample = ground.sample(shown.row);
         let template = shown.variant.settings(recipe).template;
         let settings = crate::text::prompts::Settings { order: wording(template), ..recipe.prompt.clone() };
-        let prompter = Prompter::new(&ground.dataset, recipe.data.threshold(), &settings)?;
+        let places = soft.as_mut().map(|s| s.places(ground, shown.row, shown.at));
+        let prompter = Prompter::new(&ground.dataset, recipe.data.threshold(), &settings)?.with_soft(places);
         let known = facts.of(ground, shown.set, shown.row, shown.at);
         let least = drop_order(least_valuable(template), shown.items.len());
         let fitted = fit(
@@ -133,6 +156,10 @@ fn write(
             cuts.cut, cuts.prompts, cuts.items
         );
         work.monitor.warn(&what, "lower retrieve.k, or use a model with a longer context");
+    }
+    if let Some(soft) = &soft {
+        let embeddings = soft.matrix(&soft::numbers(&read_rows(&path)?))?;
+        matrices::write(&work.folder.join(SOFT), &[("embeddings", &embeddings)])?;
     }
     let json = serde_json::to_vec_pretty(&cuts).map_err(|e| Error::failed("cuts.json", e))?;
     write_atomically(&work.folder.join("cuts.json"), &json)

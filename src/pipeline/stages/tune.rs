@@ -12,19 +12,25 @@ use crate::generate::scoring::common_prefix;
 use crate::models::llama::train::{Branch, Group};
 use crate::models::lora::Adapter;
 use crate::models::peft;
+use crate::models::soft_prompt::{Projector, mean_norm};
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::{Run, Work};
 use crate::text::prompts::Prompt;
-use crate::tune::{Evaluator, train};
+use crate::tune::{Evaluator, SoftAdapter, train, train_soft};
 
 /// The tuned adapter.
 pub struct Tuned {
     /// The adapter.
     pub adapter: Adapter,
-    /// The artifact; `adapter/` in it is a PEFT folder.
+    /// The projector of soft tokens, where the recipe wants them.
+    pub projector: Option<Projector>,
+    /// The artifact; `adapter/` in it is a PEFT folder, `projector.safetensors` the projector.
     pub artifact: Artifact,
 }
+
+/// The projector of soft tokens.
+const PROJECTOR: &str = "projector.safetensors";
 
 /// Runs or reuses the stage.
 pub fn tune(
@@ -36,11 +42,14 @@ pub fn tune(
 ) -> Result<Tuned> {
     let key = KeyBuilder::new("tune", 1).input("prompts", &prompts.artifact.key).settings("tune", &recipe.tune)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?
-        .settings("answers", &(&recipe.predict.yes, &recipe.predict.no, recipe.predict.score))?
-        .finish();
+        .settings("answers", &(&recipe.predict.yes, &recipe.predict.no, recipe.predict.score))?;
+    let key = if recipe.soft.is_on() { key.settings("soft", &recipe.soft)? } else { key }.finish();
     let artifact = run.stage("tune", &key, |work| write(work, recipe, ground, prompts, language.get()?))?;
-    let adapter = peft::read(&artifact.file("adapter"), language.get()?.model.config())?;
-    Ok(Tuned { adapter, artifact })
+    let config = language.get()?.model.config();
+    let adapter = peft::read(&artifact.file("adapter"), config)?;
+    let projector =
+        recipe.soft.is_on().then(|| Projector::load(&artifact.file(PROJECTOR), config.hidden)).transpose()?;
+    Ok(Tuned { adapter, projector, artifact })
 }
 
 fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, language: &Language) -> Result<()> {
@@ -52,8 +61,9 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
         watched.truncate(recipe.tune.valid_rows);
     }
     let labels: Vec<bool> = watched.iter().map(|r| ground.sample(r.row).label).collect();
-    let mut log_loss = |adapter: &Adapter| -> Result<f64> {
-        let model = language.with_adapter(adapter)?;
+    let inputs = prompts.inputs(language)?;
+    let log_loss = |adapter: &Adapter, projector: Option<&Projector>| -> Result<f64> {
+        let model = language.with_adapter(adapter, projector.zip(inputs.as_ref()))?;
         // The prompts of tuning, also where scoring has others (defect D8).
         let tokens = |prompt: &Prompt| language.prompt_tokens(prompt);
         let choices = score_rows(language, &Scorer::Cpu(&model), &watched, &tokens, &crate::monitor::Silent)?;
@@ -74,23 +84,33 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
     let settings = &recipe.tune.lora;
     let config = language.model.config();
     let adapter = Adapter::init(config, settings.rank, settings.alpha, &settings.targets, settings.seed)?;
-    let evaluator = Evaluator { name: "log_loss", higher_is_better: false, run: &mut log_loss };
-    let checkpoint = work.folder.join("checkpoint");
-    let outcome = train(
-        config,
-        language.model.weights(),
-        adapter,
-        &groups,
-        settings,
-        Some(evaluator),
-        Some(&checkpoint),
-        work.monitor,
-    )?;
-    peft::write(&work.folder.join("adapter"), &outcome.best, config, &recipe.model.path)?;
-    let json = serde_json::to_vec_pretty(&outcome.history).map_err(|e| crate::Error::failed("history.json", e))?;
+    let (name, higher_is_better, weights) = ("log_loss", false, language.model.weights());
+    let folder = work.folder.join("checkpoint");
+    let (checkpoint, monitor) = (Some(folder.as_path()), work.monitor);
+    let (adapter, history) = match &inputs {
+        None => {
+            let mut run = |adapter: &Adapter| log_loss(adapter, None);
+            let evaluator = Some(Evaluator { name, higher_is_better, run: &mut run });
+            let done = train(config, weights, adapter, &groups, settings, evaluator, checkpoint, monitor)?;
+            (done.best, done.history)
+        }
+        Some(inputs) => {
+            let soft = &recipe.soft;
+            let norm = soft.scale * mean_norm(&weights.embed);
+            let projector = Projector::init(soft, inputs.matrix(), config.hidden, norm, settings.seed)?;
+            let mut run = |both: &SoftAdapter| log_loss(&both.adapter, Some(&both.projector));
+            let evaluator = Some(Evaluator { name, higher_is_better, run: &mut run });
+            let (start, tokens) = (SoftAdapter { adapter, projector }, (inputs, soft.learning_rate));
+            let done = train_soft(config, weights, start, tokens, &groups, settings, evaluator, checkpoint, monitor)?;
+            done.best.projector.save(&work.folder.join(PROJECTOR))?;
+            (done.best.adapter, done.history)
+        }
+    };
+    peft::write(&work.folder.join("adapter"), &adapter, config, &recipe.model.path)?;
+    let json = serde_json::to_vec_pretty(&history).map_err(|e| crate::Error::failed("history.json", e))?;
     write_atomically(&work.folder.join("history.json"), &json)?;
-    if checkpoint.exists() {
-        std::fs::remove_dir_all(&checkpoint).map_err(|e| crate::Error::io(&checkpoint, "remove the folder", &e))?;
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| crate::Error::io(&folder, "remove the folder", &e))?;
     }
     Ok(())
 }
@@ -158,6 +178,7 @@ mod tests {
                 messages: vec![Message::system("Be kind."), Message::user(format!("Seen: Heat. Next: {target}?"))],
                 split: 0,
                 shown: vec![0],
+                soft: Vec::new(),
             },
         };
         vec![row("Alien", false), row("Up", true)]
@@ -203,5 +224,48 @@ mod tests {
         assert_eq!(theirs.scoring_tokens(prompt).unwrap(), ours.chat_tokens(&empty).unwrap());
         let bare = Prompt { messages: vec![prompt.messages[1].clone()], ..prompt.clone() };
         assert_eq!(theirs.scoring_tokens(&bare).unwrap(), ours.prompt_tokens(&bare).unwrap(), "no turn is added");
+    }
+
+    #[test]
+    fn soft_tokens_go_between_the_tokens_of_the_text() {
+        use crate::text::prompts::Mark;
+        for bos in [false, true] {
+            let language = language(&Recipe::default(), bos);
+            let vocab = language.model.config().vocab as u32;
+            let plain = rows()[0].prompt.clone();
+            let behind = |word: &str| plain.user().find(word).unwrap() + word.len();
+            let marks = [(0, 7), (behind("Heat"), 3), (behind("Alien"), 5)].map(|(at, token)| Mark { at, token });
+            let marked = Prompt { soft: marks.to_vec(), ..plain.clone() };
+            let (with, without) = (language.prompt_tokens(&marked).unwrap(), language.prompt_tokens(&plain).unwrap());
+            let hard: Vec<u32> = with.iter().copied().filter(|&t| t < vocab).collect();
+            assert_eq!(hard, without);
+            assert_eq!(with.iter().copied().filter(|&t| t >= vocab).collect::<Vec<_>>(), [7, 3, 5].map(|n| vocab + n));
+            for (token, before) in [(7, "user\n"), (3, "Seen: Heat"), (5, "Next: Alien")] {
+                let at = with.iter().position(|&t| t == vocab + token).unwrap();
+                let hard: Vec<u32> = with[..at].iter().copied().filter(|&t| t < vocab).collect();
+                let text = language.tokenizer.decode(&hard, false).unwrap();
+                assert!(text.ends_with(before), "{token} behind {text:?}");
+            }
+            assert_eq!(language.scoring_tokens(&marked).unwrap(), with);
+            assert_eq!(language.prompt_tokens(&marked.without_soft()).unwrap(), without);
+        }
+    }
+
+    #[test]
+    fn prompts_of_one_history_share_soft_tokens_in_their_beginning() {
+        use crate::text::prompts::Mark;
+        let recipe = Recipe::default();
+        let language = language(&recipe, false);
+        let vocab = language.model.config().vocab as u32;
+        let mut rows = rows();
+        for (row, target) in rows.iter_mut().zip([4, 5]) {
+            let at = row.prompt.user().len() - 1;
+            row.prompt.soft = vec![Mark { at: 0, token: 9 }, Mark { at: 10, token: 1 }, Mark { at, token: target }];
+        }
+        let made = groups(&recipe, &rows, &language).unwrap();
+        let soft = |tokens: &[u32]| tokens.iter().filter(|&&t| t >= vocab).map(|t| t - vocab).collect::<Vec<_>>();
+        assert_eq!(made.len(), 1);
+        assert_eq!(soft(&made[0].prefix), [9, 1]);
+        assert_eq!(made[0].branches.iter().map(|b| soft(&b.tokens)).collect::<Vec<_>>(), [[4], [5]]);
     }
 }

@@ -5,6 +5,7 @@ use super::list::{items, one_line};
 use super::{Placement, Settings, Style, wording};
 use crate::data::{Dataset, ItemIdx, Rated, UserIdx};
 use crate::error::{Error, Result};
+use crate::models::soft_prompt::Items;
 use crate::text::chat::{Message, Role};
 use crate::text::knowledge::Facts;
 
@@ -18,6 +19,27 @@ pub struct Prompt {
     pub split: usize,
     /// Positions in the list of candidates that are shown, in order.
     pub shown: Vec<usize>,
+    /// Soft tokens in the user turn, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub soft: Vec<Mark>,
+}
+
+/// Where a soft token stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mark {
+    /// Byte of the user turn: the token goes before the first token that begins there or later.
+    pub at: usize,
+    /// Which soft token, counted from 0.
+    pub token: u32,
+}
+
+/// Which soft tokens a prompt gets. Item i's token is number i.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoftPlaces {
+    /// Behind which titles.
+    pub items: Items,
+    /// Number of the user's token, which stands at the beginning of the user turn.
+    pub user: Option<u32>,
 }
 
 impl Prompt {
@@ -33,6 +55,11 @@ impl Prompt {
             message.content = system.to_owned();
         }
         other
+    }
+
+    /// The same prompt without soft tokens.
+    pub fn without_soft(&self) -> Self {
+        Self { soft: Vec::new(), ..self.clone() }
     }
 
     /// The part of the user turn that several targets can share.
@@ -52,6 +79,7 @@ pub struct Prompter<'a> {
     dataset: &'a Dataset,
     threshold: f32,
     settings: &'a Settings,
+    soft: Option<SoftPlaces>,
 }
 
 impl<'a> Prompter<'a> {
@@ -64,7 +92,13 @@ impl<'a> Prompter<'a> {
         if !threshold.is_finite() {
             return Err(Error::usage("threshold", format!("{threshold}")).next("give the data set's threshold"));
         }
-        Ok(Self { dataset, threshold, settings })
+        Ok(Self { dataset, threshold, settings, soft: None })
+    }
+
+    /// The same with soft tokens (or, with `None`, without). The text of the prompts does not change.
+    #[must_use]
+    pub fn with_soft(self, soft: Option<SoftPlaces>) -> Self {
+        Self { soft, ..self }
     }
 
     /// The settings in use.
@@ -108,11 +142,15 @@ impl<'a> Prompter<'a> {
         let title = one_line(&known(target)?.title);
 
         let profile = if settings.profile { wording::profile(person, settings.style) } else { String::new() };
+        let mut titles = Vec::new();
         let list = if rated.is_empty() {
             String::new()
         } else {
             let introduction = wording::introduction(person, data, settings, !profile.is_empty());
-            format!("{introduction}\n{}\n", items(data, &rated, settings, |r| r > self.threshold))
+            let listed = items(data, &rated, settings, |r| r > self.threshold);
+            let before = profile.len() + introduction.len() + 1;
+            titles.extend(listed.titles.iter().map(|&(end, i)| (before + end, rated[i].item)));
+            format!("{introduction}\n{}\n", listed.text)
         };
         let mut notes = wording::notes(data, self.threshold, settings);
         if !notes.is_empty() {
@@ -120,7 +158,7 @@ impl<'a> Prompter<'a> {
         }
         let line = |t: String| if t.is_empty() { t } else { t + "\n" };
         let facts = line(facts.map_or_else(String::new, |f| f.sentences(data)));
-        let question = wording::question(data, &title, settings.style);
+        let (question, behind_title) = wording::question(data, &title, settings.style);
         let only = wording::answer_only(settings.style);
         // Books put the question before the two notes; everything else after them.
         let question_first = data.noun == "book" && settings.style == Style::Paper;
@@ -137,11 +175,24 @@ impl<'a> Prompter<'a> {
             Placement::BeforeQuestion => format!("{common}{facts}{question}{only}"),
             Placement::AfterQuestion => format!("{common}{question}{facts}{only}"),
         };
+        let mut soft = Vec::new();
+        if let Some(SoftPlaces { items, user }) = self.soft {
+            let (first, before) = match settings.knowledge {
+                Placement::First => (facts.len(), facts.len()),
+                Placement::BeforeQuestion => (0, facts.len()),
+                Placement::AfterQuestion => (0, 0),
+            };
+            soft.extend(user.map(|token| Mark { at: 0, token }));
+            if items == Items::All {
+                soft.extend(titles.iter().map(|&(end, item)| Mark { at: first + end, token: item.0 }));
+            }
+            soft.push(Mark { at: before + common.len() + behind_title, token: target.0 });
+        }
         let mut messages = Vec::with_capacity(2);
         if settings.system_turn {
             messages.push(Message::system(settings.system.clone()));
         }
         messages.push(Message::user(content));
-        Ok(Prompt { messages, split, shown: keep.to_vec() })
+        Ok(Prompt { messages, split, shown: keep.to_vec(), soft })
     }
 }

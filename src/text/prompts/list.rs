@@ -52,33 +52,74 @@ pub(super) fn one_line(title: &str) -> String {
     }
 }
 
+/// A finished list.
+pub(super) struct Listed {
+    /// Without line break at the end.
+    pub text: String,
+    /// (byte behind the title, position in the items given), in the order of the text.
+    pub titles: Vec<(usize, usize)>,
+}
+
+impl Listed {
+    /// Pieces that are (text, title's end in it, position), with `between` them.
+    fn join(pieces: impl Iterator<Item = (String, usize, usize)>, open: &str, between: &str, close: &str) -> Self {
+        let mut listed = Self { text: open.into(), titles: Vec::new() };
+        for (i, (piece, end, position)) in pieces.enumerate() {
+            if i > 0 {
+                listed.text.push_str(between);
+            }
+            listed.titles.push((listed.text.len() + end, position));
+            listed.text.push_str(&piece);
+        }
+        listed.text.push_str(close);
+        listed
+    }
+}
+
 /// The items, each with its rating, in the order given. `likes` tells liked from disliked for [`List::Grouped`].
-/// Without line break at the end.
-pub(super) fn items(dataset: &Dataset, shown: &[Rated], settings: &Settings, likes: impl Fn(f32) -> bool) -> String {
+pub(super) fn items(dataset: &Dataset, shown: &[Rated], settings: &Settings, likes: impl Fn(f32) -> bool) -> Listed {
     let title = |r: &Rated| dataset.items.get(r.item.at()).map_or("", |i| i.title.as_str());
     let number = |i: usize| if settings.numbered { format!("{i}. ") } else { String::new() };
-    let entries = |f: &dyn Fn(&Rated) -> String| -> Vec<String> {
-        shown.iter().enumerate().map(|(i, r)| number(i) + &f(r)).collect()
+    let plain = |(i, r): (usize, &Rated)| {
+        let title = number(i) + &one_line(title(r));
+        (format!("{title}: {}", rating(r.rating)), title.len(), i)
     };
-    let plain = |r: &Rated| format!("{}: {}", one_line(title(r)), rating(r.rating));
+    let lines = |between: &str| Listed::join(shown.iter().enumerate().map(plain), "", between, "");
     match settings.list {
         List::Python => {
             // The word is plural when the rating exceeds 1.
             let star = |r: &Rated| if r.rating > 1.0 { "stars" } else { "star" };
-            let full = entries(&|r| format!("{} ({} {})", title(r), rating(r.rating), star(r)));
-            format!("[{}]", full.iter().map(|e| python_string(e)).collect::<Vec<_>>().join(", "))
+            let quoted = |(i, r): (usize, &Rated)| {
+                let title = number(i) + title(r);
+                let whole = python_string(&format!("{title} ({} {})", rating(r.rating), star(r)));
+                // What follows the title holds no quotes, so the title alone is printed the same.
+                (whole, python_string(&title).len() - 1, i)
+            };
+            Listed::join(shown.iter().enumerate().map(quoted), "[", ", ", "]")
         }
-        List::Lines => entries(&plain).join("\n"),
-        List::Inline => entries(&plain).join("; "),
+        List::Lines => lines("\n"),
+        List::Inline => lines("; "),
         List::Grouped => {
             let group = |word: &str, side: bool| {
-                let titles = shown.iter().filter(|r| likes(r.rating) == side).map(|r| one_line(title(r)));
-                let titles: Vec<String> = titles.collect();
-                (!titles.is_empty()).then(|| format!("{word}: {}", titles.join("; ")))
+                let titles = shown.iter().enumerate().filter(|(_, r)| likes(r.rating) == side).map(|(i, r)| {
+                    let title = one_line(title(r));
+                    let end = title.len();
+                    (title, end, i)
+                });
+                let listed = Listed::join(titles, &format!("{word}: "), "; ", "");
+                (!listed.titles.is_empty()).then_some(listed)
             };
             let capital = settings.style == Style::Short;
             let words = if capital { ["Liked", "Disliked"] } else { ["The user liked", "The user did not like"] };
-            [group(words[0], true), group(words[1], false)].into_iter().flatten().collect::<Vec<_>>().join("\n")
+            let mut all = Listed { text: String::new(), titles: Vec::new() };
+            for group in [group(words[0], true), group(words[1], false)].into_iter().flatten() {
+                if !all.text.is_empty() {
+                    all.text.push('\n');
+                }
+                all.titles.extend(group.titles.iter().map(|&(end, i)| (all.text.len() + end, i)));
+                all.text.push_str(&group.text);
+            }
+            all
         }
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub use build::{Prompt, Prompter};
+pub use build::{Mark, Prompt, Prompter, SoftPlaces};
 pub use describe::{clean_description, description};
 pub use fit::{CutReport, Drop, Fitted, cut_right, drop_order, fit};
 pub use list::python_string;

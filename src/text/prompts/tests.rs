@@ -246,3 +246,41 @@ fn settings_survive_toml_and_refuse_unknown_keys() {
     assert_eq!(toml::from_str::<Settings>("history = 10").unwrap().history, 10);
     assert!(toml::from_str::<Settings>("historie = 10").is_err());
 }
+
+#[test]
+fn soft_tokens_stand_behind_titles_and_change_no_word() {
+    use crate::models::soft_prompt::Items;
+    let base = [Settings::default(), Settings::short()];
+    let places = [Placement::BeforeQuestion, Placement::AfterQuestion, Placement::First];
+    for noun in ["movie", "book"] {
+        for (settings, numbered) in base.iter().flat_map(|s| [(s, false), (s, true)]) {
+            for (list, knowledge) in [List::Python, List::Lines, List::Inline, List::Grouped]
+                .into_iter()
+                .flat_map(|l| places.map(|p| (l, p)))
+            {
+                let settings = Settings { list, knowledge, numbered, ..settings.clone() };
+                let data = dataset(noun);
+                let plain = Prompter::new(&data, 3.0, &settings).unwrap();
+                let build = |p: Prompter<'_>| p.build(UserIdx(0), &shown(), ItemIdx(3), Some(&facts())).unwrap();
+                let marked = build(plain.with_soft(Some(SoftPlaces { items: Items::All, user: Some(9) })));
+                assert_eq!(marked.without_soft(), build(plain));
+                let titles: Vec<(u32, &str)> = marked.soft.iter().map(|m| (m.token, &marked.user()[..m.at])).collect();
+                let order = if list == List::Grouped { [9, 0, 2, 1, 3] } else { [9, 0, 1, 2, 3] };
+                assert_eq!(titles.iter().map(|t| t.0).collect::<Vec<_>>(), order, "{settings:?}");
+                assert_eq!(titles[0].1, "");
+                for (token, before) in &titles[1..] {
+                    let title = match (token, list) {
+                        (0, _) => "Heat (1995)",
+                        (1, _) => "Schindler's List (1993)",
+                        (2, List::Python) => "Toy\\nStory",
+                        (2, _) => "Toy Story",
+                        _ => "***Target (2000)",
+                    };
+                    assert!(before.ends_with(title), "{token} behind {before:?}");
+                }
+                let target = build(plain.with_soft(Some(SoftPlaces { items: Items::Target, user: None })));
+                assert_eq!(target.soft, marked.soft[4..]);
+            }
+        }
+    }
+}

@@ -108,13 +108,16 @@ pub(super) fn notes(dataset: &Dataset, threshold: f32, settings: &Settings) -> S
     }
 }
 
-/// The question, on one line.
-pub(super) fn question(dataset: &Dataset, title: &str, style: Style) -> String {
+/// The question, on one line, and the byte behind the title.
+pub(super) fn question(dataset: &Dataset, title: &str, style: Style) -> (String, usize) {
+    const END: &str = "***?";
     let Words { one, .. } = words(dataset);
-    match style {
-        Style::Paper => format!("Will the user like the {one} ***{title}***?"),
-        Style::Short => format!("Will the user like ***{title}***?"),
-    }
+    let question = match style {
+        Style::Paper => format!("Will the user like the {one} ***{title}{END}"),
+        Style::Short => format!("Will the user like ***{title}{END}"),
+    };
+    let behind = question.len() - END.len();
+    (question, behind)
 }
 
 /// The order to be brief.

@@ -1,7 +1,7 @@
 //! The backward pass: from the last layer's output down to the lowest layer that is trained.
 
 use super::batch::Packed;
-use super::engine::{Engine, Model, Noise, Saved, Widths, fit, low, stack};
+use super::engine::{Engine, Model, Noise, Range, Saved, Widths, fit, low, stack};
 use super::forward::place;
 use super::params::{LayerSlots, Slots, pair_slots};
 use crate::models::llama::Layer;
@@ -19,6 +19,10 @@ struct Sink<'a> {
     layer: usize,
     slots: Option<&'a LayerSlots>,
     gradient: &'a mut [f32],
+    /// Whether the adapter's pairs of this layer are trained.
+    trained: bool,
+    /// Whether the gradient of the layer's input is wanted.
+    below: bool,
 }
 
 impl Sink<'_> {
@@ -53,6 +57,11 @@ impl Sink<'_> {
         let Some(t) = adapter.targets.iter().position(|&t| t == target) else { return };
         let Some(low) = low(self.model, self.noise, self.layer, target, names) else { return };
         let (a, b) = pair_slots(adapter, self.layer, t);
+        if !self.trained {
+            // The pair still has its part in dx.
+            let (mut da, mut db) = (vec![0.0; a.len()], vec![0.0; b.len()]);
+            return lora::backward(low, x, z, (dy, at), dx, &mut da, &mut db);
+        }
         let (da, db) = self.gradient[a.start..b.end].split_at_mut(a.len());
         lora::backward(low, x, z, (dy, at), dx, da, db);
     }
@@ -65,33 +74,44 @@ impl Sink<'_> {
 
 impl Engine {
     /// Starts from `work.dx`, the gradient of the last layer's output at the asking rows.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn backward(
         &mut self,
         model: Model<'_>,
         batch: &Packed,
         noise: Option<Noise>,
-        lowest: usize,
+        range: Range,
         slots: Option<&Slots>,
         gradient: &mut [f32],
+        by_soft: Option<&mut [f32]>,
     ) {
-        for l in (lowest..model.config.layers).rev() {
-            let mut saved = std::mem::take(&mut self.saved[place(l, lowest)]);
+        for l in (range.bottom..model.config.layers).rev() {
+            let mut saved = std::mem::take(&mut self.saved[place(l, range.bottom)]);
             let slots = slots.map(|s| &s.layers[l]);
-            let sink = Sink { model, noise, layer: l, slots, gradient: &mut *gradient };
-            self.layer_backward(batch, &model.weights.layers[l], &mut saved, sink, l == lowest);
-            self.saved[place(l, lowest)] = saved;
+            // Nothing below the lowest layer of an adapter is trained, but for what the model reads.
+            let below = l > range.bottom || slots.is_some() || by_soft.is_some();
+            let trained = l >= range.trained;
+            let sink = Sink { model, noise, layer: l, slots, gradient: &mut *gradient, trained, below };
+            self.layer_backward(batch, &model.weights.layers[l], &mut saved, sink);
+            self.saved[place(l, range.bottom)] = saved;
+        }
+        let width = model.config.hidden;
+        if let Some((by_soft, soft)) = by_soft.zip(model.soft) {
+            for (d, &token) in self.work.dx.chunks_exact(width).zip(&batch.tokens) {
+                let Some(row) = soft.row(token) else { continue };
+                by_soft[row * width..][..width].iter_mut().zip(d).for_each(|(r, d)| *r += d);
+            }
         }
         if let Some(slots) = slots {
-            let width = model.config.hidden;
             let embed = &mut gradient[slots.embed.clone()];
             for (d, &token) in self.work.dx.chunks_exact(width).zip(&batch.tokens) {
-                let row = &mut embed[token as usize * width..][..width];
+                let Some(row) = embed.get_mut(token as usize * width..(token as usize + 1) * width) else { continue };
                 row.iter_mut().zip(d).for_each(|(r, d)| *r += d);
             }
         }
     }
 
-    fn layer_backward(&mut self, batch: &Packed, layer: &Layer, s: &mut Saved, mut sink: Sink<'_>, lowest: bool) {
+    fn layer_backward(&mut self, batch: &Packed, layer: &Layer, s: &mut Saved, mut sink: Sink<'_>) {
         let (w, rows, work) = (Widths::of(sink.model.config), batch.rows(), &mut self.work);
         let last = sink.layer + 1 == sink.model.config.layers;
         let (queries, names): (_, &[u64]) =
@@ -152,8 +172,7 @@ impl Engine {
             let dw = sink.norm(|s| s.k_norm.as_ref());
             rmsnorm::backward_heads(&s.raw, &mut work.dqkv, (w.qkv, w.q), k_norm, &s.k_rstd, dw);
         }
-        // Nothing below the lowest layer of an adapter is trained.
-        let stop = lowest && sink.slots.is_none();
+        let stop = !sink.below;
         fit(&mut work.dh, rows * w.hidden);
         if !stop {
             let qkv = [&layer.q.weight, &layer.k.weight, &layer.v.weight];

@@ -46,12 +46,20 @@ impl Group {
 
     /// Checks tokens, ranges and weights against a vocabulary and a context length.
     pub fn check(&self, vocab: usize, context: usize) -> Result<()> {
+        self.check_with(vocab, &[], context)
+    }
+
+    /// As [`Group::check`], where the tokens `soft` (ascending, beyond the vocabulary) may be read, though not learnt.
+    pub fn check_with(&self, vocab: usize, soft: &[u32], context: usize) -> Result<()> {
         let place = "training example";
-        let known = |t: &u32| (*t as usize) < vocab;
+        let known = |t: &u32| (*t as usize) < vocab || soft.binary_search(t).is_ok();
         for (i, b) in self.branches.iter().enumerate() {
             let wrong = |what: String| Err(Error::input(format!("{place}, branch {i}"), what));
             if b.learnt.start >= b.learnt.end || b.learnt.end > b.tokens.len() {
                 return wrong(format!("learnt range {:?} of {} tokens", b.learnt, b.tokens.len()));
+            }
+            if let Some(t) = b.tokens[b.learnt.clone()].iter().find(|&&t| t as usize >= vocab) {
+                return wrong(format!("token {t} is to be learnt, but is outside the vocabulary of {vocab}"));
             }
             if b.learnt.start == 0 && self.prefix.is_empty() {
                 return wrong("the first token of a sequence cannot be learnt: nothing comes before it".into());

@@ -1,7 +1,7 @@
 //! The training engine: buffers that live from step to step, and the calls that use them.
 
 use super::batch::Packed;
-use crate::models::llama::{Config, Weights};
+use crate::models::llama::{Config, SoftTokens, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::attention::backward::{Heads, Queries};
 use crate::ops::cross_entropy;
@@ -32,6 +32,8 @@ pub struct Model<'a> {
     pub weights: &'a Weights,
     /// The adapter, if any.
     pub adapter: Option<&'a Adapter>,
+    /// Soft tokens of the batch, if it has any.
+    pub soft: Option<&'a SoftTokens>,
 }
 
 /// What one layer keeps from forward to backward.
@@ -84,6 +86,15 @@ pub(super) struct Work {
 /// Sets the length; what is inside is whatever was there.
 pub(super) fn fit(v: &mut Vec<f32>, len: usize) {
     v.resize(len, 0.0);
+}
+
+/// Layers of a backward pass.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    /// The lowest that it reaches.
+    pub bottom: usize,
+    /// The lowest whose pairs are trained.
+    pub trained: usize,
 }
 
 /// Forward and backward passes on the CPU. Keeps its buffers: use one engine for all steps.
@@ -182,6 +193,10 @@ impl Engine {
         {
             return Err(Error::input("model", "the weights do not fit the configuration"));
         }
+        let soft = |t: u32| model.soft.is_some_and(|s| s.row(t).is_some());
+        if let Some(t) = batch.tokens.iter().find(|&&t| t as usize >= c.vocab && !soft(t)) {
+            return Err(Error::input("training batch", format!("token {t} is neither in the vocabulary nor soft")));
+        }
         let longest = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);
         self.angles.grow(c, longest);
         self.all = Queries::new((0..batch.rows()).collect(), &batch.segments, &batch.groups);
@@ -215,7 +230,31 @@ impl Engine {
         scale: f32,
         gradient: &mut [f32],
     ) -> Result<f64> {
+        self.gradient_with_soft(model, batch, trained, noise, scale, gradient, None)
+    }
+
+    /// As [`Engine::gradient`]; also adds the gradient by the vectors of `model.soft` to `by_soft` (tokens, hidden). With
+    /// it the pass goes down to the embeddings, also where an adapter's lower layers are not trained.
+    ///
+    /// # Errors
+    /// As [`Engine::gradient`].
+    #[allow(clippy::too_many_arguments)]
+    pub fn gradient_with_soft(
+        &mut self,
+        model: Model<'_>,
+        batch: &Packed,
+        trained: Trained,
+        noise: Option<Noise>,
+        scale: f32,
+        gradient: &mut [f32],
+        by_soft: Option<&mut [f32]>,
+    ) -> Result<f64> {
         self.prepare(model, batch)?;
+        if let Some(by) = &by_soft
+            && by.len() != model.soft.map_or(0, SoftTokens::values)
+        {
+            return Err(Error::failed("training", format!("gradient of {} values for the soft tokens", by.len())));
+        }
         let slots = (trained == Trained::All).then(|| super::params::Slots::of(model.weights));
         let expected = match (&slots, model.adapter) {
             (Some(slots), _) => slots.total,
@@ -230,10 +269,12 @@ impl Engine {
             Trained::All => 0,
             Trained::Adapter { first_layer } => first_layer.min(model.config.layers - 1),
         };
-        self.forward(model, batch, noise, lowest);
+        let bottom = if by_soft.is_some() { 0 } else { lowest };
+        self.forward(model, batch, noise, bottom);
         let head_gradient = slots.as_ref().map(|s| (&mut *gradient, s));
         let total = self.head(model, batch, scale, head_gradient, true);
-        self.backward(model, batch, noise, lowest, slots.as_ref(), gradient);
+        let range = Range { bottom, trained: lowest };
+        self.backward(model, batch, noise, range, slots.as_ref(), gradient, by_soft);
         Ok(total)
     }
 

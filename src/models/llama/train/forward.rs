@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::batch::Packed;
 use super::engine::{Engine, Model, Noise, Saved, Widths, fit, low, stack};
 use super::params::Slots;
-use crate::models::llama::{Layer, Linear};
+use crate::models::llama::{Layer, Linear, soft};
 use crate::models::lora::Target;
 use crate::ops::attention::backward::{self as attention, KeysValues};
 use crate::ops::cross_entropy::{self, Targets};
@@ -37,7 +37,7 @@ impl Engine {
         let first = &mut self.saved[place(0, lowest)];
         fit(&mut first.x, rows * w.hidden);
         let lines = first.x.par_chunks_exact_mut(w.hidden).with_min_len(64);
-        lines.zip(&batch.tokens).for_each(|(row, &t)| model.weights.embed.read_rows(t as usize, row));
+        lines.zip(&batch.tokens).for_each(|(row, &t)| soft::read(&model.weights.embed, model.soft, t, row));
         for (l, layer) in model.weights.layers.iter().enumerate() {
             let mut saved = std::mem::take(&mut self.saved[place(l, lowest)]);
             let mut next = if l + 1 < layers {

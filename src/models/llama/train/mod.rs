@@ -9,6 +9,8 @@ mod forward;
 mod oracle;
 pub mod params;
 #[cfg(test)]
+mod soft_tests;
+#[cfg(test)]
 mod tests;
 
 pub use batch::{Branch, Group, Packed};

@@ -1,5 +1,7 @@
 //! The training loss in f64 with plain loops: the reference that gradients are checked against.
 
+use std::collections::BTreeMap;
+
 use super::batch::Packed;
 use super::params::{Slots, pair_slots};
 use crate::models::llama::{Config, Weights};
@@ -15,6 +17,8 @@ pub struct Oracle<'a> {
     pub adapter: Option<&'a Adapter>,
     pub pairs: Vec<f64>,
     pub noise: Option<super::Noise>,
+    /// Soft tokens by id.
+    pub soft: BTreeMap<u32, Vec<f64>>,
 }
 
 impl<'a> Oracle<'a> {
@@ -26,7 +30,7 @@ impl<'a> Oracle<'a> {
         if let Some(a) = adapter {
             a.clone().visit_mut(&mut |_, v| pairs.extend(v.iter().map(|&x| f64::from(x)))).unwrap();
         }
-        Self { config, slots: Slots::of(&weights), full, adapter, pairs, noise: None }
+        Self { config, slots: Slots::of(&weights), full, adapter, pairs, noise: None, soft: BTreeMap::new() }
     }
 
     fn norm(x: &[f64], w: &[f64], eps: f64) -> Vec<f64> {
@@ -65,8 +69,11 @@ impl<'a> Oracle<'a> {
         let freq: Vec<f64> = (0..c.head_dim / 2).map(frequency).collect();
         let h = c.hidden;
         let embed = &self.full[s.embed.clone()];
-        let mut x: Vec<Vec<f64>> =
-            batch.tokens.iter().map(|&t| embed[t as usize * h..(t as usize + 1) * h].to_vec()).collect();
+        let read = |t: &u32| {
+            let row = || embed[*t as usize * h..(*t as usize + 1) * h].to_vec();
+            self.soft.get(t).cloned().unwrap_or_else(row)
+        };
+        let mut x: Vec<Vec<f64>> = batch.tokens.iter().map(read).collect();
         for (l, slots) in s.layers.iter().enumerate() {
             let heads = |y: Vec<f64>, norm: &Option<std::ops::Range<usize>>, p: u32| -> Vec<f64> {
                 let mut out = Vec::new();

@@ -33,7 +33,7 @@ pub fn owned(w: &Weights) -> Weights {
     }
 }
 
-fn config(family: Family) -> Config {
+pub fn config(family: Family) -> Config {
     Config {
         family,
         vocab: 23,
@@ -58,7 +58,7 @@ fn config(family: Family) -> Config {
     }
 }
 
-fn weights(c: &Config, bf16: bool) -> Weights {
+pub fn weights(c: &Config, bf16: bool) -> Weights {
     let mut rng = Rng::new(11, Use::Synthetic, 0, 0);
     let mut matrix = |rows: usize, cols: usize| {
         let values: Vec<f32> = (0..rows * cols).map(|_| rng.normal() * 1.2 / (cols as f32).sqrt()).collect();
@@ -95,7 +95,7 @@ fn weights(c: &Config, bf16: bool) -> Weights {
     Weights { embed, layers, norm: vector(c.hidden), head }
 }
 
-fn adapter(c: &Config, targets: &[Target]) -> Adapter {
+pub fn adapter(c: &Config, targets: &[Target]) -> Adapter {
     let mut a = Adapter::init(c, 2, 3.0, targets, 5).unwrap();
     let mut rng = Rng::new(13, Use::Synthetic, 0, 0);
     a.pairs.iter_mut().flatten().for_each(|p| p.b.iter_mut().for_each(|b| *b = rng.normal() * 0.4));
@@ -107,7 +107,7 @@ fn tokens(n: usize, salt: u32) -> Vec<u32> {
 }
 
 /// A tree with three branches (one learns its token 0), and two plain sequences.
-fn groups() -> Vec<Group> {
+pub fn groups() -> Vec<Group> {
     let branch = |n, salt, learnt, weight| Branch { tokens: tokens(n, salt), learnt, weight };
     vec![
         Group {
@@ -123,7 +123,13 @@ fn flat(n: usize) -> Vec<f32> {
     vec![0.0; n]
 }
 
-fn gradient(model: Model<'_>, batch: &Packed, trained: Trained, noise: Option<Noise>, scale: f32) -> (f64, Vec<f32>) {
+pub fn gradient(
+    model: Model<'_>,
+    batch: &Packed,
+    trained: Trained,
+    noise: Option<Noise>,
+    scale: f32,
+) -> (f64, Vec<f32>) {
     let n = match trained {
         Trained::All => owned(model.weights).count().unwrap(),
         Trained::Adapter { .. } => model.adapter.unwrap().clone().count().unwrap(),
@@ -134,7 +140,7 @@ fn gradient(model: Model<'_>, batch: &Packed, trained: Trained, noise: Option<No
 }
 
 /// Compares with central differences of the reference, tensor by tensor relative to the tensor's largest gradient.
-fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g: &[f32], scale: f64, every: usize) {
+pub fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g: &[f32], scale: f64, every: usize) {
     let mut at = 0;
     for (name, len) in names {
         let picks: Vec<usize> = (0..*len).step_by(every).map(|i| at + i).collect();
@@ -149,7 +155,7 @@ fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g:
     assert_eq!(at, g.len());
 }
 
-const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
+pub const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
 
 #[test]
 fn adapter_gradients_match_finite_differences() {
@@ -159,7 +165,7 @@ fn adapter_gradients_match_finite_differences() {
         for (bf16, noise) in [(false, None), (true, Some(Noise { p: 0.3, seed: 4, step: 2 }))] {
             let w = weights(&c, bf16);
             let a = adapter(&c, &Target::ALL);
-            let model = Model { config: &c, weights: &w, adapter: Some(&a) };
+            let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
             let (loss, g) = gradient(model, &batch, Trained::Adapter { first_layer: 0 }, noise, 0.25);
             let mut oracle = Oracle::new(&c, &w, Some(&a));
             oracle.noise = noise;
@@ -183,7 +189,8 @@ fn gradients_of_all_weights_match_finite_differences() {
     for family in FAMILIES {
         let c = config(family);
         let (w, batch) = (weights(&c, false), Packed::of(&groups()));
-        let (loss, g) = gradient(Model { config: &c, weights: &w, adapter: None }, &batch, Trained::All, None, 0.5);
+        let (loss, g) =
+            gradient(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch, Trained::All, None, 0.5);
         let mut oracle = Oracle::new(&c, &w, None);
         let want = oracle.loss(&batch);
         assert!((loss - want).abs() <= 2e-5 * want.abs(), "{family:?}: {loss} against {want}");
@@ -211,7 +218,7 @@ fn near(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
 fn a_shared_prefix_equals_separate_sequences_and_a_batch_equals_its_parts() {
     let c = config(Family::Llama);
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::QProj, Target::VProj]));
-    let model = Model { config: &c, weights: &w, adapter: Some(&a) };
+    let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let trained = Trained::Adapter { first_layer: 0 };
     let (loss, g) = gradient(model, &Packed::of(&groups()), trained, None, 1.0);
     let (mut loss_apart, mut g_apart) = (0.0, flat(g.len()));
@@ -236,7 +243,7 @@ fn long_sequences_cross_tiles() {
     let mut c = config(Family::Qwen3);
     c.layers = 2;
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::KProj, Target::DownProj]));
-    let model = Model { config: &c, weights: &w, adapter: Some(&a) };
+    let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let branch = |n, salt, learnt| Branch { tokens: tokens(n, salt), learnt, weight: 1.0 };
     let group = Group { prefix: tokens(150, 1), branches: vec![branch(90, 2, 0..90), branch(5, 3, 4..5)] };
     let batch = Packed::of(&[group, Group::plain(tokens(70, 4), 69..70)]);
@@ -260,11 +267,12 @@ fn a_fresh_adapter_gives_the_base_loss_and_lower_layers_can_be_left_alone() {
     let c = config(Family::Qwen2);
     let (w, batch) = (weights(&c, true), Packed::of(&groups()));
     let fresh = Adapter::init(&c, 3, 6.0, &[Target::QProj, Target::UpProj], 1).unwrap();
-    let base = Engine::new().loss(Model { config: &c, weights: &w, adapter: None }, &batch).unwrap();
-    let with = Engine::new().loss(Model { config: &c, weights: &w, adapter: Some(&fresh) }, &batch).unwrap();
+    let base = Engine::new().loss(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch).unwrap();
+    let with =
+        Engine::new().loss(Model { config: &c, weights: &w, adapter: Some(&fresh), soft: None }, &batch).unwrap();
     assert_eq!(base, with, "B = 0 must change nothing");
     let a = adapter(&c, &[Target::QProj, Target::UpProj]);
-    let model = Model { config: &c, weights: &w, adapter: Some(&a) };
+    let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let (_, all) = gradient(model, &batch, Trained::Adapter { first_layer: 0 }, None, 1.0);
     let (_, upper) = gradient(model, &batch, Trained::Adapter { first_layer: 2 }, None, 1.0);
     let cut = all.len() / 3 * 2;
@@ -276,7 +284,7 @@ fn a_fresh_adapter_gives_the_base_loss_and_lower_layers_can_be_left_alone() {
 fn an_engine_gives_the_same_bits_again_and_after_other_batches() {
     let c = config(Family::Llama);
     let (w, a) = (weights(&c, true), adapter(&c, &Target::ALL));
-    let model = Model { config: &c, weights: &w, adapter: Some(&a) };
+    let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let (batch, small) = (Packed::of(&groups()), Packed::of(&groups()[2..]));
     let trained = Trained::Adapter { first_layer: 0 };
     let mut engine = Engine::new();
