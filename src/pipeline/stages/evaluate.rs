@@ -260,6 +260,9 @@ fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
                 .into(),
         );
     }
+    if recipe.soft.is_on() {
+        notes.push("the tuned model reads soft prompt tokens (an option beyond the papers)".into());
+    }
     if let Some(experts) = &inputs.merged.outcome.experts {
         let weights: Vec<String> = experts.alphas.iter().map(|(e, a)| format!("{} {a}", e.name())).collect();
         notes.push(format!("experts' weights, by {} validation rows: {}", experts.valid_rows, weights.join(", ")));
