@@ -2,7 +2,7 @@
 """What the dashboard costs, by the real program:
 
     benches/dashboard.py idle RALLREC RUN...      CPU of a dashboard that only shows (tmux, 200 x 50), per cent of one core
-    benches/dashboard.py loss RALLREC [PAIRS]     training with and without a dashboard, alternating
+    benches/dashboard.py loss RALLREC [PAIRS]     training with and without a dashboard, with and without --profile, in turn
     benches/dashboard.py open OPEN [LINES]        opens a run of LINES events (10 million); OPEN is the example `open` of
                                                   rallrec-events: cargo build --release -p rallrec-events --example open
 
@@ -57,62 +57,68 @@ def idle(rallrec, runs):
         print(f"{run}: {statistics.median(shares):.2f} % of one core (15 s each: {min(shares):.2f} to {max(shares):.2f})")
 
 
+# What a dashboard costs when it starts is not what it costs while it shows.
+SETTLED = 5
+
+
 def train(rallrec, how):
-    """One training of LightGCN: (CPU seconds of the engine in it, its wall seconds in the stage, the watcher's share)."""
+    """One training of LightGCN, from SETTLED seconds after its start: (steps a second, the engine's CPU seconds a thousand
+    steps, the watcher's share of a core)."""
     folder = tempfile.mkdtemp()
     args = [rallrec, "demo", "--out", folder, "--quiet", "--until", "graph"]
-    args += ["--set", "graph.lightgcn.epochs=60", "--set", "graph.lightgcn.early_stop=60"]
+    args += ["--set", "graph.lightgcn.epochs=500", "--set", "graph.lightgcn.early_stop=500"]
     args += ["--set", "data.synthetic.users=1500", "--set", "data.synthetic.ratings=60000"]
     if "profiled" in how:
         args.append("--profile")
-    began = time.monotonic()
     process = subprocess.Popen(args, stdout=subprocess.DEVNULL)
     watcher = None
     # What comes before the training (with --profile the machine's ceilings are measured once) is not counted.
     file = pathlib.Path(folder, "events.jsonl")
     while not (file.exists() and '"stage_started","stage":"graph"' in file.read_text()):
         time.sleep(0.02)
-    before = cpu_of(process.pid)
     if "watched" in how:
         watcher = Watcher(rallrec, folder)
+    time.sleep(SETTLED)
+    before, at, began = cpu_of(process.pid), 1000 * time.time(), time.monotonic()
+    shown = cpu_of(watcher.pid) if watcher else 0.0
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status
-    wall = time.monotonic() - began
     share = 0.0
     if watcher:
-        share = 100 * cpu_of(watcher.pid) / wall
+        share = 100 * (cpu_of(watcher.pid) - shown) / (time.monotonic() - began)
         watcher.close()
     if status:
         sys.exit(f"the engine ended with {status}")
-    seconds = 0.0
-    for line in pathlib.Path(folder, "events.jsonl").read_text().splitlines():
+    steps = []
+    for line in file.read_text().splitlines():
         event = json.loads(line)
-        if event.get("kind") == "stage_finished" and event["stage"] == "graph":
-            seconds = event["seconds"]
+        if event.get("kind") == "train_step" and event["stage"] == "graph" and event["t_ms"] >= at:
+            steps.append((event["t_ms"] / 1000, event["step"]))
     shutil.rmtree(folder)
-    return usage.ru_utime + usage.ru_stime - before, seconds, share
+    (first, low), (last, high) = steps[0], steps[-1]
+    return (high - low) / (last - first), 1000 * (usage.ru_utime + usage.ru_stime - before) / (high - low), share
 
 
-def loss(rallrec, pairs):
-    ways = ["alone", "watched", "profiled", "profiled watched"]
-    cpu, wall, shares = ({w: [] for w in ways} for _ in range(3))
+def loss(rallrec, pairs, ways=("alone", "watched", "profiled", "profiled watched")):
+    rates, cpu, shares = ({w: [] for w in ways} for _ in range(3))
     for i in range(pairs):
         # Another order each time, so that a drift of the machine hits all alike.
-        for way in ways[i % 4 :] + ways[: i % 4]:
-            c, s, share = train(rallrec, way)
+        turn = i % len(ways)
+        for way in ways[turn:] + ways[:turn]:
+            r, c, share = train(rallrec, way)
+            rates[way].append(r)
             cpu[way].append(c)
-            wall[way].append(s)
             shares[way].append(share)
-            print(f"{way}: {c:.2f} s of CPU, {s:.2f} s in the stage", file=sys.stderr, flush=True)
-    base = statistics.median(cpu["alone"])
-    print("| way | CPU of the engine, median (range), s | against alone | graph stage, wall median, s | dashboard, % of one core |")
-    print("| --- | --- | --- | --- | --- |")
+            print(f"{way}: {r:.1f} steps/s, {c:.3f} s of CPU a thousand steps", file=sys.stderr, flush=True)
+    spread = lambda v, d: f"{statistics.median(v):.{d}f} ({min(v):.{d}f} to {max(v):.{d}f})"
+    base_rate, base_cpu = statistics.median(rates["alone"]), statistics.median(cpu["alone"])
+    print("| way | steps a second | against alone | CPU of the engine, s a thousand steps | against alone | dashboard, % of one core |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for way in ways:
-        median = statistics.median(cpu[way])
-        spread = f"{median:.2f} ({min(cpu[way]):.2f} to {max(cpu[way]):.2f})"
-        ratio = f"{100 * (median / base - 1):+.1f} %"
+        slower = 100 * (statistics.median(rates[way]) / base_rate - 1)
+        dearer = 100 * (statistics.median(cpu[way]) / base_cpu - 1)
         share = f"{statistics.median(shares[way]):.1f}" if "watched" in way else ""
-        print(f"| {way} | {spread} | {ratio} | {statistics.median(wall[way]):.2f} | {share} |")
+        print(f"| {way} | {spread(rates[way], 1)} | {slower:+.1f} % | {spread(cpu[way], 3)} | {dearer:+.1f} % | {share} |")
 
 
 def opening(program, lines):

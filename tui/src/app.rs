@@ -1,4 +1,5 @@
-//! The loop: messages in, effects out, a drawing at most ten times a second and only when something has changed.
+//! The loop: messages in, effects out, a drawing only when something has changed: at most ten times a second when somebody acts,
+//! twice a second for what a run tells.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::draw;
 use crate::edge::catalogue::Places;
 use crate::edge::{Edge, engine};
-use crate::message::{Effect, Message};
+use crate::message::{Effect, Message, RunNews};
 use crate::panes::{PaneId, runs};
 use crate::prefs::{self, Prefs};
 use crate::signals;
@@ -18,8 +19,11 @@ use crate::terminal::Screen;
 use crate::theme::Palette;
 use crate::update::{self, terminal_event};
 
-/// Between two drawings.
+/// Between two drawings when somebody acts.
 const FRAME: Duration = Duration::from_millis(100);
+/// Between two drawings of what a run tells by itself: on a machine whose cores all train, every drawing holds up the threads
+/// that wait for one another.
+const NEWS: Duration = Duration::from_millis(500);
 /// The clock's pace.
 const TICK: Duration = Duration::from_millis(500);
 /// Between two readings of the lists while pane 0 is on the screen.
@@ -138,6 +142,7 @@ fn go(
     let mut drawn = Instant::now() - FRAME;
     let mut ticked = Instant::now();
     let mut listed = Instant::now();
+    let mut frame = FRAME;
     loop {
         for effect in std::mem::take(&mut effects) {
             match effect {
@@ -159,12 +164,14 @@ fn go(
             }
         }
         let wait =
-            if state.dirty { FRAME.saturating_sub(drawn.elapsed()) } else { TICK.saturating_sub(ticked.elapsed()) };
+            if state.dirty { frame.saturating_sub(drawn.elapsed()) } else { TICK.saturating_sub(ticked.elapsed()) };
         match receive.recv_timeout(wait) {
             Ok(message) => {
-                effects.extend(update::update(&mut state, message));
                 // Take what else is there, so that a burst costs one drawing.
-                for message in receive.try_iter().take(CHANNEL) {
+                for message in std::iter::once(message).chain(receive.try_iter().take(CHANNEL)) {
+                    if !told_by_a_run(&message) {
+                        frame = FRAME;
+                    }
                     effects.extend(update::update(&mut state, message));
                 }
             }
@@ -179,13 +186,19 @@ fn go(
             listed = Instant::now();
             edge.perform(Effect::Runs(runs::Effect::List));
         }
-        if state.dirty && drawn.elapsed() >= FRAME {
+        if state.dirty && drawn.elapsed() >= frame {
             state.dirty = false;
             drawn = Instant::now();
+            frame = NEWS;
             // A terminal that is gone ends the program; SIGHUP says the same.
             screen.terminal.draw(|frame| draw::draw(&state, frame))?;
         }
     }
+}
+
+/// What goes on by itself while a run is at work.
+fn told_by_a_run(message: &Message) -> bool {
+    matches!(message, Message::Run(_, RunNews::Records(_) | RunNews::Status(_) | RunNews::Printed(_)))
 }
 
 /// Opens what was asked for, or the lists.
