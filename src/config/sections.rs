@@ -291,6 +291,8 @@ pub struct Reason {
     pub certainty: crate::text::hint::Settings,
     /// What counts as yes or no in a hard answer.
     pub matching: crate::text::answer::Match,
+    /// Reason about the test rows once more without the hint, for the table: what does the hint add?
+    pub ablation: bool,
 }
 
 impl Default for Reason {
@@ -307,6 +309,7 @@ impl Default for Reason {
             prompt: ReasoningSettings::default(),
             certainty: Default::default(),
             matching: Default::default(),
+            ablation: false,
         }
     }
 }

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Metric, Samples, Trust, in_range};
 use crate::error::{Error, Result};
-use crate::eval;
 use crate::monitor::Monitor;
 use crate::ops::merge as op;
 
@@ -119,13 +118,7 @@ pub fn weigh(
     }
     let value = |trust: &[Trust]| -> Result<f64> {
         let (p, _) = merge_all(opinions, trust, epsilon)?;
-        match metric {
-            Metric::LogLoss => eval::log_loss(labels, &p),
-            Metric::Auc => eval::auc(labels, &p)?.ok_or_else(|| {
-                Error::input("merge.experts", "the validation rows are all of one class")
-                    .next("use more validation rows, or merge.sweep.metric = \"log_loss\"")
-            }),
-        }
+        metric.value("merge.experts", labels, &p)
     };
     let mut trust: Vec<Trust> = taus.iter().map(|&tau| Trust { alpha: 1.0, tau }).collect();
     let mut best = value(&trust)?;

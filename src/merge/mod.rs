@@ -12,7 +12,7 @@ use crate::ops::merge as op;
 
 pub use experts::{Expert, Opinions, merge_all, weigh};
 pub use op::Trust;
-pub use sweep::{Cell, Metric, SweepSettings, sweep};
+pub use sweep::{Cell, Metric, SweepSettings, grid, sweep};
 
 /// Which value of the tuned model enters the merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]

@@ -35,6 +35,17 @@ impl Metric {
             Metric::Auc => a > b,
         }
     }
+
+    /// Of predictions `p` for rows with these labels; `place` is what an error names.
+    pub(super) fn value(self, place: &str, labels: &[bool], p: &[f64]) -> Result<f64> {
+        match self {
+            Metric::LogLoss => eval::log_loss(labels, p),
+            Metric::Auc => eval::auc(labels, p)?.ok_or_else(|| {
+                Error::input(place, "the rows are all of one class")
+                    .next("use more rows, or merge.sweep.metric = \"log_loss\"")
+            }),
+        }
+    }
 }
 
 /// The grid. An empty list stands for the one value of [`Settings`].
@@ -78,25 +89,23 @@ pub struct Cell {
     pub chosen: bool,
 }
 
-/// Evaluates every cell on *validation* rows and marks the best. Ties go to the cheaper and more cautious cell:
-/// fewer samples (all last), then smaller alpha, then larger epsilon. Returns the cells in grid order (samples, then alpha, then
-/// epsilon) and `settings` with the chosen values; emits one event a cell.
+/// Every cell of the grid on the rows given, none of them chosen; in grid order: samples, then alpha, then epsilon.
 ///
 /// # Errors
 /// Different numbers of rows, one-class labels under AUC, settings out of range, a stop that was asked for.
-pub fn sweep(
+pub fn grid(
     reasoning: &Samples,
     tuned: &Samples,
     labels: &[bool],
     settings: &Settings,
     monitor: &dyn Monitor,
-) -> Result<(Vec<Cell>, Settings)> {
+) -> Result<Vec<Cell>> {
     settings.check()?;
     same_rows(reasoning, tuned)?;
     let or = |list: &[f64], one: f64| if list.is_empty() { vec![one] } else { list.to_vec() };
-    let grid = &settings.sweep;
-    let (alphas, epsilons) = (or(&grid.alpha, settings.alpha), or(&grid.epsilon, settings.epsilon));
-    let counts = if grid.samples.is_empty() { vec![settings.samples] } else { grid.samples.clone() };
+    let lists = &settings.sweep;
+    let (alphas, epsilons) = (or(&lists.alpha, settings.alpha), or(&lists.epsilon, settings.epsilon));
+    let counts = if lists.samples.is_empty() { vec![settings.samples] } else { lists.samples.clone() };
     let (mean_t, var_t) = tuned.tuned(settings.tuned_mean);
     let (mut p, mut share) = (vec![0.0; mean_t.len()], vec![0.0; mean_t.len()]);
     let total = (counts.len() * alphas.len() * epsilons.len()) as u64;
@@ -109,22 +118,34 @@ pub fn sweep(
                 monitor.check()?;
                 let trust = Settings { alpha, ..at.clone() }.trust();
                 op::merge(&[&mean_r, &mean_t], &[&var_r, &var_t], &trust, epsilon, &mut p, &mut share);
-                let value = match grid.metric {
-                    Metric::LogLoss => eval::log_loss(labels, &p)?,
-                    Metric::Auc => eval::auc(labels, &p)?.ok_or_else(|| {
-                        Error::input("merge.sweep", "the validation rows are all of one class")
-                            .next("use more validation rows, or metric = \"log_loss\"")
-                    })?,
-                };
+                let value = lists.metric.value("merge.sweep", labels, &p)?;
                 cells.push(Cell { alpha, epsilon, samples, value, chosen: false });
                 monitor.progress(cells.len() as u64, total, "cells");
             }
         }
     }
+    Ok(cells)
+}
+
+/// The best cell of [`grid`] on *validation* rows. Ties go to the cheaper and more cautious cell: fewer samples (all last), then
+/// smaller alpha, then larger epsilon. Returns the cells in grid order, the chosen one marked, and `settings` with its values;
+/// emits one event a cell.
+///
+/// # Errors
+/// Those of [`grid`].
+pub fn sweep(
+    reasoning: &Samples,
+    tuned: &Samples,
+    labels: &[bool],
+    settings: &Settings,
+    monitor: &dyn Monitor,
+) -> Result<(Vec<Cell>, Settings)> {
+    let mut cells = grid(reasoning, tuned, labels, settings, monitor)?;
+    let metric = settings.sweep.metric;
     let caution = |c: &Cell| (if c.samples == 0 { u32::MAX } else { c.samples }, c.alpha, -c.epsilon);
     let mut best = 0;
     for (i, c) in cells.iter().enumerate().skip(1) {
-        let wins = grid.metric.better(c.value, cells[best].value)
+        let wins = metric.better(c.value, cells[best].value)
             || (c.value == cells[best].value && caution(c) < caution(&cells[best]));
         if wins {
             best = i;
@@ -136,7 +157,7 @@ pub fn sweep(
             alpha: c.alpha,
             epsilon: c.epsilon,
             samples: c.samples,
-            metric: grid.metric.name().into(),
+            metric: metric.name().into(),
             value: c.value,
             chosen: c.chosen,
         });

@@ -58,6 +58,9 @@ pub struct StageTime {
 pub struct MergeSummary {
     /// The grid on the validation rows.
     pub cells: Vec<Cell>,
+    /// The same grid on the test rows; nothing is chosen by it.
+    #[serde(default)]
+    pub test_cells: Vec<Cell>,
     /// Metric of the grid.
     pub metric: String,
     /// Validation rows it was chosen on.
@@ -99,6 +102,9 @@ impl Results {
         for section in &self.tables {
             out.push_str(&format!("\n## {}\n\n{}\n", section.title, section.table.to_markdown().trim_end()));
         }
+        if let Some(grid) = self.merge.as_ref().and_then(MergeSummary::grid) {
+            out.push_str(&format!("\n## The merge's settings\n\n{grid}\n"));
+        }
         out.push_str("\n## Merge, notes, times\n\n```text");
         out.push_str(&self.footer());
         out.push_str("```\n");
@@ -139,6 +145,27 @@ impl Results {
             self.peak_memory as f64 / (1u64 << 30) as f64
         ));
         out
+    }
+}
+
+impl MergeSummary {
+    /// The grid in words and figures: validation rows, by which it was chosen, beside test rows. `None` without a search.
+    fn grid(&self) -> Option<String> {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+        table.set_header(["samples", "alpha", "epsilon", "validation", "test", "chosen"]);
+        for (n, cell) in self.cells.iter().enumerate() {
+            table.add_row([
+                if cell.samples == 0 { "all".to_string() } else { cell.samples.to_string() },
+                cell.alpha.to_string(),
+                cell.epsilon.to_string(),
+                format!("{:.4}", cell.value),
+                self.test_cells.get(n).map_or("-".to_string(), |test| format!("{:.4}", test.value)),
+                if cell.chosen { "yes" } else { "" }.to_string(),
+            ]);
+        }
+        (!self.cells.is_empty())
+            .then(|| format!("{} by setting; chosen on {} validation rows.\n\n{table}", self.metric, self.valid_rows))
     }
 }
 

@@ -143,6 +143,9 @@ samples = 2
 max_tokens = 6
 valid_rows = 4
 test_rows = 4
+ablation = true
+[merge.sweep]
+alpha = [0.1, 1.0]
 [evaluate]
 bootstrap = 50
 "#

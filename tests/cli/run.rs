@@ -54,6 +54,22 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
 
     let said = say(&["compare", &out, "--json"]).ended_with(0);
     assert_eq!(said.json().as_array().map(Vec::len), Some(1));
+    assert_eq!(found["merge"]["cells"].as_array().map(Vec::len), Some(2));
+    assert_eq!(found["merge"]["test_cells"].as_array().map(Vec::len), Some(2));
+
+    // The ablation without the hint is what a run without hints gives: same rows, same random numbers.
+    let log_loss = |results: &serde_json::Value, name: &str| {
+        let rows = results["tables"][0]["table"]["rows"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["name"] == name)?;
+        Some(row["metrics"]["log_loss"]["value"].as_f64().expect("a number"))
+    };
+    go(&["--set", "reason.hint=false"]);
+    let bare = results(&place.at("run"));
+    let ablated = log_loss(&found, "reasoning, without the hint");
+    assert!(ablated.is_some() && ablated == log_loss(&bare, "reasoning"));
+    assert_ne!(ablated, log_loss(&found, "reasoning"), "the hint changes what is thought");
+    assert_eq!(log_loss(&bare, "reasoning, without the hint"), None);
+    go(&[]);
     recommendations(&place, &out);
 }
 

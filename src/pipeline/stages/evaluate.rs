@@ -7,13 +7,14 @@ use super::graph::Collaborative;
 use super::merge::MergedRows;
 use super::predict::{Predictions, Who};
 use super::prompts::Prompts;
-use super::reason::Reasoning;
+use super::reason::{self, Reasoning};
 use super::retrieve::{Retrieval, Set, Variant};
 use crate::config::Recipe;
 use crate::data::{Part, Sample};
 use crate::error::{Error, Result};
 use crate::eval::yardsticks::{self, Logistic};
 use crate::eval::{Score, Table};
+use crate::merge::Merged;
 use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::results::{MergeSummary, Results, Section};
@@ -46,7 +47,7 @@ const GLOBAL: &str = "global mean";
 
 /// Runs the stage; it is cheap, and reused only as a whole.
 pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -> Result<Results> {
-    let key = KeyBuilder::new("evaluate", 2)
+    let key = KeyBuilder::new("evaluate", 3)
         .input("retrieve", &inputs.retrieval.artifact.key)
         .input("predict", &inputs.predictions.artifact.key)
         .input("reason", &inputs.reasoning.artifact.key)
@@ -123,9 +124,10 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
     let yard = Yard::fit(recipe, inputs)?;
     let test = &ground.rows.test;
     let of = |who: Who, variant: Variant| move |row: usize| predictions.p(who, Set::Test, row, variant);
-    let merged_p = |row: usize| merged.outcome.test.iter().find(|(r, _)| *r == row).map(|(_, m)| m.p);
-    let reasoned = |row: usize| {
-        let samples = reasoning.rows.get(&(Set::Test, row))?;
+    let by_row = |rows: &[(usize, Merged)]| -> HashMap<usize, f64> { rows.iter().map(|(r, m)| (*r, m.p)).collect() };
+    let (merged_p, bare_p) = (by_row(&merged.outcome.test), by_row(&merged.outcome.without_hint));
+    let mean_of = |samples: &reason::Samples, row: usize| {
+        let samples = samples.get(&(Set::Test, row))?;
         Some(samples.iter().map(|s| s.p).sum::<f64>() / samples.len() as f64)
     };
     let experts: HashMap<usize, f64> = merged.outcome.experts.iter().flat_map(|e| e.test.iter().copied()).collect();
@@ -139,8 +141,10 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
     yard.add(&mut main, inputs);
     main.add("zero-shot", of(Who::ZeroShot, Variant::Main));
     main.add("tuned", of(Who::Tuned, Variant::Main));
-    main.add("reasoning", reasoned);
-    main.add("merged", merged_p);
+    main.add("reasoning", |row| mean_of(&reasoning.rows, row));
+    main.add("merged", |row| merged_p.get(&row).copied());
+    main.add("reasoning, without the hint", |row| mean_of(&reasoning.without_hint, row));
+    main.add("merged, without the hint", |row| bare_p.get(&row).copied());
     main.add(&experts_name, experts_p);
     if !with_merge.is_empty() {
         let title = if all { "Test rows".to_string() } else { "Test rows with reasoning samples".to_string() };
@@ -219,14 +223,14 @@ fn merge_summary(inputs: &Inputs<'_>) -> Option<MergeSummary> {
     if n == 0 {
         return None;
     }
-    let mean =
-        |f: &dyn Fn(&crate::merge::Merged) -> f64| outcome.test.iter().map(|(_, m)| f(m)).sum::<f64>() / n as f64;
+    let mean = |f: &dyn Fn(&Merged) -> f64| outcome.test.iter().map(|(_, m)| f(m)).sum::<f64>() / n as f64;
     let samples: Vec<_> = inputs.reasoning.rows.values().flatten().collect();
     let of_samples = |f: &dyn Fn(&super::reason::Reasoned) -> f64| {
         samples.iter().map(|s| f(s)).sum::<f64>() / samples.len().max(1) as f64
     };
     Some(MergeSummary {
         cells: outcome.cells.clone(),
+        test_cells: outcome.test_cells.clone(),
         metric: if outcome.cells.is_empty() { "the recipe".into() } else { outcome.metric.clone() },
         valid_rows: outcome.valid_rows,
         alpha: outcome.chosen.alpha,

@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::data::Ground;
 use super::predict::{Predictions, Who};
 use super::prompts::Prompts;
-use super::reason::Reasoning;
+use super::reason::{self, Reasoning};
 use super::retrieve::{Set, Variant};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
-use crate::merge::{Cell, Expert, Merged, Opinions, Samples, Settings, merge as merge_rows, merge_all, sweep, weigh};
+use crate::merge::{
+    Cell, Expert, Merged, Opinions, Samples, Settings, grid, merge as merge_rows, merge_all, sweep, weigh,
+};
 use crate::monitor::Monitor;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
@@ -20,6 +22,8 @@ use crate::pipeline::run::{Run, Work};
 pub struct MergeOutcome {
     /// The validation grid.
     pub cells: Vec<Cell>,
+    /// The same grid on the test rows, to see what the choice was worth; nothing is chosen by it.
+    pub test_cells: Vec<Cell>,
     /// Metric of the grid.
     pub metric: String,
     /// Settings with the chosen values.
@@ -28,6 +32,8 @@ pub struct MergeOutcome {
     pub valid_rows: usize,
     /// Test rows in order.
     pub test: Vec<(usize, Merged)>,
+    /// The same rows, the reasoning model's samples being those without the hint; empty without `reason.ablation`.
+    pub without_hint: Vec<(usize, Merged)>,
     /// The merge of `merge.experts`, where the recipe names any.
     pub experts: Option<ExpertOutcome>,
 }
@@ -60,7 +66,7 @@ pub fn merge(
     predictions: &Predictions,
     reasoning: &Reasoning,
 ) -> Result<MergedRows> {
-    let key = KeyBuilder::new("merge", 2)
+    let key = KeyBuilder::new("merge", 3)
         .input("predict", &predictions.artifact.key)
         .input("reason", &reasoning.artifact.key)
         .settings("merge", &recipe.merge)?
@@ -78,19 +84,19 @@ fn gather(
     rows: &[usize],
     set: Set,
     predictions: &Predictions,
-    reasoning: &Reasoning,
-) -> (Vec<usize>, Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    reasoning: &reason::Samples,
+) -> Result<(Vec<usize>, Samples, Samples)> {
     let (mut kept, mut reasoned, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
     for &row in rows {
-        let samples = reasoning.rows.get(&(set, row));
+        let samples = reasoning.get(&(set, row));
         let p = predictions.p(Who::Tuned, set, row, Variant::Main);
         if let (Some(samples), Some(p)) = (samples, p) {
             kept.push(row);
-            reasoned.push(samples.iter().map(|s| s.p).collect());
-            tuned.push(vec![p]);
+            reasoned.push(samples.iter().map(|s| s.p).collect::<Vec<f64>>());
+            tuned.push([p]);
         }
     }
-    (kept, reasoned, tuned)
+    Ok((kept, Samples::new("reasoning", &reasoned)?, Samples::new("tuned", &tuned)?))
 }
 
 fn write(
@@ -101,27 +107,37 @@ fn write(
     predictions: &Predictions,
     reasoning: &Reasoning,
 ) -> Result<()> {
-    let (valid, valid_r, valid_t) = gather(&ground.rows.valid, Set::Valid, predictions, reasoning);
-    let (test, test_r, test_t) = gather(&ground.rows.test, Set::Test, predictions, reasoning);
-    let (cells, chosen) = if recipe.merge.sweep.is_empty() {
-        (Vec::new(), recipe.merge.clone())
+    let gather = |rows: &[usize], set, samples| gather(rows, set, predictions, samples);
+    let (valid, valid_r, valid_t) = gather(&ground.rows.valid, Set::Valid, &reasoning.rows)?;
+    let (test, test_r, test_t) = gather(&ground.rows.test, Set::Test, &reasoning.rows)?;
+    let (cells, test_cells, chosen) = if recipe.merge.sweep.is_empty() {
+        (Vec::new(), Vec::new(), recipe.merge.clone())
     } else {
-        let r = Samples::new("reasoning", &valid_r)?;
-        let t = Samples::new("tuned", &valid_t)?;
-        sweep(&r, &t, &ground.labels(&valid), &recipe.merge, work.monitor)?
+        let (cells, chosen) = sweep(&valid_r, &valid_t, &ground.labels(&valid), &recipe.merge, work.monitor)?;
+        let labels = ground.labels(&test);
+        // Test rows of one class have no AUC, none at all have nothing; that is no reason to stop.
+        let mixed = labels.iter().any(|l| *l) && labels.iter().any(|l| !l);
+        let mut test_cells =
+            if mixed { grid(&test_r, &test_t, &labels, &recipe.merge, work.monitor)? } else { Vec::new() };
+        test_cells.iter_mut().zip(&cells).for_each(|(test, valid)| test.chosen = valid.chosen);
+        (cells, test_cells, chosen)
     };
-    let merged = merge_rows(&Samples::new("reasoning", &test_r)?, &Samples::new("tuned", &test_t)?, &chosen)?;
+    let merged = merge_rows(&test_r, &test_t, &chosen)?;
     for (&row, m) in test.iter().zip(&merged) {
         work.monitor.emit(m.event(row as u64, Some(ground.sample(row).label)));
     }
+    let (bare, bare_r, bare_t) = gather(&ground.rows.test, Set::Test, &reasoning.without_hint)?;
+    let without_hint = bare.into_iter().zip(merge_rows(&bare_r, &bare_t, &chosen)?).collect();
     let heard = Heard { recipe, prompts, predictions, reasoning };
     let experts = (!recipe.merge.experts.is_empty()).then(|| heard.merge(ground, &chosen, work.monitor)).transpose()?;
     let outcome = MergeOutcome {
         cells,
+        test_cells,
         metric: recipe.merge.sweep.metric.name().into(),
         chosen,
         valid_rows: valid.len(),
         test: test.into_iter().zip(merged).collect(),
+        without_hint,
         experts,
     };
     let json = serde_json::to_vec(&outcome).map_err(|e| Error::failed("merge.json", e))?;
