@@ -10,6 +10,7 @@ use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
 use crate::pipeline::stages;
+use crate::pipeline::trace::TraceFile;
 
 /// Run a recipe: raw rating files and a language model in, merged predictions and a result table out.
 ///
@@ -55,6 +56,10 @@ pub struct Options {
     /// Time every operator and write it into the events, for the dashboard and `rallrec report`.
     #[arg(long)]
     profile: bool,
+    /// Write every call of an operator and every kernel launch into this file, for Perfetto or chrome://tracing; times
+    /// operators as --profile does.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
@@ -77,6 +82,7 @@ fn again(command: &[&str], options: &Options) -> String {
     let valued = [
         ("--out", options.out.as_ref().map(|folder| folder.display().to_string())),
         ("--until", options.until.clone()),
+        ("--trace", options.trace.as_ref().map(|file| file.display().to_string())),
         ("--device", device.map(|d| d.get_name().to_owned())),
     ];
     for (flag, value) in valued {
@@ -101,7 +107,7 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
         return output::text(&config::annotated(&recipe)?);
     }
     let again = again(command, &options);
-    let Options { from, until, out, json, profile, quiet, screen, .. } = options;
+    let Options { from, until, out, json, profile, trace, quiet, screen, .. } = options;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     if screen.tui {
         return watch::with_run(&folder, &screen);
@@ -110,11 +116,16 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
     watch::hint(&folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(&folder, Span { from, until }, verbosity)?;
-    if profile {
+    let trace = trace.map(|file| TraceFile::create(&file)).transpose()?;
+    if profile || trace.is_some() {
         // It takes a second or two, before the first stage says anything.
         let text = "measuring what memory and arithmetic units of this machine give, for --profile".to_owned();
         run.reporter().emit(rallrec_events::Event::Log { level: "info".into(), text });
-        run.reporter().profile(Some(crate::bench::ceilings()));
+        let ceilings = crate::bench::ceilings();
+        run.reporter().profile(Some(ceilings));
+        if let Some(trace) = trace {
+            run.reporter().trace(trace, ceilings);
+        }
     }
     match stages::run_all(&run, &recipe) {
         Ok(Some(results)) => {

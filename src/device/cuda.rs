@@ -10,7 +10,6 @@ use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::images;
 use super::kernel::{Arg, Launch};
-use super::timing::{Timing, Timings};
 use crate::error::{Error, Result};
 
 /// Bytes of one half of the staging buffer.
@@ -212,9 +211,11 @@ impl Cuda {
         Ok(function)
     }
 
+    /// Its seconds, if it is `timed` and so waited for; 0 otherwise.
+    ///
     /// # Safety
     /// Pointers must be good for the kernel; number and sizes of the arguments are right.
-    pub(super) unsafe fn launch(&self, launch: &Launch, args: &[Arg], timed: bool, timings: &Timings) -> Result<()> {
+    pub(super) unsafe fn launch(&self, launch: &Launch, args: &[Arg], timed: bool) -> Result<f64> {
         self.enter()?;
         let function = self.function(launch.kernel, launch.shared)?;
         let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
@@ -239,11 +240,7 @@ impl Cuda {
                 Ok(f64::from(milliseconds) * 1e-3)
             }
         };
-        let seconds = go().map_err(|e| self.late("launch", e))?;
-        if timed {
-            timings.add(Timing::new(launch, seconds));
-        }
-        Ok(())
+        go().map_err(|e| self.late("launch", e))
     }
 }
 

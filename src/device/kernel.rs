@@ -3,16 +3,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 pub use rallrec_kernels_host::Arg;
 
 use super::buffer::{Buffer, Element};
 use super::cuda::Cuda;
+use super::nvtx;
 use super::pool::{Memory, Pool};
-use super::timing::{Timing, Timings};
 use crate::error::{Error, Result};
 use crate::ops::Cost;
+use crate::ops::profile::{self, Place};
 
 /// A kernel with its launch shape and what it must move and compute at least.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,8 +76,6 @@ pub(super) enum Backend {
 pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) pool: Pool,
-    pub(super) timings: Timings,
-    profile: AtomicBool,
 }
 
 /// A device that runs kernels; clones share it.
@@ -100,8 +100,7 @@ impl KernelDevice {
     }
 
     fn over(backend: Backend) -> Self {
-        let (pool, timings) = (Pool::default(), Timings::default());
-        Self(Arc::new(Inner { backend, pool, timings, profile: AtomicBool::new(false) }))
+        Self(Arc::new(Inner { backend, pool: Pool::default() }))
     }
 
     /// Which backend.
@@ -193,8 +192,11 @@ impl KernelDevice {
             return Ok(Cost::default());
         }
         super::signatures::check(launch, args)?;
-        let started = self.profiling().then(std::time::Instant::now);
-        match &self.0.backend {
+        // While operators are timed, so is every launch, and a GPU waits for each: the run is slower then.
+        let timed = profile::is_on();
+        let _range = nvtx::range(launch.kernel);
+        let began = Instant::now();
+        let seconds = match &self.0.backend {
             Backend::Host { seed } => {
                 let host = rallrec_kernels_host::Launch {
                     kernel: launch.kernel,
@@ -204,15 +206,16 @@ impl KernelDevice {
                     seed: seed.fetch_add(1, Ordering::Relaxed),
                 };
                 host.run(args).map_err(|fault| self.fault(launch, args, &fault))?;
-                if let Some(started) = started {
-                    self.0.timings.add(Timing::new(launch, started.elapsed().as_secs_f64()));
-                }
+                began.elapsed().as_secs_f64()
             }
+            // SAFETY: by this function's contract.
             Backend::Cuda(cuda) => {
-                // SAFETY: by this function's contract.
-                unsafe { cuda.launch(launch, args, started.is_some(), &self.0.timings) }
-                    .map_err(|e| self.fault(launch, args, &e))?;
+                unsafe { cuda.launch(launch, args, timed) }.map_err(|e| self.fault(launch, args, &e))?
             }
+        };
+        if timed {
+            let place = Place::Kernel { device: self.name(), grid: launch.grid };
+            profile::launched(launch.kernel, place, began, seconds, launch.cost);
         }
         Ok(launch.cost)
     }
@@ -238,19 +241,11 @@ impl KernelDevice {
         )
     }
 
-    /// Times every launch from now on (a GPU waits for each: the order of events is exact, the run is slower).
-    pub fn set_profiling(&self, on: bool) {
-        self.0.profile.store(on, Ordering::Relaxed);
-    }
-
-    fn profiling(&self) -> bool {
-        self.0.profile.load(Ordering::Relaxed)
-    }
-
-    /// The timings so far, taken out.
-    pub fn take_timings(&self) -> Result<Vec<Timing>> {
-        self.synchronize()?;
-        Ok(self.0.timings.take())
+    fn name(&self) -> &'static str {
+        match self.kind() {
+            Kind::Host => "host",
+            Kind::Cuda => "cuda",
+        }
     }
 
     /// Bytes that buffers hold now, and the most they held.

@@ -6,16 +6,15 @@ pub mod catalogue;
 mod cuda;
 pub mod images;
 mod kernel;
+pub mod nvtx;
 mod pool;
 pub mod probe;
 mod rows;
 mod signatures;
-mod timing;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
 pub use rows::DeviceRows;
-pub use timing::Timing;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -12,6 +12,7 @@ pub mod results;
 pub mod rows;
 pub mod run;
 pub mod stages;
+pub mod trace;
 
 pub use artifact::Artifact;
 pub use key::{Key, KeyBuilder};

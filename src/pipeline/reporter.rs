@@ -15,9 +15,10 @@ use rallrec_events::{Event, Record, VERSION};
 use super::control::{self, Control};
 use super::machine::Machine;
 use super::progress::{Progress, Verbosity};
+use super::trace::TraceFile;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
-use crate::ops::profile;
+use crate::ops::profile::{self, Place};
 
 /// See the module.
 pub struct Reporter {
@@ -39,6 +40,8 @@ struct Sink {
     peak: u64,
     /// (gigabytes, gigaflop) a second at best, once they are measured.
     ceilings: Option<(f64, f64)>,
+    /// Where single calls go, if they are asked for.
+    trace: Option<TraceFile>,
 }
 
 /// The thread, and how it is told to end.
@@ -80,20 +83,38 @@ impl Sink {
         if !profile::is_on() {
             return;
         }
-        for (name, tally) in profile::take() {
+        for ((name, place), tally) in profile::take() {
+            // The ceilings are the CPU's.
+            let ceilings = self.ceilings.filter(|_| place == Place::Cpu);
             let ceiling_seconds =
-                self.ceilings.map(|(gb, gflop)| (tally.cost.bytes / gb / 1e9).max(tally.cost.flops / gflop / 1e9));
+                ceilings.map(|(gb, gflop)| (tally.cost.bytes / gb / 1e9).max(tally.cost.flops / gflop / 1e9));
             self.write(Event::Operator {
                 operator: name.into(),
-                device: "cpu".into(),
+                device: place.device().into(),
                 calls: tally.calls,
                 seconds: tally.seconds,
                 bytes: tally.cost.bytes,
                 flops: tally.cost.flops,
                 ceiling_seconds,
-                shape: None,
+                shape: place.shape(),
             });
         }
+        let calls = profile::trace::take();
+        self.traced(|trace| trace.calls(&calls));
+    }
+
+    /// Writes into the trace, if there is one; when that fails or it is full, the run goes on without.
+    fn traced(&mut self, write: impl FnOnce(&mut TraceFile) -> Result<bool>) {
+        let Some(trace) = &mut self.trace else { return };
+        let text = match write(trace) {
+            Ok(true) => return,
+            Ok(false) => "the trace is full: later calls are left out; `--until` ends a run early".to_owned(),
+            Err(error) => format!("the trace ends here: {error}"),
+        };
+        profile::trace::switch(false);
+        let _ = trace.finish();
+        self.trace = None;
+        self.write(Event::Log { level: "warning".into(), text });
     }
 }
 
@@ -142,6 +163,12 @@ impl Drop for Reporter {
     fn drop(&mut self) {
         if self.beside.take().is_some() {
             profile::switch(false);
+            profile::trace::switch(false);
+        }
+        let mut sink = held(&self.sink);
+        sink.operators();
+        if let Some(mut trace) = sink.trace.take() {
+            let _ = trace.finish();
         }
     }
 }
@@ -157,7 +184,7 @@ impl Reporter {
             file.map(Some).map_err(|e| Error::io(&path, "open for appending", &e))
         };
         let (events, log) = (open("events.jsonl")?, open("log.txt")?);
-        let sink = Sink { events, log, broken: None, progressed: Instant::now(), peak: 0, ceilings: None };
+        let sink = Sink { events, log, broken: None, progressed: Instant::now(), peak: 0, ceilings: None, trace: None };
         let sink = Arc::new(Mutex::new(sink));
         let beside = folder.and_then(|folder| Beside::start(sink.clone(), folder));
         Ok(Self {
@@ -195,6 +222,18 @@ impl Reporter {
             let (memory_gb_s, gflop_s) = (c.memory_gb_s(), c.gflop_s);
             self.emit(Event::Ceilings { device: "cpu".into(), memory_gb_s, gflop_s });
         }
+    }
+
+    /// Writes every call of an operator and every launch into a file from here on; after [`profile`](Self::profile).
+    pub fn trace(&self, mut trace: TraceFile, ceilings: crate::bench::Ceilings) {
+        trace.compare_with(ceilings);
+        held(&self.sink).trace = Some(trace);
+        profile::trace::switch(true);
+    }
+
+    /// A stage is through; for the trace.
+    pub fn stage_took(&self, stage: &str, began: Instant, seconds: f64) {
+        held(&self.sink).traced(|trace| trace.stage(stage, began, seconds).map(|()| true));
     }
 
     /// Says what the operators did since the last time; before the run's last word.

@@ -22,6 +22,7 @@ use super::key::Key;
 use super::progress::Verbosity;
 use super::reporter::Reporter;
 use super::results::StageTime;
+use crate::device::nvtx;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -203,7 +204,10 @@ impl Run {
                 .emit(Event::Log { level: "debug".into(), text: format!("{stage}: going on with earlier work") });
         }
         let begun = Instant::now();
+        let range = nvtx::range(stage);
         let outcome = self.reporter.check().and_then(|()| work(&Work { folder: &folder, monitor: &self.reporter }));
+        drop(range);
+        self.reporter.stage_took(stage, begun, begun.elapsed().as_secs_f64());
         if let Err(error) = outcome {
             self.reporter.line().abandon();
             return Err(error);

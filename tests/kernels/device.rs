@@ -2,6 +2,7 @@
 
 use rallrec::device::{Arg, KernelDevice, Launch};
 use rallrec::ops::Cost;
+use rallrec::ops::profile::{self, Place};
 
 #[test]
 fn memory_that_ends_names_who_holds_it() {
@@ -42,17 +43,20 @@ fn a_fault_names_kernel_line_and_shapes() {
     assert!(result.unwrap_err().to_string().contains("it takes [8, 8, 8, 8]"));
 }
 
+/// Timing is switched for the whole process, and other tests launch meanwhile: a number of blocks that nothing else has.
 #[test]
-fn timings_are_kept_only_when_asked_for() {
+fn launches_are_counted_only_while_they_are_timed() {
     let device = KernelDevice::host(0);
-    let (x, mut out) = (device.zeros::<f64>(600, "x").unwrap(), device.zeros::<f64>(2, "out").unwrap());
-    let sum = |out: &mut _| rallrec::ops::merge::cuda::sum_rows(&x, 2, 1.0, out).unwrap();
+    let rows = 4_099;
+    let (x, mut out) = (device.zeros::<f64>(2 * rows, "x").unwrap(), device.zeros::<f64>(rows, "out").unwrap());
+    let sum = |out: &mut _| rallrec::ops::merge::cuda::sum_rows(&x, rows, 1.0, out).unwrap();
+    let what = ("sum_f64", Place::Kernel { device: "host", grid: [rows as u32, 1, 1] });
     sum(&mut out);
-    assert!(device.take_timings().unwrap().is_empty());
-    device.set_profiling(true);
+    assert!(!profile::take().contains_key(&what));
+    profile::switch(true);
     let cost = sum(&mut out);
-    let timings = device.take_timings().unwrap();
-    assert_eq!(timings.len(), 1);
-    assert_eq!((timings[0].kernel, timings[0].grid, timings[0].bytes), ("sum_f64", [2, 1, 1], cost.bytes));
-    assert!(timings[0].seconds > 0.0);
+    profile::switch(false);
+    let tally = profile::take()[&what];
+    assert_eq!((tally.calls, tally.cost.bytes), (1, cost.bytes));
+    assert!(tally.seconds > 0.0);
 }
