@@ -52,7 +52,7 @@ fn graph() -> Graph {
 fn propagation_is_pytorchs() {
     let (graph, e0) = (graph(), Rows::from_packed(DIM, &floats("lightgcn.e0")));
     let mut out = Rows::zeros(USERS + ITEMS, DIM);
-    let mut space = spmm::Workspace::new(USERS + ITEMS, DIM);
+    let mut space = spmm::Workspace::new(USERS + ITEMS, DIM, spmm::Precision::F32);
     spmm::propagate(graph.adjacency(), &e0, 3, spmm::Sparse::No, &mut space, &mut out);
     close("final", &out.to_packed(), &doubles("lightgcn.final_f64"), 1e-7);
 }

@@ -45,7 +45,9 @@ def pairs(args):
     """(name, what the peer is, our arguments, the peer's arguments) of each comparison whose inputs are given."""
     if args.split:
         files = [text(args.split, "train.txt"), text(args.split, "test.txt")]
-        yield "lightgcn", "PyTorch CSR", ["lightgcn", *files, "--steps", "100"], ["torch_lightgcn.py", *files, "--steps", "100"]
+        theirs = ["torch_lightgcn.py", *files, "--steps", "100"]
+        yield "lightgcn", "PyTorch CSR", ["lightgcn", *files, "--steps", "100"], theirs
+        yield "lightgcn-bf16", "PyTorch CSR", ["lightgcn", *files, "--steps", "100", "--bf16"], theirs
     yield "topk", "faiss IndexFlatIP", ["topk", "--runs", "2"], ["faiss_topk.py", "--runs", "2"]
     for pairs_ in ("4096", "16384"):
         ours = ["infonce", "--pairs", pairs_, "--runs", "2"]

@@ -5,8 +5,8 @@
 //! cargo bench --bench stages -- prefill MODEL [--tokens 512]
 //! cargo bench --bench stages -- decode MODEL [--samples 16] [--tokens 512] [--new 64]
 //! cargo bench --bench stages -- lora MODEL [--rows plain|groups|ragged]
-//! cargo bench --bench stages -- lightgcn TRAIN TEST [--steps 100]
-//! cargo bench --bench stages -- quality TRAIN TEST [--epochs 40] [--seed 2020]
+//! cargo bench --bench stages -- lightgcn TRAIN TEST [--steps 100] [--bf16]
+//! cargo bench --bench stages -- quality TRAIN TEST [--epochs 40] [--seed 2020] [--bf16]
 //! cargo bench --bench stages -- topk [--queries 10000] [--items 100000] [--dim 256] [--k 32]
 //! cargo bench --bench stages -- infonce [--pairs 4096] [--dim 256]
 //! cargo bench --bench stages -- samples ML_1M_FOLDER
@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use rallrec::Result;
+use rallrec::ops::spmm::Precision;
 use serde_json::json;
 
 /// Times whole pieces of work; prints one line of JSON.
@@ -83,6 +84,9 @@ enum Work {
         test: PathBuf,
         #[arg(long, default_value_t = 100)]
         steps: usize,
+        /// Gather rows of 16 bits.
+        #[arg(long)]
+        bf16: bool,
     },
     /// Recall@20 and NDCG@20 of LightGCN by epoch.
     Quality {
@@ -92,6 +96,9 @@ enum Work {
         epochs: u32,
         #[arg(long, default_value_t = 2020)]
         seed: u64,
+        /// Gather rows of 16 bits.
+        #[arg(long)]
+        bf16: bool,
     },
     /// Exact inner-product search.
     Topk {
@@ -152,6 +159,10 @@ fn memory(field: &str) -> Option<f64> {
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
+fn precision(bf16: bool) -> Precision {
+    if bf16 { Precision::Bf16 } else { Precision::F32 }
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.threads > 0 {
@@ -169,8 +180,12 @@ fn main() -> Result<()> {
                 ("decode", llm::decode(&model, dtype.as_deref(), samples, tokens, new, runs)?)
             }
             Work::Lora { model, micro, dropout, rows } => ("lora", lora::step(&model, micro, dropout, rows, runs)?),
-            Work::Lightgcn { train, test, steps } => ("lightgcn", recsys::lightgcn(&train, &test, steps)?),
-            Work::Quality { train, test, epochs, seed } => ("quality", recsys::quality(&train, &test, epochs, seed)?),
+            Work::Lightgcn { train, test, steps, bf16 } => {
+                ("lightgcn", recsys::lightgcn(&train, &test, steps, precision(bf16))?)
+            }
+            Work::Quality { train, test, epochs, seed, bf16 } => {
+                ("quality", recsys::quality(&train, &test, epochs, seed, precision(bf16))?)
+            }
             Work::Topk { queries, items, dim, k } => ("topk", recsys::topk(queries, items, dim, k, runs)?),
             Work::Infonce { pairs, dim } => ("infonce", recsys::infonce(pairs, dim, runs)?),
             Work::Samples { folder } => ("samples", recsys::samples(&folder, runs)?),

@@ -9,6 +9,7 @@ use rallrec::error::Error;
 use rallrec::events::Event;
 use rallrec::models::lightgcn::{self, Graph, Sampler, Settings, Trainer};
 use rallrec::monitor::Monitor;
+use rallrec::ops::spmm::Precision;
 use rallrec::ops::{bpr, infonce as contrast, topk as search};
 use rallrec::rng::{Rng, Use};
 use rallrec::{Result, Silent};
@@ -51,8 +52,8 @@ fn settings() -> Settings {
     Settings { dim: 64, early_stop: 0, ..Settings::default() }
 }
 
-pub fn lightgcn(train: &Path, test: &Path, steps: usize) -> Result<Figure> {
-    let (graph, settings) = (open(train, test)?.0, settings());
+pub fn lightgcn(train: &Path, test: &Path, steps: usize, precision: Precision) -> Result<Figure> {
+    let (graph, settings) = (open(train, test)?.0, Settings { precision, ..settings() });
     let sampler = Sampler::new(&graph, settings.seed)?;
     let mut trainer = Trainer::new(&graph, &settings);
     let start = Instant::now();
@@ -94,9 +95,9 @@ impl Monitor for Keep {
     }
 }
 
-pub fn quality(train: &Path, test: &Path, epochs: u32, seed: u64) -> Result<Figure> {
+pub fn quality(train: &Path, test: &Path, epochs: u32, seed: u64, precision: Precision) -> Result<Figure> {
     let (graph, test) = open(train, test)?;
-    let settings = Settings { epochs, seed, eval_every: 5, ..settings() };
+    let settings = Settings { epochs, seed, eval_every: 5, precision, ..settings() };
     let (keep, start) = (Keep::default(), Instant::now());
     let result = lightgcn::train(&graph, &test, &settings, None, &keep)?;
     let seconds = vec![start.elapsed().as_secs_f64()];

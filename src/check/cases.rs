@@ -99,7 +99,9 @@ fn propagation<T: Storage>(target: &Target, [nodes, edges, dim]: Shape, seed: u6
     let mut out = spmm::Rows::zeros(nodes, dim);
     match target {
         Target::Cpu => {
-            spmm::propagate(&graph, &rows, 3, spmm::Sparse::No, &mut spmm::Workspace::new(nodes, dim), &mut out);
+            let precision = if size_of::<T>() == 2 { spmm::Precision::Bf16 } else { spmm::Precision::F32 };
+            let mut space = spmm::Workspace::new(nodes, dim, precision);
+            spmm::propagate(&graph, &rows, 3, spmm::Sparse::No, &mut space, &mut out);
         }
         Target::Kernels(device) => {
             let graph = spmm::cuda::DeviceGraph::new(device, &graph)?;

@@ -8,7 +8,13 @@ use crate::ops::mlp::{self, Activation, Mlp};
 use crate::ops::{adam, infonce, merge, spmm, topk};
 use crate::rng::{Rng, Use};
 
-pub(super) fn propagate(users: usize, items: usize, edges: usize, dim: usize) -> Result<Prepared> {
+pub(super) fn propagate(
+    users: usize,
+    items: usize,
+    edges: usize,
+    dim: usize,
+    precision: spmm::Precision,
+) -> Result<Prepared> {
     let mut rng = Rng::new(1, Use::Synthetic, 0xbe, 0);
     let pairs: Vec<(u32, u32)> = (0..edges)
         .flat_map(|_| {
@@ -17,11 +23,11 @@ pub(super) fn propagate(users: usize, items: usize, edges: usize, dim: usize) ->
         })
         .collect();
     let graph = spmm::Adjacency::new(users + items, pairs.iter().copied())?;
-    let cost = spmm::cost(&graph, dim, 3);
+    let cost = spmm::cost(&graph, dim, 3, precision);
     let n = sets(4.0 * ((users + items) * dim) as f64).min(8);
     let x: Vec<_> = (0..n).map(|s| spmm::Rows::from_packed(dim, &normals((users + items) * dim, s as u32))).collect();
     let mut out = spmm::Rows::zeros(users + items, dim);
-    let mut space = spmm::Workspace::new(users + items, dim);
+    let mut space = spmm::Workspace::new(users + items, dim, precision);
     Ok(Prepared {
         cost,
         sets: n,

@@ -11,6 +11,7 @@ use language::{answer, decode, entropy, glu, low_rank, norm, prefill, product, s
 use super::Prepared;
 use crate::error::Result;
 use crate::ops::linear::Dtype;
+use crate::ops::spmm::Precision;
 use crate::rng::{Rng, Use};
 
 /// One line of the table.
@@ -30,8 +31,13 @@ const fn case(op: &'static str, shape: &'static str, make: fn() -> Result<Prepar
 
 /// All cases, those of one operator together.
 pub const CASES: &[Case] = &[
-    case("spmm", "9,746 nodes, 200,000 edges, 64 wide, 3 layers", || propagate(6040, 3706, 200_000, 64)),
-    case("spmm", "500 nodes, 10,000 edges, 32 wide, 3 layers", || propagate(300, 200, 10_000, 32)),
+    case("spmm", "9,746 nodes, 200,000 edges, 64 wide, 3 layers", || {
+        propagate(6040, 3706, 200_000, 64, Precision::F32)
+    }),
+    case("spmm", "9,746 nodes, 200,000 edges, 64 wide, 3 layers, bf16 rows", || {
+        propagate(6040, 3706, 200_000, 64, Precision::Bf16)
+    }),
+    case("spmm", "500 nodes, 10,000 edges, 32 wide, 3 layers", || propagate(300, 200, 10_000, 32, Precision::F32)),
     case("bpr", "2,048 triples of 9,746 nodes x 64", || rank(6040, 3706, 2048, 64)),
     case("mlp", "1,024 rows, 1,152 to 128 to 64, with gradients", || project(1024, 1152, 128, 64)),
     case("infonce", "1,024 pairs x 128, with gradients", || contrast(1024, 128)),

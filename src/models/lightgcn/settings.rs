@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::ops::spmm::Precision;
 
 /// Settings of LightGCN training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -28,6 +29,9 @@ pub struct Settings {
     pub init_std: f32,
     /// Seed of initial values, order of edges and negatives. Default 42.
     pub seed: u64,
+    /// `f32` or `bf16`: how neighbours' rows are kept between the layers on the CPU. 16 bits gather half the bytes and round
+    /// each gathered value by at most 1/256; parameters, sums and moments stay f32. A device keeps f32. Default `f32`.
+    pub precision: Precision,
 }
 
 impl Default for Settings {
@@ -43,6 +47,7 @@ impl Default for Settings {
             eval_every: 5,
             init_std: 0.1,
             seed: 42,
+            precision: Precision::F32,
         }
     }
 }

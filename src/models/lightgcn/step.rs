@@ -52,7 +52,7 @@ impl<'a> Trainer<'a> {
             steps: 0,
             output: zeros.clone(),
             gradient: zeros,
-            space: Workspace::new(nodes, dim),
+            space: Workspace::new(nodes, dim, settings.precision),
             bpr: Bpr::new(nodes),
             e0,
         }

@@ -5,16 +5,15 @@
 //! `S = B Z`, `X' = D^-1/2 S`, `Z' = D^-1 S`, and a row of `S` is a plain sum of gathered rows. Sums run in a fixed
 //! order, so the result has the same bits for every number of threads and every instruction set.
 //!
-//! Cost of a layer: `nnz d` additions, and `nnz (4 + 4 d)` bytes of gathers, mostly from cache, beside
-//! `16 N d` bytes of rows read and written.
+//! Cost of a layer: `nnz d` additions, and `nnz (4 + b d)` bytes of gathers, mostly from cache, beside
+//! `(8 + 2 b) N d` bytes of rows read and written; b is 4, or 2 with [`Precision::Bf16`].
 
 mod cpu;
 pub mod cuda;
-mod filter;
 pub mod oracle;
 pub mod rows;
 
-pub use cpu::{Sparse, Workspace, propagate};
+pub use cpu::{Precision, Sparse, Workspace, propagate};
 pub use rows::{LANE, Lane, Rows};
 
 use super::Cost;
@@ -124,7 +123,8 @@ fn balance(indptr: &[usize]) -> Vec<std::ops::Range<usize>> {
 }
 
 /// Cost of one [`propagate`] of `layers` layers at width `dim`.
-pub fn cost(graph: &Adjacency, dim: usize, layers: usize) -> Cost {
+pub fn cost(graph: &Adjacency, dim: usize, layers: usize, precision: Precision) -> Cost {
     let (nnz, n, d, l) = (graph.nnz() as f64, graph.nodes() as f64, dim as f64, layers as f64);
-    Cost { bytes: l * (nnz * (4.0 + 4.0 * d) + 16.0 * n * d), flops: l * (nnz * d + 4.0 * n * d) }
+    let size = precision.bytes() as f64;
+    Cost { bytes: l * (nnz * (4.0 + size * d) + (8.0 + 2.0 * size) * n * d), flops: l * (nnz * d + 4.0 * n * d) }
 }
