@@ -32,6 +32,23 @@ def split(folder, interactions):
     return [str(train), str(test)]
 
 
+def raw(folder, ratings):
+    """A MovieLens-1M folder of this many ratings, 100 a user."""
+    users, items = max(ratings // 100, 10), max(ratings // 250, 400)
+    draw = random.Random(7)
+    to = folder / f"ml{ratings}"
+    to.mkdir()
+    with open(to / "users.dat", "w") as out:
+        out.writelines(f"{u}::F::25::1::00000\n" for u in range(1, users + 1))
+    with open(to / "movies.dat", "w") as out:
+        out.writelines(f"{i}::Film {i} (1990)::Drama\n" for i in range(1, items + 1))
+    with open(to / "ratings.dat", "w") as out:
+        for user in range(1, users + 1):
+            seen = draw.sample(range(1, items + 1), 100)
+            out.writelines(f"{user}::{item}::{draw.randint(1, 5)}::{draw.randint(956703932, 1046454590)}\n" for item in seen)
+    return str(to)
+
+
 def works(model, folder):
     """(name, what grows, sizes, arguments of one size)."""
     yield "lightgcn step", "interactions", [10_000, 100_000, 1_000_000, 10_000_000], lambda n: [
@@ -40,7 +57,11 @@ def works(model, folder):
         "topk", "--queries", "1000", "--items", str(n), "--dim", "128", "--runs", "2"]
     yield "InfoNCE, 128 wide", "pairs", [1_024, 2_048, 4_096, 8_192], lambda n: [
         "infonce", "--pairs", str(n), "--dim", "128", "--runs", "2"]
+    yield "raw ratings to samples", "ratings", [10_000, 100_000, 1_000_000, 10_000_000], lambda n: [
+        "samples", raw(folder, n), "--runs", "2"]
     if model:
+        yield "LoRA step", "tokens", [256, 512, 1_024, 2_048], lambda n: [
+            "lora", model, "--length", str(n // 4), "--runs", "2"]
         yield "prefill", "tokens", [128, 256, 512, 1_024], lambda n: ["prefill", model, "--tokens", str(n), "--runs", "3"]
         yield "decode, a step of S samples", "samples", [1, 4, 16, 64], lambda n: [
             "decode", model, "--samples", str(n), "--new", "24", "--runs", "2"]

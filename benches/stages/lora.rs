@@ -22,7 +22,7 @@ fn tokens(n: usize, salt: u32) -> Vec<u32> {
 /// What a step learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Rows {
-    /// 4 x 512 tokens.
+    /// 4 sequences of `--length` tokens.
     Plain,
     /// 4 users with 400 tokens of history and 8 targets of 112 tokens each.
     Groups,
@@ -33,21 +33,21 @@ pub enum Rows {
 /// Tokens of 16 tuning prompts of `configs/ml-1m-quick.toml` with `retrieve.k = 30`, drawn at random.
 const RAGGED: [usize; 16] = [280, 440, 440, 439, 428, 174, 448, 211, 486, 452, 411, 465, 444, 481, 455, 391];
 
-fn work(rows: Rows) -> Vec<Group> {
+fn work(rows: Rows, length: usize) -> Vec<Group> {
     let branch = |i| Branch { tokens: tokens(112, 100 + i), learnt: 109..112, weight: 1.0 };
     let shared = |u| Group { prefix: tokens(400, u), branches: (0..8).map(|i| branch(8 * u + i)).collect() };
     let plain = |i, n| Group::plain(tokens(n, i), n - 3..n);
     match rows {
-        Rows::Plain => (0..4).map(|i| plain(i, 512)).collect(),
+        Rows::Plain => (0..4).map(|i| plain(i, length)).collect(),
         Rows::Groups => (0..4).map(shared).collect(),
         Rows::Ragged => (0..).zip(RAGGED).map(|(i, n)| plain(i, n)).collect(),
     }
 }
 
-pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, runs: usize) -> Result<Figure> {
+pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, runs: usize) -> Result<Figure> {
     let loaded = load(path, &LoadOptions::default())?;
     let mut adapter = Adapter::init(&loaded.config, 8, 16.0, &[Target::QProj, Target::VProj], 0)?;
-    let groups = work(rows);
+    let groups = work(rows, length);
     let before = memory("VmRSS");
     let count = adapter.count()?;
     let (mut g, mut m, mut v) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);

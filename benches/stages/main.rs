@@ -77,6 +77,9 @@ enum Work {
         /// What the step learns from.
         #[arg(long, value_enum, default_value = "plain")]
         rows: lora::Rows,
+        /// Tokens of a plain sequence, at least 4.
+        #[arg(long, default_value_t = 512)]
+        length: usize,
     },
     /// LightGCN training steps: d 64, 3 layers, batch 2048.
     Lightgcn {
@@ -179,7 +182,9 @@ fn main() -> Result<()> {
             Work::Decode { model, samples, tokens, new, dtype } => {
                 ("decode", llm::decode(&model, dtype.as_deref(), samples, tokens, new, runs)?)
             }
-            Work::Lora { model, micro, dropout, rows } => ("lora", lora::step(&model, micro, dropout, rows, runs)?),
+            Work::Lora { model, micro, dropout, rows, length } => {
+                ("lora", lora::step(&model, micro, dropout, rows, length, runs)?)
+            }
             Work::Lightgcn { train, test, steps, bf16 } => {
                 ("lightgcn", recsys::lightgcn(&train, &test, steps, precision(bf16))?)
             }

@@ -40,7 +40,12 @@ pub fn scaled(x: f64) -> String {
             return if y.abs() >= 99.95 { format!("{y:.0}{prefix}") } else { format!("{y:.1}{prefix}") };
         }
     }
-    if a >= 99.95 || x.fract() == 0.0 { format!("{x:.0}") } else { format!("{x:.1}") }
+    match a {
+        _ if a >= 99.95 || x.fract() == 0.0 => format!("{x:.0}"),
+        // A slow rate must not read as none at all.
+        _ if a < 0.95 => format!("{x:.2}"),
+        _ => format!("{x:.1}"),
+    }
 }
 
 /// Bytes with a binary prefix: `812 B`, `4.1 KiB`.
@@ -185,6 +190,7 @@ mod tests {
         assert_eq!(value(2.5e-5), "2.5e-5");
         assert_eq!(value(f64::NAN), "n/a");
         assert_eq!(scaled(403_914.0), "404k");
+        assert_eq!((scaled(0.031), scaled(0.5), scaled(0.0)), ("0.03".into(), "0.50".into(), "0".into()));
         assert_eq!(scaled(999_600.0), "1.0M");
         assert_eq!(bytes(1_251_074), "1.2 MiB");
         assert_eq!(seconds(200.0), "3m20s");

@@ -88,7 +88,7 @@ pub fn fit(samples: &[Sample], usual: &Usual, settings: &Settings, monitor: &dyn
     let mut by_item: Rows = vec![Vec::new(); items];
     for (user, rests) in by_user.iter().enumerate() {
         for &(item, rest) in rests {
-            by_item[item].push((UserIdx(user as u32).at(), rest));
+            by_item[item].push((user, rest));
         }
     }
     let mut rng = Rng::new(settings.seed, Use::Init, 0, 0x0061_6c73);
