@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Usual, above_zero, fold_in};
-use crate::data::{Rated, Sample, UserIdx};
+use crate::data::{Rated, Sample};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::monitor::Monitor;
@@ -106,7 +106,7 @@ pub fn fit(samples: &[Sample], usual: &Usual, settings: &Settings, monitor: &dyn
 mod tests {
     use super::super::Taste;
     use super::*;
-    use crate::data::ItemIdx;
+    use crate::data::{ItemIdx, UserIdx};
     use crate::monitor::Silent;
 
     /// Two kinds of users and of items: each likes its own kind only.
