@@ -4,7 +4,7 @@
 
     python chain.py RUN MODEL_FOLDER TRAIN.txt TEST.txt [--seconds 60]
 
-Each stage runs for about --seconds on the run's own rows; its rate times the run's counts is the stage's time. Alignment,
+RUN is made with reason.ablation = false: what it adds is not asked of the peers. Each stage runs for about --seconds on the run's own rows; its rate times the run's counts is the stage's time. Alignment,
 retrieval, merge and tables are left out on the peers' side (seconds on ours). Stages of ours are those of the run, which
 must have made all of them itself, on this machine, with nothing else running.
 """

@@ -186,6 +186,20 @@ fn until_ends_early_and_colours_stay_off() {
 }
 
 #[test]
+fn a_trace_holds_stages_and_operators() {
+    let place = Place::new();
+    let (recipe, out, file) = (place.recipe(), place.text("run"), place.text("trace.json"));
+    say(&["run", &recipe, "--out", &out, "--until", "graph", "--trace", &file]).ended_with(0);
+    let trace = std::fs::read_to_string(&file).expect("a trace");
+    let events: Vec<serde_json::Value> = serde_json::from_str(&trace).expect("whole JSON");
+    let has = |category: &str, name: &str| events.iter().any(|e| e["cat"] == category && e["name"] == name);
+    assert!(has("stage", "embed") && has("stage", "graph"), "{events:?}");
+    assert!(has("operator", "spmm") && has("operator", "linear"), "{events:?}");
+    let nowhere = place.text("no/folder/trace.json");
+    say(&["run", &recipe, "--out", &out, "--trace", &nowhere]).ended_with(2).err_has(&nowhere);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let place = Place::new();
     let recipe = place.recipe();
