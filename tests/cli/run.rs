@@ -185,6 +185,23 @@ fn until_ends_early_and_colours_stay_off() {
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
 }
 
+/// What the facts weigh is kept with the prompts; without that file, as in runs of earlier versions, it is learnt again.
+#[test]
+fn the_tuned_model_ranks_with_the_facts_that_it_was_tuned_with() {
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.text("run"));
+    let sets = ["--set", "facts.knowledge=verdict", "--set", "facts.taste.sources=['ratings']", "--until", "tune"];
+    say(&[&["run", &recipe, "--out", &out][..], &sets].concat()).ended_with(0);
+    let ask = || {
+        say(&["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"]).ended_with(0).json()
+    };
+    let kept = ask();
+    for folder in artifacts(&place.at("run"), "prompts") {
+        std::fs::remove_file(folder.join("facts.json")).expect("the weights");
+    }
+    assert_eq!(kept["items"], ask()["items"]);
+}
+
 #[test]
 fn a_trace_holds_stages_and_operators() {
     let place = Place::new();

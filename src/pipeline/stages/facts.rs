@@ -1,5 +1,7 @@
 //! Collaborative facts about a row, fitted on training rows only: used by the prompts, the tables and the merge.
 
+use std::path::Path;
+
 use rayon::prelude::*;
 
 use super::data::Ground;
@@ -7,10 +9,11 @@ use super::graph::Collaborative;
 use super::retrieve::Set;
 use crate::config::Recipe;
 use crate::data::{ItemIdx, Part, Rated, Sample, UserIdx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::yardsticks::Logistic;
 use crate::models::taste::{Source, Taste, als};
 use crate::monitor::Monitor;
+use crate::pipeline::artifact::write_atomically;
 use crate::rng::{Rng, Use};
 use crate::text::knowledge::{FEATURES, Facts, Knowledge, KnowledgeBase};
 
@@ -30,20 +33,22 @@ struct Affinity {
     items: crate::Matrix,
 }
 
+/// Which rows the facts are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// All, training rows among them: everything is fitted for each fold of users too.
+    All,
+    /// Those of validation, test and candidates.
+    New,
+}
+
 impl FactSource {
     /// Fits what the recipe's `facts` section asks for.
     pub fn fit(recipe: &Recipe, ground: &Ground, colla: &Collaborative, monitor: &dyn Monitor) -> Result<Self> {
-        if recipe.facts.knowledge == Knowledge::None {
-            return Ok(Self { base: None, fit: None, affinity: None, tastes: None });
+        let mut source = Self::unweighed(recipe, ground, colla, Rows::All, monitor)?;
+        if source.base.is_none() {
+            return Ok(source);
         }
-        let train = ground.samples.part(Part::Train);
-        let base = KnowledgeBase::fit(ground.dataset.items.len(), recipe.data.threshold(), train, &recipe.facts)?;
-        let affinity =
-            recipe.facts.affinity.then(|| Affinity { users: colla.users.clone(), items: colla.items.clone() });
-        let tastes = (!recipe.facts.taste.sources.is_empty())
-            .then(|| Tastes::fit(recipe, &base, train, &colla.items, monitor))
-            .transpose()?;
-        let mut source = Self { base: Some(base), fit: None, affinity, tastes };
         // The weight of each fact is learnt on a draw of training rows, each seen through the other users' folds.
         let range = ground.samples.split.range(Part::Train);
         let mut rows: Vec<usize> = range.collect();
@@ -54,6 +59,48 @@ impl FactSource {
         let labels: Vec<bool> = rows.iter().map(|&r| ground.sample(r).label).collect();
         source.fit = Some(Logistic::fit(features.as_flattened(), FEATURES, &labels, 1.0)?);
         Ok(source)
+    }
+
+    /// The same for rows that are not training rows, with the weights that [`write_weights`](Self::write_weights) has left in `file`;
+    /// without that file they are learnt again.
+    pub fn for_new_rows(
+        recipe: &Recipe,
+        ground: &Ground,
+        colla: &Collaborative,
+        file: &Path,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        // Runs of earlier versions have no such file.
+        let Ok(bytes) = std::fs::read(file) else { return Self::fit(recipe, ground, colla, monitor) };
+        let fit = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::input(file.display(), e).next("run the stage again: --from prompts"))?;
+        Ok(Self { fit, ..Self::unweighed(recipe, ground, colla, Rows::New, monitor)? })
+    }
+
+    /// Writes what is learnt over the folds.
+    pub fn write_weights(&self, file: &Path) -> Result<()> {
+        let json = serde_json::to_vec(&self.fit).map_err(|e| Error::failed(file.display(), e))?;
+        write_atomically(file, &json)
+    }
+
+    fn unweighed(
+        recipe: &Recipe,
+        ground: &Ground,
+        colla: &Collaborative,
+        rows: Rows,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        if recipe.facts.knowledge == Knowledge::None {
+            return Ok(Self { base: None, fit: None, affinity: None, tastes: None });
+        }
+        let train = ground.samples.part(Part::Train);
+        let base = KnowledgeBase::fit(ground.dataset.items.len(), recipe.data.threshold(), train, &recipe.facts)?;
+        let affinity =
+            recipe.facts.affinity.then(|| Affinity { users: colla.users.clone(), items: colla.items.clone() });
+        let tastes = (!recipe.facts.taste.sources.is_empty())
+            .then(|| Tastes::fit(recipe, &base, train, &colla.items, rows, monitor))
+            .transpose()?;
+        Ok(Self { base: Some(base), fit: None, affinity, tastes })
     }
 
     /// The facts of a row, `None` when the recipe wants none.
@@ -123,6 +170,7 @@ impl Tastes {
         base: &KnowledgeBase,
         train: &[Sample],
         lightgcn: &crate::Matrix,
+        rows: Rows,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let settings = &recipe.facts.taste;
@@ -140,7 +188,7 @@ impl Tastes {
             };
             settings.sources.iter().map(one).collect()
         };
-        let folds = recipe.facts.folds as usize;
+        let folds = if rows == Rows::All { recipe.facts.folds as usize } else { 0 };
         let mut without = Vec::with_capacity(folds);
         for fold in 0..folds {
             without.push(fit(Some(fold))?);

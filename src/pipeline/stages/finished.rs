@@ -71,7 +71,8 @@ pub fn ask_tuned(
     let model = language.with_adapter(&tuned.adapter, None)?;
     let mut soft = SoftSource::new(recipe, &embeddings);
     let places = soft.as_mut().map(|s| s.of_candidate(user, history));
-    let facts = FactSource::fit(recipe, &found.ground, &found.colla, monitor)?;
+    let weights = made.artifact.file(prompts::WEIGHTS);
+    let facts = FactSource::for_new_rows(recipe, &found.ground, &found.colla, &weights, monitor)?;
     let settings = Variant::Main.settings(recipe);
     let mixture = Mixture::build(&found.sources(), &settings)?;
     let dataset = &found.ground.dataset;

@@ -68,6 +68,9 @@ impl Prompts {
 /// The embeddings behind the soft tokens.
 const SOFT: &str = "soft.safetensors";
 
+/// The weight of each fact.
+pub(super) const WEIGHTS: &str = "facts.json";
+
 /// Room left for the answer and the end of the turn.
 pub(super) const ANSWER_ROOM: usize = 8;
 
@@ -111,6 +114,7 @@ fn write(
     }
     let (mut file, _) = RowFile::<PromptRow>::open(&path)?;
     let facts = FactSource::fit(recipe, ground, colla, work.monitor)?;
+    facts.write_weights(&work.folder.join(WEIGHTS))?;
     let limit = language.model.config().context.saturating_sub(ANSWER_ROOM);
     let mut cuts = CutReport::default();
     let total = retrieval.shown.len() as u64;
