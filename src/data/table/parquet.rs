@@ -1,8 +1,10 @@
 //! Flat Parquet files as rows of text, a batch at a time: only the selected columns are decoded.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use parquet::column::reader::ColumnReader;
@@ -153,10 +155,26 @@ impl Columns {
     }
 }
 
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The library reports most damage; where it panics on a damaged file instead, that is an error too and not the end of
-/// the program.
+/// the program, nor a message of its own beside ours.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.try_with(Cell::get).unwrap_or(false) {
+                before(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    GUARDED.set(false);
+    match read {
         Ok(read) => read.map_err(|e| broken(path, &e)),
         Err(_) => Err(broken(path, &"the file is damaged")),
     }

@@ -6,6 +6,7 @@ pub mod config;
 mod convert;
 pub mod device;
 pub(crate) mod embedded;
+pub mod embedding;
 pub mod fixture;
 pub mod forward;
 pub(crate) mod gguf;

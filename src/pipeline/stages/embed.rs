@@ -1,4 +1,4 @@
-//! `embed`: item texts to vectors, one forward pass a text, pooled over its real tokens.
+//! `embed`: item texts to vectors, pooled over their real tokens, each distinct text read once.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,7 +10,8 @@ use super::language::{self, Language};
 use crate::config::{Embed, Pooling, Recipe};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::models::llama::{self, Part, Prefix, Sequence};
+use crate::models::llama;
+use crate::models::llama::embedding::{Embedder, Plan};
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
@@ -56,65 +57,47 @@ fn work_out(
     let parts = all.first().map_or(1, Vec::len);
     let hidden = language.model.config().hidden;
     let tokens = token_ids(&recipe.embed, &all, language)?;
-    // Rows are appended in order of length, so that a pass holds texts of a kind; the file's row is that order.
-    let mut order: Vec<usize> = (0..tokens.len()).collect();
-    order.sort_by_key(|&i| (tokens[i].len(), i));
-    let path = work.folder.join("rows.f32");
+    let plan = Plan::new(&tokens);
+    let path = work.folder.join("distinct.f32");
     let mut rows = read_rows(&path, hidden)?;
-    rows.truncate(order.len());
+    rows.truncate(plan.distinct.len());
     let mut file = OpenOptions::new()
         .create(true)
         .append(true)
         .open(&path)
         .and_then(|f| f.set_len((rows.len() * hidden * 4) as u64).map(|()| f))
         .map_err(|e| Error::io(&path, "open for appending", &e))?;
-    let total: u64 = tokens.iter().map(|t| t.len() as u64).sum();
-    let mut done: u64 = order[..rows.len()].iter().map(|&i| tokens[i].len() as u64).sum();
+    let cost = |texts: &[&[u32]]| texts.iter().map(|text| plan.cost(text)).sum::<usize>() as u64;
+    let (total, mut done) = (cost(&plan.distinct), cost(&plan.distinct[..rows.len()]));
     work.monitor.progress(done, total, "tokens");
     let pooling = match recipe.embed.pooling {
         Pooling::Mean => llama::Pooling::Mean,
         Pooling::Last => llama::Pooling::Last,
     };
-    while rows.len() < order.len() {
+    let embedder = Embedder::new(&language.model, plan.head, pooling)?;
+    while rows.len() < plan.distinct.len() {
         work.monitor.check()?;
-        let mut batch = Vec::new();
+        let left = &plan.distinct[rows.len()..];
         let mut size = 0;
-        for &i in &order[rows.len()..] {
-            if size > 0 && size + tokens[i].len() > PASS {
-                break;
-            }
-            size += tokens[i].len();
-            batch.push(i);
-        }
-        let none = Prefix::default();
-        let mut sequences: Vec<Sequence> = batch.iter().map(|_| Sequence::scratch(&none)).collect();
-        // A text without a single token (an item without title) gets a zero row.
-        let mut passed: Vec<Part<'_>> = batch
-            .iter()
-            .zip(&mut sequences)
-            .filter(|(i, _)| !tokens[**i].is_empty())
-            .map(|(&i, sequence)| Part { tokens: &tokens[i], sequence })
-            .collect();
-        let pooled =
-            if passed.is_empty() { Matrix::zeros(0, hidden) } else { language.model.pooled(&mut passed, pooling)? };
-        let mut next = 0;
-        for &i in &batch {
-            let row = if tokens[i].is_empty() {
-                vec![0.0; hidden]
-            } else {
-                next += 1;
-                pooled.row(next - 1).to_vec()
-            };
+        let fits = |text: &&&[u32]| {
+            size += plan.cost(text);
+            size <= PASS
+        };
+        // A text longer than a pass is one by itself.
+        let batch = &left[..left.iter().take_while(fits).count().max(1)];
+        let pooled = embedder.embed(batch)?;
+        for row in 0..batch.len() {
+            let row = pooled.row(row).to_vec();
             file.write_all(bytemuck::cast_slice(&row)).map_err(|e| Error::io(&path, "append a row", &e))?;
             rows.push(row);
         }
-        done += size as u64;
+        done += cost(batch);
         work.monitor.progress(done, total, "tokens");
     }
     let mut text = Matrix::zeros(all.len(), hidden * parts);
-    for (&i, row) in order.iter().zip(&rows) {
+    for (i, &place) in plan.place.iter().enumerate() {
         let (item, part) = (i / parts, i % parts);
-        text.row_mut(item)[part * hidden..(part + 1) * hidden].copy_from_slice(row);
+        text.row_mut(item)[part * hidden..(part + 1) * hidden].copy_from_slice(&rows[place]);
     }
     matrices::write(&work.folder.join("text.safetensors"), &[("text", &text)])?;
     std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove the working file", &e))
