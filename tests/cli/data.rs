@@ -31,6 +31,22 @@ fn inspect_takes_a_kind_or_a_recipe() {
     say(&["data", "inspect", "book-crossing", &text(dir.path())]).ended_with(2).err_has("BX-Books.csv is missing");
 }
 
+/// The library that reads Parquet panics on this file: one error, and no word of a panic.
+#[test]
+fn a_damaged_parquet_file_is_one_error() {
+    let dir = tempfile::tempdir().expect("folder");
+    let seed = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/table_parquet/negative-offset");
+    // The first byte of a seed is the fuzz target's.
+    fs::write(dir.path().join("ratings.parquet"), &fs::read(seed).expect("the seed")[1..]).expect("writes");
+    let recipe = dir.path().join("mine.toml");
+    let lines =
+        format!("[data]\nkind = \"table\"\npath = {:?}\n[data.table]\nratings = \"ratings.parquet\"\n", dir.path());
+    fs::write(&recipe, lines).expect("writes");
+    let said = say(&["data", "inspect", "--recipe", recipe.to_str().expect("UTF-8")]).ended_with(2);
+    let said = said.err_has("ratings.parquet: cannot be read as Parquet");
+    assert!(!said.err.contains("panicked"), "{}", said.err);
+}
+
 #[test]
 fn pull_shows_the_terms_first_and_says_what_to_do_without_a_network() {
     let dir = tempfile::tempdir().expect("folder");
