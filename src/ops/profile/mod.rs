@@ -115,8 +115,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.calls += other.calls;
         self.seconds += other.seconds;
-        self.cost.bytes += other.cost.bytes;
-        self.cost.flops += other.cost.flops;
+        self.cost += other.cost;
     }
 }
 
@@ -223,10 +222,10 @@ mod tests {
     fn threads_are_summed_also_those_that_have_ended() {
         switch(true);
         let call = || drop(timed("profile_test_threads", || Cost { bytes: 1.0, flops: 0.5 }));
+        // Joined one by one: the end of a scope waits for what its threads do, not for the end of their own data.
         std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| (0..5).for_each(|_| call()));
-            }
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| (0..5).for_each(|_| call()))).collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("it counts"));
         });
         call();
         switch(false);
