@@ -5,6 +5,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::ops::Cost;
 use crate::ops::linear::gemm::{View, product};
 
 /// Bytes of the buffers: far beyond any cache.
@@ -29,6 +30,17 @@ impl Ceilings {
     /// The better of reading and copying.
     pub fn memory_gb_s(&self) -> f64 {
         self.copy_gb_s.max(self.read_gb_s)
+    }
+
+    /// Least seconds that this work takes of the memory, and of the arithmetic units.
+    pub fn each(&self, cost: Cost) -> (f64, f64) {
+        (cost.bytes / (self.memory_gb_s() * 1e9), cost.flops / (self.gflop_s * 1e9))
+    }
+
+    /// Least seconds for this work: the longer of the two.
+    pub fn seconds(&self, cost: Cost) -> f64 {
+        let (memory, compute) = self.each(cost);
+        memory.max(compute)
     }
 }
 

@@ -105,8 +105,7 @@ pub fn time(case: &Case, ceilings: &Ceilings, seconds: f64) -> Result<Measured> 
 }
 
 fn against(cost: &Cost, ceilings: &Ceilings, seconds: f64) -> (Bound, f64) {
-    let memory = cost.bytes / (ceilings.memory_gb_s() * 1e9);
-    let compute = cost.flops / (ceilings.gflop_s * 1e9);
+    let (memory, compute) = ceilings.each(*cost);
     let bound = if memory >= compute { Bound::Memory } else { Bound::Compute };
     (bound, 100.0 * memory.max(compute) / seconds)
 }

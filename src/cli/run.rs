@@ -121,10 +121,9 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
         // It takes a second or two, before the first stage says anything.
         let text = "measuring what memory and arithmetic units of this machine give, for --profile".to_owned();
         run.reporter().emit(rallrec_events::Event::Log { level: "info".into(), text });
-        let ceilings = crate::bench::ceilings();
-        run.reporter().profile(Some(ceilings));
+        run.reporter().profile(Some(crate::bench::ceilings()));
         if let Some(trace) = trace {
-            run.reporter().trace(trace, ceilings);
+            run.reporter().trace(trace);
         }
     }
     match stages::run_all(&run, &recipe) {

@@ -195,7 +195,7 @@ impl KernelDevice {
         // While operators are timed, so is every launch, and a GPU waits for each: the run is slower then.
         let timed = profile::is_on();
         let _range = nvtx::range(launch.kernel);
-        let began = Instant::now();
+        let began = timed.then(Instant::now);
         let seconds = match &self.0.backend {
             Backend::Host { seed } => {
                 let host = rallrec_kernels_host::Launch {
@@ -206,14 +206,14 @@ impl KernelDevice {
                     seed: seed.fetch_add(1, Ordering::Relaxed),
                 };
                 host.run(args).map_err(|fault| self.fault(launch, args, &fault))?;
-                began.elapsed().as_secs_f64()
+                began.map_or(0.0, |began| began.elapsed().as_secs_f64())
             }
             // SAFETY: by this function's contract.
             Backend::Cuda(cuda) => {
                 unsafe { cuda.launch(launch, args, timed) }.map_err(|e| self.fault(launch, args, &e))?
             }
         };
-        if timed {
+        if let Some(began) = began {
             let place = Place::Kernel { device: self.name(), grid: launch.grid };
             profile::launched(launch.kernel, place, began, seconds, launch.cost);
         }

@@ -16,6 +16,7 @@ use super::control::{self, Control};
 use super::machine::Machine;
 use super::progress::{Progress, Verbosity};
 use super::trace::TraceFile;
+use crate::bench::Ceilings;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::ops::profile::{self, Place};
@@ -38,8 +39,8 @@ struct Sink {
     broken: Option<std::io::Error>,
     progressed: Instant,
     peak: u64,
-    /// (gigabytes, gigaflop) a second at best, once they are measured.
-    ceilings: Option<(f64, f64)>,
+    /// What the CPU gives at best, once it is measured.
+    ceilings: Option<Ceilings>,
     /// Where single calls go, if they are asked for.
     trace: Option<TraceFile>,
 }
@@ -86,8 +87,7 @@ impl Sink {
         for ((name, place), tally) in profile::take() {
             // The ceilings are the CPU's.
             let ceilings = self.ceilings.filter(|_| place == Place::Cpu);
-            let ceiling_seconds =
-                ceilings.map(|(gb, gflop)| (tally.cost.bytes / gb / 1e9).max(tally.cost.flops / gflop / 1e9));
+            let ceiling_seconds = ceilings.map(|c| c.seconds(tally.cost));
             self.write(Event::Operator {
                 operator: name.into(),
                 device: place.device().into(),
@@ -99,8 +99,16 @@ impl Sink {
                 shape: place.shape(),
             });
         }
-        let calls = profile::trace::take();
-        self.traced(|trace| trace.calls(&calls));
+        self.calls();
+    }
+
+    /// Writes the calls since the last time into the trace.
+    fn calls(&mut self) {
+        if self.trace.is_none() {
+            return;
+        }
+        let (calls, ceilings) = (profile::trace::take(), self.ceilings);
+        self.traced(|trace| trace.calls(&calls, ceilings));
     }
 
     /// Writes into the trace, if there is one; when that fails or it is full, the run goes on without.
@@ -166,7 +174,8 @@ impl Drop for Reporter {
             profile::trace::switch(false);
         }
         let mut sink = held(&self.sink);
-        sink.operators();
+        // The last second of a run that was stopped.
+        sink.calls();
         if let Some(mut trace) = sink.trace.take() {
             let _ = trace.finish();
         }
@@ -214,19 +223,18 @@ impl Reporter {
     }
 
     /// Times operators from here on; their work is compared with these ceilings, where they are known.
-    pub fn profile(&self, ceilings: Option<crate::bench::Ceilings>) {
+    pub fn profile(&self, ceilings: Option<Ceilings>) {
         profile::take();
         profile::switch(true);
         if let Some(c) = ceilings {
-            held(&self.sink).ceilings = Some((c.memory_gb_s(), c.gflop_s));
+            held(&self.sink).ceilings = Some(c);
             let (memory_gb_s, gflop_s) = (c.memory_gb_s(), c.gflop_s);
             self.emit(Event::Ceilings { device: "cpu".into(), memory_gb_s, gflop_s });
         }
     }
 
     /// Writes every call of an operator and every launch into a file from here on; after [`profile`](Self::profile).
-    pub fn trace(&self, mut trace: TraceFile, ceilings: crate::bench::Ceilings) {
-        trace.compare_with(ceilings);
+    pub fn trace(&self, trace: TraceFile) {
         held(&self.sink).trace = Some(trace);
         profile::trace::switch(true);
     }

@@ -31,7 +31,6 @@ pub struct TraceFile {
     origin: Instant,
     threads: Vec<(u32, usize)>,
     left: u64,
-    ceilings: Option<Ceilings>,
 }
 
 impl TraceFile {
@@ -47,16 +46,10 @@ impl TraceFile {
             origin: Instant::now(),
             threads: Vec::new(),
             left: MOST,
-            ceilings: None,
         };
-        trace.write(b"[\n").map_err(|e| Error::io(path, "write the trace", &e))?;
+        trace.file.write_all(b"[\n").map_err(|e| Error::io(path, "write the trace", &e))?;
         trace.meta("process_name", STAGES, 0, "stages")?;
         Ok(trace)
-    }
-
-    /// Shares are of these.
-    pub fn compare_with(&mut self, ceilings: Ceilings) {
-        self.ceilings = Some(ceilings);
     }
 
     /// A stage that is through.
@@ -67,11 +60,12 @@ impl TraceFile {
         self.event("stage", name, STAGES, 1, began, seconds, json!({}))
     }
 
-    /// Calls of operators and kernels. False when the file is full: the rest is left out.
+    /// Calls of operators and kernels, those on the CPU with their share of `ceilings`. False when the file is full: the rest
+    /// is left out.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn calls(&mut self, calls: &[(usize, Span)]) -> Result<bool> {
+    pub fn calls(&mut self, calls: &[(usize, Span)], ceilings: Option<Ceilings>) -> Result<bool> {
         for (thread, span) in calls {
             if self.left == 0 {
                 return Ok(false);
@@ -87,9 +81,8 @@ impl TraceFile {
                 args["launch"] = shape.into();
             }
             // The ceilings are the CPU's.
-            if let (Some(ceilings), Place::Cpu, true) = (&self.ceilings, span.place, span.seconds > 0.0) {
-                let least = (span.cost.bytes / ceilings.memory_gb_s()).max(span.cost.flops / ceilings.gflop_s) / 1e9;
-                args["share of the ceiling"] = (least / span.seconds).into();
+            if let (Some(ceilings), Place::Cpu, true) = (ceilings, span.place, span.seconds > 0.0) {
+                args["share of the ceiling"] = (ceilings.seconds(span.cost) / span.seconds).into();
             }
             self.event(category, span.name, group, line, span.began, span.seconds, args)?;
         }
@@ -103,7 +96,7 @@ impl TraceFile {
     pub fn finish(&mut self) -> Result<()> {
         // An array's last event has no comma behind it.
         let last = meta("process_sort_index", STAGES, 0, json!({ "sort_index": 0 }));
-        let written = self.write(format!("{last}\n]\n").as_bytes()).and_then(|()| self.file.flush());
+        let written = write!(self.file, "{last}\n]\n").and_then(|()| self.file.flush());
         written.map_err(|e| Error::io(&self.path, "write the trace", &e))
     }
 
@@ -147,12 +140,8 @@ impl TraceFile {
     }
 
     fn put(&mut self, event: &Value) -> Result<()> {
-        let path = self.path.clone();
-        self.write(format!("{event},\n").as_bytes()).map_err(|e| Error::io(&path, "write the trace", &e))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)
+        let written = writeln!(self.file, "{event},");
+        written.map_err(|e| Error::io(&self.path, "write the trace", &e))
     }
 }
 
@@ -177,7 +166,7 @@ mod tests {
         trace.stage("graph", Instant::now(), 1.5).unwrap();
         let kernel = Place::Kernel { device: "host", grid: [2, 1, 1] };
         let calls = [(7, span("spmm", Place::Cpu)), (9, span("adam", Place::Cpu)), (7, span("spmm_rows", kernel))];
-        assert!(trace.calls(&calls).unwrap());
+        assert!(trace.calls(&calls, None).unwrap());
         trace.file.flush().unwrap();
         let cut = std::fs::read_to_string(&path).unwrap();
         assert!(serde_json::from_str::<Value>(&format!("{}]", cut.trim_end().trim_end_matches(','))).is_ok());
@@ -198,7 +187,7 @@ mod tests {
         let path = folder.path().join("trace.json");
         let mut trace = TraceFile::create(&path).unwrap();
         trace.left = 1;
-        assert!(!trace.calls(&[(1, span("a", Place::Cpu)), (1, span("b", Place::Cpu))]).unwrap());
+        assert!(!trace.calls(&[(1, span("a", Place::Cpu)), (1, span("b", Place::Cpu))], None).unwrap());
         trace.finish().unwrap();
         let whole: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(whole.iter().filter(|e| e["ph"] == "X").count(), 1);

@@ -162,11 +162,14 @@ struct Count {
 
 impl Stage<'_> {
     fn write(&self, prompts: &Prompts) -> Result<()> {
-        let passes = [Pass::Main, Pass::WithoutHint];
-        let passes = &passes[..if ablates(self.recipe) { 2 } else { 1 }];
-        let rows: usize = passes.iter().map(|pass| pass.rows(self.recipe, prompts).len()).sum();
+        let of = |pass: Pass| (pass, pass.rows(self.recipe, prompts));
+        let mut passes = vec![of(Pass::Main)];
+        if ablates(self.recipe) {
+            passes.push(of(Pass::WithoutHint));
+        }
+        let rows: usize = passes.iter().map(|(_, rows)| rows.len()).sum();
         let mut count = Count { done: 0, total: (rows * self.recipe.reason.samples) as u64 };
-        passes.iter().try_for_each(|&pass| self.pass(pass, &pass.rows(self.recipe, prompts), &mut count))
+        passes.iter().try_for_each(|(pass, rows)| self.pass(*pass, rows, &mut count))
     }
 
     fn pass(&self, pass: Pass, rows: &[&PromptRow], count: &mut Count) -> Result<()> {
