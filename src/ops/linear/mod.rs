@@ -6,6 +6,7 @@ mod cpu;
 pub mod cuda;
 pub mod decode;
 pub mod gemm;
+pub mod int8;
 mod low_rank;
 pub mod oracle;
 mod panel;
