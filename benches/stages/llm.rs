@@ -5,23 +5,25 @@ use std::time::Instant;
 
 use rallrec::error::Error;
 use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::{LoadOptions, Model, Part, Prefix, Sequence, load};
-use rallrec::ops::linear::{Dtype, Weight};
+use rallrec::models::llama::{Arithmetic, LoadOptions, Model, Part, Prefix, Sequence, load};
+use rallrec::models::lora::Target;
+use rallrec::ops::linear::Dtype;
 use rallrec::{Result, Silent};
 use serde_json::json;
 
 use super::{Figure, timed};
 
 fn open(path: &Path, dtype: Option<&str>) -> Result<Model> {
-    let dtype = match dtype {
+    let arithmetic = if dtype == Some("int8") { Arithmetic::Int8 } else { Arithmetic::F32 };
+    let dtype = match dtype.filter(|d| *d != "int8") {
         None => None,
         Some("f32") => Some(Dtype::F32),
         Some("bf16") => Some(Dtype::Bf16),
         Some("f16") => Some(Dtype::F16),
-        Some(other) => return Err(Error::usage("--dtype", other.to_owned()).next("use f32, bf16 or f16")),
+        Some(other) => return Err(Error::usage("--dtype", other.to_owned()).next("use f32, bf16, f16 or int8")),
     };
     let loaded = load(path, &LoadOptions { dtype })?;
-    Model::new(loaded.config, loaded.weights)
+    Ok(Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic))
 }
 
 /// Ordinary tokens, all different at first.
@@ -33,9 +35,8 @@ fn tokens(model: &Model, n: usize) -> Vec<u32> {
 /// Bytes of the weights that one decoding step reads, and values in the layers' matrices.
 fn size(model: &Model) -> (usize, usize) {
     let w = model.weights();
-    let all = || w.layers.iter().flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]).map(|l| &l.weight);
-    let bytes: usize = all().map(Weight::bytes).sum();
-    (bytes + w.head().bytes(), all().map(|w| w.rows() * w.cols()).sum())
+    let all = w.layers.iter().flat_map(|l| Target::ALL.map(|t| &l.linear(t).weight));
+    (model.layer_bytes() + w.head().bytes(), all.map(|w| w.rows() * w.cols()).sum())
 }
 
 /// How the layers' weights are stored.

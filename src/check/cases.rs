@@ -5,6 +5,7 @@ use half::bf16;
 use super::{Operator, Run, Shape, Target, language};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
+use crate::ops::linear::int8;
 use crate::ops::{adam, bpr, infonce, linear, merge, spmm, topk};
 use crate::rng::{Rng, Use};
 
@@ -32,6 +33,13 @@ pub const OPERATORS: &[Operator] = &[
     operator("linear", ["m", "n", "k"], true, |t, s, narrow, seed| {
         if narrow { product::<bf16>(t, s, seed) } else { product::<f32>(t, s, seed) }
     }),
+    Operator {
+        name: "linear-int8",
+        sizes: ["m", "n", "k"],
+        classes: CLASSES,
+        bf16: false,
+        run: Run::Cpu(product_int8),
+    },
     operator("merge", ["rows", "samples", "-"], false, |t, s, _, seed| moments(t, s, seed)),
     operator("rmsnorm", ["rows", "-", "width"], true, language::check_rmsnorm),
     operator("rope", ["rows", "heads", "half"], true, language::check_rope),
@@ -244,6 +252,16 @@ fn product<T: Storage>(target: &Target, [m, n, k]: Shape, seed: u64) -> Result<V
         }
     };
     Ok(errors(&got, &want, |i| 2e-6 * size[i] + 1e-30))
+}
+
+/// Against the product of the values: the bound of what codes may change, and f32's rounding.
+fn product_int8([m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let (x, w): (Vec<f32>, Vec<f32>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
+    let codes = int8::Codes::new(&linear::Weight::from_f32(n, k, w.clone())?);
+    let mut y = vec![f32::NAN; m * n];
+    int8::matmul_nt_many(&x, k, &mut [int8::Product { weight: &codes, y: &mut y, bias: None, accumulate: false }]);
+    let (want, bound): (Vec<f64>, Vec<f64>) = int8::oracle::matmul_nt(&x, &w, k).into_iter().unzip();
+    Ok(errors(&y, &want, |i| bound[i] + 1e-5))
 }
 
 fn moments(target: &Target, [rows, samples, _]: Shape, seed: u64) -> Result<Vec<f64>> {

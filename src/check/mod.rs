@@ -44,6 +44,8 @@ pub struct Operator {
 pub enum Run {
     /// On any target.
     Anywhere(fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>),
+    /// On the CPU alone: there is no kernel of it.
+    Cpu(fn(Shape, u64) -> Result<Vec<f64>>),
     /// Of kernels alone; the CPU backend has nothing to show.
     Kernels(fn(&KernelDevice, Shape, bool, u64) -> Result<Vec<f64>>),
 }
@@ -111,7 +113,8 @@ fn run_case(op: &Operator, target: &Target, bf16: bool, shape: Shape, seed: u64)
     let errors = match (op.run, target) {
         (Run::Anywhere(run), _) => run(target, shape, bf16, seed)?,
         (Run::Kernels(run), Target::Kernels(device)) => run(device, shape, bf16, seed)?,
-        (Run::Kernels(_), Target::Cpu) => Vec::new(),
+        (Run::Cpu(run), Target::Cpu) => run(shape, seed)?,
+        (Run::Kernels(_), Target::Cpu) | (Run::Cpu(_), Target::Kernels(_)) => Vec::new(),
     };
     let (at, error) = worst_of(&errors);
     Ok((errors, Case { shape, seed, at, error }))
@@ -144,7 +147,7 @@ fn shrink(op: &Operator, target: &Target, bf16: bool, mut case: Case) -> Result<
 /// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that one.
 pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Option<Shape>) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    if matches!((op.run, target), (Run::Kernels(_), Target::Cpu)) {
+    if matches!((op.run, target), (Run::Kernels(_), Target::Cpu) | (Run::Cpu(_), Target::Kernels(_))) {
         return Ok(findings);
     }
     let narrow = op.bf16 && matches!(target, Target::Kernels(_));

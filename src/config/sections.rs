@@ -8,6 +8,7 @@ use crate::data::GraphEdges;
 use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::eval::Score;
+use crate::models::llama::Arithmetic;
 use crate::ops::linear::Dtype;
 use crate::text::item_text::TextSource;
 use crate::text::knowledge::Knowledge;
@@ -106,11 +107,14 @@ pub struct ModelSettings {
     pub reasoning: String,
     /// Storage of the weights in memory; not set = as stored, quantised files too.
     pub dtype: Option<Dtype>,
+    /// How products with the weights are done on the CPU where nothing is learnt (`embed`, `predict`, `reason`, `describe`): in f32,
+    /// or in 8 bits. Tuning and the kernels of a GPU do not change.
+    pub arithmetic: Arithmetic,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { path: "smollm2-135m".into(), reasoning: String::new(), dtype: None }
+        Self { path: "smollm2-135m".into(), reasoning: String::new(), dtype: None, arithmetic: Arithmetic::F32 }
     }
 }
 

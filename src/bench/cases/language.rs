@@ -9,6 +9,7 @@ use crate::bench::Prepared;
 use crate::error::Result;
 use crate::ops::attention::{self, Heads, Item, Run};
 use crate::ops::cross_entropy::{self, Scratch, Targets};
+use crate::ops::linear::int8::{self, Codes};
 use crate::ops::linear::{self, Dtype, Storage, Weight, matmul_nt};
 use crate::ops::lora::{self, Columns, Low};
 use crate::ops::rope::{self, Rope};
@@ -32,6 +33,24 @@ pub(super) fn product(m: usize, out: usize, inp: usize, dtype: Dtype) -> Result<
     let x = normals(m * inp, 500);
     let mut y = vec![0.0; m * out];
     Ok(Prepared { cost, sets: n, run: Box::new(move |i| matmul_nt(&x, &weights[i], &mut y, false)) })
+}
+
+pub(super) fn product_int8(m: usize, out: usize, inp: usize) -> Result<Prepared> {
+    let one = Codes::new(&weight(out, inp, Dtype::F32, 0)?);
+    let cost = int8::cost(std::iter::once(&one), m);
+    let weights = (0..sets(one.bytes() as f64) as u32)
+        .map(|s| Ok(Codes::new(&weight(out, inp, Dtype::F32, s)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let x = normals(m * inp, 500);
+    let mut y = vec![0.0; m * out];
+    Ok(Prepared {
+        cost,
+        sets: weights.len(),
+        run: Box::new(move |i| {
+            let product = int8::Product { weight: &weights[i], y: &mut y, bias: None, accumulate: false };
+            int8::matmul_nt_many(&x, inp, &mut [product]);
+        }),
+    })
 }
 
 const HEADS: Heads = Heads { query: 9, kv: 3, dim: 64 };

@@ -6,7 +6,7 @@ mod language;
 use std::sync::OnceLock;
 
 use collaborative::{contrast, moments, project, propagate, rank, step, top};
-use language::{answer, decode, entropy, glu, low_rank, norm, prefill, product, sample, turn};
+use language::{answer, decode, entropy, glu, low_rank, norm, prefill, product, product_int8, sample, turn};
 
 use super::Prepared;
 use crate::error::Result;
@@ -51,6 +51,9 @@ pub const CASES: &[Case] = &[
     case("linear", "prefill M=512, 1536 x 576, bf16", || product(512, 1536, 576, Dtype::Bf16)),
     case("linear", "prefill M=512, 1536 x 576, f32", || product(512, 1536, 576, Dtype::F32)),
     case("linear", "head M=1, 49152 x 576, bf16", || product(1, 49_152, 576, Dtype::Bf16)),
+    case("linear_int8", "decode M=1, 1536 x 576", || product_int8(1, 1536, 576)),
+    case("linear_int8", "decode M=16, 1536 x 576", || product_int8(16, 1536, 576)),
+    case("linear_int8", "prefill M=512, 1536 x 576, 4 multiply-adds as 1", || product_int8(512, 1536, 576)),
     case("lora", "512 rows, rank 8, 576 to 576", || low_rank(512, 576, 576, 8)),
     case("rope", "512 rows, 9 heads, 64 wide", || turn(512, 9, 64)),
     case("attention", "prefill 512, 9 heads, 3 kv heads, 64 wide", || prefill(512)),

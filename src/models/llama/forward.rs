@@ -5,12 +5,13 @@
 
 use super::kv_cache::Sequence;
 use super::model::Model;
-use super::{Layer, Linear, check, soft};
+use super::projections::To;
+use super::{Layer, check, soft};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::models::lora::Target;
 use crate::ops::attention::{Heads, Item, attend};
-use crate::ops::linear::{Product, matmul_nt, matmul_nt_many};
+use crate::ops::linear::matmul_nt;
 use crate::ops::rmsnorm::{rmsnorm, rmsnorm_in_place};
 use crate::ops::rope::Angles;
 use crate::ops::swiglu::swiglu_in_place;
@@ -213,11 +214,9 @@ impl Model {
     ) {
         let c = self.config();
         rmsnorm(hidden, &layer.attn_norm, c.norm_eps, &mut b.normed);
-        let mut products = [product(&layer.q, &mut b.q), product(&layer.k, &mut b.k), product(&layer.v, &mut b.v)];
-        matmul_nt_many(&b.normed, c.hidden, &mut products);
-        self.adapt(i, Target::QProj, &b.normed, &mut b.q);
-        self.adapt(i, Target::KProj, &b.normed, &mut b.k);
-        self.adapt(i, Target::VProj, &b.normed, &mut b.v);
+        let [q, k, v] = [(Target::QProj, &mut b.q), (Target::KProj, &mut b.k), (Target::VProj, &mut b.v)]
+            .map(|(target, y)| To::new(target, y));
+        self.project(i, &b.normed, c.hidden, &mut [q, k, v]);
         if let Some(t) = tracer {
             t(i, Stage::AttentionNorm, &b.normed);
             t(i, Stage::Queries, &b.q);
@@ -255,23 +254,17 @@ impl Model {
     /// The output projection and the MLP, both added to `hidden`.
     fn mlp(&self, i: usize, layer: &Layer, hidden: &mut [f32], b: &mut Buffers, tracer: &mut Option<Tracer<'_>>) {
         let c = self.config();
-        matmul_nt_many(&b.attended, c.q_width(), &mut [Product { accumulate: true, ..product(&layer.o, hidden) }]);
-        self.adapt(i, Target::OProj, &b.attended, hidden);
+        self.project(i, &b.attended, c.q_width(), &mut [To { accumulate: true, ..To::new(Target::OProj, hidden) }]);
         rmsnorm(hidden, &layer.mlp_norm, c.norm_eps, &mut b.normed);
         if let Some(t) = tracer {
             t(i, Stage::MlpNorm, &b.normed);
         }
-        matmul_nt_many(&b.normed, c.hidden, &mut [product(&layer.gate, &mut b.gate), product(&layer.up, &mut b.up)]);
-        self.adapt(i, Target::GateProj, &b.normed, &mut b.gate);
-        self.adapt(i, Target::UpProj, &b.normed, &mut b.up);
+        let [gate, up] =
+            [(Target::GateProj, &mut b.gate), (Target::UpProj, &mut b.up)].map(|(target, y)| To::new(target, y));
+        self.project(i, &b.normed, c.hidden, &mut [gate, up]);
         swiglu_in_place(&mut b.gate, &b.up);
-        matmul_nt_many(&b.gate, c.intermediate, &mut [Product { accumulate: true, ..product(&layer.down, hidden) }]);
-        self.adapt(i, Target::DownProj, &b.gate, hidden);
+        self.project(i, &b.gate, c.intermediate, &mut [To { accumulate: true, ..To::new(Target::DownProj, hidden) }]);
     }
-}
-
-fn product<'a>(linear: &'a Linear, y: &'a mut [f32]) -> Product<'a> {
-    Product { weight: &linear.weight, y, bias: linear.bias.as_deref(), accumulate: false }
 }
 
 /// Keeps each part's last row of `values` (rows, width).

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::projections::{Arithmetic, LayerCodes, codes};
 use super::{Config, Layer, SoftTokens, Weights};
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
-use crate::ops::linear::{Weight, add_low_rank, matmul_nt};
+use crate::ops::linear::Weight;
 use crate::ops::rope::Rope;
 
 /// A decoder. Cloning shares the weights.
@@ -16,6 +17,7 @@ pub struct Model {
     pub(super) rope: Arc<Rope>,
     pub(super) lora: Option<Arc<Lora>>,
     pub(super) soft: Option<Arc<SoftTokens>>,
+    pub(super) codes: Option<Arc<Vec<LayerCodes>>>,
 }
 
 impl Model {
@@ -23,7 +25,23 @@ impl Model {
     pub fn new(config: Config, weights: Weights) -> Result<Self> {
         check(&config, &weights)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
-        Ok(Self { config: Arc::new(config), weights: Arc::new(weights), rope: Arc::new(rope), lora: None, soft: None })
+        Ok(Self {
+            config: Arc::new(config),
+            weights: Arc::new(weights),
+            rope: Arc::new(rope),
+            lora: None,
+            soft: None,
+            codes: None,
+        })
+    }
+
+    /// The same model with its layers' products done so; embeddings, output head and adapters stay in f32.
+    pub fn with_arithmetic(&self, arithmetic: Arithmetic) -> Self {
+        let codes = match arithmetic {
+            Arithmetic::F32 => None,
+            Arithmetic::Int8 => Some(self.codes.clone().unwrap_or_else(|| Arc::new(codes(&self.weights.layers)))),
+        };
+        Self { codes, ..self.clone() }
     }
 
     /// The same model with an adapter (or, with `None`, without), applied on the fly: the weights stay as they are.
@@ -54,17 +72,6 @@ impl Model {
     /// The weights.
     pub fn weights(&self) -> &Weights {
         &self.weights
-    }
-
-    /// `y += (alpha / r) x A^T B^T` where the layer's target carries a pair.
-    pub(super) fn adapt(&self, layer: usize, target: Target, x: &[f32], y: &mut [f32]) {
-        let Some(lora) = &self.lora else { return };
-        let Some(Some(pair)) = lora.pairs.get(layer).map(|p| &p[target as usize]) else { return };
-        let rank = pair.a.rows();
-        let mut s = vec![0.0f32; x.len() / pair.a.cols() * rank];
-        matmul_nt(x, &pair.a, &mut s, false);
-        s.iter_mut().for_each(|s| *s *= lora.scale);
-        add_low_rank(&s, rank, &pair.b_t, y);
     }
 }
 

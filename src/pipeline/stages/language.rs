@@ -42,7 +42,7 @@ impl Language {
         let mut stop = loaded.config.eos.clone();
         stop.extend(tokenizer.eos().filter(|id| !stop.contains(id)));
         Ok(Self {
-            model: Model::new(loaded.config, loaded.weights)?,
+            model: Model::new(loaded.config, loaded.weights)?.with_arithmetic(recipe.model.arithmetic),
             tokenizer,
             chat: loaded.chat,
             date: recipe.prompt.date.clone(),
