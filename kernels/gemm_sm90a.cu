@@ -1,7 +1,8 @@
 // Y = X W^T in bf16 for sm_90a alone: TMA brings the tiles, wgmma multiplies them out of shared memory. The portable form of
 // the same product is lora.cu's lora_forward_bf16 without an adapter (common/wide.cuh); this one is held to it on a GPU.
 //
-// NEVER RUN. It is compiled, and its machine code holds HGMMA (scripts/kernel-resources --check); nothing launches it yet.
+// NEVER RUN. It is compiled, and its machine code holds HGMMA (scripts/kernel-resources --check). `rallrec check wgmma --device cuda`
+// launches it on a GPU of compute capability 9.0; no product of a run does until that has passed.
 //
 //   block   128 x 128 of Y; 3 warpgroups: one thread of the first asks for tiles, the other two multiply 64 rows each
 //   stage   X 128 x 64 and W 128 x 64 values, 16 KB each, swizzled 128 bytes wide as TMA writes and wgmma reads them;

@@ -25,6 +25,7 @@ def arguments():
     parser.add_argument("--model", help="SmolLM2-135M-Instruct as a Hugging Face folder, f32")
     parser.add_argument("--gguf", help="the same model as GGUF, F16: for llama.cpp and for our decoding")
     parser.add_argument("--gguf-q4", help="the same model as GGUF, Q4_1: for llama.cpp's decoding of one sample")
+    parser.add_argument("--gguf-q8", help="the same model as GGUF, Q8_0: for llama.cpp's 8-bit products, against ours")
     parser.add_argument("--split", help="folder with LightGCN's train.txt[.gz] and test.txt[.gz] of MovieLens-1M")
     parser.add_argument("--ml-1m", help="MovieLens-1M's raw folder")
     parser.add_argument("--only", default="", help="comma-separated names; default: all whose inputs are given")
@@ -70,6 +71,12 @@ def pairs(args):
         ours = ["decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
         yield "decode-1-q4", "llama.cpp Q4_1", ours, ["gguf_llm.py", "decode", args.gguf_q4, "--samples", "1", "--runs", "3"]
         yield "prefill-q4", "llama.cpp Q4_1", ["prefill", args.gguf_q4], ["gguf_llm.py", "prefill", args.gguf_q4]
+    if args.gguf_q8:
+        ours = lambda *work: [*work[:1], args.gguf_q8, *work[1:], "--dtype", "int8"]
+        yield "prefill-int8", "llama.cpp Q8_0", ours("prefill"), ["gguf_llm.py", "prefill", args.gguf_q8]
+        for samples in ("1", "16"):
+            more = ["--samples", samples, "--runs", "3"]
+            yield f"decode-{samples}-int8", "llama.cpp Q8_0", ours("decode", *more), ["gguf_llm.py", "decode", args.gguf_q8, *more]
     if args.ml_1m:
         yield "samples", "pandas", ["samples", args.ml_1m, "--runs", "3"], ["pandas_samples.py", args.ml_1m, "--runs", "1"]
 
@@ -88,7 +95,7 @@ def spread(values):
 
 def main():
     args = arguments()
-    for name in ("model", "gguf", "gguf_q4", "split", "ml_1m"):
+    for name in ("model", "gguf", "gguf_q4", "gguf_q8", "split", "ml_1m"):
         if getattr(args, name):
             setattr(args, name, os.path.abspath(getattr(args, name)))
     stages = os.path.abspath(args.stages) if args.stages else build()

@@ -40,6 +40,7 @@ pub const OPERATORS: &[Operator] = &[
         bf16: false,
         run: Run::Cpu(product_int8),
     },
+    Operator { name: "wgmma", sizes: ["m", "n", "k"], classes: DEEP, bf16: false, run: Run::Hopper(product_wgmma) },
     operator("merge", ["rows", "samples", "-"], false, |t, s, _, seed| moments(t, s, seed)),
     operator("rmsnorm", ["rows", "-", "width"], true, language::check_rmsnorm),
     operator("rope", ["rows", "heads", "half"], true, language::check_rope),
@@ -54,6 +55,13 @@ pub const OPERATORS: &[Operator] = &[
 ];
 
 const CLASSES: &[(&str, [(usize, usize); 3])] = &[("small", SMALL), ("tile edges", EDGES), ("larger", LARGER)];
+
+/// With an inner dimension that goes round the four stages of 64 twice.
+const DEEP: &[(&str, [(usize, usize); 3])] = &[
+    ("small", SMALL),
+    ("tile edges", [(127, 129), (127, 129), (63, 65)]),
+    ("larger", [(120, 400), (120, 400), (500, 700)]),
+];
 
 const fn operator(
     name: &'static str,
@@ -262,6 +270,19 @@ fn product_int8([m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
     int8::matmul_nt_many(&x, k, &mut [int8::Product { weight: &codes, y: &mut y, bias: None, accumulate: false }]);
     let (want, bound): (Vec<f64>, Vec<f64>) = int8::oracle::matmul_nt(&x, &w, k).into_iter().unzip();
     Ok(errors(&y, &want, |i| bound[i] + 1e-5))
+}
+
+fn product_wgmma(device: &KernelDevice, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let (x, w): (Vec<bf16>, Vec<bf16>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
+    let sums = |f: fn(f32) -> f32| {
+        let [x, w] = [narrow(&x), narrow(&w)].map(|v| v.into_iter().map(f).collect::<Vec<_>>());
+        linear::oracle::matmul_nt(&x, &w, k, None)
+    };
+    let (want, size) = (sums(|v| v), sums(f32::abs));
+    let (x, w) = (DeviceRows::upload(device, k, &x, "x")?, DeviceRows::upload(device, k, &w, "w")?);
+    let mut y = DeviceRows::zeros(device, m, n, "y")?;
+    linear::wgmma::product(&x, &w, &mut y)?;
+    Ok(errors(&y.download()?, &want, |i| 2e-6 * size[i] + 1e-30))
 }
 
 fn moments(target: &Target, [rows, samples, _]: Shape, seed: u64) -> Result<Vec<f64>> {

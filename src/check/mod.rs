@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::device::KernelDevice;
 use crate::error::{Error, Result};
+use crate::ops::linear::wgmma;
 use crate::rng::{Rng, Use};
 
 pub use cases::OPERATORS;
@@ -46,6 +47,8 @@ pub enum Run {
     Anywhere(fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>),
     /// On the CPU alone: there is no kernel of it.
     Cpu(fn(Shape, u64) -> Result<Vec<f64>>),
+    /// On GPUs of compute capability 9.0 alone.
+    Hopper(fn(&KernelDevice, Shape, u64) -> Result<Vec<f64>>),
     /// Of kernels alone; the CPU backend has nothing to show.
     Kernels(fn(&KernelDevice, Shape, bool, u64) -> Result<Vec<f64>>),
 }
@@ -114,7 +117,8 @@ fn run_case(op: &Operator, target: &Target, bf16: bool, shape: Shape, seed: u64)
         (Run::Anywhere(run), _) => run(target, shape, bf16, seed)?,
         (Run::Kernels(run), Target::Kernels(device)) => run(device, shape, bf16, seed)?,
         (Run::Cpu(run), Target::Cpu) => run(shape, seed)?,
-        (Run::Kernels(_), Target::Cpu) | (Run::Cpu(_), Target::Kernels(_)) => Vec::new(),
+        (Run::Hopper(run), Target::Kernels(device)) if wgmma::is_there(device) => run(device, shape, seed)?,
+        _ => Vec::new(),
     };
     let (at, error) = worst_of(&errors);
     Ok((errors, Case { shape, seed, at, error }))
@@ -147,7 +151,12 @@ fn shrink(op: &Operator, target: &Target, bf16: bool, mut case: Case) -> Result<
 /// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that one.
 pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Option<Shape>) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    if matches!((op.run, target), (Run::Kernels(_), Target::Cpu) | (Run::Cpu(_), Target::Kernels(_))) {
+    let there = match (op.run, target) {
+        (Run::Anywhere(_), _) | (Run::Cpu(_), Target::Cpu) | (Run::Kernels(_), Target::Kernels(_)) => true,
+        (Run::Hopper(_), Target::Kernels(device)) => wgmma::is_there(device),
+        _ => false,
+    };
+    if !there {
         return Ok(findings);
     }
     let narrow = op.bf16 && matches!(target, Target::Kernels(_));

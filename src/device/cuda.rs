@@ -78,7 +78,11 @@ impl Cuda {
         Ok(Self { context, capability, stream, staging, loaded: Mutex::default() })
     }
 
-    fn enter(&self) -> Result<()> {
+    pub(super) fn capability(&self) -> (u32, u32) {
+        self.capability
+    }
+
+    pub(super) fn enter(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(|e| said("cannot use the context", e))
     }
 

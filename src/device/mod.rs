@@ -11,6 +11,7 @@ mod pool;
 pub mod probe;
 mod rows;
 mod signatures;
+mod tensor_map;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};

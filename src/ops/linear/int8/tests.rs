@@ -1,6 +1,10 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::ops::linear::quantised::{Bits, Form, Quantised};
+use crate::ops::linear::weight::Storage;
 use crate::rng::{Rng, Use};
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -173,4 +177,24 @@ fn nothing_is_a_product_of_nothing() {
     let codes = Codes::new(&weight(0, 5, &[]));
     matmul_nt_many(&[1.0; 5], 5, &mut [Product { weight: &codes, y: &mut [], bias: None, accumulate: false }]);
     assert_eq!((codes.bytes(), Codes::new(&weight(3, 0, &[])).bytes()), (0, 0));
+}
+
+/// A file that has 8-bit codes already, as Q8_0 has, keeps them: the largest of a group is 127 there too.
+#[test]
+fn codes_of_a_file_stay() {
+    let form = Form { group: 32, bits: Bits::Eight, centre: 0, minimum: false, half: true };
+    let (out, inp) = (21, 96);
+    let stored = Quantised::build(out, inp, form, |row, parts| {
+        let mut rng = Rng::new(3, Use::Synthetic, row as u32, 0);
+        parts.codes.iter_mut().for_each(|c| *c = (rng.below(255) as i32 - 127) as i8);
+        parts.codes.iter_mut().step_by(GROUP).for_each(|c| *c = 127);
+        parts.scales.iter_mut().for_each(|s| *s = half::f16::from_f32(rng.uniform() + 0.01).to_f32());
+    });
+    let weight = Weight::new(out, inp, Storage::Quantised(Arc::new(stored.unwrap()))).unwrap();
+    let codes = Codes::new(&weight);
+    let mut values = vec![0.0; out * inp];
+    weight.read_rows(0, &mut values);
+    for (i, v) in values.iter().enumerate() {
+        assert_eq!(codes.get(i / inp, i % inp), *v, "{i}");
+    }
 }
