@@ -3,6 +3,9 @@
 use cudarc::driver::{CudaContext, sys};
 use serde::Serialize;
 
+use crate::ops::linear::int8;
+use crate::ops::simd;
+
 /// One CUDA device.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gpu {
@@ -14,25 +17,17 @@ pub struct Gpu {
     pub memory: u64,
 }
 
-/// The widest SIMD level that the CPU kernels use here.
+/// The widest vectors that the CPU kernels use here, and whether products of bytes have an instruction.
 pub fn simd() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
-            return "AVX-512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
-            return "AVX2";
-        }
-        "SSE2"
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        "NEON"
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        "scalar"
+    use int8::Level::{Avx512Vnni, AvxVnni};
+    match (simd::level(), int8::level()) {
+        (simd::Level::Avx512, AvxVnni | Avx512Vnni) => "AVX-512 with VNNI",
+        (simd::Level::Avx512, _) => "AVX-512",
+        (simd::Level::Avx2, AvxVnni | Avx512Vnni) => "AVX2 with VNNI",
+        (simd::Level::Avx2, _) => "AVX2",
+        (simd::Level::Scalar, _) if cfg!(target_arch = "x86_64") => "SSE2",
+        (simd::Level::Scalar, _) if cfg!(target_arch = "aarch64") => "NEON",
+        (simd::Level::Scalar, _) => "scalar",
     }
 }
 
