@@ -191,16 +191,15 @@ impl Span<'_> {
                 codes[v] = codes[v].add((tile * groups + from) * GROUP * TILE + lane * 4);
                 scales[v] = scales[v].add((tile * groups + from) * TILE + lane);
             }
-            let mut x = [self.x.codes(i).as_ptr(); R];
+            let mut x = [self.x.row(i).as_ptr(); R];
             for r in 0..R {
-                x[r] = self.x.codes(i + r).as_ptr().add(from * GROUP);
+                x[r] = self.x.row(i + r).as_ptr().add(from);
             }
             let mut sum = [[L::splat(0.0); V]; R];
             for g in 0..to - from {
                 let mut acc = [[L::splat_i32(0); V]; R];
                 for r in 0..R {
-                    let offset = L::splat_i32(*self.x.offsets(i + r).get_unchecked(from + g));
-                    acc[r] = [offset; V];
+                    acc[r] = [L::splat_i32((*x[r].add(g)).offset); V];
                 }
                 for k in 0..GROUP / 4 {
                     let mut w = [L::splat_i32(0); V];
@@ -208,7 +207,8 @@ impl Span<'_> {
                         w[v] = L::load_codes(codes[v].add((g * GROUP / 4 + k) * 4 * TILE));
                     }
                     for r in 0..R {
-                        let x = L::splat_i32(x[r].add(g * GROUP + 4 * k).cast::<i32>().read_unaligned());
+                        let codes = (&raw const (*x[r].add(g)).codes).cast::<i32>();
+                        let x = L::splat_i32(codes.add(k).read_unaligned());
                         for v in 0..V {
                             acc[r][v] = L::dot(acc[r][v], w[v], x);
                         }
@@ -219,7 +219,7 @@ impl Span<'_> {
                     by[v] = L::load(scales[v].add(g * TILE));
                 }
                 for r in 0..R {
-                    let scale = L::splat(*self.x.scales(i + r).get_unchecked(from + g));
+                    let scale = L::splat((*x[r].add(g)).scale);
                     for v in 0..V {
                         sum[r][v] = L::fma(L::mul(L::to_f32(acc[r][v]), by[v]), scale, sum[r][v]);
                     }

@@ -29,7 +29,7 @@ use rayon::prelude::*;
 
 use self::kernel::Span;
 pub use self::kernel::{Level, available, level};
-pub use self::rows::Rows;
+pub use self::rows::{Group, Rows};
 use super::weight::Weight;
 use crate::ops::Cost;
 use crate::ops::profile::timed;
@@ -83,11 +83,11 @@ impl Codes {
                     weight.read_rows(tile * TILE, &mut values);
                     let of = Rows::new(&values, cols);
                     for r in 0..many {
-                        for (g, scale) in of.scales(r).iter().enumerate() {
-                            scales[g * TILE + r] = *scale;
-                        }
-                        for (k, code) in of.codes(r).iter().enumerate() {
-                            codes[(k / 4 * TILE + r) * 4 + k % 4] = (i16::from(*code) + 128) as u8;
+                        for (g, group) in of.row(r).iter().enumerate() {
+                            scales[g * TILE + r] = group.scale;
+                            for (k, code) in (g * GROUP..).zip(group.codes) {
+                                codes[(k / 4 * TILE + r) * 4 + k % 4] = (i16::from(code) + 128) as u8;
+                            }
                         }
                     }
                 },

@@ -48,13 +48,12 @@ proptest! {
         prop_assert_eq!((got.rows(), got.groups()), (rows, width.div_ceil(GROUP)));
         for (r, row) in x.chunks_exact(width).enumerate() {
             let (codes, scales) = oracle::codes(row);
-            for (g, (&scale, &offset)) in got.scales(r).iter().zip(got.offsets(r)).enumerate() {
-                let group = &got.codes(r)[g * GROUP..][..GROUP];
+            for (g, Group { codes: group, scale, offset }) in got.row(r).iter().copied().enumerate() {
                 prop_assert_eq!(offset, -128 * group.iter().map(|&c| i32::from(c)).sum::<i32>());
                 let tiny = scales[g] * 127.0 < 1e-30;
                 let near = (f64::from(scale) - scales[g]).abs() <= 1e-7 * scales[g];
                 prop_assert!(if tiny { scale == 0.0 } else { near }, "{} {}", scale, scales[g]);
-                for (k, &code) in group.iter().enumerate() {
+                for (k, code) in group.into_iter().enumerate() {
                     let want = if tiny { 0 } else { codes.get(g * GROUP + k).copied().unwrap_or(0) };
                     let exact = row.get(g * GROUP + k).map_or(0.0, |&v| f64::from(v) / scales[g]);
                     let middle = ((exact - exact.floor()) - 0.5).abs() < 1e-4;
@@ -75,7 +74,7 @@ proptest! {
         let (bias, before) = (noise(out, seed + 2), noise(m * out, seed + 3));
         let (w, rows) = (values(&codes), Rows::new(&x, inp));
         let coded: Vec<f32> = (0..m)
-            .flat_map(|r| (0..inp).map(|k| rows.scales(r)[k / GROUP] * f32::from(rows.codes(r)[k])).collect::<Vec<_>>())
+            .flat_map(|r| rows.row(r).iter().flat_map(|g| g.codes.map(|c| g.scale * f32::from(c))).take(inp))
             .collect();
         let mut fused: Option<Vec<f32>> = None;
         for level in available() {
