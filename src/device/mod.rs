@@ -9,11 +9,13 @@ mod kernel;
 pub mod nvtx;
 mod pool;
 pub mod probe;
+mod recording;
 mod rows;
 mod signatures;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
+pub use recording::Recording;
 pub use rows::DeviceRows;
 
 use schemars::JsonSchema;
