@@ -169,11 +169,13 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
     }
     assert!(want.iter().all(|a| a.tokens.len() >= 2) && want.iter().any(|a| a.tokens.len() == 6));
     for device in devices(12) {
-        let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
-        let run = |max_rows: usize| {
+        let upload = || DeviceModel::<f32>::upload(&device, &model).unwrap();
+        let (on_device, one_by_one) = (upload().with_recording(true), upload().with_recording(false));
+        let run_on = |on_device: &DeviceModel<f32>, max_rows: usize| {
             let settings = Settings { max_rows, ..settings.clone() };
             answers(|monitor, ear| on_device.generate(&prompts, &stop, &settings, monitor, ear))
         };
+        let run = |max_rows: usize| run_on(&on_device, max_rows);
         let (got, steps) = run(64);
         assert_eq!(got, want);
         assert_eq!(steps, 7, "all prompts go together: a step a token, and one to see that nothing is left");
@@ -185,8 +187,35 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
                 steps <= 7 + tokens.div_ceil(max_rows) + 6,
                 "{steps} steps in rows of {max_rows}: places stay free"
             );
+            assert_eq!(run_on(&one_by_one, max_rows), (got, steps));
         }
+        let (recorded, replayed) = on_device.recorded_and_replayed();
+        assert!(recorded > 3 && replayed > 3, "{recorded} steps were recorded, {replayed} replayed");
+        assert_eq!(one_by_one.recorded_and_replayed(), (0, 0));
     }
+}
+
+#[test]
+fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where_it_has_none() {
+    let config = Config { layers: 1, ..fixture::config(Family::Qwen3) };
+    let plain = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::F32).unwrap()).unwrap();
+    let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
+    let tokens = |n: u32| (0..n).map(|i| (7 * i + 1) % 263).collect::<Vec<u32>>();
+    let on_device = DeviceModel::<f32>::upload(&KernelDevice::host(4), &model).unwrap().with_recording(true);
+    let check = |prompts: &[Prompt], max_rows: usize, max_new_tokens: usize| {
+        let settings = Settings { max_rows, max_new_tokens, ..Settings::default() };
+        let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[], &settings, monitor, ear));
+        let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[], &settings, monitor, ear));
+        assert_eq!(got, want);
+        on_device.recorded_and_replayed()
+    };
+    // Attention takes 256 keys in one piece: an answer gets its second in the middle of a recording.
+    let counts = check(&[Prompt::new(3, tokens(2), 1)], 1, 260);
+    assert_eq!(counts, (1, 257), "260 tokens: one of the prompt, one step to begin with");
+    // Behind two prompts of one piece come two of three, for which the recording has no room.
+    let lengths = [5, 5, 520, 520];
+    let prompts: Vec<Prompt> = (0..4).map(|row| Prompt::new(row, tokens(lengths[row as usize]), 1)).collect();
+    assert_eq!(check(&prompts, 2, 6), (1 + 2, 257 + 3 + 4));
 }
 
 #[test]

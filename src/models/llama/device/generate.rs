@@ -11,29 +11,19 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::DeviceModel;
-use super::pass::{Cache, Rows, Seen, Texts, Wanted};
+use super::choose::{Chooser, Row};
+use super::pass::{Cache, Rows, Texts, Wanted};
 use super::room::Room;
-use crate::device::{Buffer, DeviceRows, Storage};
+use super::step::Steps;
+use crate::device::{DeviceRows, Storage};
 use crate::error::Result;
 use crate::generate::{Finish, Listener, Prompt, Sample, Settings};
 use crate::monitor::Monitor;
 use crate::ops::attention::decode;
-use crate::ops::copy::{Places, gather, scatter};
-use crate::ops::sampling::cuda::{Draw, sample};
+use crate::ops::copy::{Places, gather};
 
 /// Prompt tokens read in one pass, unless a single prompt is longer.
 const PREFILL: usize = 2048;
-
-/// An answer in the making.
-struct Row {
-    /// Index of its prompt.
-    prompt: usize,
-    sample: u32,
-    /// Which of the cache's places for answers.
-    slot: usize,
-    /// The answer so far; the last token is not in the cache yet.
-    tokens: Vec<u32>,
-}
 
 /// Prompts that were read together, with samples that have not begun.
 struct Ready {
@@ -48,6 +38,8 @@ struct Flow<'a, T: Storage> {
     prompts: &'a [&'a Prompt],
     stop: &'a [u32],
     settings: &'a Settings,
+    chooser: Chooser<'a, T>,
+    steps: Steps<T>,
     cache: Cache<T>,
     room: Room,
     /// First cache row of answers, and rows of one answer.
@@ -60,8 +52,6 @@ struct Flow<'a, T: Storage> {
     keys: Vec<Range<usize>>,
     left: Vec<usize>,
     ready: Option<Ready>,
-    /// -inf for stop tokens, 0 for others; there if they are forbidden at first.
-    forbidden: Option<Buffer<f32>>,
 }
 
 impl<T: Storage> DeviceModel<T> {
@@ -115,6 +105,10 @@ impl<T: Storage> DeviceModel<T> {
             }
             rows = live;
             flow.step(&mut rows)?;
+            if let Some(why) = flow.steps.failed.take() {
+                let what = format!("a step of decoding cannot be recorded: {why}");
+                monitor.warn(&what, "it goes on, a launch at a time; RALLREC_NO_RECORDING=1 does not try");
+            }
         }
     }
 }
@@ -134,19 +128,6 @@ fn prompt_rows(prompts: &[&Prompt], rows: usize) -> usize {
     };
     let run = (0..prompts.len()).map(run).max().unwrap_or(0);
     (2 * run).min(lengths().sum()).max(lengths().max().unwrap_or(0))
-}
-
-fn forbidden<T: Storage>(model: &DeviceModel<T>, stop: &[u32], settings: &Settings) -> Result<Option<Buffer<f32>>> {
-    if settings.min_new_tokens == 0 || stop.is_empty() {
-        return Ok(None);
-    }
-    let mut bias = vec![0.0f32; model.config.vocab];
-    for &token in stop {
-        if let Some(bias) = bias.get_mut(token as usize) {
-            *bias = f32::NEG_INFINITY;
-        }
-    }
-    model.device.upload(&bias, "forbidden tokens").map(Some)
 }
 
 impl<'a, T: Storage> Flow<'a, T> {
@@ -173,6 +154,8 @@ impl<'a, T: Storage> Flow<'a, T> {
             prompts,
             stop,
             settings,
+            chooser: Chooser::new(model, prompts, stop, settings)?,
+            steps: Steps::new(model.recording),
             cache,
             room: Room::new(first),
             answers: (first, most),
@@ -181,7 +164,6 @@ impl<'a, T: Storage> Flow<'a, T> {
             keys: vec![0..0; prompts.len()],
             left: prompts.iter().map(|p| p.samples.len()).collect(),
             ready: None,
-            forbidden: forbidden(model, stop, settings)?,
         })
     }
 
@@ -227,7 +209,7 @@ impl<'a, T: Storage> Flow<'a, T> {
             let device = &self.model.device;
             let mut logits = DeviceRows::zeros(device, places.len(), ready.logits.dim(), "logits")?;
             gather(&ready.logits, &Places::upload(device, &places)?, &mut logits)?;
-            self.draw(&mut new, &logits)?;
+            self.chooser.draw(&mut new, &logits)?;
             rows.append(&mut new);
             self.ready = Some(ready);
         }
@@ -253,8 +235,7 @@ impl<'a, T: Storage> Flow<'a, T> {
             return Ok(None);
         }
         let hidden = self.model.read(&texts, &mut self.cache, Wanted::These(&last))?;
-        // Where tokens are forbidden at first, a first token is always among those.
-        Ok(Some(Ready { logits: self.model.logits(&hidden, self.forbidden.as_ref())?, samples }))
+        Ok(Some(Ready { logits: self.chooser.first(&hidden)?, samples }))
     }
 
     /// One more token for every row.
@@ -283,35 +264,8 @@ impl<'a, T: Storage> Flow<'a, T> {
                 own: same.iter().map(own).collect(),
             })
             .collect();
-        let plan = decode::Plan::new(&self.model.device, self.model.heads(), &prompts)?;
-        let hidden = self.model.pass(&new, &Seen::Step(Box::new(plan)), &mut self.cache, Wanted::All)?;
-        let mut logits = self.model.logits(&hidden, None)?;
-        self.forbid(rows, &hidden, &mut logits)?;
-        self.draw(rows, &logits)
-    }
-
-    /// Makes the logits of rows that may not end yet again, with those of stop tokens at -inf.
-    fn forbid(&self, rows: &[Row], hidden: &DeviceRows<T>, logits: &mut DeviceRows<f32>) -> Result<()> {
-        let Some(forbidden) = &self.forbidden else { return Ok(()) };
-        let early = (0..).zip(rows).filter(|(_, row)| row.tokens.len() < self.settings.min_new_tokens);
-        let early: Vec<u32> = early.map(|(at, _)| at).collect();
-        if early.is_empty() {
-            return Ok(());
-        }
-        let places = Places::upload(&self.model.device, &early)?;
-        let mut some = DeviceRows::zeros(&self.model.device, early.len(), hidden.dim(), "hidden states")?;
-        gather(hidden, &places, &mut some)?;
-        scatter(&self.model.logits(&some, Some(forbidden))?, &places, logits)?;
-        Ok(())
-    }
-
-    /// Draws each row's next token.
-    fn draw(&self, rows: &mut [Row], logits: &DeviceRows<f32>) -> Result<()> {
-        let draw =
-            |row: &Row| Draw { row: self.prompts[row.prompt].row, sample: row.sample, step: row.tokens.len() as u64 };
-        let draws: Vec<Draw> = rows.iter().map(draw).collect();
-        let drawn = sample(&self.model.device, logits, self.settings.seed, &draws, self.settings.cut())?.0;
-        rows.iter_mut().zip(drawn).for_each(|(row, token)| row.tokens.push(token));
-        Ok(())
+        let step = self.steps.run(self.model, &mut self.cache, &new, &prompts)?;
+        self.chooser.forbid(rows, &step.hidden, &mut step.logits)?;
+        self.chooser.draw(rows, &step.logits)
     }
 }

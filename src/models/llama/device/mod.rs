@@ -1,14 +1,17 @@
 //! The decoder by launches: the same passes as [`super::forward`] with weights, keys and values on a device. Rows of token
 //! embeddings, soft tokens among them, are gathered on the CPU.
 
+mod choose;
 mod embed;
 mod generate;
 mod pass;
 mod room;
 mod score;
+mod step;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::bf16;
 
@@ -56,9 +59,29 @@ pub struct DeviceModel<T: Storage> {
     norm: DeviceRows<f32>,
     head: DeviceRows<T>,
     angles: DeviceAngles,
+    /// Whether decode steps are recorded, and how many were recorded and replayed.
+    recording: bool,
+    counts: [AtomicUsize; 2],
 }
 
 impl<T: Storage> DeviceModel<T> {
+    /// Whether decode steps are recorded and replayed: they are unless `RALLREC_NO_RECORDING` is set. Tokens do not change.
+    #[must_use]
+    pub fn with_recording(mut self, on: bool) -> Self {
+        self.recording = on;
+        self
+    }
+
+    /// Decode steps that were recorded, and how many times one of them was replayed for a later step.
+    pub fn recorded_and_replayed(&self) -> (usize, usize) {
+        let [recorded, replayed] = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        (recorded, replayed)
+    }
+
+    fn count_step(&self, recorded: bool) {
+        self.counts[usize::from(!recorded)].fetch_add(1, Ordering::Relaxed);
+    }
+
     fn heads(&self) -> Heads {
         Heads { query: self.config.heads, kv: self.config.kv_heads, dim: self.config.head_dim }
     }

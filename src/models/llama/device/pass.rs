@@ -18,10 +18,28 @@ pub(super) struct Cache<T: Storage> {
     layers: Vec<[DeviceRows<T>; 2]>,
 }
 
+impl<T: Storage> Cache<T> {
+    /// Tokens that it holds.
+    pub(super) fn rows(&self) -> usize {
+        self.layers.first().map_or(0, |[keys, _]| keys.rows())
+    }
+}
+
 /// What the rows of a pass see of the cache.
-pub(super) enum Seen<T: Storage> {
-    Spans(attention::Plan<T>),
-    Step(Box<decode::Plan<T>>),
+pub(super) enum Seen<'a, T: Storage> {
+    Spans(&'a attention::Plan<T>),
+    Step(&'a decode::Plan<T>),
+}
+
+/// What a pass starts from, on the device.
+pub(super) struct Start<T: Storage> {
+    /// Embeddings of the tokens at first; each layer adds to them.
+    hidden: DeviceRows<T>,
+    positions: Positions,
+    places: Places,
+    /// All rows, without and with the adapter.
+    plain: Batch,
+    adapted: Batch,
 }
 
 /// New tokens, where each stands in its sequence, and the cache row that takes it.
@@ -92,32 +110,65 @@ impl<T: Storage> DeviceModel<T> {
         Ok(())
     }
 
+    fn embedded(&self, tokens: &[u32]) -> Vec<T> {
+        let mut embedded = vec![0.0f32; tokens.len() * self.config.hidden];
+        for (&token, row) in tokens.iter().zip(embedded.chunks_exact_mut(self.config.hidden)) {
+            soft::read(&self.embed, self.soft.as_deref(), token, row);
+        }
+        embedded.into_iter().map(T::from_f32).collect()
+    }
+
+    pub(super) fn start(&self, rows: &Rows) -> Result<Start<T>> {
+        let (device, n) = (&self.device, rows.tokens.len());
+        Ok(Start {
+            hidden: DeviceRows::upload(device, self.config.hidden, &self.embedded(&rows.tokens), "hidden states")?,
+            positions: Positions::upload(device, &rows.positions)?,
+            places: Places::upload(device, &rows.places)?,
+            plain: Batch::plain(device, n)?,
+            adapted: Batch::new(device, &[Segment { rows: n, adapter: Some(0) }])?,
+        })
+    }
+
+    /// Writes as many other rows where `start` has its own.
+    pub(super) fn restart(&self, start: &mut Start<T>, rows: &Rows, cache: &Cache<T>) -> Result<()> {
+        start.hidden.write(&self.embedded(&rows.tokens))?;
+        start.positions.write(&rows.positions, self.config.context)?;
+        start.places.write(&rows.places, cache.rows())
+    }
+
     /// Final hidden states of the rows `wanted` of texts; keys and values of all rows go to the cache.
     pub(super) fn read(&self, texts: &Texts, cache: &mut Cache<T>, wanted: Wanted<'_>) -> Result<DeviceRows<T>> {
         let plan = attention::Plan::new(&self.device, &texts.spans)?;
-        self.pass(&texts.rows, &Seen::Spans(plan), cache, wanted)
+        let mut start = self.start(&texts.rows)?;
+        self.layers(&mut start, &Seen::Spans(&plan), cache)?;
+        match wanted {
+            Wanted::All => self.normed(&mut start.hidden),
+            Wanted::These(wanted) => {
+                let mut last = DeviceRows::zeros(&self.device, wanted.len(), self.config.hidden, "hidden states")?;
+                gather(&start.hidden, &Places::upload(&self.device, wanted)?, &mut last)?;
+                self.normed(&mut last)
+            }
+        }
     }
 
-    /// Final hidden states of the rows `wanted`; keys and values of all rows go to the cache.
-    pub(super) fn pass(
+    /// Final hidden states of all rows, and the logits behind them. Nothing but launches: it can be recorded.
+    pub(super) fn step(
         &self,
-        rows: &Rows,
-        seen: &Seen<T>,
+        start: &mut Start<T>,
+        plan: &decode::Plan<T>,
         cache: &mut Cache<T>,
-        wanted: Wanted<'_>,
-    ) -> Result<DeviceRows<T>> {
+    ) -> Result<(DeviceRows<T>, DeviceRows<f32>)> {
+        self.layers(start, &Seen::Step(plan), cache)?;
+        let hidden = self.normed(&mut start.hidden)?;
+        let logits = self.product(&start.plain, &hidden, None)?;
+        Ok((hidden, logits))
+    }
+
+    /// All layers over the rows of `start`, whose keys and values go to the cache.
+    fn layers(&self, start: &mut Start<T>, seen: &Seen<'_, T>, cache: &mut Cache<T>) -> Result<()> {
         let (c, device) = (&self.config, &self.device);
-        let n = rows.tokens.len();
-        let mut embedded = vec![0.0f32; n * c.hidden];
-        for (&token, row) in rows.tokens.iter().zip(embedded.chunks_exact_mut(c.hidden)) {
-            soft::read(&self.embed, self.soft.as_deref(), token, row);
-        }
-        let embedded: Vec<T> = embedded.into_iter().map(T::from_f32).collect();
-        let mut hidden = DeviceRows::upload(device, c.hidden, &embedded, "hidden states")?;
-        let positions = Positions::upload(device, &rows.positions)?;
-        let places = Places::upload(device, &rows.places)?;
-        let batches = (Batch::plain(device, n)?, Batch::new(device, &[Segment { rows: n, adapter: Some(0) }])?);
-        let batches = (&batches.0, &batches.1);
+        let Start { hidden, positions, places, plain, adapted } = start;
+        let (n, batches) = (hidden.rows(), (&*plain, &*adapted));
         let zeros = |width| DeviceRows::<T>::zeros(device, n, width, "activations");
         let eps = c.norm_eps as f32;
         let mut normed = zeros(c.hidden)?;
@@ -125,7 +176,7 @@ impl<T: Storage> DeviceModel<T> {
         let mut attended = zeros(c.q_width())?;
         let (mut both, mut gated) = (zeros(2 * c.intermediate)?, zeros(c.intermediate)?);
         for (layer, [keys, values]) in self.layers.iter().zip(&mut cache.layers) {
-            rmsnorm::cuda::forward(&mut hidden, None, &layer.attn_norm, eps, &mut normed, None)?;
+            rmsnorm::cuda::forward(hidden, None, &layer.attn_norm, eps, &mut normed, None)?;
             for (linear, y) in [(&layer.q, &mut q), (&layer.k, &mut k), (&layer.v, &mut v)] {
                 self.apply(batches, linear, &normed, false, y)?;
             }
@@ -136,39 +187,39 @@ impl<T: Storage> DeviceModel<T> {
                     *x = y;
                 }
             }
-            self.angles.turn(&mut q, (0, c.heads), &positions, false)?;
-            self.angles.turn(&mut k, (0, c.kv_heads), &positions, false)?;
-            scatter(&k, &places, keys)?;
-            scatter(&v, &places, values)?;
+            self.angles.turn(&mut q, (0, c.heads), positions, false)?;
+            self.angles.turn(&mut k, (0, c.kv_heads), positions, false)?;
+            scatter(&k, places, keys)?;
+            scatter(&v, places, values)?;
             let inputs = Inputs { q: &q, k: keys, v: values };
             match seen {
                 Seen::Spans(plan) => plan.forward(self.heads(), &inputs, &mut attended, None)?,
                 Seen::Step(plan) => plan.forward(&inputs, &mut attended)?,
             };
-            self.apply(batches, &layer.o, &attended, true, &mut hidden)?;
-            rmsnorm::cuda::forward(&mut hidden, None, &layer.mlp_norm, eps, &mut normed, None)?;
+            self.apply(batches, &layer.o, &attended, true, hidden)?;
+            rmsnorm::cuda::forward(hidden, None, &layer.mlp_norm, eps, &mut normed, None)?;
             self.apply(batches, &layer.gate_up, &normed, false, &mut both)?;
             swiglu::cuda::forward(&both, &mut gated)?;
-            self.apply(batches, &layer.down, &gated, true, &mut hidden)?;
+            self.apply(batches, &layer.down, &gated, true, hidden)?;
         }
-        let mut last = match wanted {
-            Wanted::All => hidden,
-            Wanted::These(wanted) => {
-                let mut last = DeviceRows::zeros(device, wanted.len(), c.hidden, "hidden states")?;
-                gather(&hidden, &Places::upload(device, wanted)?, &mut last)?;
-                last
-            }
-        };
-        let mut out = DeviceRows::zeros(device, last.rows(), c.hidden, "hidden states")?;
-        rmsnorm::cuda::forward(&mut last, None, &self.norm, eps, &mut out, None)?;
+        Ok(())
+    }
+
+    /// The final norm.
+    fn normed(&self, hidden: &mut DeviceRows<T>) -> Result<DeviceRows<T>> {
+        let mut out = DeviceRows::zeros(&self.device, hidden.rows(), hidden.dim(), "hidden states")?;
+        rmsnorm::cuda::forward(hidden, None, &self.norm, self.config.norm_eps as f32, &mut out, None)?;
         Ok(out)
     }
 
     /// Logits (rows, vocab) of final hidden states, with `bias` (vocab) where that is given.
     pub(super) fn logits(&self, hidden: &DeviceRows<T>, bias: Option<&Buffer<f32>>) -> Result<DeviceRows<f32>> {
+        self.product(&Batch::plain(&self.device, hidden.rows())?, hidden, bias)
+    }
+
+    fn product(&self, batch: &Batch, hidden: &DeviceRows<T>, bias: Option<&Buffer<f32>>) -> Result<DeviceRows<f32>> {
         let mut logits = DeviceRows::zeros(&self.device, hidden.rows(), self.config.vocab, "logits")?;
-        let batch = Batch::plain(&self.device, hidden.rows())?;
-        linear::forward(&batch, hidden, &self.head, &Beside { bias, ..Beside::default() }, &mut logits)?;
+        linear::forward(batch, hidden, &self.head, &Beside { bias, ..Beside::default() }, &mut logits)?;
         Ok(logits)
     }
 }

@@ -107,6 +107,8 @@ impl<T: Storage> DeviceModel<T> {
             device: device.clone(),
             config: c,
             layers,
+            recording: std::env::var_os("RALLREC_NO_RECORDING").is_none(),
+            counts: Default::default(),
         })
     }
 }
