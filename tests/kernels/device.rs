@@ -77,24 +77,26 @@ fn a_recording_runs_again_over_what_its_buffers_hold_now() {
         let recorded = device.record(|| {
             let mut outs = [device.zeros::<f64>(1, "out")?, device.zeros::<f64>(1, "out")?];
             outs.iter_mut().try_for_each(|out| round(out).map(drop))?;
-            Ok(outs)
+            Ok((outs, device.zeros::<f64>(2, "zeros")?))
         });
-        let (recording, outs) = recorded.unwrap();
+        let (recording, (outs, mut zeros)) = recorded.unwrap();
         assert_eq!(recording.launches(), 4);
-        // Two results, and one place for the sums of both rounds.
-        assert_eq!(device.memory_in_use().0 - before, 32);
+        // Two results, two zeros, and one place for the sums of both rounds.
+        assert_eq!(device.memory_in_use().0 - before, 48);
         for (values, want) in [([1.0f64, 2.0, 3.0, 4.0], 100.0), ([5.0, 6.0, 7.0, 0.5], 185.0)] {
             device.write(&mut x, &values).unwrap();
+            device.write(&mut zeros, &values[..2]).unwrap();
             // Whoever takes memory in between gets none of the recording's.
             let other = device.upload(&[f64::NAN; 2], "sums").unwrap();
-            // SAFETY: x and outs are there.
+            // SAFETY: x, outs and zeros are there.
             unsafe { recording.replay() }.unwrap();
+            assert_eq!(device.download(&zeros).unwrap(), [0.0; 2], "zeros are made again");
             for out in &outs {
                 assert_eq!(device.download(out).unwrap(), [want]);
             }
             assert!(device.download(&other).unwrap().iter().all(|v| v.is_nan()));
         }
-        drop((recording, outs));
+        drop((recording, outs, zeros));
         assert_eq!(device.memory_in_use().0, before);
     }
 }

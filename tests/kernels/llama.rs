@@ -8,7 +8,7 @@ use rallrec::device::KernelDevice;
 use rallrec::events::Event;
 use rallrec::generate::scoring::{Bundle, score};
 use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::device::{DeviceModel, decoder};
+use rallrec::models::llama::device::{Counts, DeviceModel, decoder};
 use rallrec::models::llama::embedding::Embedder;
 use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, fixture};
 use rallrec::models::lora::{Adapter, Pair, Target};
@@ -179,6 +179,7 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
         let (got, steps) = run(64);
         assert_eq!(got, want);
         assert_eq!(steps, 7, "all prompts go together: a step a token, and one to see that nothing is left");
+        assert_eq!(on_device.counts().reads, 1, "prompts that go together are read together");
         for max_rows in [1, 3] {
             let (got, steps) = run(max_rows);
             assert_eq!(got, want, "other tokens in rows of {max_rows}");
@@ -189,9 +190,9 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
             );
             assert_eq!(run_on(&one_by_one, max_rows), (got, steps));
         }
-        let (recorded, replayed) = on_device.recorded_and_replayed();
-        assert!(recorded > 3 && replayed > 3, "{recorded} steps were recorded, {replayed} replayed");
-        assert_eq!(one_by_one.recorded_and_replayed(), (0, 0));
+        let counts = on_device.counts();
+        assert!(counts.recorded > 3 && counts.replayed > 3, "{counts:?}");
+        assert_eq!(one_by_one.counts(), Counts { reads: counts.reads - 1, recorded: 0, replayed: 0 });
     }
 }
 
@@ -207,7 +208,7 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
         let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[], &settings, monitor, ear));
         let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[], &settings, monitor, ear));
         assert_eq!(got, want);
-        on_device.recorded_and_replayed()
+        (on_device.counts().recorded, on_device.counts().replayed)
     };
     // Attention takes 256 keys in one piece: an answer gets its second in the middle of a recording.
     let counts = check(&[Prompt::new(3, tokens(2), 1)], 1, 260);

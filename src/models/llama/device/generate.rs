@@ -10,11 +10,11 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::DeviceModel;
 use super::choose::{Chooser, Row};
 use super::pass::{Cache, Rows, Texts, Wanted};
 use super::room::Room;
 use super::step::Steps;
+use super::{Counted, DeviceModel};
 use crate::device::{DeviceRows, Storage};
 use crate::error::Result;
 use crate::generate::{Finish, Listener, Prompt, Sample, Settings};
@@ -234,6 +234,7 @@ impl<'a, T: Storage> Flow<'a, T> {
         if last.is_empty() {
             return Ok(None);
         }
+        self.model.count(Counted::Read);
         let hidden = self.model.read(&texts, &mut self.cache, Wanted::These(&last))?;
         Ok(Some(Ready { logits: self.chooser.first(&hidden)?, samples }))
     }

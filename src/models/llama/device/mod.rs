@@ -59,9 +59,27 @@ pub struct DeviceModel<T: Storage> {
     norm: DeviceRows<f32>,
     head: DeviceRows<T>,
     angles: DeviceAngles,
-    /// Whether decode steps are recorded, and how many were recorded and replayed.
+    /// Whether decode steps are recorded.
     recording: bool,
-    counts: [AtomicUsize; 2],
+    counted: [AtomicUsize; 3],
+}
+
+/// What a model has done to sample answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Passes over prompts.
+    pub reads: usize,
+    /// Decode steps that were recorded.
+    pub recorded: usize,
+    /// Replays of a recorded step for a later one.
+    pub replayed: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Counted {
+    Read,
+    Recorded,
+    Replayed,
 }
 
 impl<T: Storage> DeviceModel<T> {
@@ -72,14 +90,14 @@ impl<T: Storage> DeviceModel<T> {
         self
     }
 
-    /// Decode steps that were recorded, and how many times one of them was replayed for a later step.
-    pub fn recorded_and_replayed(&self) -> (usize, usize) {
-        let [recorded, replayed] = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-        (recorded, replayed)
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        let [reads, recorded, replayed] = self.counted.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Counts { reads, recorded, replayed }
     }
 
-    fn count_step(&self, recorded: bool) {
-        self.counts[usize::from(!recorded)].fetch_add(1, Ordering::Relaxed);
+    fn count(&self, what: Counted) {
+        self.counted[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn heads(&self) -> Heads {

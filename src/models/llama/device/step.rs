@@ -1,8 +1,8 @@
 //! Decode steps. A step for as many rows as the one before is recorded, and the recording replayed as long as steps of that
 //! many rows follow: only what they read is written anew.
 
-use super::DeviceModel;
 use super::pass::{Cache, Rows, Start};
+use super::{Counted, DeviceModel};
 use crate::device::{DeviceRows, Kind, Recording, Storage};
 use crate::error::Result;
 use crate::ops::attention::decode;
@@ -85,7 +85,7 @@ impl<T: Storage> Steps<T> {
         {
             model.restart(&mut step.start, rows, cache)?;
             step.replay()?;
-            model.count_step(false);
+            model.count(Counted::Replayed);
             return Ok(self.step.insert(step));
         }
         let step = match Step::new(model, cache, rows, prompts, record) {
@@ -96,7 +96,7 @@ impl<T: Storage> Steps<T> {
             made => made?,
         };
         if step.recording.is_some() {
-            model.count_step(true);
+            model.count(Counted::Recorded);
         }
         Ok(self.step.insert(step))
     }

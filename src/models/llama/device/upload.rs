@@ -108,7 +108,7 @@ impl<T: Storage> DeviceModel<T> {
             config: c,
             layers,
             recording: std::env::var_os("RALLREC_NO_RECORDING").is_none(),
-            counts: Default::default(),
+            counted: Default::default(),
         })
     }
 }
