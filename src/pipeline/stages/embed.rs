@@ -42,7 +42,8 @@ pub fn embed(
         .input("describe", &described.artifact.key)
         .settings("embed", &recipe.embed)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact = run.stage("embed", &key, |work| work_out(work, recipe, device, ground, described, language.get()?))?;
+    let artifact =
+        run.stage("embed", &key, |work| work_out(work, recipe, device, ground, described, language.get()?))?;
     Ok(Embedded { text: matrices::read(&artifact.file("text.safetensors"), "text")?, artifact })
 }
 
