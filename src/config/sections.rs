@@ -105,7 +105,8 @@ pub struct ModelSettings {
     pub path: String,
     /// Reasoning model; empty = the same model, untuned.
     pub reasoning: String,
-    /// Storage of the weights in memory; not set = as stored, quantised files too.
+    /// Storage of the weights in memory; not set = as stored, quantised files too. The kernels of a GPU keep weights,
+    /// activations, keys and values as bf16 where this is bf16, set or stored, and as f32 otherwise.
     pub dtype: Option<Dtype>,
     /// How products with the weights are done on the CPU where nothing is learnt (`embed`, `predict`, `reason`, `describe`): in f32,
     /// or in 8 bits. Tuning and the kernels of a GPU do not change.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::sys::{self, CUevent, CUfunction, CUfunction_attribute, CUmodule, CUstream};
+use cudarc::driver::sys::{self, CUevent, CUfunction, CUfunction_attribute, CUgraphExec, CUmodule, CUstream};
 use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::images;
@@ -42,6 +42,15 @@ pub(super) struct Cuda {
 unsafe impl Send for Cuda {}
 // SAFETY: as above.
 unsafe impl Sync for Cuda {}
+
+/// A graph that is ready to run.
+#[derive(Debug)]
+pub(super) struct Graph(CUgraphExec);
+
+// SAFETY: as for `Cuda`; the one who owns it launches it and destroys it.
+unsafe impl Send for Graph {}
+// SAFETY: as above.
+unsafe impl Sync for Graph {}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,6 +166,42 @@ impl Cuda {
         unsafe { result::stream::synchronize(self.stream) }.map_err(|e| self.late("cannot finish", e))?;
         lock(&self.loaded).recent.clear();
         Ok(())
+    }
+
+    /// From here on launches and clears are noted by the driver and do not run.
+    pub(super) fn begin_capture(&self) -> Result<()> {
+        self.enter()?;
+        // Relaxed: memory may be taken and modules loaded meanwhile, neither of which touches the stream.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: our stream.
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(|e| self.late("cannot record", e))
+    }
+
+    /// What was noted.
+    pub(super) fn end_capture(&self) -> Result<Graph> {
+        self.enter()?;
+        let flags = sys::CUgraphInstantiate_flags(0);
+        // SAFETY: our stream, which is noting; the graph is destroyed once, behind what is made of it.
+        unsafe {
+            let graph = result::stream::end_capture(self.stream).map_err(|e| self.late("cannot end recording", e))?;
+            let ready = result::graph::instantiate(graph, flags).map_err(|e| said("no graph", e));
+            let _ = result::graph::destroy(graph);
+            ready.map(Graph)
+        }
+    }
+
+    pub(super) fn launch_graph(&self, graph: &Graph) -> Result<()> {
+        self.enter()?;
+        lock(&self.loaded).recent.push("a recorded step");
+        // SAFETY: made by `end_capture` for this stream's context, and not destroyed.
+        unsafe { result::graph::launch(graph.0, self.stream) }.map_err(|e| self.late("launch of a recorded step", e))
+    }
+
+    pub(super) fn destroy_graph(&self, graph: &Graph) {
+        if self.enter().is_ok() {
+            // SAFETY: by its owner, once; a launch on its way is finished first.
+            let _ = unsafe { result::graph::exec_destroy(graph.0) };
+        }
     }
 
     /// An error that may come from a kernel launched earlier: names those in question.

@@ -2,8 +2,8 @@
 //! (slow, and strict: it names a wrong line); `cuda` runs the compiled ones on a GPU.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 pub use rallrec_kernels_host::Arg;
@@ -12,6 +12,7 @@ use super::buffer::{Buffer, Element};
 use super::cuda::Cuda;
 use super::nvtx;
 use super::pool::{Memory, Pool};
+use super::recording::{Recorder, Step};
 use crate::error::{Error, Result};
 use crate::ops::Cost;
 use crate::ops::profile::{self, Place};
@@ -76,6 +77,8 @@ pub(super) enum Backend {
 pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) pool: Pool,
+    /// There while launches are recorded.
+    pub(super) recorder: Mutex<Option<Recorder>>,
 }
 
 /// A device that runs kernels; clones share it.
@@ -100,7 +103,7 @@ impl KernelDevice {
     }
 
     fn over(backend: Backend) -> Self {
-        Self(Arc::new(Inner { backend, pool: Pool::default() }))
+        Self(Arc::new(Inner { backend, pool: Pool::default(), recorder: Mutex::default() }))
     }
 
     /// Which backend.
@@ -116,7 +119,14 @@ impl KernelDevice {
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| {
             Error::failed(label, format!("{len} values of {} bytes are more than can be addressed", size_of::<T>()))
         })?;
-        let memory = self.0.pool.take(&self.0.backend, bytes, label)?;
+        let spare = self.recorder(|recorder| {
+            let spare = &mut recorder.as_mut()?.spare;
+            spare.iter().position(|memory| memory.serves(bytes, label)).map(|at| spare.swap_remove(at))
+        });
+        let memory = match spare {
+            Some(memory) => memory,
+            None => self.0.pool.take(&self.0.backend, bytes, label)?,
+        };
         Ok(Buffer::new(self.clone(), memory, len))
     }
 
@@ -140,6 +150,7 @@ impl KernelDevice {
             let what = format!("{} values do not fit {}", values.len(), to.len());
             return Err(Error::failed(to.label(), what));
         }
+        self.not_recording("a copy to the device")?;
         match &self.0.backend {
             // SAFETY: the buffer is plain memory of at least this many values.
             Backend::Host { .. } => unsafe {
@@ -152,6 +163,7 @@ impl KernelDevice {
 
     /// A copy of the buffer, after all that was launched before.
     pub fn download<T: Element>(&self, from: &Buffer<T>) -> Result<Vec<T>> {
+        self.not_recording("a copy from the device")?;
         let mut out = vec![T::zeroed(); from.len()];
         match &self.0.backend {
             // SAFETY: as in `write`.
@@ -165,17 +177,23 @@ impl KernelDevice {
 
     /// Sets every byte to 0.
     pub fn clear<T: Element>(&self, buffer: &mut Buffer<T>) -> Result<()> {
-        let bytes = buffer.len() * size_of::<T>();
+        self.clear_bytes(buffer.address(), buffer.len() * size_of::<T>())
+    }
+
+    pub(super) fn clear_bytes(&self, address: u64, bytes: usize) -> Result<()> {
+        let recorded = self.note(|| Step::Clear { address, bytes });
         match &self.0.backend {
-            // SAFETY: as in `write`.
-            Backend::Host { .. } => unsafe { std::ptr::write_bytes(buffer.address() as *mut u8, 0, bytes) },
-            Backend::Cuda(cuda) => cuda.clear(buffer.address(), bytes)?,
+            Backend::Host { .. } if recorded => {}
+            // SAFETY: a buffer, or a part of one: plain memory.
+            Backend::Host { .. } => unsafe { std::ptr::write_bytes(address as *mut u8, 0, bytes) },
+            Backend::Cuda(cuda) => cuda.clear(address, bytes)?,
         }
         Ok(())
     }
 
     /// Waits for everything launched before.
     pub fn synchronize(&self) -> Result<()> {
+        self.not_recording("waiting for the device")?;
         match &self.0.backend {
             Backend::Host { .. } => Ok(()),
             Backend::Cuda(cuda) => cuda.synchronize(),
@@ -192,11 +210,13 @@ impl KernelDevice {
             return Ok(Cost::default());
         }
         super::signatures::check(launch, args)?;
+        let recorded = self.note(|| Step::Launch(*launch, args.to_vec()));
         // While operators are timed, so is every launch, and a GPU waits for each: the run is slower then.
-        let timed = profile::is_on();
+        let timed = profile::is_on() && !recorded;
         let _range = nvtx::range(launch.kernel);
         let began = timed.then(Instant::now);
         let seconds = match &self.0.backend {
+            Backend::Host { .. } if recorded => 0.0,
             Backend::Host { seed } => {
                 let host = rallrec_kernels_host::Launch {
                     kernel: launch.kernel,
@@ -259,6 +279,15 @@ impl KernelDevice {
     }
 
     pub(super) fn give_back(&self, memory: Memory) {
-        self.0.pool.give_back(&self.0.backend, memory);
+        let memory = self.recorder(|recorder| match recorder {
+            Some(recorder) => {
+                recorder.spare.push(memory);
+                None
+            }
+            None => Some(memory),
+        });
+        if let Some(memory) = memory {
+            self.0.pool.give_back(&self.0.backend, memory);
+        }
     }
 }

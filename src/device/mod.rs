@@ -9,12 +9,14 @@ mod kernel;
 pub mod nvtx;
 mod pool;
 pub mod probe;
+mod recording;
 mod rows;
 mod signatures;
 mod tensor_map;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
+pub use recording::Recording;
 pub use rows::DeviceRows;
 
 use schemars::JsonSchema;
@@ -49,7 +51,7 @@ pub enum Device {
 }
 
 /// What runs on a device with kernels; the rest is done by the CPU.
-const STAGES: &str = "LightGCN, alignment, scoring and sampled answers; texts and tuning on the CPU";
+const STAGES: &str = "LightGCN, alignment, and what a language model reads and writes; tuning on the CPU";
 
 impl Choice {
     /// Decides, with the reason for people.

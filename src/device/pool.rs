@@ -25,6 +25,10 @@ impl Memory {
     pub(super) fn label(&self) -> &'static str {
         self.label
     }
+    /// Whether it can be taken for a buffer of `bytes` of this name.
+    pub(super) fn serves(&self, bytes: usize, label: &'static str) -> bool {
+        self.bytes == bytes && self.label == label
+    }
 }
 
 #[derive(Default)]

@@ -33,16 +33,27 @@ impl<T: Storage> DeviceRows<T> {
     pub fn upload(device: &KernelDevice, dim: usize, packed: &[T], label: &'static str) -> Result<Self> {
         let rows = packed.len().checked_div(dim).unwrap_or(0);
         let mut out = Self::zeros(device, rows, dim, label)?;
-        if dim == out.stride {
-            device.write(&mut out.values, packed)?;
-        } else if rows > 0 {
-            let mut padded = vec![T::zeroed(); rows * out.stride];
-            for (to, from) in padded.chunks_exact_mut(out.stride).zip(packed.chunks_exact(dim)) {
-                to[..dim].copy_from_slice(from);
-            }
-            device.write(&mut out.values, &padded)?;
-        }
+        out.write(packed)?;
         Ok(out)
+    }
+
+    /// Other values in the same place: as many, packed.
+    pub fn write(&mut self, packed: &[T]) -> Result<()> {
+        if packed.len() != self.rows * self.dim {
+            let what = format!("{} values for {} x {}", packed.len(), self.rows, self.dim);
+            return Err(Error::failed(self.values.label(), what));
+        }
+        let device = self.values.device().clone();
+        if self.dim == self.stride {
+            device.write(&mut self.values, packed)?;
+        } else if self.rows > 0 {
+            let mut padded = vec![T::zeroed(); self.rows * self.stride];
+            for (to, from) in padded.chunks_exact_mut(self.stride).zip(packed.chunks_exact(self.dim)) {
+                to[..self.dim].copy_from_slice(from);
+            }
+            device.write(&mut self.values, &padded)?;
+        }
+        Ok(())
     }
 
     /// Packed values.

@@ -19,6 +19,27 @@ fn run<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], q: &
     out.download().unwrap().iter().map(|v| v.to_f32()).collect()
 }
 
+/// The same by a plan that was made for as many samples without a key.
+fn written<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], q: &[T], k: &[T], v: &[T]) -> Vec<f32> {
+    let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
+    let q = DeviceRows::upload(device, qw, q, "q").unwrap();
+    let k = DeviceRows::upload(device, kw, k, "k").unwrap();
+    let v = DeviceRows::upload(device, kw, v, "v").unwrap();
+    let mut out = DeviceRows::zeros(device, q.rows(), qw, "out").unwrap();
+    let empty: Vec<Prompt> = prompts.iter().map(|p| Prompt { prefix: 0..0, own: vec![0..0; p.own.len()] }).collect();
+    let seen = prompts.iter().any(|p| p.own.iter().any(|own| own.len() + p.prefix.len() > 0));
+    let mut plan = Plan::<T>::with_room(device, heads, &empty, 0).unwrap();
+    assert!(plan.write(prompts, k.rows()).unwrap() != seen, "no room, and it was found");
+    let mut plan = Plan::with_room(device, heads, &empty, 80).unwrap();
+    if seen {
+        let end = prompts.iter().flat_map(|p| p.own.iter().map(|own| own.end.max(p.prefix.end))).max().unwrap_or(0);
+        assert!(plan.write(prompts, end - 1).is_err(), "keys beyond the last");
+    }
+    assert!(plan.write(prompts, k.rows()).unwrap());
+    plan.forward(&Inputs { q: &q, k: &k, v: &v }, &mut out).unwrap();
+    out.download().unwrap().iter().map(|v| v.to_f32()).collect()
+}
+
 fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, seed: u64) -> Result<(), TestCaseError> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let (mut keys, mut samples, mut prompts) = (0, 0, Vec::new());
@@ -56,6 +77,7 @@ fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, se
     for device in devices(seed) {
         let got = run(&device, heads, &prompts, &q, &k, &v);
         close("out", &got, &want, |_| unit * 4.0)?;
+        same_bits(&got, &written(&device, heads, &prompts, &q, &k, &v))?;
         if device.kind() == rallrec::device::Kind::Host {
             same_bits(&got, &alone)?;
         }

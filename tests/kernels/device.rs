@@ -2,7 +2,10 @@
 
 use rallrec::device::{Arg, KernelDevice, Launch};
 use rallrec::ops::Cost;
+use rallrec::ops::merge::cuda::sum_rows;
 use rallrec::ops::profile::{self, Place};
+
+use super::common::devices;
 
 #[test]
 fn memory_that_ends_names_who_holds_it() {
@@ -59,4 +62,60 @@ fn launches_are_counted_only_while_they_are_timed() {
     let tally = profile::take()[&what];
     assert_eq!((tally.calls, tally.cost.bytes), (1, cost.bytes));
     assert!(tally.seconds > 0.0);
+}
+
+#[test]
+fn a_recording_runs_again_over_what_its_buffers_hold_now() {
+    for device in devices(5) {
+        let mut x = device.upload(&[1.0f64, 2.0, 3.0, 4.0], "x").unwrap();
+        let before = device.memory_in_use().0;
+        let round = |out: &mut _| {
+            let mut sums = device.zeros::<f64>(2, "sums")?;
+            sum_rows(&x, 2, 1.0, &mut sums)?;
+            sum_rows(&sums, 1, 10.0, out)
+        };
+        let recorded = device.record(|| {
+            let mut outs = [device.zeros::<f64>(1, "out")?, device.zeros::<f64>(1, "out")?];
+            outs.iter_mut().try_for_each(|out| round(out).map(drop))?;
+            Ok((outs, device.zeros::<f64>(2, "zeros")?))
+        });
+        let (recording, (outs, mut zeros)) = recorded.unwrap();
+        assert_eq!(recording.launches(), 4);
+        // Two results, two zeros, and one place for the sums of both rounds.
+        assert_eq!(device.memory_in_use().0 - before, 48);
+        for (values, want) in [([1.0f64, 2.0, 3.0, 4.0], 100.0), ([5.0, 6.0, 7.0, 0.5], 185.0)] {
+            device.write(&mut x, &values).unwrap();
+            device.write(&mut zeros, &values[..2]).unwrap();
+            // Whoever takes memory in between gets none of the recording's.
+            let other = device.upload(&[f64::NAN; 2], "sums").unwrap();
+            // SAFETY: x, outs and zeros are there.
+            unsafe { recording.replay() }.unwrap();
+            assert_eq!(device.download(&zeros).unwrap(), [0.0; 2], "zeros are made again");
+            for out in &outs {
+                assert_eq!(device.download(out).unwrap(), [want]);
+            }
+            assert!(device.download(&other).unwrap().iter().all(|v| v.is_nan()));
+        }
+        drop((recording, outs, zeros));
+        assert_eq!(device.memory_in_use().0, before);
+    }
+}
+
+#[test]
+fn what_cannot_be_recorded_is_refused_and_ends_the_recording() {
+    for device in devices(5) {
+        let x = device.upload(&[1.0f64, 2.0], "x").unwrap();
+        let words = [
+            device.record(|| device.upload(&[1.0f64], "more")).unwrap_err(),
+            device.record(|| device.download(&x)).unwrap_err(),
+            device.record(|| device.synchronize()).unwrap_err(),
+            device.record(|| device.record(|| Ok(()))).unwrap_err(),
+        ];
+        for (error, word) in words.iter().zip(["a copy to", "a copy from", "waiting", "recorded already"]) {
+            assert!(error.to_string().contains(word), "no {word:?} in {error}");
+        }
+        let mut out = device.zeros::<f64>(1, "out").unwrap();
+        sum_rows(&x, 1, 2.0, &mut out).unwrap();
+        assert_eq!(device.download(&out).unwrap(), [6.0], "launches run again");
+    }
 }

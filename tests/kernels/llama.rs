@@ -1,15 +1,21 @@
-//! The decoder by launches against the decoder of the CPU: choices of ragged bundles, and the same sampled tokens.
+//! The decoder by launches against the decoder of the CPU: choices of ragged bundles, vectors of texts, and the same sampled
+//! tokens.
 
-use rallrec::Matrix;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rallrec::device::KernelDevice;
+use rallrec::events::Event;
 use rallrec::generate::scoring::{Bundle, score};
-use rallrec::generate::{Finish, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::device::DeviceModel;
-use rallrec::models::llama::{Family, Model, SoftTokens, fixture};
+use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
+use rallrec::models::llama::device::{Counts, DeviceModel, decoder};
+use rallrec::models::llama::embedding::Embedder;
+use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, fixture};
 use rallrec::models::lora::{Adapter, Pair, Target};
-use rallrec::monitor::Silent;
+use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::Dtype;
 use rallrec::rng::{Rng, Use};
+use rallrec::{Matrix, Result};
 
 use super::common::devices;
 
@@ -76,13 +82,75 @@ fn choices_are_the_same_on_every_device() {
     }
 }
 
+/// Hears everything, and counts the steps.
+#[derive(Default)]
+struct Ear {
+    answers: Vec<Sample>,
+    heard: BTreeMap<(u32, u32), Vec<u32>>,
+}
+
+impl Listener for Ear {
+    fn token(&mut self, row: u32, sample: u32, token: u32) -> Result<()> {
+        self.heard.entry((row, sample)).or_default().push(token);
+        Ok(())
+    }
+
+    fn finished(&mut self, sample: Sample) -> Result<()> {
+        self.answers.push(sample);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Steps(AtomicUsize);
+
+impl Monitor for Steps {
+    fn emit(&self, _: Event) {}
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn stop_requested(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+    fn stage(&self) -> &str {
+        "test"
+    }
+}
+
+/// Answers in order, after what was heard of them was compared with them; and the number of steps.
+fn answers(run: impl FnOnce(&dyn Monitor, &mut dyn Listener) -> Result<()>) -> (Vec<Sample>, usize) {
+    let (mut ear, steps) = (Ear::default(), Steps::default());
+    run(&steps, &mut ear).unwrap();
+    let mut answers = ear.answers;
+    answers.sort_by_key(|a| (a.row, a.sample));
+    for answer in &answers {
+        let heard = ear.heard.remove(&(answer.row, answer.sample)).unwrap_or_default();
+        assert_eq!(heard, answer.tokens, "row {}, sample {}", answer.row, answer.sample);
+    }
+    assert!(ear.heard.is_empty(), "tokens of no answer: {:?}", ear.heard);
+    (answers, steps.0.into_inner())
+}
+
+/// Prompts of one token, of several, and of more than attention takes in one piece; samples from none to more than go together.
+fn prompts() -> Vec<Prompt> {
+    let tokens = |n: u32, by: u32| (0..n).map(|i| (by * i + 1) % 263).collect::<Vec<u32>>();
+    vec![
+        Prompt::new(4, tokens(19, 3), 5),
+        Prompt { row: 9, tokens: vec![77, 5], samples: vec![6, 2] },
+        Prompt::new(2, tokens(30, 7), 0),
+        Prompt::new(1, tokens(270, 5), 4),
+        Prompt::new(7, vec![60], 3),
+        Prompt::new(5, tokens(19, 3), 1),
+    ]
+}
+
 #[test]
 fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
-    let model = model(Family::Llama);
-    let prompts = vec![
-        Prompt::new(4, (0..19).map(|i| 3 * i + 1).collect(), 5),
-        Prompt { row: 9, tokens: vec![77, 5], samples: vec![6, 2] },
-    ];
+    // One prompt is four tokens shorter than the context.
+    let plain = model(Family::Llama);
+    let config = Config { context: 274, ..plain.config().clone() };
+    let plain = Model::new(config, plain.weights().clone()).unwrap();
+    let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
+    let prompts = prompts();
     let settings = Settings {
         temperature: 0.9,
         top_k: 50,
@@ -90,27 +158,178 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
         min_new_tokens: 2,
         max_new_tokens: 6,
         seed: 11,
-        max_rows: 4,
+        max_rows: 64,
     };
-    // Half of the vocabulary ends an answer, so that some end early.
-    let stop: Vec<u32> = (0..264).step_by(2).collect();
-    let sorted = |mut answers: Vec<Sample>| {
-        answers.sort_by_key(|a| (a.row, a.sample));
-        answers
-    };
-    let mut want: Vec<Sample> = Vec::new();
-    generate(&model, &prompts, &stop, &settings, &Silent, &mut want).unwrap();
-    let want = sorted(want);
-    assert!(want.iter().any(|a| a.finish == Finish::Stop) && want.iter().any(|a| a.tokens.len() > 2));
+    // A quarter of the vocabulary ends an answer, so that some end early.
+    let stop: Vec<u32> = (0..264).step_by(4).collect();
+    let (want, _) = answers(|monitor, ear| generate(&model, &prompts, &stop, &settings, monitor, ear));
+    assert_eq!(want.len(), 15);
+    for finish in [Finish::Stop, Finish::Length, Finish::Context] {
+        assert!(want.iter().any(|a| a.finish == finish), "no answer ends by {finish:?}");
+    }
+    assert!(want.iter().all(|a| a.tokens.len() >= 2) && want.iter().any(|a| a.tokens.len() == 6));
     for device in devices(12) {
-        let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
-        let run = |settings: &Settings| {
-            let mut got: Vec<Sample> = Vec::new();
-            on_device.generate(&prompts, &stop, settings, &Silent, &mut got).unwrap();
-            sorted(got)
+        let upload = || DeviceModel::<f32>::upload(&device, &model).unwrap();
+        let (on_device, one_by_one) = (upload().with_recording(true), upload().with_recording(false));
+        let run_on = |on_device: &DeviceModel<f32>, max_rows: usize| {
+            let settings = Settings { max_rows, ..settings.clone() };
+            answers(|monitor, ear| on_device.generate(&prompts, &stop, &settings, monitor, ear))
         };
-        assert_eq!(run(&settings), want);
-        assert_eq!(run(&Settings { max_rows: 1, ..settings.clone() }), want, "alone, other tokens");
+        let run = |max_rows: usize| run_on(&on_device, max_rows);
+        let (got, steps) = run(64);
+        assert_eq!(got, want);
+        assert_eq!(steps, 7, "all prompts go together: a step a token, and one to see that nothing is left");
+        assert_eq!(on_device.counts().reads, 1, "prompts that go together are read together");
+        for max_rows in [1, 3] {
+            let (got, steps) = run(max_rows);
+            assert_eq!(got, want, "other tokens in rows of {max_rows}");
+            let tokens: usize = want.iter().map(|a| a.tokens.len() + usize::from(a.finish == Finish::Stop)).sum();
+            assert!(
+                steps <= 7 + tokens.div_ceil(max_rows) + 6,
+                "{steps} steps in rows of {max_rows}: places stay free"
+            );
+            assert_eq!(run_on(&one_by_one, max_rows), (got, steps));
+        }
+        let counts = on_device.counts();
+        assert!(counts.recorded > 3 && counts.replayed > 3, "{counts:?}");
+        assert_eq!(one_by_one.counts(), Counts { reads: counts.reads - 1, recorded: 0, replayed: 0 });
+    }
+}
+
+#[test]
+fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where_it_has_none() {
+    let config = Config { layers: 1, ..fixture::config(Family::Qwen3) };
+    let plain = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::F32).unwrap()).unwrap();
+    let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
+    let tokens = |n: u32| (0..n).map(|i| (7 * i + 1) % 263).collect::<Vec<u32>>();
+    let on_device = DeviceModel::<f32>::upload(&KernelDevice::host(4), &model).unwrap().with_recording(true);
+    let check = |prompts: &[Prompt], max_rows: usize, max_new_tokens: usize| {
+        let settings = Settings { max_rows, max_new_tokens, ..Settings::default() };
+        let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[], &settings, monitor, ear));
+        let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[], &settings, monitor, ear));
+        assert_eq!(got, want);
+        (on_device.counts().recorded, on_device.counts().replayed)
+    };
+    // Attention takes 256 keys in one piece: an answer gets its second in the middle of a recording.
+    let counts = check(&[Prompt::new(3, tokens(2), 1)], 1, 260);
+    assert_eq!(counts, (1, 257), "260 tokens: one of the prompt, one step to begin with");
+    // Behind two prompts of one piece come two of three, for which the recording has no room.
+    let lengths = [5, 5, 520, 520];
+    let prompts: Vec<Prompt> = (0..4).map(|row| Prompt::new(row, tokens(lengths[row as usize]), 1)).collect();
+    assert_eq!(check(&prompts, 2, 6), (1 + 2, 257 + 3 + 4));
+}
+
+#[test]
+fn where_memory_is_short_fewer_answers_go_together() {
+    let model = model(Family::Llama);
+    let (prompts, settings) = (prompts(), Settings { max_new_tokens: 200, ..Settings::default() });
+    let device = KernelDevice::host(3);
+    let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+    let stop: Vec<u32> = (0..264).step_by(2).collect();
+    let run = || answers(|monitor, ear| on_device.generate(&prompts[1..2], &stop, &settings, monitor, ear));
+    let (want, together) = run();
+    // A token's keys and values take 256 bytes: two answers of 200 tokens do not fit into 90,000, one does.
+    let limit = device.memory_in_use().0 + 90_000;
+    device.limit_memory(limit);
+    let (got, one_by_one) = run();
+    assert_eq!(got, want);
+    assert!(one_by_one > together, "{one_by_one} steps and {together}");
+    device.limit_memory(0);
+    let heard = &mut Vec::<Sample>::new();
+    let refused = on_device.generate(&prompts, &stop, &settings, &Silent, heard).unwrap_err().to_string();
+    assert!(refused.contains("asked for keys and values"), "{refused}");
+}
+
+#[test]
+fn vectors_of_texts_are_those_of_the_cpu() {
+    for (family, adapted) in [(Family::Llama, false), (Family::Qwen2, true), (Family::Qwen3, false)] {
+        let plain = model(family);
+        let with = if adapted { Some(adapter(&plain)) } else { None };
+        let model = plain.with_adapter(with.as_ref()).unwrap();
+        let head: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
+        let behind = |tail: &[u32]| [&head[..], tail].concat();
+        let long: Vec<u32> = (0..70).map(|i| i * 11 % 263).collect();
+        let texts =
+            [behind(&[9]), vec![], behind(&[1, 7, 7, 7]), head.clone(), vec![3, 4], behind(&long), behind(&[9])];
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        for (head, pooling) in [(&head[..], Pooling::Mean), (&head, Pooling::Last), (&[], Pooling::Mean)] {
+            let want = Embedder::new(&model, head, pooling).unwrap().embed(&texts).unwrap();
+            for device in devices(9) {
+                let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+                let got = on_device.embed(head, &texts, pooling).unwrap();
+                // Values of order 1 behind two layers in f32.
+                assert_close(&got, &want, 2e-5);
+                assert_eq!(got.row(0), got.row(6), "one text, two vectors");
+                assert_eq!(on_device.embed(head, &[&[], &[]], pooling).unwrap(), Matrix::zeros(2, 32));
+                assert!(on_device.embed(head, &[&[1, 9999]], pooling).unwrap_err().to_string().contains("9999"));
+            }
+        }
+    }
+}
+
+fn assert_close(got: &Matrix, want: &Matrix, tolerance: f32) {
+    assert_eq!((got.rows(), got.cols()), (want.rows(), want.cols()));
+    for (at, (g, w)) in got.as_slice().iter().zip(want.as_slice()).enumerate() {
+        assert!((g - w).abs() <= tolerance, "value {at}: {g} and not {w}");
+    }
+}
+
+#[test]
+fn weights_stored_as_bf16_are_bf16_on_a_device() {
+    let stored = |family, dtype| {
+        let config = fixture::config(family);
+        let weights = fixture::weights(&config, 7, dtype).unwrap();
+        Model::new(config, weights).unwrap()
+    };
+    for (dtype, storage) in [(Dtype::F32, "f32"), (Dtype::F16, "f32"), (Dtype::Bf16, "bf16")] {
+        let on_device = decoder(&KernelDevice::host(0), &stored(Family::Llama, dtype)).unwrap();
+        assert_eq!(on_device.storage(), storage, "{dtype:?}");
+    }
+    let beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
+    let tail = |tail: &[u32]| [&beginning[..], tail].concat();
+    let bundles: Vec<Bundle> = vec![vec![tail(&[1, 3]), tail(&[9])], vec![vec![4, 5]], vec![vec![6; 40]]];
+    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+        let plain = stored(family, Dtype::Bf16);
+        let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
+        let want = score(&model, &bundles, [10, 11], 1000).unwrap();
+        let texts = [&beginning[..], &[7, 8, 9]];
+        let vectors = Embedder::new(&model, &[], Pooling::Mean).unwrap().embed(&texts).unwrap();
+        for device in devices(6) {
+            let on_device = decoder(&device, &model).unwrap();
+            let got = on_device.score(&bundles, [10, 11], 1000).unwrap();
+            let mut largest = 0.0f32;
+            for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
+                // Activations carry 8 bits, through two layers: logits of order 1.
+                for (g, w) in got.logits.iter().zip(&want.logits) {
+                    assert!((g - w).abs() <= BF16, "{family:?}: {g} and not {w}");
+                    largest = largest.max((g - w).abs());
+                }
+                assert!((got.log_sum_exp - want.log_sum_exp).abs() <= f64::from(BF16), "{got:?} and not {want:?}");
+            }
+            assert!(largest > 1e-4, "{family:?}: as exact as f32");
+            assert_close(&on_device.embed(&[], &texts, Pooling::Mean).unwrap(), &vectors, BF16);
+        }
+    }
+}
+
+/// How far bf16 activations may lead from f32 ones.
+const BF16: f32 = 0.15;
+
+#[test]
+fn bf16_answers_do_not_depend_on_each_other() {
+    let config = fixture::config(Family::Llama);
+    let model = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::Bf16).unwrap()).unwrap();
+    let prompts = &prompts()[..3];
+    let settings = Settings { max_new_tokens: 5, ..Settings::default() };
+    for device in devices(12) {
+        let on_device = decoder(&device, &model).unwrap();
+        let run = |max_rows: usize| {
+            let settings = Settings { max_rows, ..settings.clone() };
+            answers(|monitor, ear| on_device.generate(prompts, &[2], &settings, monitor, ear)).0
+        };
+        let together = run(64);
+        assert_eq!(together.len(), 7);
+        assert!([1, 3].into_iter().all(|max_rows| run(max_rows) == together));
     }
 }
 

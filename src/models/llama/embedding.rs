@@ -60,7 +60,7 @@ fn head<'a>(texts: &[&'a [u32]]) -> &'a [u32] {
 }
 
 /// What follows the head, where a text begins with it and goes on.
-fn behind<'a>(head: &[u32], text: &'a [u32]) -> Option<&'a [u32]> {
+pub(super) fn behind<'a>(head: &[u32], text: &'a [u32]) -> Option<&'a [u32]> {
     text.strip_prefix(head).filter(|rest| !head.is_empty() && !rest.is_empty())
 }
 

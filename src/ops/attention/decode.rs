@@ -37,56 +37,109 @@ pub struct Plan<T: Storage> {
     of: PhantomData<T>,
 }
 
+/// Prompts as lists of blocks and parts.
+struct Cut {
+    works: Vec<Work>,
+    parts: Vec<[u32; 2]>,
+    begins: Vec<u32>,
+    keys_end: usize,
+    distinct: usize,
+    pairs: usize,
+}
+
+/// A block without rows: it reads nothing and leaves no part.
+fn nothing() -> Work {
+    work(0, (0, 1), [&(0..0), &(0..0)], ALL, 0)
+}
+
+/// Where spans begin depends on each range alone, so a sample's result does not depend on the others. `together` samples share
+/// a block.
+fn cut(group: usize, together: usize, prompts: &[Prompt]) -> Cut {
+    let (mut works, mut lists): (Vec<Work>, Vec<Vec<[u32; 2]>>) = (Vec::new(), Vec::new());
+    let (mut keys_end, mut distinct, mut pairs) = (0, 0, 0);
+    let mut cut = |row: usize, samples: usize, keys: &Range<usize>, lists: &mut Vec<Vec<[u32; 2]>>| {
+        for from in keys.clone().step_by(SPAN) {
+            let span = from..(from + SPAN).min(keys.end);
+            let slot = works.len();
+            works.push(work(row, (samples * group, group), [&span, &(0..0)], ALL, slot));
+            for (sample, list) in lists[row..row + samples].iter_mut().enumerate() {
+                list.push([slot as u32, sample as u32]);
+            }
+        }
+    };
+    for prompt in prompts {
+        let first = lists.len();
+        lists.resize(first + prompt.own.len(), Vec::new());
+        for from in (0..prompt.own.len()).step_by(together) {
+            cut(first + from, (prompt.own.len() - from).min(together), &prompt.prefix, &mut lists);
+        }
+        distinct += prompt.prefix.len();
+        for (sample, own) in prompt.own.iter().enumerate() {
+            cut(first + sample, 1, own, &mut lists);
+            keys_end = keys_end.max(own.end).max(prompt.prefix.end);
+            distinct += own.len();
+            pairs += own.len() + prompt.prefix.len();
+        }
+    }
+    let mut begins = vec![0u32];
+    for list in &lists {
+        begins.push(begins.last().copied().unwrap_or(0) + list.len() as u32);
+    }
+    Cut { works, parts: lists.concat(), begins, keys_end, distinct, pairs }
+}
+
 impl<T: Storage> Plan<T> {
-    /// Cuts `prompts`. Where spans begin depends on each range alone, so a sample's result does not depend on the others.
+    /// Cuts `prompts`. A sample's result does not depend on the others.
     pub fn new(device: &KernelDevice, heads: Heads, prompts: &[Prompt]) -> Result<Self> {
+        Self::with_room(device, heads, prompts, 0)
+    }
+
+    /// The same with `more` blocks that have nothing to do, so that [`Plan::write`] finds room.
+    pub fn with_room(device: &KernelDevice, heads: Heads, prompts: &[Prompt], more: usize) -> Result<Self> {
         width::<T>(heads)?;
         let (group, room) = (heads.group(), tile_rows::<T>());
         if group > room {
             return Err(Error::failed("decode attention", format!("{group} query heads share a kv head; {room} fit")));
         }
-        let (mut works, mut lists): (Vec<Work>, Vec<Vec<[u32; 2]>>) = (Vec::new(), Vec::new());
-        let (mut keys_end, mut distinct, mut pairs) = (0, 0, 0);
-        let mut cut = |row: usize, samples: usize, keys: &Range<usize>, lists: &mut Vec<Vec<[u32; 2]>>| {
-            for from in keys.clone().step_by(SPAN) {
-                let span = from..(from + SPAN).min(keys.end);
-                let slot = works.len();
-                works.push(work(row, (samples * group, group), [&span, &(0..0)], ALL, slot));
-                for (sample, list) in lists[row..row + samples].iter_mut().enumerate() {
-                    list.push([slot as u32, sample as u32]);
-                }
-            }
-        };
-        for prompt in prompts {
-            let first = lists.len();
-            lists.resize(first + prompt.own.len(), Vec::new());
-            for from in (0..prompt.own.len()).step_by(room / group) {
-                cut(first + from, (prompt.own.len() - from).min(room / group), &prompt.prefix, &mut lists);
-            }
-            distinct += prompt.prefix.len();
-            for (sample, own) in prompt.own.iter().enumerate() {
-                cut(first + sample, 1, own, &mut lists);
-                keys_end = keys_end.max(own.end).max(prompt.prefix.end);
-                distinct += own.len();
-                pairs += own.len() + prompt.prefix.len();
-            }
-        }
-        let mut begins = vec![0u32];
-        for list in &lists {
-            begins.push(begins.last().copied().unwrap_or(0) + list.len() as u32);
-        }
+        let together = room / group;
+        let Cut { mut works, mut parts, begins, keys_end, distinct, pairs } = cut(group, together, prompts);
+        works.resize(works.len() + more, nothing());
+        parts.resize(parts.len() + more * together, [0; 2]);
         Ok(Self {
             heads,
             slots: works.len(),
             works: device.upload(&works, "decode attention blocks")?,
-            parts: device.upload(&lists.concat(), "parts of rows")?,
+            parts: device.upload(&parts, "parts of rows")?,
             begins: device.upload(&begins, "first part of rows")?,
-            rows: lists.len(),
+            rows: begins.len() - 1,
             keys_end,
             distinct,
             pairs,
             of: PhantomData,
         })
+    }
+
+    /// Another step of as many samples in the same place: for launches that are replayed, which do not look at anything again, so
+    /// that keys must lie below `keys`. `false`, and nothing has changed, if there is no room.
+    ///
+    /// # Errors
+    /// Keys beyond `keys`.
+    pub fn write(&mut self, prompts: &[Prompt], keys: usize) -> Result<bool> {
+        let group = self.heads.group();
+        let Cut { mut works, parts, begins, keys_end, distinct, pairs } = cut(group, tile_rows::<T>() / group, prompts);
+        if keys_end > keys {
+            return Err(Error::failed("decode attention", format!("keys to {keys_end} of {keys}")));
+        }
+        if begins.len() != self.begins.len() || works.len() > self.works.len() || parts.len() > self.parts.len() {
+            return Ok(false);
+        }
+        works.resize(self.works.len(), nothing());
+        let device = self.works.device().clone();
+        device.write(&mut self.works, &works)?;
+        device.write(&mut self.parts, &parts)?;
+        device.write(&mut self.begins, &begins)?;
+        (self.keys_end, self.distinct, self.pairs) = (keys_end, distinct, pairs);
+        Ok(true)
     }
 
     /// `out` (samples, heads x dim) for `q` of the same shape; a sample without any key gets zeros.

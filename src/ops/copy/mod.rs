@@ -18,6 +18,17 @@ impl Places {
         Ok(Self { rows: device.upload(rows, "row numbers")?, end })
     }
 
+    /// Other numbers in the same place, as many as before, below `below`: whoever copies by them once more does not look again.
+    pub fn write(&mut self, rows: &[u32], below: usize) -> Result<()> {
+        let end = rows.iter().max().map_or(0, |&r| r as usize + 1);
+        if rows.len() != self.rows.len() || end > below {
+            let what = format!("{} below {end} for {} below {below}", rows.len(), self.rows.len());
+            return Err(Error::failed("row numbers", what));
+        }
+        self.end = end;
+        self.rows.device().clone().write(&mut self.rows, rows)
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -91,4 +91,15 @@ impl Positions {
         let end = positions.iter().max().map_or(0, |&p| p as usize + 1);
         Ok(Self { values: device.upload(positions, "positions")?, end })
     }
+
+    /// Others in the same place, as many as before, below `below`: whoever turns by them once more does not look again.
+    pub fn write(&mut self, positions: &[u32], below: usize) -> Result<()> {
+        let end = positions.iter().max().map_or(0, |&p| p as usize + 1);
+        if positions.len() != self.values.len() || end > below {
+            let what = format!("{} below {end} for {} below {below}", positions.len(), self.values.len());
+            return Err(Error::failed("positions", what));
+        }
+        self.end = end;
+        self.values.device().clone().write(&mut self.values, positions)
+    }
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use super::data::Ground;
 use super::language::{self, Language};
+use super::scorer::Scorer;
 use crate::config::{DescribeSource, Recipe};
 use crate::data::descriptions::{self, DescriptionRow, Descriptions};
 use crate::data::{ItemIdx, Kind};
+use crate::device::Device;
 use crate::error::Result;
 use crate::generate::{self, Listener, Prompt, Sample};
 use crate::monitor::{CountedElsewhere, Monitor};
@@ -25,7 +27,13 @@ pub struct Described {
 }
 
 /// Runs or reuses the stage.
-pub fn describe(run: &Run, recipe: &Recipe, ground: &Ground, language: &mut super::Lazy<'_>) -> Result<Described> {
+pub fn describe(
+    run: &Run,
+    recipe: &Recipe,
+    device: &Device,
+    ground: &Ground,
+    language: &mut super::Lazy<'_>,
+) -> Result<Described> {
     let mut key =
         KeyBuilder::new("describe", 1).input("data", &ground.artifact.key).settings("describe", &recipe.describe)?;
     if recipe.describe.source == DescribeSource::Model {
@@ -35,7 +43,7 @@ pub fn describe(run: &Run, recipe: &Recipe, ground: &Ground, language: &mut supe
         key = key.path("file", file)?;
     }
     let artifact = run.stage("describe", &key.finish(), |work| match recipe.describe.source {
-        DescribeSource::Model => write(work, recipe, ground, language.get()?),
+        DescribeSource::Model => write(work, recipe, device, ground, language.get()?),
         DescribeSource::File => {
             let found = descriptions::load(&recipe.data, &ground.dataset, work.monitor)?;
             keep(work, ground, &found)
@@ -74,7 +82,7 @@ fn keep(work: &Work<'_>, ground: &Ground, found: &Descriptions) -> Result<()> {
     Ok(())
 }
 
-fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, language: &Language) -> Result<()> {
+fn write(work: &Work<'_>, recipe: &Recipe, device: &Device, ground: &Ground, language: &Language) -> Result<()> {
     let settings = &recipe.describe;
     let (mut file, done) = RowFile::<DescriptionRow>::open(&work.folder.join("descriptions.jsonl"))?;
     let written: std::collections::HashSet<_> = done.iter().map(|r| r.item.clone()).collect();
@@ -101,7 +109,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, language: &Language)
         monitor: work.monitor,
     };
     let quiet = CountedElsewhere(work.monitor);
-    generate::generate(&language.model, &asked, &language.stop, &sampling, &quiet, &mut listener)
+    Scorer::new(device, &language.model)?.generate(&asked, &language.stop, &sampling, &quiet, &mut listener)
 }
 
 /// Writes a description as soon as it is finished.

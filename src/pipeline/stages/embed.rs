@@ -7,11 +7,13 @@ use std::path::Path;
 use super::data::Ground;
 use super::describe::Described;
 use super::language::{self, Language};
+use super::scorer::{PASS, Scorer};
 use crate::config::{Embed, Pooling, Recipe};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::models::llama;
-use crate::models::llama::embedding::{Embedder, Plan};
+use crate::models::llama::embedding::Plan;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
@@ -26,13 +28,11 @@ pub struct Embedded {
     pub artifact: Artifact,
 }
 
-/// Tokens of one forward pass: large enough for fast products, small enough for memory.
-const PASS: usize = 2048;
-
 /// Runs or reuses the stage.
 pub fn embed(
     run: &Run,
     recipe: &Recipe,
+    device: &Device,
     ground: &Ground,
     described: &Described,
     language: &mut super::Lazy<'_>,
@@ -42,13 +42,15 @@ pub fn embed(
         .input("describe", &described.artifact.key)
         .settings("embed", &recipe.embed)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact = run.stage("embed", &key, |work| work_out(work, recipe, ground, described, language.get()?))?;
+    let artifact =
+        run.stage("embed", &key, |work| work_out(work, recipe, device, ground, described, language.get()?))?;
     Ok(Embedded { text: matrices::read(&artifact.file("text.safetensors"), "text")?, artifact })
 }
 
 fn work_out(
     work: &Work<'_>,
     recipe: &Recipe,
+    device: &Device,
     ground: &Ground,
     described: &Described,
     language: &Language,
@@ -74,7 +76,8 @@ fn work_out(
         Pooling::Mean => llama::Pooling::Mean,
         Pooling::Last => llama::Pooling::Last,
     };
-    let embedder = Embedder::new(&language.model, plan.head, pooling)?;
+    let model = Scorer::new(device, &language.model)?;
+    let embedder = model.embedder(plan.head, pooling)?;
     while rows.len() < plan.distinct.len() {
         work.monitor.check()?;
         let left = &plan.distinct[rows.len()..];

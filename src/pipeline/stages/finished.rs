@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::facts::FactSource;
 use super::prompts::{least_valuable, wording};
 use super::retrieve::{self, Embeddings, Variant};
+use super::scorer::PASS;
 use super::soft::SoftSource;
 use super::{Ground, Lazy, align, data, describe, embed, graph, predict, prompts, tune};
 use crate::config::Recipe;
@@ -45,8 +46,8 @@ impl Finished {
 pub fn finished(run: &Run, recipe: &Recipe) -> Result<Finished> {
     let mut language = Lazy { recipe, loaded: None };
     let ground = data::data(run, recipe)?;
-    let described = describe::describe(run, recipe, &ground, &mut language)?;
-    let text = embed::embed(run, recipe, &ground, &described, &mut language)?;
+    let described = describe::describe(run, recipe, &Device::Cpu, &ground, &mut language)?;
+    let text = embed::embed(run, recipe, &Device::Cpu, &ground, &described, &mut language)?;
     let colla = graph::graph(run, recipe, &Device::Cpu, &ground)?;
     let ssl = align::align(run, recipe, &Device::Cpu, &ground, &text, &colla)?;
     Ok(Finished { ground, text, colla, ssl })
@@ -100,7 +101,7 @@ pub fn ask_tuned(
             let inputs = soft.inputs_of(&fitted.prompt, language)?;
             model = Cow::Owned(model.with_soft(Some(projector.tokens(&inputs)?))?);
         }
-        let choices = score(&model, &[bundle], language.yes_no, predict::PASS)?;
+        let choices = score(&model, &[bundle], language.yes_no, PASS)?;
         out.extend(choices.iter().flatten().map(|c| predict::as_probability(c, recipe.predict.score)));
     }
     Ok(out)

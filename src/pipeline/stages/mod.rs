@@ -16,6 +16,7 @@ mod prompts;
 mod reason;
 mod retrieve;
 mod scatter;
+mod scorer;
 mod soft;
 mod tune;
 
@@ -94,9 +95,9 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     if ground.dataset.items.iter().all(|i| i.title.trim().is_empty()) {
         return graph_only(run, recipe, kernels, &ground);
     }
-    let described = describe::describe(run, recipe, &ground, &mut language)?;
+    let described = describe::describe(run, recipe, kernels, &ground, &mut language)?;
     unless_beyond!("embed");
-    let text = embed::embed(run, recipe, &ground, &described, &mut language)?;
+    let text = embed::embed(run, recipe, kernels, &ground, &described, &mut language)?;
     unless_beyond!("graph");
     let colla = graph::graph(run, recipe, kernels, &ground)?;
     unless_beyond!("align");

@@ -8,16 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::language::{self, Language};
 use super::prompts::{PromptRow, Prompts};
 use super::retrieve::{Set, Variant};
+use super::scorer::Scorer;
 use super::tune::Tuned;
 use crate::config::Recipe;
 use crate::device::Device;
 use crate::error::Result;
 use crate::eval::Score;
 use crate::events::Event;
-use crate::generate;
-use crate::generate::scoring::{Bundle, score};
-use crate::models::llama::Model;
-use crate::models::llama::device::DeviceModel;
+use crate::generate::scoring::Bundle;
 use crate::monitor::Monitor;
 use crate::ops::yes_no::Choice;
 use crate::pipeline::artifact::Artifact;
@@ -85,9 +83,6 @@ impl Predictions {
     }
 }
 
-/// Tokens of one forward pass.
-pub const PASS: usize = 2048;
-
 /// Probability of "Yes" by the recipe's rule.
 pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     match rule {
@@ -95,47 +90,6 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
         Score::DoubleSoftmax => {
             let [yes, no] = choice.probabilities();
             1.0 / (1.0 + (-(yes - no)).exp())
-        }
-    }
-}
-
-/// A model where it runs.
-pub enum Scorer<'a> {
-    /// On the CPU.
-    Cpu(&'a Model),
-    /// By launches.
-    Kernels(Box<DeviceModel<f32>>),
-}
-
-impl<'a> Scorer<'a> {
-    /// Copies the weights to `device`, if it is another than the CPU.
-    pub fn new(device: &Device, model: &'a Model) -> Result<Self> {
-        Ok(match device {
-            Device::Cpu => Self::Cpu(model),
-            Device::Kernels(device) => Self::Kernels(Box::new(DeviceModel::upload(device, model)?)),
-        })
-    }
-
-    /// Samples answers.
-    pub fn generate(
-        &self,
-        prompts: &[generate::Prompt],
-        stop: &[u32],
-        settings: &generate::Settings,
-        monitor: &dyn Monitor,
-        listener: &mut dyn generate::Listener,
-    ) -> Result<()> {
-        match self {
-            Self::Cpu(model) => generate::generate(model, prompts, stop, settings, monitor, listener),
-            Self::Kernels(model) => model.generate(prompts, stop, settings, monitor, listener),
-        }
-    }
-
-    /// What the model says about two answers behind every prompt.
-    pub fn score(&self, bundles: &[Bundle], ids: [u32; 2]) -> Result<Vec<Vec<Choice>>> {
-        match self {
-            Self::Cpu(model) => score(model, bundles, ids, PASS),
-            Self::Kernels(model) => model.score(bundles, ids, PASS),
         }
     }
 }

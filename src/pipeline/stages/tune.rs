@@ -2,9 +2,10 @@
 
 use super::data::Ground;
 use super::language::{self, Language};
-use super::predict::{Scorer, as_probability, score_rows};
+use super::predict::{as_probability, score_rows};
 use super::prompts::{PromptRow, Prompts};
 use super::retrieve::{Set, Variant};
+use super::scorer::Scorer;
 use crate::config::Recipe;
 use crate::error::Result;
 use crate::eval;
