@@ -48,7 +48,7 @@ pub enum Device {
 }
 
 /// What runs on a device with kernels; the rest is done by the CPU.
-const STAGES: &str = "LightGCN, alignment, scoring and sampled answers; texts and tuning on the CPU";
+const STAGES: &str = "LightGCN, alignment, tuning, scoring and sampled answers; texts on the CPU";
 
 impl Choice {
     /// Decides, with the reason for people.
