@@ -63,7 +63,8 @@ fn groups(n: usize, seed: u64, soft: &[u32]) -> Vec<Group> {
         let prefix = tokens(&mut rng, prefix);
         let branches = 1 + rng.below(3);
         let branch = |_| {
-            let len = 2 + rng.below(if rng.below(4) == 0 { 40 } else { 6 }) as usize;
+            let longest = if rng.below(4) == 0 { 40 } else { 6 };
+            let len = 2 + rng.below(longest) as usize;
             let mut tokens = tokens(&mut rng, len);
             let first =
                 if rng.below(2) == 0 && !prefix.is_empty() { 0 } else { 1 + rng.below(len as u32 - 1) as usize };
