@@ -47,8 +47,8 @@ pub fn gather<T: Storage>(from: &DeviceRows<T>, places: &Places, to: &mut Device
 
 /// A copy.
 pub fn duplicate<T: Storage>(from: &DeviceRows<T>, label: &'static str) -> Result<DeviceRows<T>> {
-    let mut to = DeviceRows::zeros(from.device(), from.rows(), from.dim(), label)?;
-    launch(from, None, &mut to, None, from.rows())?;
+    let to = DeviceRows::zeros(from.device(), from.rows(), from.dim(), label)?;
+    launch(from, None, &to, None, from.rows())?;
     Ok(to)
 }
 
