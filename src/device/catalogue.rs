@@ -99,6 +99,8 @@ kernels! {
     "decode_attention_bf16" HEADS ["spans of 256 keys x kv heads"] 128 "4 kv D (P + sum T) B, 4 S H D (P + T) FLOP" "language model: a decode step, bf16"
     "decode_attention_merge" TYPES ["S H / 4"] 128 "4 parts H (D + 2) B" "language model: joins a sample's spans in their order"
     "copy_rows" ONE ["rows vectors / 256"] 256 "2 s rows width B" "language model: new keys and values into a cache, last rows out of a batch"
+    "add_rows" EXACT ["rows vectors / 256"] 256 "4 (sources + 2 rows) width B" "tuning: gradients of chosen rows back into those of all"
+    "dropout" EXACT ["M columns / 8 / 256"] 256 "8 M N B, 12 M N where it adds" "tuning: masks of an adapter's input, the CPU's Philox draws"
     "cross_entropy_partials" TYPES ["M / 64 x vocab / 256"] 128 "s (M + vocab) d B, 2 M vocab d FLOP" "tuning and Yes / No: log-sum-exp and chosen logits, logits never written"
     "cross_entropy_reduce" ONE ["M / 128"] 128 "8 M vocab / 256 B" "tuning and Yes / No: joins the spans of the vocabulary"
     "cross_entropy_gradient" TYPES ["M / 64 x panel / 64"] 128 "s (M + panel) d + s M panel B, 2 M panel d FLOP" "tuning: gradient of the logits, a panel of the vocabulary at a time"

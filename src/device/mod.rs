@@ -51,7 +51,7 @@ pub enum Device {
 }
 
 /// What runs on a device with kernels; the rest is done by the CPU.
-const STAGES: &str = "LightGCN, alignment, and what a language model reads and writes; tuning on the CPU";
+const STAGES: &str = "LightGCN, alignment, tuning, and what a language model reads and writes";
 
 impl Choice {
     /// Decides, with the reason for people.

@@ -11,6 +11,6 @@ mod trainer;
 
 pub use checkpoint::{EvalRecord, History, StepRecord};
 pub use settings::{Schedule, Settings};
-pub use soft::{SoftAdapter, train_soft};
+pub use soft::{SoftAdapter, train_soft, train_soft_on};
 pub use source::{GroupSource, mean_loss};
-pub use trainer::{Evaluator, Outcome, TuneOutcome, train, train_all};
+pub use trainer::{Evaluator, Outcome, TuneOutcome, train, train_all, train_on};

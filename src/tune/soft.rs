@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::settings::Settings;
 use super::source::GroupSource;
-use super::trainer::{Evaluator, Outcome, Run, Soft};
-use crate::models::llama::train::{Engine, Model, Packed, Parameters, Trained};
+use super::trainer::{Evaluator, Outcome, Run, Soft, backend};
+use crate::device::Device;
+use crate::models::llama::train::{Backend, Model, Packed, Parameters, Trained};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
@@ -37,6 +38,26 @@ impl Parameters for SoftAdapter {
 pub fn train_soft(
     config: &Config,
     weights: &Weights,
+    start: SoftAdapter,
+    inputs: (&Inputs, f64),
+    source: &dyn GroupSource,
+    settings: &Settings,
+    evaluator: Option<Evaluator<'_, SoftAdapter>>,
+    checkpoint: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<Outcome<SoftAdapter>> {
+    train_soft_on(&Device::Cpu, config, weights, start, inputs, source, settings, evaluator, checkpoint, monitor)
+}
+
+/// As [`train_soft`], with the model's passes on `device`; the projector, which is small, stays on the CPU.
+///
+/// # Errors
+/// As [`train_soft`]; out of memory.
+#[allow(clippy::too_many_arguments)]
+pub fn train_soft_on(
+    device: &Device,
+    config: &Config,
+    weights: &Weights,
     mut start: SoftAdapter,
     (inputs, learning_rate): (&Inputs, f64),
     source: &dyn GroupSource,
@@ -58,13 +79,13 @@ pub fn train_soft(
     }
     let count = start.projector.count()?;
     let trained = Trained::Adapter { first_layer: settings.first_layer };
-    let pass = |params: &SoftAdapter, engine: &mut Engine, batch: &Packed, noise, scale, gradient: &mut [f32]| {
+    let pass = |params: &SoftAdapter, engine: &mut dyn Backend, batch: &Packed, noise, scale, gradient: &mut [f32]| {
         let some = inputs.among(&batch.tokens, config.vocab)?;
         let middle = gradient.len() - count;
         let (by_adapter, by_projector) = gradient.split_at_mut(middle);
         if some.ids().is_empty() {
             let model = Model { config, weights, adapter: Some(&params.adapter), soft: None };
-            return engine.gradient(model, batch, trained, noise, scale, by_adapter);
+            return engine.gradient_with_soft(model, batch, trained, noise, scale, by_adapter, None);
         }
         let (tokens, saved) = params.projector.tokens_saved(&some)?;
         let mut by_tokens = vec![0.0; tokens.values()];
@@ -75,5 +96,5 @@ pub fn train_soft(
     };
     let soft = Some(Soft { inputs, count, learning_rate });
     let run = Run { config, source, settings, checkpoint, monitor, trained, soft };
-    run.train(start, &pass, evaluator)
+    run.train(start, backend(device, config, weights)?.as_mut(), &pass, evaluator)
 }

@@ -10,8 +10,9 @@ use super::checkpoint::{EvalRecord, History, State, StepRecord};
 use super::schedule::learning_rate;
 use super::settings::Settings;
 use super::source::{GroupSource, micro_batches};
+use crate::device::Device;
 use crate::events::Event;
-use crate::models::llama::train::{Engine, Group, Model, Noise, Packed, Parameters, Trained};
+use crate::models::llama::train::{Backend, DeviceEngine, Engine, Group, Model, Noise, Packed, Parameters, Trained};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::Inputs;
@@ -55,6 +56,26 @@ pub type TuneOutcome = Outcome<Adapter>;
 pub fn train(
     config: &Config,
     weights: &Weights,
+    adapter: Adapter,
+    source: &dyn GroupSource,
+    settings: &Settings,
+    evaluator: Option<Evaluator<'_, Adapter>>,
+    checkpoint: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<TuneOutcome> {
+    train_on(&Device::Cpu, config, weights, adapter, source, settings, evaluator, checkpoint, monitor)
+}
+
+/// As [`train`], with the passes on `device`; optimiser and checkpoints are those of the CPU, so that a run may go on
+/// from the other's checkpoint. The results differ by the order in which sums are taken.
+///
+/// # Errors
+/// As [`train`]; out of memory.
+#[allow(clippy::too_many_arguments)]
+pub fn train_on(
+    device: &Device,
+    config: &Config,
+    weights: &Weights,
     mut adapter: Adapter,
     source: &dyn GroupSource,
     settings: &Settings,
@@ -65,12 +86,20 @@ pub fn train(
     adapter.check(config)?;
     adapter.dropout = settings.dropout;
     let trained = Trained::Adapter { first_layer: settings.first_layer };
-    let pass = |adapter: &Adapter, engine: &mut Engine, batch: &Packed, noise, scale, gradient: &mut [f32]| {
+    let pass = |adapter: &Adapter, engine: &mut dyn Backend, batch: &Packed, noise, scale, gradient: &mut [f32]| {
         let model = Model { config, weights, adapter: Some(adapter), soft: None };
-        engine.gradient(model, batch, trained, noise, scale, gradient)
+        engine.gradient_with_soft(model, batch, trained, noise, scale, gradient, None)
     };
     let run = Run { config, source, settings, checkpoint, monitor, trained, soft: None };
-    run.train(adapter, &pass, evaluator)
+    run.train(adapter, backend(device, config, weights)?.as_mut(), &pass, evaluator)
+}
+
+/// The passes on a device, with the frozen weights where they are needed.
+pub(super) fn backend(device: &Device, config: &Config, weights: &Weights) -> Result<Box<dyn Backend>> {
+    Ok(match device {
+        Device::Cpu => Box::new(Engine::new()),
+        Device::Kernels(device) => Box::new(DeviceEngine::upload(device, config, weights)?),
+    })
 }
 
 /// Trains every weight (owned f32; see [`Weights::init`]). As [`train`] otherwise; dropout does not apply.
@@ -86,16 +115,16 @@ pub fn train_all(
     checkpoint: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Outcome<Weights>> {
-    let pass = |weights: &Weights, engine: &mut Engine, batch: &Packed, noise, scale, gradient: &mut [f32]| {
+    let pass = |weights: &Weights, engine: &mut dyn Backend, batch: &Packed, noise, scale, gradient: &mut [f32]| {
         let model = Model { config, weights, adapter: None, soft: None };
-        engine.gradient(model, batch, Trained::All, noise, scale, gradient)
+        engine.gradient_with_soft(model, batch, Trained::All, noise, scale, gradient, None)
     };
     let run = Run { config, source, settings, checkpoint, monitor, trained: Trained::All, soft: None };
-    run.train(weights, &pass, evaluator)
+    run.train(weights, &mut Engine::new(), &pass, evaluator)
 }
 
 /// Loss sum of a batch under these parameters; `scale` times its gradient is added to the flat one.
-pub(super) type Pass<'a, P> = dyn Fn(&P, &mut Engine, &Packed, Option<Noise>, f32, &mut [f32]) -> Result<f64> + 'a;
+pub(super) type Pass<'a, P> = dyn Fn(&P, &mut dyn Backend, &Packed, Option<Noise>, f32, &mut [f32]) -> Result<f64> + 'a;
 
 /// What training with soft tokens has besides.
 pub(super) struct Soft<'a> {
@@ -142,6 +171,7 @@ impl Run<'_> {
     pub(super) fn train<P: Parameters>(
         &self,
         mut params: P,
+        engine: &mut dyn Backend,
         pass: &Pass<'_, P>,
         mut evaluator: Option<Evaluator<'_, P>>,
     ) -> Result<Outcome<P>> {
@@ -176,7 +206,6 @@ impl Run<'_> {
             Ok(())
         };
         let (total, per_epoch) = self.steps();
-        let mut engine = Engine::new();
         let mut gradient = vec![0.0f32; count];
         let mut saved = Instant::now();
         while !state.finished {
@@ -206,7 +235,7 @@ impl Run<'_> {
                 save(&state, "asked")?;
                 saved = Instant::now();
             }
-            match self.step(&mut state, &mut params, pass, &mut engine, &mut gradient, total, per_epoch) {
+            match self.step(&mut state, &mut params, pass, engine, &mut gradient, total, per_epoch) {
                 Err(e) if e.kind() == crate::Kind::Stopped => {
                     save(&state, "stop")?;
                     return Err(e);
@@ -299,7 +328,7 @@ impl Run<'_> {
         state: &mut State,
         params: &mut P,
         pass: &Pass<'_, P>,
-        engine: &mut Engine,
+        engine: &mut dyn Backend,
         gradient: &mut [f32],
         total: u64,
         per_epoch: u64,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
 use rallrec::ops::swiglu::{cuda, oracle};
 
-use super::common::{Values, any_values, cases, close, devices};
+use super::common::{Values, any_values, cases, close, devices, same_bits};
 
 fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
     x.iter().map(|v| v.to_f32()).collect()
@@ -39,6 +39,18 @@ fn check<T: Storage>(rows: usize, width: usize, values: Values, spread: f32, see
         // The slope of silu has a zero near -1.278, where two parts cancel.
         close("d gate", &part(&got, width, 0), &dg, |i| unit * dg[i].abs() + 1e-6 * size(i))?;
         close("d up", &part(&got, width, width), &du, |i| unit * du[i].abs() + 1e-36 * size(i))?;
+        // The same kernels on matrices of their own.
+        let own = |x: &[f32]| -> DeviceRows<T> {
+            let values: Vec<T> = x.iter().map(|&v| T::from_f32(v)).collect();
+            DeviceRows::upload(&device, width, &values, "gate or up").unwrap()
+        };
+        let (mut gate, mut up) = (own(&gate), own(&up));
+        let mut apart = DeviceRows::zeros(&device, rows, width, "y").unwrap();
+        cuda::forward_apart(&gate, &up, &mut apart).unwrap();
+        same_bits(&narrow(&apart.download().unwrap()), &narrow(&y.download().unwrap()))?;
+        cuda::backward_apart(&mut gate, &mut up, &dy).unwrap();
+        same_bits(&narrow(&gate.download().unwrap()), &part(&got, width, 0))?;
+        same_bits(&narrow(&up.download().unwrap()), &part(&got, width, width))?;
     }
     Ok(())
 }

@@ -11,11 +11,11 @@ const BLOCK: usize = 8 * LANES;
 /// The mask of one use of dropout in one optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
-    key: [u32; 2],
-    step: u32,
-    stream: u32,
-    threshold: u32,
-    keep: f32,
+    pub(super) key: [u32; 2],
+    pub(super) step: u32,
+    pub(super) stream: u32,
+    pub(super) threshold: u32,
+    pub(super) keep: f32,
 }
 
 impl Dropout {

@@ -7,6 +7,7 @@
 mod cpu;
 pub mod cuda;
 mod dropout;
+pub mod mask;
 
 pub use cpu::{Columns, Low, backward, forward};
 pub use dropout::Dropout;

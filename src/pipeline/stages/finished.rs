@@ -67,7 +67,7 @@ pub fn ask_tuned(
     let embeddings = Embeddings { text: &found.text, colla: &found.colla, ssl: &found.ssl };
     let retrieval = retrieve::retrieve(run, recipe, &found.ground, &embeddings)?;
     let made = prompts::prompts(run, recipe, &found.ground, &retrieval, &embeddings, &mut language)?;
-    let tuned = tune::tune(run, recipe, &found.ground, &made, &mut language)?;
+    let tuned = tune::tune(run, recipe, &Device::Cpu, &found.ground, &made, &mut language)?;
     let language = language.get()?;
     let model = language.with_adapter(&tuned.adapter, None)?;
     let mut soft = SoftSource::new(recipe, &embeddings);

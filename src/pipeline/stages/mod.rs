@@ -110,7 +110,7 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     unless_beyond!("prompts");
     let prompts = prompts::prompts(run, recipe, &ground, &retrieval, &embeddings, &mut language)?;
     unless_beyond!("tune");
-    let tuned = tune::tune(run, recipe, &ground, &prompts, &mut language)?;
+    let tuned = tune::tune(run, recipe, kernels, &ground, &prompts, &mut language)?;
     unless_beyond!("predict");
     let predictions = predict::predict(run, recipe, kernels, &prompts, &tuned, &mut language)?;
     unless_beyond!("reason");

@@ -7,6 +7,7 @@ use super::prompts::{PromptRow, Prompts};
 use super::retrieve::{Set, Variant};
 use super::scorer::Scorer;
 use crate::config::Recipe;
+use crate::device::Device;
 use crate::error::Result;
 use crate::eval;
 use crate::generate::scoring::common_prefix;
@@ -18,7 +19,7 @@ use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::{Run, Work};
 use crate::text::prompts::Prompt;
-use crate::tune::{Evaluator, SoftAdapter, train, train_soft};
+use crate::tune::{Evaluator, SoftAdapter, train_on, train_soft_on};
 
 /// The tuned adapter.
 pub struct Tuned {
@@ -37,6 +38,7 @@ const PROJECTOR: &str = "projector.safetensors";
 pub fn tune(
     run: &Run,
     recipe: &Recipe,
+    device: &Device,
     ground: &Ground,
     prompts: &Prompts,
     language: &mut super::Lazy<'_>,
@@ -45,7 +47,7 @@ pub fn tune(
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?
         .settings("answers", &(&recipe.predict.yes, &recipe.predict.no, recipe.predict.score))?;
     let key = if recipe.soft.is_on() { key.settings("soft", &recipe.soft)? } else { key }.finish();
-    let artifact = run.stage("tune", &key, |work| write(work, recipe, ground, prompts, language.get()?))?;
+    let artifact = run.stage("tune", &key, |work| write(work, recipe, device, ground, prompts, language.get()?))?;
     let config = language.get()?.model.config();
     let adapter = peft::read(&artifact.file("adapter"), config)?;
     let projector =
@@ -53,7 +55,14 @@ pub fn tune(
     Ok(Tuned { adapter, projector, artifact })
 }
 
-fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, language: &Language) -> Result<()> {
+fn write(
+    work: &Work<'_>,
+    recipe: &Recipe,
+    device: &Device,
+    ground: &Ground,
+    prompts: &Prompts,
+    language: &Language,
+) -> Result<()> {
     let groups = groups(recipe, &prompts.rows, language)?;
     let set = if recipe.tune.select_on_test { Set::Test } else { Set::Valid };
     let mut watched: Vec<&PromptRow> =
@@ -67,7 +76,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
         let model = language.with_adapter(adapter, projector.zip(inputs.as_ref()))?;
         // The prompts of tuning, also where scoring has others (defect D8).
         let tokens = |prompt: &Prompt| language.prompt_tokens(prompt);
-        let choices = score_rows(language, &Scorer::Cpu(&model), &watched, &tokens, &crate::monitor::Silent)?;
+        let choices = score_rows(language, &Scorer::new(device, &model)?, &watched, &tokens, &crate::monitor::Silent)?;
         let p: Vec<f64> = choices.iter().map(|c| as_probability(c, recipe.predict.score)).collect();
         work.monitor.check()?;
         if let Some(auc) = eval::auc(&labels, &p)? {
@@ -92,7 +101,7 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
         None => {
             let mut run = |adapter: &Adapter| log_loss(adapter, None);
             let evaluator = Some(Evaluator { name, higher_is_better, run: &mut run });
-            let done = train(config, weights, adapter, &groups, settings, evaluator, checkpoint, monitor)?;
+            let done = train_on(device, config, weights, adapter, &groups, settings, evaluator, checkpoint, monitor)?;
             (done.best, done.history)
         }
         Some(inputs) => {
@@ -102,7 +111,9 @@ fn write(work: &Work<'_>, recipe: &Recipe, ground: &Ground, prompts: &Prompts, l
             let mut run = |both: &SoftAdapter| log_loss(&both.adapter, Some(&both.projector));
             let evaluator = Some(Evaluator { name, higher_is_better, run: &mut run });
             let (start, tokens) = (SoftAdapter { adapter, projector }, (inputs, soft.learning_rate));
-            let done = train_soft(config, weights, start, tokens, &groups, settings, evaluator, checkpoint, monitor)?;
+            let done = train_soft_on(
+                device, config, weights, start, tokens, &groups, settings, evaluator, checkpoint, monitor,
+            )?;
             done.best.projector.save(&work.folder.join(PROJECTOR))?;
             (done.best.adapter, done.history)
         }

@@ -1,6 +1,7 @@
 //! The training engine: buffers that live from step to step, and the calls that use them.
 
 use super::batch::Packed;
+use super::params::Slots;
 use crate::models::llama::{Config, SoftTokens, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::attention::backward::{Heads, Queries};
@@ -150,6 +151,13 @@ impl Widths {
     }
 }
 
+/// The dropout of a layer's target.
+pub(super) fn mask(noise: Option<Noise>, layer: usize, target: Target) -> Option<Dropout> {
+    let n = noise.filter(|n| n.p > 0.0)?;
+    let stream = (layer * Target::ALL.len() + target as usize) as u32;
+    Some(Dropout::new(n.p, n.seed, n.step, stream))
+}
+
 /// The adapter's part of a layer's target, ready for the operator.
 pub(super) fn low<'a>(
     model: Model<'a>,
@@ -160,10 +168,7 @@ pub(super) fn low<'a>(
 ) -> Option<Low<'a>> {
     let adapter = model.adapter?;
     let pair = adapter.pair(layer, target)?;
-    let dropout = noise.filter(|n| n.p > 0.0).map(|n| {
-        let stream = (layer * Target::ALL.len() + target as usize) as u32;
-        (Dropout::new(n.p, n.seed, n.step, stream), names)
-    });
+    let dropout = mask(noise, layer, target).map(|mask| (mask, names));
     Some(Low { a: &pair.a, b: &pair.b, rank: adapter.rank, scale: adapter.scale(), dropout })
 }
 
@@ -175,6 +180,82 @@ where
     Stack(weights)
 }
 
+/// Fails on a batch that the model cannot read or learn from.
+pub(super) fn check(model: Model<'_>, batch: &Packed) -> Result<()> {
+    let c = model.config;
+    if batch.learnt.is_empty() {
+        return Err(Error::input("training batch", "nothing to learn in it"));
+    }
+    if c.layers == 0 || model.weights.layers.len() != c.layers || c.kv_heads == 0 || !c.heads.is_multiple_of(c.kv_heads)
+    {
+        return Err(Error::input("model", "the weights do not fit the configuration"));
+    }
+    let soft = |t: u32| model.soft.is_some_and(|s| s.row(t).is_some());
+    if let Some(t) = batch.tokens.iter().find(|&&t| t as usize >= c.vocab && !soft(t)) {
+        return Err(Error::input("training batch", format!("token {t} is neither in the vocabulary nor soft")));
+    }
+    Ok(())
+}
+
+/// Fails on gradients of another length than what is trained; where each of all weights has its own in the flat one.
+pub(super) fn check_lengths(
+    model: Model<'_>,
+    trained: Trained,
+    gradient: &[f32],
+    by_soft: Option<&[f32]>,
+) -> Result<Option<Slots>> {
+    if let Some(by) = by_soft
+        && by.len() != model.soft.map_or(0, SoftTokens::values)
+    {
+        return Err(Error::failed("training", format!("gradient of {} values for the soft tokens", by.len())));
+    }
+    let slots = (trained == Trained::All).then(|| Slots::of(model.weights));
+    let expected = match (&slots, model.adapter) {
+        (Some(slots), _) => slots.total,
+        (None, Some(adapter)) => adapter.pairs.iter().flatten().map(|p| p.a.len() + p.b.len()).sum(),
+        (None, None) => return Err(Error::usage("training", "there is no adapter to train")),
+    };
+    if gradient.len() != expected {
+        let what = format!("gradient of {} values for {expected} parameters", gradient.len());
+        return Err(Error::failed("training", what));
+    }
+    Ok(slots)
+}
+
+/// Where the passes of training run.
+pub trait Backend {
+    /// As [`Engine::gradient_with_soft`].
+    ///
+    /// # Errors
+    /// As there; what the device can meet; something to train that it cannot.
+    #[allow(clippy::too_many_arguments)]
+    fn gradient_with_soft(
+        &mut self,
+        model: Model<'_>,
+        batch: &Packed,
+        trained: Trained,
+        noise: Option<Noise>,
+        scale: f32,
+        gradient: &mut [f32],
+        by_soft: Option<&mut [f32]>,
+    ) -> Result<f64>;
+}
+
+impl Backend for Engine {
+    fn gradient_with_soft(
+        &mut self,
+        model: Model<'_>,
+        batch: &Packed,
+        trained: Trained,
+        noise: Option<Noise>,
+        scale: f32,
+        gradient: &mut [f32],
+        by_soft: Option<&mut [f32]>,
+    ) -> Result<f64> {
+        Engine::gradient_with_soft(self, model, batch, trained, noise, scale, gradient, by_soft)
+    }
+}
+
 impl Engine {
     /// A fresh engine.
     pub fn new() -> Self {
@@ -182,21 +263,8 @@ impl Engine {
     }
 
     fn prepare(&mut self, model: Model<'_>, batch: &Packed) -> Result<()> {
+        check(model, batch)?;
         let c = model.config;
-        if batch.learnt.is_empty() {
-            return Err(Error::input("training batch", "nothing to learn in it"));
-        }
-        if c.layers == 0
-            || model.weights.layers.len() != c.layers
-            || c.kv_heads == 0
-            || !c.heads.is_multiple_of(c.kv_heads)
-        {
-            return Err(Error::input("model", "the weights do not fit the configuration"));
-        }
-        let soft = |t: u32| model.soft.is_some_and(|s| s.row(t).is_some());
-        if let Some(t) = batch.tokens.iter().find(|&&t| t as usize >= c.vocab && !soft(t)) {
-            return Err(Error::input("training batch", format!("token {t} is neither in the vocabulary nor soft")));
-        }
         let longest = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);
         self.angles.grow(c, longest);
         self.all = Queries::new((0..batch.rows()).collect(), &batch.segments, &batch.groups);
@@ -250,21 +318,7 @@ impl Engine {
         by_soft: Option<&mut [f32]>,
     ) -> Result<f64> {
         self.prepare(model, batch)?;
-        if let Some(by) = &by_soft
-            && by.len() != model.soft.map_or(0, SoftTokens::values)
-        {
-            return Err(Error::failed("training", format!("gradient of {} values for the soft tokens", by.len())));
-        }
-        let slots = (trained == Trained::All).then(|| super::params::Slots::of(model.weights));
-        let expected = match (&slots, model.adapter) {
-            (Some(slots), _) => slots.total,
-            (None, Some(adapter)) => adapter.pairs.iter().flatten().map(|p| p.a.len() + p.b.len()).sum(),
-            (None, None) => return Err(Error::usage("training", "there is no adapter to train")),
-        };
-        if gradient.len() != expected {
-            let what = format!("gradient of {} values for {expected} parameters", gradient.len());
-            return Err(Error::failed("training", what));
-        }
+        let slots = check_lengths(model, trained, gradient, by_soft.as_deref())?;
         let lowest = match trained {
             Trained::All => 0,
             Trained::Adapter { first_layer } => first_layer.min(model.config.layers - 1),

@@ -1,0 +1,132 @@
+//! A batch on its way to a device: which rows see which keys, which are learnt from, and where their gradients go.
+
+use super::super::batch::{Packed, Segment};
+use crate::Result;
+use crate::device::{Buffer, KernelDevice};
+use crate::ops::attention::cuda::{Plan, Span};
+use crate::ops::attention::gradient::Backward;
+use crate::ops::copy::{Places, Runs};
+use crate::ops::cross_entropy::cuda::DeviceTargets;
+use crate::ops::lora::cuda::{Batch, Segment as Rows};
+use crate::ops::rope::cuda::Positions;
+
+/// Rows that pass through a layer side by side.
+pub(super) struct Side {
+    pub rows: usize,
+    /// For linear layers without an adapter and with one.
+    pub plain: Batch,
+    pub adapted: Batch,
+    pub positions: Positions,
+    /// Address their dropout.
+    pub names: Buffer<u64>,
+    /// What they see as queries.
+    pub plan: Plan<f32>,
+    pub backward: Backward<f32>,
+}
+
+/// Everything that a pass needs to know of its batch.
+pub(super) struct DeviceBatch {
+    pub all: Side,
+    /// The rows that are learnt from, each once.
+    pub asking: Side,
+    /// Where these stand among all rows.
+    pub places: Places,
+    /// The asking row of each target, targets of one row next to each other.
+    pub row_of_target: Places,
+    /// The targets of each asking row.
+    pub targets_of_row: Runs,
+    pub targets: DeviceTargets,
+}
+
+impl Side {
+    fn upload(device: &KernelDevice, batch: &Packed, rows: &[usize]) -> Result<Self> {
+        let positions: Vec<u32> = rows.iter().map(|&r| batch.positions[r]).collect();
+        let names: Vec<u64> = rows.iter().map(|&r| batch.names[r]).collect();
+        let spans = spans(rows, &batch.segments);
+        Ok(Self {
+            rows: rows.len(),
+            plain: Batch::plain(device, rows.len())?,
+            adapted: Batch::new(device, &[Rows { rows: rows.len(), adapter: Some(0) }])?,
+            positions: Positions::upload(device, &positions)?,
+            names: device.upload(&names, "names of rows")?,
+            plan: Plan::new(device, &spans)?,
+            backward: Backward::new(device, &spans)?,
+        })
+    }
+}
+
+impl DeviceBatch {
+    /// Weights of targets are multiplied by `scale`.
+    pub fn upload(device: &KernelDevice, batch: &Packed, scale: f32) -> Result<Self> {
+        let mut learnt = batch.learnt.clone();
+        // Branches that learn their token 0 share a row of their prefix.
+        learnt.sort_by_key(|l| l.row);
+        let mut asking: Vec<usize> = learnt.iter().map(|l| l.row).collect();
+        asking.dedup();
+        let (mut row_of_target, mut starts, mut at) = (Vec::with_capacity(learnt.len()), Vec::new(), 0usize);
+        for (i, same) in learnt.chunk_by(|a, b| a.row == b.row).enumerate() {
+            starts.push(at as u32);
+            at += same.len();
+            row_of_target.extend(std::iter::repeat_n(i as u32, same.len()));
+        }
+        starts.push(at as u32);
+        let places: Vec<u32> = asking.iter().map(|&r| r as u32).collect();
+        let tokens: Vec<u32> = learnt.iter().map(|l| l.target).collect();
+        let weights: Vec<f32> = learnt.iter().map(|l| l.weight * scale).collect();
+        let all: Vec<usize> = (0..batch.rows()).collect();
+        Ok(Self {
+            all: Side::upload(device, batch, &all)?,
+            asking: Side::upload(device, batch, &asking)?,
+            places: Places::upload(device, &places)?,
+            row_of_target: Places::upload(device, &row_of_target)?,
+            targets_of_row: Runs::upload(device, &starts)?,
+            targets: DeviceTargets::upload(device, &tokens, &weights)?,
+        })
+    }
+}
+
+/// The ascending batch rows `rows` as queries: runs of consecutive rows of one segment, which see the segment's prefix
+/// and the segment up to themselves.
+fn spans(rows: &[usize], segments: &[Segment]) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut next = 0;
+    for segment in segments {
+        while let Some(&row) = rows.get(next).filter(|r| segment.rows.contains(r)) {
+            let follows = |(i, r): &(usize, &usize)| segment.rows.contains(r) && **r == row + i;
+            let len = rows[next..].iter().enumerate().take_while(follows).count();
+            spans.push(Span {
+                rows: next..next + len,
+                past: segment.prefix.clone(),
+                own: segment.rows.clone(),
+                visible: row - segment.rows.start + 1,
+            });
+            next += len;
+        }
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_where_they_do_not_follow_and_at_segments() {
+        let segments = [Segment { rows: 0..5, prefix: 0..0 }, Segment { rows: 5..9, prefix: 0..5 }];
+        let span = |rows, past, own, visible| Span { rows, past, own, visible };
+        assert_eq!(
+            spans(&[0, 1, 2, 3, 4, 5, 6, 7, 8], &segments),
+            [span(0..5, 0..0, 0..5, 1), span(5..9, 0..5, 5..9, 1)]
+        );
+        assert_eq!(
+            spans(&[1, 4, 5, 6, 8], &segments),
+            [
+                span(0..1, 0..0, 0..5, 2),
+                span(1..2, 0..0, 0..5, 5),
+                span(2..4, 0..5, 5..9, 1),
+                span(4..5, 0..5, 5..9, 4)
+            ]
+        );
+        assert!(spans(&[], &segments).is_empty());
+    }
+}
