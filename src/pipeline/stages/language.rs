@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use crate::config::{ModelSettings, Recipe};
+use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::models::hub;
-use crate::models::llama::{self, LoadOptions, Model};
+use crate::models::llama::{self, Arithmetic, LoadOptions, Model};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
 use crate::pipeline::key::KeyBuilder;
@@ -41,8 +42,11 @@ impl Language {
         let yes_no = [tokenizer.single_token(&predict.yes)?, tokenizer.single_token(&predict.no)?];
         let mut stop = loaded.config.eos.clone();
         stop.extend(tokenizer.eos().filter(|id| !stop.contains(id)));
+        // Elsewhere the products are the kernels', and codes would only take memory.
+        let cpu = matches!(recipe.device, Choice::Auto | Choice::Cpu);
+        let arithmetic = if cpu { recipe.model.arithmetic } else { Arithmetic::F32 };
         Ok(Self {
-            model: Model::new(loaded.config, loaded.weights)?.with_arithmetic(recipe.model.arithmetic),
+            model: Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic),
             tokenizer,
             chat: loaded.chat,
             date: recipe.prompt.date.clone(),
