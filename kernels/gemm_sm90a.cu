@@ -1,21 +1,23 @@
-// Y = X W^T in bf16 for sm_90a alone: TMA brings the tiles, wgmma multiplies them out of shared memory. The portable form of
-// the same product is lora.cu's lora_forward_bf16 without an adapter (common/wide.cuh); this one is held to it on a GPU.
+// Y = X W^T + S B^T (+ bias) (+ Y) in bf16 for sm_90a alone: TMA brings the tiles, wgmma multiplies them out of shared memory. The
+// portable form of the same product is lora.cu's lora_forward_bf16 (common/wide.cuh); this one is held to its oracle on a GPU. All rows
+// have one adapter, or none (rank 0).
 //
 // NEVER RUN. It is compiled, and its machine code holds HGMMA (scripts/kernel-resources --check). `rallrec check wgmma --device cuda`
-// launches it on a GPU of compute capability 9.0; no product of a run does until that has passed.
+// launches it on a GPU of compute capability 9.0; a run does so with RALLREC_WGMMA=1 alone, until that check has passed.
 //
 //   block   128 x 128 of Y; 3 warpgroups: one thread of the first asks for tiles, the other two multiply 64 rows each
 //   stage   X 128 x 64 and W 128 x 64 values, 16 KB each, swizzled 128 bytes wide as TMA writes and wgmma reads them;
-//           four stages = 128 KB
+//           four stages = 128 KB. The adapter is a longer depth: behind the last tiles of X and W come those of S and B
 //
-//   producer:   wait empty[s] -> expect 32 KB on full[s] -> TMA of X and W            registers given to the consumers
-//   consumer:   wait full[s]  -> 4 x wgmma m64n128k16 -> when done: arrive empty[s]   64 f32 accumulators a thread
+//   producer:   wait empty[s] -> expect 32 KB on full[s] -> TMA of X and W, or S and B      registers given to the consumers
+//   consumer:   wait full[s]  -> 4 x wgmma m64n128k16 -> when done: arrive empty[s]         64 f32 accumulators a thread
 //
 // Accumulator 4 j + c of a thread is row 16 (warp % 4) + lane / 4 + 8 (c / 2), column 8 j + 2 (lane % 4) + c % 2 of the
 // warpgroup's 64 x 128.
 //
-// Preconditions: the two descriptors describe row-major bf16 matrices of `depth` columns, box 64 x 128, 128-byte swizzle,
-// zero fill; TMA gives zeros outside, so no shape needs a tail. FLOP: 2 M N K. Bytes: 2 (M + N) K + 4 M N.
+// Preconditions: the four descriptors describe row-major bf16 matrices of `depth` (X, W) and `rank` (S, B) columns, box 64 x 128,
+// 128-byte swizzle, zero fill; TMA gives zeros outside, so no shape needs a tail. With rank 0 the last two are not read.
+// FLOP: 2 M N (K + r). Bytes: 2 (M + N) (K + r) + M N of Y, twice that to accumulate.
 
 #include "common/base.cuh"
 
@@ -82,15 +84,15 @@ __device__ __forceinline__ void wgmma(float (&d)[64], uint64_t a, uint64_t b) {
         : "l"(a), "l"(b));
 }
 
-}  // namespace
-
-// `maps` are two tensor descriptors of 128 bytes, aligned to 64: of X and of W.
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
-    gemm_nt_bf16_sm90a(const uint8_t* maps, uint64_t rows, uint64_t columns, uint32_t depth, float* y, uint32_t stride) {
+// See the top. `maps` are four tensor descriptors of 128 bytes, aligned to 128: of X, W, S and B.
+template <class U>
+__device__ __forceinline__ void product(const uint8_t* maps, uint64_t rows, uint64_t columns, uint32_t depth, uint32_t rank,
+                                        const float* bias, int accumulate, U* y, uint32_t stride) {
     extern __shared__ __align__(1024) uint8_t ring_bytes[];
     __shared__ uint64_t full[kStages], empty[kStages];
     Stage* ring = reinterpret_cast<Stage*>(ring_bytes);
-    const uint32_t row0 = blockIdx.x * kRows, col0 = blockIdx.y * kColumns, steps = (depth + kDepth - 1) / kDepth;
+    const uint32_t row0 = blockIdx.x * kRows, col0 = blockIdx.y * kColumns, own = (depth + kDepth - 1) / kDepth;
+    const uint32_t steps = own + (rank + kDepth - 1) / kDepth;
     const int group = threadIdx.x / 128;
     if (threadIdx.x == 0) {
         for (int s = 0; s < kStages; s++) {
@@ -99,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
         // The descriptors were written by a copy from the CPU: this proxy must not use what it held before.
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 4; i++)
             asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(maps + 128 * i) : "memory");
     }
     __syncthreads();
@@ -111,8 +113,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
                 // The first round finds every stage empty.
                 barrier_wait(&empty[s], (step / kStages + 1) % 2);
                 barrier_expect(&full[s], 2 * kTileBytes);
-                tma_load(ring[s].x, maps, &full[s], step * kDepth, row0);
-                tma_load(ring[s].w, maps + 128, &full[s], step * kDepth, col0);
+                const uint8_t* pair = step < own ? maps : maps + 256;
+                const uint32_t k = (step < own ? step : step - own) * kDepth;
+                tma_load(ring[s].x, pair, &full[s], k, row0);
+                tma_load(ring[s].w, pair + 128, &full[s], k, col0);
             }
         }
         return;
@@ -137,7 +141,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         for (int c = 0; c < 4; c++) {
             const uint64_t i = row0 + 64 * (group - 1) + 16 * warp + lane / 4 + 8 * (c / 2);
             const uint64_t column = col0 + 8 * j + 2 * (lane % 4) + c % 2;
-            if (i < rows && column < columns) y[i * stride + column] = acc[4 * j + c];
+            if (i >= rows || column >= columns) continue;
+            float value = acc[4 * j + c];
+            if (bias) value += bias[column];
+            if (accumulate) value += to_float(y[i * stride + column]);
+            y[i * stride + column] = from_float<U>(value);
         }
 }
-RALLREC_KERNEL(gemm_nt_bf16_sm90a, kThreads);
+
+}  // namespace
+
+#define LORA_FORWARD(NAME, U)                                                                                                   \
+    extern "C" __global__ void __launch_bounds__(kThreads, 1)                                                                   \
+        NAME(const uint8_t* maps, uint64_t rows, uint64_t columns, uint32_t depth, uint32_t rank, const float* bias, int accumulate, \
+             U* y, uint32_t stride) {                                                                                           \
+        product<U>(maps, rows, columns, depth, rank, bias, accumulate, y, stride);                                              \
+    }                                                                                                                           \
+    RALLREC_KERNEL(NAME, kThreads)
+
+// forward, Y in bf16
+LORA_FORWARD(lora_forward_bf16_sm90a, bf16);
+// forward, Y in f32
+LORA_FORWARD(lora_forward_bf16_f32_sm90a, float);

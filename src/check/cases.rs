@@ -6,6 +6,7 @@ use super::{Operator, Run, Shape, Target, language};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::linear::int8;
+use crate::ops::lora::wgmma;
 use crate::ops::{adam, bpr, infonce, linear, merge, spmm, topk};
 use crate::rng::{Rng, Use};
 
@@ -272,16 +273,25 @@ fn product_int8([m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
     Ok(errors(&y, &want, |i| bound[i] + 1e-5))
 }
 
+/// With an adapter of rank 8, a bias, and adding to what is there.
 fn product_wgmma(device: &KernelDevice, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
-    let (x, w): (Vec<bf16>, Vec<bf16>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
-    let sums = |f: fn(f32) -> f32| {
-        let [x, w] = [narrow(&x), narrow(&w)].map(|v| v.into_iter().map(f).collect::<Vec<_>>());
-        linear::oracle::matmul_nt(&x, &w, k, None)
+    const RANK: usize = 8;
+    let of = |rows, dim, salt| -> Vec<bf16> { draw(rows * dim, seed, salt) };
+    let (x, w, s, b) = (of(m, k, 0), of(n, k, 1), of(m, RANK, 2), of(n, RANK, 3));
+    let (bias, before): (Vec<f32>, Vec<f32>) = (draw(n, seed, 4), draw(m * n, seed, 5));
+    // The sums, and those of the sizes of their terms.
+    let sums = |f: fn(f32) -> f32| -> Vec<f64> {
+        let [x, w, s, b] = [&x, &w, &s, &b].map(|v| v.iter().map(|v| f(v.to_f32())).collect::<Vec<_>>());
+        let (main, beside) =
+            (linear::oracle::matmul_nt(&x, &w, k, None), linear::oracle::matmul_nt(&s, &b, RANK, None));
+        let rest = |i: usize| f64::from(f(bias[i % n])) + f64::from(f(before[i]));
+        main.iter().zip(&beside).enumerate().map(|(i, (a, b))| a + b + rest(i)).collect()
     };
     let (want, size) = (sums(|v| v), sums(f32::abs));
-    let (x, w) = (DeviceRows::upload(device, k, &x, "x")?, DeviceRows::upload(device, k, &w, "w")?);
-    let mut y = DeviceRows::zeros(device, m, n, "y")?;
-    linear::wgmma::product(&x, &w, &mut y)?;
+    let up = |values: &[bf16], dim| DeviceRows::upload(device, dim, values, "operand");
+    let (x, w, s, b) = (up(&x, k)?, up(&w, k)?, up(&s, RANK)?, up(&b, RANK)?);
+    let mut y = DeviceRows::upload(device, n, &before, "y")?;
+    wgmma::forward(&x, &w, Some((&s, &b)), Some(&device.upload(&bias, "bias")?), true, &mut y)?;
     Ok(errors(&y.download()?, &want, |i| 2e-6 * size[i] + 1e-30))
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::device::KernelDevice;
 use crate::error::{Error, Result};
-use crate::ops::linear::wgmma;
+use crate::ops::lora::wgmma;
 use crate::rng::{Rng, Use};
 
 pub use cases::OPERATORS;

@@ -37,7 +37,7 @@ const BY_BLOCK: &[&str] = &["f32_256", "bf16_256"];
 const ROPES: &[&str] = &["f32", "bf16", "f32_single", "bf16_single"];
 const WIDE: &[&str] = &["bf16", "bf16_f32"];
 const EXACT: &[&str] = &["f32"];
-const HOPPER: &[&str] = &["bf16_sm90a"];
+const HOPPER: &[&str] = &["bf16_sm90a", "bf16_f32_sm90a"];
 const WEIGHTS: &[&str] = &["f32_8", "f32_32", "bf16_8", "bf16_32"];
 const LAYERS: &[&str] = &["f32_4", "f32_8", "f32_16", "f32_32", "bf16_4", "bf16_8", "bf16_16", "bf16_32"];
 
@@ -105,7 +105,7 @@ kernels! {
     "cross_entropy_reduce" ONE ["M / 128"] 128 "8 M vocab / 256 B" "tuning and Yes / No: joins the spans of the vocabulary"
     "cross_entropy_gradient" TYPES ["M / 64 x panel / 64"] 128 "s (M + panel) d + s M panel B, 2 M panel d FLOP" "tuning: gradient of the logits, a panel of the vocabulary at a time"
     "sampling" ONE ["rows"] 512 "12 to 44 vocab B from L2, 4 vocab from memory" "generation: temperature, top-k, top-p and the CPU's Philox draw"
-    "gemm_nt" HOPPER ["m / 128 x n / 128"] 384 "2 k (m + n) + 4 m n B, 2 m n k FLOP" "nothing yet: wgmma and TMA, compiled and never run"
+    "lora_forward" HOPPER ["m / 128 x n / 128"] 384 "2 (k + r) (m + n) + s m n B, 2 m n (k + r) FLOP" "a layer with its adapter by wgmma and TMA: never run, with RALLREC_WGMMA=1 alone"
     "sum_f64" ONE ["rows"] 256 "8 values B" "every loss: a sum in fixed order"
 }
 

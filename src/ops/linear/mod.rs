@@ -13,7 +13,6 @@ mod panel;
 pub mod quantised;
 pub mod stack;
 pub mod weight;
-pub mod wgmma;
 
 pub use cpu::{
     Product, matmul_nn, matmul_nn_stacked, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked, matmul_tn,

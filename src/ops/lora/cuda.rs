@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::wgmma;
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::ops::Cost;
@@ -31,6 +32,8 @@ type Tile = [u64; 4];
 pub struct Batch {
     rows: usize,
     adapters: usize,
+    /// Whether all rows have the same adapter, or all none.
+    uniform: bool,
     tiles: Buffer<Tile>,
     wide: Buffer<Tile>,
     segments: Buffer<Tile>,
@@ -59,10 +62,15 @@ impl Batch {
         Ok(Self {
             rows: first as usize,
             adapters,
+            uniform: segments.iter().filter(|s| s.rows > 0).count() <= 1,
             tiles: up(&lists[0])?,
             wide: up(&lists[1])?,
             segments: up(&lists[2])?,
         })
+    }
+
+    pub(super) fn is_uniform(&self) -> bool {
+        self.uniform
     }
 
     /// Rows without any adapter.
@@ -229,6 +237,9 @@ pub fn forward<T: Storage, U: Storage>(
 ) -> Result<Cost> {
     fits("x", x, batch.rows, w.dim())?;
     fits("y", y, batch.rows, w.rows())?;
+    if let Some(done) = wgmma::instead(batch, x, w, beside, y) {
+        return done;
+    }
     product(Way::Forward, batch, x, (w, 0), beside, y)
 }
 

@@ -8,6 +8,7 @@ mod cpu;
 pub mod cuda;
 mod dropout;
 pub mod mask;
+pub mod wgmma;
 
 pub use cpu::{Columns, Low, backward, forward};
 pub use dropout::Dropout;
