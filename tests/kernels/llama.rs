@@ -2,8 +2,10 @@
 //! tokens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use half::f16;
 use rallrec::device::KernelDevice;
 use rallrec::events::Event;
 use rallrec::generate::scoring::{Bundle, score};
@@ -13,7 +15,8 @@ use rallrec::models::llama::embedding::Embedder;
 use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, fixture};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
-use rallrec::ops::linear::Dtype;
+use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
+use rallrec::ops::linear::{Dtype, Storage, Weight};
 use rallrec::rng::{Rng, Use};
 use rallrec::{Matrix, Result};
 
@@ -331,6 +334,65 @@ fn bf16_answers_do_not_depend_on_each_other() {
         assert_eq!(together.len(), 7);
         assert!([1, 3].into_iter().all(|max_rows| run(max_rows) == together));
     }
+}
+
+/// The matrix in blocks of 32, as the named format rounds it.
+fn quantised(weight: &Weight, form: Form) -> Weight {
+    let (rows, cols) = (weight.rows(), weight.cols());
+    let (low, high) =
+        if form.bits == Bits::Eight { (-127, 127) } else { (-i32::from(form.centre), 15 - i32::from(form.centre)) };
+    let fill = |row: usize, parts: Row<'_>| {
+        let mut values = vec![0.0; cols];
+        weight.read_rows(row, &mut values);
+        for (g, group) in values.chunks_exact(32).enumerate() {
+            let least = if form.minimum { group.iter().copied().fold(f32::INFINITY, f32::min) } else { 0.0 };
+            let least = f16::from_f32(least).to_f32();
+            let largest = group.iter().map(|v| (v - least).abs()).fold(0.0, f32::max);
+            let scale = f16::from_f32(largest / high as f32).to_f32();
+            (parts.scales[g], parts.minima[g]) = (scale, least);
+            for (code, v) in parts.codes[g * 32..].iter_mut().zip(group) {
+                *code = (((v - least) / scale).round() as i32).clamp(low, high) as i8;
+            }
+        }
+    };
+    let blocks = Quantised::build(rows, cols, form, fill).unwrap();
+    Weight::new(rows, cols, Storage::Quantised(Arc::new(blocks))).unwrap()
+}
+
+/// Decode steps read the blocks of a quantised file: the CPU's tokens, whatever goes beside them.
+#[test]
+fn quantised_weights_are_decoded_from_their_blocks() {
+    let form = |bits, centre, minimum| Form { group: 32, bits, centre, minimum, half: true };
+    let prompts = &prompts()[..3];
+    for (form, adapted) in
+        [(form(Bits::Eight, 0, false), true), (form(Bits::Four, 8, false), false), (form(Bits::Four, 0, true), true)]
+    {
+        let config = fixture::config(Family::Qwen2);
+        let mut weights = fixture::weights(&config, 7, Dtype::F32).unwrap();
+        weights.embed = quantised(&weights.embed, form);
+        weights.head = weights.head.as_ref().map(|head| quantised(head, form));
+        for l in &mut weights.layers {
+            for linear in [&mut l.q, &mut l.k, &mut l.v, &mut l.o, &mut l.gate, &mut l.up, &mut l.down] {
+                linear.weight = quantised(&linear.weight, form);
+            }
+        }
+        let plain = Model::new(config, weights).unwrap();
+        let with = if adapted { Some(adapter(&plain)) } else { None };
+        let model = plain.with_adapter(with.as_ref()).unwrap();
+        let settings = Settings { max_new_tokens: 5, ..Settings::default() };
+        let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[2], &settings, monitor, ear));
+        for device in devices(12) {
+            let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+            assert!(on_device.decodes_blocks(), "{form:?}");
+            for max_rows in [64, 3, 1] {
+                let settings = Settings { max_rows, ..settings.clone() };
+                let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[2], &settings, monitor, ear));
+                assert_eq!(got, want, "{form:?} in rows of {max_rows}");
+            }
+        }
+    }
+    let model = model(Family::Llama);
+    assert!(devices(1).iter().all(|d| !DeviceModel::<f32>::upload(d, &model).unwrap().decodes_blocks()));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! The kernels of `kernels/decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files.
 
+use half::f16;
+
+use super::quantised::{self, Bits, Form, Row};
+use super::weight::{Values, Weight};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::ops::Cost;
@@ -52,7 +56,63 @@ pub struct Quantised {
     minimum: Buffer<u16>,
 }
 
+/// The format of a weight's blocks, if it is one of these.
+fn format(form: Form) -> Option<Format> {
+    match form {
+        Form { group: BLOCK, bits: Bits::Eight, minimum: false, half: true, .. } => Some(Format::Q8_0),
+        Form { group: BLOCK, bits: Bits::Four, centre: 8, minimum: false, half: true } => Some(Format::Q4_0),
+        Form { group: BLOCK, bits: Bits::Four, centre: 0, minimum: true, half: true } => Some(Format::Q4_1),
+        _ => None,
+    }
+}
+
+/// A row of a weight as the bytes of a file.
+fn blocks(of: &quantised::Quantised, row: usize, format: Format, bytes: &mut Vec<u8>) {
+    let (cols, centre) = (of.cols(), of.form().centre);
+    let (mut codes, mut scales, mut minima) = (vec![0; cols], vec![0.0; cols / BLOCK], vec![0.0; cols / BLOCK]);
+    of.read_row(row, Row { codes: &mut codes, scales: &mut scales, minima: &mut minima });
+    for (block, (scale, minimum)) in codes.chunks_exact(BLOCK).zip(scales.iter().zip(&minima)) {
+        bytes.extend(f16::from_f32(*scale).to_le_bytes());
+        if format == Format::Q4_1 {
+            bytes.extend(f16::from_f32(*minimum).to_le_bytes());
+        }
+        match format {
+            Format::Q8_0 => bytes.extend(block.iter().map(|&c| c as u8)),
+            // The lower half of the values in the lower four bits.
+            _ => bytes.extend((0..BLOCK / 2).map(|j| {
+                let nibble = |j: usize| (block[j] + centre) as u8 & 15;
+                nibble(j) | nibble(j + BLOCK / 2) << 4
+            })),
+        }
+    }
+}
+
 impl Quantised {
+    /// Weights of one input, one below the other, with the blocks that they have in memory. `None` where they have none, or not all
+    /// the same, or others than [`Format`] names.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn stack(device: &KernelDevice, weights: &[&Weight]) -> Result<Option<Self>> {
+        let parts: Option<Vec<&quantised::Quantised>> = weights
+            .iter()
+            .map(|w| match w.values() {
+                Values::Quantised(q) => Some(q),
+                _ => None,
+            })
+            .collect();
+        let Some(parts) = parts.filter(|parts| parts.windows(2).all(|w| w[0].form() == w[1].form())) else {
+            return Ok(None);
+        };
+        let Some((first, format)) = parts.first().and_then(|q| Some((q, format(q.form())?))) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        for part in &parts {
+            (0..part.rows()).for_each(|row| blocks(part, row, format, &mut bytes));
+        }
+        let out = parts.iter().map(|q| q.rows()).sum();
+        Self::upload(device, format, (out, first.cols()), &bytes).map(Some)
+    }
+
     /// From the bytes of a file: `out` rows of `inp / 32` blocks.
     pub fn upload(device: &KernelDevice, format: Format, (out, inp): (usize, usize), bytes: &[u8]) -> Result<Self> {
         let (size, head) = format.bytes();

@@ -192,6 +192,20 @@ impl Quantised {
         }
     }
 
+    /// Codes, scales and minima of row `row`, as [`Self::build`] was given them. Panics where `to` is not as long as there.
+    pub fn read_row(&self, row: usize, to: Row<'_>) {
+        let groups = self.cols / self.form.group;
+        assert!(to.codes.len() == self.cols && to.scales.len() == groups && to.minima.len() == groups, "a row's parts");
+        for (k, code) in to.codes.iter_mut().enumerate() {
+            *code = self.code(row, k);
+        }
+        for g in 0..groups {
+            let at = (row / TILE * groups + g) * TILE + row % TILE;
+            to.scales[g] = self.scales.get(at);
+            to.minima[g] = self.minima.as_ref().map_or(0.0, |m| m.get(at));
+        }
+    }
+
     /// One value.
     pub fn get(&self, row: usize, k: usize) -> f32 {
         let at = (row / TILE * (self.cols / self.form.group) + k / self.form.group) * TILE + row % TILE;

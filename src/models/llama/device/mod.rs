@@ -23,6 +23,7 @@ use crate::generate::{Listener, Prompt, Settings};
 use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::ops::attention::Heads;
+use crate::ops::linear::decode::Quantised;
 use crate::ops::linear::{Dtype, Weight};
 use crate::ops::lora::cuda::Adapters;
 use crate::ops::rope::cuda::DeviceAngles;
@@ -31,6 +32,8 @@ use crate::ops::yes_no::Choice;
 /// A layer's product, perhaps with an adapter.
 struct DeviceLinear<T: Storage> {
     weight: DeviceRows<T>,
+    /// The same in the blocks of its file: what a decode step, which is bound by bytes, reads.
+    blocks: Option<Quantised>,
     bias: Option<Buffer<f32>>,
     low: Option<Adapters<T>>,
 }
@@ -58,6 +61,8 @@ pub struct DeviceModel<T: Storage> {
     layers: Vec<DeviceLayer<T>>,
     norm: DeviceRows<f32>,
     head: DeviceRows<T>,
+    /// As [`DeviceLinear::blocks`].
+    head_blocks: Option<Quantised>,
     angles: DeviceAngles,
     /// Whether decode steps are recorded.
     recording: bool,
@@ -98,6 +103,12 @@ impl<T: Storage> DeviceModel<T> {
 
     fn count(&self, what: Counted) {
         self.counted[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether decode steps read quantised blocks in all layers.
+    pub fn decodes_blocks(&self) -> bool {
+        let all = |l: &DeviceLayer<T>| [&l.q, &l.k, &l.v, &l.o, &l.gate_up, &l.down].iter().all(|l| l.blocks.is_some());
+        !self.layers.is_empty() && self.layers.iter().all(all)
     }
 
     fn heads(&self) -> Heads {

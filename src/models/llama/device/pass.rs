@@ -1,5 +1,6 @@
 //! One pass of new rows through all layers.
 
+use std::any::Any;
 use std::ops::Range;
 
 use super::{DeviceLinear, DeviceModel};
@@ -9,6 +10,7 @@ use crate::models::llama::soft;
 use crate::ops::attention::cuda::{Inputs, Span};
 use crate::ops::attention::{cuda as attention, decode};
 use crate::ops::copy::{Places, gather, scatter};
+use crate::ops::linear::cuda::{Epilogue, Form, gemm};
 use crate::ops::lora::cuda::{self as linear, Batch, Beside, Segment};
 use crate::ops::rope::cuda::Positions;
 use crate::ops::{rmsnorm, swiglu};
@@ -40,6 +42,13 @@ pub(super) struct Start<T: Storage> {
     /// All rows, without and with the adapter.
     plain: Batch,
     adapted: Batch,
+}
+
+/// How a pass multiplies: all rows, without and with the adapter; and whether it is a decode step.
+struct By<'a> {
+    plain: &'a Batch,
+    adapted: &'a Batch,
+    step: bool,
 }
 
 /// New tokens, where each stands in its sequence, and the cache row that takes it.
@@ -90,16 +99,29 @@ impl<T: Storage> DeviceModel<T> {
         Ok(Cache { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// `y (+)= x W^T + b`, with the adapter where there is one.
+    /// `y (+)= x W^T + b`, with the adapter where there is one. In a decode step whatever the number of rows from the blocks of a
+    /// quantised weight, so that a row's numbers do not depend on those beside it.
     fn apply(
         &self,
-        (plain, adapted): (&Batch, &Batch),
+        by: &By<'_>,
         of: &DeviceLinear<T>,
         x: &DeviceRows<T>,
         accumulate: bool,
         y: &mut DeviceRows<T>,
     ) -> Result<()> {
-        let bias = of.bias.as_ref();
+        let (plain, adapted, bias) = (by.plain, by.adapted, of.bias.as_ref());
+        if by.step
+            && let Some(blocks) = &of.blocks
+            && let Some(y) = (y as &mut dyn Any).downcast_mut::<DeviceRows<f32>>()
+        {
+            blocks.product(x, bias, accumulate, y)?;
+            if let Some(low) = &of.low {
+                let mut s = DeviceRows::zeros(&self.device, x.rows(), low.rank(), "low-rank rows")?;
+                linear::shrink(adapted, x, low, &mut s)?;
+                gemm(Form::Nt, &s, &low.b, &Epilogue { beta: 1.0, ..Epilogue::default() }, y)?;
+            }
+            return Ok(());
+        }
         let Some(low) = &of.low else {
             linear::forward(plain, x, &of.weight, &Beside { low: None, bias, accumulate }, y)?;
             return Ok(());
@@ -168,7 +190,8 @@ impl<T: Storage> DeviceModel<T> {
     fn layers(&self, start: &mut Start<T>, seen: &Seen<'_, T>, cache: &mut Cache<T>) -> Result<()> {
         let (c, device) = (&self.config, &self.device);
         let Start { hidden, positions, places, plain, adapted } = start;
-        let (n, batches) = (hidden.rows(), (&*plain, &*adapted));
+        let n = hidden.rows();
+        let by = &By { plain, adapted, step: matches!(seen, Seen::Step(_)) };
         let zeros = |width| DeviceRows::<T>::zeros(device, n, width, "activations");
         let eps = c.norm_eps as f32;
         let mut normed = zeros(c.hidden)?;
@@ -178,7 +201,7 @@ impl<T: Storage> DeviceModel<T> {
         for (layer, [keys, values]) in self.layers.iter().zip(&mut cache.layers) {
             rmsnorm::cuda::forward(hidden, None, &layer.attn_norm, eps, &mut normed, None)?;
             for (linear, y) in [(&layer.q, &mut q), (&layer.k, &mut k), (&layer.v, &mut v)] {
-                self.apply(batches, linear, &normed, false, y)?;
+                self.apply(by, linear, &normed, false, y)?;
             }
             for (norm, x) in [(&layer.q_norm, &mut q), (&layer.k_norm, &mut k)] {
                 if let Some(norm) = norm {
@@ -196,11 +219,11 @@ impl<T: Storage> DeviceModel<T> {
                 Seen::Spans(plan) => plan.forward(self.heads(), &inputs, &mut attended, None)?,
                 Seen::Step(plan) => plan.forward(&inputs, &mut attended)?,
             };
-            self.apply(batches, &layer.o, &attended, true, hidden)?;
+            self.apply(by, &layer.o, &attended, true, hidden)?;
             rmsnorm::cuda::forward(hidden, None, &layer.mlp_norm, eps, &mut normed, None)?;
-            self.apply(batches, &layer.gate_up, &normed, false, &mut both)?;
+            self.apply(by, &layer.gate_up, &normed, false, &mut both)?;
             swiglu::cuda::forward(&both, &mut gated)?;
-            self.apply(batches, &layer.down, &gated, true, hidden)?;
+            self.apply(by, &layer.down, &gated, true, hidden)?;
         }
         Ok(())
     }
@@ -219,6 +242,10 @@ impl<T: Storage> DeviceModel<T> {
 
     fn product(&self, batch: &Batch, hidden: &DeviceRows<T>, bias: Option<&Buffer<f32>>) -> Result<DeviceRows<f32>> {
         let mut logits = DeviceRows::zeros(&self.device, hidden.rows(), self.config.vocab, "logits")?;
+        if let Some(blocks) = &self.head_blocks {
+            blocks.product(hidden, bias, false, &mut logits)?;
+            return Ok(logits);
+        }
         linear::forward(batch, hidden, &self.head, &Beside { bias, ..Beside::default() }, &mut logits)?;
         Ok(logits)
     }

@@ -7,6 +7,7 @@ use crate::models::llama::model::Lora;
 use crate::models::llama::{Linear, Model};
 use crate::models::lora::Target;
 use crate::ops::linear::Weight;
+use crate::ops::linear::decode::Quantised;
 use crate::ops::lora::cuda::Adapters;
 use crate::ops::rope::cuda::DeviceAngles;
 
@@ -21,6 +22,11 @@ fn upload<T: Storage>(device: &KernelDevice, stack: &[&Weight], label: &'static 
         }
     }
     DeviceRows::upload(device, cols, &values, label)
+}
+
+/// The weights' blocks, if they are quantised; the product with them gives f32.
+fn blocks<T: Storage>(device: &KernelDevice, stack: &[&Weight]) -> Result<Option<Quantised>> {
+    if T::NAME == "f32" { Quantised::stack(device, stack) } else { Ok(None) }
 }
 
 /// The pairs of several targets of one input as one adapter of their stacked outputs: A below A, B in blocks.
@@ -81,6 +87,7 @@ impl<T: Storage> DeviceModel<T> {
                 let bias = parts[0].0.bias.as_deref().filter(|_| parts.len() == 1);
                 Ok(DeviceLinear {
                     weight: upload(device, &weights, "weights")?,
+                    blocks: blocks::<T>(device, &weights)?,
                     bias: bias.map(|b| device.upload(b, "bias")).transpose()?,
                     low: stacked(device, lora, i, &targets, weights[0].cols())?,
                 })
@@ -101,6 +108,7 @@ impl<T: Storage> DeviceModel<T> {
         Ok(Self {
             norm: vector(&w.norm)?,
             head: upload(device, &[w.head()], "output head")?,
+            head_blocks: blocks::<T>(device, &[w.head()])?,
             angles: DeviceAngles::new(device, &model.rope, c.context)?,
             embed: w.embed.clone(),
             soft: model.soft.clone(),
