@@ -50,6 +50,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     say(&["data", "inspect", "synthetik"]).ended_with(2).err_has("synthetic");
     say(&["bench", "spmn"]).ended_with(2).err_has("did you mean 'spmm'");
     say(&["bench", "spmm", "--seconds", "0"]).ended_with(2).err_has("--seconds");
+    say(&["bench", "spmm", "--device", "host"]).ended_with(2).err_has("kernels are not timed");
     say(&["compare", "/nonexistent/run"]).ended_with(2).err_has("results.json").err_has("next:");
     say(&["model", "inspect", "/nonexistent/model"]).ended_with(2).err_has("known models");
     say(&["recommend", "--run", "/nonexistent/run", "--user", "1"]).ended_with(2).err_has("recipe.toml");
