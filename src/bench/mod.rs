@@ -6,6 +6,7 @@
 
 mod cases;
 mod ceilings;
+pub mod kernels;
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,11 @@ const RUNS: (usize, usize) = (5, 2001);
 
 /// The cases of the operators named; of all when none is named. An unknown name gets the nearest one.
 pub fn select(names: &[String]) -> Result<Vec<&'static Case>> {
-    let mut known: Vec<&str> = CASES.iter().map(|c| c.op).collect();
+    named(CASES, |case| case.op, names)
+}
+
+fn named<C>(cases: &'static [C], op: fn(&C) -> &'static str, names: &[String]) -> Result<Vec<&'static C>> {
+    let mut known: Vec<&str> = cases.iter().map(op).collect();
     known.dedup();
     for name in names {
         if !known.contains(&name.as_str()) {
@@ -73,7 +78,7 @@ pub fn select(names: &[String]) -> Result<Vec<&'static Case>> {
                 .next(format!("did you mean '{near}'? The operators are: {}", known.join(", "))));
         }
     }
-    Ok(CASES.iter().filter(|c| names.is_empty() || names.iter().any(|n| n == c.op)).collect())
+    Ok(cases.iter().filter(|c| names.is_empty() || names.iter().any(|n| n == op(c))).collect())
 }
 
 /// Runs one case for about `seconds`.

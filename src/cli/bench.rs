@@ -4,8 +4,8 @@ use comfy_table::CellAlignment;
 use serde::Serialize;
 
 use super::output;
-use crate::bench::{self, Bound, Ceilings, Measured};
-use crate::device::{Choice, Device};
+use crate::bench::{self, Bound, Ceilings, Measured, kernels};
+use crate::device::{Choice, Device, KernelDevice};
 use crate::error::{Error, Result};
 use crate::pipeline::progress::short;
 use crate::pipeline::{control, stages};
@@ -14,6 +14,8 @@ use crate::pipeline::{control, stages};
 ///
 /// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large f32 product. Then
 /// times each operator at several shapes and prints how near it comes to the ceiling that binds it.
+///
+/// With --device cuda: the ceilings of the GPU (rows copied in its memory, bf16 products of mma.sync), then every launch of its kernels.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec bench linear attention --seconds 1 --threads 2")]
 pub struct Args {
@@ -48,12 +50,11 @@ pub fn main(args: Args) -> Result<()> {
             Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")
         );
     }
-    let cases = bench::select(&args.ops)?;
     let (device, name) = args.device.resolve()?;
-    if matches!(device, Device::Kernels(_)) {
-        return Err(Error::usage("--device", "kernels are not timed by this command yet: its cases run on the CPU")
-            .next("`rallrec run --device cuda --profile` times every launch, `--trace FILE` puts them on a timeline"));
+    if let Device::Kernels(device) = device {
+        return on_device(&device, name, &args);
     }
+    let cases = bench::select(&args.ops)?;
     stages::set_threads(args.threads);
     let ceilings = bench::ceilings();
     let mut measured = Vec::new();
@@ -67,20 +68,73 @@ pub fn main(args: Args) -> Result<()> {
     if args.json { output::json(&report) } else { output::text(&render(&report)) }
 }
 
+#[derive(Serialize)]
+struct DeviceReport {
+    device: String,
+    ceilings: kernels::Ceilings,
+    launches: Vec<kernels::Measured>,
+}
+
+/// Launch by launch, on a GPU.
+fn on_device(device: &KernelDevice, name: String, args: &Args) -> Result<()> {
+    let cases = kernels::select(&args.ops)?;
+    let ceilings = kernels::ceilings(device)?;
+    let mut launches = Vec::new();
+    for case in cases {
+        if control::interrupted() {
+            return Err(Error::stopped("bench"));
+        }
+        launches.extend(kernels::time(device, case, &ceilings, args.seconds)?);
+    }
+    let report = DeviceReport { device: name, ceilings, launches };
+    if args.json { output::json(&report) } else { output::text(&render_device(&report)) }
+}
+
+fn render_device(report: &DeviceReport) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["op", "shape", "kernel", "grid", "time", "GB/s", "GFLOP/s", "% of ceiling"]);
+    for m in &report.launches {
+        let [x, y, z] = m.grid;
+        table.add_row([
+            m.op.to_string(),
+            m.shape.to_string(),
+            m.kernel.to_string(),
+            format!("{x} x {y} x {z}"),
+            duration(m.seconds),
+            short(m.gb_s),
+            short(m.gflop_s),
+            format!("{:.0} {}", m.percent, bound(m.bound)),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let c = &report.ceilings;
+    let ceilings = format!("copy {} GB/s, mma.sync in bf16 {} GFLOP/s", short(c.copy_gb_s), short(c.mma_gflop_s));
+    format!("{}\nceilings: {ceilings}\n\n{table}\n", report.device)
+}
+
+fn bound(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Memory => "memory",
+        Bound::Compute => "compute",
+    }
+}
+
 fn render(report: &Report) -> String {
     let c = &report.ceilings;
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["op", "shape", "time", "GB/s", "GFLOP/s", "% of ceiling"]);
     for m in &report.cases {
-        let bound = if m.bound == Bound::Memory { "memory" } else { "compute" };
         table.add_row([
             m.op.to_string(),
             m.shape.to_string(),
             duration(m.seconds),
             short(m.gb_s),
             short(m.gflop_s),
-            format!("{:.0} {bound}", m.percent),
+            format!("{:.0} {}", m.percent, bound(m.bound)),
         ]);
     }
     for column in table.column_iter_mut().skip(2) {

@@ -106,6 +106,7 @@ kernels! {
     "cross_entropy_gradient" TYPES ["M / 64 x panel / 64"] 128 "s (M + panel) d + s M panel B, 2 M panel d FLOP" "tuning: gradient of the logits, a panel of the vocabulary at a time"
     "sampling" ONE ["rows"] 512 "12 to 44 vocab B from L2, 4 vocab from memory" "generation: temperature, top-k, top-p and the CPU's Philox draw"
     "lora_forward" HOPPER ["m / 128 x n / 128"] 384 "2 (k + r) (m + n) + s m n B, 2 m n (k + r) FLOP" "a layer with its adapter by wgmma and TMA: never run, with RALLREC_WGMMA=1 alone"
+    "mma_peak" ONE ["4096"] 256 "262144 x steps FLOP a block" "bench: what mma.sync gives at best, the ceiling of the others"
     "sum_f64" ONE ["rows"] 256 "8 values B" "every loss: a sum in fixed order"
 }
 

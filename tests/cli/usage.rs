@@ -50,7 +50,6 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     say(&["data", "inspect", "synthetik"]).ended_with(2).err_has("synthetic");
     say(&["bench", "spmn"]).ended_with(2).err_has("did you mean 'spmm'");
     say(&["bench", "spmm", "--seconds", "0"]).ended_with(2).err_has("--seconds");
-    say(&["bench", "spmm", "--device", "host"]).ended_with(2).err_has("kernels are not timed");
     say(&["compare", "/nonexistent/run"]).ended_with(2).err_has("results.json").err_has("next:");
     say(&["model", "inspect", "/nonexistent/model"]).ended_with(2).err_has("known models");
     say(&["recommend", "--run", "/nonexistent/run", "--user", "1"]).ended_with(2).err_has("recipe.toml");
@@ -121,6 +120,30 @@ fn json_of_the_small_commands_parses() {
     assert_eq!(found["threads"], 1);
     assert!(found["ceilings"]["read_gb_s"].as_f64().is_some_and(|x| x > 0.0));
     assert!(found["cases"].as_array().is_some_and(|c| c.len() == 2));
+}
+
+/// Every case of the kernels launches something and is held against a ceiling. In a process of its own: it switches the profile.
+#[test]
+fn kernels_are_timed_launch_by_launch() {
+    let found = say(&["bench", "--device", "host", "--seconds", "0.001", "--json"]).ended_with(0).json();
+    for ceiling in ["copy_gb_s", "mma_gflop_s"] {
+        assert!(found["ceilings"][ceiling].as_f64().is_some_and(|x| x > 0.0), "{found}");
+    }
+    let launches = found["launches"].as_array().expect("a list");
+    let shapes: std::collections::BTreeSet<String> =
+        launches.iter().map(|l| format!("{} {}", l["op"].as_str().unwrap(), l["shape"].as_str().unwrap())).collect();
+    assert_eq!(shapes.len(), 17, "a case launches nothing: {shapes:?}");
+    for l in launches {
+        let number = |key: &str| l[key].as_f64().is_some_and(|x| x.is_finite() && x >= 0.0);
+        assert!(["gb_s", "gflop_s", "percent"].into_iter().all(number), "{l}");
+        assert!(
+            l["seconds"].as_f64().is_some_and(|x| x > 0.0) && l["launches"].as_u64().is_some_and(|n| n >= 5),
+            "{l}"
+        );
+    }
+    let text = say(&["bench", "rmsnorm", "--device", "host", "--seconds", "0.001"]).ended_with(0).out;
+    assert!(text.contains("mma.sync") && text.contains("rmsnorm_bf16"), "{text}");
+    say(&["bench", "spmn", "--device", "host"]).ended_with(2).err_has("did you mean 'spmm'");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn sets(bytes: f64) -> usize {
 
 /// Normal values out of a pool, from another place for each stream. The pool's length is a prime, so that rows of any
 /// width differ.
-fn normals(n: usize, stream: u32) -> Vec<f32> {
+pub(in crate::bench) fn normals(n: usize, stream: u32) -> Vec<f32> {
     static POOL: OnceLock<Vec<f32>> = OnceLock::new();
     let pool = POOL.get_or_init(|| {
         let mut rng = Rng::new(1, Use::Synthetic, 0xbe, 0);
