@@ -95,7 +95,7 @@ pub fn time(case: &Case, ceilings: &Ceilings, seconds: f64) -> Result<Measured> 
     }
     let runs = times.len();
     let seconds = median(times);
-    let (bound, percent) = against(&prepared.cost, ceilings, seconds);
+    let (bound, percent) = against(ceilings.each(prepared.cost), seconds);
     let rate = |amount: f64| amount / seconds / 1e9;
     Ok(Measured {
         op: case.op,
@@ -109,8 +109,8 @@ pub fn time(case: &Case, ceilings: &Ceilings, seconds: f64) -> Result<Measured> 
     })
 }
 
-fn against(cost: &Cost, ceilings: &Ceilings, seconds: f64) -> (Bound, f64) {
-    let (memory, compute) = ceilings.each(*cost);
+/// Which of the two is nearer, for the least seconds that a work takes of the memory and of the arithmetic units; and the share of it.
+fn against((memory, compute): (f64, f64), seconds: f64) -> (Bound, f64) {
     let bound = if memory >= compute { Bound::Memory } else { Bound::Compute };
     (bound, 100.0 * memory.max(compute) / seconds)
 }
@@ -137,10 +137,10 @@ mod tests {
     #[test]
     fn the_nearer_ceiling_is_the_one_that_takes_longer() {
         let ceilings = Ceilings { copy_gb_s: 10.0, read_gb_s: 20.0, gflop_s: 100.0 };
-        let (bound, percent) = against(&Cost { bytes: 20e9, flops: 50e9 }, &ceilings, 2.0);
+        let (bound, percent) = against(ceilings.each(Cost { bytes: 20e9, flops: 50e9 }), 2.0);
         assert_eq!(bound, Bound::Memory);
         assert!((percent - 50.0).abs() <= 1e-9);
-        let (bound, percent) = against(&Cost { bytes: 2e9, flops: 100e9 }, &ceilings, 4.0);
+        let (bound, percent) = against(ceilings.each(Cost { bytes: 2e9, flops: 100e9 }), 4.0);
         assert_eq!(bound, Bound::Compute);
         assert!((percent - 25.0).abs() <= 1e-9);
     }

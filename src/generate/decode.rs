@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use rayon::prelude::*;
 
-use super::{Finish, Listener, Prompt, Sample, Settings};
+use super::flow::{self, Flow, InFlight};
+use super::{Finish, Listener, Prompt, Settings};
 use crate::error::{Error, Result};
 use crate::models::llama::{Model, Part, Prefix, Sequence};
 use crate::monitor::Monitor;
@@ -70,88 +71,22 @@ pub fn generate(
     let total: u64 = prompts.iter().map(|p| p.samples.len() as u64).sum();
     let waiting = prompts.iter().filter(|p| !p.samples.is_empty()).collect();
     let mut decoder = Decoder { model, settings, stop, waiting, ready: VecDeque::new(), before: None };
-    let (mut rows, mut done): (Vec<Row>, u64) = (Vec::new(), 0);
-    loop {
-        monitor.check()?;
-        decoder.admit(&mut rows)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        // Every row carries a fresh token: hear of it, and see whether it was the last.
-        let mut live = Vec::with_capacity(rows.len());
-        for mut row in rows.drain(..) {
-            let finish = decoder.finish(&row, context);
-            if finish != Some(Finish::Stop)
-                && let Some(&token) = row.tokens.last()
-            {
-                listener.token(row.row, row.sample, token)?;
-            }
-            match finish {
-                None => live.push(row),
-                Some(finish) => {
-                    if finish == Finish::Stop {
-                        row.tokens.pop();
-                    }
-                    let Row { row, sample, tokens, .. } = row;
-                    listener.finished(Sample { row, sample, tokens, finish })?;
-                    done += 1;
-                    monitor.progress(done, total, "samples");
-                }
-            }
-        }
-        rows = live;
-        decoder.step(&mut rows)?;
+    flow::run(&mut decoder, total, monitor, listener)
+}
+
+impl InFlight for Row {
+    fn name(&self) -> (u32, u32) {
+        (self.row, self.sample)
+    }
+
+    fn tokens(&mut self) -> &mut Vec<u32> {
+        &mut self.tokens
     }
 }
 
-impl<'a> Decoder<'a> {
-    fn finish(&self, row: &Row, context: usize) -> Option<Finish> {
-        let last = row.tokens.last()?;
-        if self.stop.contains(last) {
-            Some(Finish::Stop)
-        } else if row.tokens.len() >= self.settings.max_new_tokens {
-            Some(Finish::Length)
-        } else if row.sequence.len() + 1 >= context {
-            Some(Finish::Context)
-        } else {
-            None
-        }
-    }
+impl Flow for Decoder<'_> {
+    type Row = Row;
 
-    /// One more token for every row.
-    fn step(&self, rows: &mut [Row]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let last: Vec<[u32; 1]> = rows.iter().map(|r| [r.tokens.last().copied().unwrap_or_default()]).collect();
-        let mut parts: Vec<Part<'_>> =
-            rows.iter_mut().zip(&last).map(|(r, tokens)| Part { tokens, sequence: &mut r.sequence }).collect();
-        let logits = self.model.last_logits(&mut parts)?;
-        let vocab = logits.cols();
-        let mut logits = logits.into_vec();
-        rows.par_iter_mut()
-            .zip(logits.par_chunks_mut(vocab))
-            .with_max_len(1)
-            .try_for_each(|(row, logits)| self.draw(row, logits))
-    }
-
-    /// Draws the row's next token.
-    fn draw(&self, row: &mut Row, logits: &mut [f32]) -> Result<()> {
-        let step = row.tokens.len();
-        if step < self.settings.min_new_tokens {
-            for &token in self.stop {
-                if let Some(logit) = logits.get_mut(token as usize) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
-        }
-        let u = Rng::new(self.settings.seed, Use::Token, row.row, row.sample).at(step as u64).uniform_f64();
-        let token = row.sampler.pick(logits, self.settings.cut(), u);
-        row.tokens.push(token.map_err(|e| e.within(format!("row {}, sample {}, token {step}", row.row, row.sample)))?);
-        Ok(())
-    }
-
-    /// Fills free places with new samples, reading prompts as needed. Each new row has its first token.
     fn admit(&mut self, rows: &mut Vec<Row>) -> Result<()> {
         while rows.len() < self.settings.max_rows {
             let Some(ready) = self.ready.front_mut() else {
@@ -176,6 +111,46 @@ impl<'a> Decoder<'a> {
             self.draw(&mut row, &mut logits)?;
             rows.push(row);
         }
+        Ok(())
+    }
+
+    fn finish(&self, row: &Row) -> Option<Finish> {
+        // The last token is not in the sequence yet.
+        let before = row.sequence.len() + 1 - row.tokens.len();
+        flow::finish(&row.tokens, before, self.model.config().context, self.stop, self.settings)
+    }
+
+    fn step(&mut self, rows: &mut [Row]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let last: Vec<[u32; 1]> = rows.iter().map(|r| [r.tokens.last().copied().unwrap_or_default()]).collect();
+        let mut parts: Vec<Part<'_>> =
+            rows.iter_mut().zip(&last).map(|(r, tokens)| Part { tokens, sequence: &mut r.sequence }).collect();
+        let logits = self.model.last_logits(&mut parts)?;
+        let vocab = logits.cols();
+        let mut logits = logits.into_vec();
+        rows.par_iter_mut()
+            .zip(logits.par_chunks_mut(vocab))
+            .with_max_len(1)
+            .try_for_each(|(row, logits)| self.draw(row, logits))
+    }
+}
+
+impl<'a> Decoder<'a> {
+    /// Draws the row's next token.
+    fn draw(&self, row: &mut Row, logits: &mut [f32]) -> Result<()> {
+        let step = row.tokens.len();
+        if step < self.settings.min_new_tokens {
+            for &token in self.stop {
+                if let Some(logit) = logits.get_mut(token as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        let u = Rng::new(self.settings.seed, Use::Token, row.row, row.sample).at(step as u64).uniform_f64();
+        let token = row.sampler.pick(logits, self.settings.cut(), u);
+        row.tokens.push(token.map_err(|e| e.within(format!("row {}, sample {}, token {step}", row.row, row.sample)))?);
         Ok(())
     }
 

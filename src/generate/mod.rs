@@ -5,6 +5,7 @@
 //! whatever else is generated beside it, in whatever order, and after a stop and a resume.
 
 mod decode;
+pub(crate) mod flow;
 pub mod scoring;
 
 pub use decode::generate;

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use cases::{CASES, Case, Scale};
 
-use super::{Bound, median};
+use super::{Bound, against, median};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Kind, Launch};
 use crate::error::{Error, Result};
 use crate::ops::Cost;
@@ -166,8 +166,8 @@ pub fn time(device: &KernelDevice, case: &Case, ceilings: &Ceilings, seconds: f6
         .into_iter()
         .map(|((kernel, grid), (times, cost))| {
             let (launches, seconds) = (times.len(), median(times));
-            let (memory, compute) =
-                (cost.bytes / (ceilings.copy_gb_s * 1e9), cost.flops / (ceilings.mma_gflop_s * 1e9));
+            let least = (cost.bytes / (ceilings.copy_gb_s * 1e9), cost.flops / (ceilings.mma_gflop_s * 1e9));
+            let (bound, percent) = against(least, seconds);
             Measured {
                 op: case.op,
                 shape: case.shape,
@@ -177,8 +177,8 @@ pub fn time(device: &KernelDevice, case: &Case, ceilings: &Ceilings, seconds: f6
                 seconds,
                 gb_s: cost.bytes / seconds / 1e9,
                 gflop_s: cost.flops / seconds / 1e9,
-                bound: if memory >= compute { Bound::Memory } else { Bound::Compute },
-                percent: 100.0 * memory.max(compute) / seconds,
+                bound,
+                percent,
             }
         })
         .collect())

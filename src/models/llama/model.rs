@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::projections::{Arithmetic, LayerCodes, codes};
-use super::{Config, Layer, SoftTokens, Weights};
+use super::{Config, SoftTokens, Weights};
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::Weight;
@@ -174,22 +174,13 @@ fn check(config: &Config, weights: &Weights) -> Result<()> {
         return wrong("layers", format!("{} instead of {}", weights.layers.len(), c.layers));
     }
     for (i, layer) in weights.layers.iter().enumerate() {
-        let Layer { attn_norm, q, k, v, o, q_norm, k_norm, mlp_norm, gate, up, down } = layer;
-        vector(&format!("layer {i} attn_norm"), attn_norm, c.hidden)?;
-        vector(&format!("layer {i} mlp_norm"), mlp_norm, c.hidden)?;
-        for norm in [q_norm, k_norm].into_iter().flatten() {
+        vector(&format!("layer {i} attn_norm"), &layer.attn_norm, c.hidden)?;
+        vector(&format!("layer {i} mlp_norm"), &layer.mlp_norm, c.hidden)?;
+        for norm in [&layer.q_norm, &layer.k_norm].into_iter().flatten() {
             vector(&format!("layer {i} head norm"), norm, c.head_dim)?;
         }
-        let linears = [
-            (q, Target::QProj),
-            (k, Target::KProj),
-            (v, Target::VProj),
-            (o, Target::OProj),
-            (gate, Target::GateProj),
-            (up, Target::UpProj),
-            (down, Target::DownProj),
-        ];
-        for (linear, target) in linears {
+        for target in Target::ALL {
+            let linear = layer.linear(target);
             let (inp, out) = shape(c, target);
             matrix(&format!("layer {i} {target:?}"), &linear.weight, out, inp)?;
             if let Some(bias) = &linear.bias {

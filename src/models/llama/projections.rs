@@ -40,6 +40,15 @@ pub(super) fn codes(layers: &[Layer]) -> Vec<LayerCodes> {
     layers.iter().map(|layer| Target::ALL.map(|target| int8::Codes::new(&layer.linear(target).weight))).collect()
 }
 
+/// The products with weights of either kind.
+fn products<'a, W>(layer: &'a Layer, to: &'a mut [To<'_>], weight: impl Fn(Target) -> &'a W) -> Vec<Product<'a, W>> {
+    let product = |To { target, y, accumulate }: &'a mut To<'_>| {
+        let bias = layer.linear(*target).bias.as_deref();
+        Product { weight: weight(*target), y, bias, accumulate: *accumulate }
+    };
+    to.iter_mut().map(product).collect()
+}
+
 impl Layer {
     /// The linear layer of this name.
     pub fn linear(&self, target: Target) -> &Linear {
@@ -60,26 +69,8 @@ impl Model {
     pub(super) fn project(&self, i: usize, x: &[f32], inp: usize, to: &mut [To<'_>]) {
         let layer = &self.weights().layers[i];
         match self.codes.as_ref().map(|codes| &codes[i]) {
-            None => {
-                let mut products: Vec<_> = to
-                    .iter_mut()
-                    .map(|To { target, y, accumulate }| {
-                        let Linear { weight, bias } = layer.linear(*target);
-                        Product { weight, y, bias: bias.as_deref(), accumulate: *accumulate }
-                    })
-                    .collect();
-                matmul_nt_many(x, inp, &mut products);
-            }
-            Some(codes) => {
-                let mut products: Vec<_> = to
-                    .iter_mut()
-                    .map(|To { target, y, accumulate }| {
-                        let bias = layer.linear(*target).bias.as_deref();
-                        int8::Product { weight: &codes[*target as usize], y, bias, accumulate: *accumulate }
-                    })
-                    .collect();
-                int8::matmul_nt_many(x, inp, &mut products);
-            }
+            None => matmul_nt_many(x, inp, &mut products(layer, to, |target| &layer.linear(target).weight)),
+            Some(codes) => int8::matmul_nt_many(x, inp, &mut products(layer, to, |target| &codes[target as usize])),
         }
         self.adapt(i, x, inp, to);
     }

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::gemm::{View, product};
+use super::jobs;
 use super::panel::{PANEL, Rows, Side, Source, Span};
 use super::weight::{Values, Weight};
 use crate::ops::profile::timed;
@@ -12,13 +11,11 @@ use crate::ops::simd::{self, Level};
 
 /// FLOP below which threads cost more than they save.
 const SERIAL: usize = 200_000;
-/// Jobs a thread, so that a thread that was held up does not hold up the rest.
-const JOBS: usize = 6;
 
 /// One of several products with the same x.
-pub struct Product<'a> {
+pub struct Product<'a, W = Weight> {
     /// (out, in).
-    pub weight: &'a Weight,
+    pub weight: &'a W,
     /// (M, out).
     pub y: &'a mut [f32],
     /// Length out; added last.
@@ -92,21 +89,7 @@ impl Task<'_> {
 /// Runs all tasks in one parallel region.
 fn across_threads(level: Level, tasks: &[Task<'_>]) {
     let flops: usize = tasks.iter().map(Task::flops).sum();
-    let threads = if flops <= SERIAL { 1 } else { rayon::current_num_threads() };
-    let total: usize = tasks.iter().map(|t| t.outputs).sum();
-    let grain = if threads == 1 { total } else { (total / (threads * JOBS)).next_multiple_of(PANEL).max(PANEL) };
-    let mut jobs = Vec::new();
-    for task in tasks {
-        for from in (0..task.outputs).step_by(grain.max(1)) {
-            jobs.push((task, from..(from + grain).min(task.outputs)));
-        }
-    }
-    let work = |(task, span): &(&Task<'_>, Range<usize>)| task.run(level, span);
-    if threads == 1 || jobs.len() == 1 {
-        jobs.iter().for_each(work);
-    } else {
-        jobs.par_iter().with_max_len(1).for_each(work);
-    }
+    jobs::run(tasks, |task| task.outputs, PANEL, flops <= SERIAL, |task, span| task.run(level, &span));
 }
 
 /// `y (M x out) = x (M x in) W^T`, or `y +=` when `accumulate`. Panics when the shapes do not fit.

@@ -7,6 +7,7 @@ pub mod cuda;
 pub mod decode;
 pub mod gemm;
 pub mod int8;
+mod jobs;
 mod low_rank;
 pub mod oracle;
 mod panel;

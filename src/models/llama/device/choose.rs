@@ -3,14 +3,16 @@
 use super::DeviceModel;
 use crate::device::{Buffer, DeviceRows, Storage};
 use crate::error::Result;
-use crate::generate::{Prompt, Settings};
+use crate::generate::Settings;
+use crate::generate::flow::InFlight;
 use crate::ops::copy::{Places, gather, scatter};
 use crate::ops::sampling::cuda::{Draw, sample};
 
 /// An answer in the making.
 pub(super) struct Row {
-    /// Index of its prompt.
+    /// Index of its prompt, and the prompt's row.
     pub(super) prompt: usize,
+    pub(super) row: u32,
     pub(super) sample: u32,
     /// Which of the cache's places for answers.
     pub(super) slot: usize,
@@ -18,22 +20,26 @@ pub(super) struct Row {
     pub(super) tokens: Vec<u32>,
 }
 
+impl InFlight for Row {
+    fn name(&self) -> (u32, u32) {
+        (self.row, self.sample)
+    }
+
+    fn tokens(&mut self) -> &mut Vec<u32> {
+        &mut self.tokens
+    }
+}
+
 /// Draws tokens; stop tokens are forbidden at first.
 pub(super) struct Chooser<'a, T: Storage> {
     model: &'a DeviceModel<T>,
-    prompts: &'a [&'a Prompt],
     settings: &'a Settings,
     /// -inf for stop tokens, 0 for others; there if they are forbidden at first.
     forbidden: Option<Buffer<f32>>,
 }
 
 impl<'a, T: Storage> Chooser<'a, T> {
-    pub(super) fn new(
-        model: &'a DeviceModel<T>,
-        prompts: &'a [&'a Prompt],
-        stop: &[u32],
-        settings: &'a Settings,
-    ) -> Result<Self> {
+    pub(super) fn new(model: &'a DeviceModel<T>, stop: &[u32], settings: &'a Settings) -> Result<Self> {
         let mut forbidden = None;
         if settings.min_new_tokens > 0 {
             let mut bias = vec![0.0f32; model.config.vocab];
@@ -44,7 +50,7 @@ impl<'a, T: Storage> Chooser<'a, T> {
             }
             forbidden = Some(model.device.upload(&bias, "forbidden tokens")?);
         }
-        Ok(Self { model, prompts, settings, forbidden })
+        Ok(Self { model, settings, forbidden })
     }
 
     /// Logits for first tokens.
@@ -69,8 +75,7 @@ impl<'a, T: Storage> Chooser<'a, T> {
 
     /// Draws each row's next token.
     pub(super) fn draw(&self, rows: &mut [Row], logits: &DeviceRows<f32>) -> Result<()> {
-        let number = |row: &Row| self.prompts[row.prompt].row;
-        let draw = |row: &Row| Draw { row: number(row), sample: row.sample, step: row.tokens.len() as u64 };
+        let draw = |row: &Row| Draw { row: row.row, sample: row.sample, step: row.tokens.len() as u64 };
         let draws: Vec<Draw> = rows.iter().map(draw).collect();
         let drawn = sample(&self.model.device, logits, self.settings.seed, &draws, self.settings.cut())?.0;
         rows.iter_mut().zip(drawn).for_each(|(row, token)| row.tokens.push(token));

@@ -17,7 +17,8 @@ use super::step::Steps;
 use super::{Counted, DeviceModel};
 use crate::device::{DeviceRows, Storage};
 use crate::error::Result;
-use crate::generate::{Finish, Listener, Prompt, Sample, Settings};
+use crate::generate::flow::{self, Flow};
+use crate::generate::{Finish, Listener, Prompt, Settings};
 use crate::monitor::Monitor;
 use crate::ops::attention::decode;
 use crate::ops::copy::{Places, gather};
@@ -33,7 +34,8 @@ struct Ready {
     samples: VecDeque<(u32, usize, u32)>,
 }
 
-struct Flow<'a, T: Storage> {
+struct Rolling<'a, T: Storage> {
+    monitor: &'a dyn Monitor,
     model: &'a DeviceModel<T>,
     prompts: &'a [&'a Prompt],
     stop: &'a [u32],
@@ -75,41 +77,8 @@ impl<T: Storage> DeviceModel<T> {
         }
         let prompts: Vec<&Prompt> = prompts.iter().filter(|p| !p.samples.is_empty()).collect();
         let total: u64 = prompts.iter().map(|p| p.samples.len() as u64).sum();
-        let (mut flow, mut rows, mut done) = (Flow::new(self, &prompts, stop, settings)?, Vec::new(), 0);
-        loop {
-            monitor.check()?;
-            flow.admit(&mut rows)?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            // Every row carries a fresh token: hear of it, and see whether it was the last.
-            let mut live = Vec::with_capacity(rows.len());
-            for mut row in rows.drain(..) {
-                let (finish, prompt) = (flow.finish(&row), prompts[row.prompt].row);
-                if finish != Some(Finish::Stop)
-                    && let Some(&token) = row.tokens.last()
-                {
-                    listener.token(prompt, row.sample, token)?;
-                }
-                let Some(finish) = finish else {
-                    live.push(row);
-                    continue;
-                };
-                if finish == Finish::Stop {
-                    row.tokens.pop();
-                }
-                flow.leave(&row);
-                listener.finished(Sample { row: prompt, sample: row.sample, tokens: row.tokens, finish })?;
-                done += 1;
-                monitor.progress(done, total, "samples");
-            }
-            rows = live;
-            flow.step(&mut rows)?;
-            if let Some(why) = flow.steps.failed.take() {
-                let what = format!("a step of decoding cannot be recorded: {why}");
-                monitor.warn(&what, "it goes on, a launch at a time; RALLREC_NO_RECORDING=1 does not try");
-            }
-        }
+        let mut steps = Rolling::new(self, &prompts, stop, settings, monitor)?;
+        flow::run(&mut steps, total, monitor, listener)
     }
 }
 
@@ -130,12 +99,13 @@ fn prompt_rows(prompts: &[&Prompt], rows: usize) -> usize {
     (2 * run).min(lengths().sum()).max(lengths().max().unwrap_or(0))
 }
 
-impl<'a, T: Storage> Flow<'a, T> {
+impl<'a, T: Storage> Rolling<'a, T> {
     fn new(
         model: &'a DeviceModel<T>,
         prompts: &'a [&'a Prompt],
         stop: &'a [u32],
         settings: &'a Settings,
+        monitor: &'a dyn Monitor,
     ) -> Result<Self> {
         let context = model.config.context;
         let samples: usize = prompts.iter().map(|p| p.samples.len()).sum();
@@ -150,11 +120,12 @@ impl<'a, T: Storage> Flow<'a, T> {
             }
         };
         Ok(Self {
+            monitor,
             model,
             prompts,
             stop,
             settings,
-            chooser: Chooser::new(model, prompts, stop, settings)?,
+            chooser: Chooser::new(model, stop, settings)?,
             steps: Steps::new(model.recording),
             cache,
             room: Room::new(first),
@@ -165,55 +136,6 @@ impl<'a, T: Storage> Flow<'a, T> {
             left: prompts.iter().map(|p| p.samples.len()).collect(),
             ready: None,
         })
-    }
-
-    fn finish(&self, row: &Row) -> Option<Finish> {
-        let length = row.tokens.len();
-        if row.tokens.last().is_some_and(|last| self.stop.contains(last)) {
-            Some(Finish::Stop)
-        } else if length >= self.settings.max_new_tokens {
-            Some(Finish::Length)
-        } else if self.prompts[row.prompt].tokens.len() + length >= self.model.config.context {
-            Some(Finish::Context)
-        } else {
-            None
-        }
-    }
-
-    /// A row has ended: others may have its place, and its prompt's if it was the last of it.
-    fn leave(&mut self, row: &Row) {
-        self.slots.push(row.slot);
-        self.left[row.prompt] -= 1;
-        if self.left[row.prompt] == 0 {
-            self.room.give_back(&self.keys[row.prompt]);
-        }
-    }
-
-    /// Fills free places with new samples, reading prompts as needed. Each new row has its first token.
-    fn admit(&mut self, rows: &mut Vec<Row>) -> Result<()> {
-        while !self.slots.is_empty() {
-            let ready = match self.ready.take().filter(|ready| !ready.samples.is_empty()) {
-                Some(ready) => Some(ready),
-                None => self.read()?,
-            };
-            let Some(mut ready) = ready else { return Ok(()) };
-            let (mut new, mut places) = (Vec::new(), Vec::new());
-            while !ready.samples.is_empty()
-                && let Some(slot) = self.slots.pop()
-                && let Some((place, prompt, sample)) = ready.samples.pop_front()
-            {
-                places.push(place);
-                new.push(Row { prompt, sample, slot, tokens: Vec::new() });
-            }
-            // The first tokens of a prompt's samples are drawn from the same logits.
-            let device = &self.model.device;
-            let mut logits = DeviceRows::zeros(device, places.len(), ready.logits.dim(), "logits")?;
-            gather(&ready.logits, &Places::upload(device, &places)?, &mut logits)?;
-            self.chooser.draw(&mut new, &logits)?;
-            rows.append(&mut new);
-            self.ready = Some(ready);
-        }
-        Ok(())
     }
 
     /// Reads the next prompts in one pass, as many as fill the free places, a pass, or the room for prompts. `None` if there
@@ -238,8 +160,51 @@ impl<'a, T: Storage> Flow<'a, T> {
         let hidden = self.model.read(&texts, &mut self.cache, Wanted::These(&last))?;
         Ok(Some(Ready { logits: self.chooser.first(&hidden)?, samples }))
     }
+}
 
-    /// One more token for every row.
+impl<T: Storage> Flow for Rolling<'_, T> {
+    type Row = Row;
+
+    fn admit(&mut self, rows: &mut Vec<Row>) -> Result<()> {
+        while !self.slots.is_empty() {
+            let ready = match self.ready.take().filter(|ready| !ready.samples.is_empty()) {
+                Some(ready) => Some(ready),
+                None => self.read()?,
+            };
+            let Some(mut ready) = ready else { return Ok(()) };
+            let (mut new, mut places) = (Vec::new(), Vec::new());
+            while !ready.samples.is_empty()
+                && let Some(slot) = self.slots.pop()
+                && let Some((place, prompt, sample)) = ready.samples.pop_front()
+            {
+                places.push(place);
+                new.push(Row { prompt, row: self.prompts[prompt].row, sample, slot, tokens: Vec::new() });
+            }
+            // The first tokens of a prompt's samples are drawn from the same logits.
+            let device = &self.model.device;
+            let mut logits = DeviceRows::zeros(device, places.len(), ready.logits.dim(), "logits")?;
+            gather(&ready.logits, &Places::upload(device, &places)?, &mut logits)?;
+            self.chooser.draw(&mut new, &logits)?;
+            rows.append(&mut new);
+            self.ready = Some(ready);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, row: &Row) -> Option<Finish> {
+        let before = self.prompts[row.prompt].tokens.len();
+        flow::finish(&row.tokens, before, self.model.config.context, self.stop, self.settings)
+    }
+
+    /// A row has ended: others may have its place, and its prompt's if it was the last of it.
+    fn leave(&mut self, row: &Row) {
+        self.slots.push(row.slot);
+        self.left[row.prompt] -= 1;
+        if self.left[row.prompt] == 0 {
+            self.room.give_back(&self.keys[row.prompt]);
+        }
+    }
+
     fn step(&mut self, rows: &mut [Row]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -267,6 +232,11 @@ impl<'a, T: Storage> Flow<'a, T> {
             .collect();
         let step = self.steps.run(self.model, &mut self.cache, &new, &prompts)?;
         self.chooser.forbid(rows, &step.hidden, &mut step.logits)?;
-        self.chooser.draw(rows, &step.logits)
+        self.chooser.draw(rows, &step.logits)?;
+        if let Some(why) = self.steps.failed.take() {
+            let what = format!("a step of decoding cannot be recorded: {why}");
+            self.monitor.warn(&what, "it goes on, a launch at a time; RALLREC_NO_RECORDING=1 does not try");
+        }
+        Ok(())
     }
 }

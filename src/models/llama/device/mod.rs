@@ -8,7 +8,7 @@ mod pass;
 mod room;
 mod score;
 mod step;
-mod upload;
+pub(super) mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::generate::scoring::Bundle;
 use crate::generate::{Listener, Prompt, Settings};
 use crate::matrix::Matrix;
+use crate::models::lora::Target;
 use crate::monitor::Monitor;
 use crate::ops::attention::Heads;
 use crate::ops::linear::decode::Quantised;
@@ -173,10 +174,8 @@ impl<T: Storage> Decoder for DeviceModel<T> {
 /// # Errors
 /// As [`DeviceModel::upload`].
 pub fn decoder(device: &KernelDevice, model: &Model) -> Result<Box<dyn Decoder>> {
-    let narrow = |layer: &Layer| {
-        let Layer { q, k, v, o, gate, up, down, .. } = layer;
-        [q, k, v, o, gate, up, down].iter().all(|linear| linear.weight.dtype() == Some(Dtype::Bf16))
-    };
+    let narrow =
+        |layer: &Layer| Target::ALL.iter().all(|target| layer.linear(*target).weight.dtype() == Some(Dtype::Bf16));
     let layers = &model.weights().layers;
     Ok(if !layers.is_empty() && layers.iter().all(narrow) {
         Box::new(DeviceModel::<bf16>::upload(device, model)?)

@@ -11,7 +11,12 @@ use crate::ops::linear::decode::Quantised;
 use crate::ops::lora::cuda::Adapters;
 use crate::ops::rope::cuda::DeviceAngles;
 
-fn upload<T: Storage>(device: &KernelDevice, stack: &[&Weight], label: &'static str) -> Result<DeviceRows<T>> {
+/// Weights of one input, one below the other.
+pub(in crate::models::llama) fn matrix<T: Storage>(
+    device: &KernelDevice,
+    stack: &[&Weight],
+    label: &'static str,
+) -> Result<DeviceRows<T>> {
     let (rows, cols): (usize, usize) = (stack.iter().map(|w| w.rows()).sum(), stack[0].cols());
     let mut values: Vec<T> = Vec::with_capacity(rows * cols);
     let mut row = vec![0.0f32; cols];
@@ -22,6 +27,11 @@ fn upload<T: Storage>(device: &KernelDevice, stack: &[&Weight], label: &'static 
         }
     }
     DeviceRows::upload(device, cols, &values, label)
+}
+
+/// A norm's weight as one row.
+pub(in crate::models::llama) fn norm(device: &KernelDevice, weight: &[f32]) -> Result<DeviceRows<f32>> {
+    DeviceRows::upload(device, weight.len(), weight, "norm")
 }
 
 /// The weights' blocks, if they are quantised; the product with them gives f32.
@@ -76,8 +86,7 @@ impl<T: Storage> DeviceModel<T> {
     /// Out of memory; a shape that the kernels do not take.
     pub fn upload(device: &KernelDevice, model: &Model) -> Result<Self> {
         let (c, w, lora) = (model.config().clone(), model.weights(), model.lora.as_deref());
-        let vector = |v: &[f32]| DeviceRows::upload(device, v.len(), v, "norm");
-        let head_norm = |v: &Option<Vec<f32>>| v.as_deref().map(vector).transpose();
+        let head_norm = |v: &Option<Vec<f32>>| v.as_deref().map(|v| norm(device, v)).transpose();
         let mut layers = Vec::with_capacity(c.layers);
         for (i, layer) in w.layers.iter().enumerate() {
             let linear = |parts: &[(&Linear, Target)]| -> Result<DeviceLinear<T>> {
@@ -86,28 +95,28 @@ impl<T: Storage> DeviceModel<T> {
                 // The models with biases have them on q, k and v alone, which are not stacked.
                 let bias = parts[0].0.bias.as_deref().filter(|_| parts.len() == 1);
                 Ok(DeviceLinear {
-                    weight: upload(device, &weights, "weights")?,
+                    weight: matrix(device, &weights, "weights")?,
                     blocks: blocks::<T>(device, &weights)?,
                     bias: bias.map(|b| device.upload(b, "bias")).transpose()?,
                     low: stacked(device, lora, i, &targets, weights[0].cols())?,
                 })
             };
             layers.push(DeviceLayer {
-                attn_norm: vector(&layer.attn_norm)?,
+                attn_norm: norm(device, &layer.attn_norm)?,
                 q: linear(&[(&layer.q, Target::QProj)])?,
                 k: linear(&[(&layer.k, Target::KProj)])?,
                 v: linear(&[(&layer.v, Target::VProj)])?,
                 o: linear(&[(&layer.o, Target::OProj)])?,
                 q_norm: head_norm(&layer.q_norm)?,
                 k_norm: head_norm(&layer.k_norm)?,
-                mlp_norm: vector(&layer.mlp_norm)?,
+                mlp_norm: norm(device, &layer.mlp_norm)?,
                 gate_up: linear(&[(&layer.gate, Target::GateProj), (&layer.up, Target::UpProj)])?,
                 down: linear(&[(&layer.down, Target::DownProj)])?,
             });
         }
         Ok(Self {
-            norm: vector(&w.norm)?,
-            head: upload(device, &[w.head()], "output head")?,
+            norm: norm(device, &w.norm)?,
+            head: matrix(device, &[w.head()], "output head")?,
             head_blocks: blocks::<T>(device, &[w.head()])?,
             angles: DeviceAngles::new(device, &model.rope, c.context)?,
             embed: w.embed.clone(),

@@ -1,7 +1,7 @@
 //! The backward pass: from the last layer's output down to the lowest layer that is trained.
 
 use super::batch::Packed;
-use super::engine::{Engine, Model, Noise, Range, Saved, Widths, fit, low, stack};
+use super::engine::{Engine, Model, Noise, Range, Saved, Widths, add_soft, fit, low, stack};
 use super::forward::place;
 use super::params::{LayerSlots, Slots, pair_slots};
 use crate::models::llama::Layer;
@@ -97,10 +97,7 @@ impl Engine {
         }
         let width = model.config.hidden;
         if let Some((by_soft, soft)) = by_soft.zip(model.soft) {
-            for (d, &token) in self.work.dx.chunks_exact(width).zip(&batch.tokens) {
-                let Some(row) = soft.row(token) else { continue };
-                by_soft[row * width..][..width].iter_mut().zip(d).for_each(|(r, d)| *r += d);
-            }
+            add_soft(by_soft, soft, &batch.tokens, &self.work.dx, width);
         }
         if let Some(slots) = slots {
             let embed = &mut gradient[slots.embed.clone()];

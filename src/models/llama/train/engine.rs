@@ -222,12 +222,21 @@ pub(super) fn check_lengths(
     Ok(slots)
 }
 
+/// Adds the rows of soft tokens in `dx`, the gradient (tokens, hidden) of the embedded tokens.
+pub(super) fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], dx: &[f32], width: usize) {
+    for (d, &token) in dx.chunks_exact(width).zip(tokens) {
+        let Some(row) = soft.row(token) else { continue };
+        by_soft[row * width..][..width].iter_mut().zip(d).for_each(|(r, d)| *r += d);
+    }
+}
+
 /// Where the passes of training run.
 pub trait Backend {
-    /// As [`Engine::gradient_with_soft`].
+    /// As [`Engine::gradient`]; also adds the gradient by the vectors of `model.soft` to `by_soft` (tokens, hidden). With
+    /// it the pass goes down to the embeddings, also where an adapter's lower layers are not trained.
     ///
     /// # Errors
-    /// As there; what the device can meet; something to train that it cannot.
+    /// As [`Engine::gradient`]; what the device can meet; something to train that it cannot.
     #[allow(clippy::too_many_arguments)]
     fn gradient_with_soft(
         &mut self,
@@ -252,7 +261,19 @@ impl Backend for Engine {
         gradient: &mut [f32],
         by_soft: Option<&mut [f32]>,
     ) -> Result<f64> {
-        Engine::gradient_with_soft(self, model, batch, trained, noise, scale, gradient, by_soft)
+        self.prepare(model, batch)?;
+        let slots = check_lengths(model, trained, gradient, by_soft.as_deref())?;
+        let lowest = match trained {
+            Trained::All => 0,
+            Trained::Adapter { first_layer } => first_layer.min(model.config.layers - 1),
+        };
+        let bottom = if by_soft.is_some() { 0 } else { lowest };
+        self.forward(model, batch, noise, bottom);
+        let head_gradient = slots.as_ref().map(|s| (&mut *gradient, s));
+        let total = self.head(model, batch, scale, head_gradient, true);
+        let range = Range { bottom, trained: lowest };
+        self.backward(model, batch, noise, range, slots.as_ref(), gradient, by_soft);
+        Ok(total)
     }
 }
 
@@ -299,37 +320,6 @@ impl Engine {
         gradient: &mut [f32],
     ) -> Result<f64> {
         self.gradient_with_soft(model, batch, trained, noise, scale, gradient, None)
-    }
-
-    /// As [`Engine::gradient`]; also adds the gradient by the vectors of `model.soft` to `by_soft` (tokens, hidden). With
-    /// it the pass goes down to the embeddings, also where an adapter's lower layers are not trained.
-    ///
-    /// # Errors
-    /// As [`Engine::gradient`].
-    #[allow(clippy::too_many_arguments)]
-    pub fn gradient_with_soft(
-        &mut self,
-        model: Model<'_>,
-        batch: &Packed,
-        trained: Trained,
-        noise: Option<Noise>,
-        scale: f32,
-        gradient: &mut [f32],
-        by_soft: Option<&mut [f32]>,
-    ) -> Result<f64> {
-        self.prepare(model, batch)?;
-        let slots = check_lengths(model, trained, gradient, by_soft.as_deref())?;
-        let lowest = match trained {
-            Trained::All => 0,
-            Trained::Adapter { first_layer } => first_layer.min(model.config.layers - 1),
-        };
-        let bottom = if by_soft.is_some() { 0 } else { lowest };
-        self.forward(model, batch, noise, bottom);
-        let head_gradient = slots.as_ref().map(|s| (&mut *gradient, s));
-        let total = self.head(model, batch, scale, head_gradient, true);
-        let range = Range { bottom, trained: lowest };
-        self.backward(model, batch, noise, range, slots.as_ref(), gradient, by_soft);
-        Ok(total)
     }
 
     /// Bytes held in buffers.

@@ -166,8 +166,8 @@ impl Slots {
         let mut layers = Vec::with_capacity(weights.layers.len());
         for l in &weights.layers {
             let mut slots = LayerSlots { attn_norm: take(l.attn_norm.len()), ..LayerSlots::default() };
-            for (slot, linear) in slots.linear.iter_mut().zip([&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]) {
-                let Linear { weight, bias } = linear;
+            for (slot, target) in slots.linear.iter_mut().zip(Target::ALL) {
+                let Linear { weight, bias } = l.linear(target);
                 *slot = (take(size(weight)), bias.as_ref().map(|b| take(b.len())));
             }
             slots.q_norm = l.q_norm.as_ref().map(|w| take(w.len()));

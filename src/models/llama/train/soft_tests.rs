@@ -2,7 +2,7 @@
 
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
-use super::{Engine, Group, Model, Noise, Packed, Parameters, Trained};
+use super::{Backend, Engine, Group, Model, Noise, Packed, Parameters, Trained};
 use crate::matrix::Matrix;
 use crate::models::llama::SoftTokens;
 use crate::models::lora::Target;

@@ -12,6 +12,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::{Codes, GROUP, Rows, TILE};
+#[cfg(target_arch = "x86_64")]
+use crate::ops::simd;
 
 /// Outputs of a panel.
 pub(super) const PANEL: usize = 3 * TILE;
@@ -43,15 +45,19 @@ pub fn level() -> Level {
 pub fn available() -> Vec<Level> {
     let mut levels = vec![Level::Scalar];
     #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        if has!("avx2") && has!("fma") {
-            levels.push(Level::Avx2);
-            if has!("avxvnni") {
-                levels.push(Level::AvxVnni);
+    for level in simd::available() {
+        match level {
+            simd::Level::Scalar => {}
+            simd::Level::Avx2 => {
+                levels.push(Level::Avx2);
+                if is_x86_feature_detected!("avxvnni") {
+                    levels.push(Level::AvxVnni);
+                }
             }
-            if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vnni") {
-                levels.push(Level::Avx512Vnni);
+            simd::Level::Avx512 => {
+                if is_x86_feature_detected!("avx512vnni") {
+                    levels.push(Level::Avx512Vnni);
+                }
             }
         }
     }

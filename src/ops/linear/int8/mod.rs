@@ -23,13 +23,12 @@ mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use self::kernel::Span;
 pub use self::kernel::{Level, available, level};
 pub use self::rows::{Group, Rows};
+use super::jobs;
 use super::weight::Weight;
 use crate::ops::Cost;
 use crate::ops::profile::timed;
@@ -42,8 +41,6 @@ const TILE: usize = 16;
 const LARGEST: f32 = 127.0;
 /// Operations below which threads cost more than they save.
 const SERIAL: usize = 800_000;
-/// Jobs a thread, so that a thread that was held up does not hold up the rest.
-const JOBS: usize = 6;
 
 /// Weights (out, in) as codes.
 ///
@@ -120,16 +117,7 @@ impl Codes {
 }
 
 /// One of several products with the same x.
-pub struct Product<'a> {
-    /// (out, in).
-    pub weight: &'a Codes,
-    /// (M, out).
-    pub y: &'a mut [f32],
-    /// Length out; added last.
-    pub bias: Option<&'a [f32]>,
-    /// Start from what is in y instead of zero.
-    pub accumulate: bool,
-}
+pub type Product<'a> = super::Product<'a, Codes>;
 
 /// Cost of `rows` rows through all of `weights`; four multiply-adds of codes count as one.
 pub fn cost<'a>(weights: impl Iterator<Item = &'a Codes>, rows: usize) -> Cost {
@@ -162,20 +150,8 @@ fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Product<'_>]) {
         })
         .collect();
     let outputs: usize = spans.iter().map(|s| s.w.rows).sum();
-    let threads = if 2 * m * inp * outputs <= SERIAL { 1 } else { rayon::current_num_threads() };
-    let panel = kernel::PANEL;
-    let grain = if threads == 1 { outputs } else { (outputs / (threads * JOBS)).next_multiple_of(panel).max(panel) };
-    let mut jobs: Vec<(&Span<'_>, Range<usize>)> = Vec::new();
-    for span in &spans {
-        let step = grain.next_multiple_of(panel).max(panel);
-        jobs.extend((0..span.w.rows).step_by(step).map(|from| (span, from..(from + step).min(span.w.rows))));
-    }
-    let work = |(span, outputs): &(&Span<'_>, Range<usize>)| kernel::run(level, span, outputs.clone());
-    if threads == 1 || jobs.len() == 1 {
-        jobs.iter().for_each(work);
-    } else {
-        jobs.par_iter().with_max_len(1).for_each(work);
-    }
+    let serial = 2 * m * inp * outputs <= SERIAL;
+    jobs::run(&spans, |s| s.w.rows, kernel::PANEL, serial, |span, outputs| kernel::run(level, span, outputs));
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ mod product;
 mod upload;
 
 use super::batch::Packed;
-use super::engine::{Backend, Model, Noise, Range, Trained, check};
+use super::engine::{Backend, Model, Noise, Range, Trained, add_soft, check, check_lengths};
 use super::params::pair_slots;
 use crate::device::{DeviceRows, KernelDevice};
-use crate::models::llama::{Config, SoftTokens, Weights};
+use crate::models::llama::device::upload::{matrix, norm};
+use crate::models::llama::{Config, Weights};
 use crate::models::lora::Target;
 use crate::ops::linear::Weight;
 use crate::ops::rope::Rope;
@@ -23,7 +24,7 @@ use crate::{Error, Result};
 use backward::Found;
 use batch::{DeviceBatch, Side};
 use product::Product;
-use upload::{DeviceAdapter, DeviceLayer, matrix, norm};
+use upload::{DeviceAdapter, DeviceLayer};
 
 /// A frozen model on a device, and the passes that train an adapter of it.
 pub struct DeviceEngine {
@@ -60,7 +61,7 @@ impl DeviceEngine {
         Ok(Self {
             layers: weights.layers.iter().map(|l| DeviceLayer::upload(device, l)).collect::<Result<_>>()?,
             norm: norm(device, &weights.norm)?,
-            head: matrix(device, weights.head(), "output head")?,
+            head: matrix(device, &[weights.head()], "output head")?,
             angles: (DeviceAngles::new(device, &rope, 1)?, 1),
             embed: weights.embed.clone(),
             config: config.clone(),
@@ -129,7 +130,7 @@ impl Backend for DeviceEngine {
             return Err(Error::failed("training", "the model is another than the one on the device"));
         }
         adapter.check(&self.config)?;
-        super::engine::check_lengths(model, trained, gradient, by_soft.as_deref())?;
+        check_lengths(model, trained, gradient, by_soft.as_deref())?;
         if self.adapter.as_ref().is_none_or(|a| !a.is(adapter)) {
             self.adapter = None;
             self.adapter = Some(DeviceAdapter::upload(&self.device, adapter)?);
@@ -158,13 +159,4 @@ impl Backend for DeviceEngine {
 
 fn add(to: &mut [f32], from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-}
-
-/// Adds the rows of soft tokens in the gradient of the embedded tokens.
-fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], dx: &[f32], width: usize) {
-    for (dx, &token) in dx.chunks_exact(width).zip(tokens) {
-        if let Some(row) = soft.row(token) {
-            add(&mut by_soft[row * width..(row + 1) * width], dx);
-        }
-    }
 }

@@ -1,9 +1,9 @@
 //! Weights and adapters on their way to a device.
 
 use crate::device::{Buffer, DeviceRows, KernelDevice};
+use crate::models::llama::device::upload::{matrix, norm};
 use crate::models::llama::{Layer, Linear};
 use crate::models::lora::{Adapter, Target};
-use crate::ops::linear::Weight;
 use crate::ops::lora::cuda::Adapters;
 use crate::{Error, Result};
 
@@ -20,26 +20,14 @@ pub(super) struct DeviceLayer {
     pub k_norm: Option<DeviceRows<f32>>,
     pub mlp_norm: DeviceRows<f32>,
     /// In the order of [`Target::ALL`].
-    pub linear: [DeviceLinear; 7],
-}
-
-/// A weight as f32.
-pub(super) fn matrix(device: &KernelDevice, w: &Weight, label: &'static str) -> Result<DeviceRows<f32>> {
-    let mut values = vec![0.0; w.rows() * w.cols()];
-    w.read_rows(0, &mut values);
-    DeviceRows::upload(device, w.cols(), &values, label)
-}
-
-/// A norm's weight as one row.
-pub(super) fn norm(device: &KernelDevice, w: &[f32]) -> Result<DeviceRows<f32>> {
-    DeviceRows::upload(device, w.len(), w, "norm")
+    pub linear: Vec<DeviceLinear>,
 }
 
 impl DeviceLayer {
     pub fn upload(device: &KernelDevice, layer: &Layer) -> Result<Self> {
         let linear = |l: &Linear| -> Result<DeviceLinear> {
             let bias = l.bias.as_deref().map(|b| device.upload(b, "bias")).transpose()?;
-            Ok(DeviceLinear { weight: matrix(device, &l.weight, "weights")?, bias })
+            Ok(DeviceLinear { weight: matrix(device, &[&l.weight], "weights")?, bias })
         };
         let head_norm = |v: &Option<Vec<f32>>| v.as_deref().map(|v| norm(device, v)).transpose();
         Ok(Self {
@@ -47,15 +35,7 @@ impl DeviceLayer {
             q_norm: head_norm(&layer.q_norm)?,
             k_norm: head_norm(&layer.k_norm)?,
             mlp_norm: norm(device, &layer.mlp_norm)?,
-            linear: [
-                linear(&layer.q)?,
-                linear(&layer.k)?,
-                linear(&layer.v)?,
-                linear(&layer.o)?,
-                linear(&layer.gate)?,
-                linear(&layer.up)?,
-                linear(&layer.down)?,
-            ],
+            linear: Target::ALL.iter().map(|target| linear(layer.linear(*target))).collect::<Result<_>>()?,
         })
     }
 }
