@@ -93,7 +93,7 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
             for (int row = threadIdx.x / kSharers; row < K; row += kThreads / kSharers) {
                 const bool inside = at.first + row < run.len;
                 const T* source = inside ? from + (run.row + at.first + row) * stride + uint64_t(streamed_head + at.pass) * dim : from;
-                attention_row<T, D>(shared.streamed[stage][which], row, source, inside, dim, sharer, kSharers);
+                strip_row<T, D, false>(shared.streamed[stage][which], row, source, inside, dim, sharer, kSharers);
             }
         }
         cp_async_commit();
@@ -105,7 +105,7 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
         for (int row = threadIdx.x / kSharers; row < kRows; row += kThreads / kSharers) {
             const bool inside = uint32_t(row) < tile.rows;
             const T* source = inside ? from + (tile.row + row) * stride + uint64_t(head) * dim : from;
-            attention_row<T, D>(shared.own[which], row, source, inside, dim, sharer, kSharers);
+            strip_row<T, D, false>(shared.own[which], row, source, inside, dim, sharer, kSharers);
         }
     }
     cp_async_commit();
@@ -143,8 +143,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
         }
         const auto& rows = shared.streamed[stage];
         float p[K / 8][4] = {}, ds[K / 8][4] = {};
-        rows_product<2, Planes<T>::count, kRows, K, D>(p, shared.own[0], rows[0]);
-        rows_product<2, Planes<T>::count, kRows, K, D>(ds, shared.own[1], rows[1]);
+        rows_product<2>(p, shared.own[0], rows[0]);
+        rows_product<2>(ds, shared.own[1], rows[1]);
         const AttentionRun run = runs[now.run];
 #pragma unroll
         for (int n = 0; n < K / 8; n++)
@@ -162,8 +162,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
                 p[n][c] = seen ? fast_exp2(p[n][c] * scale - log_sum) : 0.0f;
                 ds[n][c] = seen ? p[n][c] * (ds[n][c] - dot) : 0.0f;
             }
-        columns_product<Planes<T>::count, K, D>(sums[0], ds, rows[0]);
-        if constexpr (kByKey) columns_product<Planes<T>::count, K, D>(sums[1], p, rows[1]);
+        columns_product(sums[0], ds, rows[0]);
+        if constexpr (kByKey) columns_product(sums[1], p, rows[1]);
     }
     cp_async_wait(0);
     // The scale of the scores without its log2(e).

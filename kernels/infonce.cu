@@ -2,6 +2,9 @@
 //
 //   s_ij = sim(x_i, y_j) / tau     loss = w mean_i [ lse_j s_ij - s_ii + lse_j s_ji - s_ii ]
 //
+// infonce_bounded.cu does it for cosines of rows that fit into shared memory; here are the kernels for everything else (inner products,
+// tau below 1/40, wider rows), and those that both share (norms, finish, terms).
+//
 //   infonce_norms     1/|row| (or 1 for inner products; 0 for a zero row), a warp a row
 //   infonce_lse       a block owns 64 rows of A and walks over all rows of B in 64 x 64 tiles of tile.cuh; every lane
 //                     keeps (max, sum) of its part of two rows, joined by shuffles at the end. Once with (X, Y), once with

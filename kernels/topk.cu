@@ -1,143 +1,53 @@
 // For each query the k items of largest inner product; items already seen are left out; ties go to the lower index.
 //
-// topk_scan: a block holds 64 queries and walks over its share of the items in 64 x 64 score tiles of tile.cuh. A warp owns
-// 16 queries, so nothing of a query is shared between warps:
-//
-//   scores (registers) -> s >= threshold[query]?  almost always no
-//        yes -> key = (ordered score, ~index); above the query's least kept key, and not seen? -> append to its list
-//   list of a query, in L2:   | kept, KP | new, KP |     when the new half is nearly full the warp sorts all 2 KP keys in
-//                                                        shared memory, keeps KP and raises the threshold
-//
-// Thresholds are shared between the blocks of a query by atomic max on ordered integers. When a block reads a raised one
-// depends on chance; which keys survive to the end does not: what is dropped is below k + 32 others.
-// Tiles are visited in strides, since ascending scores would otherwise defeat every threshold.
+// topk_scan: a block holds 64 queries and walks over its share of the items in 64 x 64 score tiles of tile.cuh, a warp 16 of them;
+// best.cuh keeps the best. Any width and storage; topk_strip.cu does it for bf16 rows that fit into shared memory whole.
 //
 // Scores of the scan are those of tile.cuh: f32 values are taken to 24 bits, but not below 2^-134, where bf16 planes end.
 // Among rows whose scores differ by less than that, the scan may keep any; embeddings are nowhere near.
 //
+// topk_join: the candidates of some blocks of a query become those of one, where there are more than topk_finish sorts at once.
 // topk_finish: joins the blocks' lists of a query, scores the best k + 32 again in f32 in one fixed order, sorts, writes k.
 // topk_history: the same among the items of a list of its own for every query (a user's history): no tiles, a warp an item.
 //
 // FLOP: 2 Q N d. Bytes: s d (Q + N), items again from L2 for every 64 queries.
 
-#include "common/sort.cuh"
+#include "common/best.cuh"
 #include "common/tile.cuh"
 #include "common/warp.cuh"
 
 namespace {
 
 constexpr int kWarps = kTileThreads / 32;
-constexpr int kRowsOfWarp = kTileRows / kWarps;
-
-__device__ __forceinline__ bool seen(const uint64_t* __restrict__ starts, const uint32_t* __restrict__ items, uint64_t query,
-                                     uint32_t item) {
-    if (!starts) return false;
-    uint64_t low = starts[query], high = starts[query + 1];
-    const uint64_t end = high;
-    while (low < high) {
-        const uint64_t middle = (low + high) / 2;
-        if (items[middle] < item)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < end && items[low] == item;
-}
-
-struct ScanState {
-    uint64_t least[kTileRows];     // keys up to this cannot be among the best
-    float threshold[kTileRows];    // its score
-    uint32_t count[kTileRows];
-};
-
-// Sorts a query's list and keeps `room` of it; `keep` is k + 32.
-__device__ __forceinline__ void tighten(uint64_t* __restrict__ list, uint64_t* scratch, uint32_t room, uint32_t keep,
-                                        ScanState& state, int row, uint32_t* __restrict__ shared_threshold) {
-    const uint32_t lane = threadIdx.x % 32, count = state.count[row];
-    for (uint32_t i = lane; i < 2 * room; i += 32) scratch[i] = i < count ? list[i] : 0;
-    __syncwarp();
-    sort_warp<true>(scratch, 2 * room, lane);
-    for (uint32_t i = lane; i < room; i += 32) list[i] = scratch[i];
-    if (lane == 0) {
-        state.count[row] = min(count, room);
-        const uint64_t last = scratch[keep - 1];
-        if (last > state.least[row]) {
-            state.least[row] = last;
-            state.threshold[row] = unordered(uint32_t(last >> 32));
-            atomicMax(shared_threshold, uint32_t(last >> 32));
-        }
-    }
-    __syncwarp();
-}
 
 template <class T>
-__device__ __forceinline__ void scan(char* bytes, const RowsOf<T>& queries, const RowsOf<T>& items,
-                                     const uint64_t* __restrict__ starts, const uint32_t* __restrict__ seen_items, uint32_t room,
-                                     uint32_t keep, uint32_t step, uint32_t* __restrict__ thresholds, uint64_t* __restrict__ lists,
-                                     uint64_t* __restrict__ candidates) {
+__device__ __forceinline__ void scan(char* bytes, const RowsOf<T>& queries, const RowsOf<T>& items, const BestInput& in, uint32_t step,
+                                     uint64_t* __restrict__ lists, uint64_t* __restrict__ candidates) {
     TileShared<T>& tile = *reinterpret_cast<TileShared<T>*>(bytes);
-    ScanState& state = *reinterpret_cast<ScanState*>(bytes + sizeof(TileShared<T>));
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    uint64_t* scratch = reinterpret_cast<uint64_t*>(bytes + sizeof(TileShared<T>) + sizeof(ScanState)) + warp * 2 * room;
-    const uint64_t row0 = uint64_t(blockIdx.x) * kTileRows;
-    uint64_t* mine = lists + (uint64_t(blockIdx.y) * gridDim.x + blockIdx.x) * kTileRows * 2 * room;
-    if (threadIdx.x < kTileRows) {
-        state.least[threadIdx.x] = 0;
-        state.threshold[threadIdx.x] = -INFINITY;
-        state.count[threadIdx.x] = 0;
-    }
-    __syncthreads();
+    const Best<1> best = best_of<1>(in, bytes + sizeof(TileShared<T>), lists);
+    best.begin();
     const uint64_t tiles = (items.rows + kTileRows - 1) / kTileRows;
     for (uint64_t visit = blockIdx.y; visit < tiles; visit += gridDim.y) {
-        const uint64_t col0 = visit * step % tiles * kTileRows;
-        float acc[8][4] = {};
-        tile_product(acc, tile, queries, row0, items, col0);
-        // What other blocks have found.
-        if (lane < kRowsOfWarp) {
-            const int row = warp * kRowsOfWarp + lane;
-            if (row0 + row < queries.rows) {
-                const uint32_t found = atomicMax(&thresholds[row0 + row], 0u);
-                if (found > uint32_t(state.least[row] >> 32)) {
-                    state.least[row] = uint64_t(found) << 32;
-                    state.threshold[row] = unordered(found);
-                }
-            }
-        }
-        __syncwarp();
-#pragma unroll
-        for (int c = 0; c < 4; c++) {
-            const int row = tile_row(c);
-            const float threshold = state.threshold[row];
-#pragma unroll
-            for (int n = 0; n < 8; n++) {
-                if (!(acc[n][c] >= threshold)) continue;
-                const uint64_t item = col0 + tile_column(n, c), query = row0 + row;
-                if (item >= items.rows || query >= queries.rows) continue;
-                const uint64_t key = score_key(acc[n][c], uint32_t(item));
-                if (key <= state.least[row] || seen(starts, seen_items, query, uint32_t(item))) continue;
-                mine[row * uint64_t(2 * room) + atomicAdd(&state.count[row], 1u)] = key;
-            }
-        }
-        __syncwarp();
-        for (int r = 0; r < kRowsOfWarp; r++) {
-            const int row = warp * kRowsOfWarp + r;
-            const bool full = state.count[row] > 2 * room - kTileRows;
-            __syncwarp();
-            if (full) tighten(mine + row * uint64_t(2 * room), scratch, room, keep, state, row, &thresholds[row0 + row]);
-        }
+        const uint64_t col0 = best_tile(visit, step, tiles) * kTileRows;
+        float scores[1][8][4] = {};
+        tile_product(scores[0], tile, queries, uint64_t(blockIdx.x) * kTileRows, items, col0);
+        best.take(scores, col0);
     }
-    for (int r = 0; r < kRowsOfWarp; r++) {
-        const int row = warp * kRowsOfWarp + r;
-        if (row0 + row >= queries.rows) continue;
-        const uint32_t count = state.count[row];
-        const uint64_t* list = mine + row * uint64_t(2 * room);
-        for (uint32_t i = lane; i < 2 * room; i += 32) scratch[i] = i < count ? list[i] : 0;
-        __syncwarp();
-        sort_warp<true>(scratch, 2 * room, lane);
-        uint64_t* out = candidates + (blockIdx.y * queries.rows + row0 + row) * room;
-        for (uint32_t i = lane; i < room; i += 32) out[i] = i < keep ? scratch[i] : 0;
-        __syncwarp();
+    best.end(candidates + blockIdx.y * queries.rows * in.room);
+}
+
+// The best KP of a query's candidates of up to `share` splits each, in place of them: fewer splits for `finish`.
+__device__ __forceinline__ void join_splits(uint64_t* keys, uint64_t queries, const uint64_t* __restrict__ candidates, uint32_t splits,
+                                            uint32_t share, uint32_t room, uint32_t size, uint64_t* __restrict__ out) {
+    const uint64_t query = blockIdx.x;
+    const uint32_t first = blockIdx.y * share;
+    for (uint32_t i = threadIdx.x; i < size; i += kTileThreads) {
+        const uint32_t s = i / room;
+        keys[i] = s < share && first + s < splits ? candidates[((first + s) * queries + query) * room + i % room] : 0;
     }
+    __syncthreads();
+    sort_block<true>(keys, size, threadIdx.x, kTileThreads);
+    for (uint32_t i = threadIdx.x; i < room; i += kTileThreads) out[(blockIdx.y * queries + query) * room + i] = keys[i];
 }
 
 template <class T>
@@ -221,8 +131,9 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
                            const uint32_t* seen_items, uint32_t room, uint32_t keep, uint32_t step, uint32_t* thresholds, \
                            uint64_t* lists, uint64_t* candidates) {                                                       \
         DYNAMIC_SHARED(bytes);                                                                                            \
-        scan<T>(bytes, RowsOf<T>{queries, query_count, dim, query_stride}, RowsOf<T>{items, item_count, dim, item_stride}, \
-                seen_starts, seen_items, room, keep, step, thresholds, lists, candidates);                                \
+        const BestInput in = {query_count, item_count, seen_starts, seen_items, room, keep, thresholds};                  \
+        scan<T>(bytes, RowsOf<T>{queries, query_count, dim, query_stride}, RowsOf<T>{items, item_count, dim, item_stride}, in, \
+                step, lists, candidates);                                                                                 \
     }                                                                                                                     \
     RALLREC_KERNEL(topk_scan_##SUFFIX, kTileThreads);                                                                     \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
@@ -245,3 +156,11 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
 
 TOPK(f32, float)
 TOPK(bf16, bf16)
+
+extern "C" __global__ void __launch_bounds__(kTileThreads)
+    topk_join(uint64_t queries, const uint64_t* candidates, uint32_t splits, uint32_t share, uint32_t room, uint32_t size,
+              uint64_t* out) {
+    DYNAMIC_SHARED(bytes);
+    join_splits(reinterpret_cast<uint64_t*>(bytes), queries, candidates, splits, share, room, size, out);
+}
+RALLREC_KERNEL(topk_join, kTileThreads);

@@ -15,7 +15,7 @@
 // -inf - -inf nor 0 / 0 can arise.
 #pragma once
 
-#include "tile.cuh"
+#include "strip.cuh"
 
 // Query rows of one tile and what they see.
 struct AttentionWork {
@@ -46,90 +46,6 @@ template <class T, int D> struct AttentionShared {
     uint16_t v[Tile::stages][P][Tile::keys][kPitch];
 };
 
-// Copies row `row` of a tile, `dim` values at `from` (zeros where it is not `real`) in planes; `step` threads share a row.
-template <class T, int D, int R>
-__device__ __forceinline__ void attention_row(uint16_t (*to)[R][D + 8], int row, const T* from, bool real,
-                                              uint32_t dim, int lane, int step) {
-    constexpr int V = Vec<T>::size;
-    for (int i = lane * V; i < D; i += step * V) {
-        const bool inside = real && uint32_t(i) < dim;
-        if constexpr (sizeof(T) == 2) {
-            cp_async16(&to[0][row][i], inside ? from + i : from, inside ? 16 : 0);
-        } else {
-            Vec<T> raw;
-            raw.zero();
-            if (inside) raw.load(from + i);
-            uint16_t planes[V][Planes<T>::count];
-#pragma unroll
-            for (int j = 0; j < V; j++) split(raw.get(j), planes[j]);
-#pragma unroll
-            for (int p = 0; p < Planes<T>::count; p++)
-                *reinterpret_cast<uint2*>(&to[p][row][i]) =
-                    make_uint2(planes[0][p] | uint32_t(planes[1][p]) << 16, planes[2][p] | uint32_t(planes[3][p]) << 16);
-        }
-    }
-}
-
-// acc += 16 own rows of this warp times the streamed rows (both along D), kUnroll steps of D unrolled: where registers are
-// short, the whole loop lets the compiler load operands so far ahead that it spills.
-template <int kUnroll, int P, int R, int K, int D>
-__device__ __forceinline__ void rows_product(float (&acc)[K / 8][4], const uint16_t (&own)[P][R][D + 8],
-                                             const uint16_t (&streamed)[P][K][D + 8]) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll kUnroll
-    for (int d = 0; d < D; d += 16) {
-        uint32_t left[P][4];
-#pragma unroll
-        for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &own[p][16 * warp + lane % 16][d + lane / 16 * 8]);
-#pragma unroll
-        for (int n = 0; n < K / 8; n += 2) {
-            uint32_t right[2][P][2];
-#pragma unroll
-            for (int p = 0; p < P; p++) {
-                uint32_t four[4];
-                ldmatrix_x4(four, &streamed[p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
-                right[0][p][0] = four[0], right[0][p][1] = four[1];
-                right[1][p][0] = four[2], right[1][p][1] = four[3];
-            }
-            mma_planes<P>(acc[n], left, right[0]);
-            mma_planes<P>(acc[n + 1], left, right[1]);
-        }
-    }
-}
-
-// sum += factors (16 x K of this warp, as accumulators lie) times the streamed rows (K x D).
-template <int P, int K, int D>
-__device__ __forceinline__ void columns_product(float (&sum)[D / 8][4], const float (&factors)[K / 8][4],
-                                                const uint16_t (&streamed)[P][K][D + 8]) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int j = 0; j < K; j += 16) {
-        uint32_t left[P][4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float(&from)[4] = factors[j / 8 + i / 2];
-            uint16_t low[P], high[P];
-            split(from[2 * (i % 2)], low);
-            split(from[2 * (i % 2) + 1], high);
-#pragma unroll
-            for (int p = 0; p < P; p++) left[p][i] = low[p] | uint32_t(high[p]) << 16;
-        }
-#pragma unroll
-        for (int n = 0; n < D / 8; n += 2) {
-            uint32_t right[2][P][2];
-#pragma unroll
-            for (int p = 0; p < P; p++) {
-                uint32_t four[4];
-                ldmatrix_x4_trans(four, &streamed[p][j + lane % 16][8 * n + lane / 16 * 8]);
-                right[0][p][0] = four[0], right[0][p][1] = four[1];
-                right[1][p][0] = four[2], right[1][p][1] = four[3];
-            }
-            mma_planes<P>(sum[n], left, right[0]);
-            mma_planes<P>(sum[n + 1], left, right[1]);
-        }
-    }
-}
-
 // What a lane knows of its rows g and g + 8: maxima and sums (base 2), and the sums of values, not yet divided.
 template <int D> struct AttentionState {
     float top[2], total[2];
@@ -142,7 +58,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
                                        const AttentionInput& in, const T* q, const T* keys, const T* values,
                                        AttentionState<D>& state) {
     using Tile = AttentionTile<T>;
-    constexpr int P = Planes<T>::count, K = Tile::keys, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps;
+    constexpr int K = Tile::keys, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const uint32_t kv = head / (in.heads / in.kv_heads);
     // Of run 1 nothing is read that the last row does not see.
@@ -158,15 +74,15 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
             const uint64_t at = (run ? work.first[1] : work.first[0]) + first + row;
             const T* k = inside ? keys + at * in.stride_k + uint64_t(kv) * in.dim : keys;
             const T* v = inside ? values + at * in.stride_v + uint64_t(kv) * in.dim : values;
-            attention_row<T, D>(shared.k[stage], row, k, inside, in.dim, threadIdx.x % kSharers, kSharers);
-            attention_row<T, D>(shared.v[stage], row, v, inside, in.dim, threadIdx.x % kSharers, kSharers);
+            strip_row<T, D, false>(shared.k[stage], row, k, inside, in.dim, threadIdx.x % kSharers, kSharers);
+            strip_row<T, D, false>(shared.v[stage], row, v, inside, in.dim, threadIdx.x % kSharers, kSharers);
         }
     };
     for (int row = threadIdx.x / kSharers; row < kRows; row += kThreads / kSharers) {
         const bool inside = uint32_t(row) < work.rows;
         const uint64_t at = work.row + row / work.pack;
         const T* from = inside ? q + at * in.stride_q + uint64_t(head + row % work.pack) * in.dim : q;
-        attention_row<T, D>(shared.q, row, from, inside, in.dim, threadIdx.x % kSharers, kSharers);
+        strip_row<T, D, false>(shared.q, row, from, inside, in.dim, threadIdx.x % kSharers, kSharers);
     }
     if (Tile::stages > 1 && tiles) fetch(0);
     cp_async_commit();
@@ -189,7 +105,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
             __syncthreads();
         }
         float s[K / 8][4] = {};
-        rows_product<D / 16, P, kRows, K, D>(s, shared.q, shared.k[stage]);
+        rows_product<D / 16>(s, shared.q, shared.k[stage]);
         const int run = tile >= tiles0;
         const uint32_t first = (run ? tile - tiles0 : tile) * K;
 #pragma unroll
@@ -223,7 +139,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
 #pragma unroll
             for (int n = 0; n < D / 8; n++) state.out[n][2 * h] *= keep, state.out[n][2 * h + 1] *= keep;
         }
-        columns_product<P, K, D>(state.out, s, shared.v[stage]);
+        columns_product(state.out, s, shared.v[stage]);
     }
     cp_async_wait(0);
 #pragma unroll

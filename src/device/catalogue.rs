@@ -36,6 +36,9 @@ const BY_WARP: &[&str] = &["f32_32", "bf16_32"];
 const BY_BLOCK: &[&str] = &["f32_256", "bf16_256"];
 const ROPES: &[&str] = &["f32", "bf16", "f32_single", "bf16_single"];
 const WIDE: &[&str] = &["bf16", "bf16_f32"];
+const STRIPS: &[&str] = &["f32_64", "bf16_64", "bf16_128", "bf16_256"];
+const STRIPED: &[&str] = &["bf16_64", "bf16_128", "bf16_256"];
+const FEW: &[&str] = &["bf16_64", "bf16_128"];
 const EXACT: &[&str] = &["f32"];
 const HOPPER: &[&str] = &["bf16_sm90a", "bf16_f32_sm90a"];
 const WEIGHTS: &[&str] = &["f32_8", "f32_32", "bf16_8", "bf16_32"];
@@ -52,9 +55,12 @@ kernels! {
     "sort_step" ONE ["size / 256"] 128 "16 size B" "graph: bitonic sort, one step beyond 2048 keys"
     "bpr_gradient" TYPES ["3 B / 4"] 128 "(4 s + 12) B d B, 4 B d FLOP" "graph: gradient of a batch, each row in batch order"
     "adam_rows" TYPES ["values / 1024, at most 4096"] 256 "(24 + s) N d B, 12 N d FLOP" "graph and projector: the optimiser, rows never touched left out"
+    "infonce_sums" STRIPS ["min(64, n / 128) x 8 or more"] 128 "2 s n d B, 2 n^2 d FLOP" "align: sums of bounded exponentials, both directions"
+    "infonce_reduce" ONE ["n / 128"] 128 "up to 300 n B" "align: parts of these sums, joined in order"
+    "infonce_gradient" STRIPS ["n / 128 x 2"] 128 "2 (s + 4) n d B, 8 n^2 d FLOP" "align: gradients of both sides, and by tau"
     "infonce_norms" TYPES ["n / 4"] 128 "s n d B, 2 n d FLOP" "align: 1 / |row|"
-    "infonce_lse" TYPES ["n / 64"] 128 "2 s n d B, 2 n^2 d FLOP" "align: log-sum-exp of a direction"
-    "infonce_backward" TYPES ["n / 64 x d / 64"] 128 "(2 s + 4) n d B, 4 n^2 d FLOP" "align: gradient of a side, and by tau"
+    "infonce_lse" TYPES ["n / 64"] 128 "2 s n d B, 2 n^2 d FLOP" "align: log-sum-exp of a direction, where scores have no bound"
+    "infonce_backward" TYPES ["n / 64 x d / 64"] 128 "(2 s + 4) n d B, 4 n^2 d FLOP" "align: gradient of a side, and by tau, likewise"
     "infonce_finish" TYPES ["n / 4"] 128 "(s + 8) n d B" "align: derivative of the normalisation"
     "infonce_terms" ONE ["n / 128"] 128 "32 n B" "align: terms of the loss and of its derivative by tau"
     "gemm_nt" TYPES ["m / 64 x n / 64"] 128 "s k (m + n) + 4 m n B, 2 m n k FLOP" "projector: forward, bias and activation fused"
@@ -62,6 +68,9 @@ kernels! {
     "gemm_tn" TYPES ["m / 64 x n / 64"] 128 "s k (m + n) + 4 m n B, 2 m n k FLOP" "projector: gradient of a weight"
     "column_sums" ONE ["columns / 32"] 256 "4 m n B, m n FLOP" "projector: gradient of a bias"
     "topk_scan" TYPES ["Q / 64 x splits"] 128 "s d (Q + N) B, 2 Q N d FLOP" "retrieve: the catalogue's best candidates of every query"
+    "topk_strip" STRIPED ["q / 128 x splits"] 128 "s d (q + n) B, 2 q n d FLOP" "retrieve: the same, queries whole in shared memory"
+    "topk_strip_few" FEW ["q / 64 x splits"] 128 "s d (q + n) B, 2 q n d FLOP" "retrieve: the same for up to 64 queries"
+    "topk_join" ONE ["q x splits / (4096 / room)"] 128 "8 q splits room B" "retrieve: candidates of many blocks of a query"
     "topk_finish" TYPES ["Q"] 128 "8 Q splits room B, 2 Q (k + 32) d FLOP" "retrieve: joins the candidates and scores them again in f32"
     "topk_history" TYPES ["Q"] 128 "s d (listed + Q) B, 2 listed d FLOP" "retrieve: the best of each user's own history"
     "merge_moments" ONE ["rows / 128"] 128 "8 samples + 20 rows B, 4 samples FLOP" "merge: mean and variance of a row's samples"

@@ -91,9 +91,12 @@ fn check<T: Storage>(
         for masked in [false, true] {
             let want =
                 if masked { oracle::topk(&fq, &fi, dim, k, &seen) } else { oracle::topk(&fq, &fi, dim, k, &Nothing) };
-            let run = || cuda::topk(&dq, &di, k, masked.then_some(&lists)).unwrap().0;
-            let got = run();
-            prop_assert_eq!(&got, &run(), "two runs differ");
+            let got = cuda::topk(&dq, &di, k, masked.then_some(&lists)).unwrap().0;
+            // Few blocks, so that each has many tiles and its lists overflow.
+            for blocks in [1, 3] {
+                let by = cuda::topk_by(&dq, &di, k, masked.then_some(&lists), blocks).unwrap().0;
+                prop_assert_eq!(&got, &by, "{} blocks give something else", blocks);
+            }
             for a in 0..q {
                 same(&got[a], &want[a], exact, |i| score(a, i), tolerance)?;
                 prop_assert!(!masked || got[a].iter().all(|h| !seen[a].contains(&h.index)), "a seen item");
@@ -107,8 +110,8 @@ proptest! {
     #![proptest_config(cases(20))]
     #[test]
     fn the_catalogue_meets_the_oracle(
-        q in prop::sample::select(vec![1usize, 5, 65]), n in prop::sample::select(vec![1usize, 64, 100, 333]),
-        dim in prop::sample::select(vec![1usize, 8, 33]), k in prop::sample::select(vec![1usize, 10, 33]),
+        q in prop::sample::select(vec![1usize, 5, 65, 130]), n in prop::sample::select(vec![1usize, 64, 100, 333]),
+        dim in prop::sample::select(vec![1usize, 8, 33, 64, 65, 130, 260]), k in prop::sample::select(vec![1usize, 10, 33]),
         values in any_values(), seed in 0u64..1_000_000,
     ) {
         check::<f32>((q, n, dim, k), values, seed)?;
@@ -144,4 +147,9 @@ fn many_hits_and_full_lists() {
     for (values, k) in [(Values::Ascending, 256), (Values::Equal, 256), (Values::Ascending, 100)] {
         check::<bf16>((3, 2500, 8, k), values, 1).unwrap();
     }
+    check::<bf16>((70, 600, 8, 100), Values::Ascending, 1).unwrap();
+    // More blocks a query than one sort takes the candidates of; lists too large for whole rows of 128 beside them.
+    check::<bf16>((1, 5000, 8, 100), Values::Ascending, 2).unwrap();
+    check::<f32>((1, 5000, 8, 33), Values::Normal, 3).unwrap();
+    check::<bf16>((66, 300, 128, 256), Values::Normal, 5).unwrap();
 }

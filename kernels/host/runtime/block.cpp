@@ -131,6 +131,9 @@ void run_block(unsigned index) {
         prepare(w.fiber, thread_main);
         make_ready(t);
     }
+    // A fair order is kind to a missing barrier: until a warp has met three times, every other has run as well. So in most blocks one
+    // warp is left waiting for as long as any other can go on.
+    const unsigned warps = (run->threads + 31) / 32, starved = warps > 1 && next_random() % 4 ? next_random() % warps : ~0u;
     while (run->ended < run->threads) {
         if (run->ready.empty()) {
             explain_deadlock();
@@ -138,6 +141,8 @@ void run_block(unsigned index) {
             return;
         }
         size_t pick = next_random() % run->ready.size();
+        for (int tries = 0; tries < 16 && run->workers[run->ready[pick]]->warp == starved; tries++)
+            pick = next_random() % run->ready.size();
         unsigned thread = run->ready[pick];
         run->ready[pick] = run->ready.back();
         run->ready.pop_back();

@@ -24,7 +24,7 @@ pub(super) fn loss(device: &Device, mlp: &Mlp, p: &Tensors, x: &[f32], c: &[f32]
     let x = DeviceRows::upload(kernel_device, mlp.input, x, "texts")?;
     let (out, ..) = kernels::forward(mlp, &p, &x)?;
     let c = DeviceRows::upload(kernel_device, mlp.output, c, "collaborative rows")?;
-    Ok(infonce::cuda::infonce(&out, &c, params)?.loss)
+    Ok(infonce::cuda::loss(&out, &c, params)?.0)
 }
 
 /// The loss with its gradients by f(x), c and tau, and by the perceptron.

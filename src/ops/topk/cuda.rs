@@ -40,12 +40,104 @@ fn read(device: &KernelDevice, k: usize, out: &(Buffer<u32>, Buffer<f32>, Buffer
     Ok((0..counts.len()).map(hits).collect())
 }
 
+/// A scan that there is a kernel for.
+#[derive(Debug, Clone, Copy)]
+struct Scan {
+    kernel: &'static str,
+    /// Queries of a block.
+    queries: usize,
+    /// Items of a tile.
+    items: usize,
+    /// Bytes of tiles in shared memory.
+    tiles: usize,
+}
+
+/// Shared memory that every GPU since sm_80 has.
+const SHARED: usize = 99 << 10;
+
+impl Scan {
+    /// Rows that stay in shared memory whole where there is a kernel for their width and enough of it, tiles of pieces otherwise.
+    fn of<T: Storage>(q: usize, dim: usize, room: usize) -> Self {
+        // Two tiles of items behind the queries, 8 values of padding a row.
+        let strip = |kernel, queries, items, width: usize| Self {
+            kernel,
+            queries,
+            items,
+            tiles: (queries + 2 * items) * (width + 8) * 2,
+        };
+        let strips = match (T::NAME, q > TILE) {
+            ("bf16", true) => vec![
+                (64, strip("topk_strip_bf16_64", 128, 64, 64)),
+                (128, strip("topk_strip_bf16_128", 128, 64, 128)),
+                (256, strip("topk_strip_bf16_256", 64, 32, 256)),
+            ],
+            ("bf16", false) => vec![
+                (64, strip("topk_strip_few_bf16_64", 64, 64, 64)),
+                (128, strip("topk_strip_few_bf16_128", 64, 64, 128)),
+                (256, strip("topk_strip_bf16_256", 64, 32, 256)),
+            ],
+            _ => Vec::new(),
+        };
+        let planes = if T::NAME == "f32" { 3 } else { 1 };
+        // Two stages of 64 rows of 40 values, two operands.
+        let pieces = Self {
+            kernel: T::pick("topk_scan_f32", "topk_scan_bf16"),
+            queries: TILE,
+            items: TILE,
+            tiles: 2 * 2 * planes * TILE * 40 * 2,
+        };
+        let fits = |(width, scan): &(usize, Self)| dim <= *width && scan.shared(room) <= SHARED;
+        strips.into_iter().find(fits).map_or(pieces, |(_, scan)| scan)
+    }
+
+    /// With 16 bytes of state a query and a list's room for each of four warps.
+    fn shared(self, room: usize) -> usize {
+        self.tiles + self.queries * 16 + 4 * 2 * room * 8
+    }
+}
+
+/// Keys that `topk_join` and `topk_finish` sort at once.
+const SORTED: usize = 4096;
+
+/// Candidates of so few splits that `topk_finish` takes them at once.
+fn join(
+    device: &KernelDevice,
+    mut candidates: Buffer<u64>,
+    (q, mut splits, room): (usize, usize, usize),
+    total: &mut Cost,
+) -> Result<(Buffer<u64>, usize)> {
+    let share = SORTED / room;
+    while splits > share {
+        let joined = splits.div_ceil(share);
+        let out = device.alloc::<u64>(joined * q * room, "candidates")?;
+        let cost = Cost { bytes: 8.0 * ((splits + joined) * q * room) as f64, flops: 0.0 };
+        let launch = Launch::new("topk_join", q, THREADS, cost).by(joined).shared(8 * SORTED);
+        let sizes = [splits, share, room, SORTED].map(|v| Arg::U32(v as u32));
+        let args = [Arg::U64(q as u64), candidates.arg(), sizes[0], sizes[1], sizes[2], sizes[3], out.arg()];
+        // SAFETY: room candidates a query and split, before and after.
+        *total += unsafe { device.launch(&launch, &args)? };
+        (candidates, splits) = (out, joined);
+    }
+    Ok((candidates, splits))
+}
+
 /// As [`super::topk`].
 pub fn topk<T: Storage>(
     queries: &DeviceRows<T>,
     items: &DeviceRows<T>,
     k: usize,
     seen: Option<&DeviceSeen>,
+) -> Result<(Vec<Vec<Hit>>, Cost)> {
+    topk_by(queries, items, k, seen, BLOCKS)
+}
+
+/// [`topk`] by about `blocks` blocks, each of which then scans several tiles of items; the result does not depend on it.
+pub fn topk_by<T: Storage>(
+    queries: &DeviceRows<T>,
+    items: &DeviceRows<T>,
+    k: usize,
+    seen: Option<&DeviceSeen>,
+    blocks: usize,
 ) -> Result<(Vec<Vec<Hit>>, Cost)> {
     let (q, n, d) = (queries.rows(), items.rows(), items.dim());
     if queries.dim() != d || k > MAX_K || n > u32::MAX as usize - 1 {
@@ -61,8 +153,9 @@ pub fn topk<T: Storage>(
     let device = queries.device();
     let keep = k + SPARE;
     let room = keep.next_power_of_two();
-    let (row_tiles, item_tiles) = (q.div_ceil(TILE), n.div_ceil(TILE));
-    let splits = (BLOCKS / row_tiles).clamp(1, 4096 / room).min(item_tiles);
+    let scan = Scan::of::<T>(q, d, room);
+    let (row_tiles, item_tiles) = (q.div_ceil(scan.queries), n.div_ceil(scan.items));
+    let splits = (blocks / row_tiles).max(1).min(item_tiles);
     // A step without a common factor visits every tile once.
     let gcd = |mut a: usize, mut b: usize| {
         while b > 0 {
@@ -72,22 +165,19 @@ pub fn topk<T: Storage>(
     };
     let step = (item_tiles * 5 / 8 + 1..).find(|&s| gcd(s, item_tiles) == 1).unwrap_or(1);
     let thresholds = device.zeros::<u32>(q, "thresholds")?;
-    let lists = device.alloc::<u64>(row_tiles * splits * TILE * 2 * room, "candidate lists")?;
+    let lists = device.alloc::<u64>(row_tiles * splits * scan.queries * 2 * room, "candidate lists")?;
     let candidates = device.alloc::<u64>(splits * q * room, "candidates")?;
-    let planes = if T::NAME == "f32" { 3 } else { 1 };
-    // Two stages of tiles, 16 bytes of state a row, a list's room for each of four warps.
-    let shared = 2 * 2 * planes * TILE * 40 * 2 + TILE * 16 + 4 * 2 * room * 8;
     let cost =
         Cost { bytes: size_of::<T>() as f64 * d as f64 * (q + n) as f64, flops: 2.0 * q as f64 * n as f64 * d as f64 };
-    let scan =
-        Launch::new(T::pick("topk_scan_f32", "topk_scan_bf16"), row_tiles, THREADS, cost).by(splits).shared(shared);
+    let launch = Launch::new(scan.kernel, row_tiles, THREADS, cost).by(splits).shared(scan.shared(room));
     let (starts, seen_items) = seen.map_or((Arg::Pointer(0), Arg::Pointer(0)), |s| (s.starts.arg(), s.items.arg()));
     let (q_arg, n_arg) = (queries.rows_arg(), items.rows_arg());
     let head = [queries.arg(), q_arg, queries.stride_arg(), items.arg(), n_arg, items.stride_arg(), items.dim_arg()];
     let sizes = [Arg::U32(room as u32), Arg::U32(keep as u32), Arg::U32(step as u32)];
     let tail = [starts, seen_items, sizes[0], sizes[1], sizes[2], thresholds.arg(), lists.arg(), candidates.arg()];
     // SAFETY: rows as their types say; a list of 2 room for each row of each block, room candidates a query and split.
-    let mut total = unsafe { device.launch(&scan, &[&head[..], &tail].concat())? };
+    let mut total = unsafe { device.launch(&launch, &[&head[..], &tail].concat())? };
+    let (candidates, splits) = join(device, candidates, (q, splits, room), &mut total)?;
     let out = (device.alloc(q * k, "hits")?, device.alloc(q * k, "scores")?, device.alloc(q, "hit counts")?);
     let size = (splits * room).next_power_of_two();
     let cost = Cost { bytes: (q * splits * room * 8) as f64, flops: 2.0 * (q * keep * d) as f64 };
