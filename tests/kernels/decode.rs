@@ -111,6 +111,22 @@ proptest! {
     }
 
     #[test]
+    fn blocks_widen_to_what_they_say(
+        out in prop::sample::select(vec![0usize, 1, 17, 70]), blocks in prop::sample::select(vec![1usize, 3, 9]),
+        format in prop::sample::select(vec![Format::Q8_0, Format::Q4_0, Format::Q4_1]), seed in 0u64..1_000_000,
+    ) {
+        let (bytes, values) = quantised(format, out * blocks, seed);
+        // Scale times integer is exact in f64 and in f32; a minimum is added exactly in f64.
+        let want: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+        for device in devices(seed) {
+            let w = Quantised::upload(&device, format, (out, 32 * blocks), &bytes).unwrap();
+            let got = w.widen().unwrap().download().unwrap();
+            prop_assert!(got.iter().all(|v| v.is_finite()));
+            prop_assert_eq!(&got, &want);
+        }
+    }
+
+    #[test]
     fn bf16_weights_meet_the_oracle(
         rows in prop::sample::select(vec![0usize, 1, 5, 8, 9, 34]), out in prop::sample::select(vec![1usize, 15, 16, 33]),
         inp in prop::sample::select(vec![1usize, 8, 31, 33, 100, 600]), values in any_values(), seed in 0u64..1_000_000,

@@ -359,7 +359,7 @@ fn quantised(weight: &Weight, form: Form) -> Weight {
     Weight::new(rows, cols, Storage::Quantised(Arc::new(blocks))).unwrap()
 }
 
-/// Decode steps read the blocks of a quantised file: the CPU's tokens, whatever goes beside them.
+/// Decode steps read the blocks of a quantised file, prompts their values: the CPU's tokens and logits, whatever goes beside them.
 #[test]
 fn quantised_weights_are_decoded_from_their_blocks() {
     let form = |bits, centre, minimum| Form { group: 32, bits, centre, minimum, half: true };
@@ -381,9 +381,20 @@ fn quantised_weights_are_decoded_from_their_blocks() {
         let model = plain.with_adapter(with.as_ref()).unwrap();
         let settings = Settings { max_new_tokens: 5, ..Settings::default() };
         let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[2], &settings, monitor, ear));
+        let bundles: Vec<Bundle> = vec![vec![vec![4, 5, 9], vec![4, 5, 7, 7]], vec![vec![6; 20]]];
+        let scores = score(&model, &bundles, [10, 11], 1000).unwrap();
         for device in devices(12) {
             let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
             assert!(on_device.decodes_blocks(), "{form:?}");
+            let got = on_device.score(&bundles, [10, 11], 1000).unwrap();
+            assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+            for (got, want) in got.iter().flatten().zip(scores.iter().flatten()) {
+                // Logits of order 1 behind two layers in f32.
+                for (g, w) in got.logits.iter().zip(&want.logits) {
+                    assert!((g - w).abs() <= 2e-5, "{form:?}: {g} and not {w}");
+                }
+                assert!((got.log_sum_exp - want.log_sum_exp).abs() <= 2e-5, "{form:?}: {got:?} and not {want:?}");
+            }
             for max_rows in [64, 3, 1] {
                 let settings = Settings { max_rows, ..settings.clone() };
                 let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[2], &settings, monitor, ear));

@@ -1,4 +1,5 @@
-//! The kernels of `kernels/decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files.
+//! The kernels of `kernels/decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files; and of `kernels/widen.cu`: the
+//! values of such blocks, for products of more rows.
 
 use half::f16;
 
@@ -149,6 +150,42 @@ impl Quantised {
         self.inp
     }
 
+    /// The values, each rounded to f32 once: exactly what the CPU reads from the same blocks.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn widen(&self) -> Result<DeviceRows<f32>> {
+        let device = self.values.device();
+        let to = DeviceRows::unwritten(device, self.out, self.inp, "widened weight")?;
+        let shares = self.out * self.inp / 8;
+        if shares == 0 {
+            return Ok(to);
+        }
+        let kernel = match self.format {
+            Format::Q8_0 => "widen_q8_0",
+            Format::Q4_0 => "widen_q4_0",
+            Format::Q4_1 => "widen_q4_1",
+        };
+        let values = (self.out * self.inp) as f64;
+        let launch = Launch::new(
+            kernel,
+            shares.div_ceil(256),
+            256,
+            Cost { bytes: self.bytes() as f64 + 4.0 * values, flops: 2.0 * values },
+        );
+        // They fit: `upload` refuses larger ones.
+        let shape = [Arg::U32(self.out as u32), Arg::U32(self.inp as u32), to.stride_arg()];
+        let arrays = [self.values.arg(), self.scale.arg(), self.minimum.arg()];
+        // SAFETY: arrays of out x inp / 32 blocks, sized by the constructor; out x inp values.
+        unsafe { device.launch(&launch, &[&arrays[..], &shape, &[to.arg()]].concat())? };
+        Ok(to)
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        self.values.len() + 2 * (self.scale.len() + self.minimum.len())
+    }
+
     /// `y = x W^T (+ bias) (+ y)`.
     pub fn product<T: Storage>(
         &self,
@@ -166,7 +203,7 @@ impl Quantised {
             (Format::Q4_1, true) => T::pick("decode_q4_1_f32_8", "decode_q4_1_bf16_8"),
             (Format::Q4_1, false) => T::pick("decode_q4_1_f32_32", "decode_q4_1_bf16_32"),
         };
-        let bytes = self.values.len() + 2 * (self.scale.len() + self.minimum.len());
+        let bytes = self.bytes();
         let weights = [self.values.arg(), self.scale.arg(), self.minimum.arg()];
         launch(kernel, weights, (self.out, self.inp, self.inp, bytes), x, bias, accumulate, y)
     }

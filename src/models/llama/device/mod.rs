@@ -10,6 +10,7 @@ mod score;
 mod step;
 pub(super) mod upload;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +18,7 @@ use half::bf16;
 
 use super::{Config, Layer, Model, Pooling, SoftTokens, check};
 use crate::device::{Buffer, DeviceRows, KernelDevice, Storage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::scoring::Bundle;
 use crate::generate::{Listener, Prompt, Settings};
 use crate::matrix::Matrix;
@@ -30,11 +31,37 @@ use crate::ops::lora::cuda::Adapters;
 use crate::ops::rope::cuda::DeviceAngles;
 use crate::ops::yes_no::Choice;
 
+/// A weight.
+enum Stored<T: Storage> {
+    Rows(DeviceRows<T>),
+    /// In the blocks of its file, where values are f32. Decode steps, which are bound by bytes, multiply with them; products of more rows
+    /// widen them for as long as they take.
+    Blocks(Box<Quantised>),
+}
+
+impl<T: Storage> Stored<T> {
+    fn blocks(&self) -> Option<&Quantised> {
+        match self {
+            Stored::Rows(_) => None,
+            Stored::Blocks(blocks) => Some(blocks),
+        }
+    }
+
+    /// What `product` makes of the weight's rows.
+    fn with<R>(&self, product: impl FnOnce(&DeviceRows<T>) -> Result<R>) -> Result<R> {
+        match self {
+            Stored::Rows(rows) => product(rows),
+            Stored::Blocks(blocks) => match (&blocks.widen()? as &dyn Any).downcast_ref::<DeviceRows<T>>() {
+                Some(rows) => product(rows),
+                None => Err(Error::failed("decoder", format!("quantised weights beside values in {}", T::NAME))),
+            },
+        }
+    }
+}
+
 /// A layer's product, perhaps with an adapter.
 struct DeviceLinear<T: Storage> {
-    weight: DeviceRows<T>,
-    /// The same in the blocks of its file: what a decode step, which is bound by bytes, reads.
-    blocks: Option<Quantised>,
+    weight: Stored<T>,
     bias: Option<Buffer<f32>>,
     low: Option<Adapters<T>>,
 }
@@ -61,9 +88,7 @@ pub struct DeviceModel<T: Storage> {
     soft: Option<Arc<SoftTokens>>,
     layers: Vec<DeviceLayer<T>>,
     norm: DeviceRows<f32>,
-    head: DeviceRows<T>,
-    /// As [`DeviceLinear::blocks`].
-    head_blocks: Option<Quantised>,
+    head: Stored<T>,
     angles: DeviceAngles,
     /// Whether decode steps are recorded.
     recording: bool,
@@ -108,7 +133,9 @@ impl<T: Storage> DeviceModel<T> {
 
     /// Whether decode steps read quantised blocks in all layers.
     pub fn decodes_blocks(&self) -> bool {
-        let all = |l: &DeviceLayer<T>| [&l.q, &l.k, &l.v, &l.o, &l.gate_up, &l.down].iter().all(|l| l.blocks.is_some());
+        let all = |l: &DeviceLayer<T>| {
+            [&l.q, &l.k, &l.v, &l.o, &l.gate_up, &l.down].iter().all(|l| l.weight.blocks().is_some())
+        };
         !self.layers.is_empty() && self.layers.iter().all(all)
     }
 

@@ -111,7 +111,7 @@ impl<T: Storage> DeviceModel<T> {
     ) -> Result<()> {
         let (plain, adapted, bias) = (by.plain, by.adapted, of.bias.as_ref());
         if by.step
-            && let Some(blocks) = &of.blocks
+            && let Some(blocks) = of.weight.blocks()
             && let Some(y) = (y as &mut dyn Any).downcast_mut::<DeviceRows<f32>>()
         {
             blocks.product(x, bias, accumulate, y)?;
@@ -123,12 +123,12 @@ impl<T: Storage> DeviceModel<T> {
             return Ok(());
         }
         let Some(low) = &of.low else {
-            linear::forward(plain, x, &of.weight, &Beside { low: None, bias, accumulate }, y)?;
+            of.weight.with(|w| linear::forward(plain, x, w, &Beside { low: None, bias, accumulate }, y))?;
             return Ok(());
         };
         let mut s = DeviceRows::zeros(&self.device, x.rows(), low.rank(), "low-rank rows")?;
         linear::shrink(adapted, x, low, &mut s)?;
-        linear::forward(adapted, x, &of.weight, &Beside { low: Some((&s, low)), bias, accumulate }, y)?;
+        of.weight.with(|w| linear::forward(adapted, x, w, &Beside { low: Some((&s, low)), bias, accumulate }, y))?;
         Ok(())
     }
 
@@ -242,11 +242,12 @@ impl<T: Storage> DeviceModel<T> {
 
     fn product(&self, batch: &Batch, hidden: &DeviceRows<T>, bias: Option<&Buffer<f32>>) -> Result<DeviceRows<f32>> {
         let mut logits = DeviceRows::zeros(&self.device, hidden.rows(), self.config.vocab, "logits")?;
-        if let Some(blocks) = &self.head_blocks {
+        if let Some(blocks) = self.head.blocks() {
             blocks.product(hidden, bias, false, &mut logits)?;
             return Ok(logits);
         }
-        linear::forward(batch, hidden, &self.head, &Beside { bias, ..Beside::default() }, &mut logits)?;
+        self.head
+            .with(|head| linear::forward(batch, hidden, head, &Beside { bias, ..Beside::default() }, &mut logits))?;
         Ok(logits)
     }
 }

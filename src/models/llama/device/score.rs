@@ -29,7 +29,7 @@ impl<T: Storage> DeviceModel<T> {
             }
             let mut cache = self.cache(texts.rows.tokens.len())?;
             let hidden = self.read(&texts, &mut cache, Wanted::These(&last))?;
-            let mut choices = yes_no::cuda::choose(&hidden, &self.head, ids)?.0.into_iter();
+            let mut choices = self.head.with(|head| yes_no::cuda::choose(&hidden, head, ids))?.0.into_iter();
             out.extend(pass.iter().map(|(b, _)| choices.by_ref().take(b.len()).collect::<Vec<_>>()));
         }
         Ok(out)

@@ -1,6 +1,6 @@
 //! A model's weights, adapter and soft tokens to a device.
 
-use super::{DeviceLayer, DeviceLinear, DeviceModel};
+use super::{DeviceLayer, DeviceLinear, DeviceModel, Stored};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::models::llama::model::Lora;
@@ -34,9 +34,13 @@ pub(in crate::models::llama) fn norm(device: &KernelDevice, weight: &[f32]) -> R
     DeviceRows::upload(device, weight.len(), weight, "norm")
 }
 
-/// The weights' blocks, if they are quantised; the product with them gives f32.
-fn blocks<T: Storage>(device: &KernelDevice, stack: &[&Weight]) -> Result<Option<Quantised>> {
-    if T::NAME == "f32" { Quantised::stack(device, stack) } else { Ok(None) }
+/// Weights of one input, one below the other, in their blocks if they are quantised and values are f32, which products with blocks give.
+fn stored<T: Storage>(device: &KernelDevice, stack: &[&Weight], label: &'static str) -> Result<Stored<T>> {
+    let blocks = if T::NAME == "f32" { Quantised::stack(device, stack)? } else { None };
+    match blocks {
+        Some(blocks) => Ok(Stored::Blocks(Box::new(blocks))),
+        None => matrix(device, stack, label).map(Stored::Rows),
+    }
 }
 
 /// The pairs of several targets of one input as one adapter of their stacked outputs: A below A, B in blocks.
@@ -95,8 +99,7 @@ impl<T: Storage> DeviceModel<T> {
                 // The models with biases have them on q, k and v alone, which are not stacked.
                 let bias = parts[0].0.bias.as_deref().filter(|_| parts.len() == 1);
                 Ok(DeviceLinear {
-                    weight: matrix(device, &weights, "weights")?,
-                    blocks: blocks::<T>(device, &weights)?,
+                    weight: stored(device, &weights, "weights")?,
                     bias: bias.map(|b| device.upload(b, "bias")).transpose()?,
                     low: stacked(device, lora, i, &targets, weights[0].cols())?,
                 })
@@ -116,8 +119,7 @@ impl<T: Storage> DeviceModel<T> {
         }
         Ok(Self {
             norm: norm(device, &w.norm)?,
-            head: matrix(device, &[w.head()], "output head")?,
-            head_blocks: blocks::<T>(device, &[w.head()])?,
+            head: stored(device, &[w.head()], "output head")?,
             angles: DeviceAngles::new(device, &model.rope, c.context)?,
             embed: w.embed.clone(),
             soft: model.soft.clone(),

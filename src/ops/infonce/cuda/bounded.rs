@@ -151,7 +151,7 @@ mod tests {
     /// Grids that a test's few rows would not get: blocks with several strips, ranges that end in the middle, ranges without columns.
     fn any_grid<T: Storage>(n: usize, dim: usize) {
         let mut rng = Rng::new(3, Use::Synthetic, n as u32, dim as u32);
-        let mut draw = || (0..n * dim).map(|_| T::from_f32(rng.normal() as f32)).collect::<Vec<_>>();
+        let mut draw = || (0..n * dim).map(|_| T::from_f32(rng.normal())).collect::<Vec<_>>();
         let (x, y) = (draw(), draw());
         let params = Params { similarity: Similarity::Cosine, tau: 0.1, weight: 1.0 };
         let want = defined(&x, &y, dim, 0.1);
