@@ -1,5 +1,5 @@
 // What sm_90a alone has: barriers in shared memory that count bytes, tiles brought by the Tensor Memory Accelerator, products of a
-// warpgroup. For sources named `*_sm90a.cu`. The host twins are in host/runtime/hopper.cpp.
+// warpgroup. For sources named `*_sm90a.cu`. The host twins are in host/runtime/hopper.cpp and wgmma.cpp.
 //
 // A barrier (mbarrier) goes through phases. A phase is over when as many threads have arrived as `mbarrier_init` said and all bytes have
 // landed that `mbarrier_expect` announced; `mbarrier_wait(b, p)` returns when the phase of parity p is over, so at once for p = 1 at first.

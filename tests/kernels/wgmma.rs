@@ -186,6 +186,10 @@ fn a_layer_of_a_run() {
 
 #[test]
 fn a_run_goes_through_it_where_it_asks() {
+    if std::env::var_os("RALLREC_SANITIZE").is_some() {
+        println!("skipped: the child measures times, in which the thread sanitizer sees ghosts");
+        return;
+    }
     for (asks, forward, backward) in [
         ("1", "lora_forward_bf16_sm90a", "lora_backward_bf16_f32_sm90a"),
         ("0", "lora_forward_bf16", "lora_backward_bf16_f32"),

@@ -74,7 +74,7 @@ void copy_wait(const Site* site, unsigned groups_left);
 // Ends the run with a message if [p, p + bytes) is not readable shared memory, or a copy into it is under way.
 void check_shared_read(const Site* site, const void* p, size_t bytes);
 
-// Of sm_90 (hopper.cpp): barriers that count arrivals and bytes, tiles of a described matrix that land late, products of a warpgroup
+// Of sm_90 (hopper.cpp, wgmma.cpp): barriers that count arrivals and bytes, tiles of a described matrix that land late, products of a warpgroup
 // that are done when they are waited for.
 uint32_t shared_address(const void* p);
 void mbarrier_init(const Site* site, uint64_t* barrier, uint32_t arrivals);

@@ -128,7 +128,7 @@ const Copy* copy_into(const void* p, size_t bytes);  // the cp.async under way i
 bool is_shared(const void* p, size_t bytes);         // whether all of it lies in one shared array of this block
 const char* shared_pointer(uint32_t address);        // the inverse of `shared_address`
 
-// hopper.cpp
+// hopper.cpp, wgmma.cpp
 void hopper_begin_block();
 void hopper_end_block();            // fails the run where something is still under way
 void hopper_end_thread();           // the same for the thread that runs
