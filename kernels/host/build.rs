@@ -1,4 +1,4 @@
-//! Compiles the runtime and every portable kernel source as C++.
+//! Compiles the runtime and every kernel source as C++.
 //!
 //! `RALLREC_SANITIZE=address` or `thread` instruments the kernels (not the runtime, whose stack switches a sanitiser
 //! must not see); the program that links them must then be linked with `-fsanitize=` too.
@@ -43,13 +43,11 @@ fn main() {
     // Instrumented templates take minutes at a higher level.
     let (mut runtime, mut kernels) = (build(2), build(if sanitize.is_empty() { 2 } else { 1 }));
     runtime.files(files(&root.join("host/runtime"), ".cpp"));
-    // Kernels of one architecture have instructions without a twin; their portable variants are here.
     println!("cargo:rerun-if-changed={}", root.join("host/tests/planted.cu").display());
     if env::var_os("CARGO_FEATURE_PLANTED").is_some() {
         kernels.file(root.join("host/tests/planted.cu"));
     }
-    let portable = |p: &PathBuf| !p.to_string_lossy().ends_with("_sm90a.cu");
-    kernels.files(files(&root, ".cu").into_iter().filter(portable)).flag("-xc++").link_lib_modifier("+whole-archive");
+    kernels.files(files(&root, ".cu")).flag("-xc++").link_lib_modifier("+whole-archive");
     match sanitize.as_str() {
         "" => {}
         "address" => {

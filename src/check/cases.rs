@@ -273,26 +273,41 @@ fn product_int8([m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
     Ok(errors(&y, &want, |i| bound[i] + 1e-5))
 }
 
-/// With an adapter of rank 8, a bias, and adding to what is there.
+/// Forward and backward with an adapter of rank 8, a bias in the forward, and adding to what is there.
 fn product_wgmma(device: &KernelDevice, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
     const RANK: usize = 8;
     let of = |rows, dim, salt| -> Vec<bf16> { draw(rows * dim, seed, salt) };
-    let (x, w, s, b) = (of(m, k, 0), of(n, k, 1), of(m, RANK, 2), of(n, RANK, 3));
     let (bias, before): (Vec<f32>, Vec<f32>) = (draw(n, seed, 4), draw(m * n, seed, 5));
-    // The sums, and those of the sizes of their terms.
-    let sums = |f: fn(f32) -> f32| -> Vec<f64> {
-        let [x, w, s, b] = [&x, &w, &s, &b].map(|v| v.iter().map(|v| f(v.to_f32())).collect::<Vec<_>>());
-        let (main, beside) =
-            (linear::oracle::matmul_nt(&x, &w, k, None), linear::oracle::matmul_nt(&s, &b, RANK, None));
-        let rest = |i: usize| f64::from(f(bias[i % n])) + f64::from(f(before[i]));
-        main.iter().zip(&beside).enumerate().map(|(i, (a, b))| a + b + rest(i)).collect()
-    };
-    let (want, size) = (sums(|v| v), sums(f32::abs));
     let up = |values: &[bf16], dim| DeviceRows::upload(device, dim, values, "operand");
-    let (x, w, s, b) = (up(&x, k)?, up(&w, k)?, up(&s, RANK)?, up(&b, RANK)?);
-    let mut y = DeviceRows::upload(device, n, &before, "y")?;
-    wgmma::forward(&x, &w, Some((&s, &b)), Some(&device.upload(&bias, "bias")?), true, &mut y)?;
-    Ok(errors(&y.download()?, &want, |i| 2e-6 * size[i] + 1e-30))
+    let (x, s) = (of(m, k, 0), of(m, RANK, 2));
+    let mut all = Vec::new();
+    // Rows of the right operands lie along the depth, then, in the backward, across it.
+    for turned in [false, true] {
+        let (w, b) = if turned { (of(k, n, 1), of(RANK, n, 3)) } else { (of(n, k, 1), of(n, RANK, 3)) };
+        let product = |x: &[f32], w: &[f32], depth: usize| {
+            let along: Vec<f32> =
+                (0..n * depth).map(|i| if turned { w[i % depth * n + i / depth] } else { w[i] }).collect();
+            linear::oracle::matmul_nt(x, &along, depth, None)
+        };
+        // The sums, and those of the sizes of their terms.
+        let sums = |f: fn(f32) -> f32| -> Vec<f64> {
+            let [x, w, s, b] = [&x, &w, &s, &b].map(|v| v.iter().map(|v| f(v.to_f32())).collect::<Vec<_>>());
+            let (main, beside) = (product(&x, &w, k), product(&s, &b, RANK));
+            let rest = |i: usize| f64::from(f(before[i])) + if turned { 0.0 } else { f64::from(f(bias[i % n])) };
+            main.iter().zip(&beside).enumerate().map(|(i, (a, b))| a + b + rest(i)).collect()
+        };
+        let (want, size) = (sums(|v| v), sums(f32::abs));
+        let (dx, ds) = (up(&x, k)?, up(&s, RANK)?);
+        let mut y = DeviceRows::upload(device, n, &before, "y")?;
+        if turned {
+            wgmma::backward(&dx, (&up(&w, n)?, 0..k), Some((&ds, &up(&b, n)?)), true, &mut y)?;
+        } else {
+            let bias = device.upload(&bias, "bias")?;
+            wgmma::forward(&dx, &up(&w, k)?, Some((&ds, &up(&b, RANK)?)), Some(&bias), true, &mut y)?;
+        }
+        all.extend(errors(&y.download()?, &want, |i| 2e-6 * size[i] + 1e-30));
+    }
+    Ok(all)
 }
 
 fn moments(target: &Target, [rows, samples, _]: Shape, seed: u64) -> Result<Vec<f64>> {

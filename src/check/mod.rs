@@ -47,7 +47,7 @@ pub enum Run {
     Anywhere(fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>),
     /// On the CPU alone: there is no kernel of it.
     Cpu(fn(Shape, u64) -> Result<Vec<f64>>),
-    /// On GPUs of compute capability 9.0 alone.
+    /// On GPUs of compute capability 9.0, and the host build.
     Hopper(fn(&KernelDevice, Shape, u64) -> Result<Vec<f64>>),
     /// Of kernels alone; the CPU backend has nothing to show.
     Kernels(fn(&KernelDevice, Shape, bool, u64) -> Result<Vec<f64>>),

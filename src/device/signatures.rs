@@ -11,7 +11,7 @@ static KERNELS: LazyLock<HashMap<String, rallrec_kernels_host::Kernel>> =
     LazyLock::new(|| rallrec_kernels_host::kernels().into_iter().map(|k| (k.name.clone(), k)).collect());
 
 pub(super) fn check(launch: &Launch, args: &[Arg]) -> Result<()> {
-    // Kernels of one architecture are not in the host build.
+    // A name that it does not know is refused where it is launched.
     let Some(kernel) = KERNELS.get(launch.kernel) else { return Ok(()) };
     let sizes: Vec<usize> = args.iter().map(Arg::size).collect();
     if sizes != kernel.argument_sizes {

@@ -1,9 +1,12 @@
 //! Descriptors of matrices for the Tensor Memory Accelerator of sm_90 and later.
 
 use std::ffi::c_void;
+use std::fmt::Display;
+use std::ops::Range;
 
 use cudarc::driver::sys::{self, CUtensorMap};
 use half::bf16;
+use rallrec_kernels_host::TensorMap;
 
 use super::kernel::{Backend, KernelDevice};
 use super::rows::DeviceRows;
@@ -21,20 +24,32 @@ impl KernelDevice {
         }
     }
 
-    /// Describes `of` for loads of boxes of `rows` rows by 64 values into shared memory, swizzled 128 bytes wide, with zeros outside the
-    /// matrix.
+    /// Describes some rows of `of` for loads of boxes of `box_rows` rows by 64 values into shared memory, swizzled 128 bytes wide, with
+    /// zeros outside. Nothing to describe gives a descriptor that must not be used.
     ///
     /// # Errors
-    /// A device without the unit; a matrix that it cannot describe (more than 2^32 rows).
-    pub fn tensor_map(&self, of: &DeviceRows<bf16>, rows: u32) -> Result<[u8; BYTES]> {
-        let Backend::Cuda(cuda) = &self.0.backend else {
-            return Err(Error::failed("tensor map", "the host build has no Tensor Memory Accelerator"));
+    /// A matrix that the unit cannot describe (more than 2^32 rows).
+    pub fn tensor_map(&self, of: &DeviceRows<bf16>, rows: Range<usize>, box_rows: u32) -> Result<[u8; BYTES]> {
+        if rows.is_empty() || of.dim() == 0 {
+            return Ok([0; BYTES]);
+        }
+        let refused = |why: &dyn Display| {
+            let what = format!("rows {rows:?} of {} values, {} apart, in boxes of {box_rows}", of.dim(), of.stride());
+            Error::failed("tensor map", format!("{what}: {why}"))
         };
-        cuda.enter()?;
-        let size = [of.dim() as u64, of.rows() as u64];
+        if rows.end > of.rows() {
+            return Err(refused(&format!("the matrix has {} rows", of.rows())));
+        }
+        let address = of.values().address() + 2 * (rows.start * of.stride()) as u64;
+        let size = [of.dim() as u64, rows.len() as u64];
         // One stride less than dimensions: the first is that of neighbours.
         let stride = [2 * of.stride() as u64];
-        let (shape, step) = ([64u32, rows], [1u32, 1]);
+        let Backend::Cuda(cuda) = &self.0.backend else {
+            let map = TensorMap { address, columns: size[0], rows: size[1], stride: stride[0], box_rows };
+            return map.encode().map(bytemuck::cast).ok_or_else(|| refused(&"no tensor map can say this"));
+        };
+        cuda.enter()?;
+        let (shape, step) = ([64u32, box_rows], [1u32, 1]);
         let mut map = CUtensorMap { opaque: [0; 16] };
         // SAFETY: the driver reads two sizes and boxes and one stride, writes one descriptor, and keeps the address as a number; the
         // function exists wherever a device of this capability has a driver.
@@ -43,7 +58,7 @@ impl KernelDevice {
                 &mut map,
                 sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                 2,
-                of.values().address() as *mut c_void,
+                address as *mut c_void,
                 size.as_ptr(),
                 stride.as_ptr(),
                 shape.as_ptr(),
@@ -54,10 +69,7 @@ impl KernelDevice {
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )
         };
-        result.result().map_err(|e| {
-            let what = format!("{} rows of {} values, {} apart: {e:?}", of.rows(), of.dim(), of.stride());
-            Error::failed("tensor map", what)
-        })?;
+        result.result().map_err(|e| refused(&format!("{e:?}")))?;
         Ok(bytemuck::cast(map.opaque))
     }
 }

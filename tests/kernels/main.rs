@@ -23,3 +23,4 @@ mod stages;
 mod swiglu;
 mod topk;
 mod tune;
+mod wgmma;

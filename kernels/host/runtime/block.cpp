@@ -13,10 +13,6 @@ namespace rallrec_host {
 __thread Thread* self = nullptr;
 __thread Run* run = nullptr;
 
-namespace {
-
-Kernel* kernels = nullptr;
-
 uint64_t next_random() {
     uint64_t x = run->random;
     x ^= x << 13;
@@ -25,20 +21,11 @@ uint64_t next_random() {
     return run->random = x;
 }
 
-// Not from the heap: a sanitiser takes its handing out for a write.
-Meeting* new_meeting() {
-    static_assert(sizeof(Meeting) <= 4096, "a page holds it");
-    void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) std::abort();
-    return new (p) Meeting;
-}
-
 void make_ready(unsigned thread) {
     run->workers[thread]->state = State::ready;
     run->ready.push_back(thread);
 }
 
-// Gives the processor to another fiber until somebody makes this one ready.
 void wait(State state, const Site* site) {
     Worker* me = worker();
     me->state = state;
@@ -47,18 +34,11 @@ void wait(State state, const Site* site) {
     self = me;
 }
 
-void thread_main() {
-    entered();
+void yield() {
     Worker* me = worker();
-    order_acquire(&run->grid_key);
-    run->call(run->request->args);
-    me = worker();
-    if (!me->copies.empty())
-        fail(me->copies.back().site, "the thread ends while its async copy is under way; nobody waits for it");
-    order_release(&run->grid_key);
-    me->state = State::ended;
-    run->ended++;
-    retire(me->fiber);
+    make_ready(me->linear);
+    suspend(me->fiber);
+    self = me;
 }
 
 const char* where(const Worker& w, char* text, size_t bytes) {
@@ -69,6 +49,33 @@ const char* where(const Worker& w, char* text, size_t bytes) {
     else
         std::snprintf(text, bytes, "waits in %s at %s:%d", w.site->what, w.site->file, w.site->line);
     return text;
+}
+
+namespace {
+
+Kernel* kernels = nullptr;
+
+// Not from the heap: a sanitiser takes its handing out for a write.
+Meeting* new_meeting() {
+    static_assert(sizeof(Meeting) <= 4096, "a page holds it");
+    void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) std::abort();
+    return new (p) Meeting;
+}
+
+void thread_main() {
+    entered();
+    Worker* me = worker();
+    order_acquire(&run->grid_key);
+    run->call(run->request->args);
+    me = worker();
+    if (!me->copies.empty())
+        fail(me->copies.back().site, "the thread ends while its async copy is under way; nobody waits for it");
+    hopper_end_thread();
+    order_release(&run->grid_key);
+    me->state = State::ended;
+    run->ended++;
+    retire(me->fiber);
 }
 
 // Nobody can go on: says who waits for whom.
@@ -89,6 +96,7 @@ void explain_deadlock() {
                    __builtin_popcount(m->arrived), __builtin_popcount(m->slots.mask), m->slots.mask, lane, text);
             return;
         }
+    if (explain_hopper_deadlock()) return;
     const Worker *waits = nullptr, *other = nullptr;
     for (unsigned t = 0; t < run->threads; t++) {
         const Worker* w = run->workers[t];
@@ -104,6 +112,7 @@ void run_block(unsigned index) {
     const Dim grid = {q.grid[0], q.grid[1], q.grid[2]}, block = {q.block[0], q.block[1], q.block[2]};
     const Dim at = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
     begin_block(q.shared_bytes);
+    hopper_begin_block();
     run->ready.clear();
     run->at_barrier = run->counted = run->ended = 0;
     run->warps.resize((run->threads + 31) / 32);
@@ -135,6 +144,10 @@ void run_block(unsigned index) {
     // warp is left waiting for as long as any other can go on.
     const unsigned warps = (run->threads + 31) / 32, starved = warps > 1 && next_random() % 4 ? next_random() % warps : ~0u;
     while (run->ended < run->threads) {
+        if (land_some_load(run->ready.empty())) {
+            if (run->failed) return;
+            continue;
+        }
         if (run->ready.empty()) {
             explain_deadlock();
             run->failed = true;
@@ -150,6 +163,7 @@ void run_block(unsigned index) {
         resume(run->workers[thread]->fiber);
         if (run->failed) return;
     }
+    hopper_end_block();
     end_block();
 }
 
@@ -276,6 +290,7 @@ unsigned barrier(const Site* site, bool predicate) {
     } else {
         const unsigned counted = run->counted;
         run->at_barrier = run->counted = 0;
+        hopper_barrier();
         for (unsigned t = 0; t < run->threads; t++) {
             run->workers[t]->counted = counted;
             if (run->workers[t] != me) make_ready(t);

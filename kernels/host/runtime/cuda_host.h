@@ -63,6 +63,8 @@ unsigned barrier(const Site* site, bool predicate);
 // Shared memory of the block: the same for all its threads, filled with 0xFF before the first of them sees it.
 void* shared_static(const Site* site, size_t bytes, size_t align);
 void* shared_dynamic(const Site* site);
+// As above, for what must stand at a multiple of `align`: a launch has to give a multiple of that too.
+void* shared_aligned(const Site* site, size_t align);
 
 // Asynchronous copies: they land when they are waited for and not earlier.
 void copy_async(const Site* site, void* shared, const void* global, unsigned bytes, unsigned valid);
@@ -72,7 +74,33 @@ void copy_wait(const Site* site, unsigned groups_left);
 // Ends the run with a message if [p, p + bytes) is not readable shared memory, or a copy into it is under way.
 void check_shared_read(const Site* site, const void* p, size_t bytes);
 
+// Of sm_90 (hopper.cpp, wgmma.cpp): barriers that count arrivals and bytes, tiles of a described matrix that land late, products of a warpgroup
+// that are done when they are waited for.
+uint32_t shared_address(const void* p);
+void mbarrier_init(const Site* site, uint64_t* barrier, uint32_t arrivals);
+void mbarrier_arrive_expecting(const Site* site, uint64_t* barrier, uint32_t bytes);
+void mbarrier_wait(const Site* site, uint64_t* barrier, uint32_t parity);
+void tma_load(const Site* site, void* to, const void* map, uint64_t* barrier, uint32_t x, uint32_t y);
+void set_registers(const Site* site, int count);
+struct Accumulators;
+void wgmma_fence(const Site* site);
+void wgmma(const Site* site, Accumulators& acc, uint64_t a, uint64_t b, bool turned);
+void wgmma_commit(const Site* site);
+void wgmma_wait_groups(const Site* site, int left);
+
+// [site] may be null: the line is then that of the call.
 [[noreturn]] void fail(const Site* site, const char* format, ...) __attribute__((format(printf, 2, 3)));
+
+// A thread's part of what `wgmma` adds to. While a product is under way `v` is NaN, and naming a value ends the run.
+struct Accumulators {
+    float v[64] = {};
+    float held[64];
+    int under_way = 0;
+    float operator[](int i) const {
+        if (under_way) fail(nullptr, "an accumulator is read while wgmma is under way; nobody has waited for it");
+        return v[i];
+    }
+};
 
 void mma_bf16(Slots&, const Site*);
 void mma_f16(Slots&, const Site*);

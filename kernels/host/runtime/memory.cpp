@@ -127,7 +127,8 @@ const Area* shared_area(uintptr_t p) {
     return nullptr;
 }
 
-// The copy under way in this block that touches [p, p + bytes), if any.
+}  // namespace
+
 const Copy* copy_into(const void* p, size_t bytes) {
     const char *low = static_cast<const char*>(p), *high = low + bytes;
     for (unsigned t = 0; t < run->threads; t++)
@@ -136,7 +137,11 @@ const Copy* copy_into(const void* p, size_t bytes) {
     return nullptr;
 }
 
-}  // namespace
+bool is_shared(const void* p, size_t bytes) {
+    const Area* area = shared_area(reinterpret_cast<uintptr_t>(p));
+    const char* at = static_cast<const char*>(p);
+    return area && at >= area->data && at + bytes <= area->data + area->bytes;
+}
 
 void begin_block(size_t dynamic_bytes) {
     for (SharedVariable& v : shared.statics) v.live = false;
@@ -191,15 +196,33 @@ void* shared_dynamic(const Site* site) {
     return shared.dynamic.data;
 }
 
+void* shared_aligned(const Site* site, size_t align) {
+    void* p = shared_dynamic(site);
+    if (reinterpret_cast<uintptr_t>(p) % align)
+        fail(site, "%zu bytes of dynamic shared memory, which is to be aligned to %zu: the launch must give a multiple of that",
+             shared.dynamic_bytes, align);
+    return p;
+}
+
+// Where dynamic shared memory begins on a GPU, if static arrays stand before it: not at 0, and aligned as here.
+constexpr uint32_t kDynamicAddress = 1024;
+
+uint32_t shared_address(const void* p) {
+    const char* at = static_cast<const char*>(p);
+    const Area& a = shared.dynamic;
+    if (!a.base || at < a.data || at >= a.data + a.bytes) fail(nullptr, "not an address of dynamic shared memory");
+    return kDynamicAddress + uint32_t(at - a.data);
+}
+
+const char* shared_pointer(uint32_t address) { return shared.dynamic.data + (int64_t(address) - kDynamicAddress); }
+
 void copy_async(const Site* site, void* to, const void* from, unsigned bytes, unsigned valid) {
     Quiet quiet;
     if (bytes != 4 && bytes != 8 && bytes != 16) fail(site, "an async copy moves 4, 8 or 16 bytes, not %u", bytes);
     if (reinterpret_cast<uintptr_t>(to) % bytes || (valid && reinterpret_cast<uintptr_t>(from) % bytes))
         fail(site, "an async copy of %u bytes is not aligned to them", bytes);
-    const Area* area = shared_area(reinterpret_cast<uintptr_t>(to));
     char* p = static_cast<char*>(to);
-    if (!area || p < area->data || p + bytes > area->data + area->bytes)
-        fail(site, "an async copy writes outside the shared arrays");
+    if (!is_shared(to, bytes)) fail(site, "an async copy writes outside the shared arrays");
     if (const Copy* c = copy_into(to, bytes))
         fail(site, "an async copy into where one is under way from line %d", c->site->line);
     std::memset(to, kFresh, bytes);
@@ -245,12 +268,10 @@ void forget_copies(Worker& w) {
 }
 
 void check_shared_read(const Site* site, const void* p, size_t bytes) {
-    const Area* area = shared_area(reinterpret_cast<uintptr_t>(p));
-    const char* at = static_cast<const char*>(p);
-    if (!area || at < area->data || at + bytes > area->data + area->bytes)
-        fail(site, "%s reads %zu bytes outside the shared arrays", site->what, bytes);
+    if (!is_shared(p, bytes)) fail(site, "%s reads %zu bytes outside the shared arrays", site->what, bytes);
     if (const Copy* c = copy_into(p, bytes))
         fail(site, "%s reads where an async copy from line %d has not landed", site->what, c->site->line);
+    if (const Site* load = load_into(p, bytes)) fail(site, "%s reads where a TMA load from line %d has not landed", site->what, load->line);
     Heard heard;  // called within a meeting
     saw_read(p, bytes);
 }

@@ -33,7 +33,7 @@ struct Request {
     uint64_t seed;
 };
 
-enum class State : uint8_t { ready, at_warp, at_barrier, ended };
+enum class State : uint8_t { ready, at_warp, at_barrier, at_warpgroup, at_mbarrier, ended };
 
 struct Copy {
     char* to;
@@ -101,6 +101,16 @@ struct Heard {
     Heard(const Heard&) = delete;
 };
 
+// block.cpp
+uint64_t next_random();
+void make_ready(unsigned thread);
+// Gives the processor to another fiber until somebody makes this one ready.
+void wait(State state, const Site* site);
+// The same, but ready at once: others may run in between.
+void yield();
+// What a thread does, for people.
+const char* where(const Worker& worker, char* text, size_t bytes);
+
 // fault.cpp
 void watch_memory();  // installs the handler of memory faults; idempotent
 void report(Fault& fault, const Worker* who, const Site* site, const char* format, va_list args);
@@ -114,5 +124,17 @@ bool explain_address(uintptr_t address, char* text, size_t bytes);
 bool global_canaries(const void* p, char* text, size_t bytes);  // false and why, where [p] was overrun
 void land_copies(Worker& worker, unsigned groups_left);
 void forget_copies(Worker& worker);
+const Copy* copy_into(const void* p, size_t bytes);  // the cp.async under way in this block that touches [p, p + bytes), if any
+bool is_shared(const void* p, size_t bytes);         // whether all of it lies in one shared array of this block
+const char* shared_pointer(uint32_t address);        // the inverse of `shared_address`
+
+// hopper.cpp, wgmma.cpp
+void hopper_begin_block();
+void hopper_end_block();            // fails the run where something is still under way
+void hopper_end_thread();           // the same for the thread that runs
+void hopper_barrier();              // all threads have met
+bool land_some_load(bool must);     // lands a TMA load, perhaps; must: if there is one. Called by the scheduler
+bool explain_hopper_deadlock();
+const Site* load_into(const void* p, size_t bytes);  // the TMA load under way that writes there, if any
 
 }  // namespace rallrec_host

@@ -14,11 +14,13 @@
 
 mod ffi;
 mod memory;
+mod tensor_map;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 
 pub use memory::Memory;
+pub use tensor_map::TensorMap;
 
 /// One argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]

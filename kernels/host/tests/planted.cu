@@ -1,5 +1,6 @@
 // Kernels with one bug each, and what each should have been. Lines marked BUG are what a report must name.
 #include "../../common/async.cuh"
+#include "../../common/hopper.cuh"
 #include "../../common/mma.cuh"
 #include "../../common/warp.cuh"
 
@@ -124,3 +125,70 @@ __device__ float deep(volatile float* out, int n) {
 }
 extern "C" __global__ void planted_stack(float* out) { out[threadIdx.x] = deep(out, 1000); }
 RALLREC_KERNEL(planted_stack, 32);
+
+// What can go wrong with a ring of tiles: one warpgroup multiplies `steps` tiles of 64 x 64 by tiles of 128 x 64 that a thread of
+// another asks for, through a ring of two.
+enum class Ring { good, early_release, no_wait, half_group, early_read, too_many, too_few, other_parity };
+
+struct alignas(1024) RingStage {
+    char a[64 * 128], b[128 * 128];
+};
+
+template <Ring kBug> __device__ void multiply_ring(const char* maps, float* out, uint32_t steps) {
+    SWIZZLED_SHARED(bytes);
+    SHARED(uint64_t, full, [2]);
+    SHARED(uint64_t, empty, [2]);
+    RingStage* ring = reinterpret_cast<RingStage*>(bytes);
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < 2; s++) {
+            mbarrier_init(&full[s], 1);
+            mbarrier_init(&empty[s], 4);
+        }
+        mbarrier_init_fence();
+    }
+    __syncthreads();
+    if (threadIdx.x >= 128) {
+        if (threadIdx.x > 128) return;
+        for (uint32_t step = 0; step < steps; step++) {
+            const uint32_t s = step % 2;
+            mbarrier_wait(&empty[s], (step / 2 + (kBug == Ring::other_parity ? 0 : 1)) % 2);  // BUG wrong parity
+            const int wrong = kBug == Ring::too_many ? 128 : kBug == Ring::too_few ? -128 : 0;
+            mbarrier_expect(&full[s], uint32_t(int(sizeof(RingStage)) + wrong));
+            tma_load(ring[s].a, maps, &full[s], 64 * step, 0);        // BUG released too early
+            tma_load(ring[s].b, maps + 128, &full[s], 64 * step, 0);  // BUG released too early
+        }
+        return;
+    }
+    WgmmaAccumulators acc;
+    for (uint32_t step = 0; step < steps; step++) {
+        const uint32_t s = step % 2;
+        if (kBug != Ring::no_wait) mbarrier_wait(&full[s], step / 2 % 2);  // BUG wrong number of bytes
+        wgmma_fence();
+        for (int k = 0; k < 64; k += 16) {
+            const uint64_t a = wgmma_operand(ring[s].a + 2 * k, 16, 1024), b = wgmma_operand(ring[s].b + 2 * k, 16, 1024);
+            if (kBug == Ring::half_group && threadIdx.x >= 64) return;
+            wgmma_64x128x16(acc, a, b, false);  // BUG not a whole group, or not landed
+        }
+        wgmma_commit();
+        if (kBug == Ring::early_release && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
+        if (kBug == Ring::early_read && step + 1 == steps) break;
+        wgmma_wait(0);
+        if (kBug != Ring::early_release && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
+    }
+    const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+    for (int i = 0; i < 64; i++) out[(row + i / 2 % 2 * 8) * 128 + column + i / 4 * 8 + i % 2] = acc[i];  // BUG not waited for
+    wgmma_finish(acc);
+}
+#define PLANTED_RING(BUG)                                                                    \
+    extern "C" __global__ void planted_ring_##BUG(const char* maps, float* out, uint32_t n) { \
+        multiply_ring<Ring::BUG>(maps, out, n);                                               \
+    }                                                                                         \
+    RALLREC_KERNEL(planted_ring_##BUG, 256)
+PLANTED_RING(good);
+PLANTED_RING(early_release);
+PLANTED_RING(no_wait);
+PLANTED_RING(half_group);
+PLANTED_RING(early_read);
+PLANTED_RING(too_many);
+PLANTED_RING(too_few);
+PLANTED_RING(other_parity);

@@ -1,7 +1,7 @@
 //! Each sort of bug that a GPU hides is found and named by its line. Built with `RALLREC_SANITIZE`, the same kernels show
 //! that the sanitisers find what the plain build can only see in the results.
 
-use rallrec_kernels_host::{Arg, Fault, Launch, Memory};
+use rallrec_kernels_host::{Arg, Fault, Launch, Memory, TensorMap};
 
 const SOURCE: &str = include_str!("planted.cu");
 
@@ -144,6 +144,103 @@ fn wrong_launches_are_refused() {
     says(launch("planted_unreached", 128, 0, &[Arg::U32(1)]), "argument 0 has 4 bytes; the kernel takes 8");
     says(launch("planted_stack", 64, 0, &[out.arg()]), "64 threads a block; the kernel takes 1 to 32");
     says(launch("planted_dynamic_bounds", 128, 0, &[out.arg()]), "no dynamic shared memory");
+}
+
+/// Steps of the ring, and the columns of both matrices.
+const STEPS: u32 = 5;
+const DEPTH: usize = 64 * STEPS as usize;
+
+fn bf16(value: f32) -> u16 {
+    (value.to_bits() >> 16) as u16 // of small whole numbers: exact
+}
+
+/// Small whole numbers, so that sums are exact in any order.
+fn whole(i: usize) -> f32 {
+    (i * 7 % 11) as f32 - 5.0
+}
+
+/// One of the kernels on the ring of tiles, with A of 60 rows and B of 128: what it gives, 64 x 128.
+fn ring(bug: &str, seed: u64) -> Result<Vec<f32>, Box<Fault>> {
+    let matrix = |rows: usize| {
+        let values: Vec<u16> = (0..rows * DEPTH).map(|i| bf16(whole(i))).collect();
+        let memory = Memory::new(2 * values.len(), "matrix").unwrap();
+        // SAFETY: the buffer has room for these values.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), memory.address() as *mut u16, values.len()) };
+        memory
+    };
+    let (a, b) = (matrix(60), matrix(128));
+    let map = |memory: &Memory, rows: u64, box_rows| {
+        let stride = 2 * DEPTH as u64;
+        TensorMap { address: memory.address(), columns: DEPTH as u64, rows, stride, box_rows }.encode().unwrap()
+    };
+    let words = [map(&a, 60, 64), map(&b, 128, 128)].concat();
+    let maps = Memory::new(8 * words.len(), "maps").unwrap();
+    // SAFETY: as above.
+    unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), maps.address() as *mut u64, words.len()) };
+    let out = Floats::new(&[0.0; 64 * 128]);
+    let kernel = format!("planted_ring_{bug}");
+    let launch = Launch { kernel: &kernel, grid: [1; 3], block: [256, 1, 1], shared: 2 * (8192 + 16384), seed };
+    launch.run(&[Arg::Pointer(maps.address()), out.arg(), Arg::U32(STEPS)])?;
+    Ok(out.get())
+}
+
+#[test]
+fn a_ring_of_tiles_multiplies() {
+    let want = |i: usize, j: usize| -> f32 {
+        if i < 60 { (0..DEPTH).map(|k| whole(i * DEPTH + k) * whole(j * DEPTH + k)).sum() } else { 0.0 }
+    };
+    let want: Vec<f32> = (0..64 * 128).map(|at| want(at / 128, at % 128)).collect();
+    for seed in 0..10 {
+        assert!(ring("good", seed).unwrap() == want, "seed {seed}");
+    }
+}
+
+/// Found with every seed, and named so.
+#[track_caller]
+fn ring_named(kernel: &str, bug: &str, says: &[&str]) {
+    for seed in 0..20 {
+        let result = ring(kernel, seed).map(|_| ());
+        let fault = result.clone().expect_err("the bug was not found");
+        let said = says.iter().find(|says| fault.message.contains(*says));
+        named(result, bug, said.unwrap_or_else(|| panic!("seed {seed}: {fault}")));
+    }
+}
+
+#[test]
+fn a_stage_released_too_early_is_named() {
+    ring_named("early_release", "released too early", &["overwrites what the wgmma in line"]);
+}
+
+#[test]
+fn a_tile_multiplied_before_it_landed_is_named() {
+    ring_named(
+        "no_wait",
+        "not a whole group, or not landed",
+        &["has not landed", "nobody has written", "nobody of its warpgroup has waited"],
+    );
+}
+
+#[test]
+fn a_product_by_half_a_warpgroup_is_named() {
+    ring_named("half_group", "not a whole group, or not landed", &["64 of the 128 threads of warpgroup 0 arrive"]);
+}
+
+#[test]
+fn accumulators_read_before_the_wait_are_named() {
+    ring_named("early_read", "not waited for", &["read while wgmma is under way"]);
+}
+
+#[test]
+fn a_barrier_that_waits_for_other_bytes_is_named() {
+    ring_named("too_many", "wrong number of bytes", &["128 more bytes were announced"]);
+    ring_named("too_few", "wrong number of bytes", &["128 more bytes have landed than were announced"]);
+}
+
+#[test]
+fn a_circle_of_waits_is_named() {
+    let fault = ring("other_parity", 1).unwrap_err();
+    let also = format!("thread 128 waits in line {}", marked("wrong parity")[0]);
+    assert!(fault.message.contains("1 of 1 arrivals are missing") && fault.message.contains(&also), "{fault}");
 }
 
 // What follows ends the process in a sanitised build; there `sanitizers` below runs it.

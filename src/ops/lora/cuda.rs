@@ -32,7 +32,6 @@ type Tile = [u64; 4];
 pub struct Batch {
     rows: usize,
     adapters: usize,
-    /// Whether all rows have the same adapter, or all none.
     uniform: bool,
     tiles: Buffer<Tile>,
     wide: Buffer<Tile>,
@@ -69,8 +68,14 @@ impl Batch {
         })
     }
 
+    /// Whether all rows have the same adapter, or all none.
     pub(super) fn is_uniform(&self) -> bool {
         self.uniform
+    }
+
+    /// Whether no row has an adapter.
+    pub(super) fn is_plain(&self) -> bool {
+        self.adapters == 0
     }
 
     /// Rows without any adapter.
@@ -237,7 +242,7 @@ pub fn forward<T: Storage, U: Storage>(
 ) -> Result<Cost> {
     fits("x", x, batch.rows, w.dim())?;
     fits("y", y, batch.rows, w.rows())?;
-    if let Some(done) = wgmma::instead(batch, x, w, beside, y) {
+    if let Some(done) = wgmma::instead_of_forward(batch, x, w, beside, y) {
         return done;
     }
     product(Way::Forward, batch, x, (w, 0), beside, y)
@@ -253,6 +258,9 @@ pub fn backward<T: Storage, U: Storage>(
 ) -> Result<Cost> {
     fits("dy", dy, batch.rows, w.rows())?;
     fits("dx", dx, batch.rows, w.dim())?;
+    if let Some(done) = wgmma::instead_of_backward(batch, dy, (w, 0..w.rows()), beside, dx) {
+        return done;
+    }
     product(Way::Backward, batch, dy, (w, 0), beside, dx)
 }
 
@@ -270,7 +278,11 @@ pub(crate) fn backward_panel<T: Storage>(
     if rows.end > w.rows() {
         return Err(Error::failed("lora", format!("rows {rows:?} of a weight of {}", w.rows())));
     }
-    product(Way::Backward, batch, dy, (w, rows.start), &Beside { accumulate, ..Beside::default() }, dx)
+    let beside = Beside { accumulate, ..Beside::default() };
+    if let Some(done) = wgmma::instead_of_backward(batch, dy, (w, rows.clone()), &beside, dx) {
+        return done;
+    }
+    product(Way::Backward, batch, dy, (w, rows.start), &beside, dx)
 }
 
 fn product<T: Storage, U: Storage>(
