@@ -107,6 +107,7 @@ kernels! {
     "sampling" ONE ["rows"] 512 "12 to 44 vocab B from L2, 4 vocab from memory" "generation: temperature, top-k, top-p and the CPU's Philox draw"
     "lora_forward" HOPPER ["m / 128 x n / 128"] 384 "2 (k + r) (m + n) + s m n B, 2 m n (k + r) FLOP" "a layer with its adapter by wgmma and TMA: never run, with RALLREC_WGMMA=1 alone"
     "mma_peak" ONE ["4096"] 256 "262144 x steps FLOP a block" "bench: what mma.sync gives at best, the ceiling of the others"
+    "gather_peak" ONE ["numbers / 1024"] 128 "(4 + row) numbers B" "bench: rows fetched by number and nothing else, the ceiling of propagation"
     "sum_f64" ONE ["rows"] 256 "8 values B" "every loss: a sum in fixed order"
 }
 
