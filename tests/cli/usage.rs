@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::common::{Place, recipe, say};
 
 /// Every command with options that its help must name.
-const COMMANDS: [(&[&str], &[&str]); 14] = [
+const COMMANDS: [(&[&str], &[&str]); 15] = [
     (&[], &["run", "data", "model", "llm", "recommend", "compare", "bench", "doctor", "Exit codes"]),
     (&["run"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet", "Stages:"]),
     (&["demo"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet"]),
@@ -25,7 +25,8 @@ const COMMANDS: [(&[&str], &[&str]); 14] = [
         &["--samples", "--temperature", "--top-p", "--top-k", "--max-tokens", "--min-tokens", "--seed"],
     ),
     (&["recommend"], &["--run", "--user", "--top", "--json", "--score"]),
-    (&["bench"], &["--device", "--seconds", "--json", "--threads", "spmm"]),
+    (&["bench"], &["--device", "--seconds", "--json", "--threads", "--write", "spmm"]),
+    (&["compare"], &["--within", "--except", "--json"]),
 ];
 
 #[test]

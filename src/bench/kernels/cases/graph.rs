@@ -64,7 +64,8 @@ fn graph([users, items, edges]: Size) -> Result<Adjacency> {
 
 /// Against fetching the rows of the same list alone, and `max((4 nnz + 4 N + 2 N d s) / HBM, fetching)` as the floor, a layer.
 fn propagate<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: usize) -> Result<Prepared> {
-    let edges = graph(size(scale, full))?;
+    let [users, items, count] = size(scale, full);
+    let edges = graph([users, items, count])?;
     let (nodes, nnz) = (edges.nodes(), edges.nnz());
     let graph = spmm::DeviceGraph::new(device, &edges)?;
     let mut space = spmm::DeviceWorkspace::<T>::new(device, &graph, dim)?;
@@ -79,7 +80,7 @@ fn propagate<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: u
     };
     let [e, v, w] = [nnz, nodes, nodes * dim].map(|n| n as f64);
     let layer = (4.0 * (e + v) + 2.0 * w * size_of::<T>() as f64, e * dim as f64);
-    let sizes = [("nodes", nodes), ("edges", nnz / 2), ("width", dim), ("layers", LAYERS)];
+    let sizes = [("users", users), ("items", items), ("edges", nnz / 2), ("width", dim), ("layers", LAYERS)];
     Ok(Prepared::new(T::NAME, &sizes, run)
         .sets(n)
         .floor(LAYERS as f64 * layer.0, LAYERS as f64 * layer.1)
