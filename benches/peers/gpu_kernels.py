@@ -15,6 +15,7 @@ import json
 import pathlib
 import statistics
 import subprocess
+import sys
 import time
 
 import common
@@ -136,6 +137,9 @@ def main():
     ours, theirs_on = bench["about"]["device"], card()
     if device.type == "cuda" and not ours.startswith(theirs_on):
         raise SystemExit(f"the bench ran on '{ours}', this is '{theirs_on}': run both on one card")
+    known = {(line["op"], line["work"]) for line in bench["cases"] + bench["left_out"]}
+    if stale := sorted(set(RIVALS) - known):
+        print(f"rivals of works that this bench does not have: {stale}", file=sys.stderr)
     matrix = peak()
     wanted = [w for w in args.only.split(",") if w]
     print(f"{theirs_on}; torch {torch.__version__}, CUDA {torch.version.cuda}; product of 8192 x 8192 in bf16: {matrix / 1e3:.1f} TFLOP/s\n")
