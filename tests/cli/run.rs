@@ -271,7 +271,8 @@ fn runs_are_held_to_one_another(place: &Place, run: &str) {
             let to = place.at(name).join("artifacts").join(entry.file_name());
             std::fs::create_dir_all(&to).expect("a folder");
             let of_stage = entry.file_name().to_string_lossy().starts_with(stage);
-            for part in std::fs::read_dir(entry.path()).expect("an artifact").flatten() {
+            let parts = std::fs::read_dir(entry.path()).expect("an artifact").flatten();
+            for part in parts.filter(|part| part.path().is_file()) {
                 if of_stage && part.file_name() == *file {
                     let text = std::fs::read_to_string(part.path()).expect("lines");
                     std::fs::write(to.join(file), change(&text)).expect("written");

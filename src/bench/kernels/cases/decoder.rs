@@ -126,7 +126,7 @@ fn gate<T: Storage>(device: &KernelDevice, scale: Scale, width: usize) -> Result
     Ok(Prepared::new(T::NAME, &[("rows", n), ("width", width)], run).sets(count))
 }
 
-/// In place, so that values change from run to run: gradients of gradients, which stay finite as long as what comes in is small.
+/// In place, so that values change from run to run: gradients of gradients, which fade. It is bound by memory, to which that is the same.
 fn gate_back<T: Storage>(device: &KernelDevice, scale: Scale, width: usize) -> Result<Prepared> {
     let (n, width) = (scale.of(ROWS, 5), scale.of(width, 64));
     let mut x = rotated::<T>(device, scale, (n, 2 * width), 1)?;
