@@ -1,13 +1,22 @@
-// What mma.sync gives at best: the ceiling that `rallrec bench --device cuda` holds matrix kernels against. Operands and accumulators
-// stay in registers, eight independent chains a warp, so that nothing but the instruction is waited for. On sm_90 wgmma gives more.
+// What a GPU gives at best, for `rallrec bench --device cuda` to hold the other kernels against.
+//
+// mma_peak: mma.sync in bf16. Operands and accumulators stay in registers, eight independent chains a warp, so that nothing but the
+// instruction is waited for. On sm_90 wgmma gives more.
 //
 //   FLOP: blocks x 8 warps x steps x 8 x 4096. Bytes: none.
+//
+// gather_peak: rows fetched by a list of row numbers, and nothing done with them: what propagation over a graph (spmm.cu) cannot beat on
+// the same list, however much of the rows lies in the second-level cache. A warp takes 256 numbers in a row; a row of V vectors of 16 bytes
+// has L = min(V, 32) lanes, so 32 / L rows come at a time, eight such fetches in flight (spmm.cu has four: this is the ceiling).
+//
+//   Bytes: count (4 + 16 V). FLOP: none.
 
 #include "common/base.cuh"
 #include "common/mma.cuh"
 
 namespace {
 constexpr int kThreads = 256, kChains = 8;
+constexpr int kGatherThreads = 128, kShare = 256, kFetches = 8;
 }
 
 // `out`, of one value a block, gets a sum that depends on every chain, so that none can be left out: 8 x 16 x steps.
@@ -33,3 +42,39 @@ extern "C" __global__ void __launch_bounds__(kThreads) mma_peak(uint32_t steps, 
     }
 }
 RALLREC_KERNEL(mma_peak, kThreads);
+
+// `out`, of one value a warp, gets the exclusive or of all words that the warp fetched, so that no fetch can be left out. `vectors`
+// is a power of two.
+extern "C" __global__ void __launch_bounds__(kGatherThreads)
+    gather_peak(const float* __restrict__ rows, const uint32_t* __restrict__ indices, uint64_t count, uint32_t vectors,
+                uint32_t* __restrict__ out) {
+    const uint64_t warp = uint64_t(blockIdx.x) * (kGatherThreads / 32) + threadIdx.x / 32;
+    if (warp * kShare >= count) return;
+    const uint32_t lane = threadIdx.x % 32, lanes = min(vectors, 32u), groups = 32 / lanes, group = lane / lanes;
+    const uint32_t share = uint32_t(min(count - warp * kShare, uint64_t(kShare)));
+    uint32_t words = 0;
+    for (uint32_t column = lane % lanes; column < vectors; column += lanes) {
+        for (uint32_t base = 0; base < share; base += 32) {
+            const uint32_t here = min(share - base, 32u);
+            const uint32_t mine = lane < here ? indices[warp * kShare + base + lane] : 0u;
+            for (uint32_t i = 0; i < here; i += groups * kFetches) {
+                Vec<float> row[kFetches];
+#pragma unroll
+                for (int k = 0; k < kFetches; k++) {
+                    const uint32_t at = i + k * groups + group;
+                    const uint32_t source = __shfl_sync(kAllLanes, mine, at & 31);
+                    if (at < here)
+                        row[k].load(rows + (uint64_t(source) * vectors + column) * 4);
+                    else
+                        row[k].zero();
+                }
+#pragma unroll
+                for (int k = 0; k < kFetches; k++) words ^= row[k].raw.x ^ row[k].raw.y ^ row[k].raw.z ^ row[k].raw.w;
+            }
+        }
+    }
+#pragma unroll
+    for (int apart = 1; apart < 32; apart *= 2) words ^= __shfl_xor_sync(kAllLanes, words, apart);
+    if (lane == 0) out[warp] = words;
+}
+RALLREC_KERNEL(gather_peak, kGatherThreads);

@@ -1,5 +1,7 @@
 //! `rallrec bench`: the operators against this machine's ceilings.
 
+use std::path::PathBuf;
+
 use comfy_table::CellAlignment;
 use serde::Serialize;
 
@@ -7,6 +9,7 @@ use super::output;
 use crate::bench::{self, Bound, Ceilings, Measured, kernels};
 use crate::device::{Choice, Device, KernelDevice};
 use crate::error::{Error, Result};
+use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::progress::short;
 use crate::pipeline::{control, stages};
 
@@ -15,7 +18,9 @@ use crate::pipeline::{control, stages};
 /// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large f32 product. Then
 /// times each operator at several shapes and prints how near it comes to the ceiling that binds it.
 ///
-/// With --device cuda: the ceilings of the GPU (rows copied in its memory, bf16 products of mma.sync), then every launch of its kernels.
+/// With --device cuda: the ceilings of the GPU (rows copied in its memory, bf16 products of mma.sync), then every kernel at several
+/// shapes on rotated inputs. For each operator the median of the sum of its launches with its spread, its floor, and its goal where it has
+/// one: reached, or missed by how much; then each launch against the ceilings.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec bench linear attention --seconds 1 --threads 2")]
 pub struct Args {
@@ -34,6 +39,9 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// With --device cuda: also write the JSON to a file.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -52,7 +60,10 @@ pub fn main(args: Args) -> Result<()> {
     }
     let (device, name) = args.device.resolve()?;
     if let Device::Kernels(device) = device {
-        return on_device(&device, name, &args);
+        return on_device(&device, &args);
+    }
+    if args.write.is_some() {
+        return Err(Error::usage("--write", "is for the kernels").next("add --device cuda, or use --json"));
     }
     let cases = bench::select(&args.ops)?;
     stages::set_threads(args.threads);
@@ -70,49 +81,100 @@ pub fn main(args: Args) -> Result<()> {
 
 #[derive(Serialize)]
 struct DeviceReport {
-    device: String,
+    about: kernels::About,
     ceilings: kernels::Ceilings,
-    launches: Vec<kernels::Measured>,
+    cases: Vec<kernels::Measured>,
+    left_out: Vec<LeftOut>,
 }
 
-/// Launch by launch, on a GPU.
-fn on_device(device: &KernelDevice, name: String, args: &Args) -> Result<()> {
+#[derive(Serialize)]
+struct LeftOut {
+    op: &'static str,
+    work: &'static str,
+    why: String,
+}
+
+/// Operator by operator and launch by launch, on a GPU.
+fn on_device(device: &KernelDevice, args: &Args) -> Result<()> {
     let cases = kernels::select(&args.ops)?;
     let ceilings = kernels::ceilings(device)?;
-    let mut launches = Vec::new();
+    let (mut measured, mut left_out) = (Vec::new(), Vec::new());
     for case in cases {
         if control::interrupted() {
             return Err(Error::stopped("bench"));
         }
-        launches.extend(kernels::time(device, case, &ceilings, args.seconds)?);
+        match case.left_out(device) {
+            Some(why) => left_out.push(LeftOut { op: case.op, work: case.work, why }),
+            None => measured.push(kernels::time(device, case, &ceilings, args.seconds)?),
+        }
     }
-    let report = DeviceReport { device: name, ceilings, launches };
+    let report = DeviceReport { about: kernels::About::new(device), ceilings, cases: measured, left_out };
+    if let Some(path) = &args.write {
+        let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed("bench", e))?;
+        write_atomically(path, text.as_bytes())?;
+    }
     if args.json { output::json(&report) } else { output::text(&render_device(&report)) }
 }
 
-fn render_device(report: &DeviceReport) -> String {
+fn table<const N: usize>(header: [&str; N], left: usize) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["op", "shape", "kernel", "grid", "time", "GB/s", "GFLOP/s", "% of ceiling"]);
-    for m in &report.launches {
-        let [x, y, z] = m.grid;
-        table.add_row([
-            m.op.to_string(),
-            m.shape.to_string(),
-            m.kernel.to_string(),
-            format!("{x} x {y} x {z}"),
-            duration(m.seconds),
-            short(m.gb_s),
-            short(m.gflop_s),
-            format!("{:.0} {}", m.percent, bound(m.bound)),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(4) {
+    table.set_header(header);
+    for column in table.column_iter_mut().skip(left) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let c = &report.ceilings;
+    table
+}
+
+fn between(p10: f64, p90: f64) -> String {
+    format!("{} - {}", duration(p10), duration(p90))
+}
+
+fn render_device(report: &DeviceReport) -> String {
+    let mut operators = table(["op", "work", "stored", "shape", "goal", "time", "10 - 90 %", "floor", "% of time"], 5);
+    let mut launches = table(["op", "kernel", "grid", "time", "10 - 90 %", "GB/s", "GFLOP/s", "% of ceiling"], 3);
+    for m in &report.cases {
+        operators.add_row([
+            m.op.to_string(),
+            m.work.to_string(),
+            m.storage.to_string(),
+            m.shape(),
+            m.goal.as_ref().map_or(String::new(), kernels::Verdict::text),
+            duration(m.seconds),
+            between(m.p10, m.p90),
+            duration(m.floor_seconds),
+            format!("{:.0} {}", m.percent, bound(m.bound)),
+        ]);
+        for l in &m.launches {
+            let [x, y, z] = l.grid;
+            launches.add_row([
+                m.op.to_string(),
+                l.kernel.to_string(),
+                format!("{x} x {y} x {z}"),
+                duration(l.seconds),
+                between(l.p10, l.p90),
+                short(l.gb_s),
+                short(l.gflop_s),
+                format!("{:.0} {}", l.percent, bound(l.bound)),
+            ]);
+        }
+    }
+    let (c, a) = (&report.ceilings, &report.about);
+    let known = |what: &str, value: Option<&str>| value.map_or(String::new(), |v| format!(", {what} {v}"));
+    let about = format!(
+        "{}{}{}\nkernels: {}\n{}{}, {}: {}",
+        a.device,
+        known("compute capability", a.capability.as_deref()),
+        known("driver", a.driver.as_deref()),
+        a.kernels,
+        a.program,
+        known("commit", a.commit),
+        a.date,
+        a.command
+    );
     let ceilings = format!("copy {} GB/s, mma.sync in bf16 {} GFLOP/s", short(c.copy_gb_s), short(c.mma_gflop_s));
-    format!("{}\nceilings: {ceilings}\n\n{table}\n", report.device)
+    let left: String = report.left_out.iter().map(|l| format!("left out: {}, {}: {}\n", l.op, l.work, l.why)).collect();
+    format!("{about}\nceilings: {ceilings}\n\n{operators}\n\n{launches}\n{left}")
 }
 
 fn bound(bound: Bound) -> &'static str {

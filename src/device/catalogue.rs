@@ -119,6 +119,7 @@ kernels! {
     "lora_forward" HOPPER ["M / 128 x out / 128"] 384 "2 (M + out) (in + r) + s M out B, 2 M out (in + r) FLOP" "language model: the same by wgmma and TMA on sm_90, with RALLREC_WGMMA=1; not run on a GPU yet"
     "lora_backward" HOPPER ["M / 128 x in / 128"] 384 "2 (M + in) (out + r) + s M in B, 2 M in (out + r) FLOP" "language model: the gradient of its input likewise"
     "mma_peak" ONE ["4096"] 256 "262144 x steps FLOP a block" "bench: what mma.sync gives at best, the ceiling of the others"
+    "gather_peak" ONE ["numbers / 1024"] 128 "(4 + row) numbers B" "bench: rows fetched by number and nothing else, the ceiling of propagation"
     "sum_f64" ONE ["rows"] 256 "8 values B" "every loss: a sum in fixed order"
 }
 

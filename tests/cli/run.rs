@@ -35,6 +35,8 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
     assert_eq!(outcome(&second.err), (ALL.map(String::from).to_vec(), vec![]), "{}", second.err);
     assert_eq!(second.json()["tables"], found["tables"]);
 
+    runs_are_held_to_one_another(&place, &out);
+
     // The merge's constant concerns nothing before the merge, the alignment's seed nothing before the alignment.
     let third = go(&["--set", "merge.alpha=0.5"]);
     assert_eq!(outcome(&third.err).1, ALL[10..], "{}", third.err);
@@ -256,4 +258,49 @@ fn models_that_cannot_be_used_are_refused() {
     let short = place.model("short", 64, |t| t);
     with(&short, "embed").ended_with(0);
     with(&short, "prompts").ended_with(2).err_has("64").err_has("next:");
+}
+
+/// A run is the same as itself; one probability or one word changed in a copy is found and named.
+fn runs_are_held_to_one_another(place: &Place, run: &str) {
+    let same = say(&["compare", run, run, "--within", "0", "--json"]).ended_with(0).json();
+    for kind in ["prompts", "predictions", "answers"] {
+        assert!(same[kind]["rows"].as_u64().is_some_and(|n| n > 4) && same[kind]["differ"] == 0, "{kind}: {same}");
+    }
+    let copy = |name: &str, stage: &str, file: &str, change: &dyn Fn(&str) -> String| {
+        for entry in std::fs::read_dir(place.at("run/artifacts")).expect("artifacts").flatten() {
+            let to = place.at(name).join("artifacts").join(entry.file_name());
+            std::fs::create_dir_all(&to).expect("a folder");
+            let of_stage = entry.file_name().to_string_lossy().starts_with(stage);
+            let parts = std::fs::read_dir(entry.path()).expect("an artifact").flatten();
+            for part in parts.filter(|part| part.path().is_file()) {
+                if of_stage && part.file_name() == *file {
+                    let text = std::fs::read_to_string(part.path()).expect("lines");
+                    std::fs::write(to.join(file), change(&text)).expect("written");
+                } else {
+                    std::fs::copy(part.path(), to.join(part.file_name())).expect("copied");
+                }
+            }
+        }
+        place.text(name)
+    };
+    let number = |text: &str| {
+        let at = text.find("\"p\":").expect("a probability") + 4;
+        let end = at + text[at..].find(',').expect("more fields");
+        format!("{}{}{}", &text[..at], 0.987_654_321, &text[end..])
+    };
+    let moved = copy("moved", "predict-", "predictions.jsonl", &number);
+    let said = say(&["compare", run, &moved, "--within", "0.001"]).ended_with(1);
+    assert!(
+        said.err.contains("predictions differ") && said.out.contains("predictions: 1 of"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    say(&["compare", run, &moved, "--within", "0.001", "--except", "0.5"]).ended_with(0);
+    let reworded =
+        copy("reworded", "reason-", "samples.jsonl", &|text| text.replacen("\"text\":\"", "\"text\":\"other ", 1));
+    say(&["compare", run, &reworded, "--within", "1"]).ended_with(1).err_has("1 of").err_has("sampled answers differ");
+    say(&["compare", run, "--within", "0.1"]).ended_with(2).err_has("two run folders");
+    say(&["compare", run, run, "--within", "2"]).ended_with(2).err_has("0 to 1");
+    say(&["compare", run, &place.text("nowhere"), "--within", "0"]).ended_with(2);
 }

@@ -59,6 +59,11 @@ impl Tensors {
         self.get(name, safetensors::Dtype::F32).as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
     }
 
+    /// f32 values, where there is such a tensor.
+    pub fn maybe_f32(&self, name: &str) -> Option<Vec<f32>> {
+        self.0.contains_key(name).then(|| self.f32(name))
+    }
+
     /// f64 values.
     pub fn f64(&self, name: &str) -> Vec<f64> {
         self.get(name, safetensors::Dtype::F64).as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect()

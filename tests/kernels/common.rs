@@ -6,12 +6,15 @@ use proptest::prelude::*;
 use rallrec::device::{KernelDevice, Storage};
 use rallrec::rng::{Rng, Use};
 
-/// The host build with the order of `seed`, and the first GPU if there is one.
+/// The host build with the order of `seed`, and the first GPU if there is one. `RALLREC_DEVICES=gpu` wants the GPU alone, and panics where
+/// there is none.
 pub fn devices(seed: u64) -> Vec<KernelDevice> {
-    static GPU: OnceLock<Option<KernelDevice>> = OnceLock::new();
-    let mut all = vec![KernelDevice::host(seed)];
-    all.extend(GPU.get_or_init(|| KernelDevice::cuda(0).ok()).clone());
-    all
+    static GPU: OnceLock<Result<KernelDevice, String>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| KernelDevice::cuda(0).map_err(|e| e.to_string()));
+    if std::env::var("RALLREC_DEVICES").is_ok_and(|v| v == "gpu") {
+        return vec![gpu.clone().unwrap_or_else(|why| panic!("RALLREC_DEVICES=gpu: {why}"))];
+    }
+    std::iter::once(KernelDevice::host(seed)).chain(gpu.clone().ok()).collect()
 }
 
 /// Cases of a property test; a GPU takes many more in the same time.

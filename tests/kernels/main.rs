@@ -9,6 +9,7 @@ mod cross_entropy;
 mod decode;
 mod decode_attention;
 mod device;
+mod golden;
 mod infonce;
 mod linear;
 mod llama;

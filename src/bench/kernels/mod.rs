@@ -1,72 +1,127 @@
-//! How fast the kernels are on a device, launch by launch, against what its memory and its matrix instruction give.
+//! How fast the kernels are on a device: operators against their floors and goals, and every launch against what the device's memory
+//! and its matrix instruction give.
 //!
-//! The two ceilings are measured first: rows copied within the device's memory, and bf16 products of `mma.sync` in registers
-//! (`kernels/peak.cu`; on sm_90 `wgmma` gives more). Each case is then run several times on rotated inputs with every launch timed by
-//! events on the device's stream; what is told of a kernel is the median over its launches of one grid.
+//! The ceilings are measured first ([`ceilings`]). Each case is then run many times, every launch timed by events on the device's stream.
+//! A case that is bound by memory walks through more sets of inputs than a GPU's second-level cache holds. What an operator took is the
+//! sum of its launches: the median over the runs, with the tenth and the ninetieth of a hundred. Gaps between launches, buffers set to zero
+//! and copies to and from the CPU are not in it. Its floor ([`Prepared::floor`]) is what the operator must move and compute, whatever the
+//! kernels did; a goal is a share of that floor, of another work timed beside it, or a time.
 //!
-//! No GPU has run this yet; on the host build, where tests run it, times mean nothing.
+//! No GPU has run this yet; on the host build, where tests run it, times mean nothing and goals are not judged.
 
+mod about;
 mod cases;
+mod ceilings;
+mod goal;
+mod measure;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+pub use about::About;
+pub use cases::CASES;
+pub use ceilings::{Ceilings, measure as ceilings};
+pub use goal::{Goal, Verdict};
+pub use measure::{Beside, Launched, Measured, time};
 
-use half::bf16;
-use serde::Serialize;
-
-pub use cases::{CASES, Case, Scale};
-
-use super::{Bound, against, median};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Kind, Launch};
-use crate::error::{Error, Result};
+use crate::device::{KernelDevice, Kind};
+use crate::error::Result;
 use crate::ops::Cost;
-use crate::ops::copy::{Places, gather};
-use crate::ops::profile::{self, Place, trace};
 
-/// What a device gives at best.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Ceilings {
-    /// Rows copied within its memory, gigabytes read plus written a second.
-    pub copy_gb_s: f64,
-    /// bf16 products of `mma.sync` with sums in f32, GFLOP a second.
-    pub mma_gflop_s: f64,
+/// How large cases are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// As their shape says.
+    Full,
+    /// A few of everything: the host build takes microseconds for what a GPU takes nanoseconds for.
+    Tiny,
 }
 
-/// A kernel in a case.
-#[derive(Debug, Clone, Serialize)]
-pub struct Measured {
+impl Scale {
+    /// `full`, or `tiny`.
+    fn of(self, full: usize, tiny: usize) -> usize {
+        if self == Scale::Full { full } else { tiny }
+    }
+}
+
+/// One line of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
     /// Operator.
     pub op: &'static str,
-    /// Shapes in words.
-    pub shape: &'static str,
-    /// Kernel.
-    pub kernel: &'static str,
-    /// Blocks.
-    pub grid: [u32; 3],
-    /// Launches that were timed.
-    pub launches: usize,
-    /// Median seconds of a launch.
-    pub seconds: f64,
-    /// Gigabytes a second by the launch's cost.
-    pub gb_s: f64,
-    /// GFLOP a second by the launch's cost.
-    pub gflop_s: f64,
-    /// The nearer ceiling.
-    pub bound: Bound,
-    /// Time that the nearer ceiling allows, in per cent of the time taken.
-    pub percent: f64,
+    /// Which work of it.
+    pub work: &'static str,
+    /// Compute capability without which it cannot run; (0, 0) for any.
+    pub needs: (u32, u32),
+    /// Makes the inputs.
+    pub make: fn(&KernelDevice, Scale) -> Result<Prepared>,
 }
 
-/// Input sets and a way to run one.
+impl Case {
+    /// Why the device cannot run it, if it cannot.
+    pub fn left_out(&self, device: &KernelDevice) -> Option<String> {
+        let there = self.needs == (0, 0) || device.capability() == Some(self.needs);
+        (!there).then(|| format!("needs a GPU of compute capability {}.{}", self.needs.0, self.needs.1))
+    }
+}
+
+/// Runs one set of inputs.
+type Run = Box<dyn FnMut(usize) -> Result<()>>;
+
+/// Inputs of a case, a way to run it, and what it is held against.
 pub struct Prepared {
+    /// Names and values of the sizes.
+    sizes: Vec<(&'static str, usize)>,
+    /// How values are stored.
+    storage: &'static str,
     /// Number of input sets.
-    pub sets: usize,
-    /// Runs input set number `i`.
-    pub run: Box<dyn FnMut(usize) -> Result<()>>,
+    sets: usize,
+    /// What the work must move and compute; without it the sum of what its launches say.
+    floor: Option<Cost>,
+    /// A work to compare with.
+    beside: Option<Compared>,
+    goal: Option<Goal>,
+    run: Run,
 }
 
-/// Least runs of a case.
-const RUNS: usize = 5;
+/// A work that is timed beside another.
+struct Compared {
+    what: &'static str,
+    /// The other cannot be done in less time.
+    floor: bool,
+    run: Run,
+}
+
+impl Prepared {
+    fn new(
+        storage: &'static str,
+        sizes: &[(&'static str, usize)],
+        run: impl FnMut(usize) -> Result<()> + 'static,
+    ) -> Self {
+        let sizes = sizes.to_vec();
+        Self { sizes, storage, sets: 1, floor: None, beside: None, goal: None, run: Box::new(run) }
+    }
+
+    /// With this many sets of inputs.
+    fn sets(self, sets: usize) -> Self {
+        Self { sets: sets.max(1), ..self }
+    }
+
+    fn floor(self, bytes: f64, flops: f64) -> Self {
+        Self { floor: Some(Cost { bytes, flops }), ..self }
+    }
+
+    fn goal(self, goal: Goal) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+
+    /// Compared with a work that does less, or the same in another way.
+    fn beside(self, what: &'static str, run: impl FnMut(usize) -> Result<()> + 'static) -> Self {
+        Self { beside: Some(Compared { what, floor: false, run: Box::new(run) }), ..self }
+    }
+
+    /// Compared with a work than which this one cannot be faster.
+    fn beside_floor(self, what: &'static str, run: impl FnMut(usize) -> Result<()> + 'static) -> Self {
+        Self { beside: Some(Compared { what, floor: true, run: Box::new(run) }), ..self }
+    }
+}
 
 /// As [`super::select`], of the kernels' cases.
 ///
@@ -79,107 +134,4 @@ pub fn select(names: &[String]) -> Result<Vec<&'static Case>> {
 /// The device's size of cases.
 pub fn scale(device: &KernelDevice) -> Scale {
     if device.kind() == Kind::Host { Scale::Tiny } else { Scale::Full }
-}
-
-/// By kernel and grid: seconds of each launch, and the cost of one.
-type Launches = BTreeMap<(&'static str, [u32; 3]), (Vec<f64>, Cost)>;
-
-/// The launches of `runs` by kernel and grid. Nothing else may be profiled meanwhile.
-fn launches(mut runs: impl FnMut() -> Result<()>) -> Result<Launches> {
-    profile::switch(true);
-    trace::switch(true);
-    let done = runs();
-    trace::switch(false);
-    profile::switch(false);
-    profile::take();
-    let spans = trace::take();
-    done?;
-    let mut all = Launches::new();
-    for (_, span) in spans {
-        if let Place::Kernel { grid, .. } = span.place {
-            let entry = all.entry((span.name, grid)).or_default();
-            entry.0.push(span.seconds);
-            entry.1 = span.cost;
-        }
-    }
-    Ok(all)
-}
-
-/// The best of a kernel's launches, as an amount a second.
-fn best(kernel: &str, amount: fn(Cost) -> f64, runs: impl FnMut() -> Result<()>) -> Result<f64> {
-    let all = launches(runs)?;
-    let of = all.iter().filter(|((name, _), _)| *name == kernel);
-    let rate = of.flat_map(|(_, (seconds, cost))| seconds.iter().map(|s| amount(*cost) / s)).fold(0.0, f64::max);
-    if rate > 0.0 { Ok(rate) } else { Err(Error::failed("bench", format!("{kernel} was not timed"))) }
-}
-
-/// `kernels/peak.cu`: `steps` times eight products of every warp. Every value of `out`, one a block, becomes 128 `steps`.
-fn peak(device: &KernelDevice, steps: u32, out: &mut Buffer<f32>) -> Result<Cost> {
-    let blocks = out.len() as f64;
-    let flops = blocks * 8.0 * f64::from(steps) * 8.0 * 4096.0;
-    let launch = Launch::new("mma_peak", out.len(), 256, Cost { bytes: 4.0 * blocks, flops });
-    // SAFETY: a value a block.
-    unsafe { device.launch(&launch, &[Arg::U32(steps), out.arg()]) }
-}
-
-/// Measures the ceilings.
-///
-/// # Errors
-/// Out of memory; a device that fails.
-pub fn ceilings(device: &KernelDevice) -> Result<Ceilings> {
-    let (rows, blocks, steps) = match scale(device) {
-        Scale::Full => (1 << 16, 4096, 4096),
-        Scale::Tiny => (16, 2, 2),
-    };
-    const WIDTH: usize = 2048;
-    let from = DeviceRows::<bf16>::zeros(device, rows, WIDTH, "copied from")?;
-    let mut to = DeviceRows::<bf16>::zeros(device, rows, WIDTH, "copied to")?;
-    let places = Places::upload(device, &(0..rows as u32).collect::<Vec<_>>())?;
-    let name = "copy_rows";
-    let copy = best(name, |c| c.bytes, || (0..RUNS).try_for_each(|_| gather(&from, &places, &mut to).map(drop)))?;
-    let mut out = device.zeros(blocks, "sums")?;
-    let mma = best("mma_peak", |c| c.flops, || (0..RUNS).try_for_each(|_| peak(device, steps, &mut out).map(drop)))?;
-    if device.download(&out)?.iter().any(|sum| *sum != 128.0 * steps as f32) {
-        return Err(Error::failed("bench", "the products of the ceiling are wrong"));
-    }
-    Ok(Ceilings { copy_gb_s: copy / 1e9, mma_gflop_s: mma / 1e9 })
-}
-
-/// Runs one case for about `seconds`: a line for each kernel that it launches, in the order of their names.
-///
-/// # Errors
-/// Those of the operator.
-pub fn time(device: &KernelDevice, case: &Case, ceilings: &Ceilings, seconds: f64) -> Result<Vec<Measured>> {
-    let mut prepared = (case.make)(device, scale(device))?;
-    // Modules are loaded and memory is taken before anything is timed.
-    (prepared.run)(0)?;
-    let (begun, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
-    let all = launches(|| {
-        let mut run = 0;
-        while run < RUNS || begun.elapsed() < limit {
-            run += 1;
-            (prepared.run)(run % prepared.sets.max(1))?;
-        }
-        Ok(())
-    })?;
-    Ok(all
-        .into_iter()
-        .map(|((kernel, grid), (times, cost))| {
-            let (launches, seconds) = (times.len(), median(times));
-            let least = (cost.bytes / (ceilings.copy_gb_s * 1e9), cost.flops / (ceilings.mma_gflop_s * 1e9));
-            let (bound, percent) = against(least, seconds);
-            Measured {
-                op: case.op,
-                shape: case.shape,
-                kernel,
-                grid,
-                launches,
-                seconds,
-                gb_s: cost.bytes / seconds / 1e9,
-                gflop_s: cost.flops / seconds / 1e9,
-                bound,
-                percent,
-            }
-        })
-        .collect())
 }
