@@ -15,6 +15,11 @@
 //
 // How blocks are stored, and how small integers become bf16: common/blocks.cuh.
 //
+// An adapter is a longer K here as well: the rows of S = scale X A^T against those of B, a few more blocks of the same loop. In a step of
+// a bf16 model (decode_step_*) Y is bf16 too, rounded once.
+//
+// Grid: rows of X run fastest, so that blocks that share rows of W follow each other: memory is read once for any number of rows.
+//
 // Bytes: N K (2, 1.0625, 0.5625 or 0.625) + s M K + 4 M N. FLOP: 2 M N K.
 
 #include "common/blocks.cuh"
@@ -82,13 +87,20 @@ __device__ __forceinline__ void block_product(float (&acc)[4], const uint32_t (&
     }
 }
 
-template <class F, class T, int NT>
-__device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t rows, uint32_t stride_x, const float* bias,
-                                       int add, float* y, uint32_t stride_y) {
+// The adapter's part: `b` (out x rank) and the rows of S; rank 0 where there is none.
+struct LowRank {
+    const bf16* b;
+    const bf16* s;
+    uint32_t rank, stride_b, stride_s;
+};
+
+template <class F, int NT, class T, class U>
+__device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t rows, uint32_t stride_x, const LowRank& low_rank,
+                                       const float* bias, int add, U* y, uint32_t stride_y) {
     constexpr int P = Planes<T>::count;
     SHARED(float, parts, [kWarps][NT * 4][32]);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const uint64_t out0 = uint64_t(blockIdx.x) * 16, row0 = uint64_t(blockIdx.y) * (8 * NT);
+    const uint64_t out0 = uint64_t(blockIdx.y) * 16, row0 = uint64_t(blockIdx.x) * (8 * NT);
     const uint32_t blocks = (w.depth + 31) / 32;
     const uint32_t ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
     float total[NT][4] = {};
@@ -136,6 +148,21 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
             }
         }
     }
+    if constexpr (sizeof(T) == 2 && !F::kScaled) {
+        const Weights b = {low_rank.b, nullptr, nullptr, w.rows, low_rank.rank, low_rank.stride_b};
+        for (uint32_t block = warp; block < (low_rank.rank + 31) / 32; block += kWarps) {
+            uint32_t low[4], high[4];
+            F::widen(F::load(b, out0 + g, block, t), low);
+            F::widen(F::load(b, out0 + g + 8, block, t), high);
+#pragma unroll
+            for (int n = 0; n < NT; n++) {
+                uint32_t planes[P][4] = {};
+                const uint64_t row = row0 + 8 * n + g;
+                if (row < rows) take<F>(planes, low_rank.s + row * low_rank.stride_s, block * 32, low_rank.stride_s, t);
+                block_product(total[n], low, high, planes);
+            }
+        }
+    }
 #pragma unroll
     for (int n = 0; n < NT; n++)
 #pragma unroll
@@ -151,8 +178,8 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
         const uint64_t o = out0 + out, row = row0 + column;
         if (o >= w.rows || row >= rows) continue;
         if (bias) sum += bias[o];
-        if (add) sum += y[row * stride_y + o];
-        y[row * stride_y + o] = sum;
+        if (add) sum += to_float(y[row * stride_y + o]);
+        y[row * stride_y + o] = from_float<U>(sum);
     }
 }
 
@@ -163,8 +190,8 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
         NAME(const void* values, const uint16_t* scale, const uint16_t* minimum, uint32_t out, uint32_t depth,            \
              uint32_t stride_w, const T* x, uint64_t rows, uint32_t stride_x, const float* bias, int add, float* y,       \
              uint32_t stride_y) {                                                                                         \
-        decode<F, T, NT>(Weights{values, scale, minimum, out, depth, stride_w}, x, rows, stride_x, bias, add, y,          \
-                         stride_y);                                                                                       \
+        decode<F, NT>(Weights{values, scale, minimum, out, depth, stride_w}, x, rows, stride_x, LowRank{}, bias, add, y,  \
+                      stride_y);                                                                                          \
     }                                                                                                                     \
     RALLREC_KERNEL(NAME, kThreads);
 
@@ -178,3 +205,16 @@ DECODE_ALL(bf16, Bf16)
 DECODE_ALL(q8_0, Q8)
 DECODE_ALL(q4_0, Q4<false>)
 DECODE_ALL(q4_1, Q4<true>)
+
+#define DECODE_STEP(NAME, NT)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                             \
+        NAME(const bf16* w, uint32_t out, uint32_t depth, uint32_t stride_w, const bf16* x, uint64_t rows,                \
+             uint32_t stride_x, const bf16* b, const bf16* s, uint32_t rank, uint32_t stride_b, uint32_t stride_s,        \
+             const float* bias, int add, bf16* y, uint32_t stride_y) {                                                    \
+        decode<Bf16, NT>(Weights{w, nullptr, nullptr, out, depth, stride_w}, x, rows, stride_x,                           \
+                         LowRank{b, s, rank, stride_b, stride_s}, bias, add, y, stride_y);                                \
+    }                                                                                                                     \
+    RALLREC_KERNEL(NAME, kThreads)
+
+DECODE_STEP(decode_step_bf16_8, 1);
+DECODE_STEP(decode_step_bf16_32, 4);

@@ -40,6 +40,7 @@ const STRIPS: &[&str] = &["f32_64", "bf16_64", "bf16_128", "bf16_256"];
 const STRIPED: &[&str] = &["bf16_64", "bf16_128", "bf16_256"];
 const FEW: &[&str] = &["bf16_64", "bf16_128"];
 const BLOCKS: &[&str] = &["q8_0", "q4_0", "q4_1"];
+const STEPS: &[&str] = &["bf16_8", "bf16_32"];
 const EXACT: &[&str] = &["f32"];
 const HOPPER: &[&str] = &["bf16_sm90a", "bf16_f32_sm90a"];
 const WEIGHTS: &[&str] = &["f32_8", "f32_32", "bf16_8", "bf16_32"];
@@ -86,10 +87,11 @@ kernels! {
     "lora_backward" EXACT ["tiles of 64 x in / 64"] 128 "4 (M + in) (out + r) + 4 M in B, 2 M in (out + r) FLOP" "language model: the same with f32 storage"
     "lora_gradient" TYPES ["m / 64 x n / 64 x adapters"] 128 "s M (m + n) + 8 m n B, 2 M m n FLOP" "language model: dA and dB over each adapter's rows"
     "widen" BLOCKS ["N K / 2048"] 256 "N K (w + 4) B, w a stored weight's bytes" "language model: quantised weights for products of many rows"
-    "decode_bf16" WEIGHTS ["out / 16 x M / 8 or 32"] 256 "2 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a bf16 weight"
-    "decode_q8_0" WEIGHTS ["out / 16 x M / 8 or 32"] 256 "1.0625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a Q8_0 weight, widened in registers"
-    "decode_q4_0" WEIGHTS ["out / 16 x M / 8 or 32"] 256 "0.5625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_0"
-    "decode_q4_1" WEIGHTS ["out / 16 x M / 8 or 32"] 256 "0.625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_1"
+    "decode_bf16" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "2 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a bf16 weight"
+    "decode_step" STEPS ["M / 8 or 32 x out / 16"] 256 "2 (out + M) (in + r) + 2 M out B, 2 M out (in + r) FLOP" "language model: a decode step in bf16, with the adapter"
+    "decode_q8_0" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "1.0625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a Q8_0 weight, widened in registers"
+    "decode_q4_0" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "0.5625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_0"
+    "decode_q4_1" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "0.625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_1"
     "rmsnorm" BY_WARP ["rows / 4"] 128 "2 s M d B, 4 M d FLOP" "language model: norms of heads and narrow rows, a warp each"
     "rmsnorm" BY_BLOCK ["rows"] 256 "2 s M d B, 4 M d FLOP" "language model: norms of wide rows, with the residual sum fused"
     "rmsnorm_backward" BY_WARP ["rows / 4"] 128 "3 s M d B, 8 M d FLOP" "language model: gradient of a norm's input, narrow rows"

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
-use rallrec::ops::linear::decode::{Format, Quantised, product};
+use rallrec::ops::linear::decode::{Format, Quantised, product, step};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, same_bits, wide};
@@ -108,6 +108,44 @@ proptest! {
     ) {
         check::<f32>(Some(format), (rows, out, 32 * blocks), values, seed)?;
         check::<bf16>(Some(format), (rows, out, 32 * blocks), values, seed)?;
+    }
+
+    #[test]
+    fn steps_in_bf16_meet_the_oracle(
+        rows in prop::sample::select(vec![0usize, 1, 5, 8, 9, 34]), out in prop::sample::select(vec![1usize, 15, 16, 33]),
+        inp in prop::sample::select(vec![1usize, 31, 33, 100, 600]), rank in prop::sample::select(vec![0usize, 1, 8, 33, 300]),
+        (biased, add) in any::<(bool, bool)>(), values in any_values(), seed in 0u64..1_000_000,
+    ) {
+        let x: Vec<bf16> = values.draw(rows * inp, seed);
+        let draw = |count: usize, salt: u64| -> Vec<bf16> { Values::Normal.draw(count, seed + salt) };
+        let (w, s, b, old) = (draw(out * inp, 1), draw(rows * rank, 2), draw(out * rank, 3), draw(rows * out, 4));
+        let bias: Vec<f32> = Values::Normal.draw(out, seed + 5);
+        let (fx, fw, fs, fb) = (wide(&x), wide(&w), wide(&s), wide(&b));
+        let (mut want, mut size) = (Vec::new(), Vec::new());
+        for (i, old) in wide(&old).into_iter().enumerate() {
+            let (row, o) = (i / out, i % out);
+            let main = (0..inp).map(|k| fx[row * inp + k] * fw[o * inp + k]);
+            let low = (0..rank).map(|k| fs[row * rank + k] * fb[o * rank + k]);
+            let rest = [if biased { f64::from(bias[o]) } else { 0.0 }, if add { old } else { 0.0 }];
+            let (sum, all) = main.chain(low).chain(rest).fold((0.0f64, 0.0f64), |(s, t), v| (s + v, t + v.abs()));
+            want.push(sum);
+            size.push(all);
+        }
+        for device in devices(seed) {
+            let up = |dim: usize, values: &[bf16]| DeviceRows::upload(&device, dim, values, "rows").unwrap();
+            let (x, w, bias) = (up(inp, &x), up(inp, &w), device.upload(&bias, "bias").unwrap());
+            let low = (up(rank.max(1), &s), up(rank.max(1), &b));
+            let run = || {
+                let mut y = up(out, &old);
+                step(&x, &w, (rank > 0).then_some((&low.0, &low.1)), biased.then_some(&bias), add, &mut y).unwrap();
+                y.download().unwrap()
+            };
+            let got = run();
+            prop_assert_eq!(&got, &run(), "two runs differ");
+            // Sums in f32, and the result rounded to eight bits once.
+            let got: Vec<f32> = got.iter().map(|v| v.to_f32()).collect();
+            close("y", &got, &want, |i| want[i].abs() / 256.0 + 2e-6 * (size[i] + 1.0))?;
+        }
     }
 
     #[test]

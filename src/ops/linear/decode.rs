@@ -1,7 +1,7 @@
 //! The kernels of `kernels/decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files; and of `kernels/widen.cu`: the
 //! values of such blocks, for products of more rows.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::quantised::{self, Bits, Form, Row};
 use super::weight::{Values, Weight};
@@ -212,7 +212,7 @@ impl Quantised {
 /// `y = x W^T (+ bias) (+ y)` for few rows of x: bound by the bytes of W.
 pub fn product<T: Storage>(
     x: &DeviceRows<T>,
-    w: &DeviceRows<half::bf16>,
+    w: &DeviceRows<bf16>,
     bias: Option<&Buffer<f32>>,
     accumulate: bool,
     y: &mut DeviceRows<f32>,
@@ -223,6 +223,53 @@ pub fn product<T: Storage>(
     };
     let weights = [w.arg(), Arg::Pointer(0), Arg::Pointer(0)];
     launch(kernel, weights, (w.rows(), w.dim(), w.stride(), 2 * w.rows() * w.dim()), x, bias, accumulate, y)
+}
+
+/// `Y = X W^T (+ S B^T) (+ bias) (+ Y)` in bf16 for few rows of X, with an adapter's `(S, B)` where there is one; sums in f32, rounded once. A
+/// row's bits do not depend on those beside it.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn step(
+    x: &DeviceRows<bf16>,
+    w: &DeviceRows<bf16>,
+    low: Option<(&DeviceRows<bf16>, &DeviceRows<bf16>)>,
+    bias: Option<&Buffer<f32>>,
+    accumulate: bool,
+    y: &mut DeviceRows<bf16>,
+) -> Result<Cost> {
+    let (rows, out, inp) = (x.rows(), w.rows(), w.dim());
+    let rank = low.map_or(0, |(s, _)| s.dim());
+    let beside = low.is_none_or(|(s, b)| (s.rows(), b.rows(), b.dim()) == (rows, out, rank));
+    if x.dim() != inp || (y.rows(), y.dim()) != (rows, out) || !beside || bias.is_some_and(|b| b.len() != out) {
+        let what =
+            format!("{rows} x {} through {out} x {inp} into {} x {}, its adapter or bias", x.dim(), y.rows(), y.dim());
+        return Err(Error::failed("decode product", what));
+    }
+    let (m, n, k) = (rows as f64, out as f64, (inp + rank) as f64);
+    let outputs = if accumulate { 4.0 } else { 2.0 } * m * n;
+    let cost = Cost { bytes: 2.0 * (n * k + m * k) + outputs, flops: 2.0 * m * n * k };
+    let few = rows <= FEW;
+    let kernel = if few { "decode_step_bf16_8" } else { "decode_step_bf16_32" };
+    // Without an adapter its two addresses are not read.
+    let (s, b) = low.unwrap_or((x, w));
+    // They fit: rows of a device's matrix are shorter than 2^32, and `grid` refuses more outputs.
+    let sizes = [Arg::U32(out as u32), w.dim_arg(), w.stride_arg()];
+    let adapter = [b.arg(), s.arg(), Arg::U32(rank as u32), b.stride_arg(), s.stride_arg()];
+    let tail = [bias.map_or(Arg::Pointer(0), Buffer::arg), Arg::I32(i32::from(accumulate)), y.arg(), y.stride_arg()];
+    let input = [x.arg(), x.rows_arg(), x.stride_arg()];
+    let launch = grid(kernel, rows, out, cost)?;
+    // SAFETY: the shapes of all that is read and written were compared above.
+    unsafe { y.device().launch(&launch, &[&[w.arg()][..], &sizes, &input, &adapter, &tail].concat()) }
+}
+
+/// Rows of X fastest, outputs in sixteens.
+fn grid(kernel: &'static str, rows: usize, out: usize, cost: Cost) -> Result<Launch> {
+    let tiles = out.div_ceil(16);
+    if tiles > 65_535 {
+        return Err(Error::failed("decode product", format!("{out} outputs; {} are the most", 65_535 * 16)));
+    }
+    Ok(Launch::new(kernel, rows.div_ceil(if rows <= FEW { FEW } else { MANY }), 256, cost).by(tiles))
 }
 
 fn launch<T: Storage>(
@@ -239,11 +286,9 @@ fn launch<T: Storage>(
         let what = format!("{rows} x {} through {out} x {inp} into {} x {}, or its bias", x.dim(), y.rows(), y.dim());
         return Err(Error::failed("decode product", what));
     }
-    let out_arg = u32::try_from(out).map_err(|_| Error::failed("decode product", format!("{out} outputs")))?;
     let (m, n, k) = (rows as f64, out as f64, inp as f64);
     let cost = Cost { bytes: bytes as f64 + size_of::<T>() as f64 * m * k + 4.0 * m * n, flops: 2.0 * m * n * k };
-    let together = if rows <= FEW { FEW } else { MANY };
-    let launch = Launch::new(kernel, out.div_ceil(16), 256, cost).by(rows.div_ceil(together));
+    let launch = grid(kernel, rows, out, cost)?;
     // SAFETY: the shapes of x and y are those of the weight, whose arrays were sized by its constructor.
     unsafe {
         y.device().launch(
@@ -252,7 +297,8 @@ fn launch<T: Storage>(
                 values,
                 scale,
                 minimum,
-                Arg::U32(out_arg),
+                // `grid` refuses more.
+                Arg::U32(out as u32),
                 Arg::U32(inp as u32),
                 Arg::U32(stride as u32),
                 x.arg(),

@@ -16,6 +16,8 @@ pub(super) const CASES: &[Case] = &[
     case("infonce", "loss and gradients", |d, s| contrast::<bf16>(d, s, 4096, 64, None)),
     case("infonce", "loss and gradients", |d, s| contrast::<f32>(d, s, 4096, 64, None)),
     case("infonce", "loss and gradients", |d, s| contrast::<f32>(d, s, 32_768, 128, None)),
+    case("infonce", "without a bound: inner products", |d, s| unbounded::<bf16>(d, s, 32_768, 128)),
+    case("infonce", "without a bound: inner products", |d, s| unbounded::<f32>(d, s, 4096, 64)),
     case("mlp", "forward and backward", |d, s| project(d, s, 4096)),
     case("mlp", "forward and backward", |d, s| project(d, s, 65_536)),
     case("gemm", "A B^T", |d, s| product::<bf16>(d, s, Form::Nt)),
@@ -34,17 +36,27 @@ fn contrast<T: Storage>(
     dim: usize,
     goal: Option<f64>,
 ) -> Result<Prepared> {
-    let n = scale.of(pairs, 70);
-    let (x, y) = (rows::<T>(device, n, dim, 1)?, rows::<T>(device, n, dim, 2)?);
     let params = Params { similarity: Similarity::Cosine, tau: 0.2, weight: 1.0 };
-    let (nf, values) = (n as f64, (n * dim) as f64);
-    let prepared =
-        Prepared::new(T::NAME, &[("pairs", n), ("width", dim)], move |_| infonce::infonce(&x, &y, &params).map(drop))
-            .floor(values * (2.0 * size_of::<T>() as f64 + 8.0), 8.0 * nf * values);
+    let prepared = by::<T>(device, scale, pairs, dim, params)?;
     Ok(match goal {
         Some(share) => prepared.goal(Goal::Floor(share)),
         None => prepared,
     })
+}
+
+/// The kernels with running maxima.
+fn unbounded<T: Storage>(device: &KernelDevice, scale: Scale, pairs: usize, dim: usize) -> Result<Prepared> {
+    let params = Params { similarity: Similarity::InnerProduct, tau: dim as f32, weight: 1.0 };
+    by::<T>(device, scale, pairs, dim, params)
+}
+
+fn by<T: Storage>(device: &KernelDevice, scale: Scale, pairs: usize, dim: usize, params: Params) -> Result<Prepared> {
+    let n = scale.of(pairs, 70);
+    let (x, y) = (rows::<T>(device, n, dim, 1)?, rows::<T>(device, n, dim, 2)?);
+    let (nf, values) = (n as f64, (n * dim) as f64);
+    let run = move |_| infonce::infonce(&x, &y, &params).map(drop);
+    let bytes = values * (2.0 * size_of::<T>() as f64 + 8.0);
+    Ok(Prepared::new(T::NAME, &[("pairs", n), ("width", dim)], run).floor(bytes, 8.0 * nf * values))
 }
 
 /// Five products: two forward, the gradients of both weights and of what lies between.

@@ -13,6 +13,9 @@ pub(super) const CASES: &[Case] = &[
     case("topk", "catalogue", |d, s| search::<f32>(d, s, [1024, 100_000, 64, 20], None)),
     case("topk", "catalogue", |d, s| search::<bf16>(d, s, [1024, 1_000_000, 128, 100], Some(Goal::Floor(0.5)))),
     case("topk", "catalogue", |d, s| search::<bf16>(d, s, [1024, 1_000_000, 128, 10], Some(Goal::Floor(0.5)))),
+    case("topk", "catalogue", |d, s| search::<bf16>(d, s, [1024, 100_000, 256, 100], None)),
+    case("topk", "catalogue, wider than shared memory", |d, s| search::<bf16>(d, s, [1024, 100_000, 576, 100], None)),
+    case("topk", "few queries", |d, s| search::<bf16>(d, s, [1, 2_000_000, 64, 20], Some(Goal::Floor(0.85)))),
     case("topk", "RAFT's shape", |d, s| search::<bf16>(d, s, [1000, 2_000_000, 128, 128], Some(Goal::Seconds(1.5e-3)))),
     case("topk", "few queries", |d, s| search::<bf16>(d, s, [1, 2_000_000, 128, 100], Some(Goal::Floor(0.85)))),
     case("topk", "few queries", |d, s| search::<bf16>(d, s, [8, 2_000_000, 128, 100], Some(Goal::Floor(0.85)))),
@@ -26,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
 type Size = [usize; 4];
 
 fn size(scale: Scale, [queries, items, dim, k]: Size) -> Size {
-    [scale.of(queries, queries.min(5)), scale.of(items, 200), dim, k]
+    [scale.of(queries, queries.min(70)), scale.of(items, 1300), dim, k]
 }
 
 fn names([queries, items, width, k]: Size) -> [(&'static str, usize); 4] {

@@ -8,16 +8,15 @@ use crate::error::Result;
 use crate::ops::attention::cuda::Inputs;
 use crate::ops::attention::{Heads, decode};
 use crate::ops::copy::{Places, scatter};
-use crate::ops::linear::decode::{Format, Quantised};
-use crate::ops::lora::cuda::{Batch, Beside, forward};
+use crate::ops::linear::decode::{self as few, Format, Quantised};
 use crate::ops::rope::Rope;
 use crate::ops::rope::cuda::{DeviceAngles, Positions};
 use crate::ops::{rmsnorm, swiglu};
 use half::bf16;
 
 pub(super) const CASES: &[Case] = &[
-    case("decode-step", "a layer, bf16 weights", |d, s| step(d, s, SAMPLES, tiles)),
-    case("decode-step", "a layer, bf16 weights", |d, s| step(d, s, 1, tiles)),
+    case("decode-step", "a layer, bf16 weights", |d, s| step(d, s, SAMPLES, narrow)),
+    case("decode-step", "a layer, bf16 weights", |d, s| step(d, s, 1, narrow)),
     case("decode-step", "a layer, Q8_0 weights", |d, s| step(d, s, SAMPLES, |d, o, i| blocks(d, Format::Q8_0, o, i))),
     case("decode-step", "a layer, Q8_0 weights", |d, s| step(d, s, 1, |d, o, i| blocks(d, Format::Q8_0, o, i))),
     case("decode-step", "a layer, Q4_1 weights", |d, s| step(d, s, SAMPLES, |d, o, i| blocks(d, Format::Q4_1, o, i))),
@@ -30,22 +29,16 @@ trait Layer {
     type Row: Storage;
     const NAME: &'static str;
     fn bytes(&self) -> f64;
-    fn apply(
-        &self,
-        batch: &Batch,
-        x: &DeviceRows<Self::Row>,
-        accumulate: bool,
-        y: &mut DeviceRows<Self::Row>,
-    ) -> Result<()>;
+    fn apply(&self, x: &DeviceRows<Self::Row>, accumulate: bool, y: &mut DeviceRows<Self::Row>) -> Result<()>;
 }
 
-struct Tiles(DeviceRows<bf16>);
+struct Narrow(DeviceRows<bf16>);
 
-fn tiles(device: &KernelDevice, out: usize, inp: usize) -> Result<Tiles> {
-    rows(device, out, inp, 1).map(Tiles)
+fn narrow(device: &KernelDevice, out: usize, inp: usize) -> Result<Narrow> {
+    rows(device, out, inp, 1).map(Narrow)
 }
 
-impl Layer for Tiles {
+impl Layer for Narrow {
     type Row = bf16;
     const NAME: &'static str = "bf16";
 
@@ -53,8 +46,8 @@ impl Layer for Tiles {
         2.0 * (self.0.rows() * self.0.dim()) as f64
     }
 
-    fn apply(&self, batch: &Batch, x: &DeviceRows<bf16>, accumulate: bool, y: &mut DeviceRows<bf16>) -> Result<()> {
-        forward(batch, x, &self.0, &Beside { accumulate, ..Beside::default() }, y).map(drop)
+    fn apply(&self, x: &DeviceRows<bf16>, accumulate: bool, y: &mut DeviceRows<bf16>) -> Result<()> {
+        few::step(x, &self.0, None, None, accumulate, y).map(drop)
     }
 }
 
@@ -78,7 +71,7 @@ impl Layer for Blocks {
         self.1 * (self.0.out() * self.0.inp()) as f64
     }
 
-    fn apply(&self, _: &Batch, x: &DeviceRows<f32>, accumulate: bool, y: &mut DeviceRows<f32>) -> Result<()> {
+    fn apply(&self, x: &DeviceRows<f32>, accumulate: bool, y: &mut DeviceRows<f32>) -> Result<()> {
         self.0.product(x, None, accumulate, y).map(drop)
     }
 }
@@ -129,7 +122,7 @@ fn step<L: Layer + 'static>(
     let prompt = decode::Prompt { prefix: 0..prefix, own: (0..samples).map(of_prompt).collect() };
     let plan = decode::Plan::new(device, heads, &[prompt])?;
     let last: Vec<u32> = (0..samples).map(|i| (prefix + (i + 1) * own - 1) as u32).collect();
-    let (places, batch) = (Places::upload(device, &last)?, Batch::plain(device, samples)?);
+    let places = Places::upload(device, &last)?;
     let position = prefix + own;
     let angles = DeviceAngles::new(device, &Rope::new(heads.dim, 5e5, None), position + 1)?;
     let positions = Positions::upload(device, &vec![position as u32; samples])?;
@@ -145,19 +138,19 @@ fn step<L: Layer + 'static>(
         let w = &layers[i];
         x.write(&embedded)?;
         rmsnorm::cuda::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
-        w.q.apply(&batch, &normed, false, &mut q)?;
-        w.k.apply(&batch, &normed, false, &mut k)?;
-        w.v.apply(&batch, &normed, false, &mut v)?;
+        w.q.apply(&normed, false, &mut q)?;
+        w.k.apply(&normed, false, &mut k)?;
+        w.v.apply(&normed, false, &mut v)?;
         angles.turn(&mut q, (0, heads.query), &positions, false)?;
         angles.turn(&mut k, (0, heads.kv), &positions, false)?;
         scatter(&k, &places, &mut cached_k)?;
         scatter(&v, &places, &mut cached_v)?;
         plan.forward(&Inputs { q: &q, k: &cached_k, v: &cached_v }, &mut attended)?;
-        w.o.apply(&batch, &attended, true, &mut x)?;
+        w.o.apply(&attended, true, &mut x)?;
         rmsnorm::cuda::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
-        w.gate_up.apply(&batch, &normed, false, &mut both)?;
+        w.gate_up.apply(&normed, false, &mut both)?;
         swiglu::cuda::forward(&both, &mut gated)?;
-        w.down.apply(&batch, &gated, true, &mut x)
+        w.down.apply(&gated, true, &mut x)
     };
     let bytes = weights + (2 * size_of::<L::Row>() * keys * narrow) as f64;
     let sizes = [("samples", samples), ("prefix", prefix), ("own", own), ("hidden", hidden), ("inner", inner)];

@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::ops::Range;
 
-use super::{DeviceLinear, DeviceModel};
+use half::bf16;
+
+use super::{DeviceLinear, DeviceModel, Stored};
 use crate::device::{Buffer, DeviceRows, Storage};
 use crate::error::Result;
 use crate::models::llama::soft;
@@ -11,6 +13,7 @@ use crate::ops::attention::cuda::{Inputs, Span};
 use crate::ops::attention::{cuda as attention, decode};
 use crate::ops::copy::{Places, gather, scatter};
 use crate::ops::linear::cuda::{Epilogue, Form, gemm};
+use crate::ops::linear::decode as few;
 use crate::ops::lora::cuda::{self as linear, Batch, Beside, Segment};
 use crate::ops::rope::cuda::Positions;
 use crate::ops::{rmsnorm, swiglu};
@@ -49,6 +52,11 @@ struct By<'a> {
     plain: &'a Batch,
     adapted: &'a Batch,
     step: bool,
+}
+
+/// Rows in bf16, if they are.
+fn narrow<T: Storage>(rows: &DeviceRows<T>) -> Option<&DeviceRows<bf16>> {
+    (rows as &dyn Any).downcast_ref()
 }
 
 /// New tokens, where each stands in its sequence, and the cache row that takes it.
@@ -99,8 +107,8 @@ impl<T: Storage> DeviceModel<T> {
         Ok(Cache { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// `y (+)= x W^T + b`, with the adapter where there is one. In a decode step whatever the number of rows from the blocks of a
-    /// quantised weight, so that a row's numbers do not depend on those beside it.
+    /// `y (+)= x W^T + b`, with the adapter where there is one. A decode step is bound by the bytes of W: there whatever the number of rows
+    /// by the kernels that read them once, so that a row's numbers do not depend on those beside it.
     fn apply(
         &self,
         by: &By<'_>,
@@ -109,26 +117,39 @@ impl<T: Storage> DeviceModel<T> {
         accumulate: bool,
         y: &mut DeviceRows<T>,
     ) -> Result<()> {
-        let (plain, adapted, bias) = (by.plain, by.adapted, of.bias.as_ref());
+        let bias = of.bias.as_ref();
+        let low = match &of.low {
+            Some(low) => {
+                let mut s = DeviceRows::zeros(&self.device, x.rows(), low.rank(), "low-rank rows")?;
+                linear::shrink(by.adapted, x, low, &mut s)?;
+                Some((s, low))
+            }
+            None => None,
+        };
         if by.step
-            && let Some(blocks) = of.weight.blocks()
+            && let Stored::Blocks(blocks) = &of.weight
             && let Some(y) = (y as &mut dyn Any).downcast_mut::<DeviceRows<f32>>()
         {
             blocks.product(x, bias, accumulate, y)?;
-            if let Some(low) = &of.low {
-                let mut s = DeviceRows::zeros(&self.device, x.rows(), low.rank(), "low-rank rows")?;
-                linear::shrink(adapted, x, low, &mut s)?;
-                gemm(Form::Nt, &s, &low.b, &Epilogue { beta: 1.0, ..Epilogue::default() }, y)?;
+            if let Some((s, low)) = &low {
+                gemm(Form::Nt, s, &low.b, &Epilogue { beta: 1.0, ..Epilogue::default() }, y)?;
             }
             return Ok(());
         }
-        let Some(low) = &of.low else {
-            of.weight.with(|w| linear::forward(plain, x, w, &Beside { low: None, bias, accumulate }, y))?;
+        if by.step
+            && let Stored::Rows(w) = &of.weight
+            && let (Some(x), Some(w)) = (narrow(x), narrow(w))
+            && let Some(y) = (y as &mut dyn Any).downcast_mut::<DeviceRows<bf16>>()
+        {
+            let low = low.as_ref().and_then(|(s, low)| narrow(s).zip(narrow(&low.b)));
+            few::step(x, w, low, bias, accumulate, y)?;
             return Ok(());
+        }
+        let (batch, low) = match &low {
+            Some((s, low)) => (by.adapted, Some((s, *low))),
+            None => (by.plain, None),
         };
-        let mut s = DeviceRows::zeros(&self.device, x.rows(), low.rank(), "low-rank rows")?;
-        linear::shrink(adapted, x, low, &mut s)?;
-        of.weight.with(|w| linear::forward(adapted, x, w, &Beside { low: Some((&s, low)), bias, accumulate }, y))?;
+        of.weight.with(|w| linear::forward(batch, x, w, &Beside { low, bias, accumulate }, y))?;
         Ok(())
     }
 
