@@ -28,7 +28,7 @@
 // Accumulator 4 j + c of a thread is row 16 (warp % 4) + lane / 4 + 8 (c / 2), column 8 j + 2 (lane % 4) + c % 2 of the
 // warpgroup's 64 x 128.
 //
-// Preconditions: the descriptors (128 bytes each, one behind the other: left, right, and the adapter's left and right) describe row-major
+// Preconditions: the descriptors (left, right, and the adapter's left and right, by value) describe row-major
 // bf16 matrices with boxes of 64 x 128 (64 x 64 for the right ones of the backward), 128-byte swizzle, zero fill; TMA gives zeros
 // outside, so no shape needs a tail. Those of depth 0 are not read.
 // FLOP: 2 M N (K + r). Bytes: 2 (M + N) (K + r) + M N of the result, twice that to accumulate.
@@ -37,7 +37,7 @@
 
 namespace {
 
-constexpr int kRows = 128, kColumns = 128, kDepth = 64, kStages = 4, kThreads = 384, kMapBytes = 128;
+constexpr int kRows = 128, kColumns = 128, kDepth = 64, kStages = 4, kThreads = 384;
 constexpr uint32_t kTileBytes = kRows * kDepth * 2;
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 208;
 static_assert(kRows == kColumns, "one tile size for both operands");
@@ -47,23 +47,28 @@ struct alignas(1024) Stage {
     uint8_t left[kTileBytes], right[kTileBytes];
 };
 
+// Descriptors of a product's two matrices.
+struct Operands {
+    const TensorMap *left, *right;
+};
+
 // See the top; `kTurned` is the backward. `left` and `right` of a step are those of the layer, then those of the adapter.
 template <bool kTurned>
-__device__ __forceinline__ void produce(Stage* ring, uint64_t* full, uint64_t* empty, const uint8_t* maps, uint32_t row0,
-                                        uint32_t col0, uint32_t own, uint32_t steps) {
+__device__ __forceinline__ void produce(Stage* ring, uint64_t* full, uint64_t* empty, Operands layer, Operands adapter,
+                                        uint32_t row0, uint32_t col0, uint32_t own, uint32_t steps) {
     for (uint32_t step = 0; step < steps; step++) {
         const uint32_t s = step % kStages;
         // The first round finds every stage empty.
         mbarrier_wait(&empty[s], (step / kStages + 1) % 2);
         mbarrier_expect(&full[s], 2 * kTileBytes);
-        const uint8_t* pair = step < own ? maps : maps + 2 * kMapBytes;
+        const TensorMap *left = step < own ? layer.left : adapter.left, *right = step < own ? layer.right : adapter.right;
         const uint32_t k = (step < own ? step : step - own) * kDepth;
-        tma_load(ring[s].left, pair, &full[s], k, row0);
+        tma_load(ring[s].left, left, &full[s], k, row0);
         if constexpr (kTurned) {
-            tma_load(ring[s].right, pair + kMapBytes, &full[s], col0, k);
-            tma_load(ring[s].right + kTileBytes / 2, pair + kMapBytes, &full[s], col0 + kColumns / 2, k);
+            tma_load(ring[s].right, right, &full[s], col0, k);
+            tma_load(ring[s].right + kTileBytes / 2, right, &full[s], col0 + kColumns / 2, k);
         } else {
-            tma_load(ring[s].right, pair + kMapBytes, &full[s], k, col0);
+            tma_load(ring[s].right, right, &full[s], k, col0);
         }
     }
 }
@@ -90,8 +95,8 @@ __device__ __forceinline__ void consume(WgmmaAccumulators& acc, const Stage* rin
 }
 
 template <bool kTurned, class U>
-__device__ __forceinline__ void product(const uint8_t* maps, uint64_t rows, uint64_t columns, uint32_t depth, uint32_t rank,
-                                        const float* bias, int accumulate, U* y, uint32_t stride) {
+__device__ __forceinline__ void product(Operands layer, Operands adapter, uint64_t rows, uint64_t columns,
+                                        uint32_t depth, uint32_t rank, const float* bias, int accumulate, U* y, uint32_t stride) {
     SWIZZLED_SHARED(bytes);
     SHARED(uint64_t, full, [kStages]);
     SHARED(uint64_t, empty, [kStages]);
@@ -105,12 +110,11 @@ __device__ __forceinline__ void product(const uint8_t* maps, uint64_t rows, uint
             mbarrier_init(&empty[s], 8);  // the warps that multiply
         }
         mbarrier_init_fence();
-        for (int i = 0; i < 4; i++) tensor_map_fence(maps + kMapBytes * i);
     }
     __syncthreads();
     if (group == 0) {
         setmaxnreg_dec(kProducerRegisters);
-        if (threadIdx.x == 0) produce<kTurned>(ring, full, empty, maps, row0, col0, own, steps);
+        if (threadIdx.x == 0) produce<kTurned>(ring, full, empty, layer, adapter, row0, col0, own, steps);
         return;
     }
     setmaxnreg_inc(kConsumerRegisters);
@@ -135,9 +139,11 @@ __device__ __forceinline__ void product(const uint8_t* maps, uint64_t rows, uint
 
 #define LORA_PRODUCT(NAME, TURNED, U)                                                                                           \
     extern "C" __global__ void __launch_bounds__(kThreads, 1)                                                                   \
-        NAME(const uint8_t* maps, uint64_t rows, uint64_t columns, uint32_t depth, uint32_t rank, const float* bias, int accumulate, \
-             U* y, uint32_t stride) {                                                                                           \
-        product<TURNED, U>(maps, rows, columns, depth, rank, bias, accumulate, y, stride);                                      \
+        NAME(const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right,                                    \
+             const __grid_constant__ TensorMap low_left, const __grid_constant__ TensorMap low_right, uint64_t rows,             \
+             uint64_t columns, uint32_t depth, uint32_t rank, const float* bias, int accumulate, U* y, uint32_t stride) {        \
+        product<TURNED, U>(Operands{&left, &right}, Operands{&low_left, &low_right}, rows, columns, depth, rank, bias,           \
+                           accumulate, y, stride);                                                                               \
     }                                                                                                                           \
     RALLREC_KERNEL(NAME, kThreads)
 

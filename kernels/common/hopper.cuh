@@ -13,6 +13,12 @@
 
 #include "base.cuh"
 
+// A descriptor of a matrix, by value among a kernel's parameters (`const __grid_constant__ TensorMap x`), so that a launch needs no copy
+// before it.
+struct alignas(64) TensorMap {
+    uint8_t bytes[128];
+};
+
 #if defined(RALLREC_HOST)
 // 64 x 128 f32 of a warpgroup: 64 values a thread, zero at first.
 using WgmmaAccumulators = ::rallrec_host::Accumulators;
@@ -30,8 +36,6 @@ using WgmmaAccumulators = ::rallrec_host::Accumulators;
 // The box whose first value is column X, row Y of the matrix behind MAP; zeros outside. BARRIER counts the bytes of the whole box.
 #define tma_load(TO, MAP, BARRIER, X, Y) \
     ::rallrec_host::tma_load(RALLREC_SITE("tma_load"), (TO), (MAP), (BARRIER), (X), (Y))
-// The descriptor was written by a copy from the CPU: TMA must not use what it held before.
-#define tensor_map_fence(MAP) ((void)(MAP))
 // Registers of a thread, a multiple of 8; every thread of a warpgroup calls it.
 #define setmaxnreg_inc(COUNT) ::rallrec_host::set_registers(RALLREC_SITE("setmaxnreg_inc"), (COUNT))
 #define setmaxnreg_dec(COUNT) ::rallrec_host::set_registers(RALLREC_SITE("setmaxnreg_dec"), (COUNT))
@@ -82,9 +86,6 @@ __device__ __forceinline__ void tma_load(void* to, const void* map, uint64_t* ba
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
         ::"r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y)
         : "memory");
-}
-__device__ __forceinline__ void tensor_map_fence(const void* map) {
-    asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
 }
 
 #define setmaxnreg_inc(COUNT) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT))

@@ -28,7 +28,9 @@ fn build(level: u32) -> cc::Build {
         .define("RALLREC_HOST", None)
         .flag("-fno-strict-aliasing")
         .flag("-fno-optimize-sibling-calls")
-        .flag_if_supported("-Wno-unknown-pragmas");
+        .flag_if_supported("-Wno-unknown-pragmas")
+        // GCC tells at every parameter of 64-byte alignment that version 4.6 passed it otherwise.
+        .flag_if_supported("-Wno-psabi");
     build
 }
 

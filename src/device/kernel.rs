@@ -252,6 +252,7 @@ impl KernelDevice {
                 Arg::U64(v) => v.to_string(),
                 Arg::F32(v) => format!("{v:?}"),
                 Arg::F64(v) => format!("{v:?}"),
+                Arg::Map(_) => "a tensor map".to_owned(),
             })
             .collect();
         let Launch { kernel, grid, block, shared, .. } = launch;

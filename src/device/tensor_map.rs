@@ -6,14 +6,13 @@ use std::ops::Range;
 
 use cudarc::driver::sys::{self, CUtensorMap};
 use half::bf16;
-use rallrec_kernels_host::TensorMap;
+use rallrec_kernels_host::{Arg, MapBytes, TensorMap};
 
 use super::kernel::{Backend, KernelDevice};
 use super::rows::DeviceRows;
 use crate::error::{Error, Result};
 
-/// Bytes of a descriptor.
-pub const BYTES: usize = size_of::<CUtensorMap>();
+const _: () = assert!(size_of::<CUtensorMap>() == size_of::<MapBytes>());
 
 impl KernelDevice {
     /// (major, minor) of a GPU's compute capability; `None` for the host build.
@@ -29,9 +28,9 @@ impl KernelDevice {
     ///
     /// # Errors
     /// A matrix that the unit cannot describe (more than 2^32 rows).
-    pub fn tensor_map(&self, of: &DeviceRows<bf16>, rows: Range<usize>, box_rows: u32) -> Result<[u8; BYTES]> {
+    pub fn tensor_map(&self, of: &DeviceRows<bf16>, rows: Range<usize>, box_rows: u32) -> Result<Arg> {
         if rows.is_empty() || of.dim() == 0 {
-            return Ok([0; BYTES]);
+            return Ok(Arg::Map(MapBytes([0; 16])));
         }
         let refused = |why: &dyn Display| {
             let what = format!("rows {rows:?} of {} values, {} apart, in boxes of {box_rows}", of.dim(), of.stride());
@@ -46,7 +45,10 @@ impl KernelDevice {
         let stride = [2 * of.stride() as u64];
         let Backend::Cuda(cuda) = &self.0.backend else {
             let map = TensorMap { address, columns: size[0], rows: size[1], stride: stride[0], box_rows };
-            return map.encode().map(bytemuck::cast).ok_or_else(|| refused(&"no tensor map can say this"));
+            return map
+                .encode()
+                .map(|words| Arg::Map(MapBytes(words)))
+                .ok_or_else(|| refused(&"no tensor map can say this"));
         };
         cuda.enter()?;
         let (shape, step) = ([64u32, box_rows], [1u32, 1]);
@@ -70,6 +72,6 @@ impl KernelDevice {
             )
         };
         result.result().map_err(|e| refused(&format!("{e:?}")))?;
-        Ok(bytemuck::cast(map.opaque))
+        Ok(Arg::Map(MapBytes(map.opaque)))
     }
 }

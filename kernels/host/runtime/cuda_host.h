@@ -192,6 +192,7 @@ template <class... A, void (*F)(A...)> struct Enlist<F> {
 #define __constant__ static
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 #define threadIdx (::rallrec_host::self->thread)
 #define blockIdx (::rallrec_host::self->block)

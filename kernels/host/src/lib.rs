@@ -33,7 +33,14 @@ pub enum Arg {
     U64(u64),
     F32(f32),
     F64(f64),
+    /// A tensor map by value.
+    Map(MapBytes),
 }
+
+/// The bytes of a tensor map, as kernels take them: aligned to 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct MapBytes(pub [u64; 16]);
 
 impl Arg {
     /// Bytes of the value.
@@ -41,6 +48,7 @@ impl Arg {
         match self {
             Arg::Pointer(_) | Arg::U64(_) | Arg::F64(_) => 8,
             Arg::U32(_) | Arg::I32(_) | Arg::F32(_) => 4,
+            Arg::Map(_) => size_of::<MapBytes>(),
         }
     }
 
@@ -52,6 +60,7 @@ impl Arg {
             Arg::U32(v) => std::ptr::from_ref(v).cast_mut().cast(),
             Arg::I32(v) => std::ptr::from_ref(v).cast_mut().cast(),
             Arg::F32(v) => std::ptr::from_ref(v).cast_mut().cast(),
+            Arg::Map(v) => std::ptr::from_ref(v).cast_mut().cast(),
         }
     }
 }

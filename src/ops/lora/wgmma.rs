@@ -160,18 +160,19 @@ fn product<U: Storage>(
     }
     // Without an adapter its two are there and not read.
     maps.resize(4, maps[0]);
-    let maps = device.upload(&maps.concat(), "tensor maps")?;
     let (mf, nf, depth) = (m as f64, n as f64, (k + rank) as f64);
     let outputs = size_of::<U>() as f64 * mf * nf * if accumulate { 2.0 } else { 1.0 };
     let cost = Cost { bytes: 2.0 * depth * (mf + nf) + outputs, flops: 2.0 * mf * nf * depth };
     let launch = Launch::new(kernel, m.div_ceil(TILE), THREADS, cost).by(n.div_ceil(TILE)).shared(SHARED);
-    // SAFETY: four descriptors, whose loads stay inside their matrices; bias and Y have the shapes that are read and written. The
-    // descriptors' memory is used again only by work behind this launch, on the same stream.
+    // SAFETY: four descriptors, whose loads stay inside their matrices; bias and Y have the shapes that are read and written.
     unsafe {
         device.launch(
             &launch,
             &[
-                maps.arg(),
+                maps[0],
+                maps[1],
+                maps[2],
+                maps[3],
                 Arg::U64(m as u64),
                 Arg::U64(n as u64),
                 // They fit: rows of a device's matrix are shorter than 2^32.
