@@ -145,11 +145,11 @@ proptest! {
 fn many_hits_and_full_lists() {
     // k at its largest over ascending and equal scores: every list overflows again and again.
     for (values, k) in [(Values::Ascending, 256), (Values::Equal, 256), (Values::Ascending, 100)] {
-        check::<bf16>((3, 2500, 8, k), values, 1).unwrap();
+        check::<bf16>((3, 1500, 8, k), values, 1).unwrap();
     }
-    check::<bf16>((70, 600, 8, 100), Values::Ascending, 1).unwrap();
+    check::<bf16>((70, 500, 8, 100), Values::Ascending, 1).unwrap();
     // More blocks a query than one sort takes the candidates of; lists too large for whole rows of 128 beside them.
-    check::<bf16>((1, 5000, 8, 100), Values::Ascending, 2).unwrap();
-    check::<f32>((1, 5000, 8, 33), Values::Normal, 3).unwrap();
-    check::<bf16>((66, 300, 128, 256), Values::Normal, 5).unwrap();
+    check::<bf16>((1, 1300, 8, 100), Values::Ascending, 2).unwrap();
+    check::<f32>((1, 1300, 8, 100), Values::Normal, 3).unwrap();
+    check::<bf16>((66, 200, 128, 256), Values::Normal, 5).unwrap();
 }
