@@ -106,18 +106,19 @@ __device__ __forceinline__ void sums(SumsShared<S>& shared, const RowsOf<T>& a, 
             if (tile) flush(tile - 1);
             const uint64_t col0 = place(tile);
             const int rows = int(min(n - row0, uint64_t(kOwn))), columns = int(min(n - col0, uint64_t(K)));
+            // Scores less their bound.
 #pragma unroll
             for (int j = 0; j < K / 8; j++) {
                 const float2 inv = *reinterpret_cast<const float2*>(inv_b + col0 + strip_column(j));
 #pragma unroll
                 for (int m = 0; m < M; m++)
 #pragma unroll
-                    for (int c = 0; c < 4; c++) s[m][j][c] *= mine[m][c / 2] * (c % 2 ? inv.y : inv.x);
+                    for (int c = 0; c < 4; c++) s[m][j][c] = fmaf(s[m][j][c], mine[m][c / 2] * (c % 2 ? inv.y : inv.x), -scale);
             }
             if (meets<kOwn, K>(row0, col0))
                 each<M, K>([&](int m, int j, int c) {
                     const int i = strip_own<M>(m, c / 2);
-                    if (i < rows && row0 + i == col0 + strip_column(j) + c % 2) diagonal[row0 + i] = s[m][j][c];
+                    if (i < rows && row0 + i == col0 + strip_column(j) + c % 2) diagonal[row0 + i] = s[m][j][c] + scale;
                 });
             if (rows < kOwn || columns < K)
                 each<M, K>([&](int m, int j, int c) {
@@ -125,7 +126,7 @@ __device__ __forceinline__ void sums(SumsShared<S>& shared, const RowsOf<T>& a, 
                 });
             float by_column[kValues] = {};
             each<M, K>([&](int m, int j, int c) {
-                const float e = fast_exp2(s[m][j][c] - scale);
+                const float e = fast_exp2(s[m][j][c]);
                 total[m][c / 2] += e;
                 by_column[2 * j + c % 2] += e;
             });
