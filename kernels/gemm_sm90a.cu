@@ -47,6 +47,10 @@ struct alignas(1024) Stage {
     uint8_t left[kTileBytes], right[kTileBytes];
 };
 
+template <class U> struct alignas(2 * sizeof(U)) Pair {
+    U low, high;
+};
+
 // Descriptors of a product's two matrices.
 struct Operands {
     const TensorMap *left, *right;
@@ -124,14 +128,21 @@ __device__ __forceinline__ void product(Operands layer, Operands adapter, uint64
 #pragma unroll
     for (int j = 0; j < 16; j++)
 #pragma unroll
-        for (int c = 0; c < 4; c++) {
-            const uint64_t i = row0 + 64 * (group - 1) + 16 * warp + lane / 4 + 8 * (c / 2);
-            const uint64_t column = col0 + 8 * j + 2 * (lane % 4) + c % 2;
+        for (int h = 0; h < 2; h++) {
+            // Two neighbours at a time; the address is even, and so is the stride.
+            const uint64_t i = row0 + 64 * (group - 1) + 16 * warp + lane / 4 + 8 * h;
+            const uint64_t column = col0 + 8 * j + 2 * (lane % 4);
             if (i >= rows || column >= columns) continue;
-            float value = acc[4 * j + c];
-            if (bias) value += bias[column];
-            if (accumulate) value += to_float(y[i * stride + column]);
-            y[i * stride + column] = from_float<U>(value);
+            Pair<U>* to = reinterpret_cast<Pair<U>*>(y + i * stride + column);
+            const bool both = column + 1 < columns;
+            float low = acc[4 * j + 2 * h], high = acc[4 * j + 2 * h + 1];
+            if (bias) low += bias[column], high += both ? bias[column + 1] : 0.0f;
+            if (accumulate) {
+                const Pair<U> old = *to;
+                low += to_float(old.low), high += to_float(old.high);
+            }
+            // What stands behind a row's end stays 0.
+            *to = {from_float<U>(low), from_float<U>(both ? high : 0.0f)};
         }
 }
 

@@ -53,6 +53,9 @@ template <int M> struct Best {
     uint64_t* scratch;
     uint64_t* lists;
     uint64_t query0;
+    // What other blocks had found for the lane's query when the last tile was taken: asked for then, so that the answer arrives while the
+    // next tile is multiplied.
+    mutable uint32_t heard;
 
     __device__ __forceinline__ void begin() const {
         const int lane = threadIdx.x % 32;
@@ -87,13 +90,9 @@ template <int M> struct Best {
     // Takes the scores of 16 M queries and 8 N items from `col0` on, as matrix accumulators lie.
     template <int N> __device__ __forceinline__ void take(const float (&scores)[M][N][4], uint64_t col0) const {
         const int lane = threadIdx.x % 32;
-        // What other blocks have found.
-        if (lane < R && query0 + lane < in.queries) {
-            const uint32_t found = atomicMax(in.thresholds + query0 + lane, 0u);
-            if (found > uint32_t(state.least[lane] >> 32)) {
-                state.least[lane] = uint64_t(found) << 32;
-                state.threshold[lane] = unordered(found);
-            }
+        if (lane < R && heard > uint32_t(state.least[lane] >> 32)) {
+            state.least[lane] = uint64_t(heard) << 32;
+            state.threshold[lane] = unordered(heard);
         }
         __syncwarp();
 #pragma unroll
@@ -122,6 +121,7 @@ template <int M> struct Best {
         __syncwarp();
         uint32_t full = __ballot_sync(kAllLanes, lane < R && state.count[lane % R] > 2 * in.room - 8 * N);
         for (; full; full &= full - 1) tighten(__ffs(full) - 1);
+        if (lane < R && query0 + lane < in.queries) heard = atomicMax(in.thresholds + query0 + lane, 0u);
     }
 
     // The best KP of each query into `candidates` (of this block's share of the items), zeros behind the first k + 32.
@@ -150,7 +150,7 @@ __device__ __forceinline__ Best<M> best_of(const BestInput& in, char* shared, ui
     uint64_t* scratch = reinterpret_cast<uint64_t*>(shared + sizeof(BestShared<M>)) + warp * uint64_t(2 * in.room);
     const uint64_t block = uint64_t(blockIdx.y) * gridDim.x + blockIdx.x;
     return {in, states.state[warp], scratch, lists + (block * 4 + warp) * 16 * M * uint64_t(2 * in.room),
-            (uint64_t(blockIdx.x) * 4 + warp) * 16 * M};
+            (uint64_t(blockIdx.x) * 4 + warp) * 16 * M, 0};
 }
 
 // Tiles are visited in strides, since ascending scores would otherwise defeat every threshold: the `visit`-th of `tiles` for a `step`
