@@ -241,11 +241,7 @@ pub fn step(
     let (rows, out, inp) = (x.rows(), w.rows(), w.dim());
     let rank = low.map_or(0, |(s, _)| s.dim());
     let beside = low.is_none_or(|(s, b)| (s.rows(), b.rows(), b.dim()) == (rows, out, rank));
-    if x.dim() != inp || (y.rows(), y.dim()) != (rows, out) || !beside || bias.is_some_and(|b| b.len() != out) {
-        let what =
-            format!("{rows} x {} through {out} x {inp} into {} x {}, its adapter or bias", x.dim(), y.rows(), y.dim());
-        return Err(Error::failed("decode product", what));
-    }
+    check(x, (out, inp), beside, bias, y)?;
     let (m, n, k) = (rows as f64, out as f64, (inp + rank) as f64);
     let outputs = if accumulate { 4.0 } else { 2.0 } * m * n;
     let cost = Cost { bytes: 2.0 * (n * k + m * k) + outputs, flops: 2.0 * m * n * k };
@@ -261,6 +257,23 @@ pub fn step(
     let launch = grid(kernel, rows, out, cost)?;
     // SAFETY: the shapes of all that is read and written were compared above.
     unsafe { y.device().launch(&launch, &[&[w.arg()][..], &sizes, &input, &adapter, &tail].concat()) }
+}
+
+/// Whether the shapes fit; `low` says it of the adapter's.
+fn check<T: Storage, U: Storage>(
+    x: &DeviceRows<T>,
+    (out, inp): (usize, usize),
+    low: bool,
+    bias: Option<&Buffer<f32>>,
+    y: &DeviceRows<U>,
+) -> Result<()> {
+    let rows = x.rows();
+    if x.dim() == inp && (y.rows(), y.dim()) == (rows, out) && low && bias.is_none_or(|b| b.len() == out) {
+        return Ok(());
+    }
+    let what =
+        format!("{rows} x {} through {out} x {inp} into {} x {}, its adapter or bias", x.dim(), y.rows(), y.dim());
+    Err(Error::failed("decode product", what))
 }
 
 /// Rows of X fastest, outputs in sixteens.
@@ -282,10 +295,7 @@ fn launch<T: Storage>(
     y: &mut DeviceRows<f32>,
 ) -> Result<Cost> {
     let rows = x.rows();
-    if x.dim() != inp || (y.rows(), y.dim()) != (rows, out) || bias.is_some_and(|b| b.len() != out) {
-        let what = format!("{rows} x {} through {out} x {inp} into {} x {}, or its bias", x.dim(), y.rows(), y.dim());
-        return Err(Error::failed("decode product", what));
-    }
+    check(x, (out, inp), true, bias, y)?;
     let (m, n, k) = (rows as f64, out as f64, inp as f64);
     let cost = Cost { bytes: bytes as f64 + size_of::<T>() as f64 * m * k + 4.0 * m * n, flops: 2.0 * m * n * k };
     let launch = grid(kernel, rows, out, cost)?;

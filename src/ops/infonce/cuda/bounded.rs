@@ -71,7 +71,7 @@ fn sums_by<T: Storage>(pairs: &Pairs<'_, T>, width: Width, groups: usize, ranges
     let vector = |label| pairs.vector(label);
     let sums =
         Sums { lse_x: vector("log-sums")?, lse_y: vector("log-sums")?, diagonal: vector("diagonal")?, parts: None };
-    let parts = (vector("parts")?, vector("parts")?);
+    let parts = (pairs.padded("parts")?, pairs.padded("parts")?);
     let kept = 4.0 * ((ranges + groups) * n) as f64;
     let cost = Cost { bytes: 2.0 * n as f64 * pairs.row_bytes() + kept, flops: pairs.products(2.0) };
     let launch = Launch::new(width.sums, groups, THREADS, cost)

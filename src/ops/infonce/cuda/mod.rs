@@ -7,7 +7,7 @@ mod bounded;
 mod online;
 
 use super::{Params, Similarity};
-use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::ops::Cost;
 use crate::ops::merge::cuda::sum_rows;
@@ -30,17 +30,22 @@ pub struct DeviceGradients {
     pub cost: Cost,
 }
 
+/// Zeros for `n` rows and on to a multiple of 128: a tile's columns beyond the end have norm and weight 0.
+fn padded(device: &KernelDevice, n: usize, label: &'static str) -> Result<Buffer<f32>> {
+    device.zeros(n.div_ceil(128) * 128, label)
+}
+
 /// Planes of a stored value as matrix operand.
 fn planes<T: Storage>() -> usize {
     if T::NAME == "f32" { 3 } else { 1 }
 }
 
-/// The rows, and what every kernel wants to know of them. All vectors of a value a row go on with zeros to a multiple of 128.
+/// The rows, and what every kernel wants to know of them.
 struct Pairs<'a, T: Storage> {
     x: &'a DeviceRows<T>,
     y: &'a DeviceRows<T>,
     params: &'a Params,
-    /// 1 / |row|, or 1.
+    /// 1 / |row|, or 1; [`padded`].
     inv_x: Buffer<f32>,
     inv_y: Buffer<f32>,
     cost: Cost,
@@ -51,7 +56,7 @@ struct Sums {
     lse_x: Buffer<f32>,
     lse_y: Buffer<f32>,
     diagonal: Buffer<f32>,
-    /// 1 / sum of exponentials of rows and columns, where they are bounded.
+    /// 1 / sum of exponentials of rows and columns, where they are bounded; [`padded`].
     parts: Option<(Buffer<f32>, Buffer<f32>)>,
 }
 
@@ -62,8 +67,8 @@ impl<'a, T: Storage> Pairs<'a, T> {
             let what = format!("x is {n} x {d}, y {} x {}, tau {}", y.rows(), y.dim(), params.tau);
             return Err(Error::failed("infonce", what));
         }
-        let vector = || x.device().zeros(n.div_ceil(128) * 128, "norms");
-        let mut pairs = Pairs { x, y, params, inv_x: vector()?, inv_y: vector()?, cost: Cost::default() };
+        let norms = || padded(x.device(), n, "norms");
+        let mut pairs = Pairs { x, y, params, inv_x: norms()?, inv_y: norms()?, cost: Cost::default() };
         if n == 0 {
             return Ok(pairs);
         }
@@ -116,8 +121,14 @@ impl<'a, T: Storage> Pairs<'a, T> {
         Launch::new(kernel, self.n().div_ceil(WARPS), THREADS, cost)
     }
 
+    /// A value a row, which a kernel writes.
     fn vector(&self, label: &'static str) -> Result<Buffer<f32>> {
-        self.x.device().zeros(self.n().div_ceil(128) * 128, label)
+        self.x.device().alloc(self.n(), label)
+    }
+
+    /// [`padded`], a value a row.
+    fn padded(&self, label: &'static str) -> Result<Buffer<f32>> {
+        padded(self.x.device(), self.n(), label)
     }
 
     fn sums(&mut self) -> Result<Sums> {
@@ -201,7 +212,7 @@ pub fn loss<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params) -
         return Ok((0.0, Cost::default()));
     }
     let sums = pairs.sums()?;
-    let none = pairs.vector("by tau")?;
+    let none = pairs.padded("by tau")?;
     let (loss, _) = pairs.totals(&sums, &none)?;
     Ok((loss, pairs.cost))
 }
