@@ -6,6 +6,7 @@ use super::{output, watch};
 use crate::config;
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::events::StageId;
 use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
@@ -19,8 +20,8 @@ use crate::pipeline::trace::TraceFile;
 /// clean point.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Stages: data, describe, embed, graph, align, retrieve, prompts, tune, predict, reason, merge, evaluate.\n\
-    Example: rallrec run configs/ml-1m-quick.toml --set data.path=/data/ml-1m --set rows.test=2000"
+    after_help = format!("Stages: {}.\n\
+    Example: rallrec run configs/ml-1m-quick.toml --set data.path=/data/ml-1m --set rows.test=2000", StageId::names())
 )]
 pub struct Args {
     /// The recipe (TOML).
@@ -108,6 +109,7 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
     }
     let again = again(command, &options);
     let Options { from, until, out, json, profile, trace, quiet, screen, .. } = options;
+    let span = Span::named(from.as_deref(), until.as_deref())?;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     if screen.tui {
         return watch::with_run(&folder, &screen);
@@ -115,7 +117,7 @@ pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -
     watch::wait_for_turn(&folder, &screen)?;
     watch::hint(&folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
-    let run = Run::open(&folder, Span { from, until }, verbosity)?;
+    let run = Run::open(&folder, span, verbosity)?;
     let trace = trace.map(|file| TraceFile::create(&file)).transpose()?;
     if profile || trace.is_some() {
         // It takes a second or two, before the first stage says anything.

@@ -18,6 +18,7 @@ pub mod follow;
 mod parts;
 mod record;
 pub mod scatter;
+mod stage;
 pub mod tail;
 pub mod view;
 
@@ -26,4 +27,5 @@ pub use folder::RunFolder;
 pub use follow::Follow;
 pub use parts::{Difference, Gpu, HistoryItem, ItemName};
 pub use record::{LONGEST, Record, VERSION};
+pub use stage::{Checkpoints, StageId};
 pub use view::RunView;

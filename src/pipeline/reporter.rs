@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rallrec_events::folder::Word;
-use rallrec_events::{Event, Record, VERSION};
+use rallrec_events::{Checkpoints, Event, Record, StageId, VERSION};
 
 use super::control::{self, Control};
 use super::machine::Machine;
@@ -26,7 +26,7 @@ pub struct Reporter {
     sink: Arc<Mutex<Sink>>,
     progress: Progress,
     control: Control,
-    stage: Mutex<&'static str>,
+    stage: Mutex<Option<StageId>>,
     /// A checkpoint was asked for and no stage has taken the request yet.
     checkpoint: AtomicBool,
     beside: Option<Beside>,
@@ -200,7 +200,7 @@ impl Reporter {
             sink,
             progress: Progress::new(verbosity),
             control: Control::new(folder),
-            stage: Mutex::new("run"),
+            stage: Mutex::new(None),
             checkpoint: AtomicBool::new(false),
             beside,
         })
@@ -212,8 +212,8 @@ impl Reporter {
     }
 
     /// Enters a stage. A checkpoint that was asked for in the one before is void: its result is stored.
-    pub fn enter(&self, stage: &'static str) {
-        *held(&self.stage) = stage;
+    pub fn enter(&self, stage: StageId) {
+        *held(&self.stage) = Some(stage);
         self.checkpoint.store(false, Ordering::Relaxed);
     }
 
@@ -252,19 +252,17 @@ impl Reporter {
     /// Says that a word of the control file was heard, and what follows from it.
     fn answer(&self, word: Word) {
         let stage = self.stage();
-        let effect = match (word, stage) {
-            (Word::Pause, _) => "waiting at a clean point until the word changes".to_string(),
-            (Word::Run, _) => "going on".to_string(),
-            (Word::Stop, _) => "stopping at the next clean point".to_string(),
-            (Word::Checkpoint, "tune") => {
-                self.checkpoint.store(true, Ordering::Relaxed);
-                "written after the running step".to_string()
-            }
-            (Word::Checkpoint, "graph") => "the state is kept at the end of every epoch, of this one too".to_string(),
-            (Word::Checkpoint, "describe" | "embed" | "predict" | "reason") => {
-                "nothing to do: every finished row is stored already".to_string()
-            }
-            (Word::Checkpoint, stage) => format!("{stage} is short and keeps no state of its own"),
+        let effect = match word {
+            Word::Pause => "waiting at a clean point until the word changes".to_string(),
+            Word::Run => "going on".to_string(),
+            Word::Stop => "stopping at the next clean point".to_string(),
+            Word::Checkpoint => match *held(&self.stage) {
+                Some(stage) => {
+                    self.checkpoint.store(stage.checkpoints() == Checkpoints::Asked, Ordering::Relaxed);
+                    stage.at_checkpoint()
+                }
+                None => "nothing to do: no stage is at work".to_string(),
+            },
         };
         self.progress.line(&format!("{stage:<10} {}: {effect}", word.as_str()));
         self.emit(Event::Control { word: word.as_str().into(), effect });
@@ -336,7 +334,7 @@ impl Monitor for Reporter {
     }
 
     fn stage(&self) -> &str {
-        *held(&self.stage)
+        held(&self.stage).map_or("run", StageId::name)
     }
 }
 
@@ -421,7 +419,7 @@ mod tests {
         use rallrec_events::RunFolder;
         let folder = tempfile::tempdir().unwrap();
         let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
-        reporter.enter("tune");
+        reporter.enter(StageId::Tune);
         let run = RunFolder::new(folder.path());
         run.ask(Word::Pause).unwrap();
         let wait = Duration::from_millis(300);

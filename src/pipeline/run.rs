@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rallrec_events::Event;
+use rallrec_events::{Event, StageId};
 
 use super::artifact::{Artifact, Store};
 use super::key::Key;
@@ -26,38 +26,31 @@ use crate::device::nvtx;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
-/// The stages in order; [`Run::stage`] accepts these names only.
-pub const STAGES: [&str; 12] = [
-    "data", "describe", "embed", "graph", "align", "retrieve", "prompts", "tune", "predict", "reason", "merge",
-    "evaluate",
-];
-
 /// Which stages to do again, and where to stop.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Span {
     /// Do this stage and all later ones again.
-    pub from: Option<String>,
+    pub from: Option<StageId>,
     /// End after this stage.
-    pub until: Option<String>,
+    pub until: Option<StageId>,
 }
 
 impl Span {
-    /// Checks the names.
-    pub fn checked(self) -> Result<Self> {
-        for (flag, name) in [("--from", &self.from), ("--until", &self.until)] {
-            if let Some(name) = name
-                && position(name).is_none()
-            {
-                return Err(Error::usage(flag, format!("there is no stage '{name}'"))
-                    .next(format!("the stages are: {}", STAGES.join(", "))));
-            }
-        }
-        Ok(self)
+    /// From the words of a command line.
+    ///
+    /// # Errors
+    /// A name that is no stage's.
+    pub fn named(from: Option<&str>, until: Option<&str>) -> Result<Self> {
+        let stage = |flag: &str, name: Option<&str>| -> Result<Option<StageId>> {
+            let Some(name) = name else { return Ok(None) };
+            let found = StageId::named(name).ok_or_else(|| {
+                Error::usage(flag, format!("there is no stage '{name}'"))
+                    .next(format!("the stages are: {}", StageId::names()))
+            })?;
+            Ok(Some(found))
+        };
+        Ok(Self { from: stage("--from", from)?, until: stage("--until", until)? })
     }
-}
-
-fn position(stage: &str) -> Option<usize> {
-    STAGES.iter().position(|s| *s == stage)
 }
 
 /// An open run folder.
@@ -83,7 +76,6 @@ pub struct Work<'a> {
 impl Run {
     /// Opens (and makes) the folder. Fails when another process works in it.
     pub fn open(folder: &Path, span: Span, verbosity: Verbosity) -> Result<Self> {
-        let span = span.checked()?;
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
         let path = folder.join(".lock");
         let lock = File::create(&path).map_err(|e| Error::io(&path, "write in the run folder", &e))?;
@@ -146,33 +138,26 @@ impl Run {
         self.times.lock().map_or(Vec::new(), |t| t.clone())
     }
 
-    fn note_time(&self, stage: &str, seconds: f64, reused: bool) {
+    fn note_time(&self, stage: StageId, seconds: f64, reused: bool) {
         if let Ok(mut times) = self.times.lock() {
             times.push(StageTime { stage: stage.into(), seconds, reused });
         }
     }
 
     /// True when `--until` names a stage before this one.
-    pub fn is_beyond(&self, stage: &str) -> bool {
-        let until = self.span.until.as_deref().and_then(position);
-        until.is_some_and(|until| position(stage).is_some_and(|p| p > until))
+    pub fn is_beyond(&self, stage: StageId) -> bool {
+        self.span.until.is_some_and(|until| stage > until)
     }
 
     /// Returns the stage's artifact: the one that is there, or what `work` makes. The stage's files must be written
     /// into `Work::folder`. On a stop or an error the folder keeps what was done, and the next run goes on there.
-    pub fn stage(
-        &self,
-        stage: &'static str,
-        key: &Key,
-        work: impl FnOnce(&Work<'_>) -> Result<()>,
-    ) -> Result<Artifact> {
-        let index = position(stage).ok_or_else(|| Error::failed(stage, "not a stage"))?;
+    pub fn stage(&self, stage: StageId, key: &Key, work: impl FnOnce(&Work<'_>) -> Result<()>) -> Result<Artifact> {
         self.reporter.enter(stage);
-        if self.span.from.as_deref().and_then(position).is_some_and(|from| index >= from) {
-            self.store.discard(stage, key)?;
+        if self.span.from.is_some_and(|from| stage >= from) {
+            self.store.discard(stage.name(), key)?;
         }
         let shown = key.short().to_string();
-        if let Some((artifact, done)) = self.store.find(stage, key) {
+        if let Some((artifact, done)) = self.store.find(stage.name(), key) {
             self.reporter.emit(Event::StageFinished {
                 stage: stage.into(),
                 key: shown,
@@ -180,7 +165,7 @@ impl Run {
                 seconds: 0.0,
                 bytes: done.bytes,
             });
-            self.reporter.line().finish(stage, true, 0.0, "");
+            self.reporter.line().finish(stage.name(), true, 0.0, "");
             self.note_time(stage, done.seconds, true);
             return Ok(artifact);
         }
@@ -196,24 +181,24 @@ impl Run {
                 self.folder.display()
             )));
         }
-        let (folder, resumed) = self.store.begin(stage, key)?;
+        let (folder, resumed) = self.store.begin(stage.name(), key)?;
         self.reporter.emit(Event::StageStarted { stage: stage.into(), key: shown.clone() });
-        self.reporter.line().start(stage);
+        self.reporter.line().start(stage.name());
         if resumed {
             self.reporter
                 .emit(Event::Log { level: "debug".into(), text: format!("{stage}: going on with earlier work") });
         }
         let begun = Instant::now();
-        let range = nvtx::range(stage);
+        let range = nvtx::range(stage.name());
         let outcome = self.reporter.check().and_then(|()| work(&Work { folder: &folder, monitor: &self.reporter }));
         drop(range);
-        self.reporter.stage_took(stage, begun, begun.elapsed().as_secs_f64());
+        self.reporter.stage_took(stage.name(), begun, begun.elapsed().as_secs_f64());
         if let Err(error) = outcome {
             self.reporter.line().abandon();
             return Err(error);
         }
         let seconds = begun.elapsed().as_secs_f64();
-        let (artifact, done) = self.store.commit(stage, key, seconds)?;
+        let (artifact, done) = self.store.commit(stage.name(), key, seconds)?;
         self.note_time(stage, seconds, false);
         let (resident, peak) = self.reporter.memory();
         self.reporter.emit(Event::Memory { resident, peak });
@@ -225,7 +210,7 @@ impl Run {
             bytes: done.bytes,
         });
         self.reporter.line().finish(
-            stage,
+            stage.name(),
             false,
             seconds,
             &format!("(memory peak {:.2} GiB)", peak as f64 / (1u64 << 30) as f64),
@@ -249,8 +234,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let count = Cell::new(0);
         let go = |run: &Run, setting: u32| {
-            let key = KeyBuilder::new("graph", 1).settings("s", &setting).unwrap().finish();
-            run.stage("graph", &key, |_| {
+            let key = KeyBuilder::new(StageId::Graph.name(), 1).settings("s", &setting).unwrap().finish();
+            run.stage(StageId::Graph, &key, |_| {
                 count.set(count.get() + 1);
                 Ok(())
             })
@@ -261,23 +246,23 @@ mod tests {
         assert_eq!(count.get(), 1);
         go(&open(folder.path(), Span::default()), 2);
         assert_eq!(count.get(), 2);
-        go(&open(folder.path(), Span { from: Some("embed".into()), until: None }), 2);
+        go(&open(folder.path(), Span { from: Some(StageId::Embed), until: None }), 2);
         assert_eq!(count.get(), 3);
-        go(&open(folder.path(), Span { from: Some("align".into()), until: None }), 2);
+        go(&open(folder.path(), Span { from: Some(StageId::Align), until: None }), 2);
         assert_eq!(count.get(), 3);
     }
 
     #[test]
     fn a_failed_stage_keeps_its_work_and_is_not_taken_for_done() {
         let folder = tempfile::tempdir().unwrap();
-        let key = KeyBuilder::new("tune", 1).finish();
+        let key = KeyBuilder::new(StageId::Tune.name(), 1).finish();
         let run = open(folder.path(), Span::default());
-        let failed = run.stage("tune", &key, |w| {
+        let failed = run.stage(StageId::Tune, &key, |w| {
             fs::write(w.folder.join("checkpoint"), "7").unwrap();
             Err(Error::stopped("tune"))
         });
         assert_eq!(failed.unwrap_err().exit_code(), 130);
-        let artifact = run.stage("tune", &key, |w| {
+        let artifact = run.stage(StageId::Tune, &key, |w| {
             assert_eq!(fs::read_to_string(w.folder.join("checkpoint")).unwrap(), "7");
             Ok(())
         });
@@ -288,11 +273,13 @@ mod tests {
     fn a_finished_run_is_read_and_nothing_is_made() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Run::open_finished(folder.path()).err().unwrap().exit_code(), 2);
-        let key = KeyBuilder::new("graph", 1).finish();
-        open(folder.path(), Span::default()).stage("graph", &key, |_| Ok(())).unwrap();
+        let key = KeyBuilder::new(StageId::Graph.name(), 1).finish();
+        open(folder.path(), Span::default()).stage(StageId::Graph, &key, |_| Ok(())).unwrap();
         let run = Run::open_finished(folder.path()).unwrap();
-        run.stage("graph", &key, |_| panic!("made again")).unwrap();
-        let missing = run.stage("align", &KeyBuilder::new("align", 1).finish(), |_| panic!("made")).unwrap_err();
+        run.stage(StageId::Graph, &key, |_| panic!("made again")).unwrap();
+        let missing = run
+            .stage(StageId::Align, &KeyBuilder::new(StageId::Align.name(), 1).finish(), |_| panic!("made"))
+            .unwrap_err();
         assert_eq!(missing.exit_code(), 2);
         assert!(missing.next_step().contains("--until align"), "{missing}");
     }
@@ -302,7 +289,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _first = open(folder.path(), Span::default());
         assert!(Run::open(folder.path(), Span::default(), Verbosity::Quiet).is_err());
-        let bad = Span { from: None, until: Some("nonsense".into()) };
-        assert_eq!(bad.checked().unwrap_err().exit_code(), 2);
+        assert_eq!(Span::named(None, Some("nonsense")).unwrap_err().exit_code(), 2);
+        assert_eq!(Span::named(Some("tune"), None).unwrap().from, Some(StageId::Tune));
     }
 }

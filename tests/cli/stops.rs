@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rallrec::events::StageId;
+
 use super::common::{Place, Said, results, say};
 
 fn start(recipe: &str, out: &str, more: &[&str]) -> Child {
@@ -18,8 +20,7 @@ fn start(recipe: &str, out: &str, more: &[&str]) -> Child {
 
 /// Waits until `stage` or a later one is at work; false when the process ended before.
 fn working_on(stage: &str, out: &Path, child: &mut Child) -> bool {
-    let stages = rallrec::pipeline::run::STAGES;
-    let place = |name: &str| stages.iter().position(|s| *s == name).expect("a stage");
+    let place = |name: &str| StageId::named(name).expect("a stage");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(240) {
         let entries = std::fs::read_dir(out.join("artifacts")).into_iter().flatten().flatten();

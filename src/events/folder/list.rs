@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::RunFolder;
 use crate::event::Event;
 use crate::record::Record;
+use crate::stage::StageId;
 
 /// Bytes of the end of `events.jsonl` that are looked at for the outcome.
 const END: u64 = 16 << 10;
@@ -71,7 +72,7 @@ impl RunFolder {
                 | Event::StageFinished { stage: s, .. }
                 | Event::TrainStep { stage: s, .. }
                 | Event::SampleScored { stage: s, .. } => stage = Some(s),
-                Event::ReasoningSample { .. } => stage = Some("reason".into()),
+                Event::ReasoningSample { .. } => stage = Some(StageId::Reason.into()),
                 _ => {}
             }
         }

@@ -37,6 +37,7 @@ pub use training::{Checkpoint, MetricView, Training, Trainings};
 
 use crate::event::Event;
 use crate::record::{Record, VERSION};
+use crate::stage::StageId;
 use crate::tail::Sampled;
 use bounded::Footprint;
 
@@ -118,15 +119,15 @@ impl RunView {
         if another {
             self.training.forget(stage);
         }
-        match stage {
-            "retrieve" if another => self.retrieval.examples.clear(),
-            "reason" if another => {
+        match StageId::named(stage) {
+            Some(StageId::Retrieve) if another => self.retrieval.examples.clear(),
+            Some(StageId::Reason) if another => {
                 self.sampling.forget();
                 self.prompts.forget();
             }
-            "predict" if another => self.sampling.scored.clear(),
-            "merge" => self.merge = Merge::default(),
-            "evaluate" => self.results = Results::default(),
+            Some(StageId::Predict) if another => self.sampling.scored.clear(),
+            Some(StageId::Merge) => self.merge = Merge::default(),
+            Some(StageId::Evaluate) => self.results = Results::default(),
             _ => {}
         }
     }

@@ -6,12 +6,7 @@ use serde::Serialize;
 
 use super::bounded::{Footprint, NAME, TEXT, cut, push};
 use crate::event::Event;
-
-/// The stages of a run in order, for a view that has not heard the plan.
-pub const ORDER: [&str; 12] = [
-    "data", "describe", "embed", "graph", "align", "retrieve", "prompts", "tune", "predict", "reason", "merge",
-    "evaluate",
-];
+use crate::stage::StageId;
 
 /// Most stages that a view lists.
 const MOST: usize = 32;
@@ -69,6 +64,11 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Which one it is; `None` for one that this program does not know.
+    pub fn id(&self) -> Option<StageId> {
+        StageId::named(&self.name)
+    }
+
     /// Units a second over the recent progress; the mean since the start where that was long ago.
     pub fn rate(&self) -> Option<f64> {
         let (&(t1, d1), &(t0, d0)) = (self.points.back()?, self.points.front()?);
@@ -139,7 +139,7 @@ pub struct Stages {
 
 impl Default for Stages {
     fn default() -> Self {
-        Self { list: ORDER.iter().map(|s| Stage::named(s)).collect(), warnings: VecDeque::new() }
+        Self { list: StageId::ALL.iter().map(|s| Stage::named(s.name())).collect(), warnings: VecDeque::new() }
     }
 }
 
@@ -150,6 +150,11 @@ impl Stage {
 }
 
 impl Stages {
+    /// A stage that this program knows.
+    pub fn of(&self, stage: StageId) -> Option<&Stage> {
+        self.get(stage.name())
+    }
+
     /// A stage by name.
     pub fn get(&self, name: &str) -> Option<&Stage> {
         self.list.iter().find(|s| s.name == name)

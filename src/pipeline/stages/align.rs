@@ -7,6 +7,7 @@ use crate::config::Recipe;
 use crate::data::ItemIdx;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::events::StageId;
 use crate::matrix::Matrix;
 use crate::models::projector;
 use crate::pipeline::artifact::{Artifact, write_atomically};
@@ -31,13 +32,13 @@ pub fn align(
     text: &Embedded,
     colla: &Collaborative,
 ) -> Result<AlignedItems> {
-    let key = KeyBuilder::new("align", 1)
+    let key = KeyBuilder::new(StageId::Align.name(), 1)
         .input("data", &ground.artifact.key)
         .input("embed", &text.artifact.key)
         .input("graph", &colla.artifact.key)
         .settings("align", &recipe.align)?
         .finish();
-    let artifact = run.stage("align", &key, |work| {
+    let artifact = run.stage(StageId::Align, &key, |work| {
         let filled = |m: &Matrix, i: usize| m.row(i).iter().any(|&x| x != 0.0);
         let both: Vec<ItemIdx> = (0..ground.dataset.items.len())
             .filter(|&i| filled(&text.text, i) && filled(&colla.items, i))

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::config::{Recipe, RowChoice};
 use crate::data::{self, Dataset, Kind, Part, Rated, Sample, Samples, leaks};
 use crate::error::{Error, Result};
+use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::Run;
@@ -56,11 +57,11 @@ impl Ground {
 
 /// Runs or reuses the stage.
 pub fn data(run: &Run, recipe: &Recipe) -> Result<Ground> {
-    let mut key = KeyBuilder::new("data", 1).settings("data", &recipe.data)?;
+    let mut key = KeyBuilder::new(StageId::Data.name(), 1).settings("data", &recipe.data)?;
     if recipe.data.kind != Kind::Synthetic {
         key = key.path("raw", &recipe.data.path)?;
     }
-    let artifact = run.stage("data", &key.finish(), |work| {
+    let artifact = run.stage(StageId::Data, &key.finish(), |work| {
         work.monitor.progress(0, 3, "steps");
         let dataset = data::open(&recipe.data, work.monitor)?;
         work.monitor.progress(1, 3, "steps");

@@ -10,6 +10,7 @@ use crate::data::descriptions::{self, DescriptionRow, Descriptions};
 use crate::data::{ItemIdx, Kind};
 use crate::device::Device;
 use crate::error::Result;
+use crate::events::StageId;
 use crate::generate::{self, Listener, Prompt, Sample};
 use crate::monitor::{CountedElsewhere, Monitor};
 use crate::pipeline::artifact::Artifact;
@@ -34,15 +35,16 @@ pub fn describe(
     ground: &Ground,
     language: &mut super::Lazy<'_>,
 ) -> Result<Described> {
-    let mut key =
-        KeyBuilder::new("describe", 1).input("data", &ground.artifact.key).settings("describe", &recipe.describe)?;
+    let mut key = KeyBuilder::new(StageId::Describe.name(), 1)
+        .input("data", &ground.artifact.key)
+        .settings("describe", &recipe.describe)?;
     if recipe.describe.source == DescribeSource::Model {
         key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.settings("seed", &recipe.seed)?;
     }
     if let (DescribeSource::File, Some(file)) = (recipe.describe.source, &recipe.data.descriptions) {
         key = key.path("file", file)?;
     }
-    let artifact = run.stage("describe", &key.finish(), |work| match recipe.describe.source {
+    let artifact = run.stage(StageId::Describe, &key.finish(), |work| match recipe.describe.source {
         DescribeSource::Model => write(work, recipe, device, ground, language.get()?),
         DescribeSource::File => {
             let found = descriptions::load(&recipe.data, &ground.dataset, work.monitor)?;

@@ -11,6 +11,7 @@ use super::scorer::{PASS, Scorer};
 use crate::config::{Embed, Pooling, Recipe};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::events::StageId;
 use crate::matrix::Matrix;
 use crate::models::llama;
 use crate::models::llama::embedding::Plan;
@@ -37,13 +38,13 @@ pub fn embed(
     described: &Described,
     language: &mut super::Lazy<'_>,
 ) -> Result<Embedded> {
-    let key = KeyBuilder::new("embed", 1)
+    let key = KeyBuilder::new(StageId::Embed.name(), 1)
         .input("data", &ground.artifact.key)
         .input("describe", &described.artifact.key)
         .settings("embed", &recipe.embed)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
     let artifact =
-        run.stage("embed", &key, |work| work_out(work, recipe, device, ground, described, language.get()?))?;
+        run.stage(StageId::Embed, &key, |work| work_out(work, recipe, device, ground, described, language.get()?))?;
     Ok(Embedded { text: matrices::read(&artifact.file("text.safetensors"), "text")?, artifact })
 }
 

@@ -14,6 +14,7 @@ use crate::data::{Part, Sample};
 use crate::error::{Error, Result};
 use crate::eval::yardsticks::{self, Logistic};
 use crate::eval::{Score, Table};
+use crate::events::StageId;
 use crate::merge::Merged;
 use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::key::KeyBuilder;
@@ -47,7 +48,7 @@ const GLOBAL: &str = "global mean";
 
 /// Runs the stage; it is cheap, and reused only as a whole.
 pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -> Result<Results> {
-    let key = KeyBuilder::new("evaluate", 3)
+    let key = KeyBuilder::new(StageId::Evaluate.name(), 3)
         .input("retrieve", &inputs.retrieval.artifact.key)
         .input("predict", &inputs.predictions.artifact.key)
         .input("reason", &inputs.reasoning.artifact.key)
@@ -55,7 +56,7 @@ pub fn evaluate(run: &Run, recipe: &Recipe, inputs: &Inputs<'_>, device: &str) -
         .input("graph", &inputs.colla.artifact.key)
         .settings("evaluate", &recipe.evaluate)?
         .finish();
-    let artifact = run.stage("evaluate", &key, |work| {
+    let artifact = run.stage(StageId::Evaluate, &key, |work| {
         let tables = tables(recipe, inputs)?;
         for section in &tables {
             for row in &section.table.rows {

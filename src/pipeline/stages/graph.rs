@@ -7,6 +7,7 @@ use crate::config::Recipe;
 use crate::data::{GraphEdges, ItemIdx, Part, UserIdx, graph_edges, leaks};
 use crate::device::Device;
 use crate::error::Result;
+use crate::events::StageId;
 use crate::matrix::Matrix;
 use crate::models::lightgcn::{self, Graph};
 use crate::pipeline::artifact::Artifact;
@@ -26,9 +27,11 @@ pub struct Collaborative {
 
 /// Runs or reuses the stage.
 pub fn graph(run: &Run, recipe: &Recipe, device: &Device, ground: &Ground) -> Result<Collaborative> {
-    let key =
-        KeyBuilder::new("graph", 1).input("data", &ground.artifact.key).settings("graph", &recipe.graph)?.finish();
-    let artifact = run.stage("graph", &key, |work| {
+    let key = KeyBuilder::new(StageId::Graph.name(), 1)
+        .input("data", &ground.artifact.key)
+        .settings("graph", &recipe.graph)?
+        .finish();
+    let artifact = run.stage(StageId::Graph, &key, |work| {
         let edges = graph_edges(&ground.dataset, &ground.samples, recipe.graph.edges);
         let allowed = leaks::Allowed {
             later_edges: recipe.graph.edges == GraphEdges::LeaveOneOut,

@@ -9,6 +9,7 @@ use super::reason::{self, Reasoning};
 use super::retrieve::{Set, Variant};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
+use crate::events::StageId;
 use crate::merge::{
     Cell, Expert, Merged, Opinions, Samples, Settings, grid, merge as merge_rows, merge_all, sweep, weigh,
 };
@@ -66,12 +67,13 @@ pub fn merge(
     predictions: &Predictions,
     reasoning: &Reasoning,
 ) -> Result<MergedRows> {
-    let key = KeyBuilder::new("merge", 3)
+    let key = KeyBuilder::new(StageId::Merge.name(), 3)
         .input("predict", &predictions.artifact.key)
         .input("reason", &reasoning.artifact.key)
         .settings("merge", &recipe.merge)?
         .finish();
-    let artifact = run.stage("merge", &key, |work| write(work, recipe, ground, prompts, predictions, reasoning))?;
+    let artifact =
+        run.stage(StageId::Merge, &key, |work| write(work, recipe, ground, prompts, predictions, reasoning))?;
     let path = artifact.file("merge.json");
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
     let outcome = serde_json::from_slice(&bytes)

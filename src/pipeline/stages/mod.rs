@@ -20,7 +20,7 @@ mod scorer;
 mod soft;
 mod tune;
 
-use rallrec_events::Event;
+use rallrec_events::{Event, StageId};
 
 pub use data::{ChosenRows, Ground, data as ground};
 pub use finished::{Finished, ask_tuned, finished};
@@ -30,7 +30,7 @@ pub use language::Language;
 use super::artifact::write_atomically;
 use super::machine;
 use super::results::Results;
-use super::run::{Run, STAGES};
+use super::run::Run;
 use crate::config::{self, Recipe};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
@@ -66,7 +66,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
         resumed: run.folder().join("results.json").exists(),
     });
     reporter.emit(machine::facts(&device, rayon::current_num_threads()));
-    reporter.emit(Event::Plan { stages: STAGES.iter().map(|s| s.to_string()).collect() });
+    reporter.emit(Event::Plan { stages: StageId::ALL.map(String::from).to_vec() });
     // On a thread of the pool: from outside it each of the thousands of parallel regions a second would cost two
     // changes of threads.
     let outcome = rayon::scope(|_| chain(run, recipe, &kernels, &device));
@@ -83,7 +83,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
 fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<Option<Results>> {
     // Each `until` ends the run as soon as the next stage lies beyond it.
     macro_rules! unless_beyond {
-        ($stage:literal) => {
+        ($stage:expr) => {
             if run.is_beyond($stage) {
                 return Ok(None);
             }
@@ -91,33 +91,33 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
     }
     let mut language = Lazy { recipe, loaded: None };
     let ground = data::data(run, recipe)?;
-    unless_beyond!("describe");
+    unless_beyond!(StageId::Describe);
     if ground.dataset.items.iter().all(|i| i.title.trim().is_empty()) {
         return graph_only(run, recipe, kernels, &ground);
     }
     let described = describe::describe(run, recipe, kernels, &ground, &mut language)?;
-    unless_beyond!("embed");
+    unless_beyond!(StageId::Embed);
     let text = embed::embed(run, recipe, kernels, &ground, &described, &mut language)?;
-    unless_beyond!("graph");
+    unless_beyond!(StageId::Graph);
     let colla = graph::graph(run, recipe, kernels, &ground)?;
-    unless_beyond!("align");
+    unless_beyond!(StageId::Align);
     let ssl = align::align(run, recipe, kernels, &ground, &text, &colla)?;
     scatter::scatter(run, &ground, &text, &colla, &ssl)?;
-    unless_beyond!("retrieve");
+    unless_beyond!(StageId::Retrieve);
     let embeddings = retrieve::Embeddings { text: &text, colla: &colla, ssl: &ssl };
     let retrieval = retrieve::retrieve(run, recipe, &ground, &embeddings)?;
     examples::tell_retrieval(run, recipe, &ground, &retrieval);
-    unless_beyond!("prompts");
+    unless_beyond!(StageId::Prompts);
     let prompts = prompts::prompts(run, recipe, &ground, &retrieval, &embeddings, &mut language)?;
-    unless_beyond!("tune");
+    unless_beyond!(StageId::Tune);
     let tuned = tune::tune(run, recipe, kernels, &ground, &prompts, &mut language)?;
-    unless_beyond!("predict");
+    unless_beyond!(StageId::Predict);
     let predictions = predict::predict(run, recipe, kernels, &prompts, &tuned, &mut language)?;
-    unless_beyond!("reason");
+    unless_beyond!(StageId::Reason);
     let reasoning = reason::reason(run, recipe, kernels, &ground, &prompts, &predictions, &mut language)?;
-    unless_beyond!("merge");
+    unless_beyond!(StageId::Merge);
     let merged = merge::merge(run, recipe, &ground, &prompts, &predictions, &reasoning)?;
-    unless_beyond!("evaluate");
+    unless_beyond!(StageId::Evaluate);
     let inputs = evaluate::Inputs {
         ground: &ground,
         colla: &colla,
@@ -132,7 +132,7 @@ fn chain(run: &Run, recipe: &Recipe, kernels: &Device, device: &str) -> Result<O
 
 /// Items without titles can be embedded by their graph and in no other way.
 fn graph_only(run: &Run, recipe: &Recipe, kernels: &Device, ground: &Ground) -> Result<Option<Results>> {
-    if run.is_beyond("graph") || !run.is_beyond("align") {
+    if run.is_beyond(StageId::Graph) || !run.is_beyond(StageId::Align) {
         return Err(Error::usage(
             "data.kind",
             format!("no item of {} has a title: only the graph stages make sense", ground.dataset.name),

@@ -14,7 +14,7 @@ use crate::config::Recipe;
 use crate::device::Device;
 use crate::error::Result;
 use crate::eval::Score;
-use crate::events::Event;
+use crate::events::{Event, StageId};
 use crate::generate::scoring::Bundle;
 use crate::monitor::Monitor;
 use crate::ops::yes_no::Choice;
@@ -125,12 +125,13 @@ pub fn predict(
     tuned: &Tuned,
     language: &mut super::Lazy<'_>,
 ) -> Result<Predictions> {
-    let key = KeyBuilder::new("predict", 1)
+    let key = KeyBuilder::new(StageId::Predict.name(), 1)
         .input("prompts", &prompts.artifact.key)
         .input("tune", &tuned.artifact.key)
         .settings("predict", &recipe.predict)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact = run.stage("predict", &key, |work| write(work, recipe, device, prompts, tuned, language.get()?))?;
+    let artifact =
+        run.stage(StageId::Predict, &key, |work| write(work, recipe, device, prompts, tuned, language.get()?))?;
     let rows: Vec<Prediction> = read_rows(&artifact.file("predictions.jsonl"))?;
     let rows = rows.into_iter().map(|p| ((p.model, p.set, p.row, p.variant), p)).collect();
     Ok(Predictions { rows, artifact })
@@ -189,7 +190,7 @@ fn write(
                     label: row.label,
                 })?;
                 work.monitor.emit(Event::SampleScored {
-                    stage: "predict".into(),
+                    stage: StageId::Predict.into(),
                     model: format!("{}/{}", if who == Who::Tuned { "tuned" } else { "zero_shot" }, row.variant.title()),
                     row: row.row as u64,
                     p,

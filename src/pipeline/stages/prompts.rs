@@ -12,6 +12,7 @@ use super::retrieve::{Embeddings, Retrieval, Set, Variant};
 use super::soft::{self, SoftSource};
 use crate::config::Recipe;
 use crate::error::{Error, Kind, Result};
+use crate::events::StageId;
 use crate::matrix::Matrix;
 use crate::models::soft_prompt::Inputs;
 use crate::pipeline::artifact::{Artifact, write_atomically};
@@ -84,14 +85,14 @@ pub fn prompts(
     language: &mut super::Lazy<'_>,
 ) -> Result<Prompts> {
     let colla = embeddings.colla;
-    let key = KeyBuilder::new("prompts", 1)
+    let key = KeyBuilder::new(StageId::Prompts.name(), 1)
         .input("data", &ground.artifact.key)
         .input("retrieve", &retrieval.artifact.key)
         .settings("prompt", &recipe.prompt)?
         .settings("facts", &recipe.facts)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?;
     let key = soft::add_to_key(key, recipe, embeddings)?.finish();
-    let artifact = run.stage("prompts", &key, |work| {
+    let artifact = run.stage(StageId::Prompts, &key, |work| {
         let soft = SoftSource::new(recipe, embeddings);
         write(work, recipe, ground, retrieval, colla, soft, language.get()?)
     })?;

@@ -12,6 +12,7 @@ use super::graph::Collaborative;
 use crate::config::Recipe;
 use crate::data::{Kind, Rated};
 use crate::error::{Error, Result};
+use crate::events::StageId;
 use crate::matrix::Matrix;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
@@ -169,7 +170,7 @@ fn wishes(recipe: &Recipe, ground: &Ground) -> Vec<Wish> {
 
 /// Runs or reuses the stage.
 pub fn retrieve(run: &Run, recipe: &Recipe, ground: &Ground, from: &Embeddings<'_>) -> Result<Retrieval> {
-    let key = KeyBuilder::new("retrieve", 1)
+    let key = KeyBuilder::new(StageId::Retrieve.name(), 1)
         .input("data", &ground.artifact.key)
         .input("embed", &from.text.artifact.key)
         .input("graph", &from.colla.artifact.key)
@@ -178,7 +179,7 @@ pub fn retrieve(run: &Run, recipe: &Recipe, ground: &Ground, from: &Embeddings<'
         .settings("rows", &(&recipe.rows, recipe.seed, &recipe.tune.renderings, recipe.tune.targets_per_history))?
         .settings("ablation", &recipe.predict.ablation_rows)?
         .finish();
-    let artifact = run.stage("retrieve", &key, |work| {
+    let artifact = run.stage(StageId::Retrieve, &key, |work| {
         let wishes = wishes(recipe, ground);
         let path = work.folder.join("shown.jsonl");
         if path.exists() {

@@ -10,6 +10,7 @@ use crate::config::Recipe;
 use crate::device::Device;
 use crate::error::Result;
 use crate::eval;
+use crate::events::StageId;
 use crate::generate::scoring::common_prefix;
 use crate::models::llama::train::{Branch, Group};
 use crate::models::lora::Adapter;
@@ -43,11 +44,14 @@ pub fn tune(
     prompts: &Prompts,
     language: &mut super::Lazy<'_>,
 ) -> Result<Tuned> {
-    let key = KeyBuilder::new("tune", 1).input("prompts", &prompts.artifact.key).settings("tune", &recipe.tune)?;
+    let key = KeyBuilder::new(StageId::Tune.name(), 1)
+        .input("prompts", &prompts.artifact.key)
+        .settings("tune", &recipe.tune)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?
         .settings("answers", &(&recipe.predict.yes, &recipe.predict.no, recipe.predict.score))?;
     let key = if recipe.soft.is_on() { key.settings("soft", &recipe.soft)? } else { key }.finish();
-    let artifact = run.stage("tune", &key, |work| write(work, recipe, device, ground, prompts, language.get()?))?;
+    let artifact =
+        run.stage(StageId::Tune, &key, |work| write(work, recipe, device, ground, prompts, language.get()?))?;
     let config = language.get()?.model.config();
     let adapter = peft::read(&artifact.file("adapter"), config)?;
     let projector =
@@ -81,7 +85,7 @@ fn write(
         work.monitor.check()?;
         if let Some(auc) = eval::auc(&labels, &p)? {
             work.monitor.emit(crate::events::Event::Metric {
-                stage: "tune".into(),
+                stage: StageId::Tune.into(),
                 name: "auc".into(),
                 split: "valid".into(),
                 value: auc,

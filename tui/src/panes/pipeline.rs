@@ -1,5 +1,6 @@
 //! Pane 1: the stages as a graph with state, cache, duration, rate, time left and size; warnings and what to do.
 
+use rallrec_events::StageId;
 use rallrec_events::view::{Stage, State as StageState};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -62,13 +63,13 @@ fn mark(stage: &Stage, doing: Doing, theme: Theme) -> (char, Style) {
 
 /// The two branches of the graph beside a stage: texts (describe, embed) on the left, ratings (graph) on the right;
 /// they meet in align. `*` stands for the stage's own mark.
-fn branches(name: &str, ascii: bool) -> [char; 2] {
+fn branches(stage: Option<StageId>, ascii: bool) -> [char; 2] {
     let glyphs = if ascii { ['|', '\\', '/'] } else { ['│', '╮', '╯'] };
-    match name {
-        "data" => ['*', glyphs[1]],
-        "describe" | "embed" => ['*', glyphs[0]],
-        "graph" => [glyphs[0], '*'],
-        "align" => ['*', glyphs[2]],
+    match stage {
+        Some(StageId::Data) => ['*', glyphs[1]],
+        Some(StageId::Describe | StageId::Embed) => ['*', glyphs[0]],
+        Some(StageId::Graph) => [glyphs[0], '*'],
+        Some(StageId::Align) => ['*', glyphs[2]],
         _ => ['*', ' '],
     }
 }
@@ -97,7 +98,7 @@ fn row(stage: &Stage, run: &OpenRun, state: &State, width: u16) -> Vec<Cell> {
     let theme = state.theme;
     let doing = run.doing();
     let (mark, style) = mark(stage, doing, theme);
-    let name: String = branches(&stage.name, theme.ascii).iter().map(|c| if *c == '*' { mark } else { *c }).collect();
+    let name: String = branches(stage.id(), theme.ascii).iter().map(|c| if *c == '*' { mark } else { *c }).collect();
     let running = stage.state == StageState::Running && doing.is_live();
     let seconds = match stage.state {
         StageState::Waiting => None,

@@ -1,5 +1,6 @@
 //! Pane 2: curves of the stages that train.
 
+use rallrec_events::StageId;
 use rallrec_events::view::{Series, State as StageState, Training};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -201,14 +202,10 @@ fn charts(run: &OpenRun, only: Option<&str>) -> Vec<Spec> {
 
 /// "tokens/s" and the like: what the stage counts.
 fn rate_title(run: &OpenRun, stage: &str) -> String {
-    match stage {
-        "graph" => "edges/s".into(),
-        "align" => "items/s".into(),
-        "tune" => "tokens/s".into(),
-        other => match run.view.stages.get(other).map(|s| s.unit.as_str()) {
-            Some(unit) if !unit.is_empty() => format!("{unit}/s"),
-            _ => "rate".into(),
-        },
+    let told = || run.view.stages.get(stage).map(|s| s.unit.as_str()).filter(|unit| !unit.is_empty());
+    match StageId::named(stage).filter(|s| s.trains()).map(StageId::unit).or_else(told) {
+        Some(unit) => format!("{unit}/s"),
+        None => "rate".into(),
     }
 }
 

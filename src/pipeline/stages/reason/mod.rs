@@ -17,7 +17,7 @@ use super::scorer::Scorer;
 use crate::config::Recipe;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, StageId};
 use crate::generate::{self, Finish, Prompt, Sample};
 use crate::monitor::CountedElsewhere;
 use crate::pipeline::artifact::Artifact;
@@ -81,12 +81,12 @@ pub fn reason(
     language: &mut super::Lazy<'_>,
 ) -> Result<Reasoning> {
     let spec = if recipe.model.reasoning.is_empty() { &recipe.model.path } else { &recipe.model.reasoning };
-    let key = KeyBuilder::new("reason", 2)
+    let key = KeyBuilder::new(StageId::Reason.name(), 2)
         .input("prompts", &prompts.artifact.key)
         .input("predict", &predictions.artifact.key)
         .settings("reason", &(&recipe.reason, recipe.predict.score, recipe.seed))?;
     let key = language::add_to_key(key, "model", spec, &recipe.model)?.finish();
-    let artifact = run.stage("reason", &key, |work| {
+    let artifact = run.stage(StageId::Reason, &key, |work| {
         let other;
         let language = if recipe.model.reasoning.is_empty() {
             language.get()?

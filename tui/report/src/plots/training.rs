@@ -1,5 +1,6 @@
 //! Curves of the training stages.
 
+use rallrec_events::StageId;
 use rallrec_events::view::{Series, Training, Trainings};
 
 use super::Figure;
@@ -30,12 +31,8 @@ fn curve(title: &str, x: &str, y: &str, lines: &[(&str, &Series)], log: bool) ->
 
 /// All curves of one stage.
 fn of_stage(stage: &str, t: &Training) -> Vec<Figure> {
-    let title = match stage {
-        "graph" => "LightGCN",
-        "align" => "Alignment",
-        "tune" => "LoRA tuning",
-        other => other,
-    };
+    let known = StageId::named(stage);
+    let title = known.map_or(stage, |s| s.title());
     let mut out = Vec::new();
     let mut add = |svg: Option<String>, caption: String| out.extend(svg.map(|svg| Figure::new(svg, caption)));
     let last = t.loss.last().map_or(String::new(), |(_, y)| format!(", {} at the end", short(y)));
@@ -93,7 +90,7 @@ fn of_stage(stage: &str, t: &Training) -> Vec<Figure> {
         curve(
             &format!("{title}: speed"),
             "step",
-            if stage == "tune" { "tokens/s" } else { "edges/s" },
+            &format!("{}/s", known.map_or("units", |s| s.unit())),
             &[("speed", &t.rate)],
             false,
         ),
@@ -104,7 +101,7 @@ fn of_stage(stage: &str, t: &Training) -> Vec<Figure> {
 
 /// (title, figures) of each stage, in the order of the run.
 pub fn figures(all: &Trainings) -> Vec<Figure> {
-    let order = ["graph", "align", "tune"];
+    let order: Vec<&str> = StageId::ALL.iter().filter(|s| s.trains()).map(|s| s.name()).collect();
     let rest = all.0.keys().map(String::as_str).filter(|s| !order.contains(s));
-    order.into_iter().chain(rest).filter_map(|s| all.get(s).map(|t| of_stage(s, t))).flatten().collect()
+    order.iter().copied().chain(rest).filter_map(|s| all.get(s).map(|t| of_stage(s, t))).flatten().collect()
 }
