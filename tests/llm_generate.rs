@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::{Config, Family, Model, fixture};
-use rallrec::ops::linear::Dtype;
 use rallrec::rng::{Rng, Use};
+use rallrec::tensor::Dtype;
 
 fn model() -> Model {
     let config = fixture::config(Family::Llama);

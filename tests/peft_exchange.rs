@@ -15,8 +15,8 @@ use rallrec::models::llama::train::Parameters;
 use rallrec::models::llama::{Config, Family, LoadOptions, Model, Part, Prefix, Sequence, fixture, load, save_hf};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::models::peft;
-use rallrec::ops::linear::Dtype;
 use rallrec::rng::{Rng, Use};
+use rallrec::tensor::Dtype;
 use serde_json::Value;
 
 /// Absolute, on logits of a few units.

@@ -9,7 +9,7 @@ use rallrec::models::llama::train::{Branch, Engine, Group, Model, Packed, Parame
 use rallrec::models::llama::{Config, Family, Weights, fixture};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
-use rallrec::ops::linear::Dtype;
+use rallrec::tensor::Dtype;
 use rallrec::tune::{
     Evaluator, Outcome, Schedule, Settings, SoftAdapter, TuneOutcome, mean_loss, train, train_all, train_soft,
 };

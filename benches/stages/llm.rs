@@ -7,7 +7,7 @@ use rallrec::error::Error;
 use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::{Arithmetic, LoadOptions, Model, Part, Prefix, Sequence, load};
 use rallrec::models::lora::Target;
-use rallrec::ops::linear::Dtype;
+use rallrec::tensor::Dtype;
 use rallrec::{Result, Silent};
 use serde_json::json;
 

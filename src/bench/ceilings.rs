@@ -5,8 +5,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::ops::Cost;
 use crate::ops::linear::gemm::{View, product};
+use crate::tensor::Cost;
 
 /// Bytes of the buffers: far beyond any cache.
 const BUFFER: usize = 256 << 20;

@@ -16,7 +16,7 @@ pub use cases::{CASES, Case};
 pub use ceilings::{Ceilings, measure as ceilings};
 
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Input sets and a way to run one.
 pub struct Prepared {

@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 use crate::generate::{self, Finish, Listener};
 use crate::models::llama::{self, Arithmetic, LoadOptions, Model, Part, Prefix, Sequence};
 use crate::models::{builtin, hub, peft};
-use crate::ops::linear::Dtype;
 use crate::ops::yes_no::Choice;
 use crate::pipeline::progress::short;
+use crate::tensor::Dtype;
 use crate::text::chat::{ChatTemplate, Message};
 use crate::text::tokenizer::{TextStream, Tokenizer};
 

@@ -9,7 +9,7 @@ use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::eval::Score;
 use crate::models::llama::Arithmetic;
-use crate::ops::linear::Dtype;
+use crate::tensor::Dtype;
 use crate::text::item_text::TextSource;
 use crate::text::knowledge::Knowledge;
 use crate::text::prompts::{ReasoningSettings, ThinkTag};

@@ -14,8 +14,8 @@ use super::nvtx;
 use super::pool::{Memory, Pool};
 use super::recording::{Recorder, Step};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
-use crate::ops::profile::{self, Place};
+use crate::tensor::Cost;
+use crate::tensor::profile::{self, Place};
 
 /// A kernel with its launch shape and what it must move and compute at least.
 #[derive(Debug, Clone, Copy, PartialEq)]

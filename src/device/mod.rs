@@ -7,6 +7,7 @@ mod cuda;
 pub mod images;
 mod kernel;
 pub mod nvtx;
+mod place;
 mod pool;
 pub mod probe;
 mod recording;
@@ -16,6 +17,7 @@ mod tensor_map;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
+pub use place::{List, Place, Rows, mixed};
 pub use recording::Recording;
 pub use rows::DeviceRows;
 

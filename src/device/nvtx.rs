@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use cudarc::nvtx::safe::{Range, scoped_range};
 
-use crate::ops::profile;
+use crate::tensor::profile;
 
 /// A range that ends when it is dropped; `None` while nothing is profiled or nothing could show it.
 pub fn range(name: &str) -> Option<Range> {

@@ -3,8 +3,7 @@
 use cudarc::driver::{CudaContext, sys};
 use serde::Serialize;
 
-use crate::ops::linear::int8;
-use crate::ops::simd;
+use crate::tensor::simd::{self, bytes};
 
 /// One CUDA device.
 #[derive(Debug, Clone, Serialize)]
@@ -19,8 +18,8 @@ pub struct Gpu {
 
 /// The widest vectors that the CPU kernels use here, and whether products of bytes have an instruction.
 pub fn simd() -> &'static str {
-    use int8::Level::{Avx512Vnni, AvxVnni};
-    match (simd::level(), int8::level()) {
+    use bytes::Level::{Avx512Vnni, AvxVnni};
+    match (simd::level(), bytes::level()) {
         (simd::Level::Avx512, AvxVnni | Avx512Vnni) => "AVX-512 with VNNI",
         (simd::Level::Avx512, _) => "AVX-512",
         (simd::Level::Avx2, AvxVnni | Avx512Vnni) => "AVX2 with VNNI",

@@ -86,7 +86,7 @@ fn read_prefixes(model: &Model, pass: &[(&Bundle, usize)]) -> Result<Vec<Prefix>
 mod tests {
     use super::*;
     use crate::models::llama::{Family, fixture};
-    use crate::ops::linear::Dtype;
+    use crate::tensor::Dtype;
 
     #[test]
     fn sharing_a_beginning_does_not_change_the_scores() {

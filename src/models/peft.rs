@@ -11,7 +11,7 @@ use super::llama::safetensors::Tensors;
 use super::llama::save::write_tensors;
 use super::lora::{Adapter, Pair, Target};
 use crate::error::{Error, Result};
-use crate::ops::linear::Dtype;
+use crate::tensor::Dtype;
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";

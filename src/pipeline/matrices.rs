@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::artifact::write_atomically;
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
+use crate::tensor::Matrix;
 
 /// Writes named matrices to `path`.
 pub fn write(path: &Path, matrices: &[(&str, &Matrix)]) -> Result<()> {

@@ -19,7 +19,7 @@ use super::trace::TraceFile;
 use crate::bench::Ceilings;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
-use crate::ops::profile::{self, Place};
+use crate::tensor::profile::{self, Place};
 
 /// See the module.
 pub struct Reporter {

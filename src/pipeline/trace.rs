@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::bench::Ceilings;
 use crate::error::{Error, Result};
-use crate::ops::profile::Place;
-use crate::ops::profile::trace::Span;
+use crate::tensor::profile::Place;
+use crate::tensor::profile::trace::Span;
 
 /// Calls that a file holds; at about 150 bytes each, and more than a viewer shows with ease.
 const MOST: u64 = 2_000_000;
@@ -152,7 +152,7 @@ fn meta(what: &str, group: u32, line: u32, args: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Cost;
+    use crate::tensor::Cost;
 
     fn span(name: &'static str, place: Place) -> Span {
         Span { name, place, began: Instant::now(), seconds: 0.25, cost: Cost { bytes: 8.0, flops: 4.0 } }

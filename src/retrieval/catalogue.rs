@@ -2,8 +2,8 @@
 
 use crate::data::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::ops::topk::{Seen, topk};
+use crate::tensor::Matrix;
 
 /// One mask for one query.
 struct One(Vec<u32>);

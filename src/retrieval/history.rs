@@ -192,8 +192,8 @@ mod tests {
     use super::super::mixture::Sources;
     use super::*;
     use crate::data::RawId;
-    use crate::matrix::Matrix;
     use crate::ops::infonce::Similarity;
+    use crate::tensor::Matrix;
     use proptest::prelude::*;
 
     fn rated(items: &[u32]) -> Vec<Rated> {

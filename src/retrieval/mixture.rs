@@ -6,9 +6,9 @@ use super::pca::Pca;
 use super::settings::Settings;
 use crate::data::ItemIdx;
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::ops::infonce::Similarity;
 use crate::ops::topk::dot;
+use crate::tensor::Matrix;
 
 /// Embedding types, by the names that the method uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]

@@ -6,9 +6,9 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::ops::linear::{Weight, matmul_nt, matmul_tn};
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// Widest covariance that is decomposed directly.
 const DIRECT: usize = 1024;

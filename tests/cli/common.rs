@@ -5,7 +5,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use rallrec::models::llama::{Family, fixture, save_hf};
-use rallrec::ops::linear::Dtype;
+use rallrec::tensor::Dtype;
 
 /// Seconds that a command may take before the test gives up on it.
 const PATIENCE: u64 = 300;

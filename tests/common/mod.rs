@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rallrec::models::llama::{LoadOptions, Loaded, load};
-use rallrec::ops::linear::Dtype;
+use rallrec::tensor::Dtype;
 
 /// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the model store. `None`, with a line
 /// that says so, when it is not there.

@@ -1,9 +1,9 @@
 //! The device layer: what it says when memory ends or a launch is wrong, and what it keeps count of.
 
 use rallrec::device::{Arg, KernelDevice, Launch};
-use rallrec::ops::Cost;
 use rallrec::ops::merge::cuda::sum_rows;
-use rallrec::ops::profile::{self, Place};
+use rallrec::tensor::Cost;
+use rallrec::tensor::profile::{self, Place};
 
 use super::common::devices;
 

@@ -16,8 +16,9 @@ use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, fixture
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
-use rallrec::ops::linear::{Dtype, Storage, Weight};
+use rallrec::ops::linear::{Storage, Weight};
 use rallrec::rng::{Rng, Use};
+use rallrec::tensor::Dtype;
 use rallrec::{Matrix, Result};
 
 use super::common::devices;

@@ -3,13 +3,13 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::models::llama::RopeScaling;
+use rallrec::ops::rope::Scaling;
+
 use rallrec::ops::rope::{Rope, cuda, oracle};
 
 use super::common::{Values, any_values, cases, close, devices};
 
-const SCALED: RopeScaling =
-    RopeScaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };
+const SCALED: Scaling = Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };
 
 fn check<T: Storage>(
     positions: &[u32],

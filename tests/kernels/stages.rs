@@ -3,11 +3,11 @@
 
 use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::device::{Device, KernelDevice};
-use rallrec::matrix::Matrix;
 use rallrec::models::{lightgcn, projector};
 use rallrec::monitor::Silent;
 use rallrec::ops::topk::{topk, topk_on};
 use rallrec::rng::{Rng, Use};
+use rallrec::tensor::Matrix;
 
 use super::common::devices;
 

@@ -5,11 +5,12 @@ use rallrec::device::{Device, KernelDevice};
 use rallrec::models::llama::train::{
     Backend, Branch, DeviceEngine, Engine, Group, Model, Noise, Packed, Parameters, Trained,
 };
-use rallrec::models::llama::{Config, Family, RopeScaling, SoftTokens, Weights, fixture};
+use rallrec::models::llama::{Config, Family, SoftTokens, Weights, fixture};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
-use rallrec::ops::linear::Dtype;
+use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
+use rallrec::tensor::Dtype;
 use rallrec::tune::{Settings, SoftAdapter, TuneOutcome, train, train_on, train_soft, train_soft_on};
 use rallrec::{Kind, Matrix, Monitor, Silent};
 
@@ -25,7 +26,7 @@ fn base(family: Family) -> (Config, Weights) {
         intermediate: 40,
         layers: 3,
         rope_theta: 100.0,
-        rope_scaling: (family == Family::Llama).then_some(RopeScaling {
+        rope_scaling: (family == Family::Llama).then_some(Scaling {
             factor: 8.0,
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
 use rallrec::ops::lora::cuda::{self, Adapters, Batch, Beside, Segment};
 use rallrec::ops::lora::wgmma::{self, backward, forward};
-use rallrec::ops::profile;
+use rallrec::tensor::profile;
 
 use super::common::{Values, any_values, cases, close, devices, same_bits, wide};
 

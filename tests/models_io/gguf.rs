@@ -1,7 +1,8 @@
 //! GGUF files.
 
 use rallrec::models::llama::{Config, Family, LoadOptions, Weights, fixture, load};
-use rallrec::ops::linear::{Dtype, Weight};
+use rallrec::ops::linear::Weight;
+use rallrec::tensor::Dtype;
 
 use crate::common::{assert_same_weights, check_tokenizer, test_model};
 

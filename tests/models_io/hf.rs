@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family, LoadOptions, RopeScaling, fixture, load, save_hf};
-use rallrec::ops::linear::Dtype;
+use rallrec::models::llama::{Config, Family, LoadOptions, fixture, load, save_hf};
+use rallrec::ops::rope::Scaling;
+use rallrec::tensor::Dtype;
 use serde_json::{Value, json};
 
 use crate::common::{assert_same_weights, test_model};
@@ -23,7 +24,7 @@ fn what_is_saved_is_what_is_loaded() {
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             let mut config = fixture::config(family);
             config.bos = Some(3);
-            config.rope_scaling = (family == Family::Llama).then_some(RopeScaling {
+            config.rope_scaling = (family == Family::Llama).then_some(Scaling {
                 factor: 8.0,
                 low_freq_factor: 1.0,
                 high_freq_factor: 4.0,
@@ -140,7 +141,7 @@ fn newer_rope_parameters_are_read() {
     std::fs::write(&path, value.to_string()).unwrap();
     let config = load(&folder, &LoadOptions::default()).unwrap().config;
     assert_eq!(config.rope_theta, 5e5);
-    let want = RopeScaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
+    let want = Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
     assert_eq!(config.rope_scaling, Some(want));
 }
 

@@ -10,11 +10,13 @@ use crate::error::Result;
 use crate::ops::attention::{self, Heads, Item, Run};
 use crate::ops::cross_entropy::{self, Scratch, Targets};
 use crate::ops::linear::int8::{self, Codes};
-use crate::ops::linear::{self, Dtype, Storage, Weight, matmul_nt};
+use crate::ops::linear::{self, Storage, Weight, matmul_nt};
 use crate::ops::lora::{self, Columns, Low};
 use crate::ops::rope::{self, Rope};
 use crate::ops::sampling::{self, Cut, Sampler};
-use crate::ops::{Cost, rmsnorm, swiglu, yes_no};
+use crate::ops::{rmsnorm, swiglu, yes_no};
+use crate::tensor::Cost;
+use crate::tensor::Dtype;
 
 fn weight(rows: usize, cols: usize, dtype: Dtype, stream: u32) -> Result<Weight> {
     let values = normals(cols, stream);

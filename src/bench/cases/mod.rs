@@ -10,9 +10,9 @@ use language::{answer, decode, entropy, glu, low_rank, norm, prefill, product, p
 
 use super::Prepared;
 use crate::error::Result;
-use crate::ops::linear::Dtype;
 use crate::ops::spmm::Precision;
 use crate::rng::{Rng, Use};
+use crate::tensor::Dtype;
 
 /// One line of the table.
 #[derive(Debug)]

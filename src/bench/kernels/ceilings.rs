@@ -8,8 +8,8 @@ use super::measure::launches;
 use super::{Scale, scale};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
 use crate::ops::copy::{Places, gather};
+use crate::tensor::Cost;
 
 /// Tries of each; the best counts.
 const TRIES: usize = 10;

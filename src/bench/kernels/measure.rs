@@ -9,8 +9,8 @@ use super::{Case, Ceilings, Run, Scale, scale};
 use crate::bench::{Bound, against};
 use crate::device::KernelDevice;
 use crate::error::{Error, Result};
-use crate::ops::Cost;
-use crate::ops::profile::{self, Place, trace};
+use crate::tensor::Cost;
+use crate::tensor::profile::{self, Place, trace};
 
 /// Least and most runs of a case, as its scale is.
 fn runs(scale: Scale) -> (usize, usize) {

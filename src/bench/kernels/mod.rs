@@ -23,7 +23,7 @@ pub use measure::{Beside, Launched, Measured, time};
 
 use crate::device::{KernelDevice, Kind};
 use crate::error::Result;
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// How large cases are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::generate::Finish;
-use crate::ops::linear::Dtype;
+use crate::tensor::Dtype;
 use crate::tiny_model::exam;
 
 #[test]

@@ -13,11 +13,11 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::ranking::Ranking;
 use crate::events::Event;
-use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::ops::bpr::Batch;
 use crate::ops::spmm::Rows;
 use crate::ops::topk::{Seen, topk_on};
+use crate::tensor::Matrix;
 
 /// Length of the lists that validation looks at.
 const CUT: usize = 20;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::rope;
+
 /// Which family; they differ in biases, in q/k norms and in rope scaling only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -12,19 +14,6 @@ pub enum Family {
     Qwen2,
     /// Qwen3: RMSNorm on each q and k head, no bias.
     Qwen3,
-}
-
-/// Llama-3.1's frequency scaling ("llama3" in config.json).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct RopeScaling {
-    /// Wavelengths above `original_context / low_freq_factor` are divided by this.
-    pub factor: f64,
-    /// Low-frequency bound.
-    pub low_freq_factor: f64,
-    /// High-frequency bound: shorter wavelengths are untouched.
-    pub high_freq_factor: f64,
-    /// Context length of pre-training.
-    pub original_context: usize,
 }
 
 /// Shape and constants of one model.
@@ -51,7 +40,7 @@ pub struct Config {
     /// Rope base.
     pub rope_theta: f64,
     /// Rope scaling, if any.
-    pub rope_scaling: Option<RopeScaling>,
+    pub rope_scaling: Option<rope::Scaling>,
     /// Longest sequence in tokens.
     pub context: usize,
     /// The output head is the embedding.

@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::ops::linear::{Dtype, Storage};
+use crate::ops::linear::Storage;
+use crate::tensor::Dtype;
 
 /// Builds owned storage of `dtype` row by row: `fill(row, values)` writes a row in f32, which is rounded to
 /// nearest even. Rows are filled in parallel; no f32 copy larger than a row per thread is made. A value that is

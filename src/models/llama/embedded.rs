@@ -11,7 +11,8 @@ use super::parts::Part;
 use super::safetensors::dtype;
 use super::{convert, hf_config};
 use crate::error::{Error, Result};
-use crate::ops::linear::{Dtype, Weight};
+use crate::ops::linear::Weight;
+use crate::tensor::Dtype;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// The files' contents.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::{Model, Part, Pooling, Prefix, Sequence};
 use crate::error::Result;
-use crate::matrix::Matrix;
+use crate::tensor::Matrix;
 
 /// Longest beginning that is looked for.
 const LONGEST: usize = 32;
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::models::llama::{Family, fixture};
-    use crate::ops::linear::Dtype;
+    use crate::tensor::Dtype;
 
     #[test]
     fn the_plan_reads_each_text_once_and_finds_what_saves_most() {

@@ -10,8 +10,9 @@ use super::loader::{Described, Format, Loaded, ModelInfo};
 use super::parts::{LayerPart as L, Part};
 use super::{Config, Family, Layer, Linear, Weights, convert};
 use crate::error::{Error, Result};
-use crate::ops::linear::{Dtype, Weight};
+use crate::ops::linear::Weight;
 use crate::rng::{Rng, Use};
+use crate::tensor::Dtype;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// ChatML.

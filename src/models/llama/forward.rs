@@ -8,7 +8,6 @@ use super::model::Model;
 use super::projections::To;
 use super::{Layer, check, soft};
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::models::lora::Target;
 use crate::ops::attention::{Heads, Item, attend};
 use crate::ops::linear::matmul_nt;
@@ -16,6 +15,7 @@ use crate::ops::rmsnorm::{rmsnorm, rmsnorm_in_place};
 use crate::ops::rope::Angles;
 use crate::ops::swiglu::swiglu_in_place;
 use crate::ops::yes_no::{Choice, choose};
+use crate::tensor::Matrix;
 
 /// New tokens of one sequence.
 pub struct Part<'a> {

@@ -11,7 +11,8 @@ use super::safetensors::Tensors;
 use super::{Config, hf_config};
 use crate::error::{Error, Result};
 use crate::models::folder::read_json;
-use crate::ops::linear::{Dtype, Weight};
+use crate::ops::linear::Weight;
+use crate::tensor::Dtype;
 use crate::text::{ChatTemplate, Tokenizer};
 
 struct Folder<'a> {

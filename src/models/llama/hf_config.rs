@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Config, Family, RopeScaling, check};
+use super::{Config, Family, check};
 use crate::error::{Error, Result};
+use crate::ops::rope::Scaling;
 
 /// An object with its file name, for messages.
 struct Fields<'a> {
@@ -143,7 +144,7 @@ fn refuse(fields: &Fields, family: Family) -> Result<()> {
 }
 
 /// The base and the scaling, from `rope_parameters` (newer files) or `rope_theta` and `rope_scaling`.
-fn rope(fields: &Fields) -> Result<(f64, Option<RopeScaling>)> {
+fn rope(fields: &Fields) -> Result<(f64, Option<Scaling>)> {
     let newer = fields.object("rope_parameters")?;
     let key = if newer.is_some() { "rope_parameters" } else { "rope_scaling" };
     let Some(map) = newer.or(fields.object("rope_scaling")?) else {
@@ -170,7 +171,7 @@ fn rope(fields: &Fields) -> Result<(f64, Option<RopeScaling>)> {
         "default" => Ok((theta, None)),
         "llama3" => {
             let need = |key: &str| inner.number(key)?.ok_or_else(|| inner.bad(key, "is missing").next("complete it"));
-            let scaling = RopeScaling {
+            let scaling = Scaling {
                 factor: need("factor")?,
                 low_freq_factor: need("low_freq_factor")?,
                 high_freq_factor: need("high_freq_factor")?,

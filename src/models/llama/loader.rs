@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, Weights, check, gguf, hf};
 use crate::error::{Error, Result};
-use crate::ops::linear::Dtype;
+use crate::tensor::Dtype;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// How to load.

@@ -24,7 +24,7 @@ pub(crate) mod soft;
 pub mod train;
 pub mod weights;
 
-pub use config::{Config, Family, RopeScaling};
+pub use config::{Config, Family};
 pub use forward::{Part, Pooling};
 pub use kv_cache::{Prefix, Sequence};
 pub use loader::{Described, Format, LoadOptions, Loaded, ModelInfo, describe, load};

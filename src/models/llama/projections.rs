@@ -109,7 +109,7 @@ impl Model {
 mod tests {
     use super::*;
     use crate::models::llama::{Family, Part, Sequence, fixture};
-    use crate::ops::linear::Dtype;
+    use crate::tensor::Dtype;
 
     fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
         model.all_logits(&mut [Part { tokens, sequence: &mut Sequence::new() }]).unwrap().into_vec()

@@ -10,7 +10,8 @@ use safetensors::{Dtype as Stored, SafeTensors};
 
 use super::convert;
 use crate::error::{Error, Result};
-use crate::ops::linear::{Dtype, Storage, Weight};
+use crate::ops::linear::{Storage, Weight};
+use crate::tensor::Dtype;
 
 /// Where one tensor is.
 #[derive(Debug, Clone)]

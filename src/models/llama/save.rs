@@ -11,7 +11,8 @@ use super::parts::{LayerPart as L, Part};
 use super::{Config, Layer, Weights, convert, hf_config};
 use crate::error::{Error, Result};
 use crate::models::folder::{write_atomically, write_file};
-use crate::ops::linear::{Dtype, Weight};
+use crate::ops::linear::Weight;
+use crate::tensor::Dtype;
 
 /// The safetensors type of a storage type.
 pub(crate) fn stored(dtype: Dtype) -> Stored {

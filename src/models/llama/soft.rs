@@ -4,8 +4,8 @@
 //! in the same places begin alike, and whatever compares, shares or cuts token lists needs to know nothing of vectors.
 
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::ops::linear::Weight;
+use crate::tensor::Matrix;
 
 /// Vectors of soft tokens, by id.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -77,8 +77,8 @@ mod tests {
     use super::*;
     use crate::generate::scoring::{Bundle, common_prefix, score};
     use crate::models::llama::{Config, Family, Model, Part, Sequence, Weights, fixture};
-    use crate::ops::linear::Dtype;
     use crate::rng::{Rng, Use};
+    use crate::tensor::Dtype;
 
     const IDS: [u32; 3] = [264, 265, 266];
 

@@ -6,8 +6,8 @@ use super::Settings;
 use super::state::{Progress, State};
 use crate::data::ItemIdx;
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::models::checkpoint;
+use crate::tensor::Matrix;
 
 /// Name of the file in the checkpoint folder.
 const FILE: &str = "projector.safetensors";

@@ -7,10 +7,10 @@ use super::train::*;
 use super::{Settings, forget};
 use crate::data::ItemIdx;
 use crate::events::Event;
-use crate::matrix::Matrix;
 use crate::monitor::{Monitor, Silent};
 use crate::ops::infonce::Similarity;
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// Text rows are a hidden linear image of the collaborative rows, with noise.
 fn planted(n: usize) -> (Matrix, Matrix, Vec<ItemIdx>) {

@@ -13,13 +13,13 @@ use crate::data::ItemIdx;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::ops::adam::Adam;
 use crate::ops::infonce::Params;
 use crate::ops::mlp::{Mlp, Tensors};
 use crate::retrieval::pca::Pca;
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// Items beyond which a held-out or final loss is taken over batches.
 const LARGEST: usize = 8192;

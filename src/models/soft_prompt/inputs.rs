@@ -1,7 +1,7 @@
 //! What the projector is given: embeddings on one scale, by soft token.
 
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
+use crate::tensor::Matrix;
 
 /// The rows of `embeddings` (items, d) with each column brought to mean 0 and variance 1, so that no dimension drowns the
 /// others. Rows of zeros, items that the embedding does not know, count for nothing and stay zero: the mean item.

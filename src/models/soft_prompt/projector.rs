@@ -2,11 +2,11 @@
 
 use super::{Inputs, Settings};
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::models::llama::SoftTokens;
 use crate::models::llama::train::Parameters;
 use crate::ops::linear::Weight;
 use crate::ops::mlp::{Mlp, Saved, Tensors};
+use crate::tensor::Matrix;
 
 /// Inputs that the gain is measured on, and token embeddings that it is measured against: evenly spread ones.
 const PROBES: usize = 4096;

@@ -1,11 +1,11 @@
 //! Inputs on one scale, the projector's gradient against f64, and its file.
 
 use super::{Inputs, Projector, Settings, mean_norm, standardised};
-use crate::matrix::Matrix;
 use crate::models::llama::train::Parameters;
 use crate::ops::linear::Weight;
 use crate::ops::mlp::{Activation, oracle};
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 fn random(rows: usize, cols: usize, salt: u32) -> Matrix {
     let mut rng = Rng::new(3, Use::Synthetic, salt, 0);

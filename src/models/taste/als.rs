@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{Usual, above_zero, fold_in};
 use crate::data::{Rated, Sample};
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// The factorisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{ItemIdx, Rated};
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
-use crate::ops::simd::vectorized;
+use crate::tensor::Matrix;
+use crate::tensor::simd::vectorized;
 
 /// Where the items' vectors come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

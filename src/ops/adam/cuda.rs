@@ -3,7 +3,7 @@
 use super::Adam;
 use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 const THREADS: u32 = 256;
 /// Blocks enough to fill any GPU; each walks over its share.

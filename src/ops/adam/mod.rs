@@ -8,9 +8,9 @@ pub mod oracle;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
-use crate::ops::profile::timed;
-use crate::ops::simd::vectorized;
+use crate::tensor::Cost;
+use crate::tensor::profile::timed;
+use crate::tensor::simd::vectorized;
 
 /// The step's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::profile::timed;
-use crate::ops::simd::vectorized;
+use crate::tensor::profile::timed;
+use crate::tensor::simd::vectorized;
 
 /// Constants of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,8 +10,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::ops::linear::gemm::{View, product};
-use crate::ops::profile::timed;
-use crate::ops::simd::{LANES, Shared, exp, fold2, vectorized};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{LANES, Shared, exp, fold2, vectorized};
 
 /// Query rows of a tile.
 const TILE: usize = 64;
@@ -228,7 +228,7 @@ fn check(shape: Heads, segments: &[Segment], queries: &Queries, q: &[f32], q_ld:
 
 /// Of the forward, and so many times its work. A query row sees its prefix and its segment up to itself; taken as if
 /// the asking rows were the last of their segment.
-fn cost(shape: Heads, segments: &[Segment], queries: &Queries, times: f64) -> crate::ops::Cost {
+fn cost(shape: Heads, segments: &[Segment], queries: &Queries, times: f64) -> crate::tensor::Cost {
     let (mut visible, mut stored) = (0usize, 0usize);
     for span in &queries.spans {
         let Some(segment) = segments.get(span.segment) else { continue };
@@ -238,7 +238,7 @@ fn cost(shape: Heads, segments: &[Segment], queries: &Queries, times: f64) -> cr
     }
     let heads = crate::ops::attention::Heads { query: shape.heads, kv: shape.kv_heads, dim: shape.dim };
     let one = super::cost(heads, queries.rows.len(), visible, stored);
-    crate::ops::Cost { bytes: times * one.bytes, flops: times * one.flops }
+    crate::tensor::Cost { bytes: times * one.bytes, flops: times * one.flops }
 }
 
 /// `out` (M x heads dim) and `lse` (M x heads) for the M query rows `q` (rows `q_ld` apart).

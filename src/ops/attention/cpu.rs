@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::kernel::{Pass, State};
 use super::{Heads, Item, Run, TILE, append};
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Level};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Level};
 
 /// Query vectors of one job: enough to reuse each tile, few enough to keep all threads busy.
 const QUERIES: usize = 48;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Heads;
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Query rows of consecutive positions, and the rows of keys and values that they see: all of `past`, and of `own` the
 /// first `visible` for the first query row, one more for each next.

@@ -7,7 +7,7 @@ use super::Heads;
 use super::cuda::{ALL, Inputs, Work, tile_rows, width, work};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Keys of one block: enough to fill a GPU with a prompt of a few thousand keys and eight kv heads.
 const SPAN: usize = 256;

@@ -6,7 +6,7 @@ use super::Heads;
 use super::cuda::{ALL, Inputs, Span, tile_rows};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// `AttentionTileOf`: first row, rows with the number of runs above, first run.
 type Tile = [u64; 3];

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::{BLOCK, Run, TILE};
-use crate::ops::simd::{Simd, Task};
+use crate::tensor::simd::{Simd, Task};
 
 /// The running softmax of query vectors: largest score, sum of weights, weighted values; plus the scaled queries.
 pub(super) struct State {

@@ -24,7 +24,7 @@ pub mod oracle;
 
 pub use cpu::{attend, causal};
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// Positions in one block of stored keys.
 pub const BLOCK: usize = 16;

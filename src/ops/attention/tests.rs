@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ops::simd::available;
 use crate::rng::{Rng, Use};
+use crate::tensor::simd::available;
 
 fn noise(n: usize, seed: u64, scale: f32) -> Vec<f32> {
     let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);

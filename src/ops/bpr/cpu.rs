@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::Batch;
-use crate::ops::profile::timed;
 use crate::ops::spmm::{LANE, Rows};
+use crate::tensor::profile::timed;
 
 /// No further entry in a row's list.
 const END: u32 = u32::MAX;

@@ -2,8 +2,8 @@
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
 use crate::rng::{self, Use};
+use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
 const WARPS: usize = THREADS as usize / 32;

@@ -14,7 +14,7 @@ pub mod oracle;
 
 pub use cpu::Bpr;
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// A batch; node ids share one space (users first, then items).
 #[derive(Debug, Clone, Default, PartialEq)]

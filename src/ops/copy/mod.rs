@@ -2,7 +2,7 @@
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Numbers of rows on a device.
 #[derive(Debug)]

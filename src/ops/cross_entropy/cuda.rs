@@ -2,8 +2,8 @@
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
 use crate::ops::lora::cuda::{Batch, backward_panel};
+use crate::tensor::Cost;
 
 const TILE: usize = 64;
 /// Tiles of the vocabulary that one block scores.

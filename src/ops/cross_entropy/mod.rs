@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::linear::Weight;
 use crate::ops::linear::stack::{Stack, weight_gradient};
-use crate::ops::profile::timed;
-use crate::ops::simd::{exp, fold2, vectorized};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{exp, fold2, vectorized};
 
 /// Logits held at a time (values): 64 MB.
 const HELD: usize = 16 << 20;
@@ -63,11 +63,11 @@ pub struct Targets<'a> {
 }
 
 /// Cost of `rows` rows: the product with the head, and as much again for each gradient.
-pub fn cost(head: &Weight, rows: usize, by_hidden: bool, by_head: bool) -> crate::ops::Cost {
+pub fn cost(head: &Weight, rows: usize, by_hidden: bool, by_head: bool) -> crate::tensor::Cost {
     let one = crate::ops::linear::cost(head, rows);
     let times = 1.0 + f64::from(u8::from(by_hidden)) + f64::from(u8::from(by_head));
     let hidden = 4.0 * (rows * head.cols()) as f64;
-    crate::ops::Cost { bytes: times * (head.bytes() as f64 + hidden), flops: times * one.flops }
+    crate::tensor::Cost { bytes: times * (head.bytes() as f64 + hidden), flops: times * one.flops }
 }
 
 /// Returns the weighted loss sum, in f64. With `dh` (R x hidden) writes its gradient, with `dw` (vocab x hidden) adds

@@ -9,7 +9,7 @@ use super::exp::exp_shifted;
 use super::{Params, Similarity};
 use crate::error::{Error, Result};
 use crate::ops::linear::gemm::{self, View};
-use crate::ops::profile::timed;
+use crate::tensor::profile::timed;
 
 /// Rows of one parallel piece.
 const ROWS: usize = 64;

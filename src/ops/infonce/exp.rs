@@ -1,6 +1,6 @@
 //! e^x for slices, f32, about 1e-7 relative: range reduction by ln 2 in two parts and a polynomial (Cephes expf).
 
-use crate::ops::simd::vectorized;
+use crate::tensor::simd::vectorized;
 
 vectorized! {
     /// Replaces `x` by `e^(x - shift)`; below -87 the result is 0.

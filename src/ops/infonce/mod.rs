@@ -18,7 +18,7 @@ pub use cpu::{Gradients, infonce};
 
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// How two rows are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]

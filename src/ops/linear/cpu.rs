@@ -6,8 +6,8 @@ use super::gemm::{View, product};
 use super::jobs;
 use super::panel::{PANEL, Rows, Side, Source, Span};
 use super::weight::{Values, Weight};
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Level};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Level};
 
 /// FLOP below which threads cost more than they save.
 const SERIAL: usize = 200_000;

@@ -2,7 +2,7 @@
 
 use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
 const TILE: usize = 64;

@@ -7,7 +7,7 @@ use super::quantised::{self, Bits, Form, Row};
 use super::weight::{Values, Weight};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Values of a block.
 const BLOCK: usize = 32;

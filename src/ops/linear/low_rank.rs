@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Simd, Task};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Simd, Task};
 
 struct Rows<'a> {
     s: &'a [f32],
@@ -38,9 +38,9 @@ impl Task for Rows<'_> {
     }
 }
 
-fn cost(rows: usize, rank: usize, out: usize) -> crate::ops::Cost {
+fn cost(rows: usize, rank: usize, out: usize) -> crate::tensor::Cost {
     let (m, r, out) = (rows as f64, rank as f64, out as f64);
-    crate::ops::Cost { bytes: 4.0 * (m * r + r * out + 2.0 * m * out), flops: 2.0 * m * r * out }
+    crate::tensor::Cost { bytes: 4.0 * (m * r + r * out + 2.0 * m * out), flops: 2.0 * m * r * out }
 }
 
 /// `y (M, out) += s (M, rank) b_t`, with `b_t` (rank, out) the transposed B: lanes run along the output, so a narrow

@@ -20,9 +20,9 @@ pub use cpu::{
 };
 pub use low_rank::add_low_rank;
 pub use quantised::Quantised;
-pub use weight::{Dtype, Storage, Weight};
+pub use weight::{Storage, Weight};
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// Cost of `M` rows through `w`.
 pub fn cost(w: &Weight, rows: usize) -> Cost {

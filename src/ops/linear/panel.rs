@@ -22,7 +22,7 @@ use std::mem::MaybeUninit;
 use half::{bf16, f16};
 
 use super::quantised::Quantised;
-use crate::ops::simd::{Element, Simd, Task};
+use crate::tensor::simd::{Element, Simd, Task};
 
 /// Vectors of outputs in a panel.
 const WIDE: usize = 3;

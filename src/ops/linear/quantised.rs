@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A value is `scale * code`, or `scale * code + minimum`, in f32: the products with a quantised weight have the bits
-//! of the products with the same values widened to f32 (where the processor fuses, see [`crate::ops::simd`]).
+//! of the products with the same values widened to f32 (where the processor fuses, see [`crate::tensor::simd`]).
 
 // Constant-bound index loops over registers, as in the panel kernel.
 #![allow(clippy::needless_range_loop)]
@@ -17,7 +17,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::ops::simd::{Element, Simd};
+use crate::tensor::simd::{Element, Simd};
 
 /// Rows of a tile; rows that fill no tile are padded with zeros.
 pub const TILE: usize = 16;

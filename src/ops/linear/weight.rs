@@ -8,29 +8,8 @@ use memmap2::Mmap;
 
 use super::quantised::Quantised;
 use crate::error::{Error, Result};
-use crate::ops::simd::vectorized;
-
-/// Storage type of weights. Arithmetic is always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32-bit IEEE.
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// 16-bit IEEE.
-    F16,
-}
-
-impl Dtype {
-    /// Bytes of one value.
-    pub fn size(self) -> usize {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::Bf16 | Dtype::F16 => 2,
-        }
-    }
-}
+use crate::tensor::Dtype;
+use crate::tensor::simd::vectorized;
 
 /// Where the values are.
 #[derive(Clone)]

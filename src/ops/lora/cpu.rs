@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::Dropout;
 use crate::ops::linear::gemm::{View, product};
-use crate::ops::profile::timed;
-use crate::ops::simd::{Shared, vectorized};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{Shared, vectorized};
 
 /// Rows a task takes; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 128;
@@ -64,11 +64,11 @@ impl Low<'_> {
     }
 
     /// Of `values` inputs; the backward does the same work `times` over.
-    pub fn cost(&self, values: usize, times: f64) -> crate::ops::Cost {
+    pub fn cost(&self, values: usize, times: f64) -> crate::tensor::Cost {
         let (inp, out, r) = (self.inp() as f64, self.out() as f64, self.rank as f64);
         let m = values as f64 / inp.max(1.0);
         let bytes = 4.0 * (r * (inp + out) + m * (inp + r + 2.0 * out));
-        crate::ops::Cost { bytes: times * bytes, flops: times * 2.0 * m * r * (inp + out) }
+        crate::tensor::Cost { bytes: times * bytes, flops: times * 2.0 * m * r * (inp + out) }
     }
 
     fn check(&self, m: usize, x: &[f32], y: &[f32], at: Columns, z: &[f32]) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::wgmma;
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Rows of the tiles of `tile.cuh` and of `wide.cuh`.
 const TILE: usize = 64;

@@ -1,7 +1,7 @@
 //! Dropout masks from the counter-based generator, 16 bits an element.
 
-use crate::ops::simd::vectorized;
 use crate::rng::{Use, philox};
+use crate::tensor::simd::vectorized;
 
 /// Counters drawn side by side.
 const LANES: usize = 16;

@@ -3,7 +3,7 @@
 use super::Dropout;
 use crate::device::{Arg, Buffer, DeviceRows, Launch};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Columns whose draws have a counter of their own.
 const WIDEST: usize = 1 << 19;

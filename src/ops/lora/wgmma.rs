@@ -13,7 +13,7 @@ use half::bf16;
 use super::cuda::{Batch, Beside};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Kind, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Rows and columns of the result that a block makes.
 const TILE: usize = 128;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Trust;
-use crate::ops::profile::timed;
+use crate::tensor::profile::timed;
 
 /// Rows a task: small enough to balance, large enough to be worth a task.
 const ROWS: usize = 1024;

@@ -3,7 +3,7 @@
 use super::Trust;
 use crate::device::{Arg, Buffer, KernelDevice, Launch};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 const ROWS: usize = 128;
 const SWEEP: usize = 256;

@@ -16,7 +16,7 @@ pub mod oracle;
 
 pub use cpu::{merge, moments};
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// Weight parameters of one expert.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,8 +3,8 @@
 use super::{Activation, Mlp, Tensors};
 use crate::device::{Buffer, DeviceRows, KernelDevice};
 use crate::error::Result;
-use crate::ops::Cost;
 use crate::ops::linear::cuda::{Epilogue, Form, column_sums, gemm};
+use crate::tensor::Cost;
 
 /// The four tensors on a device: parameters or gradients.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ pub mod oracle;
 
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
 use super::linear::{Weight, matmul_nn, matmul_nt, matmul_tn};
 use crate::error::{Error, Result};
-use crate::ops::profile::timed;
 use crate::rng::{Rng, Use};
+use crate::tensor::Cost;
+use crate::tensor::profile::timed;
 
 /// What stands between the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]

@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::profile::timed;
-use crate::ops::simd::{fold2, vectorized};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{fold2, vectorized};
 
 /// Rows a task takes.
 const ROWS: usize = 32;

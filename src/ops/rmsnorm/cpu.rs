@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Level, Simd, Task};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Level, Simd, Task};
 
 /// Values below which threads cost more than they save.
 const SERIAL: usize = 32 * 1024;

@@ -2,7 +2,7 @@
 
 use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Rows (heads) whose part of the weight's gradient is one partial sum.
 const CHUNK: usize = 256;

@@ -10,7 +10,7 @@ pub mod oracle;
 
 pub use cpu::{rmsnorm, rmsnorm_in_place};
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// Cost of `rows` rows.
 pub fn cost(rows: usize, width: usize) -> Cost {
@@ -23,7 +23,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ops::simd::available;
+    use crate::tensor::simd::available;
 
     proptest! {
         #[test]

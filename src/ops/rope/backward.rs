@@ -4,8 +4,7 @@
 use rayon::prelude::*;
 
 use super::Rope;
-use crate::models::llama::Config;
-use crate::ops::simd::vectorized;
+use crate::tensor::simd::vectorized;
 
 /// Cosines and sines of positions `0 .. len`, each (len x head_dim / 2).
 #[derive(Debug, Clone, Default)]
@@ -17,12 +16,11 @@ pub struct Angles {
 
 impl Angles {
     /// Makes sure that positions `0 .. len` are there.
-    pub fn grow(&mut self, config: &Config, len: usize) {
-        let half = config.head_dim / 2;
+    pub fn grow(&mut self, rope: &Rope, len: usize) {
+        let half = rope.frequencies().len();
         if self.half == half && self.cos.len() >= len * half {
             return;
         }
-        let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
         self.half = half;
         let angle = |p: usize| rope.frequencies().iter().map(move |f| p as f64 * f);
         self.cos = (0..len).flat_map(|p| angle(p).map(|a| a.cos() as f32)).collect();

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use crate::models::llama::RopeScaling;
-use crate::ops::profile::timed;
+use super::Scaling;
+use crate::tensor::profile::timed;
 
 /// The frequencies of one model.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub struct Rope {
 
 impl Rope {
     /// Frequencies `theta^(-2i/head_dim)`, with Llama-3.1's scaling if given.
-    pub fn new(head_dim: usize, theta: f64, scaling: Option<RopeScaling>) -> Self {
+    pub fn new(head_dim: usize, theta: f64, scaling: Option<Scaling>) -> Self {
         let frequencies = (0..head_dim / 2).map(|i| {
             let plain = 1.0 / theta.powf((2 * i) as f64 / head_dim as f64);
             let Some(s) = scaling else { return plain };

@@ -3,7 +3,7 @@
 use super::Rope;
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Cosines and sines of positions `0 .. len` on a device, made in f64.
 #[derive(Debug)]

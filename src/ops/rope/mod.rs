@@ -11,7 +11,22 @@ pub mod oracle;
 
 pub use cpu::{Angles, Rope};
 
-use super::Cost;
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::Cost;
+
+/// Llama-3.1's frequency scaling ("llama3" in config.json).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// Wavelengths above `original_context / low_freq_factor` are divided by this.
+    pub factor: f64,
+    /// Low-frequency bound.
+    pub low_freq_factor: f64,
+    /// High-frequency bound: shorter wavelengths are untouched.
+    pub high_freq_factor: f64,
+    /// Context length of pre-training.
+    pub original_context: usize,
+}
 
 /// Cost of one call.
 pub fn cost(rows: usize, heads: usize, head_dim: usize) -> Cost {
@@ -24,10 +39,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::models::llama::RopeScaling;
 
-    const LLAMA31: RopeScaling =
-        RopeScaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
+    const LLAMA31: Scaling =
+        Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
 
     proptest! {
         #[test]

@@ -1,10 +1,10 @@
 //! Rope in f64, from the definition.
 
-use crate::models::llama::RopeScaling;
+use super::Scaling;
 
 /// Turn rate of pair `i`, with Llama-3.1's rule: waves longer than original/low are slowed by `factor`, waves
 /// shorter than original/high are kept, those between are blended.
-pub fn frequency(i: usize, head_dim: usize, theta: f64, scaling: Option<&RopeScaling>) -> f64 {
+pub fn frequency(i: usize, head_dim: usize, theta: f64, scaling: Option<&Scaling>) -> f64 {
     let plain = theta.powf(-2.0 * i as f64 / head_dim as f64);
     let Some(s) = scaling else { return plain };
     let turns = s.original_context as f64 * plain / std::f64::consts::TAU;
@@ -24,7 +24,7 @@ pub fn apply(
     heads: usize,
     head_dim: usize,
     theta: f64,
-    scaling: Option<&RopeScaling>,
+    scaling: Option<&Scaling>,
     positions: &[u32],
 ) -> Vec<f64> {
     let mut y: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();

@@ -3,8 +3,8 @@
 
 use super::{Cut, errors};
 use crate::error::Result;
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Simd, Task};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Simd, Task};
 
 /// Weights summed together.
 const BLOCK: usize = 64;

@@ -3,8 +3,8 @@
 use super::{Cut, errors};
 use crate::device::{Arg, DeviceRows, KernelDevice, Launch};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
 use crate::rng::{self, Use};
+use crate::tensor::Cost;
 
 /// Most entries of a vocabulary: what a block's chunks hold.
 const MOST: usize = 1 << 20;

@@ -20,8 +20,8 @@ pub use cpu::{Sampler, greedy};
 
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
 use crate::error::{Error, Result};
+use crate::tensor::Cost;
 
 /// How the distribution is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

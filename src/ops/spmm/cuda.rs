@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::{Adjacency, LANE};
 use crate::device::{Arg, Buffer, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Neighbours that one warp sums.
 const CHUNK: usize = 256;

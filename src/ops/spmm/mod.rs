@@ -16,8 +16,8 @@ pub mod rows;
 pub use cpu::{Precision, Sparse, Workspace, propagate};
 pub use rows::{LANE, Lane, Rows};
 
-use super::Cost;
 use crate::error::{Error, Result};
+use crate::tensor::Cost;
 
 /// Rows of the graph are handed out in this many pieces of about equal work.
 const PIECES: usize = 64;

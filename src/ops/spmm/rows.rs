@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::matrix::Matrix;
+use crate::tensor::Matrix;
 
 /// Values of one cache line.
 pub const LANE: usize = 16;

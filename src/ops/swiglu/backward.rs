@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::profile::timed;
-use crate::ops::simd::{exp, vectorized};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{exp, vectorized};
 
 /// Rows a task takes.
 const ROWS: usize = 8;

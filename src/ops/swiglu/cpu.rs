@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Level, Simd, Task};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Level, Simd, Task};
 
 /// Values of one job.
 const CHUNK: usize = 16 * 1024;

@@ -2,7 +2,7 @@
 
 use crate::device::{Arg, DeviceRows, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 const NEXT: &str = "the width must be whole 16-byte vectors, as every model's is";
 

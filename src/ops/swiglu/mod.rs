@@ -9,7 +9,7 @@ pub mod oracle;
 
 pub use cpu::{swiglu, swiglu_in_place};
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// Cost of `n` elements.
 pub fn cost(n: usize) -> Cost {
@@ -21,7 +21,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ops::simd::available;
+    use crate::tensor::simd::available;
 
     proptest! {
         #[test]

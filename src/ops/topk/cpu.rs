@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Hit, MAX_K, Seen, key, unkey};
 use crate::error::{Error, Result};
 use crate::ops::linear::gemm::{View, product};
-use crate::ops::profile::timed;
+use crate::tensor::profile::timed;
 
 /// Queries of one parallel piece.
 const QUERIES: usize = 64;

@@ -3,7 +3,7 @@
 use super::{Hit, MAX_K};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
 const TILE: usize = 64;

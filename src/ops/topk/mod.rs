@@ -15,7 +15,7 @@ pub(crate) use cpu::dot;
 pub use cpu::topk;
 pub use on::topk_on;
 
-use super::Cost;
+use crate::tensor::Cost;
 
 /// Largest `k`.
 pub const MAX_K: usize = 256;

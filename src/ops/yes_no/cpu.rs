@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::Choice;
 use crate::ops::linear::{Weight, matmul_nt_panel};
-use crate::ops::profile::timed;
-use crate::ops::simd::{self, Simd, Task};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{self, Simd, Task};
 
 /// Rows of the head in a panel; fixed, so that the order of additions is.
 const PANEL: usize = 768;

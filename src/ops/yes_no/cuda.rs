@@ -3,8 +3,8 @@
 use super::Choice;
 use crate::device::{DeviceRows, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
 use crate::ops::cross_entropy::cuda::scores;
+use crate::tensor::Cost;
 
 /// One choice for each row of `hidden`; the vocabulary's logits are never written.
 pub fn choose<T: Storage>(hidden: &DeviceRows<T>, head: &DeviceRows<T>, ids: [u32; 2]) -> Result<(Vec<Choice>, Cost)> {

@@ -12,8 +12,8 @@ pub use cpu::choose;
 
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
 use super::linear::Weight;
+use crate::tensor::Cost;
 
 /// What the model says about two answers at one position.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

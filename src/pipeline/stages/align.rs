@@ -8,12 +8,12 @@ use crate::data::ItemIdx;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::StageId;
-use crate::matrix::Matrix;
 use crate::models::projector;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
 use crate::pipeline::run::Run;
+use crate::tensor::Matrix;
 
 /// SSL embeddings.
 pub struct AlignedItems {

@@ -12,13 +12,13 @@ use crate::config::{Embed, Pooling, Recipe};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::StageId;
-use crate::matrix::Matrix;
 use crate::models::llama;
 use crate::models::llama::embedding::Plan;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
 use crate::pipeline::run::{Run, Work};
+use crate::tensor::Matrix;
 use crate::text::item_text::{Genres, TextSource, texts};
 
 /// Text embeddings.

@@ -8,12 +8,12 @@ use crate::data::{GraphEdges, ItemIdx, Part, UserIdx, graph_edges, leaks};
 use crate::device::Device;
 use crate::error::Result;
 use crate::events::StageId;
-use crate::matrix::Matrix;
 use crate::models::lightgcn::{self, Graph};
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
 use crate::pipeline::run::Run;
+use crate::tensor::Matrix;
 
 /// LightGCN's rows.
 pub struct Collaborative {

@@ -13,7 +13,6 @@ use super::soft::{self, SoftSource};
 use crate::config::Recipe;
 use crate::error::{Error, Kind, Result};
 use crate::events::StageId;
-use crate::matrix::Matrix;
 use crate::models::soft_prompt::Inputs;
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
@@ -21,6 +20,7 @@ use crate::pipeline::matrices;
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::run::{Run, Work};
 use crate::retrieval::Template;
+use crate::tensor::Matrix;
 use crate::text::prompts::{CutReport, Drop, Order, Prompt, Prompter, drop_order, fit};
 
 /// One prompt.

@@ -13,12 +13,12 @@ use crate::config::Recipe;
 use crate::data::{Kind, Rated};
 use crate::error::{Error, Result};
 use crate::events::StageId;
-use crate::matrix::Matrix;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::run::Run;
 use crate::retrieval::{Embedding, Mixture, Retrieved, Retriever, Settings, Sources, Template, needed, order};
+use crate::tensor::Matrix;
 
 /// A way of choosing the shown items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -9,11 +9,11 @@ use super::data::Ground;
 use super::embed::Embedded;
 use super::graph::Collaborative;
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::monitor::Monitor;
 use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::run::Run;
 use crate::retrieval::pca::Pca;
+use crate::tensor::Matrix;
 
 /// Items in the picture at most; of a larger catalogue evenly many are taken.
 const ITEMS: usize = 4000;

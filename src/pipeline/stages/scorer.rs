@@ -4,12 +4,12 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::generate;
 use crate::generate::scoring::{Bundle, score};
-use crate::matrix::Matrix;
 use crate::models::llama::device::{Decoder, decoder};
 use crate::models::llama::embedding::Embedder;
 use crate::models::llama::{Model, Pooling};
 use crate::monitor::Monitor;
 use crate::ops::yes_no::Choice;
+use crate::tensor::Matrix;
 
 /// Tokens of one forward pass: large enough for fast products, small enough for memory.
 pub const PASS: usize = 2048;

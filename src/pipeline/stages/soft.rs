@@ -10,9 +10,9 @@ use super::retrieve::Embeddings;
 use crate::config::Recipe;
 use crate::data::{Rated, UserIdx};
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::models::soft_prompt::{Inputs, Items, Source, User, standardised};
 use crate::pipeline::key::KeyBuilder;
+use crate::tensor::Matrix;
 use crate::text::prompts::{Prompt, SoftPlaces};
 
 /// Adds what soft tokens depend on to the key of the prompts; nothing where there are none.

@@ -169,7 +169,7 @@ fn groups(recipe: &Recipe, prompts: &[PromptRow], language: &Language) -> Result
 mod tests {
     use super::*;
     use crate::models::llama::{self, Family, fixture, save_hf};
-    use crate::ops::linear::Dtype;
+    use crate::tensor::Dtype;
     use crate::text::chat::Message;
 
     fn language(recipe: &Recipe, bos: bool) -> Language {

@@ -4,9 +4,9 @@ use super::DeviceModel;
 use super::pass::{Texts, Wanted};
 use crate::device::Storage;
 use crate::error::Result;
-use crate::matrix::Matrix;
 use crate::models::llama::Pooling;
 use crate::models::llama::embedding::behind;
+use crate::tensor::Matrix;
 
 impl<T: Storage> DeviceModel<T> {
     /// As [`Embedder::embed`](crate::models::llama::embedding::Embedder::embed): one vector (hidden) a text, in one pass; a text

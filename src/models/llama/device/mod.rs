@@ -21,15 +21,16 @@ use crate::device::{Buffer, DeviceRows, KernelDevice, Storage};
 use crate::error::{Error, Result};
 use crate::generate::scoring::Bundle;
 use crate::generate::{Listener, Prompt, Settings};
-use crate::matrix::Matrix;
 use crate::models::lora::Target;
 use crate::monitor::Monitor;
 use crate::ops::attention::Heads;
+use crate::ops::linear::Weight;
 use crate::ops::linear::decode::Quantised;
-use crate::ops::linear::{Dtype, Weight};
 use crate::ops::lora::cuda::Adapters;
 use crate::ops::rope::cuda::DeviceAngles;
 use crate::ops::yes_no::Choice;
+use crate::tensor::Dtype;
+use crate::tensor::Matrix;
 
 /// A weight.
 enum Stored<T: Storage> {

@@ -6,7 +6,7 @@ use super::{Counted, DeviceModel};
 use crate::device::{DeviceRows, Kind, Recording, Storage};
 use crate::error::Result;
 use crate::ops::attention::decode;
-use crate::ops::profile;
+use crate::tensor::profile;
 
 /// Blocks of attention that a recorded step has beyond one more for each of its rows.
 const ROOM: usize = 1;

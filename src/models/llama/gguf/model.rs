@@ -11,7 +11,8 @@ use crate::models::llama::assemble::{Source, assemble};
 use crate::models::llama::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
 use crate::models::llama::parts::{LayerPart, Part};
 use crate::models::llama::{Config, Family, check, convert};
-use crate::ops::linear::{Dtype, Quantised, Storage, Weight};
+use crate::ops::linear::{Quantised, Storage, Weight};
+use crate::tensor::Dtype;
 use crate::text::{ChatTemplate, gguf_tokenizer};
 
 const ROPE_TABLE: &str = "rope_freqs.weight";

@@ -1,9 +1,10 @@
 //! Llama-3.1's rope scaling, which GGUF files carry as a table of divisors (`rope_freqs.weight`).
 
-use crate::models::llama::{Config, RopeScaling};
+use crate::models::llama::Config;
+use crate::ops::rope::Scaling;
 
 /// The divisors of the rope frequencies that a scaling means, one for each pair of a head.
-pub(super) fn divisors(config: &Config, s: &RopeScaling) -> Vec<f64> {
+pub(super) fn divisors(config: &Config, s: &Scaling) -> Vec<f64> {
     let context = s.original_context as f64;
     (0..config.head_dim / 2)
         .map(|i| {
@@ -26,7 +27,7 @@ pub(super) fn recognise(
     config: &Config,
     table: &[f32],
     original_context: Option<usize>,
-) -> Result<Option<RopeScaling>, &'static str> {
+) -> Result<Option<Scaling>, &'static str> {
     if table.len() != config.head_dim / 2 {
         return Err("its length is not half the head width");
     }
@@ -37,7 +38,7 @@ pub(super) fn recognise(
     if !(factor.is_finite() && factor > 1.0) {
         return Err("its values are no divisors");
     }
-    let scaling = RopeScaling {
+    let scaling = Scaling {
         factor,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
@@ -62,7 +63,7 @@ mod tests {
         config.head_dim = 128;
         config.rope_theta = 500_000.0;
         for factor in [8.0, 32.0] {
-            let want = RopeScaling { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
+            let want = Scaling { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
             let table: Vec<f32> = divisors(&config, &want).into_iter().map(|x| x as f32).collect();
             // The published shape: untouched at first, fully divided at the end.
             assert_eq!((table[0], table[63]), (1.0, factor as f32));

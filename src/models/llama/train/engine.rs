@@ -9,6 +9,7 @@ use crate::ops::cross_entropy;
 use crate::ops::linear::Weight;
 use crate::ops::linear::stack::Stack;
 use crate::ops::lora::{Dropout, Low};
+use crate::ops::rope::Rope;
 use crate::ops::rope::backward::Angles;
 use crate::{Error, Result};
 
@@ -287,7 +288,7 @@ impl Engine {
         check(model, batch)?;
         let c = model.config;
         let longest = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);
-        self.angles.grow(c, longest);
+        self.angles.grow(&Rope::new(c.head_dim, c.rope_theta, c.rope_scaling), longest);
         self.all = Queries::new((0..batch.rows()).collect(), &batch.segments, &batch.groups);
         let rows: Vec<usize> = batch.learnt.iter().map(|l| l.row).collect();
         self.asking_names = rows.iter().map(|&r| batch.names[r]).collect();

@@ -3,12 +3,12 @@
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
 use super::{Backend, Engine, Group, Model, Noise, Packed, Parameters, Trained};
-use crate::matrix::Matrix;
 use crate::models::llama::SoftTokens;
 use crate::models::lora::Target;
 use crate::models::soft_prompt::{Inputs, Projector, Settings};
 use crate::ops::mlp::oracle as mlp;
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// The groups of the other tests with soft tokens in a prefix, twice in a branch, and in plain sequences.
 fn soft_groups() -> Vec<Group> {

@@ -2,9 +2,10 @@
 
 use super::oracle::Oracle;
 use super::{Branch, Engine, Group, Model, Noise, Packed, Parameters, Trained};
-use crate::models::llama::{Config, Family, Layer, Linear, RopeScaling, Weights};
+use crate::models::llama::{Config, Family, Layer, Linear, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Storage, Weight};
+use crate::ops::rope::Scaling;
 use crate::rng::{Rng, Use};
 
 /// A copy whose values are owned f32.
@@ -45,7 +46,7 @@ pub fn config(family: Family) -> Config {
         head_dim: 4,
         norm_eps: 1e-5,
         rope_theta: 100.0,
-        rope_scaling: (family == Family::Llama).then_some(RopeScaling {
+        rope_scaling: (family == Family::Llama).then_some(Scaling {
             factor: 8.0,
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,

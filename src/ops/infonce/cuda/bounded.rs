@@ -3,7 +3,7 @@
 use super::{Pairs, Similarity, Sums, THREADS, planes};
 use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
 use crate::error::Result;
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// A width that there are kernels for.
 #[derive(Debug, Clone, Copy)]

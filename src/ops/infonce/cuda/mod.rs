@@ -9,8 +9,8 @@ mod online;
 use super::{Params, Similarity};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::Cost;
 use crate::ops::merge::cuda::sum_rows;
+use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
 const WARPS: usize = 4;

@@ -4,7 +4,7 @@
 use super::{Pairs, Sums, THREADS, planes};
 use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
 use crate::error::Result;
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 /// Rows and columns of a tile.
 const TILE: usize = 64;

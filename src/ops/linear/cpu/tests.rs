@@ -7,8 +7,8 @@ use half::{bf16, f16};
 use super::*;
 use crate::ops::linear::quantised::{Bits, Form};
 use crate::ops::linear::{Quantised, Storage, oracle};
-use crate::ops::simd::available;
 use crate::rng::{Rng, Use};
+use crate::tensor::simd::available;
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);

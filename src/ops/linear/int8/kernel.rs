@@ -9,11 +9,9 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use super::{Codes, GROUP, Rows, TILE};
-#[cfg(target_arch = "x86_64")]
-use crate::ops::simd;
+use crate::tensor::simd::bytes::Level;
 
 /// Outputs of a panel.
 pub(super) const PANEL: usize = 3 * TILE;
@@ -21,48 +19,6 @@ pub(super) const PANEL: usize = 3 * TILE;
 const DEEP: usize = 12;
 /// Most rows of a tile.
 const ROWS: usize = 4;
-
-/// An instruction set for products of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// No more than the compiler's baseline.
-    Scalar,
-    /// AVX2 and FMA: pairs of 16-bit products.
-    Avx2,
-    /// AVX-VNNI: four products of bytes a lane, eight lanes.
-    AvxVnni,
-    /// AVX-512 VNNI: four products of bytes a lane, sixteen lanes.
-    Avx512Vnni,
-}
-
-/// The best level of this processor.
-pub fn level() -> Level {
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| *available().last().unwrap_or(&Level::Scalar))
-}
-
-/// All levels that this processor can run, slowest first.
-pub fn available() -> Vec<Level> {
-    let mut levels = vec![Level::Scalar];
-    #[cfg(target_arch = "x86_64")]
-    for level in simd::available() {
-        match level {
-            simd::Level::Scalar => {}
-            simd::Level::Avx2 => {
-                levels.push(Level::Avx2);
-                if is_x86_feature_detected!("avxvnni") {
-                    levels.push(Level::AvxVnni);
-                }
-            }
-            simd::Level::Avx512 => {
-                if is_x86_feature_detected!("avx512vnni") {
-                    levels.push(Level::Avx512Vnni);
-                }
-            }
-        }
-    }
-    levels
-}
 
 /// Vectors of one instruction set.
 ///

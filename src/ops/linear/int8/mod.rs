@@ -26,12 +26,12 @@ mod x86;
 use rayon::prelude::*;
 
 use self::kernel::Span;
-pub use self::kernel::{Level, available, level};
 pub use self::rows::{Group, Rows};
 use super::jobs;
 use super::weight::Weight;
-use crate::ops::Cost;
-use crate::ops::profile::timed;
+use crate::tensor::Cost;
+use crate::tensor::profile::timed;
+use crate::tensor::simd::bytes::{Level, level};
 
 /// Values that share a scale.
 pub const GROUP: usize = 32;

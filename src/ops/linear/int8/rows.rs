@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{GROUP, LARGEST};
-use crate::ops::simd::vectorized;
+use crate::tensor::simd::vectorized;
 
 /// Rows quantised together by a thread.
 const BAND: usize = 16;

@@ -6,6 +6,7 @@ use super::*;
 use crate::ops::linear::quantised::{Bits, Form, Quantised};
 use crate::ops::linear::weight::Storage;
 use crate::rng::{Rng, Use};
+use crate::tensor::simd::bytes::available;
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);

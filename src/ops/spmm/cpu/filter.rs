@@ -1,6 +1,6 @@
 //! Which neighbours count: columns whose row is not zero, found at about a cycle each where a row costs four cache lines.
 
-use crate::ops::simd::Level;
+use crate::tensor::simd::Level;
 
 /// One bit a node.
 pub(super) struct Bits(Vec<u32>);
@@ -65,7 +65,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ops::simd::available;
+    use crate::tensor::simd::available;
 
     proptest! {
         #[test]

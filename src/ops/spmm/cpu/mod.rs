@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Adjacency, LANE, Lane, Rows};
-use crate::ops::profile::timed;
-use crate::ops::simd::{Level, level};
+use crate::tensor::profile::timed;
+use crate::tensor::simd::{Level, level};
 use filter::{Bits, filter};
 use stored::{Pair, Stored};
 

@@ -9,7 +9,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::super::{LANE, Lane};
-use crate::ops::simd::Level;
+use crate::tensor::simd::Level;
 
 /// A cache line of one form.
 pub(super) trait Stored: Copy + Send + Sync + Zeroable {
@@ -254,8 +254,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ops::simd::{available, level};
     use crate::rng::{Rng, Use};
+    use crate::tensor::simd::{available, level};
 
     fn same_bits<S: Stored, const N: usize>(rows: usize) {
         let mut rng = Rng::new(3, Use::Synthetic, 0, 0);

@@ -4,8 +4,8 @@ mod k;
 mod legacy;
 
 use crate::models::llama::convert::widen;
-use crate::ops::linear::Dtype;
 use crate::ops::linear::quantised::{Bits, Form, Row as Parts};
+use crate::tensor::Dtype;
 
 /// A supported storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::Cost;
+use crate::tensor::Cost;
 use trace::Span;
 
 static ON: AtomicBool = AtomicBool::new(false);

@@ -54,6 +54,12 @@ impl Matrix {
         &mut self.data
     }
 
+    /// Takes this shape and keeps the memory where it can; what the values are then is not said.
+    pub fn fit(&mut self, rows: usize, cols: usize) {
+        (self.rows, self.cols) = (rows, cols);
+        self.data.resize(rows * cols, 0.0);
+    }
+
     /// Gives the values back.
     pub fn into_vec(self) -> Vec<f32> {
         self.data

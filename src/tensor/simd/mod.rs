@@ -5,6 +5,7 @@
 //! output an order of additions of its own that does not depend on how the work was cut, so a row's bits do not
 //! depend on the batch or on the number of threads; they do depend on the instruction set.
 
+pub mod bytes;
 pub mod vectorized;
 
 pub(crate) use vectorized::vectorized;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{Place, TABLES, held};
-use crate::ops::Cost;
+use crate::tensor::Cost;
 
 static ON: AtomicBool = AtomicBool::new(false);
 

@@ -1,6 +1,6 @@
 //! Elementwise loops, compiled once a [`Level`](super::Level) and chosen at run time.
 
-/// Defines functions whose bodies are compiled once a [`Level`](crate::ops::simd::Level), and chosen at run time. No reassociation and no
+/// Defines functions whose bodies are compiled once a [`Level`](crate::tensor::simd::Level), and chosen at run time. No reassociation and no
 /// contraction happens, so all levels give the same bits.
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
@@ -18,12 +18,12 @@ macro_rules! vectorized {
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                match $crate::ops::simd::level() {
+                match $crate::tensor::simd::level() {
                     // SAFETY: the level says that the processor has these features.
-                    $crate::ops::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::tensor::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::ops::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::ops::simd::Level::Scalar => {}
+                    $crate::tensor::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::tensor::simd::Level::Scalar => {}
                 }
             }
             body($($arg),*)
