@@ -18,6 +18,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
+pub mod store;
 pub mod tensor;
 pub mod text;
 pub mod tiny_model;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rallrec::events::Event;
 use rallrec::models::llama::train::{Branch, Engine, Group, Model, Packed, Parameters};
-use rallrec::models::llama::{Config, Family, Weights, fixture};
+use rallrec::models::llama::{Config, Family, Weights};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
+use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::tune::{
     Evaluator, Outcome, Schedule, Settings, SoftAdapter, TuneOutcome, mean_loss, train, train_all, train_soft,

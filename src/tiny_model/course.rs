@@ -10,6 +10,7 @@ use crate::eval::Score;
 use crate::eval::yardsticks::sigmoid;
 use crate::models::llama::train::Group;
 use crate::rng::{Rng, Use};
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::hint::{self, hint};
 use crate::text::item_text::{Genres, plain_with};
 use crate::text::knowledge::Knowledge;
@@ -17,7 +18,6 @@ use crate::text::prompts::{
     self, FRIENDLY, GOLD, List, Order, Placement, Prompter, ReasoningSettings, SecondPass, Style, description,
     reasoning, second_pass,
 };
-use crate::text::{ChatTemplate, Tokenizer};
 use crate::tune::GroupSource;
 
 /// An answer of one word counts like a few words of prose.

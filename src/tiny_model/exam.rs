@@ -8,14 +8,15 @@ use crate::data::{ItemIdx, Sample};
 use crate::error::Result;
 use crate::eval::auc;
 use crate::generate::{self, Finish, Prompt, generate};
-use crate::models::llama::{Loaded, Model, Part, Sequence};
+use crate::models::llama::{Model, Part, Sequence};
 use crate::monitor::Silent;
+use crate::store::Loaded;
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::answer::{Match, hard_answer};
 use crate::text::knowledge::Knowledge;
 use crate::text::prompts::{
     Conversation, Order, Prompter, ReasoningSettings, Settings, description, reasoning, second_pass,
 };
-use crate::text::{ChatTemplate, Tokenizer};
 
 /// History items shown.
 const SHOWN: usize = 8;

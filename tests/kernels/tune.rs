@@ -5,11 +5,12 @@ use rallrec::device::{Device, KernelDevice};
 use rallrec::models::llama::train::{
     Backend, Branch, DeviceEngine, Engine, Group, Model, Noise, Packed, Parameters, Trained,
 };
-use rallrec::models::llama::{Config, Family, SoftTokens, Weights, fixture};
+use rallrec::models::llama::{Config, Family, SoftTokens, Weights};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
+use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::tune::{Settings, SoftAdapter, TuneOutcome, train, train_on, train_soft, train_soft_on};
 use rallrec::{Kind, Matrix, Monitor, Silent};

@@ -6,7 +6,7 @@ use super::{Placement, Settings, Style, wording};
 use crate::data::{Dataset, ItemIdx, Rated, UserIdx};
 use crate::error::{Error, Result};
 use crate::models::soft_prompt::Items;
-use crate::text::chat::{Message, Role};
+use crate::store::chat::{Message, Role};
 use crate::text::knowledge::Facts;
 
 /// A finished prompt.

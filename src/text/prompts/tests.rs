@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::{Dataset, Field, Item, ItemIdx, Rated, RawId, User, UserIdx};
-use crate::text::chat::Role;
+use crate::store::chat::Role;
 use crate::text::knowledge::{Facts, Knowledge, Opinion};
 
 fn dataset(noun: &str) -> Dataset {

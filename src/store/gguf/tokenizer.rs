@@ -12,9 +12,9 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper};
 
-use super::Tokenizer;
+use super::Metadata;
 use crate::error::Result;
-use crate::models::llama::gguf::Metadata;
+use crate::store::Tokenizer;
 
 /// `tokenizer.ggml.token_type`: marks that steer the model, and pieces that are never split.
 const CONTROL: i64 = 3;

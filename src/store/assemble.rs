@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::parts::{LayerPart as L, Part};
-use super::{Config, Family, Layer, Linear, Weights};
 use crate::error::{Error, Result};
+use crate::models::llama::parts::{LayerPart as L, Part};
+use crate::models::llama::{Config, Family, Layer, Linear, Weights};
 use crate::ops::linear::Weight;
 
 /// A file format that can give the tensors of a model.

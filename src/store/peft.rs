@@ -6,11 +6,11 @@ use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 
 use super::folder::{read_json, write_atomically, write_file};
-use super::llama::Config;
-use super::llama::safetensors::Tensors;
-use super::llama::save::write_tensors;
-use super::lora::{Adapter, Pair, Target};
+use super::hf::write_tensors;
+use super::safetensors::Tensors;
 use crate::error::{Error, Result};
+use crate::models::llama::Config;
+use crate::models::lora::{Adapter, Pair, Target};
 use crate::tensor::Dtype;
 
 const CONFIG: &str = "adapter_config.json";

@@ -3,13 +3,13 @@
 mod k;
 mod legacy;
 
-use crate::models::llama::convert::widen;
+use crate::ops::linear::convert::widen;
 use crate::ops::linear::quantised::{Bits, Form, Row as Parts};
 use crate::tensor::Dtype;
 
 /// A supported storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Type {
+pub(in crate::store::gguf) enum Type {
     /// Not quantised.
     Plain(Dtype),
     /// 32 values: f16 scale, 4 bits each, centred at 8.

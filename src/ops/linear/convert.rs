@@ -6,19 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::Storage;
 use crate::error::{Error, Result};
-use crate::ops::linear::Storage;
 use crate::tensor::Dtype;
 
 /// Builds owned storage of `dtype` row by row: `fill(row, values)` writes a row in f32, which is rounded to
 /// nearest even. Rows are filled in parallel; no f32 copy larger than a row per thread is made. A value that is
 /// not finite, or too large for `dtype`, is an error.
-pub(super) fn build(
-    rows: usize,
-    cols: usize,
-    dtype: Dtype,
-    fill: impl Fn(usize, &mut [f32]) + Sync,
-) -> Result<Storage> {
+pub fn build(rows: usize, cols: usize, dtype: Dtype, fill: impl Fn(usize, &mut [f32]) + Sync) -> Result<Storage> {
     // The first row that came out wrong.
     let bad = AtomicUsize::new(usize::MAX);
     let storage = match dtype {
@@ -68,7 +63,7 @@ fn rounded<T: Copy + Default + Send + Sync>(
 }
 
 /// Widens little-endian values of `dtype`; `bytes` holds exactly `out.len()` of them, at any alignment.
-pub(super) fn widen(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
+pub fn widen(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
     debug_assert_eq!(bytes.len(), out.len() * dtype.size());
     match dtype {
         Dtype::F32 => {
@@ -90,7 +85,7 @@ pub(super) fn widen(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
 }
 
 /// Rounds values to `dtype` and checks that they are finite; `place` names the tensor.
-pub(super) fn round_vector(mut values: Vec<f32>, dtype: Dtype, place: &str) -> Result<Vec<f32>> {
+pub fn round_vector(mut values: Vec<f32>, dtype: Dtype, place: &str) -> Result<Vec<f32>> {
     if dtype != Dtype::F32 {
         let bytes = narrow(&values, dtype);
         widen(&bytes, dtype, &mut values);
@@ -103,7 +98,7 @@ pub(super) fn round_vector(mut values: Vec<f32>, dtype: Dtype, place: &str) -> R
 }
 
 /// Little-endian bytes of f32 values rounded to `dtype`.
-pub(super) fn narrow(values: &[f32], dtype: Dtype) -> Vec<u8> {
+pub fn narrow(values: &[f32], dtype: Dtype) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(values.len() * dtype.size());
     for &v in values {
         match dtype {

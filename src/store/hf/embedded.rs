@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use super::assemble::{Source, assemble};
-use super::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
-use super::parts::Part;
-use super::safetensors::dtype;
-use super::{convert, hf_config};
+use super::config;
 use crate::error::{Error, Result};
-use crate::ops::linear::Weight;
+use crate::models::llama::parts::Part;
+use crate::ops::linear::{Weight, convert};
+use crate::store::assemble::{Source, assemble};
+use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
+use crate::store::safetensors::dtype;
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::tensor::Dtype;
-use crate::text::{ChatTemplate, Tokenizer};
 
 /// The files' contents.
 pub(crate) struct Files<'a> {
@@ -83,7 +83,7 @@ pub(crate) fn load(name: &str, files: &Files<'_>, options: &LoadOptions) -> Resu
     let json = |file: &str, bytes: &[u8]| -> Result<Value> {
         serde_json::from_slice(bytes).map_err(|e| Error::input(format!("{name}: {file}"), format!("not JSON: {e}")))
     };
-    let config = hf_config::read(&json("config.json", files.config)?, None, name)?;
+    let config = config::read(&json("config.json", files.config)?, None, name)?;
     let settings = json("tokenizer_config.json", files.tokenizer_config)?;
     let tokenizer = Tokenizer::from_json(files.tokenizer, &settings).map_err(|e| e.within(name))?;
     let chat = ChatTemplate::new(files.chat_template, &tokenizer).map_err(|e| e.within(name))?;

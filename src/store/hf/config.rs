@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Config, Family, check};
 use crate::error::{Error, Result};
+use crate::models::llama::check::check;
+use crate::models::llama::{Config, Family};
 use crate::ops::rope::Scaling;
 
 /// An object with its file name, for messages.
@@ -231,7 +232,7 @@ pub(super) fn read(config: &Value, generation: Option<&Value>, place: &str) -> R
         bos: None,
         eos,
     };
-    check::check(&config, place)?;
+    check(&config, place)?;
     Ok(config)
 }
 

@@ -55,7 +55,8 @@ pub(super) fn recognise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::{Family, fixture};
+    use crate::models::llama::Family;
+    use crate::store::fixture;
 
     #[test]
     fn published_tables_are_recognised_and_others_refused() {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::llama::{Config, Described, ModelInfo, describe};
+use super::{Described, ModelInfo, describe};
 use crate::error::Result;
+use crate::models::llama::Config;
 
 /// What is worth knowing before using a model.
 #[derive(Debug, Clone, Serialize)]

@@ -8,6 +8,7 @@ use tokenizers::{
     DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, tokenizer::DecodeStream,
 };
 
+use super::folder::read_json;
 use crate::error::{Error, Result};
 
 /// Names of the special tokens that `tokenizer_config.json` may state and chat templates may use.
@@ -38,7 +39,7 @@ impl Tokenizer {
         let mut settings = Value::Null;
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
             let path = folder.join(name);
-            let Some(found) = crate::models::folder::read_json(&path)? else { continue };
+            let Some(found) = read_json(&path)? else { continue };
             match (&mut settings, found) {
                 (Value::Object(all), Value::Object(more)) => all.extend(more.into_iter().filter(|(_, v)| !v.is_null())),
                 (settings, found) => *settings = found,

@@ -7,11 +7,12 @@ use std::path::Path;
 use safetensors::{Dtype as Stored, View};
 use serde_json::{Value, json};
 
-use super::parts::{LayerPart as L, Part};
-use super::{Config, Layer, Weights, convert, hf_config};
+use super::config;
 use crate::error::{Error, Result};
-use crate::models::folder::{write_atomically, write_file};
-use crate::ops::linear::Weight;
+use crate::models::llama::parts::{LayerPart as L, Part};
+use crate::models::llama::{Config, Layer, Weights};
+use crate::ops::linear::{Weight, convert};
+use crate::store::folder::{write_atomically, write_file};
 use crate::tensor::Dtype;
 
 /// The safetensors type of a storage type.
@@ -138,7 +139,7 @@ pub fn save_hf(
     }
     let pretty = |value: &Value| serde_json::to_string_pretty(value).map_err(|e| Error::failed("json", e));
     write_atomically(folder, |at| {
-        write_file(&at.join("config.json"), &pretty(&hf_config::write(config, name))?)?;
+        write_file(&at.join("config.json"), &pretty(&config::write(config, name))?)?;
         let generation = json!({ "bos_token_id": config.bos, "eos_token_id": config.eos });
         write_file(&at.join("generation_config.json"), &pretty(&generation)?)?;
         write_file(&at.join("tokenizer.json"), tokenizer)?;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Weights, check, gguf, hf};
+use super::{ChatTemplate, Tokenizer, gguf, hf};
 use crate::error::{Error, Result};
+use crate::models::llama::check::check;
+use crate::models::llama::{Config, Weights};
 use crate::tensor::Dtype;
-use crate::text::{ChatTemplate, Tokenizer};
 
 /// How to load.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -149,7 +150,7 @@ impl Described {
         if let Some(eos) = tokenizer.eos().filter(|eos| !config.eos.contains(eos)) {
             config.eos.push(eos);
         }
-        check::check(&config, &place)?;
+        check(&config, &place)?;
         if tokenizer.size() > config.vocab {
             return Err(Error::input(
                 place,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Tokenizer;
+use super::folder::read_json;
 use crate::error::{Error, Result};
 
 /// Used when a model brings no template.
@@ -93,7 +94,7 @@ impl ChatTemplate {
             Err(e) => return Err(Error::io(&path, "read the chat template", &e)),
         }
         let path = folder.join("tokenizer_config.json");
-        let settings = crate::models::folder::read_json(&path)?.unwrap_or_default();
+        let settings = read_json(&path)?.unwrap_or_default();
         match from_settings(&settings).map_err(|e| e.within(path.display()))? {
             Some(source) => Self::new(&source, tokenizer).map_err(|e| e.within(path.display())),
             None => Self::chatml(tokenizer),

@@ -1,8 +1,8 @@
 //! The tiny language model inside the program, for the demo: it speaks of the invented catalogue and of nothing else.
 //! `rallrec tiny-model` makes it.
 
-use super::llama::embedded::{Files, load as load_files};
-use super::llama::{LoadOptions, Loaded};
+use super::hf::embedded::{Files, load as load_files};
+use super::{LoadOptions, Loaded};
 use crate::error::Result;
 
 /// Its name where a model's path is asked for.

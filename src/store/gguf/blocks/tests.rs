@@ -16,7 +16,7 @@ fn run(kind: Type, bytes: &[u8]) -> Vec<f32> {
 #[test]
 fn random_blocks_match_the_reference() {
     let golden: serde_json::Value =
-        serde_json::from_str(include_str!("../../../../../tests/goldens/gguf_blocks.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../tests/goldens/gguf_blocks.json")).unwrap();
     for kind in [Type::Q4_0, Type::Q4_1, Type::Q8_0, Type::Q4K, Type::Q6K] {
         let entry = &golden[kind.name()];
         let hex = entry["bytes"].as_str().unwrap();

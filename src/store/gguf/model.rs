@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use super::blocks::Type;
 use super::file::{Entry, File};
-use super::rope;
+use super::{rope, tokenizer};
 use crate::error::{Error, Result};
-use crate::models::llama::assemble::{Source, assemble};
-use crate::models::llama::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
+use crate::models::llama::check::check;
 use crate::models::llama::parts::{LayerPart, Part};
-use crate::models::llama::{Config, Family, check, convert};
-use crate::ops::linear::{Quantised, Storage, Weight};
+use crate::models::llama::{Config, Family};
+use crate::ops::linear::{Quantised, Storage, Weight, convert};
+use crate::store::ChatTemplate;
+use crate::store::assemble::{Source, assemble};
+use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
 use crate::tensor::Dtype;
-use crate::text::{ChatTemplate, gguf_tokenizer};
 
 const ROPE_TABLE: &str = "rope_freqs.weight";
 
@@ -192,9 +193,9 @@ fn config(file: &File) -> Result<Config> {
         context: meta.need(&key("context_length"))?,
         tied: !file.tensors.contains_key(&Part::Head.gguf()),
         bos: None,
-        eos: gguf_tokenizer::end_tokens(meta)?,
+        eos: tokenizer::end_tokens(meta)?,
     };
-    check::check(&config, &file.path.display().to_string())?;
+    check(&config, &file.path.display().to_string())?;
     if file.tensors.contains_key(ROPE_TABLE) {
         let table = values(file, ROPE_TABLE, head_dim / 2, Dtype::F32)?;
         let original = meta.count(&key("rope.scaling.original_context_length"))?;
@@ -213,22 +214,22 @@ fn open(path: &Path) -> Result<(Described, File)> {
     for entry in file.tensors.values() {
         *info.stored.entry(entry.kind.name().to_owned()).or_default() += entry.dims.iter().product::<usize>() as u64;
     }
-    let tokenizer = gguf_tokenizer::build(&file.metadata, &mut info.notes)?;
+    let made = tokenizer::build(&file.metadata, &mut info.notes)?;
     let chat = match file.metadata.text("tokenizer.chat_template")? {
-        Some(source) => ChatTemplate::new(source, &tokenizer),
-        None => ChatTemplate::chatml(&tokenizer),
+        Some(source) => ChatTemplate::new(source, &made),
+        None => ChatTemplate::chatml(&made),
     }
     .map_err(|e| e.within(path.display()))?;
-    Ok((Described::new(config, tokenizer, chat, info)?, file))
+    Ok((Described::new(config, made, chat, info)?, file))
 }
 
 /// Reads everything but the weights.
-pub(in super::super) fn describe(path: &Path) -> Result<Described> {
+pub(crate) fn describe(path: &Path) -> Result<Described> {
     open(path).map(|(described, _)| described)
 }
 
 /// Loads a GGUF file.
-pub(in super::super) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
+pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, file) = open(path)?;
     let model = Model { file: &file, config: &described.config, dtype: options.dtype };
     let weights = assemble(&described.config, &model)?;

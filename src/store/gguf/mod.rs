@@ -6,6 +6,7 @@ mod file;
 mod metadata;
 mod model;
 mod rope;
+mod tokenizer;
 
 pub(crate) use metadata::Metadata;
-pub(super) use model::{describe, load};
+pub(crate) use model::{describe, load};

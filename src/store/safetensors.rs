@@ -8,9 +8,8 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use safetensors::{Dtype as Stored, SafeTensors};
 
-use super::convert;
 use crate::error::{Error, Result};
-use crate::ops::linear::{Storage, Weight};
+use crate::ops::linear::{Storage, Weight, convert};
 use crate::tensor::Dtype;
 
 /// Where one tensor is.

@@ -1,19 +1,26 @@
 //! Hugging Face model folders.
 
+mod config;
+pub(crate) mod embedded;
+mod save;
+
+pub use save::save_hf;
+pub(crate) use save::write_tensors;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::assemble::{Source, assemble};
-use super::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
-use super::parts::Part;
-use super::safetensors::Tensors;
-use super::{Config, hf_config};
 use crate::error::{Error, Result};
-use crate::models::folder::read_json;
+use crate::models::llama::Config;
+use crate::models::llama::parts::Part;
 use crate::ops::linear::Weight;
+use crate::store::assemble::{Source, assemble};
+use crate::store::folder::read_json;
+use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
+use crate::store::safetensors::Tensors;
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::tensor::Dtype;
-use crate::text::{ChatTemplate, Tokenizer};
 
 struct Folder<'a> {
     tensors: Tensors,
@@ -49,14 +56,14 @@ impl Source for Folder<'_> {
 }
 
 /// The configuration of a folder, its tokenizer not yet considered.
-pub(super) fn config(folder: &Path) -> Result<Config> {
+fn read_config(folder: &Path) -> Result<Config> {
     let path = folder.join("config.json");
     let config = read_json(&path)?.ok_or_else(|| {
         Error::input(path.display(), "is missing")
             .next("give a folder with config.json, tokenizer.json and safetensors")
     })?;
     let generation = read_json(&folder.join("generation_config.json"))?;
-    hf_config::read(&config, generation.as_ref(), &path.display().to_string())
+    config::read(&config, generation.as_ref(), &path.display().to_string())
 }
 
 /// The weight files: those that the index names, or the single file.
@@ -98,7 +105,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn open(folder: &Path) -> Result<(Described, Tensors)> {
-    let config = config(folder)?;
+    let config = read_config(folder)?;
     let tokenizer = Tokenizer::from_folder(folder)?;
     let chat = ChatTemplate::from_folder(folder, &tokenizer)?;
     let files = files(folder)?;
@@ -112,12 +119,12 @@ fn open(folder: &Path) -> Result<(Described, Tensors)> {
 }
 
 /// Reads everything but the weights.
-pub(super) fn describe(folder: &Path) -> Result<Described> {
+pub(crate) fn describe(folder: &Path) -> Result<Described> {
     open(folder).map(|(described, _)| described)
 }
 
 /// Loads a folder.
-pub(super) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
+pub(crate) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, tensors) = open(folder)?;
     let weights = assemble(&described.config, &Folder { tensors, folder, dtype: options.dtype })?;
     Ok(described.with(weights))

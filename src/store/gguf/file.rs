@@ -10,7 +10,7 @@ use super::blocks::Type;
 use super::cursor::Cursor;
 use super::metadata::Metadata;
 use crate::error::{Error, Result};
-use crate::models::llama::safetensors::map;
+use crate::store::safetensors::map;
 
 /// One tensor.
 #[derive(Debug, Clone)]
