@@ -109,7 +109,7 @@ fn layer_cost(graph: &DeviceGraph, stride: usize, bytes: usize, last: bool) -> C
 }
 
 /// `out = 1/(layers+1) * sum over l of A^l x` as [`super::propagate`]; rows of `x` and `out` are laid out as
-/// [`super::Rows`], layers between are stored as `T`.
+/// [`super::Lines`], layers between are stored as `T`.
 pub fn propagate<T: Storage>(
     graph: &DeviceGraph,
     x: &Buffer<f32>,

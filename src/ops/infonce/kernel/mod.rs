@@ -9,7 +9,7 @@ mod online;
 use super::{Params, Similarity};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::merge::cuda::sum_rows;
+use crate::ops::merge::kernel::sum_rows;
 use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
@@ -178,7 +178,7 @@ impl<'a, T: Storage> Pairs<'a, T> {
     }
 }
 
-/// Loss and gradients as [`super::infonce`].
+/// Loss and gradients as [`super::infonce`](super::infonce()).
 ///
 /// # Errors
 /// Shapes that differ, a tau that is not above 0, a device that fails.

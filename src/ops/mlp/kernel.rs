@@ -59,6 +59,13 @@ pub struct DeviceSaved {
     after: DeviceRows<f32>,
 }
 
+impl DeviceSaved {
+    /// Rows of the forward.
+    pub(super) fn rows(&self) -> usize {
+        self.before.rows()
+    }
+}
+
 fn code(activation: Activation) -> i32 {
     match activation {
         Activation::Identity => 0,
@@ -68,7 +75,7 @@ fn code(activation: Activation) -> i32 {
     }
 }
 
-/// As [`Mlp::forward`].
+/// As [`super::forward`].
 pub fn forward(shape: &Mlp, p: &DeviceTensors, x: &DeviceRows<f32>) -> Result<(DeviceRows<f32>, DeviceSaved, Cost)> {
     let device = x.device();
     let before = DeviceRows::zeros(device, x.rows(), shape.hidden, "projector before")?;
@@ -82,7 +89,7 @@ pub fn forward(shape: &Mlp, p: &DeviceTensors, x: &DeviceRows<f32>) -> Result<(D
     Ok((out, DeviceSaved { before, after }, cost))
 }
 
-/// As [`Mlp::backward`].
+/// As [`super::backward`].
 pub fn backward(
     shape: &Mlp,
     p: &DeviceTensors,

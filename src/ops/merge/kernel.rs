@@ -1,14 +1,12 @@
 //! The kernels of `kernels/merge.cu`.
 
-use super::Trust;
+use super::{CLIP, Trust};
 use crate::device::{Arg, Buffer, KernelDevice, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 const ROWS: usize = 128;
 const SWEEP: usize = 256;
-/// Probabilities are held this far from 0 and 1 in the log loss.
-const CLIP: f64 = 1e-15;
 
 /// As [`super::moments`]: `x` is `rows x stride`, every row has at least one sample and `limit` is above 0.
 pub fn moments(
@@ -37,7 +35,7 @@ pub fn moments(
 
 /// Experts on a device: `experts x rows` means and variances.
 #[derive(Debug)]
-pub struct Experts {
+pub struct DeviceExperts {
     means: Buffer<f64>,
     vars: Buffer<f64>,
     trust: Buffer<f64>,
@@ -45,7 +43,7 @@ pub struct Experts {
     rows: usize,
 }
 
-impl Experts {
+impl DeviceExperts {
     /// Copies them.
     pub fn new(device: &KernelDevice, means: &[&[f64]], vars: &[&[f64]], trust: &[Trust]) -> Result<Self> {
         let (experts, rows) = (means.len(), means.first().map_or(0, |m| m.len()));
@@ -70,21 +68,21 @@ impl Experts {
 }
 
 /// As [`super::merge`].
-pub fn merge(of: &Experts, epsilon: f64, p: &mut Buffer<f64>, share: &mut Buffer<f64>) -> Result<Cost> {
+pub fn merge(of: &DeviceExperts, epsilon: f64, p: &mut Buffer<f64>, share: &mut Buffer<f64>) -> Result<Cost> {
     if p.len() != of.rows || share.len() != of.rows {
         return Err(Error::failed("merge", format!("results of {} and {} rows for {}", p.len(), share.len(), of.rows)));
     }
     let cost = super::merge_cost(of.rows, of.experts);
     let launch = Launch::new("merge_rows", of.rows.div_ceil(SWEEP), SWEEP as u32, cost);
     let args = [&of.args()[..], &[Arg::F64(epsilon), p.arg(), share.arg()]].concat();
-    // SAFETY: experts x rows values (`Experts::new`), rows results.
+    // SAFETY: experts x rows values (`DeviceExperts::new`), rows results.
     unsafe { p.device().launch(&launch, &args) }
 }
 
 /// The mean log loss of every point (alpha of the first expert, epsilon) of `grid` against `labels` (0 or 1), in one launch and
 /// a reduction. With `p` (`points x rows`) the merged values too.
 pub fn sweep(
-    of: &Experts,
+    of: &DeviceExperts,
     grid: &[(f64, f64)],
     labels: &Buffer<u8>,
     p: Option<&mut Buffer<f64>>,
@@ -107,10 +105,8 @@ pub fn sweep(
     let partials = device.alloc::<f64>(points * blocks, "sweep partials")?;
     let mut losses = device.alloc::<f64>(points, "sweep losses")?;
     let kept = if p.is_some() { 8.0 * (points * rows) as f64 } else { 0.0 };
-    let cost = Cost {
-        bytes: 16.0 * (of.experts * rows) as f64 + rows as f64 + kept,
-        flops: (points * rows) as f64 * (6.0 * of.experts as f64 + 8.0),
-    };
+    let mut cost = super::sweep_cost(rows, of.experts, points);
+    cost.bytes += kept;
     let launch = Launch::new("merge_sweep", blocks, SWEEP as u32, cost).by(points);
     let p = p.map_or(Arg::Pointer(0), |p| p.arg());
     let rest = [pairs.arg(), labels.arg(), Arg::F64(CLIP), p, partials.arg()];

@@ -20,14 +20,14 @@ impl Lane {
 /// `rows x dim`, row-major; a row takes `lanes()` whole cache lines and its padding stays zero. A gathered row
 /// then never straddles a line, and no kernel needs a tail loop.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
+pub struct Lines {
     rows: usize,
     dim: usize,
     lanes: usize,
     data: Vec<Lane>,
 }
 
-impl Rows {
+impl Lines {
     /// All zero.
     pub fn zeros(rows: usize, dim: usize) -> Self {
         let lanes = dim.div_ceil(LANE);

@@ -1,5 +1,6 @@
 //! The kernels of `kernels/bpr.cu`.
 
+use super::Stream;
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::rng::{self, Use};
@@ -12,15 +13,14 @@ const TILE: usize = 2048;
 
 /// Each user's items as node numbers, ascending.
 #[derive(Debug)]
-pub struct UserItems {
+pub struct DeviceItems {
     starts: Buffer<u64>,
     nodes: Buffer<u32>,
-    users: usize,
     first_item: u32,
     items: u32,
 }
 
-impl UserItems {
+impl DeviceItems {
     /// `starts[u] .. starts[u + 1]` of `nodes` are those of user `u`. Items are the nodes from `first_item` on. Every user
     /// that negatives are drawn for must lack at least one item.
     pub fn new(device: &KernelDevice, starts: &[u64], nodes: &[u32], first_item: u32, items: u32) -> Result<Self> {
@@ -31,7 +31,6 @@ impl UserItems {
         Ok(Self {
             starts: device.upload(starts, "users' lists")?,
             nodes: device.upload(nodes, "users' items")?,
-            users: starts.len() - 1,
             first_item,
             items,
         })
@@ -83,13 +82,14 @@ impl DeviceBatch {
     }
 }
 
-/// Draws the batch's negatives: for triple `i` those of `Rng::new(seed, Use::Negative, epoch, first + i)`.
-pub fn negatives(of: &UserItems, batch: &mut DeviceBatch, seed: u64, epoch: u32, first: u32) -> Result<Cost> {
+/// Draws the batch's negatives, those of [`super::negatives`].
+pub fn negatives(of: &DeviceItems, batch: &mut DeviceBatch, stream: Stream) -> Result<Cost> {
     let n = batch.len();
+    let Stream { seed, epoch, first } = stream;
     let [key0, key1] = rng::key(seed, Use::Negative);
-    let cost = Cost { bytes: 32.0 * n as f64, flops: 0.0 };
+    let cost = super::negatives_cost(n);
     let launch = Launch::new("bpr_negatives", n.div_ceil(THREADS as usize), THREADS, cost);
-    // SAFETY: users are below `of.users` by the batch's contract, lists lie within the nodes (`UserItems::new`).
+    // SAFETY: users are below the users by the batch's contract, lists lie within the nodes (`UserItems::new`).
     unsafe {
         batch.users.device().launch(
             &launch,
@@ -107,13 +107,6 @@ pub fn negatives(of: &UserItems, batch: &mut DeviceBatch, seed: u64, epoch: u32,
                 batch.negatives.arg(),
             ],
         )
-    }
-}
-
-impl UserItems {
-    /// Number of users.
-    pub fn users(&self) -> usize {
-        self.users
     }
 }
 
@@ -152,7 +145,7 @@ pub fn sort(keys: &mut Buffer<u64>) -> Result<Cost> {
     Ok(total)
 }
 
-/// Loss of the batch, and its gradient as [`super::Bpr::backward`]: `by_e` holds the first term's by `e` (zero in rows that
+/// Loss of the batch, and its gradient as [`super::backward`]: `by_e` holds the first term's by `e` (zero in rows that
 /// the batch does not touch), `weights` the factor of `e0` in the second's.
 pub fn backward<T: Storage>(
     batch: &mut DeviceBatch,
@@ -234,6 +227,6 @@ pub fn backward<T: Storage>(
             ],
         )?
     };
-    total += crate::ops::merge::cuda::sum_rows(&batch.losses, 1, 1.0 / n as f64, &mut batch.total)?;
+    total += crate::ops::merge::kernel::sum_rows(&batch.losses, 1, 1.0 / n as f64, &mut batch.total)?;
     Ok((device.download(&batch.total)?[0], total))
 }
