@@ -1,4 +1,4 @@
-//! The models: LightGCN, taste, the alignment projector, Llama-type language models, LoRA adapters.
+//! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
 
 pub(crate) mod checkpoint;
 pub mod lightgcn;
@@ -6,4 +6,3 @@ pub mod llama;
 pub mod lora;
 pub mod projector;
 pub mod soft_prompt;
-pub mod taste;

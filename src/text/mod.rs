@@ -1,7 +1,7 @@
-//! Text for and from language models: item texts, prompts, facts in words, the hint, answers.
+//! Text for and from language models: item texts, prompts, ratings in words, the hint, answers.
 
 pub mod answer;
 pub mod hint;
 pub mod item_text;
-pub mod knowledge;
 pub mod prompts;
+pub mod ratings;

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Usual, above_zero, fold_in};
+use super::fold_in::{ItemMeans, fold_in};
+use super::settings::above_zero;
 use crate::data::{Rated, Sample};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -18,7 +19,7 @@ use crate::tensor::Matrix;
 /// The factorisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct AlsSettings {
     /// Length of the vectors, 1 to 256. Default 16.
     pub dim: usize,
     /// Weight of the vectors' squared length, > 0. Default 16.
@@ -29,13 +30,13 @@ pub struct Settings {
     pub seed: u64,
 }
 
-impl Default for Settings {
+impl Default for AlsSettings {
     fn default() -> Self {
         Self { dim: 16, ridge: 16.0, sweeps: 8, seed: 42 }
     }
 }
 
-impl Settings {
+impl AlsSettings {
     /// Are the values in range?
     ///
     /// # Errors
@@ -43,12 +44,12 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         let whole = |key: &str, value: usize, most: usize| match value {
             v if (1..=most).contains(&v) => Ok(()),
-            v => Err(Error::usage(format!("facts.taste.ratings.{key}"), format!("{v} is out of range"))
+            v => Err(Error::usage(format!("collab.fold_in.ratings.{key}"), format!("{v} is out of range"))
                 .next(format!("choose 1 to {most}"))),
         };
         whole("dim", self.dim, 256)?;
         whole("sweeps", self.sweeps as usize, 1000)?;
-        above_zero("ratings.ridge", self.ridge)
+        above_zero("collab.fold_in.ratings.ridge", self.ridge)
     }
 }
 
@@ -68,27 +69,30 @@ fn solve(rows: &Rows, other: &Matrix, ridge: f64) -> Result<Matrix> {
     Matrix::from_vec(rows.len(), d, solved)
 }
 
-/// Item vectors (items x dim) from the ratings of `samples`, each less what is usual for its item and user.
+/// Item vectors (items x dim) from the ratings of `samples`, each less the means of its item and user.
 ///
 /// # Errors
-/// Settings out of range, an item without a usual rating, a stop that was asked for.
-pub fn fit(samples: &[Sample], usual: &Usual, settings: &Settings, monitor: &dyn Monitor) -> Result<Matrix> {
+/// Settings out of range, an item without a mean rating, a stop that was asked for.
+pub fn fit(samples: &[Sample], means: &ItemMeans, settings: &AlsSettings, monitor: &dyn Monitor) -> Result<Matrix> {
     settings.check()?;
-    let items = usual.stars.len();
+    let items = means.stars.len();
     let users = samples.iter().map(|s| s.user.at() + 1).max().unwrap_or(0);
     let mut histories: Vec<Vec<Rated>> = vec![Vec::new(); users];
     for (row, s) in samples.iter().enumerate() {
         if s.item.at() >= items {
-            return Err(Error::input(format!("taste, training row {row}"), format!("item {} of {items}", s.item.0))
-                .next("load items and samples from the same data set"));
+            return Err(Error::input(
+                format!("factorisation, training row {row}"),
+                format!("item {} of {items}", s.item.0),
+            )
+            .next("load items and samples from the same data set"));
         }
         histories[s.user.at()].push(Rated { item: s.item, rating: s.rating, time: s.time });
     }
-    let by_user: Rows = histories.iter().map(|h| usual.rests(h, None)).collect();
+    let by_user: Rows = histories.iter().map(|h| means.residuals(h, None)).collect();
     let mut by_item: Rows = vec![Vec::new(); items];
-    for (user, rests) in by_user.iter().enumerate() {
-        for &(item, rest) in rests {
-            by_item[item].push((user, rest));
+    for (user, residuals) in by_user.iter().enumerate() {
+        for &(item, residual) in residuals {
+            by_item[item].push((user, residual));
         }
     }
     let mut rng = Rng::new(settings.seed, Use::Init, 0, 0x0061_6c73);
@@ -104,7 +108,7 @@ pub fn fit(samples: &[Sample], usual: &Usual, settings: &Settings, monitor: &dyn
 
 #[cfg(test)]
 mod tests {
-    use super::super::Taste;
+    use super::super::FoldIn;
     use super::*;
     use crate::data::{ItemIdx, UserIdx};
     use crate::monitor::Silent;
@@ -128,20 +132,20 @@ mod tests {
     #[test]
     fn camps_are_found_and_serve_a_new_user() {
         let samples = two_camps(60, 20);
-        let usual = Usual { stars: vec![3.0; 21], shrinkage: 10.0 };
-        let settings = Settings { dim: 2, ridge: 1.0, ..Settings::default() };
-        let q = fit(&samples, &usual, &settings, &Silent).unwrap();
-        assert_eq!(q, fit(&samples, &usual, &settings, &Silent).unwrap());
+        let means = ItemMeans { stars: vec![3.0; 21], shrinkage: 10.0 };
+        let settings = AlsSettings { dim: 2, ridge: 1.0, ..AlsSettings::default() };
+        let q = fit(&samples, &means, &settings, &Silent).unwrap();
+        assert_eq!(q, fit(&samples, &means, &settings, &Silent).unwrap());
         // Nobody rated the last item.
         assert_eq!(q.row(20), [0.0, 0.0]);
-        let taste = Taste::new(q, usual, settings.ridge).unwrap();
+        let fold_in = FoldIn::new(q, means, settings.ridge).unwrap();
         let new = [(0, 5.0), (1, 1.0), (2, 5.0), (5, 1.0)].map(|(item, rating)| Rated {
             item: ItemIdx(item),
             rating,
             time: 0,
         });
         for item in 6..20 {
-            let t = taste.of(ItemIdx(item), &new);
+            let t = fold_in.estimate(ItemIdx(item), &new);
             assert!(if item % 2 == 0 { t > 0.5 } else { t < -0.5 }, "item {item}: {t}");
         }
     }
@@ -149,22 +153,22 @@ mod tests {
     #[test]
     fn each_sweep_lowers_the_objective() {
         let samples = two_camps(30, 12);
-        let usual = Usual { stars: vec![3.0; 12], shrinkage: 10.0 };
+        let means = ItemMeans { stars: vec![3.0; 12], shrinkage: 10.0 };
         let loss = |sweeps: u32| -> f64 {
-            let settings = Settings { dim: 3, ridge: 2.0, sweeps, seed: 5 };
-            let q = fit(&samples, &usual, &settings, &Silent).unwrap();
+            let settings = AlsSettings { dim: 3, ridge: 2.0, sweeps, seed: 5 };
+            let q = fit(&samples, &means, &settings, &Silent).unwrap();
             let mut by_user = vec![Vec::new(); 30];
             for s in &samples {
                 by_user[s.user.at()].push(Rated { item: s.item, rating: s.rating, time: 0 });
             }
             let mut total: f64 = q.as_slice().iter().map(|v| 2.0 * f64::from(v * v)).sum();
             for history in by_user {
-                let rests = usual.rests(&history, None);
-                let p = fold_in(&q, &rests, 2.0);
+                let residuals = means.residuals(&history, None);
+                let p = fold_in(&q, &residuals, 2.0);
                 total += 2.0 * p.norm_squared();
-                for (item, rest) in rests {
+                for (item, residual) in residuals {
                     let dot: f64 = q.row(item).iter().zip(p.iter()).map(|(q, p)| f64::from(*q) * p).sum();
-                    total += (rest - dot).powi(2);
+                    total += (residual - dot).powi(2);
                 }
             }
             total
@@ -175,12 +179,12 @@ mod tests {
 
     #[test]
     fn bad_input_is_refused() {
-        let usual = Usual { stars: vec![3.0; 2], shrinkage: 10.0 };
-        let bad = |s: Settings| fit(&[], &usual, &s, &Silent).unwrap_err().place().to_string();
-        assert!(bad(Settings { dim: 0, ..Settings::default() }).ends_with("dim"));
-        assert!(bad(Settings { sweeps: 0, ..Settings::default() }).ends_with("sweeps"));
-        assert!(bad(Settings { ridge: f64::NAN, ..Settings::default() }).ends_with("ridge"));
-        assert!(fit(&two_camps(4, 3), &usual, &Settings::default(), &Silent).is_err());
-        assert_eq!(fit(&[], &usual, &Settings::default(), &Silent).unwrap().as_slice(), [0.0; 32]);
+        let means = ItemMeans { stars: vec![3.0; 2], shrinkage: 10.0 };
+        let bad = |s: AlsSettings| fit(&[], &means, &s, &Silent).unwrap_err().place().to_string();
+        assert!(bad(AlsSettings { dim: 0, ..AlsSettings::default() }).ends_with("dim"));
+        assert!(bad(AlsSettings { sweeps: 0, ..AlsSettings::default() }).ends_with("sweeps"));
+        assert!(bad(AlsSettings { ridge: f64::NAN, ..AlsSettings::default() }).ends_with("ridge"));
+        assert!(fit(&two_camps(4, 3), &means, &AlsSettings::default(), &Silent).is_err());
+        assert_eq!(fit(&[], &means, &AlsSettings::default(), &Silent).unwrap().as_slice(), [0.0; 32]);
     }
 }

@@ -3,8 +3,17 @@
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
-use super::sigmoid;
 use crate::error::{Error, Result};
+
+/// `ln(p / (1 - p))`.
+pub fn log_odds(p: f64) -> f64 {
+    (p / (1.0 - p)).ln()
+}
+
+/// Inverse of [`log_odds`].
+pub fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
+}
 
 /// `p = sigmoid(intercept + weights . x)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +67,7 @@ impl Logistic {
             j => (x[i * d + j - 1] - mean[j - 1]) / spread[j - 1],
         });
         let mut beta = DVector::zeros(d + 1);
-        beta[0] = super::log_odds(yes as f64 / n as f64);
+        beta[0] = log_odds(yes as f64 / n as f64);
         let objective = |beta: &DVector<f64>| {
             let z = &design * beta;
             let loss: f64 = z.iter().zip(labels).map(|(&z, &y)| softplus(if y { -z } else { z })).sum();
