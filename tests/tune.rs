@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rallrec::device::{Device, KernelDevice};
 use rallrec::events::Event;
 use rallrec::models::llama::train::{Branch, Engine, Group, Model, Packed, Parameters};
 use rallrec::models::llama::{Config, Family, Weights, fixture};
@@ -11,7 +12,7 @@ use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::tensor::Dtype;
 use rallrec::tune::{
-    Evaluator, Outcome, Schedule, Settings, SoftAdapter, TuneOutcome, mean_loss, train, train_all, train_soft,
+    Evaluator, Outcome, Schedule, Settings, SoftAdapter, SoftInputs, Training, TuneOutcome, mean_loss,
 };
 use rallrec::{Kind, Matrix, Monitor, Result, Silent};
 
@@ -89,7 +90,7 @@ fn tune(s: &Settings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -
     let (config, weights) = base();
     let adapter = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed)?;
     let valid = groups(5);
-    let mut engine = Engine::new();
+    let mut engine = Engine::cpu()?;
     let mut run = |a: &Adapter| {
         mean_loss(
             &mut engine,
@@ -100,7 +101,9 @@ fn tune(s: &Settings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -
         )
     };
     let evaluator = Evaluator { name: "loss", higher_is_better: false, run: &mut run };
-    train(&config, &weights, adapter, &groups(14), s, Some(evaluator), folder, monitor)
+    let examples = groups(14);
+    let training = Training { checkpoint: folder, ..Training::new(&config, &examples, s, monitor) };
+    training.adapter(&weights, adapter, Some(evaluator))
 }
 
 #[test]
@@ -154,7 +157,9 @@ fn patience_ends_training_and_the_best_adapter_is_kept() {
         Ok(values[seen.len() - 1])
     };
     let evaluator = Evaluator { name: "auc", higher_is_better: true, run: &mut run };
-    let done = train(&config, &weights, adapter, &groups(8), &s, Some(evaluator), None, &Silent).unwrap();
+    let examples = groups(8);
+    let training = Training::new(&config, &examples, &s, &Silent);
+    let done = training.adapter(&weights, adapter, Some(evaluator)).unwrap();
     assert!(done.stopped_early);
     assert_eq!(done.history.evaluations.len(), 4, "two evaluations after the best");
     assert_eq!(flat(&done.best), seen[1]);
@@ -165,7 +170,8 @@ fn a_small_model_learns_from_scratch() {
     let config = fixture::config(Family::Llama);
     let weights = Weights::init(&config, 1).unwrap();
     let s = Settings { epochs: 12, learning_rate: 3e-3, schedule: Schedule::Constant, ..settings() };
-    let done = train_all(&config, weights, &groups(14), &s, None, None, &Silent).unwrap();
+    let examples = groups(14);
+    let done = Training::new(&config, &examples, &s, &Silent).all_weights(weights, None).unwrap();
     let (first, last) = (done.history.steps[0].loss, done.history.steps.last().unwrap().loss);
     assert!(last <= 0.3 * first, "{first} to {last}");
 }
@@ -175,7 +181,8 @@ fn bad_input_is_refused_with_a_next_step() {
     let (config, weights) = base();
     let adapter = || Adapter::init(&config, 2, 4.0, &[Target::QProj], 1).unwrap();
     let go = |groups: Vec<Group>, s: &Settings| {
-        train(&config, &weights, adapter(), &groups, s, None, None, &Silent).map(|_| ()).unwrap_err()
+        let training = Training::new(&config, &groups, s, &Silent);
+        training.adapter(&weights, adapter(), None).map(|_| ()).unwrap_err()
     };
     let s = settings();
     assert_eq!(go(vec![], &s).kind(), Kind::Input);
@@ -199,7 +206,12 @@ fn bad_input_is_refused_with_a_next_step() {
     let error = go(groups(8), &wild);
     assert!(error.next_step().contains("learning_rate"), "{error}");
     let bad = Adapter { rank: 3, ..adapter() };
-    assert!(train(&config, &weights, bad, &groups(2), &s, None, None, &Silent).is_err());
+    let examples = groups(2);
+    let training = Training::new(&config, &examples, &s, &Silent);
+    assert!(training.adapter(&weights, bad, None).is_err());
+    let host = Device::Kernels(KernelDevice::host(0));
+    let all = Training { device: &host, ..training }.all_weights(weights.clone(), None).map(|_| ()).unwrap_err();
+    assert!(all.to_string().contains("adapters alone"), "{all}");
     assert!(Adapter::init(&config, 0, 1.0, &[Target::QProj], 1).is_err());
     assert!(Adapter::init(&config, 1, 1.0, &[Target::QProj, Target::QProj], 1).is_err());
 }
@@ -248,7 +260,7 @@ fn tune_soft(s: &Settings, rate: f64, folder: Option<&Path>, monitor: &dyn Monit
     let adapter = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed)?;
     let soft = SoftSettings { hidden: 8, ..SoftSettings::default() };
     let projector = Projector::init(&soft, inputs.matrix(), config.hidden, mean_norm(&weights.embed), s.seed)?;
-    let mut engine = Engine::new();
+    let mut engine = Engine::cpu()?;
     let mut run = |p: &SoftAdapter| {
         let tokens = p.projector.tokens(&inputs)?;
         let model = Model { config: &config, weights: &weights, adapter: Some(&p.adapter), soft: Some(&tokens) };
@@ -256,7 +268,8 @@ fn tune_soft(s: &Settings, rate: f64, folder: Option<&Path>, monitor: &dyn Monit
     };
     let evaluator = Some(Evaluator { name: "loss", higher_is_better: false, run: &mut run });
     let start = SoftAdapter { adapter, projector };
-    train_soft(&config, &weights, start, (&inputs, rate), &groups, s, evaluator, folder, monitor)
+    let training = Training { checkpoint: folder, ..Training::new(&config, &groups, s, monitor) };
+    training.soft_adapter(&weights, start, SoftInputs { inputs: &inputs, learning_rate: rate }, evaluator)
 }
 
 fn flat_soft(p: &SoftAdapter) -> Vec<u32> {

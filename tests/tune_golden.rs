@@ -4,7 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use rallrec::models::llama::train::{Engine, Group, Model, Packed, Parameters, Trained};
+use rallrec::models::llama::train::{Engine, Group, Model, Packed, Parameters, Pass, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
 use safetensors::SafeTensors;
@@ -86,13 +86,13 @@ fn lora_training_matches_pytorch() {
     let mut a = adapter(&t, "lora", loaded.config.layers);
     a.check(&loaded.config).unwrap();
     let count = a.count().unwrap();
-    let mut engine = Engine::new();
+    let mut engine = Engine::cpu().unwrap();
     let trained = Trained::Adapter { first_layer: 0 };
     let mut run = |a: &Adapter, batch: &Packed| {
         let mut g = vec![0.0; count];
         let scale = 1.0 / batch.learnt.len() as f32;
         let model = Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(a), soft: None };
-        let loss = engine.gradient(model, batch, trained, None, scale, &mut g).unwrap();
+        let loss = engine.gradient(&Pass { model, batch, trained, noise: None, scale }, &mut g, None).unwrap();
         (loss / batch.learnt.len() as f64, g)
     };
     // One masked example: all gradients.

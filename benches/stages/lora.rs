@@ -6,7 +6,7 @@ use std::time::Instant;
 use rallrec::Result;
 use rallrec::models::llama::loader::{LoadOptions, load};
 use rallrec::models::llama::train::Parameters;
-use rallrec::models::llama::train::{Branch, Engine, Group, Model, Noise, Packed, Trained};
+use rallrec::models::llama::train::{Branch, Engine, Group, Model, Noise, Packed, Pass, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
 use rallrec::rng::{Rng, Use};
@@ -51,7 +51,7 @@ pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, 
     let before = memory("VmRSS");
     let count = adapter.count()?;
     let (mut g, mut m, mut v) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);
-    let mut engine = Engine::new();
+    let mut engine = Engine::cpu()?;
     let mut seconds = Vec::new();
     let total: usize = groups.iter().map(Group::tokens).sum();
     let apart: usize = groups.iter().flat_map(|g| g.branches.iter().map(|b| g.prefix.len() + b.tokens.len())).sum();
@@ -69,7 +69,8 @@ pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, 
                 let model =
                     Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&adapter), soft: None };
                 let trained = Trained::Adapter { first_layer: 0 };
-                loss += engine.gradient(model, &packed, trained, noise, 1.0 / 12.0, &mut g)?;
+                let pass = Pass { model, batch: &packed, trained, noise, scale: 1.0 / 12.0 };
+                loss += engine.gradient(&pass, &mut g, None)?;
                 packed.clear();
             }
         }

@@ -124,14 +124,14 @@ pub(super) fn adapted<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed
             linear::matmul_nt(&narrow(&x), &linear::Weight::from_f32(out, inp, narrow(&w))?, &mut y, false);
             let mut first = 0;
             for s in &segments {
-                let (rows, place) = (first..first + s.rows, crate::ops::lora::Columns { stride: out, column: 0 });
+                let rows = first..first + s.rows;
                 first += s.rows;
                 let Some(n) = s.adapter.map(|a| a as usize) else { continue };
                 let (a, b) = (narrow(&a), narrow(&b));
                 let (a, b) = (&a[n * rank * inp..][..rank * inp], &b[n * out * rank..][..out * rank]);
                 let low = crate::ops::lora::Low { a, b, rank, scale, dropout: None };
                 let (x, y) = (&narrow(&x)[rows.start * inp..rows.end * inp], &mut y[rows.start * out..rows.end * out]);
-                crate::ops::lora::forward(low, x, y, place, &mut vec![0.0; s.rows * rank]);
+                crate::ops::lora::forward(low, x, y, &mut vec![0.0; s.rows * rank]);
             }
             y
         }

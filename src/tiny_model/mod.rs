@@ -144,7 +144,7 @@ pub fn make(settings: &Settings, monitor: &dyn Monitor) -> Result<Made> {
         seed: settings.seed,
         ..tune::Settings::default()
     };
-    let outcome = tune::train_all(&config, weights, &course, &training, None, None, monitor)?;
+    let outcome = tune::Training::new(&config, &course, &training, monitor).all_weights(weights, None)?;
     Ok(Made { config, weights: outcome.best, tokenizer: json, history: outcome.history })
 }
 

@@ -1,6 +1,6 @@
 //! Fine-tuning: AdamW over shared-prefix groups with accumulation, clipping, a schedule, validation, early stop and
-//! exact resume. Trains a LoRA adapter of a frozen model, also with the
-//! projector of soft tokens, or every weight of a small one.
+//! exact resume. Trains a LoRA adapter of a frozen model, also with the projector of soft tokens, or every weight of a
+//! small one.
 
 mod checkpoint;
 pub mod schedule;
@@ -11,6 +11,6 @@ mod trainer;
 
 pub use checkpoint::{EvalRecord, History, StepRecord};
 pub use settings::{Schedule, Settings};
-pub use soft::{SoftAdapter, train_soft, train_soft_on};
+pub use soft::{SoftAdapter, SoftInputs};
 pub use source::{GroupSource, mean_loss};
-pub use trainer::{Evaluator, Outcome, TuneOutcome, train, train_all, train_on};
+pub use trainer::{Evaluator, Outcome, Training, TuneOutcome};

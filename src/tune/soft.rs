@@ -1,16 +1,10 @@
 //! Training an adapter together with the projector that makes soft tokens.
 
-use std::path::Path;
-
-use super::settings::Settings;
-use super::source::GroupSource;
-use super::trainer::{Evaluator, Outcome, Run, Soft, backend};
-use crate::device::Device;
-use crate::models::llama::train::{Backend, Model, Packed, Parameters, Trained};
-use crate::models::llama::{Config, Weights};
+use super::trainer::{Evaluator, Outcome, Run, Soft, StepPass, Training};
+use crate::models::llama::Weights;
+use crate::models::llama::train::{Engine, Model, Parameters, Trained};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
-use crate::monitor::Monitor;
 use crate::{Error, Result};
 
 /// What is trained: both, as one vector of parameters, the projector's last.
@@ -29,72 +23,56 @@ impl Parameters for SoftAdapter {
     }
 }
 
-/// As [`super::train`], for examples that may hold the soft tokens `inputs`. The projector has a learning rate of its own;
-/// the limit on the gradient's norm is for both together.
-///
-/// # Errors
-/// As [`super::train`]; a projector that does not fit inputs or model.
-#[allow(clippy::too_many_arguments)]
-pub fn train_soft(
-    config: &Config,
-    weights: &Weights,
-    start: SoftAdapter,
-    inputs: (&Inputs, f64),
-    source: &dyn GroupSource,
-    settings: &Settings,
-    evaluator: Option<Evaluator<'_, SoftAdapter>>,
-    checkpoint: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<Outcome<SoftAdapter>> {
-    train_soft_on(&Device::Cpu, config, weights, start, inputs, source, settings, evaluator, checkpoint, monitor)
+/// What soft tokens stand for, and how their projector is trained.
+#[derive(Clone, Copy)]
+pub struct SoftInputs<'a> {
+    /// What the tokens stand for.
+    pub inputs: &'a Inputs,
+    /// The projector's highest learning rate.
+    pub learning_rate: f64,
 }
 
-/// As [`train_soft`], with the model's passes on `device`; the projector, which is small, stays on the CPU.
-///
-/// # Errors
-/// As [`train_soft`]; out of memory.
-#[allow(clippy::too_many_arguments)]
-pub fn train_soft_on(
-    device: &Device,
-    config: &Config,
-    weights: &Weights,
-    mut start: SoftAdapter,
-    (inputs, learning_rate): (&Inputs, f64),
-    source: &dyn GroupSource,
-    settings: &Settings,
-    evaluator: Option<Evaluator<'_, SoftAdapter>>,
-    checkpoint: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<Outcome<SoftAdapter>> {
-    start.adapter.check(config)?;
-    start.adapter.dropout = settings.dropout;
-    let (input, output) = (start.projector.input(), start.projector.output());
-    if (input, output) != (inputs.matrix().cols(), config.hidden) {
-        let what = format!(
-            "{input} to {output}, but the embeddings have {} and the model {}",
-            inputs.matrix().cols(),
-            config.hidden
-        );
-        return Err(Error::input("soft tokens", what).next("use a projector that was made for both"));
-    }
-    let count = start.projector.count()?;
-    let trained = Trained::Adapter { first_layer: settings.first_layer };
-    let pass = |params: &SoftAdapter, engine: &mut dyn Backend, batch: &Packed, noise, scale, gradient: &mut [f32]| {
-        let some = inputs.among(&batch.tokens, config.vocab)?;
-        let middle = gradient.len() - count;
-        let (by_adapter, by_projector) = gradient.split_at_mut(middle);
-        if some.ids().is_empty() {
-            let model = Model { config, weights, adapter: Some(&params.adapter), soft: None };
-            return engine.gradient_with_soft(model, batch, trained, noise, scale, by_adapter, None);
+impl Training<'_> {
+    /// As [`Training::adapter`], for examples that may hold soft tokens. The projector, which is small, stays on the CPU and
+    /// has a learning rate of its own; the limit on the gradient's norm is for both together.
+    ///
+    /// # Errors
+    /// As [`Training::adapter`]; a projector that does not fit inputs or model.
+    pub fn soft_adapter(
+        &self,
+        weights: &Weights,
+        mut start: SoftAdapter,
+        SoftInputs { inputs, learning_rate }: SoftInputs<'_>,
+        evaluator: Option<Evaluator<'_, SoftAdapter>>,
+    ) -> Result<Outcome<SoftAdapter>> {
+        let (config, settings) = (self.config, self.settings);
+        start.adapter.check(config)?;
+        start.adapter.dropout = settings.dropout;
+        let (input, output) = (start.projector.input(), start.projector.output());
+        let width = inputs.matrix().cols();
+        if (input, output) != (width, config.hidden) {
+            let what = format!("{input} to {output}, but the embeddings have {width} and the model {}", config.hidden);
+            return Err(Error::input("soft tokens", what).next("use a projector that was made for both"));
         }
-        let (tokens, saved) = params.projector.tokens_saved(&some)?;
-        let mut by_tokens = vec![0.0; tokens.values()];
-        let model = Model { config, weights, adapter: Some(&params.adapter), soft: Some(&tokens) };
-        let loss = engine.gradient_with_soft(model, batch, trained, noise, scale, by_adapter, Some(&mut by_tokens))?;
-        params.projector.backward(some.matrix().as_slice(), &saved, &by_tokens, by_projector)?;
-        Ok(loss)
-    };
-    let soft = Some(Soft { inputs, count, learning_rate });
-    let run = Run { config, source, settings, checkpoint, monitor, trained, soft };
-    run.train(start, backend(device, config, weights)?.as_mut(), &pass, evaluator)
+        let count = start.projector.count()?;
+        let trained = Trained::Adapter { first_layer: settings.first_layer };
+        let mut engine = Engine::on(self.device, config, weights)?;
+        let mut pass = |params: &SoftAdapter, step: &StepPass<'_>, gradient: &mut [f32]| {
+            let some = inputs.among(&step.batch.tokens, config.vocab)?;
+            let middle = gradient.len() - count;
+            let (by_adapter, by_projector) = gradient.split_at_mut(middle);
+            let model = Model { config, weights, adapter: Some(&params.adapter), soft: None };
+            if some.ids().is_empty() {
+                return engine.gradient(&step.of(model, trained), by_adapter, None);
+            }
+            let (tokens, saved) = params.projector.tokens_saved(&some)?;
+            let mut by_tokens = vec![0.0; tokens.values()];
+            let model = Model { soft: Some(&tokens), ..model };
+            let loss = engine.gradient(&step.of(model, trained), by_adapter, Some(&mut by_tokens))?;
+            params.projector.backward(some.matrix().as_slice(), &saved, &by_tokens, by_projector)?;
+            Ok(loss)
+        };
+        let soft = Some(Soft { inputs, count, learning_rate });
+        Run { training: *self, trained, soft }.train(start, &mut pass, evaluator)
+    }
 }

@@ -12,7 +12,7 @@ use super::settings::Settings;
 use super::source::{GroupSource, micro_batches};
 use crate::device::Device;
 use crate::events::Event;
-use crate::models::llama::train::{Backend, DeviceEngine, Engine, Group, Model, Noise, Packed, Parameters, Trained};
+use crate::models::llama::train::{Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
 use crate::models::llama::{Config, Weights};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::Inputs;
@@ -46,85 +46,103 @@ pub struct Outcome<P> {
 /// Outcome of adapter training.
 pub type TuneOutcome = Outcome<Adapter>;
 
-/// Trains an adapter of a frozen model. With a checkpoint folder, goes on from the checkpoint there, and the result
-/// is bit for bit that of a run that was never interrupted.
-///
-/// # Errors
-/// Settings out of range, an unusable example, a loss or gradient that is no number, a checkpoint that is damaged or
-/// of another run, or a stop that was asked for (after writing a checkpoint).
-#[allow(clippy::too_many_arguments)]
-pub fn train(
-    config: &Config,
-    weights: &Weights,
-    adapter: Adapter,
-    source: &dyn GroupSource,
-    settings: &Settings,
-    evaluator: Option<Evaluator<'_, Adapter>>,
-    checkpoint: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<TuneOutcome> {
-    train_on(&Device::Cpu, config, weights, adapter, source, settings, evaluator, checkpoint, monitor)
+/// A training: where, on what, and how.
+#[derive(Clone, Copy)]
+pub struct Training<'a> {
+    /// Where the passes run; optimiser and checkpoints are those of the CPU, so that a run may go on from the checkpoint
+    /// of another device. The results differ by the order in which sums are taken.
+    pub device: &'a Device,
+    /// The model's shape.
+    pub config: &'a Config,
+    /// The examples.
+    pub source: &'a dyn GroupSource,
+    /// How.
+    pub settings: &'a Settings,
+    /// Folder of checkpoints. With one, training goes on from the checkpoint there, and the result is bit for bit that of
+    /// a run that was never interrupted.
+    pub checkpoint: Option<&'a Path>,
+    /// Receives what happens.
+    pub monitor: &'a dyn Monitor,
 }
 
-/// As [`train`], with the passes on `device`; optimiser and checkpoints are those of the CPU, so that a run may go on
-/// from the other's checkpoint. The results differ by the order in which sums are taken.
-///
-/// # Errors
-/// As [`train`]; out of memory.
-#[allow(clippy::too_many_arguments)]
-pub fn train_on(
-    device: &Device,
-    config: &Config,
-    weights: &Weights,
-    mut adapter: Adapter,
-    source: &dyn GroupSource,
-    settings: &Settings,
-    evaluator: Option<Evaluator<'_, Adapter>>,
-    checkpoint: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<TuneOutcome> {
-    adapter.check(config)?;
-    adapter.dropout = settings.dropout;
-    let trained = Trained::Adapter { first_layer: settings.first_layer };
-    let pass = |adapter: &Adapter, engine: &mut dyn Backend, batch: &Packed, noise, scale, gradient: &mut [f32]| {
-        let model = Model { config, weights, adapter: Some(adapter), soft: None };
-        engine.gradient_with_soft(model, batch, trained, noise, scale, gradient, None)
-    };
-    let run = Run { config, source, settings, checkpoint, monitor, trained, soft: None };
-    run.train(adapter, backend(device, config, weights)?.as_mut(), &pass, evaluator)
+impl<'a> Training<'a> {
+    /// On the CPU, without checkpoints.
+    pub fn new(
+        config: &'a Config,
+        source: &'a dyn GroupSource,
+        settings: &'a Settings,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
+        Self { device: &Device::Cpu, config, source, settings, checkpoint: None, monitor }
+    }
+
+    /// Trains an adapter of the frozen model `weights`.
+    ///
+    /// # Errors
+    /// Settings out of range, an unusable example, a loss or gradient that is no number, a checkpoint that is damaged or
+    /// of another run, a stop that was asked for (after writing a checkpoint), or what the device can meet.
+    pub fn adapter(
+        &self,
+        weights: &Weights,
+        mut adapter: Adapter,
+        evaluator: Option<Evaluator<'_, Adapter>>,
+    ) -> Result<TuneOutcome> {
+        adapter.check(self.config)?;
+        adapter.dropout = self.settings.dropout;
+        let trained = Trained::Adapter { first_layer: self.settings.first_layer };
+        let mut engine = Engine::on(self.device, self.config, weights)?;
+        let mut pass = |adapter: &Adapter, step: &StepPass<'_>, gradient: &mut [f32]| {
+            let model = Model { config: self.config, weights, adapter: Some(adapter), soft: None };
+            engine.gradient(&step.of(model, trained), gradient, None)
+        };
+        Run { training: *self, trained, soft: None }.train(adapter, &mut pass, evaluator)
+    }
+
+    /// Trains every weight (owned f32; see [`Weights::init`]), on the CPU; dropout does not apply.
+    ///
+    /// # Errors
+    /// As [`Training::adapter`], weights that are not owned f32, and any device but the CPU.
+    pub fn all_weights(
+        &self,
+        weights: Weights,
+        evaluator: Option<Evaluator<'_, Weights>>,
+    ) -> Result<Outcome<Weights>> {
+        if let Device::Kernels(_) = self.device {
+            return Err(Error::usage("training", "on a device, adapters alone are trained").next("use the CPU"));
+        }
+        let mut engine = Engine::cpu()?;
+        let mut pass = |weights: &Weights, step: &StepPass<'_>, gradient: &mut [f32]| {
+            let model = Model { config: self.config, weights, adapter: None, soft: None };
+            engine.gradient(&step.of(model, Trained::All), gradient, None)
+        };
+        Run { training: *self, trained: Trained::All, soft: None }.train(weights, &mut pass, evaluator)
+    }
 }
 
-/// The passes on a device, with the frozen weights where they are needed.
-pub(super) fn backend(device: &Device, config: &Config, weights: &Weights) -> Result<Box<dyn Backend>> {
-    Ok(match device {
-        Device::Cpu => Box::new(Engine::new()),
-        Device::Kernels(device) => Box::new(DeviceEngine::upload(device, config, weights)?),
-    })
+/// A micro-batch of a step, on its way to the engine.
+pub(super) struct StepPass<'a> {
+    pub batch: &'a Packed,
+    pub noise: Option<Noise>,
+    /// Factor of the gradient.
+    pub scale: f32,
 }
 
-/// Trains every weight (owned f32; see [`Weights::init`]). As [`train`] otherwise; dropout does not apply.
-///
-/// # Errors
-/// As [`train`], and weights that are not owned f32.
-pub fn train_all(
-    config: &Config,
-    weights: Weights,
-    source: &dyn GroupSource,
-    settings: &Settings,
-    evaluator: Option<Evaluator<'_, Weights>>,
-    checkpoint: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<Outcome<Weights>> {
-    let pass = |weights: &Weights, engine: &mut dyn Backend, batch: &Packed, noise, scale, gradient: &mut [f32]| {
-        let model = Model { config, weights, adapter: None, soft: None };
-        engine.gradient_with_soft(model, batch, Trained::All, noise, scale, gradient, None)
-    };
-    let run = Run { config, source, settings, checkpoint, monitor, trained: Trained::All, soft: None };
-    run.train(weights, &mut Engine::new(), &pass, evaluator)
+impl<'a> StepPass<'a> {
+    /// The engine's pass over this model.
+    pub fn of(&self, model: Model<'a>, trained: Trained) -> Pass<'a> {
+        Pass { model, batch: self.batch, trained, noise: self.noise, scale: self.scale }
+    }
 }
 
-/// Loss sum of a batch under these parameters; `scale` times its gradient is added to the flat one.
-pub(super) type Pass<'a, P> = dyn Fn(&P, &mut dyn Backend, &Packed, Option<Noise>, f32, &mut [f32]) -> Result<f64> + 'a;
+/// Loss sum of a micro-batch under these parameters; adds its gradient to the flat one.
+pub(super) type Gradient<'a, P> = dyn FnMut(&P, &StepPass<'_>, &mut [f32]) -> Result<f64> + 'a;
+
+/// Steps of the optimiser, and steps of an epoch.
+#[derive(Clone, Copy)]
+struct Steps {
+    total: u64,
+    per_epoch: u64,
+}
 
 /// What training with soft tokens has besides.
 pub(super) struct Soft<'a> {
@@ -136,12 +154,9 @@ pub(super) struct Soft<'a> {
     pub learning_rate: f64,
 }
 
+/// A training of one kind of parameters.
 pub(super) struct Run<'a> {
-    pub config: &'a Config,
-    pub source: &'a dyn GroupSource,
-    pub settings: &'a Settings,
-    pub checkpoint: Option<&'a Path>,
-    pub monitor: &'a dyn Monitor,
+    pub training: Training<'a>,
     pub trained: Trained,
     pub soft: Option<Soft<'a>>,
 }
@@ -171,17 +186,16 @@ impl Run<'_> {
     pub(super) fn train<P: Parameters>(
         &self,
         mut params: P,
-        engine: &mut dyn Backend,
-        pass: &Pass<'_, P>,
+        pass: &mut Gradient<'_, P>,
         mut evaluator: Option<Evaluator<'_, P>>,
     ) -> Result<Outcome<P>> {
-        self.settings.check()?;
-        if self.source.is_empty() {
+        self.training.settings.check()?;
+        if self.training.source.is_empty() {
             return Err(Error::input("training examples", "there are none").next("check the split and the filters"));
         }
         let start = read_all(&mut params)?;
         let (count, fingerprint) = (start.len(), self.fingerprint(&start)?);
-        let mut state = match self.checkpoint {
+        let mut state = match self.training.checkpoint {
             Some(folder) => State::load(folder, &fingerprint, count)?,
             None => None,
         }
@@ -193,11 +207,11 @@ impl Run<'_> {
         });
         write_all(&mut params, &state.params)?;
         let save = |state: &State, why: &str| -> Result<()> {
-            let Some(folder) = self.checkpoint else { return Ok(()) };
+            let Some(folder) = self.training.checkpoint else { return Ok(()) };
             let began = Instant::now();
             state.save(folder, &fingerprint)?;
-            self.monitor.emit(Event::CheckpointWritten {
-                stage: self.monitor.stage().into(),
+            self.training.monitor.emit(Event::CheckpointWritten {
+                stage: self.training.monitor.stage().into(),
                 step: state.step,
                 seconds: Some(began.elapsed().as_secs_f64()),
                 bytes: None,
@@ -205,15 +219,15 @@ impl Run<'_> {
             });
             Ok(())
         };
-        let (total, per_epoch) = self.steps();
+        let steps = self.steps();
         let mut gradient = vec![0.0f32; count];
         let mut saved = Instant::now();
         while !state.finished {
             if let Some(evaluator) = &mut evaluator
-                && self.evaluation_due(&state, total, per_epoch)
+                && self.evaluation_due(&state, steps)
             {
                 let value = (evaluator.run)(&params).inspect_err(|_| drop(save(&state, "stop")))?;
-                self.record(&mut state, value, evaluator.name, evaluator.higher_is_better, per_epoch)?;
+                self.record(&mut state, value, (evaluator.name, evaluator.higher_is_better), steps)?;
                 save(
                     &state,
                     if state.history.evaluations.last().is_some_and(|e| e.best) { "best" } else { "schedule" },
@@ -223,26 +237,26 @@ impl Run<'_> {
                     break;
                 }
             }
-            if state.step == total {
+            if state.step == steps.total {
                 state.finished = true;
                 break;
             }
-            if self.monitor.stop_requested() {
+            if self.training.monitor.stop_requested() {
                 save(&state, "stop")?;
-                self.monitor.check()?;
+                self.training.monitor.check()?;
             }
-            if self.monitor.checkpoint_requested() {
+            if self.training.monitor.checkpoint_requested() {
                 save(&state, "asked")?;
                 saved = Instant::now();
             }
-            match self.step(&mut state, &mut params, pass, engine, &mut gradient, total, per_epoch) {
+            match self.step(&mut state, &mut params, pass, &mut gradient, steps) {
                 Err(e) if e.kind() == crate::Kind::Stopped => {
                     save(&state, "stop")?;
                     return Err(e);
                 }
                 other => other?,
             }
-            if saved.elapsed().as_secs_f64() >= self.settings.checkpoint_seconds {
+            if saved.elapsed().as_secs_f64() >= self.training.settings.checkpoint_seconds {
                 save(&state, "schedule")?;
                 saved = Instant::now();
             }
@@ -251,20 +265,20 @@ impl Run<'_> {
         if !state.best.is_empty() {
             write_all(&mut params, &state.best)?;
         }
-        Ok(Outcome { best: params, stopped_early: state.step < total, history: state.history })
+        Ok(Outcome { best: params, stopped_early: state.step < steps.total, history: state.history })
     }
 
-    /// (steps in all, steps of an epoch).
-    fn steps(&self) -> (u64, u64) {
-        let per_epoch = self.source.len().div_ceil(self.settings.batch) as u64;
-        let all = per_epoch * u64::from(self.settings.epochs);
-        (if self.settings.max_steps > 0 { all.min(self.settings.max_steps) } else { all }, per_epoch)
+    fn steps(&self) -> Steps {
+        let per_epoch = self.training.source.len().div_ceil(self.training.settings.batch) as u64;
+        let all = per_epoch * u64::from(self.training.settings.epochs);
+        let total = if self.training.settings.max_steps > 0 { all.min(self.training.settings.max_steps) } else { all };
+        Steps { total, per_epoch }
     }
 
     /// What a checkpoint must agree with; the times of checkpoints do not matter.
     fn fingerprint(&self, start: &[f32]) -> Result<String> {
-        let settings = Settings { checkpoint_seconds: 0.0, ..self.settings.clone() };
-        let text = serde_json::to_string(&(settings, self.config, self.source.len()))
+        let settings = Settings { checkpoint_seconds: 0.0, ..self.training.settings.clone() };
+        let text = serde_json::to_string(&(settings, self.training.config, self.training.source.len()))
             .map_err(|e| Error::failed("checkpoint", e))?;
         let mut hash = blake3::Hasher::new();
         hash.update(text.as_bytes()).update(bytemuck::cast_slice(start));
@@ -276,45 +290,45 @@ impl Run<'_> {
         Ok(hash.finalize().to_hex().to_string())
     }
 
-    fn evaluation_due(&self, state: &State, total: u64, per_epoch: u64) -> bool {
-        let every = if self.settings.eval_steps > 0 { self.settings.eval_steps } else { per_epoch };
+    fn evaluation_due(&self, state: &State, steps: Steps) -> bool {
+        let every = if self.training.settings.eval_steps > 0 { self.training.settings.eval_steps } else { steps.per_epoch };
         let done = state.history.evaluations.last().is_some_and(|e| e.step == state.step);
-        state.step > 0 && !done && (state.step.is_multiple_of(every) || state.step == total)
+        state.step > 0 && !done && (state.step.is_multiple_of(every) || state.step == steps.total)
     }
 
-    fn record(&self, state: &mut State, value: f64, name: &str, higher: bool, per_epoch: u64) -> Result<()> {
+    fn record(&self, state: &mut State, value: f64, (name, higher): (&str, bool), steps: Steps) -> Result<()> {
         if value.is_nan() {
             return Err(Error::failed(format!("validation {name}"), format!("not a number after step {}", state.step))
-                .next(format!("lower tune.learning_rate (now {})", self.settings.learning_rate)));
+                .next(format!("lower tune.learning_rate (now {})", self.training.settings.learning_rate)));
         }
         let best = state.history.best().is_none_or(|b| if higher { value > b.value } else { value < b.value });
         state.history.evaluations.push(EvalRecord { step: state.step, value, best });
         if best {
             state.best.clone_from(&state.params);
         }
-        self.monitor.emit(Event::Metric {
-            stage: self.monitor.stage().into(),
+        self.training.monitor.emit(Event::Metric {
+            stage: self.training.monitor.stage().into(),
             name: name.into(),
             split: "valid".into(),
             value,
-            epoch: Some(state.step.div_ceil(per_epoch) as u32),
+            epoch: Some(state.step.div_ceil(steps.per_epoch) as u32),
             best,
         });
         let since = state.history.evaluations.iter().rev().take_while(|e| !e.best).count();
-        let patience = self.settings.early_stop_patience as usize;
+        let patience = self.training.settings.early_stop_patience as usize;
         state.finished = patience > 0 && since >= patience;
         Ok(())
     }
 
     /// The examples of a step, in order.
     fn examples(&self, step: u64, per_epoch: u64) -> Result<Vec<Group>> {
-        let mut order: Vec<u32> = (0..self.source.len() as u32).collect();
-        Rng::new(self.settings.seed, Use::Shuffle, (step / per_epoch) as u32, 0).shuffle(&mut order);
-        let from = (step % per_epoch) as usize * self.settings.batch;
-        let chosen = &order[from..order.len().min(from + self.settings.batch)];
+        let mut order: Vec<u32> = (0..self.training.source.len() as u32).collect();
+        Rng::new(self.training.settings.seed, Use::Shuffle, (step / per_epoch) as u32, 0).shuffle(&mut order);
+        let from = (step % per_epoch) as usize * self.training.settings.batch;
+        let chosen = &order[from..order.len().min(from + self.training.settings.batch)];
         let check = |&i: &u32| {
-            let group = self.source.group(i as usize)?;
-            let (vocab, context) = (self.config.vocab, self.config.context);
+            let group = self.training.source.group(i as usize)?;
+            let (vocab, context) = (self.training.config.vocab, self.training.config.context);
             let soft = self.soft.as_ref().map_or(&[][..], |s| s.inputs.ids());
             group.check_with(vocab, soft, context).map_err(|e| e.within(format!("example {i}")))?;
             Ok(group)
@@ -322,18 +336,15 @@ impl Run<'_> {
         chosen.iter().map(check).collect()
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn step<P: Parameters>(
         &self,
         state: &mut State,
         params: &mut P,
-        pass: &Pass<'_, P>,
-        engine: &mut dyn Backend,
+        pass: &mut Gradient<'_, P>,
         gradient: &mut [f32],
-        total: u64,
-        per_epoch: u64,
+        Steps { total, per_epoch }: Steps,
     ) -> Result<()> {
-        let (began, settings) = (Instant::now(), self.settings);
+        let (began, settings) = (Instant::now(), self.training.settings);
         let groups = self.examples(state.step, per_epoch)?;
         let weight: f64 = groups.iter().map(Group::weight).sum();
         let adapted = matches!(self.trained, Trained::Adapter { .. });
@@ -345,8 +356,8 @@ impl Run<'_> {
         gradient.fill(0.0);
         let mut loss = 0.0;
         micro_batches(&groups, settings.micro_tokens, |batch| {
-            self.monitor.check()?;
-            loss += pass(params, engine, batch, noise, (1.0 / weight) as f32, gradient)?;
+            self.training.monitor.check()?;
+            loss += pass(params, &StepPass { batch, noise, scale: (1.0 / weight) as f32 }, gradient)?;
             Ok(())
         })?;
         loss /= weight;
@@ -370,7 +381,7 @@ impl Run<'_> {
         let end = gradient.len() - self.soft.as_ref().map_or(0, |s| s.count);
         let from = match self.trained {
             // Frozen layers must not move by weight decay either.
-            Trained::Adapter { first_layer } => end / self.config.layers * first_layer.min(self.config.layers - 1),
+            Trained::Adapter { first_layer } => end / self.training.config.layers * first_layer.min(self.training.config.layers - 1),
             Trained::All => 0,
         };
         apply(adam, from..end);
@@ -382,8 +393,8 @@ impl Run<'_> {
         state.step += 1;
         state.history.steps.push(StepRecord { step: state.step, loss, learning_rate: rate, gradient_norm: length });
         let tokens: usize = groups.iter().map(Group::tokens).sum();
-        self.monitor.emit(Event::TrainStep {
-            stage: self.monitor.stage().into(),
+        self.training.monitor.emit(Event::TrainStep {
+            stage: self.training.monitor.stage().into(),
             epoch: ((state.step - 1) / per_epoch + 1) as u32,
             step: state.step,
             steps: total,
@@ -392,7 +403,7 @@ impl Run<'_> {
             gradient_norm: Some(length),
             rate: Some(tokens as f64 / began.elapsed().as_secs_f64()),
         });
-        self.monitor.progress(state.step, total, "steps");
+        self.training.monitor.progress(state.step, total, "steps");
         Ok(())
     }
 
@@ -404,9 +415,9 @@ impl Run<'_> {
         let next = if step == 0 {
             "the model's weights give no finite value: check the model file".to_string()
         } else {
-            let rate = self.settings.learning_rate;
+            let rate = self.training.settings.learning_rate;
             format!("lower tune.learning_rate (now {rate}), or set tune.warmup_steps, or lower tune.clip")
         };
-        Err(Error::failed(self.monitor.stage(), format!("{what} is not finite at step {}", step + 1)).next(next))
+        Err(Error::failed(self.training.monitor.stage(), format!("{what} is not finite at step {}", step + 1)).next(next))
     }
 }

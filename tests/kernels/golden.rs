@@ -7,10 +7,10 @@ mod files;
 
 use files::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
-use rallrec::device::{KernelDevice, Kind};
+use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::{Prompt, Sample, Settings};
 use rallrec::models::llama::device::DeviceModel;
-use rallrec::models::llama::train::{self, Backend, DeviceEngine, Group, Packed, Parameters, Trained};
+use rallrec::models::llama::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
 use rallrec::models::llama::{Config, Loaded, Model, Pooling, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
 
@@ -163,13 +163,13 @@ fn lora_logits_loss_and_gradients() {
             println!("left out on the host build, where it takes hours: the loss and gradients of SmolLM2's adapter");
             continue;
         }
-        let mut engine = DeviceEngine::upload(&device, &loaded.config, &loaded.weights).unwrap();
+        let mut engine = Engine::on(&Device::Kernels(device), &loaded.config, &loaded.weights).unwrap();
         let mut run = |batch: &Packed| {
             let mut g = vec![0.0; count];
             let model =
                 train::Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&a), soft: None };
             let (trained, scale) = (Trained::Adapter { first_layer: 0 }, 1.0 / batch.learnt.len() as f32);
-            let loss = engine.gradient_with_soft(model, batch, trained, None, scale, &mut g, None).unwrap();
+            let loss = engine.gradient(&Pass { model, batch, trained, noise: None, scale }, &mut g, None).unwrap();
             (loss / batch.learnt.len() as f64, g)
         };
         let one = Packed::of(&[group(&t.ids("train.input_ids"), &t.ids("train.labels"))]);

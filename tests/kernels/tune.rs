@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rallrec::device::{Device, KernelDevice};
 use rallrec::models::llama::train::{
-    Backend, Branch, DeviceEngine, Engine, Group, Model, Noise, Packed, Parameters, Trained,
+    Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass as OnePass, Trained,
 };
 use rallrec::models::llama::{Config, Family, SoftTokens, Weights, fixture};
 use rallrec::models::lora::{Adapter, Target};
@@ -11,7 +11,7 @@ use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, 
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
 use rallrec::tensor::Dtype;
-use rallrec::tune::{Settings, SoftAdapter, TuneOutcome, train, train_on, train_soft, train_soft_on};
+use rallrec::tune::{Settings, SoftAdapter, SoftInputs, Training, TuneOutcome};
 use rallrec::{Kind, Matrix, Monitor, Silent};
 
 use super::common::{cases, devices};
@@ -89,19 +89,23 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn run(&self, engine: &mut dyn Backend) -> (f64, Vec<f32>, Vec<f32>) {
+    fn run(&self, engine: &mut Engine) -> (f64, Vec<f32>, Vec<f32>) {
         let count = self.model.adapter.unwrap().clone().count().unwrap();
         let (mut g, mut by_soft) = (vec![0.125; count], vec![0.125; self.model.soft.map_or(0, SoftTokens::values)]);
         let by = self.model.soft.is_some().then_some(by_soft.as_mut_slice());
-        let loss =
-            engine.gradient_with_soft(self.model, self.batch, self.trained, self.noise, 0.25, &mut g, by).unwrap();
+        let Self { model, batch, trained, noise } = *self;
+        let loss = engine.gradient(&OnePass { model, batch, trained, noise, scale: 0.25 }, &mut g, by).unwrap();
         (loss, g, by_soft)
     }
 
     /// Every tensor's gradient within 2e-5 of the CPU's, relative to the tensor's largest (at least 1e-3).
     fn compare(&self, device: &KernelDevice) -> Result<(), TestCaseError> {
-        let (loss, g, by_soft) = self.run(&mut Engine::new());
-        let mut engine = DeviceEngine::upload(device, self.model.config, self.model.weights).unwrap();
+        let mut cpu = Engine::cpu().unwrap();
+        let (loss, g, by_soft) = self.run(&mut cpu);
+        let device = Device::Kernels(device.clone());
+        let mut engine = Engine::on(&device, self.model.config, self.model.weights).unwrap();
+        let (got, want) = [&mut engine, &mut cpu].map(|e| e.loss(self.model, self.batch).unwrap()).into();
+        prop_assert!((got - want).abs() <= 1e-6 * want.abs(), "loss without dropout {got} and not {want}");
         let got = self.run(&mut engine);
         prop_assert!((got.0 - loss).abs() <= 1e-6 * loss.abs(), "loss {} and not {loss}", got.0);
         let mut tensors = Vec::new();
@@ -192,11 +196,11 @@ fn soft_tokens_get_their_gradient_through_layers_that_are_not_trained() {
 #[test]
 fn what_cannot_be_trained_on_a_device_is_refused() {
     let (config, weights) = base(Family::Llama);
-    let mut engine = DeviceEngine::upload(&KernelDevice::host(0), &config, &weights).unwrap();
+    let mut engine = Engine::on(&Device::Kernels(KernelDevice::host(0)), &config, &weights).unwrap();
     let pair = adapter(&config, &[Target::QProj], 2);
     let mut wrong = |model: Model<'_>, batch: &Packed, trained, n: usize| {
-        let outcome = engine.gradient_with_soft(model, batch, trained, None, 1.0, &mut vec![0.0; n], None);
-        outcome.unwrap_err().to_string()
+        let pass = OnePass { model, batch, trained, noise: None, scale: 1.0 };
+        engine.gradient(&pass, &mut vec![0.0; n], None).unwrap_err().to_string()
     };
     let plain = Model { config: &config, weights: &weights, adapter: None, soft: None };
     let with = Model { adapter: Some(&pair), ..plain };
@@ -270,12 +274,14 @@ fn a_short_training_gives_the_adapter_of_the_cpu_and_resumes_bit_for_bit() {
     let (config, weights) = base(Family::Qwen3);
     let (s, examples) = (settings(), groups(7, 40, &[]));
     let start = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed).unwrap();
-    let want = train(&config, &weights, start.clone(), &examples, &s, None, None, &Silent).unwrap();
+    let on_cpu = Training::new(&config, &examples, &s, &Silent);
+    let want = on_cpu.adapter(&weights, start.clone(), None).unwrap();
     assert_eq!(want.history.steps.len(), 6);
     for device in devices(4) {
         let device = Device::Kernels(device);
         let run = |folder: Option<&std::path::Path>, monitor: &dyn Monitor| -> rallrec::Result<TuneOutcome> {
-            train_on(&device, &config, &weights, start.clone(), &examples, &s, None, folder, monitor)
+            let training = Training { device: &device, checkpoint: folder, monitor, ..on_cpu };
+            training.adapter(&weights, start.clone(), None)
         };
         let got = run(None, &Silent).unwrap();
         for (got, want) in got.history.steps.iter().zip(&want.history.steps) {
@@ -309,12 +315,12 @@ fn a_short_training_with_soft_tokens_gives_adapter_and_projector_of_the_cpu() {
     let soft = SoftSettings { hidden: 8, ..SoftSettings::default() };
     let projector = Projector::init(&soft, inputs.matrix(), config.hidden, mean_norm(&weights.embed), s.seed).unwrap();
     let start = SoftAdapter { adapter, projector };
-    let with = (&inputs, 1e-3);
-    let want = train_soft(&config, &weights, start.clone(), with, &examples, &s, None, None, &Silent).unwrap();
+    let with = SoftInputs { inputs: &inputs, learning_rate: 1e-3 };
+    let on_cpu = Training::new(&config, &examples, &s, &Silent);
+    let want = on_cpu.soft_adapter(&weights, start.clone(), with, None).unwrap();
     for device in devices(5) {
         let on = Device::Kernels(device);
-        let got =
-            train_soft_on(&on, &config, &weights, start.clone(), with, &examples, &s, None, None, &Silent).unwrap();
+        let got = Training { device: &on, ..on_cpu }.soft_adapter(&weights, start.clone(), with, None).unwrap();
         for (got, want) in got.history.steps.iter().zip(&want.history.steps) {
             assert!((got.loss - want.loss).abs() <= 1e-5 * want.loss, "{got:?} and not {want:?}");
         }

@@ -11,12 +11,11 @@ use crate::ops::attention::{self, Heads, Item, Run};
 use crate::ops::cross_entropy::{self, Scratch, Targets};
 use crate::ops::linear::int8::{self, Codes};
 use crate::ops::linear::{self, Storage, Weight, matmul_nt};
-use crate::ops::lora::{self, Columns, Low};
+use crate::ops::lora::{self, Low};
 use crate::ops::rope::{self, Rope};
 use crate::ops::sampling::{self, Cut, Sampler};
 use crate::ops::{rmsnorm, swiglu, yes_no};
-use crate::tensor::Cost;
-use crate::tensor::Dtype;
+use crate::tensor::{Cost, Dtype};
 
 fn weight(rows: usize, cols: usize, dtype: Dtype, stream: u32) -> Result<Weight> {
     let values = normals(cols, stream);
@@ -163,7 +162,7 @@ pub(super) fn low_rank(rows: usize, inp: usize, out: usize, rank: usize) -> Resu
         sets: x.len(),
         run: Box::new(move |i| {
             let low = Low { a: &a, b: &b, rank, scale: 2.0, dropout: None };
-            lora::forward(low, &x[i], &mut y, Columns { stride: out, column: 0 }, &mut z);
+            lora::forward(low, &x[i], &mut y, &mut z);
         }),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Heads;
+use super::{Heads, check_span};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -138,11 +138,7 @@ impl<T: Storage> Plan<T> {
         let step = tile_rows::<T>();
         let (mut works, mut reach, mut pairs, mut distinct) = (Vec::new(), (0, 0), 0, 0);
         for s in spans.iter().filter(|s| !s.rows.is_empty()) {
-            let large = [s.past.len(), s.own.len(), s.visible].iter().any(|&n| n >= ALL as usize / 2);
-            if large || s.visible + s.rows.len() - 1 > s.own.len() {
-                let what = format!("rows {:?} see {} of {:?} first, after {:?}", s.rows, s.visible, s.own, s.past);
-                return Err(Error::failed("attention", what).next("the last row's keys must exist"));
-            }
+            check_span(s)?;
             reach = (reach.0.max(s.rows.end), reach.1.max(s.past.end).max(s.own.end));
             distinct += s.past.len() + s.own.len();
             for first in s.rows.clone().step_by(step) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Heads;
+use super::{Heads, check_span};
 use super::cuda::{ALL, Inputs, Span, tile_rows};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
@@ -74,11 +74,7 @@ impl<T: Storage> Backward<T> {
         let (mut by_query, mut reach, mut pairs) = (Vec::new(), (0, 0), 0);
         let mut users: BTreeMap<(usize, usize), Vec<(&Span, bool)>> = BTreeMap::new();
         for &s in &spans {
-            let large = [s.past.len(), s.own.len(), s.visible].iter().any(|&n| n >= ALL as usize / 2);
-            if large || s.visible + s.rows.len() - 1 > s.own.len() {
-                let what = format!("rows {:?} see {} of {:?} first, after {:?}", s.rows, s.visible, s.own, s.past);
-                return Err(Error::failed("attention gradient", what).next("the last row's keys must exist"));
-            }
+            check_span(s)?;
             reach = (reach.0.max(s.rows.end), reach.1.max(s.past.end).max(s.own.end));
             pairs += s.rows.len() * (s.past.len() + s.visible) + s.rows.len() * (s.rows.len() - 1) / 2;
             for (range, own) in [(&s.past, false), (&s.own, true)] {

@@ -14,17 +14,20 @@
 //!
 //! Cost: 4 FLOP for each (query head row, visible key, coordinate); bytes: q, out, and each distinct run once.
 
-pub mod backward;
 mod cpu;
 pub mod cuda;
 pub mod decode;
 pub mod gradient;
 mod kernel;
 pub mod oracle;
+pub mod packed;
+mod spans;
 
 pub use cpu::{attend, causal};
+pub use packed::Packed;
 
 use crate::tensor::Cost;
+use crate::error::{Error, Result};
 
 /// Positions in one block of stored keys.
 pub const BLOCK: usize = 16;
@@ -48,6 +51,17 @@ impl Heads {
     pub fn group(&self) -> usize {
         self.query / self.kv
     }
+}
+
+/// Fails on a span whose last row sees keys that do not exist.
+fn check_span(s: &cuda::Span) -> Result<()> {
+    let nothing = s.past.is_empty() && s.visible == 0;
+    let large = [s.past.len(), s.own.len(), s.visible].iter().any(|&n| n >= cuda::ALL as usize / 2);
+    if large || nothing || s.visible + s.rows.len() - 1 > s.own.len() {
+        let what = format!("rows {:?} see {} of {:?} first, after {:?}", s.rows, s.visible, s.own, s.past);
+        return Err(Error::failed("attention", what).next("the last row's keys must exist"));
+    }
+    Ok(())
 }
 
 /// Consecutive keys and values of one kv head.

@@ -1,5 +1,11 @@
 //! Rows of a device matrix copied or added to other rows of another (`kernels/rows.cu`).
 
+mod placed;
+
+pub use placed::{
+    RowNumbers, RowRuns, clear_rows, copy_rows, gather_rows, scatter_rows, sum_runs,
+};
+
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;

@@ -6,11 +6,13 @@
 
 pub mod cuda;
 pub mod oracle;
+mod placed;
+
+pub use placed::{Head, RowTargets, cross_entropy, cross_entropy_backward};
 
 use rayon::prelude::*;
 
-use super::linear::Weight;
-use crate::ops::linear::stack::{Stack, weight_gradient};
+use super::linear::{Weight, matmul_nn, matmul_nt, matmul_tn};
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{exp, fold2, vectorized};
 
@@ -86,13 +88,11 @@ pub fn loss(
     assert_eq!((h.len(), targets.weights.len()), (rows * hidden, rows), "cross entropy: shapes");
     let step = (HELD / vocab).max(1);
     let mut total = 0.0;
-    let stack = [head];
-    let stack = Stack(&stack);
     for from in (0..rows).step_by(step) {
         let n = step.min(rows - from);
         let h = &h[from * hidden..(from + n) * hidden];
         scratch.logits.resize(n * vocab, 0.0);
-        stack.forward(h, &mut scratch.logits, false);
+        matmul_nt(h, head, &mut scratch.logits, false);
         let lines = scratch.logits.par_chunks_exact_mut(vocab).enumerate();
         let losses: Vec<f64> = lines
             .map(|(i, logits)| {
@@ -107,10 +107,10 @@ pub fn loss(
         total += losses.iter().sum::<f64>();
         if let Some(dh) = &mut dh {
             let dh = &mut dh[from * hidden..(from + n) * hidden];
-            stack.backward(&scratch.logits, dh);
+            matmul_nn(&scratch.logits, head, dh, false);
         }
         if let Some(dw) = &mut dw {
-            weight_gradient(&scratch.logits, (vocab, 0), h, hidden, dw);
+            matmul_tn(&scratch.logits, vocab, h, hidden, dw, 1.0, true);
         }
     }
     total

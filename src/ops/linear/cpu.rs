@@ -24,14 +24,27 @@ pub struct Product<'a, W = Weight> {
     pub accumulate: bool,
 }
 
+/// A weight and the rows that it is multiplied with.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    weight: &'a Weight,
+    x: *const f32,
+    x_stride: usize,
+}
+
+impl<'a> Part<'a> {
+    /// Packed rows of `width` values.
+    fn new(weight: &'a Weight, x: &[f32], width: usize) -> Self {
+        Self { weight, x: x.as_ptr(), x_stride: width }
+    }
+}
+
 /// A product without its lifetimes, so that jobs can share it.
 #[derive(Clone, Copy)]
 struct Task<'a> {
-    x: *const f32,
-    x_stride: usize,
     rows: usize,
-    /// The weights whose products are added up in one y: each with the first column of x that belongs to it.
-    sum: &'a [(&'a Weight, usize)],
+    /// The products that are added up in one y.
+    sum: &'a [Part<'a>],
     side: Side,
     outputs: usize,
     y: *mut f32,
@@ -46,12 +59,12 @@ unsafe impl Send for Task<'_> {}
 
 impl Task<'_> {
     fn flops(&self) -> usize {
-        2 * self.rows * self.sum.iter().map(|(w, _)| w.rows() * w.cols()).sum::<usize>()
+        2 * self.rows * self.sum.iter().map(|p| p.weight.rows() * p.weight.cols()).sum::<usize>()
     }
 
     /// Outputs `span` of all rows.
     fn run(&self, level: Level, span: &Range<usize>) {
-        for (n, (weight, _)) in self.sum.iter().enumerate() {
+        for (n, Part { weight, .. }) in self.sum.iter().enumerate() {
             let stride = weight.cols();
             match weight.values() {
                 Values::F32(values) => self.one(level, Rows { values, stride }, n, span),
@@ -64,13 +77,13 @@ impl Task<'_> {
 
     /// Outputs `span` of the n-th product of the sum.
     fn one<W: Source>(&self, level: Level, w: W, n: usize, span: &Range<usize>) {
-        let (weight, column) = self.sum[n];
+        let Part { weight, x, x_stride } = self.sum[n];
         let inner = if self.side == Side::Transposed { weight.cols() } else { weight.rows() };
         simd::run(
             level,
             Span {
-                x: self.x.wrapping_add(column),
-                x_stride: self.x_stride,
+                x,
+                x_stride,
                 rows: self.rows,
                 inner,
                 w,
@@ -109,7 +122,7 @@ fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Product<'_>]) {
     }
     let m = x.len() / inp;
     assert_eq!(x.len(), m * inp, "matmul_nt: {} values are no rows of {inp}", x.len());
-    let weights: Vec<_> = products.iter().map(|p| [(p.weight, 0)]).collect();
+    let weights: Vec<_> = products.iter().map(|p| [Part::new(p.weight, x, inp)]).collect();
     let tasks: Vec<_> = products
         .iter_mut()
         .zip(&weights)
@@ -118,8 +131,6 @@ fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Product<'_>]) {
             assert!(p.weight.cols() == inp && p.y.len() == m * out, "matmul_nt: {} x {out}", p.weight.cols());
             assert!(p.bias.is_none_or(|b| b.len() == out), "matmul_nt: bias");
             Task {
-                x: x.as_ptr(),
-                x_stride: inp,
                 rows: m,
                 sum,
                 side: Side::Transposed,
@@ -134,38 +145,6 @@ fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Product<'_>]) {
     across_threads(level, &tasks);
 }
 
-/// `y (M, sum of outs) = x W^T (+ y when accumulate)` for weights that stand side by side in the columns of y, in
-/// one parallel region. Panics when the shapes do not fit.
-pub fn matmul_nt_stacked(x: &[f32], weights: &[&Weight], y: &mut [f32], accumulate: bool) {
-    let inp = weights.first().map_or(0, |w| w.cols());
-    if inp == 0 || x.is_empty() {
-        return;
-    }
-    let _timed = timed("linear", || super::cost_of_all(weights.iter().copied(), x.len() / inp));
-    let (m, width) = (x.len() / inp, weights.iter().map(|w| w.rows()).sum());
-    assert!(x.len() == m * inp && y.len() == m * width, "matmul_nt: {} and {} values for {m} rows", x.len(), y.len());
-    let sums: Vec<_> = weights.iter().map(|w| [(*w, 0)]).collect();
-    let mut column = 0;
-    let mut tasks = Vec::with_capacity(weights.len());
-    for (w, sum) in weights.iter().zip(&sums) {
-        assert_eq!(w.cols(), inp, "matmul_nt: stacked weights differ in width");
-        tasks.push(Task {
-            x: x.as_ptr(),
-            x_stride: inp,
-            rows: m,
-            sum,
-            side: Side::Transposed,
-            outputs: w.rows(),
-            y: y.as_mut_ptr().wrapping_add(column),
-            y_stride: width,
-            bias: None,
-            accumulate,
-        });
-        column += w.rows();
-    }
-    across_threads(simd::level(), &tasks);
-}
-
 /// `y (M, range) = x W[range]^T` on the calling thread: a part of a product that is too large to keep. Panics when
 /// the shapes do not fit.
 pub fn matmul_nt_panel(x: &[f32], weight: &Weight, range: Range<usize>, y: &mut [f32]) {
@@ -176,10 +155,8 @@ pub fn matmul_nt_panel(x: &[f32], weight: &Weight, range: Range<usize>, y: &mut 
     let (m, width) = (x.len() / inp, range.len());
     assert!(x.len() == m * inp && y.len() == m * width && range.end <= weight.rows(), "matmul_nt: panel {range:?}");
     let task = Task {
-        x: x.as_ptr(),
-        x_stride: inp,
         rows: m,
-        sum: &[(weight, 0)],
+        sum: &[Part::new(weight, x, inp)],
         side: Side::Transposed,
         outputs: weight.rows(),
         // Output 0 lies before the buffer when the range begins later; only the range is touched.
@@ -193,37 +170,37 @@ pub fn matmul_nt_panel(x: &[f32], weight: &Weight, range: Range<usize>, y: &mut 
 
 /// `dx (M x in) = dy (M x out) W`, or `dx +=` when `accumulate`. Panics when the shapes do not fit.
 pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
-    matmul_nn_stacked(dy, &[w], dx, accumulate);
+    matmul_nn_many(&[(dy, w)], dx, accumulate);
 }
 
-/// `dx (M x in) = dy (M, sum of outs) W` for weights of one input that stand side by side in the columns of dy: the
-/// backward of [`matmul_nt_stacked`], in one parallel region. Panics when the shapes do not fit.
-pub fn matmul_nn_stacked(dy: &[f32], weights: &[&Weight], dx: &mut [f32], accumulate: bool) {
+/// `dx (M x in) =` the sum of `dy (M x out) W` over weights of one input, first to last: the backward of
+/// [`matmul_nt_many`], in one parallel region. Panics when the shapes do not fit.
+pub fn matmul_nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool) {
+    let inp = products.first().map_or(0, |(_, w)| w.cols());
     let _timed = timed("linear_backward", || {
-        let out: usize = weights.iter().map(|w| w.rows()).sum();
-        super::cost_of_all(weights.iter().copied(), dy.len() / out.max(1))
+        super::cost_of_all(products.iter().map(|(_, w)| *w), dx.len() / inp.max(1))
     });
-    nn_at(simd::level(), dy, weights, dx, accumulate);
+    nn_at(simd::level(), products, dx, accumulate);
 }
 
-fn nn_at(level: Level, dy: &[f32], weights: &[&Weight], dx: &mut [f32], accumulate: bool) {
-    let inp = weights.first().map_or(0, |w| w.cols());
-    let out: usize = weights.iter().map(|w| w.rows()).sum();
-    if inp == 0 || out == 0 || dy.is_empty() {
+fn nn_at(level: Level, products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool) {
+    let inp = products.first().map_or(0, |(_, w)| w.cols());
+    if inp == 0 || dx.is_empty() {
         return;
     }
-    let m = dy.len() / out;
-    assert!(dy.len() == m * out && dx.len() == m * inp, "matmul_nn: dy {} dx {} for {m} rows", dy.len(), dx.len());
-    let mut column = 0;
-    let mut sum = Vec::with_capacity(weights.len());
-    for w in weights {
-        assert_eq!(w.cols(), inp, "matmul_nn: stacked weights differ in width");
-        sum.push((*w, column));
-        column += w.rows();
+    let m = dx.len() / inp;
+    let mut sum = Vec::with_capacity(products.len());
+    for (dy, w) in products {
+        let fits = w.cols() == inp && dx.len() == m * inp && dy.len() == m * w.rows();
+        assert!(fits, "matmul_nn: {} values, {} x {} for {m} rows", dy.len(), w.rows(), w.cols());
+        if w.rows() > 0 {
+            sum.push(Part::new(w, dy, w.rows()));
+        }
+    }
+    if sum.is_empty() {
+        return;
     }
     let task = Task {
-        x: dy.as_ptr(),
-        x_stride: out,
         rows: m,
         sum: &sum,
         side: Side::Plain,
@@ -247,6 +224,13 @@ pub fn matmul_tn(a: &[f32], a_cols: usize, b: &[f32], b_cols: usize, c: &mut [f3
     let (lhs, rhs) = (View(a.as_ptr(), 1, a_cols), View(b.as_ptr(), b_cols, 1));
     // SAFETY: the lengths are checked above.
     unsafe { product((a_cols, b_cols, m), c.as_mut_ptr(), b_cols, accumulate, lhs, rhs, alpha, true) }
+}
+
+/// `sums +=` the sums of the columns of `x`, rows in order: a bias's gradient.
+pub fn add_column_sums(x: &[f32], sums: &mut [f32]) {
+    for row in x.chunks_exact(sums.len().max(1)) {
+        sums.iter_mut().zip(row).for_each(|(s, x)| *s += x);
+    }
 }
 
 #[cfg(test)]

@@ -12,11 +12,10 @@ mod low_rank;
 pub mod oracle;
 mod panel;
 pub mod quantised;
-pub mod stack;
 pub mod weight;
 
 pub use cpu::{
-    Product, matmul_nn, matmul_nn_stacked, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_nt_stacked, matmul_tn,
+    Product, add_column_sums, matmul_nn, matmul_nn_many, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_tn,
 };
 pub use low_rank::add_low_rank;
 pub use quantised::Quantised;

@@ -12,15 +12,6 @@ use crate::tensor::simd::{Shared, vectorized};
 /// Rows a task takes; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 128;
 
-/// Columns `column ..` of rows of `stride` values.
-#[derive(Debug, Clone, Copy)]
-pub struct Columns {
-    /// Width of a row.
-    pub stride: usize,
-    /// First column.
-    pub column: usize,
-}
-
 /// The pair of matrices with what applies to both.
 #[derive(Clone, Copy)]
 pub struct Low<'a> {
@@ -55,11 +46,11 @@ vectorized! {
 }
 
 impl Low<'_> {
-    fn inp(&self) -> usize {
+    pub(super) fn inp(&self) -> usize {
         self.a.len() / self.rank
     }
 
-    fn out(&self) -> usize {
+    pub(super) fn out(&self) -> usize {
         self.b.len() / self.rank
     }
 
@@ -71,20 +62,19 @@ impl Low<'_> {
         crate::tensor::Cost { bytes: times * bytes, flops: times * 2.0 * m * r * (inp + out) }
     }
 
-    fn check(&self, m: usize, x: &[f32], y: &[f32], at: Columns, z: &[f32]) {
-        assert_eq!((x.len(), y.len(), z.len()), (m * self.inp(), m * at.stride, m * self.rank), "lora: shapes");
-        assert!(at.column + self.out() <= at.stride, "lora: columns");
+    pub(super) fn check(&self, m: usize, x: &[f32], y: &[f32], z: &[f32]) {
+        assert_eq!((x.len(), y.len(), z.len()), (m * self.inp(), m * self.out(), m * self.rank), "lora: shapes");
         assert!(self.dropout.is_none_or(|(_, names)| names.len() == m), "lora: row names");
     }
 }
 
 /// `y += scale drop(x) A^T B^T`; keeps `z = drop(x) A^T` (M x r).
-pub fn forward(low: Low<'_>, x: &[f32], y: &mut [f32], at: Columns, z: &mut [f32]) {
+pub fn forward(low: Low<'_>, x: &[f32], y: &mut [f32], z: &mut [f32]) {
     let _timed = timed("lora", || low.cost(x.len(), 1.0));
     let (inp, out, r) = (low.inp(), low.out(), low.rank);
     let m = x.len() / inp;
-    low.check(m, x, y, at, z);
-    let blocks = y.par_chunks_mut(ROWS * at.stride).zip(x.par_chunks(ROWS * inp)).zip(z.par_chunks_mut(ROWS * r));
+    low.check(m, x, y, z);
+    let blocks = y.par_chunks_mut(ROWS * out).zip(x.par_chunks(ROWS * inp)).zip(z.par_chunks_mut(ROWS * r));
     blocks.enumerate().for_each(|(block, ((y, x), z))| {
         let n = x.len() / inp;
         SCRATCH.with_borrow_mut(|scratch| {
@@ -114,60 +104,72 @@ pub fn forward(low: Low<'_>, x: &[f32], y: &mut [f32], at: Columns, z: &mut [f32
                     false,
                 );
                 let (z, b) = (View(z.as_ptr(), r, 1), View(low.b.as_ptr(), 1, r));
-                product((n, out, r), y.as_mut_ptr().add(at.column), at.stride, true, z, b, low.scale, false);
+                product((n, out, r), y.as_mut_ptr(), out, true, z, b, low.scale, false);
             }
         });
     });
 }
 
-/// Adds the gradients of A and B, and with `dx` that of x, from `dy` (columns `at`).
-pub fn backward(
-    low: Low<'_>,
-    x: &[f32],
-    z: &[f32],
-    (dy, at): (&[f32], Columns),
-    dx: Option<&mut [f32]>,
-    da: &mut [f32],
-    db: &mut [f32],
-) {
-    let _timed = timed("lora_backward", || low.cost(x.len(), 3.0));
+/// What the gradients of A and B are made of, and where they are added.
+pub(super) struct Pairs<'a> {
+    /// The layer's input, (M x in).
+    pub x: &'a [f32],
+    /// What the forward kept, (M x r).
+    pub z: &'a [f32],
+    /// (r x in).
+    pub a: &'a mut [f32],
+    /// (out x r).
+    pub b: &'a mut [f32],
+}
+
+/// Adds the gradients of A and B, and with `dx` that of x, from `dy` (M x out).
+pub(super) fn backward(low: Low<'_>, dy: &[f32], dx: Option<&mut [f32]>, pairs: Option<Pairs<'_>>) {
     let (inp, out, r) = (low.inp(), low.out(), low.rank);
-    let m = x.len() / inp;
-    low.check(m, x, dy, at, z);
-    assert_eq!((da.len(), db.len()), (low.a.len(), low.b.len()), "lora backward: gradients");
-    assert!(dx.as_ref().is_none_or(|d| d.len() == x.len()), "lora backward: dx");
+    let m = dy.len() / out;
+    let _timed = timed("lora_backward", || low.cost(m * inp, 3.0));
+    let names = low.dropout.map_or(&[][..], |(_, names)| names);
     let dx = dx.map(Shared::new);
-    let blocks = x.par_chunks(ROWS * inp).zip(dy.par_chunks(ROWS * at.stride)).zip(z.par_chunks(ROWS * r)).enumerate();
+    let (read, by) = match pairs {
+        Some(Pairs { x, z, a, b }) => (Some((x, z)), Some((a, b))),
+        None => (None, None),
+    };
+    let sizes = by.as_ref().map_or((0, 0), |(a, b)| (a.len(), b.len()));
+    let blocks = dy.par_chunks(ROWS * out).enumerate();
     let partial: Vec<Vec<f32>> = blocks
-        .map(|(block, ((x, dy), z))| {
-            let n = x.len() / inp;
-            let mut sums = vec![0.0f32; da.len() + db.len()];
-            let (pa, pb) = sums.split_at_mut(da.len());
+        .map(|(block, dy)| {
+            let n = dy.len() / out;
+            let rows = block * ROWS..block * ROWS + n;
+            let mut sums = vec![0.0f32; sizes.0 + sizes.1];
+            let (pa, pb) = sums.split_at_mut(sizes.0);
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.resize(ROWS * (3 * inp + r), 0.0);
                 let (factors, rest) = scratch.split_at_mut(ROWS * inp);
                 let (dropped, rest) = rest.split_at_mut(ROWS * inp);
                 let (low_dx, dz) = rest.split_at_mut(ROWS * inp);
-                let mut input = x;
-                if let Some((mask, names)) = low.dropout {
-                    for (f, &name) in factors.chunks_exact_mut(inp).zip(&names[block * ROWS..]) {
+                if let Some((mask, _)) = low.dropout {
+                    for (f, &name) in factors.chunks_exact_mut(inp).zip(&names[rows.clone()]) {
                         mask.factors(name, f);
                     }
-                    multiply(x, &factors[..n * inp], &mut dropped[..n * inp]);
-                    input = &dropped[..n * inp];
                 }
                 // SAFETY: the block's slices have the shapes named here; a block's rows of dx belong to one task.
                 unsafe {
-                    let dy_at = dy.as_ptr().add(at.column);
                     let b = View(low.b.as_ptr(), r, 1);
-                    product((n, r, out), dz.as_mut_ptr(), r, false, View(dy_at, at.stride, 1), b, low.scale, false);
-                    let (zv, dy_t) = (View(z.as_ptr(), r, 1), View(dy_at, 1, at.stride));
-                    product((out, r, n), pb.as_mut_ptr(), r, false, dy_t, zv, low.scale, false);
-                    let (dz_t, xv) = (View(dz.as_ptr(), 1, r), View(input.as_ptr(), inp, 1));
-                    product((r, inp, n), pa.as_mut_ptr(), inp, false, dz_t, xv, 1.0, false);
+                    product((n, r, out), dz.as_mut_ptr(), r, false, View(dy.as_ptr(), out, 1), b, low.scale, false);
+                    if let Some((x, z)) = read {
+                        let z = View(z[rows.start * r..].as_ptr(), r, 1);
+                        let dy_t = View(dy.as_ptr(), 1, out);
+                        product((out, r, n), pb.as_mut_ptr(), r, false, dy_t, z, low.scale, false);
+                        let mut x = &x[rows.start * inp..rows.end * inp];
+                        if low.dropout.is_some() {
+                            multiply(x, &factors[..n * inp], &mut dropped[..n * inp]);
+                            x = &dropped[..n * inp];
+                        }
+                        let (dz_t, x) = (View(dz.as_ptr(), 1, r), View(x.as_ptr(), inp, 1));
+                        product((r, inp, n), pa.as_mut_ptr(), inp, false, dz_t, x, 1.0, false);
+                    }
                     if let Some(dx) = dx {
                         let (dzv, a) = (View(dz.as_ptr(), r, 1), View(low.a.as_ptr(), inp, 1));
-                        let to = dx.at(block * ROWS * inp);
+                        let to = dx.at(rows.start * inp);
                         if low.dropout.is_some() {
                             product((n, inp, r), low_dx.as_mut_ptr(), inp, false, dzv, a, 1.0, false);
                             let to = std::slice::from_raw_parts_mut(to, n * inp);
@@ -181,6 +183,7 @@ pub fn backward(
             sums
         })
         .collect();
+    let Some((da, db)) = by else { return };
     for sums in partial {
         let (pa, pb) = sums.split_at(da.len());
         da.iter_mut().zip(pa).for_each(|(d, p)| *d += p);

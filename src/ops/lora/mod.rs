@@ -4,11 +4,12 @@
 //! reading of x, one reading and writing of y; the backward twice that. The dropout mask is never stored: it is a
 //! pure function of (seed, step, layer, target, row name, column).
 
+pub mod adapted;
 mod cpu;
 pub mod cuda;
 mod dropout;
 pub mod mask;
 pub mod wgmma;
 
-pub use cpu::{Columns, Low, backward, forward};
+pub use cpu::{Low, forward};
 pub use dropout::Dropout;

@@ -3,11 +3,12 @@
 //! Shapes: x, y (rows, width), w (width). Precondition: width > 0. Cost: `4 rows * width` FLOP, `8 rows * width +
 //! 4 width` bytes.
 
-pub mod backward;
+mod backward;
 mod cpu;
 pub mod cuda;
 pub mod oracle;
 
+pub use backward::{Kept, Weight, rmsnorm_again, rmsnorm_backward, rmsnorm_kept};
 pub use cpu::{rmsnorm, rmsnorm_in_place};
 
 use crate::tensor::Cost;

@@ -1,49 +1,125 @@
-//! Rotary positions for training batches: rotation of packed rows, and its inverse (the backward, as the map is
-//! orthogonal). Half-split pairing: columns `i` and `i + d/2` of a head turn by `position * frequency_i`.
+//! Rotary positions of packed rows from a table, and the inverse turn, which is the backward, as the map is orthogonal.
 
 use rayon::prelude::*;
 
 use super::Rope;
+use super::cuda::{self, DeviceAngles};
+use crate::device::{Device, Rows, mixed};
+use crate::error::{Error, Result};
+use crate::tensor::Cost;
+use crate::tensor::profile::timed;
 use crate::tensor::simd::vectorized;
 
-/// Cosines and sines of positions `0 .. len`, each (len x head_dim / 2).
-#[derive(Debug, Clone, Default)]
-pub struct Angles {
-    half: usize,
-    cos: Vec<f32>,
-    sin: Vec<f32>,
+/// Cosines and sines of positions `0 .. len`, where the rows are.
+#[derive(Debug)]
+pub struct Table {
+    rope: Rope,
+    device: Device,
+    len: usize,
+    values: Option<Values>,
 }
 
-impl Angles {
-    /// Makes sure that positions `0 .. len` are there.
-    pub fn grow(&mut self, rope: &Rope, len: usize) {
-        let half = rope.frequencies().len();
-        if self.half == half && self.cos.len() >= len * half {
-            return;
-        }
-        self.half = half;
-        let angle = |p: usize| rope.frequencies().iter().map(move |f| p as f64 * f);
-        self.cos = (0..len).flat_map(|p| angle(p).map(|a| a.cos() as f32)).collect();
-        self.sin = (0..len).flat_map(|p| angle(p).map(|a| a.sin() as f32)).collect();
+#[derive(Debug)]
+enum Values {
+    /// Each (len x head_dim / 2).
+    Cpu { cos: Vec<f32>, sin: Vec<f32> },
+    Kernels(DeviceAngles),
+}
+
+/// The position of each row, where the rows are.
+#[derive(Debug)]
+pub enum Positions {
+    /// In this process.
+    Cpu(Vec<u32>),
+    /// On a device with kernels.
+    Kernels(cuda::Positions),
+}
+
+impl Positions {
+    /// A copy.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn upload(device: &Device, positions: &[u32]) -> Result<Self> {
+        Ok(match device {
+            Device::Cpu => Self::Cpu(positions.to_vec()),
+            Device::Kernels(device) => Self::Kernels(cuda::Positions::upload(device, positions)?),
+        })
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(device: &Device, rope: Rope) -> Self {
+        Self { rope, device: device.clone(), len: 0, values: None }
     }
 
-    /// Turns `heads` heads of each row, which start at column `column` of rows of `stride` values; backwards when
-    /// `inverse`.
-    pub fn rotate(
-        &self,
-        x: &mut [f32],
-        (stride, column): (usize, usize),
-        heads: usize,
-        positions: &[u32],
-        inverse: bool,
-    ) {
-        let half = self.half;
-        let sign = if inverse { -1.0 } else { 1.0 };
-        x.par_chunks_exact_mut(stride).with_min_len(16).zip(positions).for_each(|(row, &p)| {
-            let at = p as usize * half;
-            let (cos, sin) = (&self.cos[at..at + half], &self.sin[at..at + half]);
-            rotate_row(&mut row[column..column + heads * 2 * half], cos, sin, sign);
+    /// Makes sure that positions `0 .. len` are there.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn grow(&mut self, len: usize) -> Result<()> {
+        if self.len >= len && self.values.is_some() {
+            return Ok(());
+        }
+        self.values = Some(match &self.device {
+            Device::Cpu => {
+                let angle = |p: usize| self.rope.frequencies().iter().map(move |f| p as f64 * f);
+                Values::Cpu {
+                    cos: (0..len).flat_map(|p| angle(p).map(|a| a.cos() as f32)).collect(),
+                    sin: (0..len).flat_map(|p| angle(p).map(|a| a.sin() as f32)).collect(),
+                }
+            }
+            Device::Kernels(device) => Values::Kernels(DeviceAngles::new(device, &self.rope, len.next_power_of_two())?),
         });
+        self.len = len;
+        Ok(())
+    }
+
+    /// Turns the heads of each row of `x` (rows, heads x head_dim) by its position, which must be in the table.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, positions beyond the table, operands in different places.
+    pub fn rope(&self, x: &mut Rows, positions: &Positions) -> Result<Cost> {
+        self.turn(x, positions, false)
+    }
+
+    /// The way back: the opposite turn of the gradient `dx`.
+    ///
+    /// # Errors
+    /// As [`Table::rope`].
+    pub fn rope_backward(&self, dx: &mut Rows, positions: &Positions) -> Result<Cost> {
+        self.turn(dx, positions, true)
+    }
+
+    fn turn(&self, x: &mut Rows, positions: &Positions, inverse: bool) -> Result<Cost> {
+        let (place, half) = (x.place(), self.rope.frequencies().len());
+        let heads = x.dim().checked_div(2 * half).unwrap_or(0);
+        match (x, &self.values, positions) {
+            (Rows::Cpu(x), Some(Values::Cpu { cos, sin }), Positions::Cpu(positions)) => {
+                let end = positions.iter().max().map_or(0, |&p| p as usize + 1);
+                if heads * 2 * half != x.cols() || positions.len() != x.rows() || end > self.len {
+                    let what = format!("{} x {} with heads of {}", x.rows(), x.cols(), 2 * half);
+                    let positions = format!("{} positions below {end} of {}", positions.len(), self.len);
+                    return Err(Error::failed("rope", format!("{what}, {positions}")));
+                }
+                let _timed = timed("rope", || super::cost(x.rows(), heads, 2 * half));
+                let (width, sign) = (x.cols().max(1), if inverse { -1.0 } else { 1.0 });
+                let lines = x.as_mut_slice().par_chunks_exact_mut(width).with_min_len(16).zip(positions);
+                lines.for_each(|(row, &p)| {
+                    let at = p as usize * half;
+                    rotate_row(row, &cos[at..at + half], &sin[at..at + half], sign);
+                });
+                Ok(super::cost(positions.len(), heads, 2 * half))
+            }
+            (Rows::F32(x), Some(Values::Kernels(angles)), Positions::Kernels(positions)) => {
+                angles.turn(x, (0, heads), positions, inverse)
+            }
+            (Rows::Bf16(x), Some(Values::Kernels(angles)), Positions::Kernels(positions)) => {
+                angles.turn(x, (0, heads), positions, inverse)
+            }
+            _ => Err(mixed("rope", &[place])),
+        }
     }
 }
 

@@ -4,11 +4,12 @@
 //! Shapes: x (rows, heads, head_dim), in place; one position a row. Precondition: head_dim even. Cost: `3 rows
 //! heads head_dim` FLOP, `8 rows heads head_dim` bytes. The inverse turn (negative angles) is also its backward.
 
-pub mod backward;
+mod backward;
 mod cpu;
 pub mod cuda;
 pub mod oracle;
 
+pub use backward::{Positions, Table};
 pub use cpu::{Angles, Rope};
 
 use serde::{Deserialize, Serialize};

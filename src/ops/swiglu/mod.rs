@@ -2,11 +2,12 @@
 //!
 //! Shapes: three slices of one length; y may take gate's place. Cost: about `12 n` FLOP, `12 n` bytes.
 
-pub mod backward;
+mod backward;
 mod cpu;
 pub mod cuda;
 pub mod oracle;
 
+pub use backward::{swiglu_backward, swiglu_kept};
 pub use cpu::{swiglu, swiglu_in_place};
 
 use crate::tensor::Cost;

@@ -20,7 +20,7 @@ use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::{Run, Work};
 use crate::text::prompts::Prompt;
-use crate::tune::{Evaluator, SoftAdapter, train_on, train_soft_on};
+use crate::tune::{Evaluator, SoftAdapter, SoftInputs, Training};
 
 /// The tuned adapter.
 pub struct Tuned {
@@ -100,12 +100,13 @@ fn write(
     let adapter = Adapter::init(config, settings.rank, settings.alpha, &settings.targets, settings.seed)?;
     let (name, higher_is_better, weights) = ("log_loss", false, language.model.weights());
     let folder = work.folder.join("checkpoint");
-    let (checkpoint, monitor) = (Some(folder.as_path()), work.monitor);
+    let checkpoint = Some(folder.as_path());
+    let training = Training { device, config, source: &groups, settings, checkpoint, monitor: work.monitor };
     let (adapter, history) = match &inputs {
         None => {
             let mut run = |adapter: &Adapter| log_loss(adapter, None);
             let evaluator = Some(Evaluator { name, higher_is_better, run: &mut run });
-            let done = train_on(device, config, weights, adapter, &groups, settings, evaluator, checkpoint, monitor)?;
+            let done = training.adapter(weights, adapter, evaluator)?;
             (done.best, done.history)
         }
         Some(inputs) => {
@@ -114,10 +115,8 @@ fn write(
             let projector = Projector::init(soft, inputs.matrix(), config.hidden, norm, settings.seed)?;
             let mut run = |both: &SoftAdapter| log_loss(&both.adapter, Some(&both.projector));
             let evaluator = Some(Evaluator { name, higher_is_better, run: &mut run });
-            let (start, tokens) = (SoftAdapter { adapter, projector }, (inputs, soft.learning_rate));
-            let done = train_soft_on(
-                device, config, weights, start, tokens, &groups, settings, evaluator, checkpoint, monitor,
-            )?;
+            let with = SoftInputs { inputs, learning_rate: soft.learning_rate };
+            let done = training.soft_adapter(weights, SoftAdapter { adapter, projector }, with, evaluator)?;
             done.best.projector.save(&work.folder.join(PROJECTOR))?;
             (done.best.adapter, done.history)
         }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-pub use crate::ops::attention::backward::Segment;
 
 /// One continuation of a group's prefix.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +83,15 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// A run of rows that attend causally to themselves, after all rows of `prefix`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Rows of the batch.
+    pub rows: Range<usize>,
+    /// Rows that all of these see; empty for a prefix or a plain sequence.
+    pub prefix: Range<usize>,
 }
 
 /// One target of the loss.

@@ -2,13 +2,13 @@
 
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
-use super::{Backend, Engine, Group, Model, Noise, Packed, Parameters, Trained};
+use super::{Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
+use crate::tensor::Matrix;
 use crate::models::llama::SoftTokens;
 use crate::models::lora::Target;
 use crate::models::soft_prompt::{Inputs, Projector, Settings};
 use crate::ops::mlp::oracle as mlp;
 use crate::rng::{Rng, Use};
-use crate::tensor::Matrix;
 
 /// The groups of the other tests with soft tokens in a prefix, twice in a branch, and in plain sequences.
 fn soft_groups() -> Vec<Group> {
@@ -43,8 +43,8 @@ fn gradients_by_soft_tokens_match_finite_differences() {
         let run = |first_layer: usize| {
             let (mut g, mut by) = (vec![0.0; count], vec![0.0; soft.values()]);
             let trained = Trained::Adapter { first_layer };
-            let loss =
-                Engine::new().gradient_with_soft(model, &batch, trained, noise, 0.25, &mut g, Some(&mut by)).unwrap();
+            let pass = Pass { model, batch: &batch, trained, noise, scale: 0.25 };
+            let loss = Engine::cpu().unwrap().gradient(&pass, &mut g, Some(&mut by)).unwrap();
             (loss, g, by)
         };
         let (loss, g, by) = run(0);
@@ -87,7 +87,8 @@ fn gradients_by_the_projector_match_finite_differences() {
     let mut by_pairs = vec![0.0; a.clone().count().unwrap()];
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: Some(&soft) };
     let trained = Trained::Adapter { first_layer: 0 };
-    Engine::new().gradient_with_soft(model, &batch, trained, None, 1.0, &mut by_pairs, Some(&mut by_soft)).unwrap();
+    let pass = Pass { model, batch: &batch, trained, noise: None, scale: 1.0 };
+    Engine::cpu().unwrap().gradient(&pass, &mut by_pairs, Some(&mut by_soft)).unwrap();
     let mut g = vec![0.0; projector.count().unwrap()];
     projector.backward(inputs.matrix().as_slice(), &saved, &by_soft, &mut g).unwrap();
     let mut oracle = Oracle::new(&c, &w, Some(&a));
@@ -137,6 +138,6 @@ fn soft_tokens_are_read_but_not_learnt_and_unknown_ones_are_refused() {
     let soft = SoftTokens::new(vec![30], random(1, c.hidden)).unwrap();
     for soft in [None, Some(&soft)] {
         let model = Model { config: &c, weights: &w, adapter: None, soft };
-        assert!(Engine::new().loss(model, &batch).unwrap_err().to_string().contains("31"));
+        assert!(Engine::cpu().unwrap().loss(model, &batch).unwrap_err().to_string().contains("31"));
     }
 }

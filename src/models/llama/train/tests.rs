@@ -1,7 +1,7 @@
 //! Gradients against finite differences of an f64 reference; shared prefixes and packing against plain sequences.
 
 use super::oracle::Oracle;
-use super::{Branch, Engine, Group, Model, Noise, Packed, Parameters, Trained};
+use super::{Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
 use crate::models::llama::{Config, Family, Layer, Linear, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Storage, Weight};
@@ -136,7 +136,8 @@ pub fn gradient(
         Trained::Adapter { .. } => model.adapter.unwrap().clone().count().unwrap(),
     };
     let mut g = flat(n);
-    let loss = Engine::new().gradient(model, batch, trained, noise, scale, &mut g).unwrap();
+    let pass = Pass { model, batch, trained, noise, scale };
+    let loss = Engine::cpu().unwrap().gradient(&pass, &mut g, None).unwrap();
     (loss, g)
 }
 
@@ -268,9 +269,9 @@ fn a_fresh_adapter_gives_the_base_loss_and_lower_layers_can_be_left_alone() {
     let c = config(Family::Qwen2);
     let (w, batch) = (weights(&c, true), Packed::of(&groups()));
     let fresh = Adapter::init(&c, 3, 6.0, &[Target::QProj, Target::UpProj], 1).unwrap();
-    let base = Engine::new().loss(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch).unwrap();
+    let base = Engine::cpu().unwrap().loss(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch).unwrap();
     let with =
-        Engine::new().loss(Model { config: &c, weights: &w, adapter: Some(&fresh), soft: None }, &batch).unwrap();
+        Engine::cpu().unwrap().loss(Model { config: &c, weights: &w, adapter: Some(&fresh), soft: None }, &batch).unwrap();
     assert_eq!(base, with, "B = 0 must change nothing");
     let a = adapter(&c, &[Target::QProj, Target::UpProj]);
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
@@ -288,10 +289,11 @@ fn an_engine_gives_the_same_bits_again_and_after_other_batches() {
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let (batch, small) = (Packed::of(&groups()), Packed::of(&groups()[2..]));
     let trained = Trained::Adapter { first_layer: 0 };
-    let mut engine = Engine::new();
+    let mut engine = Engine::cpu().unwrap();
     let mut run = |batch: &Packed| {
         let mut g = flat(a.clone().count().unwrap());
-        let loss = engine.gradient(model, batch, trained, None, 1.0, &mut g).unwrap();
+        let pass = Pass { model, batch, trained, noise: None, scale: 1.0 };
+        let loss = engine.gradient(&pass, &mut g, None).unwrap();
         (loss, g)
     };
     let first = run(&batch);

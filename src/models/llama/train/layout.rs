@@ -1,63 +1,41 @@
-//! A batch on its way to a device: which rows see which keys, which are learnt from, and where their gradients go.
+//! A batch where its pass runs: which rows see which keys, which are learnt from, and where their gradients go.
 
-use super::super::batch::{Packed, Segment};
-use crate::Result;
-use crate::device::{Buffer, KernelDevice};
-use crate::ops::attention::cuda::{Plan, Span};
-use crate::ops::attention::gradient::Backward;
-use crate::ops::copy::{Places, Runs};
-use crate::ops::cross_entropy::cuda::DeviceTargets;
-use crate::ops::lora::cuda::{Batch, Segment as Rows};
-use crate::ops::rope::cuda::Positions;
-
-/// Rows that pass through a layer side by side.
-pub(super) struct Side {
-    pub rows: usize,
-    /// For linear layers without an adapter and with one.
-    pub plain: Batch,
-    pub adapted: Batch,
-    pub positions: Positions,
-    /// Address their dropout.
-    pub names: Buffer<u64>,
-    /// What they see as queries.
-    pub plan: Plan<f32>,
-    pub backward: Backward<f32>,
-}
+use super::batch::{Packed, Segment};
+use crate::device::Device;
+use crate::error::Result;
+use crate::ops::attention::Packed as Attention;
+use crate::ops::attention::cuda::Span;
+use crate::ops::copy::{RowNumbers, RowRuns};
+use crate::ops::cross_entropy::RowTargets;
+use crate::ops::lora::adapted::Side;
+use crate::ops::rope::Positions;
+use crate::tensor::Dtype;
 
 /// Everything that a pass needs to know of its batch.
-pub(super) struct DeviceBatch {
+pub(super) struct Layout {
+    /// All rows, in linear layers.
     pub all: Side,
-    /// The rows that are learnt from, each once.
+    pub positions: Positions,
+    /// What they see as queries.
+    pub seen: Attention,
+    /// The rows that are learnt from, each once; and what they see.
     pub asking: Side,
+    pub seen_asking: Attention,
     /// Where these stand among all rows.
-    pub places: Places,
+    pub places: RowNumbers,
     /// The asking row of each target, targets of one row next to each other.
-    pub row_of_target: Places,
+    pub row_of_target: RowNumbers,
     /// The targets of each asking row.
-    pub targets_of_row: Runs,
-    pub targets: DeviceTargets,
+    pub targets_of_row: RowRuns,
+    pub targets: RowTargets,
 }
 
-impl Side {
-    fn upload(device: &KernelDevice, batch: &Packed, rows: &[usize]) -> Result<Self> {
-        let positions: Vec<u32> = rows.iter().map(|&r| batch.positions[r]).collect();
-        let names: Vec<u64> = rows.iter().map(|&r| batch.names[r]).collect();
-        let spans = spans(rows, &batch.segments);
-        Ok(Self {
-            rows: rows.len(),
-            plain: Batch::plain(device, rows.len())?,
-            adapted: Batch::new(device, &[Rows { rows: rows.len(), adapter: Some(0) }])?,
-            positions: Positions::upload(device, &positions)?,
-            names: device.upload(&names, "names of rows")?,
-            plan: Plan::new(device, &spans)?,
-            backward: Backward::new(device, &spans)?,
-        })
-    }
-}
-
-impl DeviceBatch {
+impl Layout {
     /// Weights of targets are multiplied by `scale`.
-    pub fn upload(device: &KernelDevice, batch: &Packed, scale: f32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn upload(device: &Device, batch: &Packed, scale: f32) -> Result<Self> {
         let mut learnt = batch.learnt.clone();
         // Branches that learn their token 0 share a row of their prefix.
         learnt.sort_by_key(|l| l.row);
@@ -71,16 +49,20 @@ impl DeviceBatch {
         }
         starts.push(at as u32);
         let places: Vec<u32> = asking.iter().map(|&r| r as u32).collect();
+        let names: Vec<u64> = asking.iter().map(|&r| batch.names[r]).collect();
         let tokens: Vec<u32> = learnt.iter().map(|l| l.target).collect();
         let weights: Vec<f32> = learnt.iter().map(|l| l.weight * scale).collect();
         let all: Vec<usize> = (0..batch.rows()).collect();
         Ok(Self {
-            all: Side::upload(device, batch, &all)?,
-            asking: Side::upload(device, batch, &asking)?,
-            places: Places::upload(device, &places)?,
-            row_of_target: Places::upload(device, &row_of_target)?,
-            targets_of_row: Runs::upload(device, &starts)?,
-            targets: DeviceTargets::upload(device, &tokens, &weights)?,
+            all: Side::upload(device, &batch.names)?,
+            positions: Positions::upload(device, &batch.positions)?,
+            seen: Attention::new(device, Dtype::F32, &spans(&all, &batch.segments))?,
+            asking: Side::upload(device, &names)?,
+            seen_asking: Attention::new(device, Dtype::F32, &spans(&asking, &batch.segments))?,
+            places: RowNumbers::upload(device, &places)?,
+            row_of_target: RowNumbers::upload(device, &row_of_target)?,
+            targets_of_row: RowRuns::upload(device, &starts)?,
+            targets: RowTargets::upload(device, &tokens, &weights)?,
         })
     }
 }
