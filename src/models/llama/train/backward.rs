@@ -123,15 +123,9 @@ fn products<const N: usize>(
     by: Vec<Option<By<'_>>>,
     dx: Option<&mut Rows>,
 ) -> Result<()> {
-    let product = |((target, dy, low), by): ((Target, _, &'_ [Rows; 7]), _)| Backward {
-        layer: s.linear(l, target),
-        dy,
-        low: &low[target as usize],
-        by,
-    };
     let mut products: Vec<Backward<'_>> = Vec::with_capacity(N);
-    for pair in dy.into_iter().zip(by) {
-        products.push(product(pair));
+    for ((target, dy, low), by) in dy.into_iter().zip(by) {
+        products.push(Backward { layer: s.linear(l, target), dy, low: &low[target as usize], by });
     }
     adapted::backward(side, x, &mut products, dx)?;
     Ok(())

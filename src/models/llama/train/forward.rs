@@ -158,17 +158,16 @@ fn norm(of: &mut Normed, w: crate::ops::rmsnorm::Weight<'_>, eps: f32, heads: us
 }
 
 /// One layer from `tape.input.x` to `out`.
-fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, [h, all_q, act]: [&mut Rows; 3], out: &mut Rows) -> Result<()> {
+fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, [h, spare, act]: [&mut Rows; 3], out: &mut Rows) -> Result<()> {
     let c = s.at.model.config;
     let (all, upper, last, rows) = (&s.layout.all, s.upper(l), s.is_last(l), s.layout.all.rows());
     let missing = || Error::failed("training", format!("layer {l} lacks a norm"));
     // Attention's inputs, for every row.
     norm(&mut t.input, s.at.norm(l, Norm::Attention).ok_or_else(missing)?, s.eps(), 1, h)?;
     let head_norms = [s.at.norm(l, Norm::Query), s.at.norm(l, Norm::Key)];
-    let q = if last { all_q } else { &mut t.q };
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &mut t.low;
     {
-        let to_q = if head_norms[0].is_some() { &mut t.raw_q.x } else { &mut *q };
+        let to_q = if head_norms[0].is_some() { &mut t.raw_q.x } else { &mut t.q };
         let to_k = if head_norms[1].is_some() { &mut t.raw_k.x } else { &mut t.k };
         to_q.fit(rows, c.q_width(), LABEL)?;
         to_k.fit(rows, c.kv_width(), LABEL)?;
@@ -182,18 +181,19 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, [h, all_q, act]: [&mut Row
         adapted::forward(all, h, &mut products, false)?;
     }
     if let Some(w) = head_norms[0] {
-        norm(&mut t.raw_q, w, s.eps(), c.heads, q)?;
+        norm(&mut t.raw_q, w, s.eps(), c.heads, &mut t.q)?;
     }
     if let Some(w) = head_norms[1] {
         norm(&mut t.raw_k, w, s.eps(), c.kv_heads, &mut t.k)?;
     }
-    s.table.rope(q, &s.layout.positions)?;
+    s.table.rope(&mut t.q, &s.layout.positions)?;
     s.table.rope(&mut t.k, &s.layout.positions)?;
     // From here on only the asking rows.
     let m = upper.rows();
     if last {
-        t.q.fit(m, c.q_width(), LABEL)?;
-        gather_rows(q, &s.layout.places, &mut t.q)?;
+        spare.fit(m, c.q_width(), LABEL)?;
+        gather_rows(&t.q, &s.layout.places, spare)?;
+        std::mem::swap(&mut t.q, spare);
     }
     t.attn.fit(m, c.q_width(), LABEL)?;
     fit_list(&mut t.lse, m * c.heads)?;
