@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod collab;
 pub mod config;
 pub mod data;
 pub mod device;
@@ -18,6 +19,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
+pub mod store;
 pub mod tensor;
 pub mod text;
 pub mod tiny_model;

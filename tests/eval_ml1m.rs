@@ -1,12 +1,12 @@
-//! The yardsticks on MovieLens-1M, where the data is there: the published time split, first 10,000 test rows.
+//! The baselines on MovieLens-1M, where the data is there: the published time split, first 10,000 test rows.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use rallrec::collab::{BaselineSettings, Baselines, CollabSettings, Counts};
 use rallrec::data::{ItemIdx, Rated, Sample, UserIdx};
-use rallrec::eval::{Settings, Table, auc, yardsticks};
-use rallrec::text::knowledge::{self, Knowledge, KnowledgeBase};
+use rallrec::eval::{Settings, Table, auc};
 
 fn ratings() -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ml-1m");
@@ -18,7 +18,7 @@ fn ratings() -> Option<String> {
 }
 
 #[test]
-fn yardsticks_reach_their_known_auc_on_movielens() {
+fn baselines_reach_their_known_auc_on_movielens() {
     let Some(text) = ratings() else {
         println!("skipped: ../shared/data/ml-1m is not there");
         return;
@@ -50,7 +50,7 @@ fn yardsticks_reach_their_known_auc_on_movielens() {
     }
     assert_eq!(samples.len(), 970_009);
     let (train, valid) = (776_007, 97_000);
-    let fitted = yardsticks::fit(4000, &samples[..train], &yardsticks::Settings::default()).unwrap();
+    let fitted = Baselines::fit(4000, &samples[..train], &BaselineSettings::default()).unwrap();
     let test = &samples[train + valid..][..10_000];
     let labels: Vec<bool> = test.iter().map(|s| s.label).collect();
     let item: Vec<f64> = test.iter().map(|s| fitted.item(s.item)).collect();
@@ -70,19 +70,18 @@ fn yardsticks_reach_their_known_auc_on_movielens() {
     assert!((item - 0.718).abs() <= 0.0015, "{item}");
     assert!((both - 0.777).abs() <= 0.0015, "{both}");
 
-    // Facts in words: as good as the yardstick on test rows, and cross-fitting keeps training rows from looking better
+    // Causal features: as good as the baseline on test rows, and cross-fitting keeps training rows from looking better
     // than they are: every 40th training row against the same rows described with their own rating included.
-    let settings = knowledge::Settings { knowledge: Knowledge::All, ..Default::default() };
-    let base = KnowledgeBase::fit(4000, 3.0, &samples[..train], &settings).unwrap();
+    let counts = Counts::fit(4000, 3.0, &samples[..train], &CollabSettings::default()).unwrap();
     let history = |s: &Sample| timelines[&i64::from(s.user.0)][..s.position as usize].to_vec();
-    let facts: Vec<f64> = test.iter().map(|s| base.of_new_row(s.item, &history(s)).p).collect();
-    assert!((auc(&labels, &facts).unwrap().unwrap() - both).abs() <= 1e-3);
+    let features: Vec<f64> = test.iter().map(|s| counts.of_new_row(s.item, &history(s)).p).collect();
+    assert!((auc(&labels, &features).unwrap().unwrap() - both).abs() <= 1e-3);
     let rows: Vec<&Sample> = samples[..train].iter().step_by(40).collect();
     let liked: Vec<bool> = rows.iter().map(|s| s.label).collect();
     let share =
         |f: &dyn Fn(&Sample) -> f64| auc(&liked, &rows.iter().map(|s| f(s)).collect::<Vec<_>>()).unwrap().unwrap();
-    let crossed = share(&|s| base.of_training_row(s.user, s.item, &[]).item.liked);
-    let leaking = share(&|s| base.of_new_row(s.item, &[]).item.liked);
+    let crossed = share(&|s| counts.of_training_row(s.user, s.item, &[]).item.liked);
+    let leaking = share(&|s| counts.of_new_row(s.item, &[]).item.liked);
     println!(
         "AUC of the item's share on training rows: {crossed:.4} from other folds, {leaking:.4} with the row itself"
     );

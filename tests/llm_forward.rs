@@ -4,10 +4,11 @@ mod common;
 
 use common::assert_close;
 use proptest::prelude::*;
-use rallrec::models::llama::{Config, Family, Model, Part, Pooling, Prefix, Sequence, fixture, oracle};
+use rallrec::models::llama::{Config, Family, Model, Part, Pooling, Prefix, Sequence, oracle};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
+use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 
 const SCALING: Scaling = Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::{Config, Family, Model, fixture};
+use rallrec::models::llama::{Config, Family, Model};
 use rallrec::rng::{Rng, Use};
+use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 
 fn model() -> Model {

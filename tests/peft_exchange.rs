@@ -12,10 +12,11 @@ use std::process::Command;
 
 use common::{assert_close, wide};
 use rallrec::models::llama::train::Parameters;
-use rallrec::models::llama::{Config, Family, LoadOptions, Model, Part, Prefix, Sequence, fixture, load, save_hf};
+use rallrec::models::llama::{Config, Family, Model, Part, Prefix, Sequence};
 use rallrec::models::lora::{Adapter, Pair, Target};
-use rallrec::models::peft;
 use rallrec::rng::{Rng, Use};
+use rallrec::store::peft;
+use rallrec::store::{LoadOptions, fixture, load, save_hf};
 use rallrec::tensor::Dtype;
 use serde_json::Value;
 

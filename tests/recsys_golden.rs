@@ -1,10 +1,11 @@
 //! Against PyTorch: LightGCN with BPR and Adam, InfoNCE, top-K. `tests/goldens/recsys.json` explains the tensors.
 
 use rallrec::data::{ItemIdx, UserIdx};
-use rallrec::models::lightgcn::{Graph, Settings, Trainer};
+use rallrec::device::Device;
+use rallrec::models::lightgcn::{Graph, Negatives, Settings, Trainer};
 use rallrec::ops::bpr::Batch;
 use rallrec::ops::infonce::{Params, Similarity, infonce};
-use rallrec::ops::spmm::{self, Rows};
+use rallrec::ops::spmm::{self, Lines, Nodes, Precision, Propagation, Sparse};
 use rallrec::ops::topk::{self, Nothing};
 use safetensors::SafeTensors;
 
@@ -50,36 +51,40 @@ fn graph() -> Graph {
 
 #[test]
 fn propagation_is_pytorchs() {
-    let (graph, e0) = (graph(), Rows::from_packed(DIM, &floats("lightgcn.e0")));
-    let mut out = Rows::zeros(USERS + ITEMS, DIM);
-    let mut space = spmm::Workspace::new(USERS + ITEMS, DIM, spmm::Precision::F32);
-    spmm::propagate(graph.adjacency(), &e0, 3, spmm::Sparse::No, &mut space, &mut out);
-    close("final", &out.to_packed(), &doubles("lightgcn.final_f64"), 1e-7);
+    let (graph, e0) = (graph(), Lines::from_packed(DIM, &floats("lightgcn.e0")));
+    let e0 = Nodes::from_lines(&Device::Cpu, e0, "e0").expect("rows");
+    let mut out = Nodes::zeros(&Device::Cpu, USERS + ITEMS, DIM, "out").expect("rows");
+    let mut through = Propagation::new(&Device::Cpu, graph.adjacency(), DIM, Precision::F32).expect("a graph");
+    spmm::propagate(&Device::Cpu, &mut through, &e0, 3, Sparse::default(), &mut out).expect("the shapes fit");
+    close("final", &out.lines().expect("rows").to_packed(), &doubles("lightgcn.final_f64"), 1e-7);
 }
 
 #[test]
 fn loss_gradient_and_three_adam_steps_are_pytorchs() {
     let graph = graph();
     let settings = Settings { dim: DIM, layers: 3, lambda: 1e-4, learning_rate: 1e-3, ..Settings::default() };
-    let mut trainer = Trainer::from_rows(&graph, &settings, Rows::from_packed(DIM, &floats("lightgcn.e0")));
+    let e0 = Lines::from_packed(DIM, &floats("lightgcn.e0"));
+    let mut trainer = Trainer::from_rows(&Device::Cpu, &graph, &settings, e0).expect("one row a node");
     let batch = Batch {
         users: ints("lightgcn.batch_users"),
         positives: ints("lightgcn.batch_pos"),
         negatives: ints("lightgcn.batch_neg"),
     };
-    let loss = trainer.backward(&batch);
+    let loss = trainer.backward(&batch, Negatives::Given).expect("nodes of the graph");
     close("loss", &[loss as f32], &doubles("lightgcn.loss_f64"), 1e-6);
-    close("gradient", &trainer.gradient().to_packed(), &doubles("lightgcn.grad_f64"), 1e-8);
+    close("gradient", &trainer.gradient().expect("rows").to_packed(), &doubles("lightgcn.grad_f64"), 1e-8);
     for _ in 0..3 {
-        trainer.step(&batch);
+        trainer.step(&batch, Negatives::Given).expect("nodes of the graph");
     }
-    close("after Adam", &trainer.layer0().to_packed(), &doubles("lightgcn.after_3_adam_f64"), 2e-6);
+    let after = trainer.layer0().expect("rows").to_packed();
+    close("after Adam", &after, &doubles("lightgcn.after_3_adam_f64"), 2e-6);
 }
 
 #[test]
 fn top_k_is_the_sorted_order() {
     let (queries, items) = (floats("topk.queries"), floats("topk.items"));
-    let got = topk::topk(&queries, &items, 6, 11, &Nothing).expect("scores");
+    let (queries, items) = ((&queries[..], 6).into(), (&items[..], 6).into());
+    let (got, _) = topk::topk(&Device::Cpu, queries, items, 11, &Nothing).expect("scores");
     let (indices, scores) = (ints("topk.indices"), floats("topk.scores"));
     let flat: Vec<_> = got.iter().flatten().collect();
     assert_eq!(flat.iter().map(|h| h.index).collect::<Vec<_>>(), indices);
@@ -89,8 +94,9 @@ fn top_k_is_the_sorted_order() {
 #[test]
 fn infonce_is_pytorchs() {
     let params = Params { similarity: Similarity::Cosine, tau: 0.07, weight: 0.5 };
-    let got = infonce(&floats("infonce.x"), &floats("infonce.y"), 19, &params, true).expect("a loss");
+    let (x, y) = (floats("infonce.x"), floats("infonce.y"));
+    let got = infonce(&Device::Cpu, (&x[..], 19).into(), (&y[..], 19).into(), &params).expect("a loss");
     close("loss", &[got.loss as f32], &doubles("infonce.loss_f64"), 2e-6);
-    close("by x", &got.x, &doubles("infonce.grad_x_f64"), 2e-7);
-    close("by y", &got.y, &doubles("infonce.grad_y_f64"), 2e-7);
+    close("by x", &got.x.download().expect("rows"), &doubles("infonce.grad_x_f64"), 2e-7);
+    close("by y", &got.y.download().expect("rows"), &doubles("infonce.grad_y_f64"), 2e-7);
 }

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use rallrec::error::Error;
 use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::{Arithmetic, LoadOptions, Model, Part, Prefix, Sequence, load};
+use rallrec::models::llama::{Arithmetic, Model, Part, Prefix, Sequence};
 use rallrec::models::lora::Target;
+use rallrec::store::{LoadOptions, load};
 use rallrec::tensor::Dtype;
 use rallrec::{Result, Silent};
 use serde_json::json;

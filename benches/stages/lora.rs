@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use rallrec::Result;
-use rallrec::models::llama::loader::{LoadOptions, load};
 use rallrec::models::llama::train::Parameters;
 use rallrec::models::llama::train::{Branch, Engine, Group, Model, Noise, Packed, Pass, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
 use rallrec::rng::{Rng, Use};
+use rallrec::store::loader::{LoadOptions, load};
 use serde_json::json;
 
 use super::{Figure, memory};

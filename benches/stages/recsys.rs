@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use rallrec::data::{self, ItemIdx, Kind, UserIdx};
+use rallrec::device::Device;
 use rallrec::error::Error;
 use rallrec::events::Event;
-use rallrec::models::lightgcn::{self, Graph, Sampler, Settings, Trainer};
+use rallrec::models::lightgcn::{self, Graph, Negatives, Sampler, Settings, Trainer};
 use rallrec::monitor::Monitor;
 use rallrec::ops::spmm::Precision;
 use rallrec::ops::{bpr, infonce as contrast, topk as search};
@@ -55,7 +56,7 @@ fn settings() -> Settings {
 pub fn lightgcn(train: &Path, test: &Path, steps: usize, precision: Precision) -> Result<Figure> {
     let (graph, settings) = (open(train, test)?.0, Settings { precision, ..settings() });
     let sampler = Sampler::new(&graph, settings.seed)?;
-    let mut trainer = Trainer::new(&graph, &settings);
+    let mut trainer = Trainer::new(&Device::Cpu, &graph, &settings)?;
     let start = Instant::now();
     let order = sampler.order(1);
     let shuffle = start.elapsed().as_secs_f64();
@@ -63,8 +64,8 @@ pub fn lightgcn(train: &Path, test: &Path, steps: usize, precision: Precision) -
     let mut seconds = Vec::new();
     for step in 0..=steps {
         let start = Instant::now();
-        sampler.batch(&order, step % sampler.steps(settings.batch), settings.batch, &mut batch);
-        std::hint::black_box(trainer.step(&batch));
+        let stream = sampler.batch(&order, step % sampler.steps(settings.batch), settings.batch, &mut batch);
+        std::hint::black_box(trainer.step(&batch, Negatives::Drawn(stream))?);
         seconds.push(start.elapsed().as_secs_f64());
     }
     seconds.remove(0);
@@ -99,7 +100,7 @@ pub fn quality(train: &Path, test: &Path, epochs: u32, seed: u64, precision: Pre
     let (graph, test) = open(train, test)?;
     let settings = Settings { epochs, seed, eval_every: 5, precision, ..settings() };
     let (keep, start) = (Keep::default(), Instant::now());
-    let result = lightgcn::train(&graph, &test, &settings, None, &keep)?;
+    let result = lightgcn::train(&Device::Cpu, &graph, &test, &settings, None, &keep)?;
     let seconds = vec![start.elapsed().as_secs_f64()];
     let metrics = keep.0.into_inner().expect("one writer");
     let more = json!({ "seed": seed, "metrics": metrics, "last_loss": result.history.last().map(|e| e.loss) });
@@ -113,7 +114,9 @@ fn normals(n: usize, stream: u32) -> Vec<f32> {
 
 pub fn topk(queries: usize, items: usize, dim: usize, k: usize, runs: usize) -> Result<Figure> {
     let (q, x) = (normals(queries * dim, 0), normals(items * dim, 1));
-    let seconds = timed(runs, || search::topk(&q, &x, dim, k, &search::Nothing).map(drop))?;
+    let seconds = timed(runs, || {
+        search::topk(&Device::Cpu, (&q[..], dim).into(), (&x[..], dim).into(), k, &search::Nothing).map(drop)
+    })?;
     let more = json!({ "queries": queries, "items": items, "dim": dim, "k": k });
     Ok(Figure { seconds, work: search::cost(queries, items, dim).flops / 1e9, unit: "GFLOP/s", more })
 }
@@ -123,7 +126,8 @@ pub fn infonce(pairs: usize, dim: usize, runs: usize) -> Result<Figure> {
     let y: Vec<f32> = x.iter().zip(normals(pairs * dim, 1)).map(|(x, e)| 0.5 * x + e).collect();
     let before = super::memory("VmRSS");
     let params = contrast::Params { similarity: contrast::Similarity::Cosine, tau: 0.07, weight: 1.0 };
-    let seconds = timed(runs, || contrast::infonce(&x, &y, dim, &params, true).map(drop))?;
+    let seconds =
+        timed(runs, || contrast::infonce(&Device::Cpu, (&x[..], dim).into(), (&y[..], dim).into(), &params).map(drop))?;
     let more = json!({ "pairs": pairs, "dim": dim, "before_mib": before });
     Ok(Figure { seconds, work: contrast::cost(pairs, dim).flops / 1e9, unit: "GFLOP/s", more })
 }

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::{Operator, Run, Shape, Target, language};
-use crate::device::{DeviceRows, KernelDevice, Storage};
+use crate::device::{Device, DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::linear::int8;
 use crate::ops::lora::wgmma;
@@ -112,20 +112,22 @@ fn propagation<T: Storage>(target: &Target, [nodes, edges, dim]: Shape, seed: u6
     let graph = spmm::Adjacency::new(nodes, pairs.into_iter())?;
     let x: Vec<f32> = draw(nodes * dim, seed, 0);
     let want = spmm::oracle::propagate(&graph, &wide(&x), dim, 3);
-    let rows = spmm::Rows::from_packed(dim, &x);
-    let mut out = spmm::Rows::zeros(nodes, dim);
+    let rows = spmm::Lines::from_packed(dim, &x);
+    let mut out = spmm::Lines::zeros(nodes, dim);
     match target {
         Target::Cpu => {
-            let precision = if size_of::<T>() == 2 { spmm::Precision::Bf16 } else { spmm::Precision::F32 };
-            let mut space = spmm::Workspace::new(nodes, dim, precision);
-            spmm::propagate(&graph, &rows, 3, spmm::Sparse::No, &mut space, &mut out);
+            let cpu = &Device::Cpu;
+            let mut through = spmm::Propagation::new(cpu, &graph, dim, spmm::Precision::F32)?;
+            let (x, mut to) = (spmm::Nodes::from_lines(cpu, rows, "x")?, spmm::Nodes::zeros(cpu, nodes, dim, "out")?);
+            spmm::propagate(cpu, &mut through, &x, 3, spmm::Sparse::default(), &mut to)?;
+            out = to.lines()?.into_owned();
         }
         Target::Kernels(device) => {
-            let graph = spmm::cuda::DeviceGraph::new(device, &graph)?;
-            let mut space = spmm::cuda::DeviceWorkspace::<T>::new(device, &graph, dim)?;
+            let graph = spmm::kernel::DeviceGraph::new(device, &graph)?;
+            let mut space = spmm::kernel::DeviceWorkspace::<T>::new(device, &graph, dim)?;
             let input = device.upload(rows.values(), "x")?;
             let mut on_device = device.alloc(rows.values().len(), "out")?;
-            spmm::cuda::propagate(&graph, &input, 3, &mut space, &mut on_device)?;
+            spmm::kernel::propagate(&graph, &input, 3, &mut space, &mut on_device)?;
             out.values_mut().copy_from_slice(&device.download(&on_device)?);
         }
     }
@@ -140,19 +142,22 @@ fn ranking<T: Storage>(target: &Target, [nodes, size, dim]: Shape, seed: u64) ->
     let (loss, by_e, _) = bpr::oracle::bpr(&wide(&e), &wide(&e0), dim, &batch, 0.1);
     let (got, gradient) = match target {
         Target::Cpu => {
-            let mut gradient = spmm::Rows::zeros(nodes, dim);
-            let (rows, rows0) = (spmm::Rows::from_packed(dim, &narrow(&e)), spmm::Rows::from_packed(dim, &e0));
-            let mut op = bpr::Bpr::new(nodes);
-            op.begin(&batch, 0.1);
-            (op.backward(&batch, &rows, &rows0, 0.1, &mut gradient), gradient.to_packed())
+            let cpu = &Device::Cpu;
+            let place = |x: &[f32]| spmm::Nodes::from_lines(cpu, spmm::Lines::from_packed(dim, x), "rows");
+            let (rows, rows0) = (place(&narrow(&e))?, place(&e0)?);
+            let mut gradient = spmm::Nodes::zeros(cpu, nodes, dim, "gradient")?;
+            let mut op = bpr::Bpr::new(cpu, nodes, 0.1)?;
+            op.given(&batch)?;
+            let (loss, _) = bpr::backward(cpu, &mut op, &rows, &rows0, &mut gradient)?;
+            (loss, gradient.lines()?.to_packed())
         }
         Target::Kernels(device) => {
-            let mut on_device = bpr::cuda::DeviceBatch::new(device, &batch.users, &batch.positives)?;
+            let mut on_device = bpr::kernel::DeviceBatch::new(device, &batch.users, &batch.positives)?;
             device.write(&mut on_device.negatives, &batch.negatives)?;
             let (e, e0) = (DeviceRows::upload(device, dim, &e, "e")?, DeviceRows::upload(device, dim, &e0, "e0")?);
             let mut gradient = DeviceRows::zeros(device, nodes, dim, "gradient")?;
             let mut weights = device.zeros(nodes, "weights")?;
-            let (loss, _) = bpr::cuda::backward(&mut on_device, &e, &e0, 0.1, &mut gradient, &mut weights)?;
+            let (loss, _) = bpr::kernel::backward(&mut on_device, &e, &e0, 0.1, &mut gradient, &mut weights)?;
             (loss, gradient.download()?)
         }
     };
@@ -173,7 +178,8 @@ fn optimiser<T: Storage>(target: &Target, [rows, steps, dim]: Shape, seed: u64) 
         Target::Cpu => {
             let (mut p, mut m, mut v) = (start, vec![0.0; n], vec![0.0; n]);
             for (t, g) in grads.iter().enumerate() {
-                adam::step(&adam, t as u64 + 1, &mut p, &narrow(g), &mut m, &mut v);
+                let state = adam::State::of(&mut p, &mut m, &mut v);
+                adam::step(&Device::Cpu, &adam, t as u64 + 1, state, (&narrow(g)[..], n).into(), None)?;
             }
             p
         }
@@ -183,7 +189,8 @@ fn optimiser<T: Storage>(target: &Target, [rows, steps, dim]: Shape, seed: u64) 
             let mut v = DeviceRows::zeros(device, rows, dim, "v")?;
             for (t, g) in grads.iter().enumerate() {
                 let g = DeviceRows::upload(device, dim, g, "g")?;
-                adam::cuda::step_rows(&adam, t as u64 + 1, &mut p, &g, &mut m, &mut v, None, None)?;
+                let rows = adam::kernel::Rows { p: &mut p, m: &mut m, v: &mut v, weight: None, touched: None };
+                adam::kernel::step(&adam, t as u64 + 1, rows, &g)?;
             }
             p.download()?
         }
@@ -196,11 +203,12 @@ fn contrast<T: Storage>(target: &Target, [n, _, dim]: Shape, seed: u64, unit: f6
     let (x, y): (Vec<T>, Vec<T>) = (draw(n * dim, seed, 0), draw(n * dim, seed, 1));
     let (loss, gx, gy, tau) = infonce::oracle::infonce(&wide(&x), &wide(&y), dim, &params);
     let got = match target {
-        Target::Cpu => infonce::infonce(&narrow(&x), &narrow(&y), dim, &params, true)?,
+        Target::Cpu => {
+            infonce::infonce(&Device::Cpu, (&narrow(&x)[..], dim).into(), (&narrow(&y)[..], dim).into(), &params)?
+        }
         Target::Kernels(device) => {
             let (x, y) = (DeviceRows::upload(device, dim, &x, "x")?, DeviceRows::upload(device, dim, &y, "y")?);
-            let g = infonce::cuda::infonce(&x, &y, &params)?;
-            infonce::Gradients { loss: g.loss, x: g.x.download()?, y: g.y.download()?, tau: g.tau }
+            infonce::kernel::infonce(&x, &y, &params)?.into()
         }
     };
     // Terms of a row's gradient are as large as weight / (n tau |x|).
@@ -208,8 +216,8 @@ fn contrast<T: Storage>(target: &Target, [n, _, dim]: Shape, seed: u64, unit: f6
         let row = &rows[i / dim * dim..][..dim];
         5.0 / n as f64 / wide(row).iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-3)
     };
-    let mut all = errors(&got.x, &gx, |i| unit * term(&x, i));
-    all.extend(errors(&got.y, &gy, |i| unit * term(&y, i)));
+    let mut all = errors(&got.x.download()?, &gx, |i| unit * term(&x, i));
+    all.extend(errors(&got.y.download()?, &gy, |i| unit * term(&y, i)));
     all.push((got.loss - loss).abs() / (3e-5 * (1.0 + loss.abs())));
     all.push((got.tau - tau).abs() / (3e-4 * (1.0 + tau.abs())));
     Ok(all)
@@ -221,13 +229,13 @@ fn search<T: Storage>(target: &Target, [q, n, dim]: Shape, seed: u64) -> Result<
     let (fq, fi) = (narrow(&queries), narrow(&items));
     let want = topk::oracle::topk(&fq, &fi, dim, k, &topk::Nothing);
     let got = match target {
-        Target::Cpu => topk::topk(&fq, &fi, dim, k, &topk::Nothing)?,
+        Target::Cpu => topk::topk(&Device::Cpu, (&fq[..], dim).into(), (&fi[..], dim).into(), k, &topk::Nothing)?.0,
         Target::Kernels(device) => {
             let (queries, items) = (
                 DeviceRows::upload(device, dim, &queries, "queries")?,
                 DeviceRows::upload(device, dim, &items, "items")?,
             );
-            topk::cuda::topk(&queries, &items, k, None)?.0
+            topk::kernel::topk(&queries, &items, k, None)?.0
         }
     };
     let mut all = Vec::new();
@@ -318,11 +326,14 @@ fn moments(target: &Target, [rows, samples, _]: Shape, seed: u64) -> Result<Vec<
     merge::oracle::moments(&x, samples, &counts, samples, &mut mean, &mut var);
     let (mut m, mut v) = (vec![0.0; rows], vec![0.0; rows]);
     match target {
-        Target::Cpu => merge::moments(&x, samples, &counts, samples, &mut m, &mut v),
+        Target::Cpu => {
+            let of = merge::Samples { values: &x, stride: samples, counts: &counts };
+            merge::moments(&Device::Cpu, of, samples, &mut m, &mut v)?;
+        }
         Target::Kernels(device) => {
             let (x, counts) = (device.upload(&x, "x")?, device.upload(&counts, "counts")?);
             let (mut dm, mut dv) = (device.alloc(rows, "mean")?, device.alloc(rows, "variance")?);
-            merge::cuda::moments(&x, samples, &counts, samples, &mut dm, &mut dv)?;
+            merge::kernel::moments(&x, samples, &counts, samples, &mut dm, &mut dv)?;
             (m, v) = (device.download(&dm)?, device.download(&dv)?);
         }
     }

@@ -111,7 +111,7 @@ fn look() -> Vec<Finding> {
             String::new()
         },
     });
-    let models = crate::models::hub::installed();
+    let models = crate::store::hub::installed();
     findings.push(if models.is_empty() {
         Finding {
             what: "models",

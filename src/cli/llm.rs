@@ -12,13 +12,13 @@ use super::output::{self, Interruptible};
 use crate::config::Pooling;
 use crate::error::{Error, Result};
 use crate::generate::{self, Finish, Listener};
-use crate::models::llama::{self, Arithmetic, LoadOptions, Model, Part, Prefix, Sequence};
-use crate::models::{builtin, hub, peft};
+use crate::models::llama::{self, Arithmetic, Model, Part, Prefix, Sequence};
 use crate::ops::yes_no::Choice;
 use crate::pipeline::progress::short;
+use crate::store::chat::{ChatTemplate, Message};
+use crate::store::tokenizer::{TextStream, Tokenizer};
+use crate::store::{self, LoadOptions, builtin, hub, peft};
 use crate::tensor::Dtype;
-use crate::text::chat::{ChatTemplate, Message};
-use crate::text::tokenizer::{TextStream, Tokenizer};
 
 /// Ask a language model directly: next-token logits, an embedding, or generated text.
 #[derive(clap::Args)]
@@ -159,7 +159,7 @@ impl Input {
         let options = LoadOptions { dtype: self.dtype };
         let loaded = match self.model.as_str() {
             builtin::NAME => builtin::load(&options)?,
-            spec => llama::load(&hub::resolve(spec)?, &options)?,
+            spec => store::load(&hub::resolve(spec)?, &options)?,
         };
         let tokenizer = loaded.tokenizer;
         let mut stop = loaded.config.eos.clone();

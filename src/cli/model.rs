@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output;
 use crate::error::Result;
-use crate::models::{hub, inspect};
+use crate::store::{hub, inspect};
 
 /// Get a language model, or look into one.
 #[derive(clap::Args)]

@@ -96,7 +96,7 @@ fn section(items: &[Recommendation]) -> String {
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     let mut header = vec!["#", "item", "title", "LightGCN", "rank"];
     header.extend(asked.then_some("model"));
-    header.extend(["liked by", "yardstick", "text", "graph", "SSL", ""]);
+    header.extend(["liked by", "baseline", "text", "graph", "SSL", ""]);
     table.set_header(&header);
     let number = |x: Option<f32>| x.map_or("-".to_string(), |x| format!("{x:.3}"));
     for (n, item) in items.iter().enumerate() {
@@ -111,7 +111,7 @@ fn section(items: &[Recommendation]) -> String {
         row.extend(asked.then(|| item.model_probability.map_or("-".into(), |p| format!("{p:.3}"))));
         row.extend([
             format!("{:.1} %", 100.0 * item.item_mean),
-            format!("{:.3}", item.yardstick),
+            format!("{:.3}", item.baseline),
             number(parts.text),
             number(parts.colla),
             number(parts.ssl),

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::llama::{self, LoadOptions};
 use crate::monitor::Monitor;
+use crate::store::{self, LoadOptions};
 use crate::tiny_model::{self, Settings};
 
 /// Steps between lines of progress.
@@ -61,7 +61,7 @@ pub fn main(args: Args) -> Result<()> {
         settings.steps,
         start.elapsed().as_secs_f64()
     );
-    println!("{}", tiny_model::exam(llama::load(&out, &LoadOptions::default())?, UNSEEN, ROWS)?);
+    println!("{}", tiny_model::exam(store::load(&out, &LoadOptions::default())?, UNSEEN, ROWS)?);
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use crate::eval::Score;
 use crate::models::llama::Arithmetic;
 use crate::tensor::Dtype;
 use crate::text::item_text::TextSource;
-use crate::text::knowledge::Knowledge;
 use crate::text::prompts::{ReasoningSettings, ThinkTag};
+use crate::text::ratings::Wording;
 
 /// A whole experiment: data, models, method, evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +46,8 @@ pub struct Recipe {
     pub retrieve: crate::retrieval::Settings,
     /// What the language model reads.
     pub prompt: crate::text::prompts::Settings,
-    /// Collaborative facts in words, an option beyond the papers; fitted on training rows only.
-    pub facts: crate::text::knowledge::Settings,
+    /// Causal features of ratings and graph, in words, an option beyond the papers; fitted on training rows only.
+    pub facts: crate::collab::CollabSettings,
     /// Embeddings as soft prompt tokens of the tuned model, an option beyond the papers; off unless `source` is set.
     pub soft: crate::models::soft_prompt::Settings,
     /// LoRA tuning.
@@ -372,9 +372,8 @@ impl Recipe {
         {
             return bad("data.descriptions", "describe.source = \"file\" needs a file of descriptions");
         }
-        self.facts.taste.check()?;
-        if self.merge.experts.contains(&crate::merge::Expert::Collaborative) && self.facts.knowledge == Knowledge::None
-        {
+        self.facts.check()?;
+        if self.merge.experts.contains(&crate::merge::Expert::Collaborative) && self.facts.wording == Wording::None {
             return bad("merge.experts", "`collaborative` needs facts: set facts.knowledge, e.g. \"silent\"");
         }
         self.soft.check()?;

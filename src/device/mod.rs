@@ -14,12 +14,14 @@ mod recording;
 mod rows;
 mod signatures;
 mod tensor_map;
+mod view;
 
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
 pub use place::{List, Place, Rows, mixed};
 pub use recording::Recording;
 pub use rows::DeviceRows;
+pub use view::{View, ViewMut};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

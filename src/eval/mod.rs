@@ -1,5 +1,5 @@
-//! How good a set of predictions is: metrics with 95 % intervals, tests between two sets on the same rows, a
-//! table of them, and the simple predictors that every model has to beat.
+//! How good a set of predictions is: metrics with 95 % intervals, tests between two sets on the same rows, and
+//! a table of them.
 
 pub mod auc;
 pub mod bootstrap;
@@ -10,7 +10,6 @@ pub mod measure;
 mod render;
 pub mod score;
 pub mod table;
-pub mod yardsticks;
 
 pub use auc::{auc, delong, delong_test};
 pub use calibration::{Bin, ece, reliability};

@@ -85,7 +85,8 @@ fn read_prefixes(model: &Model, pass: &[(&Bundle, usize)]) -> Result<Vec<Prefix>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::{Family, fixture};
+    use crate::models::llama::Family;
+    use crate::store::fixture;
     use crate::tensor::Dtype;
 
     #[test]

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Samples, Trust, in_range};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::ops::merge as op;
@@ -60,7 +61,7 @@ impl Opinions {
 
     /// Of rows that all have samples.
     pub fn of_samples(name: &str, samples: &Samples) -> Result<Self> {
-        let (mean, var) = samples.moments(usize::MAX);
+        let (mean, var) = samples.moments(usize::MAX)?;
         Self::new(name, mean.into_iter().zip(var).map(Some))
     }
 }
@@ -89,7 +90,8 @@ pub fn merge_all(opinions: &[Opinions], trust: &[Trust], epsilon: f64) -> Result
     let means: Vec<&[f64]> = opinions.iter().map(|o| o.mean.as_slice()).collect();
     let vars: Vec<&[f64]> = opinions.iter().map(|o| o.var.as_slice()).collect();
     let (mut p, mut share) = (vec![0.0; rows], vec![0.0; rows]);
-    op::merge(&means, &vars, trust, epsilon, &mut p, &mut share);
+    let experts = op::Experts { means: &means, vars: &vars, trust };
+    op::merge(&Device::Cpu, experts, epsilon, &mut p, &mut share)?;
     Ok((p, share))
 }
 

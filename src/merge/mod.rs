@@ -7,6 +7,7 @@ pub mod sweep;
 use rallrec_events::Event;
 use serde::{Deserialize, Serialize};
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::merge as op;
 
@@ -186,10 +187,14 @@ impl Samples {
     }
 
     /// Mean and population variance of the first `limit` (> 0) samples of each row.
-    pub fn moments(&self, limit: usize) -> (Vec<f64>, Vec<f64>) {
+    ///
+    /// # Errors
+    /// None of samples that [`new`](Self::new) has taken.
+    pub fn moments(&self, limit: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let (mut mean, mut var) = (vec![0.0; self.rows()], vec![0.0; self.rows()]);
-        op::moments(&self.values, self.stride, &self.counts, limit.max(1), &mut mean, &mut var);
-        (mean, var)
+        let samples = op::Samples { values: &self.values, stride: self.stride, counts: &self.counts };
+        op::moments(&Device::Cpu, samples, limit.max(1), &mut mean, &mut var)?;
+        Ok((mean, var))
     }
 
     /// First sample of each row.
@@ -197,9 +202,9 @@ impl Samples {
         self.values.chunks(self.stride.max(1)).map(|row| row[0]).collect()
     }
 
-    pub(crate) fn tuned(&self, mean: TunedMean) -> (Vec<f64>, Vec<f64>) {
-        let (mu, var) = self.moments(usize::MAX);
-        (if mean == TunedMean::First { self.first() } else { mu }, var)
+    pub(crate) fn tuned(&self, mean: TunedMean) -> Result<(Vec<f64>, Vec<f64>)> {
+        let (mu, var) = self.moments(usize::MAX)?;
+        Ok((if mean == TunedMean::First { self.first() } else { mu }, var))
     }
 }
 
@@ -218,10 +223,12 @@ pub(crate) fn same_rows(reasoning: &Samples, tuned: &Samples) -> Result<()> {
 pub fn merge(reasoning: &Samples, tuned: &Samples, settings: &Settings) -> Result<Vec<Merged>> {
     settings.check()?;
     same_rows(reasoning, tuned)?;
-    let (mean_r, var_r) = reasoning.moments(settings.limit());
-    let (mean_t, var_t) = tuned.tuned(settings.tuned_mean);
+    let (mean_r, var_r) = reasoning.moments(settings.limit())?;
+    let (mean_t, var_t) = tuned.tuned(settings.tuned_mean)?;
     let (mut p, mut share) = (vec![0.0; mean_r.len()], vec![0.0; mean_r.len()]);
-    op::merge(&[&mean_r, &mean_t], &[&var_r, &var_t], &settings.trust(), settings.epsilon, &mut p, &mut share);
+    let (means, vars): ([&[f64]; 2], [&[f64]; 2]) = ([&mean_r, &mean_t], [&var_r, &var_t]);
+    let experts = op::Experts { means: &means, vars: &vars, trust: &settings.trust() };
+    op::merge(&Device::Cpu, experts, settings.epsilon, &mut p, &mut share)?;
     let row = |r: usize| Merged {
         mean_reasoning: mean_r[r],
         var_reasoning: var_r[r],

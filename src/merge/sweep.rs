@@ -4,6 +4,7 @@ use rallrec_events::Event;
 use serde::{Deserialize, Serialize};
 
 use super::{Samples, Settings, in_range, same_rows};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::monitor::Monitor;
@@ -106,18 +107,20 @@ pub fn grid(
     let lists = &settings.sweep;
     let (alphas, epsilons) = (or(&lists.alpha, settings.alpha), or(&lists.epsilon, settings.epsilon));
     let counts = if lists.samples.is_empty() { vec![settings.samples] } else { lists.samples.clone() };
-    let (mean_t, var_t) = tuned.tuned(settings.tuned_mean);
+    let (mean_t, var_t) = tuned.tuned(settings.tuned_mean)?;
     let (mut p, mut share) = (vec![0.0; mean_t.len()], vec![0.0; mean_t.len()]);
     let total = (counts.len() * alphas.len() * epsilons.len()) as u64;
     let mut cells: Vec<Cell> = Vec::new();
     for &samples in &counts {
         let at = Settings { samples, ..settings.clone() };
-        let (mean_r, var_r) = reasoning.moments(at.limit());
+        let (mean_r, var_r) = reasoning.moments(at.limit())?;
         for &alpha in &alphas {
             for &epsilon in &epsilons {
                 monitor.check()?;
                 let trust = Settings { alpha, ..at.clone() }.trust();
-                op::merge(&[&mean_r, &mean_t], &[&var_r, &var_t], &trust, epsilon, &mut p, &mut share);
+                let (means, vars): ([&[f64]; 2], [&[f64]; 2]) = ([&mean_r, &mean_t], [&var_r, &var_t]);
+                let experts = op::Experts { means: &means, vars: &vars, trust: &trust };
+                op::merge(&Device::Cpu, experts, epsilon, &mut p, &mut share)?;
                 let value = lists.metric.value("merge.sweep", labels, &p)?;
                 cells.push(Cell { alpha, epsilon, samples, value, chosen: false });
                 monitor.progress(cells.len() as u64, total, "cells");

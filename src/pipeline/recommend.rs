@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::run::Run;
 use super::stages::{self, Finished};
+use crate::collab::{BaselineSettings, Baselines};
 use crate::config::Recipe;
 use crate::data::{Item, ItemIdx, Part, Rated, UserIdx};
 use crate::error::{Error, Result};
-use crate::eval::yardsticks::{self, Yardsticks};
 use crate::monitor::Monitor;
 use crate::retrieval::history::Parts;
 use crate::retrieval::{Embedding, Mixture, Retriever, Settings, catalogue};
@@ -70,7 +70,7 @@ pub struct Recommendation {
     /// How many of them are likes.
     pub item_likes: usize,
     /// Probability by item mean and the user's own share of likes, no text and no graph.
-    pub yardstick: f64,
+    pub baseline: f64,
     /// No training rating.
     pub is_cold: bool,
     /// The liked history items that are nearest to it, nearest first.
@@ -114,7 +114,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor)
         }
     } else {
         let mut order = candidates.clone();
-        order.sort_by(|&a, &b| about.yardstick(b).total_cmp(&about.yardstick(a)).then(a.cmp(&b)));
+        order.sort_by(|&a, &b| about.baseline(b).total_cmp(&about.baseline(a)).then(a.cmp(&b)));
         for item in order.into_iter().take(wish.top) {
             items.push(about.explain(item, None)?);
         }
@@ -178,7 +178,7 @@ struct About<'a> {
     found: &'a Finished,
     mixture: Mixture,
     settings: Settings,
-    yardsticks: Yardsticks,
+    baselines: Baselines,
     /// Likes and ratings of each item in training.
     counts: Vec<(usize, usize)>,
     history: &'a [Rated],
@@ -205,15 +205,15 @@ impl<'a> About<'a> {
             found,
             mixture: Mixture::build(&found.sources(), &settings)?,
             settings,
-            yardsticks: yardsticks::fit(items, train, &Default::default())?,
+            baselines: Baselines::fit(items, train, &BaselineSettings::default())?,
             counts,
             history: ground.samples.timelines.get(user.at()).map_or(&[], Vec::as_slice),
             threshold: recipe.data.threshold(),
         })
     }
 
-    fn yardstick(&self, item: ItemIdx) -> f64 {
-        self.yardsticks.predict(item, self.history, |r| r > self.threshold)
+    fn baseline(&self, item: ItemIdx) -> f64 {
+        self.baselines.predict(item, self.history, |r| r > self.threshold)
     }
 
     /// The liked history items nearest to `item`, nearest first; empty when none is liked.
@@ -251,10 +251,10 @@ impl<'a> About<'a> {
                 lightgcn_score: place.map(|p| p.1),
                 lightgcn_rank: place.map(|p| p.0),
                 model_probability: None,
-                item_mean: self.yardsticks.item(index),
+                item_mean: self.baselines.item(index),
                 item_ratings: ratings,
                 item_likes: likes,
-                yardstick: self.yardstick(index),
+                baseline: self.baseline(index),
                 is_cold: ratings == 0,
                 because,
                 reason,

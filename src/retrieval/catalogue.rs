@@ -1,6 +1,7 @@
 //! The whole catalogue ranked for one user by LightGCN score, and the most similar users.
 
 use crate::data::{ItemIdx, UserIdx};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::topk::{Seen, topk};
 use crate::tensor::Matrix;
@@ -44,7 +45,8 @@ pub fn recommend(
     mask.extend((0..items.rows()).filter(|&i| is_zero(items.row(i))).map(|i| i as u32));
     mask.sort_unstable();
     mask.dedup();
-    let hits = topk(users.row(user.at()), items.as_slice(), items.cols(), k, &One(mask))?;
+    let user = (users.row(user.at()), users.cols()).into();
+    let (hits, _) = topk(&Device::Cpu, user, items.into(), k, &One(mask))?;
     Ok(hits.into_iter().flatten().map(|h| (ItemIdx(h.index), h.score)).collect())
 }
 
@@ -70,7 +72,7 @@ pub fn similar_users(users: &Matrix, present: &[UserIdx]) -> Result<Vec<Option<U
     let own = (0..users.rows() as u32)
         .map(|u| [pool.binary_search(&UserIdx(u)).map_or(u32::MAX, |place| place as u32)])
         .collect();
-    let hits = topk(unit.as_slice(), &rows, dim, 1, &Own(own))?;
+    let (hits, _) = topk(&Device::Cpu, (&unit).into(), (&rows[..], dim).into(), 1, &Own(own))?;
     let pick = |(u, hits): (usize, Vec<crate::ops::topk::Hit>)| {
         if is_zero(users.row(u)) { None } else { hits.first().map(|h| pool[h.index as usize]) }
     };

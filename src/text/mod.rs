@@ -1,14 +1,7 @@
-//! Text for and from language models: tokenizers, chat templates, item texts, prompts, facts in words, the hint,
-//! answers.
+//! Text for and from language models: item texts, prompts, ratings in words, the hint, answers.
 
 pub mod answer;
-pub mod chat;
-pub(crate) mod gguf_tokenizer;
 pub mod hint;
 pub mod item_text;
-pub mod knowledge;
 pub mod prompts;
-pub mod tokenizer;
-
-pub use chat::{ChatTemplate, Message, Role};
-pub use tokenizer::{TextStream, Tokenizer};
+pub mod ratings;

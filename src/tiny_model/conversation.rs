@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::models::llama::train::{Branch, Group};
+use crate::store::{ChatTemplate, Message, Tokenizer};
 use crate::text::prompts::Conversation;
-use crate::text::{ChatTemplate, Message, Tokenizer};
 
 /// Prompt and answer as text.
 pub(super) struct Lesson {

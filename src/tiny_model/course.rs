@@ -3,21 +3,21 @@
 use super::conversation::{Lesson, group, running};
 use super::thoughts::{Case, evidence, think};
 use super::world::World;
+use crate::collab::sigmoid;
 use crate::data::ItemIdx;
 use crate::data::synthetic::THRESHOLD;
 use crate::error::Result;
 use crate::eval::Score;
-use crate::eval::yardsticks::sigmoid;
 use crate::models::llama::train::Group;
 use crate::rng::{Rng, Use};
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::hint::{self, hint};
 use crate::text::item_text::{Genres, plain_with};
-use crate::text::knowledge::Knowledge;
 use crate::text::prompts::{
     self, FRIENDLY, GOLD, List, Order, Placement, Prompter, ReasoningSettings, SecondPass, Style, description,
     reasoning, second_pass,
 };
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::ratings::Wording;
 use crate::tune::GroupSource;
 
 /// An answer of one word counts like a few words of prose.
@@ -128,12 +128,12 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
     let settings = settings(sort, rng);
     let shown = world.shown(history, first.item, count, settings.order != Order::InOrder, rng);
     let prompter = Prompter::new(&world.dataset, THRESHOLD, &settings)?;
-    let knowledge = match rng.below(8) {
-        0 => Knowledge::Item,
-        1 | 2 => Knowledge::ItemUser,
-        3 => Knowledge::Verdict,
-        4 => Knowledge::All,
-        _ => Knowledge::None,
+    let wording = match rng.below(8) {
+        0 => Wording::Item,
+        1 | 2 => Wording::ItemUser,
+        3 => Wording::Verdict,
+        4 => Wording::All,
+        _ => Wording::None,
     };
     let hinted = sort == Sort::Reason && rng.below(2) == 0;
     let passes = ReasoningSettings {
@@ -144,12 +144,12 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
     let mut lessons = Vec::with_capacity(TARGETS);
     for target in targets.iter().take(TARGETS) {
         let label = target.rating > THRESHOLD;
-        let mut facts = world.base.of_training_row(first.user, target.item, history);
-        facts.knowledge = knowledge;
-        let facts = (knowledge != Knowledge::None).then_some(&facts);
-        let prompt = prompter.build(first.user, &shown, target.item, facts)?;
+        let features = world.counts.of_training_row(first.user, target.item, history);
+        let stated = features.stated(wording);
+        let prompt = prompter.build(first.user, &shown, target.item, stated.as_ref())?;
         let opinion = hinted.then(|| sigmoid(f64::from(if label { 0.7 } else { -0.7 } + 1.5 * rng.normal())));
-        let case = Case { shown: &shown, target: target.item, facts, hint: opinion, label };
+        let case =
+            Case { shown: &shown, target: target.item, features: stated.map(|_| features), hint: opinion, label };
         if sort == Sort::Recommend {
             let gold = GOLD[usize::from(evidence(world, &case, rng) > 0.0)];
             lessons.push(Lesson::new(prompt.messages, gold.into(), ANSWER_WEIGHT));

@@ -8,14 +8,15 @@ use crate::data::{ItemIdx, Sample};
 use crate::error::Result;
 use crate::eval::auc;
 use crate::generate::{self, Finish, Prompt, generate};
-use crate::models::llama::{Loaded, Model, Part, Sequence};
+use crate::models::llama::{Model, Part, Sequence};
 use crate::monitor::Silent;
+use crate::store::Loaded;
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::answer::{Match, hard_answer};
-use crate::text::knowledge::Knowledge;
 use crate::text::prompts::{
     Conversation, Order, Prompter, ReasoningSettings, Settings, description, reasoning, second_pass,
 };
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::ratings::Wording;
 
 /// History items shown.
 const SHOWN: usize = 8;
@@ -130,15 +131,15 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
 
     let paper = Settings { order: Order::MostRelevant, ..Settings::default() };
     let mut zero_shot = Vec::new();
-    for (name, settings, knowledge) in [
-        ("paper style", &paper, Knowledge::None),
-        ("short style", &Settings::short(), Knowledge::None),
-        ("short style with facts", &Settings::short(), Knowledge::ItemUser),
+    for (name, settings, wording) in [
+        ("paper style", &paper, Wording::None),
+        ("short style", &Settings::short(), Wording::None),
+        ("short style with facts", &Settings::short(), Wording::ItemUser),
     ] {
         let (mut labels, mut scores, mut mass) = (Vec::new(), Vec::new(), 0.0);
         for sample in &chosen {
             let conversation = Conversation {
-                messages: prompt(&world, sample, settings, knowledge)?.messages,
+                messages: prompt(&world, sample, settings, wording)?.messages,
                 generation_prompt: true,
                 assistant_prefix: String::new(),
                 extra_bos: false,
@@ -155,7 +156,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     let few: Vec<&Sample> = chosen.iter().copied().step_by(5).collect();
     let mut prompts = Vec::new();
     for sample in &few {
-        prompts.push(prompt(&world, sample, &Settings::short(), Knowledge::None)?);
+        prompts.push(prompt(&world, sample, &Settings::short(), Wording::None)?);
     }
     let first: Vec<Conversation> = prompts.iter().map(|p| reasoning(p, "", &passes)).collect();
     let thoughts = pupil.write(&first, SAMPLES, 0.6, 96)?;
@@ -193,12 +194,10 @@ fn prompt(
     world: &World,
     sample: &Sample,
     settings: &Settings,
-    knowledge: Knowledge,
+    wording: Wording,
 ) -> Result<crate::text::prompts::Prompt> {
     let history = world.samples.history(sample);
     let shown = &history[history.len().saturating_sub(SHOWN)..];
-    let mut facts = world.base.of_new_row(sample.item, history);
-    facts.knowledge = knowledge;
-    let facts = (knowledge != Knowledge::None).then_some(&facts);
-    Prompter::new(&world.dataset, THRESHOLD, settings)?.build(sample.user, shown, sample.item, facts)
+    let stated = world.counts.of_new_row(sample.item, history).stated(wording);
+    Prompter::new(&world.dataset, THRESHOLD, settings)?.build(sample.user, shown, sample.item, stated.as_ref())
 }

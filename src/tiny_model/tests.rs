@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::{Kind, build_samples};
-use crate::models::llama::{LoadOptions, load};
 use crate::monitor::Silent;
+use crate::store::{LoadOptions, load};
 use crate::tune::GroupSource;
 
 /// As little as there can be of everything.

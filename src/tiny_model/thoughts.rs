@@ -2,17 +2,16 @@
 //! mostly follows it.
 
 use super::world::World;
+use crate::collab::{CausalFeatures, log_odds};
 use crate::data::synthetic::THRESHOLD;
 use crate::data::{ItemIdx, Rated};
-use crate::eval::yardsticks::log_odds;
 use crate::rng::Rng;
-use crate::text::knowledge::Facts;
 
 /// What a thought is about.
 pub(super) struct Case<'a> {
     pub shown: &'a [Rated],
     pub target: ItemIdx,
-    pub facts: Option<&'a Facts>,
+    pub features: Option<CausalFeatures>,
     /// The probability behind the hint.
     pub hint: Option<f64>,
     pub label: bool,
@@ -38,8 +37,8 @@ pub(super) fn evidence(world: &World, case: &Case<'_>, rng: &mut Rng) -> f32 {
     let (liked, all) = likes(case.shown.iter());
     let share = |liked: usize, n: usize| (liked as f32 + 1.2) / (n as f32 + 2.0) - 0.6;
     let mut evidence = 4.0 * share(liked, all) + 3.0 * share(kin_liked, kin);
-    if let Some(facts) = case.facts {
-        evidence += 2.0 * (log_odds(facts.p) - log_odds(facts.global)) as f32;
+    if let Some(features) = case.features {
+        evidence += 2.0 * (log_odds(features.p) - log_odds(features.global)) as f32;
     }
     if let Some(p) = case.hint {
         evidence += 2.0 * (p - 0.5) as f32;
@@ -76,10 +75,10 @@ pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
     if rng.below(3) > 0 || parts.is_empty() {
         parts.push(format!("In all {liked} of {all} were liked."));
     }
-    if let Some(facts) = case.facts
+    if let Some(features) = case.features
         && rng.below(4) > 0
     {
-        let word = if facts.p >= facts.global { "for" } else { "against" };
+        let word = if features.p >= features.global { "for" } else { "against" };
         parts.push(format!("The ratings speak {word} it."));
     }
     if let Some(p) = case.hint {

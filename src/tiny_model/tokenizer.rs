@@ -11,7 +11,7 @@ use super::course::spoken;
 use super::world::World;
 use crate::data::synthetic;
 use crate::error::{Error, Result};
-use crate::models::llama::fixture::SPECIAL;
+use crate::store::fixture::SPECIAL;
 
 /// Ends a turn.
 pub(super) const END: &str = SPECIAL[2];

@@ -1,17 +1,17 @@
 //! An invented world with everything that a lesson may speak of.
 
+use crate::collab::{CollabSettings, Counts};
 use crate::data::synthetic::{self, THRESHOLD};
 use crate::data::{Dataset, ItemIdx, Kind, Rated, Samples, Settings, build_samples};
 use crate::error::Result;
 use crate::rng::Rng;
-use crate::text::knowledge::{self, KnowledgeBase};
 
-/// A data set with its descriptions, samples and facts.
+/// A data set with its descriptions, samples and counts.
 pub(super) struct World {
     pub dataset: Dataset,
     pub descriptions: Vec<String>,
     pub samples: Samples,
-    pub base: KnowledgeBase,
+    pub counts: Counts,
 }
 
 impl World {
@@ -19,8 +19,8 @@ impl World {
         let (dataset, latent) = synthetic::generate(&settings.checked()?);
         let samples = build_samples(&dataset, &Settings::new(Kind::Synthetic, ""))?;
         let train = &samples.samples[samples.split.train.clone()];
-        let base = KnowledgeBase::fit(dataset.items.len(), THRESHOLD, train, &knowledge::Settings::default())?;
-        Ok(Self { dataset, descriptions: latent.descriptions, samples, base })
+        let counts = Counts::fit(dataset.items.len(), THRESHOLD, train, &CollabSettings::default())?;
+        Ok(Self { dataset, descriptions: latent.descriptions, samples, counts })
     }
 
     /// The first genre.

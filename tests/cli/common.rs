@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
-use rallrec::models::llama::{Family, fixture, save_hf};
+use rallrec::models::llama::Family;
+use rallrec::store::{fixture, save_hf};
 use rallrec::tensor::Dtype;
 
 /// Seconds that a command may take before the test gives up on it.

@@ -97,16 +97,17 @@ fn what_cannot_be_read_is_refused_with_the_reason() {
 
 #[test]
 fn an_adapter_of_another_model_is_refused() {
-    use rallrec::models::llama::{Family, fixture};
+    use rallrec::models::llama::Family;
     use rallrec::models::lora::{Adapter, Target};
+    use rallrec::store::fixture;
     let place = Place::new();
     let model = place.model("model", 64, |t| t);
     let mut wide = fixture::config(Family::Llama);
     let own = Adapter::init(&wide, 2, 4.0, &[Target::QProj], 1).unwrap();
-    rallrec::models::peft::write(&place.at("own"), &own, &wide, "m").unwrap();
+    rallrec::store::peft::write(&place.at("own"), &own, &wide, "m").unwrap();
     wide.hidden = 48;
     let other = Adapter::init(&wide, 2, 4.0, &[Target::QProj], 1).unwrap();
-    rallrec::models::peft::write(&place.at("other"), &other, &wide, "m").unwrap();
+    rallrec::store::peft::write(&place.at("other"), &other, &wide, "m").unwrap();
     let with =
         |adapter: &str| say(&["llm", "logits", "--model", &model, "--prompt", "a", "--adapter", &place.text(adapter)]);
     with("own").ended_with(0);

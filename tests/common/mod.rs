@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use rallrec::models::llama::{LoadOptions, Loaded, load};
+use rallrec::store::{LoadOptions, Loaded, load};
 use rallrec::tensor::Dtype;
 
 /// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the model store. `None`, with a line
 /// that says so, when it is not there.
 pub fn smollm2() -> Option<Loaded> {
     let named = std::env::var_os("RALLREC_SMOLLM2").map(PathBuf::from);
-    let path = named.or_else(|| rallrec::models::hub::resolve("smollm2-135m").ok());
+    let path = named.or_else(|| rallrec::store::hub::resolve("smollm2-135m").ok());
     match path.filter(|p| p.exists()) {
         Some(path) => Some(load(&path, &LoadOptions { dtype: Some(Dtype::Bf16) }).expect("the model loads")),
         None => {

@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::adam::{Adam, cuda, oracle};
+use rallrec::ops::adam::{Adam, kernel, oracle};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
@@ -46,7 +46,8 @@ fn check<T: Storage>(
             let mut v = DeviceRows::zeros(&device, rows, dim, "v").unwrap();
             for (t, g) in grads.iter().enumerate() {
                 let g = DeviceRows::upload(&device, dim, g, "g").unwrap();
-                cuda::step_rows(&adam, t as u64 + 1, &mut p, &g, &mut m, &mut v, w, f).unwrap();
+                let rows = kernel::Rows { p: &mut p, m: &mut m, v: &mut v, weight: w, touched: f };
+                kernel::step(&adam, t as u64 + 1, rows, &g).unwrap();
             }
             close("parameter", &p.download().unwrap(), &want, |i| 1e-5 * (1.0 + want[i].abs()))?;
         }

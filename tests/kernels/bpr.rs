@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::bpr::{Batch, cuda, oracle};
+use rallrec::ops::bpr::{Batch, Stream, kernel, oracle};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, cases, close, devices, wide};
@@ -19,13 +19,13 @@ fn check<T: Storage>(nodes: u32, dim: usize, size: usize, scale: f32, seed: u64)
     let (loss, by_e, by_e0) = oracle::bpr(&wide(&e), &wide(&e0), dim, &batch, 0.1);
     for device in devices(seed) {
         let run = || {
-            let mut on_device = cuda::DeviceBatch::new(&device, &batch.users, &batch.positives).unwrap();
+            let mut on_device = kernel::DeviceBatch::new(&device, &batch.users, &batch.positives).unwrap();
             device.write(&mut on_device.negatives, &batch.negatives).unwrap();
             let e = DeviceRows::upload(&device, dim, &e, "e").unwrap();
             let e0 = DeviceRows::upload(&device, dim, &e0, "e0").unwrap();
             let mut gradient = DeviceRows::zeros(&device, nodes as usize, dim, "gradient").unwrap();
             let mut weights = device.zeros(nodes as usize, "weights").unwrap();
-            let (loss, _) = cuda::backward(&mut on_device, &e, &e0, 0.1, &mut gradient, &mut weights).unwrap();
+            let (loss, _) = kernel::backward(&mut on_device, &e, &e0, 0.1, &mut gradient, &mut weights).unwrap();
             (loss, gradient.download().unwrap(), device.download(&weights).unwrap())
         };
         let (got, gradient, weights) = run();
@@ -77,9 +77,9 @@ proptest! {
             })
             .collect();
         for device in devices(seed) {
-            let lists = cuda::UserItems::new(&device, &starts, &nodes, users as u32, items).unwrap();
-            let mut batch = cuda::DeviceBatch::new(&device, &of, &of).unwrap();
-            cuda::negatives(&lists, &mut batch, seed, epoch, first).unwrap();
+            let lists = kernel::DeviceItems::new(&device, &starts, &nodes, users as u32, items).unwrap();
+            let mut batch = kernel::DeviceBatch::new(&device, &of, &of).unwrap();
+            kernel::negatives(&lists, &mut batch, Stream { seed, epoch, first }).unwrap();
             prop_assert_eq!(&device.download(&batch.negatives).unwrap(), &want);
         }
     }
@@ -94,7 +94,7 @@ fn keys_are_sorted_beyond_one_tile() {
         want.sort_unstable();
         for device in devices(1) {
             let mut buffer = device.upload(&keys, "keys").unwrap();
-            cuda::sort(&mut buffer).unwrap();
+            kernel::sort(&mut buffer).unwrap();
             assert_eq!(device.download(&buffer).unwrap(), want, "2^{log} keys");
         }
     }

@@ -1,7 +1,7 @@
 //! The device layer: what it says when memory ends or a launch is wrong, and what it keeps count of.
 
 use rallrec::device::{Arg, KernelDevice, Launch};
-use rallrec::ops::merge::cuda::sum_rows;
+use rallrec::ops::merge::kernel::sum_rows;
 use rallrec::tensor::Cost;
 use rallrec::tensor::profile::{self, Place};
 
@@ -52,7 +52,7 @@ fn launches_are_counted_only_while_they_are_timed() {
     let device = KernelDevice::host(0);
     let rows = 4_099;
     let (x, mut out) = (device.zeros::<f64>(2 * rows, "x").unwrap(), device.zeros::<f64>(rows, "out").unwrap());
-    let sum = |out: &mut _| rallrec::ops::merge::cuda::sum_rows(&x, rows, 1.0, out).unwrap();
+    let sum = |out: &mut _| rallrec::ops::merge::kernel::sum_rows(&x, rows, 1.0, out).unwrap();
     let what = ("sum_f64", Place::Kernel { device: "host", grid: [rows as u32, 1, 1] });
     sum(&mut out);
     assert!(!profile::take().contains_key(&what));

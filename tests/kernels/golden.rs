@@ -11,8 +11,9 @@ use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::{Prompt, Sample, Settings};
 use rallrec::models::llama::device::DeviceModel;
 use rallrec::models::llama::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
-use rallrec::models::llama::{Config, Loaded, Model, Pooling, Weights};
+use rallrec::models::llama::{Config, Model, Pooling, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
+use rallrec::store::Loaded;
 
 use super::common::devices;
 

@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::infonce::{Params, Similarity, cuda, oracle};
+use rallrec::ops::infonce::{Params, Similarity, kernel, oracle};
 
 use super::common::{Values, cases, close, devices, wide};
 
@@ -20,9 +20,9 @@ fn check<T: Storage>(n: usize, dim: usize, params: Params, values: Values, seed:
     for device in devices(seed) {
         let (dx, dy) =
             (DeviceRows::upload(&device, dim, &x, "x").unwrap(), DeviceRows::upload(&device, dim, &y, "y").unwrap());
-        let got = cuda::infonce(&dx, &dy, &params).unwrap();
-        let again = cuda::infonce(&dx, &dy, &params).unwrap();
-        let (alone, _) = cuda::loss(&dx, &dy, &params).unwrap();
+        let got = kernel::infonce(&dx, &dy, &params).unwrap();
+        let again = kernel::infonce(&dx, &dy, &params).unwrap();
+        let (alone, _) = kernel::loss(&dx, &dy, &params).unwrap();
         prop_assert_eq!(got.loss.to_bits(), alone.to_bits(), "the loss alone differs");
         prop_assert_eq!(got.loss.to_bits(), again.loss.to_bits(), "two runs differ");
         let (by_x, by_y) = (got.x.download().unwrap(), got.y.download().unwrap());

@@ -4,7 +4,7 @@ use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
 use rallrec::ops::linear::cuda::{Epilogue, Form, gemm};
-use rallrec::ops::mlp::{Activation, Mlp, cuda, oracle};
+use rallrec::ops::mlp::{Activation, Mlp, kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
 
@@ -69,12 +69,12 @@ proptest! {
         let by: Vec<f32> = Values::Normal.draw(rows * output, seed + 1);
         let (out, grads) = oracle::mlp(&mlp, &p, &x, &by);
         for device in devices(seed) {
-            let dp = cuda::DeviceTensors::upload(&device, &mlp, &p).unwrap();
+            let dp = kernel::DeviceTensors::upload(&device, &mlp, &p).unwrap();
             let dx = DeviceRows::upload(&device, input, &x, "x").unwrap();
             let dby = DeviceRows::upload(&device, output, &by, "by").unwrap();
-            let mut g = cuda::DeviceTensors::zeros(&device, &mlp).unwrap();
-            let (got, saved, _) = cuda::forward(&mlp, &dp, &dx).unwrap();
-            cuda::backward(&mlp, &dp, &dx, &saved, &dby, &mut g).unwrap();
+            let mut g = kernel::DeviceTensors::zeros(&device, &mlp).unwrap();
+            let (got, saved, _) = kernel::forward(&mlp, &dp, &dx).unwrap();
+            kernel::backward(&mlp, &dp, &dx, &saved, &dby, &mut g).unwrap();
             close("output", &got.download().unwrap(), &out, |_| 2e-5)?;
             for (got, want) in g.download().unwrap().each().into_iter().zip(&grads) {
                 close("gradient", got, want, |_| 2e-4)?;

@@ -12,12 +12,13 @@ use rallrec::generate::scoring::{Bundle, score};
 use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::device::{Counts, DeviceModel, decoder};
 use rallrec::models::llama::embedding::Embedder;
-use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, fixture};
+use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
 use rallrec::ops::linear::{Storage, Weight};
 use rallrec::rng::{Rng, Use};
+use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::{Matrix, Result};
 

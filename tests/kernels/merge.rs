@@ -1,7 +1,7 @@
 //! Moments, merging and the sweep, in f64.
 
 use proptest::prelude::*;
-use rallrec::ops::merge::{Trust, cuda, oracle};
+use rallrec::ops::merge::{Trust, kernel, oracle};
 
 use super::common::{cases, devices};
 
@@ -32,7 +32,7 @@ proptest! {
         for device in devices(seed) {
             let (dx, dc) = (device.upload(&x, "x").unwrap(), device.upload(&counts, "counts").unwrap());
             let (mut dm, mut dv) = (device.alloc(n, "mean").unwrap(), device.alloc(n, "var").unwrap());
-            cuda::moments(&dx, stride, &dc, limit, &mut dm, &mut dv).unwrap();
+            kernel::moments(&dx, stride, &dc, limit, &mut dm, &mut dv).unwrap();
             near("mean", &device.download(&dm).unwrap(), &mean)?;
             near("variance", &device.download(&dv).unwrap(), &var)?;
         }
@@ -62,17 +62,17 @@ proptest! {
         let (mut p, mut share) = (vec![0.0; n], vec![0.0; n]);
         oracle::merge(&means, &vars, &trust, epsilon, &mut p, &mut share);
         for device in devices(seed) {
-            let experts = cuda::Experts::new(&device, &means, &vars, &trust).unwrap();
+            let experts = kernel::DeviceExperts::new(&device, &means, &vars, &trust).unwrap();
             let (mut dp, mut ds) = (device.alloc(n, "p").unwrap(), device.alloc(n, "share").unwrap());
-            cuda::merge(&experts, epsilon, &mut dp, &mut ds).unwrap();
+            kernel::merge(&experts, epsilon, &mut dp, &mut ds).unwrap();
             near("p", &device.download(&dp).unwrap(), &p)?;
             near("share", &device.download(&ds).unwrap(), &share)?;
             let labels = device.upload(&labels, "labels").unwrap();
             let mut all = device.alloc(grid.len() * n, "all p").unwrap();
-            let (losses, _) = cuda::sweep(&experts, &grid, &labels, Some(&mut all)).unwrap();
+            let (losses, _) = kernel::sweep(&experts, &grid, &labels, Some(&mut all)).unwrap();
             near("sweep p", &device.download(&all).unwrap(), &want_p)?;
             near("sweep loss", &losses, &want_loss)?;
-            prop_assert_eq!(&losses, &cuda::sweep(&experts, &grid, &labels, None).unwrap().0, "p changes the loss");
+            prop_assert_eq!(&losses, &kernel::sweep(&experts, &grid, &labels, None).unwrap().0, "p changes the loss");
         }
     }
 }

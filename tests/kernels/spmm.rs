@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{KernelDevice, Storage};
-use rallrec::ops::spmm::{Adjacency, Rows, cuda, oracle};
+use rallrec::ops::spmm::{Adjacency, Lines, kernel, oracle};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
@@ -25,12 +25,12 @@ fn graph(nodes: usize, edges: usize, hub: usize, seed: u64) -> Adjacency {
     Adjacency::new(nodes, pairs.into_iter()).unwrap()
 }
 
-fn run<T: Storage>(device: &KernelDevice, graph: &Adjacency, x: &Rows, layers: usize) -> Vec<f32> {
-    let on_device = cuda::DeviceGraph::new(device, graph).unwrap();
-    let mut space = cuda::DeviceWorkspace::<T>::new(device, &on_device, x.dim()).unwrap();
+fn run<T: Storage>(device: &KernelDevice, graph: &Adjacency, x: &Lines, layers: usize) -> Vec<f32> {
+    let on_device = kernel::DeviceGraph::new(device, graph).unwrap();
+    let mut space = kernel::DeviceWorkspace::<T>::new(device, &on_device, x.dim()).unwrap();
     let input = device.upload(x.values(), "x").unwrap();
     let mut out = device.alloc(x.values().len(), "out").unwrap();
-    cuda::propagate(&on_device, &input, layers, &mut space, &mut out).unwrap();
+    kernel::propagate(&on_device, &input, layers, &mut space, &mut out).unwrap();
     device.download(&out).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn check<T: Storage>(
 ) -> Result<(), TestCaseError> {
     let graph = graph(nodes, edges, hub, seed);
     let x: Vec<f32> = values.draw(nodes * dim, seed);
-    let rows = Rows::from_packed(dim, &x);
+    let rows = Lines::from_packed(dim, &x);
     let want = oracle::propagate(&graph, &wide(&x), dim, layers);
     // Each layer rounds its storage once, its sum a few times; rows hold at most 700 neighbours.
     // Below the normal numbers a step of the storage counts.
@@ -54,7 +54,7 @@ fn check<T: Storage>(
         let got = run::<T>(&device, &graph, &rows, layers);
         let again = run::<T>(&device, &graph, &rows, layers);
         prop_assert!(got.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()), "two runs differ");
-        let mut packed = Rows::zeros(nodes, dim);
+        let mut packed = Lines::zeros(nodes, dim);
         packed.values_mut().copy_from_slice(&got);
         prop_assert!((0..nodes).all(|r| packed.row(r)[dim..].iter().all(|&v| v == 0.0)), "padding is not zero");
         close("propagation", &packed.to_packed(), &want, |i| unit * (want[i].abs() + scale) + step)?;
@@ -88,6 +88,6 @@ proptest! {
 #[test]
 fn an_empty_graph_is_nothing() {
     for device in devices(0) {
-        assert!(run::<f32>(&device, &graph(0, 0, 0, 0), &Rows::zeros(0, 8), 2).is_empty());
+        assert!(run::<f32>(&device, &graph(0, 0, 0, 0), &Lines::zeros(0, 8), 2).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::device::{Device, KernelDevice};
 use rallrec::models::{lightgcn, projector};
 use rallrec::monitor::Silent;
-use rallrec::ops::topk::{topk, topk_on};
+use rallrec::ops::topk::topk;
 use rallrec::rng::{Rng, Use};
 use rallrec::tensor::Matrix;
 
@@ -37,11 +37,11 @@ fn lightgcn_is_the_same_on_every_device() {
     let (graph, valid) = graph();
     // A width that is no multiple of anything, several steps an epoch, one of them short.
     let settings = lightgcn::Settings { dim: 11, layers: 2, batch: 60, epochs: 3, eval_every: 2, ..Default::default() };
-    let want = lightgcn::train(&graph, &valid, &settings, None, &Silent).unwrap();
+    let want = lightgcn::train(&Device::Cpu, &graph, &valid, &settings, None, &Silent).unwrap();
     for device in devices(3) {
         let train = || {
             let device = Device::Kernels(device.clone());
-            lightgcn::train_on(&device, &graph, &valid, &settings, None, &Silent).unwrap()
+            lightgcn::train(&device, &graph, &valid, &settings, None, &Silent).unwrap()
         };
         let got = train();
         assert_eq!(got, train(), "two runs differ");
@@ -59,11 +59,11 @@ fn lightgcn_is_the_same_on_every_device() {
 fn a_run_begun_on_the_cpu_goes_on_on_a_device() {
     let (graph, valid) = graph();
     let settings = |epochs| lightgcn::Settings { dim: 8, batch: 50, epochs, eval_every: 1, ..Default::default() };
-    let whole = lightgcn::train(&graph, &valid, &settings(2), None, &Silent).unwrap();
+    let whole = lightgcn::train(&Device::Cpu, &graph, &valid, &settings(2), None, &Silent).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    lightgcn::train(&graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
+    lightgcn::train(&Device::Cpu, &graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
     let device = Device::Kernels(KernelDevice::host(8));
-    let got = lightgcn::train_on(&device, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
+    let got = lightgcn::train(&device, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
     assert_eq!(got.history[0], whole.history[0]);
     assert!(far(&got.items, &whole.items) <= 2e-5);
 }
@@ -77,11 +77,12 @@ fn alignment_is_the_same_on_every_device() {
     let (text, colla) = (Matrix::from_vec(n, width, text).unwrap(), Matrix::from_vec(n, dim, colla).unwrap());
     let both: Vec<ItemIdx> = (0..n as u32).map(ItemIdx).collect();
     let settings = projector::Settings { batch: 24, epochs: 3, learn_tau: true, ..Default::default() };
-    let want = projector::train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+    let of = projector::Embeddings { text: &text, colla: &colla, both: &both };
+    let want = projector::train(&Device::Cpu, of, &settings, None, &Silent).unwrap();
     for device in devices(4) {
         let device = Device::Kernels(device);
-        let got = projector::train_on(&device, &text, &colla, &both, &settings, None, &Silent).unwrap();
-        let again = projector::train_on(&device, &text, &colla, &both, &settings, None, &Silent).unwrap();
+        let got = projector::train(&device, of, &settings, None, &Silent).unwrap();
+        let again = projector::train(&device, of, &settings, None, &Silent).unwrap();
         assert_eq!(got, again, "two runs differ");
         // Values are near 1; nine steps of 1e-3.
         let apart = far(&got.ssl, &want.ssl);
@@ -100,16 +101,19 @@ fn the_search_is_the_same_and_says_the_same_of_values_that_cannot_be_ranked() {
     let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
     let (queries, mut items) = (draw(5 * 9), draw(130 * 9));
     let seen: Vec<Vec<u32>> = (0..5).map(|q| (q..q + 20).collect()).collect();
-    let want = topk(&queries, &items, 9, 12, &seen).unwrap();
+    let search = |device: &Device, items: &[f32]| {
+        topk(device, (&queries[..], 9).into(), (items, 9).into(), 12, &seen).map(|found| found.0)
+    };
+    let want = search(&Device::Cpu, &items).unwrap();
     for device in devices(2) {
         let device = Device::Kernels(device);
-        let got = topk_on(&device, &queries, &items, 9, 12, &seen).unwrap();
+        let got = search(&device, &items).unwrap();
         for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
             assert!(got.index == want.index && (got.score - want.score).abs() <= 1e-5, "{got:?} and not {want:?}");
         }
         assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), want.iter().map(Vec::len).collect::<Vec<_>>());
         items[40] = f32::NAN;
-        let (on, off) = (topk_on(&device, &queries, &items, 9, 12, &seen), topk(&queries, &items, 9, 12, &seen));
+        let (on, off) = (search(&device, &items), search(&Device::Cpu, &items));
         assert_eq!(on.unwrap_err().to_string(), off.unwrap_err().to_string());
         items[40] = 0.0;
     }
@@ -120,15 +124,15 @@ fn memory_that_ends_in_a_stage_says_what_to_lower_and_leaves_the_checkpoint() {
     let (graph, valid) = graph();
     let settings = |epochs| lightgcn::Settings { dim: 16, batch: 50, epochs, eval_every: 1, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
-    lightgcn::train(&graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
+    lightgcn::train(&Device::Cpu, &graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
     let device = KernelDevice::host(0);
     device.limit_memory(20_000);
     let small = Device::Kernels(device);
-    let text = lightgcn::train_on(&small, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap_err();
+    let text = lightgcn::train(&small, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap_err();
     let text = text.to_string();
     for part in ["asked for", "free", "lower"] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
-    let got = lightgcn::train(&graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
-    assert_eq!(got, lightgcn::train(&graph, &valid, &settings(2), None, &Silent).unwrap());
+    let got = lightgcn::train(&Device::Cpu, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
+    assert_eq!(got, lightgcn::train(&Device::Cpu, &graph, &valid, &settings(2), None, &Silent).unwrap());
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::topk::{Hit, Nothing, cuda, oracle};
+use rallrec::ops::topk::{Hit, Nothing, kernel, oracle};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, devices};
@@ -87,14 +87,14 @@ fn check<T: Storage>(
     for device in devices(seed) {
         let dq = DeviceRows::upload(&device, dim, &queries, "queries").unwrap();
         let di = DeviceRows::upload(&device, dim, &items, "items").unwrap();
-        let lists = cuda::DeviceSeen::new(&device, seen.iter().map(Vec::as_slice)).unwrap();
+        let lists = kernel::DeviceSeen::new(&device, seen.iter().map(Vec::as_slice)).unwrap();
         for masked in [false, true] {
             let want =
                 if masked { oracle::topk(&fq, &fi, dim, k, &seen) } else { oracle::topk(&fq, &fi, dim, k, &Nothing) };
-            let got = cuda::topk(&dq, &di, k, masked.then_some(&lists)).unwrap().0;
+            let got = kernel::topk(&dq, &di, k, masked.then_some(&lists)).unwrap().0;
             // Few blocks, so that each has many tiles and its lists overflow.
             for blocks in [1, 3] {
-                let by = cuda::topk_by(&dq, &di, k, masked.then_some(&lists), blocks).unwrap().0;
+                let by = kernel::topk_by(&dq, &di, k, masked.then_some(&lists), blocks).unwrap().0;
                 prop_assert_eq!(&got, &by, "{} blocks give something else", blocks);
             }
             for a in 0..q {
@@ -131,7 +131,7 @@ proptest! {
         for device in devices(seed) {
             let rows = DeviceRows::upload(&device, dim, &items, "items").unwrap();
             let slices: Vec<&[u32]> = lists.iter().map(Vec::as_slice).collect();
-            let (got, _) = cuda::history(&rows, &targets, &slices, k).unwrap();
+            let (got, _) = kernel::history(&rows, &targets, &slices, k).unwrap();
             for (q, list) in lists.iter().enumerate() {
                 let others: Vec<Vec<u32>> = vec![(0..n as u32).filter(|i| !list.contains(i)).collect()];
                 let query = &items[targets[q] as usize * dim..][..dim];

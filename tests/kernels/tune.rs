@@ -5,11 +5,12 @@ use rallrec::device::{Device, KernelDevice};
 use rallrec::models::llama::train::{
     Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass as OnePass, Trained,
 };
-use rallrec::models::llama::{Config, Family, SoftTokens, Weights, fixture};
+use rallrec::models::llama::{Config, Family, SoftTokens, Weights};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
+use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::tune::{Settings, SoftAdapter, SoftInputs, Training, TuneOutcome};
 use rallrec::{Kind, Matrix, Monitor, Silent};

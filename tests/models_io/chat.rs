@@ -1,7 +1,7 @@
 //! Chat templates as published, against what transformers writes.
 
-use rallrec::models::llama::fixture;
-use rallrec::text::{ChatTemplate, Message, Tokenizer};
+use rallrec::store::fixture;
+use rallrec::store::{ChatTemplate, Message, Tokenizer};
 use serde_json::json;
 
 const LLAMA_3_1: &str = r#"{{- bos_token }}

@@ -8,7 +8,7 @@ use rallrec::ops::linear::weight::{Values, Weight};
 /// A large test model: in the folder `RALLREC_TEST_MODELS`, else in the model store.
 /// `None`, with a line that says so, where `name` is not there.
 pub fn test_model(name: &str) -> Option<PathBuf> {
-    let stored = || rallrec::models::hub::store().unwrap_or_default().join("smollm2-135m");
+    let stored = || rallrec::store::hub::store().unwrap_or_default().join("smollm2-135m");
     let root = std::env::var_os("RALLREC_TEST_MODELS").map_or_else(stored, PathBuf::from);
     let path = root.join(name);
     if path.exists() {
@@ -67,7 +67,7 @@ pub fn assert_same_weights(a: &Weights, b: &Weights) {
 }
 
 /// Every text of the golden gets its ids, and the ids give the text back.
-pub fn check_tokenizer(tokenizer: &rallrec::text::Tokenizer) {
+pub fn check_tokenizer(tokenizer: &rallrec::store::Tokenizer) {
     let golden: serde_json::Value = serde_json::from_str(include_str!("../goldens/tokenizer_smollm2.json")).unwrap();
     let golden = golden.as_array().unwrap();
     assert_eq!(golden.len(), 208);

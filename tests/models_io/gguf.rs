@@ -1,7 +1,8 @@
 //! GGUF files.
 
-use rallrec::models::llama::{Config, Family, LoadOptions, Weights, fixture, load};
+use rallrec::models::llama::{Config, Family, Weights};
 use rallrec::ops::linear::Weight;
+use rallrec::store::{LoadOptions, fixture, load};
 use rallrec::tensor::Dtype;
 
 use crate::common::{assert_same_weights, check_tokenizer, test_model};
@@ -210,7 +211,7 @@ fn tiny(family: Family) -> (Builder, Config, Weights) {
     (b, config, weights)
 }
 
-fn load_bytes(bytes: &[u8]) -> rallrec::Result<rallrec::models::llama::Loaded> {
+fn load_bytes(bytes: &[u8]) -> rallrec::Result<rallrec::store::Loaded> {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("m.gguf");
     std::fs::write(&path, bytes).unwrap();

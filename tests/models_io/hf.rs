@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family, LoadOptions, fixture, load, save_hf};
+use rallrec::models::llama::{Config, Family};
 use rallrec::ops::rope::Scaling;
+use rallrec::store::{LoadOptions, fixture, load, save_hf};
 use rallrec::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -72,7 +73,7 @@ fn smollm2_loads_mapped() {
 #[test]
 fn smollm2_tokenizer_matches_the_golden() {
     let Some(folder) = test_model("SmolLM2-135M-Instruct") else { return };
-    let tokenizer = rallrec::text::Tokenizer::from_folder(&folder).unwrap();
+    let tokenizer = rallrec::store::Tokenizer::from_folder(&folder).unwrap();
     crate::common::check_tokenizer(&tokenizer);
 }
 
@@ -271,7 +272,7 @@ fn paths_that_are_no_model_are_refused() {
 fn the_tokenizer_helpers() {
     let with_bos = fixture::tokenizer_json(true).unwrap();
     let settings = fixture::tokenizer_settings();
-    let new = |json: &str, settings: &Value| rallrec::text::Tokenizer::from_json(json.as_bytes(), settings).unwrap();
+    let new = |json: &str, settings: &Value| rallrec::store::Tokenizer::from_json(json.as_bytes(), settings).unwrap();
     let t = new(&with_bos, &settings);
     assert_eq!((t.bos(), t.eos(), t.special("bos_token")), (Some(3), Some(2), Some("<|bos|>")));
     let yes = t.single_token("Yes").unwrap();
@@ -304,7 +305,7 @@ fn a_summary_counts_right() {
     let config = fixture::config(Family::Llama);
     let folder = base.path().join("m");
     save(&folder, &config, Dtype::Bf16);
-    let summary = rallrec::models::inspect::inspect(&folder).unwrap();
+    let summary = rallrec::store::inspect::inspect(&folder).unwrap();
     // Embedding 264 x 32; a layer: q, o 32 x 32, k, v 16 x 32, three of 64 x 32, two norms; the final norm.
     let layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32;
     assert_eq!(summary.parameters, 264 * 32 + 2 * layer + 32);

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family, fixture};
+use rallrec::models::llama::{Config, Family};
 use rallrec::models::lora::{Adapter, Pair, Target};
-use rallrec::models::peft;
 use rallrec::rng::{Rng, Use};
+use rallrec::store::fixture;
+use rallrec::store::peft;
 use serde_json::{Value, json};
 
 fn width(config: &Config, target: Target) -> (usize, usize) {

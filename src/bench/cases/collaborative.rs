@@ -2,6 +2,7 @@
 
 use super::{normals, sets};
 use crate::bench::Prepared;
+use crate::device::Device;
 use crate::error::Result;
 use crate::ops::bpr::{self, Batch, Bpr};
 use crate::ops::mlp::{self, Activation, Mlp};
@@ -25,13 +26,18 @@ pub(super) fn propagate(
     let graph = spmm::Adjacency::new(users + items, pairs.iter().copied())?;
     let cost = spmm::cost(&graph, dim, 3, precision);
     let n = sets(4.0 * ((users + items) * dim) as f64).min(8);
-    let x: Vec<_> = (0..n).map(|s| spmm::Rows::from_packed(dim, &normals((users + items) * dim, s as u32))).collect();
-    let mut out = spmm::Rows::zeros(users + items, dim);
-    let mut space = spmm::Workspace::new(users + items, dim, precision);
+    let rows = |s| spmm::Lines::from_packed(dim, &normals((users + items) * dim, s as u32));
+    let place = |s| spmm::Nodes::from_lines(&Device::Cpu, rows(s), "x");
+    let x = (0..n).map(place).collect::<Result<Vec<_>>>()?;
+    let mut out = spmm::Nodes::zeros(&Device::Cpu, users + items, dim, "out")?;
+    let graph: &'static spmm::Adjacency = Box::leak(Box::new(graph));
+    let mut through = spmm::Propagation::new(&Device::Cpu, graph, dim, precision)?;
     Ok(Prepared {
         cost,
         sets: n,
-        run: Box::new(move |i| spmm::propagate(&graph, &x[i], 3, spmm::Sparse::No, &mut space, &mut out)),
+        run: Box::new(move |i| {
+            drop(spmm::propagate(&Device::Cpu, &mut through, &x[i], 3, spmm::Sparse::default(), &mut out));
+        }),
     })
 }
 
@@ -39,14 +45,11 @@ pub(super) fn contrast(n: usize, dim: usize) -> Result<Prepared> {
     let params = infonce::Params { similarity: infonce::Similarity::Cosine, tau: 0.1, weight: 1.0 };
     let x: Vec<_> = (0..3).map(|s| normals(n * dim, s)).collect();
     // Checked once here, so that the timed runs may take success for granted.
-    infonce::infonce(&x[0], &x[1], dim, &params, true)?;
-    Ok(Prepared {
-        cost: infonce::cost(n, dim),
-        sets: 3,
-        run: Box::new(move |i| {
-            drop(std::hint::black_box(infonce::infonce(&x[i], &x[(i + 1) % 3], dim, &params, true)))
-        }),
-    })
+    let run = move |i: usize| {
+        infonce::infonce(&Device::Cpu, (&x[i][..], dim).into(), (&x[(i + 1) % 3][..], dim).into(), &params)
+    };
+    run(0)?;
+    Ok(Prepared { cost: infonce::cost(n, dim), sets: 3, run: Box::new(move |i| drop(std::hint::black_box(run(i)))) })
 }
 
 pub(super) fn top(queries: usize, items: usize, dim: usize) -> Result<Prepared> {
@@ -54,15 +57,12 @@ pub(super) fn top(queries: usize, items: usize, dim: usize) -> Result<Prepared> 
     let n = sets(cost.bytes).min(16);
     let inputs: Vec<_> =
         (0..n as u32).map(|s| (normals(queries * dim, 2 * s), normals(items * dim, 2 * s + 1))).collect();
-    topk::topk(&inputs[0].0, &inputs[0].1, dim, 20, &topk::Nothing)?;
-    Ok(Prepared {
-        cost,
-        sets: n,
-        run: Box::new(move |i| {
-            let (q, x) = &inputs[i];
-            drop(std::hint::black_box(topk::topk(q, x, dim, 20, &topk::Nothing)));
-        }),
-    })
+    let run = move |i: usize| {
+        let (q, x) = &inputs[i];
+        topk::topk(&Device::Cpu, (&q[..], dim).into(), (&x[..], dim).into(), 20, &topk::Nothing)
+    };
+    run(0)?;
+    Ok(Prepared { cost, sets: n, run: Box::new(move |i| drop(std::hint::black_box(run(i)))) })
 }
 
 pub(super) fn step(n: usize) -> Result<Prepared> {
@@ -78,7 +78,7 @@ pub(super) fn step(n: usize) -> Result<Prepared> {
         run: Box::new(move |i| {
             t += 1;
             let (p, g, m, v) = &mut states[i];
-            adam::step(&adam, t, p, g, m, v);
+            drop(adam::step(&Device::Cpu, &adam, t, adam::State::of(p, m, v), (&g[..], g.len()).into(), None));
         }),
     })
 }
@@ -90,14 +90,17 @@ pub(super) fn rank(users: u32, items: u32, batch: usize, dim: usize) -> Result<P
     let batches: Vec<Batch> = (0..8)
         .map(|_| Batch { users: draw(0, users), positives: draw(users, items), negatives: draw(users, items) })
         .collect();
-    let e = spmm::Rows::from_packed(dim, &normals(nodes * dim, 0));
-    let (mut gradient, mut bpr) = (spmm::Rows::zeros(nodes, dim), Bpr::new(nodes));
+    let e = spmm::Nodes::from_lines(&Device::Cpu, spmm::Lines::from_packed(dim, &normals(nodes * dim, 0)), "e")?;
+    let mut gradient = spmm::Nodes::zeros(&Device::Cpu, nodes, dim, "gradient")?;
+    let mut op = Bpr::new(&Device::Cpu, nodes, 1e-4)?;
     Ok(Prepared {
         cost: bpr::cost(batch, dim),
         sets: batches.len(),
         run: Box::new(move |i| {
-            bpr.begin(&batches[i], 1e-4);
-            std::hint::black_box(bpr.backward(&batches[i], &e, &e, 1e-4, &mut gradient));
+            let given = op.given(&batches[i]);
+            drop(std::hint::black_box(
+                given.and_then(|()| bpr::backward(&Device::Cpu, &mut op, &e, &e, &mut gradient)),
+            ));
         }),
     })
 }
@@ -106,16 +109,14 @@ pub(super) fn project(rows: usize, input: usize, hidden: usize, output: usize) -
     let mlp = Mlp { input, hidden, output, activation: Activation::Relu };
     let (tensors, by_out) = (mlp.init(1), normals(rows * output, 9));
     let x: Vec<_> = (0..4).map(|s| normals(rows * input, s)).collect();
-    mlp.forward(&tensors, &x[0])?;
-    Ok(Prepared {
-        cost: mlp::cost(&mlp, rows),
-        sets: x.len(),
-        run: Box::new(move |i| {
-            if let Ok((_, saved)) = mlp.forward(&tensors, &x[i]) {
-                drop(std::hint::black_box(mlp.backward(&tensors, &x[i], &saved, &by_out)));
-            }
-        }),
-    })
+    let placed = mlp::Placed::new(&Device::Cpu, &mlp, &tensors)?;
+    let run = move |i: usize| {
+        let (x, by) = ((&x[i][..], input).into(), (&by_out[..], output).into());
+        let (_, saved, _) = mlp::forward(&Device::Cpu, &placed, x)?;
+        mlp::backward(&Device::Cpu, &placed, x, &saved, by)
+    };
+    run(0)?;
+    Ok(Prepared { cost: mlp::cost(&mlp, rows), sets: 4, run: Box::new(move |i| drop(std::hint::black_box(run(i)))) })
 }
 
 pub(super) fn moments(rows: usize, samples: usize) -> Result<Prepared> {
@@ -127,6 +128,9 @@ pub(super) fn moments(rows: usize, samples: usize) -> Result<Prepared> {
     Ok(Prepared {
         cost: merge::moments_cost(rows, rows * samples),
         sets: count,
-        run: Box::new(move |i| merge::moments(&x[i], samples, &counts, samples, &mut mean, &mut var)),
+        run: Box::new(move |i| {
+            let of = merge::Samples { values: &x[i], stride: samples, counts: &counts };
+            drop(merge::moments(&Device::Cpu, of, samples, &mut mean, &mut var));
+        }),
     })
 }

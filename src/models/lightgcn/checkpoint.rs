@@ -8,7 +8,7 @@ use super::Settings;
 use super::train::Epoch;
 use crate::error::Result;
 use crate::models::checkpoint;
-use crate::ops::spmm::Rows;
+use crate::ops::spmm::Lines;
 
 /// Name of the file in the checkpoint folder.
 const FILE: &str = "lightgcn.safetensors";
@@ -35,14 +35,14 @@ pub(super) struct Progress {
 /// Layer 0, its moments, and layer 0 of the best evaluation.
 pub(super) struct State {
     pub progress: Progress,
-    pub e0: Rows,
-    pub m: Rows,
-    pub v: Rows,
-    pub best: Rows,
+    pub e0: Lines,
+    pub m: Lines,
+    pub v: Lines,
+    pub best: Lines,
 }
 
 /// Replaces the checkpoint.
-pub(super) fn save(folder: &Path, progress: &Progress, tensors: [(&str, &Rows); 4]) -> Result<()> {
+pub(super) fn save(folder: &Path, progress: &Progress, tensors: [(&str, &Lines); 4]) -> Result<()> {
     let packed = tensors.map(|(name, rows)| (name, rows.to_packed()));
     let views = packed.each_ref().map(|(name, values)| (*name, values.as_slice()));
     checkpoint::save(&folder.join(FILE), progress, &views)
@@ -60,7 +60,8 @@ pub(super) fn load(folder: &Path, settings: &Settings, graph: &str, nodes: usize
     {
         return Err(found.foreign("it was made with other settings"));
     }
-    let mut rows =
-        |name: &str| -> Result<Rows> { Ok(Rows::from_packed(settings.dim, &found.take(name, nodes * settings.dim)?)) };
+    let mut rows = |name: &str| -> Result<Lines> {
+        Ok(Lines::from_packed(settings.dim, &found.take(name, nodes * settings.dim)?))
+    };
     Ok(Some(State { progress, e0: rows("e0")?, m: rows("m")?, v: rows("v")?, best: rows("best")? }))
 }

@@ -4,7 +4,6 @@
 //! an inner product of two of them.
 
 mod checkpoint;
-mod engine;
 mod graph;
 mod sample;
 mod settings;
@@ -16,5 +15,5 @@ mod train;
 pub use graph::Graph;
 pub use sample::Sampler;
 pub use settings::Settings;
-pub use step::Trainer;
-pub use train::{Embeddings, Epoch, train, train_on};
+pub use step::{Negatives, Trainer};
+pub use train::{Embeddings, Epoch, train};

@@ -1,11 +1,9 @@
-//! Order of the edges and negatives of an epoch, a pure function of (seed, epoch).
-
-use rayon::prelude::*;
+//! Order of the edges of an epoch and the stream of its negatives, a pure function of (seed, epoch).
 
 use super::Graph;
 use crate::data::UserIdx;
 use crate::error::{Error, Result};
-use crate::ops::bpr::Batch;
+use crate::ops::bpr::{Batch, Stream};
 use crate::rng::{Rng, Use};
 
 /// Batches of triples: every edge once an epoch in a shuffled order, each with one negative drawn uniformly from the
@@ -59,19 +57,9 @@ impl<'a> Sampler<'a> {
         Order { epoch, edges }
     }
 
-    /// Batch number `step` of size `size`; the epoch's last one is shorter.
-    pub fn batch(&self, order: &Order, step: usize, size: usize, out: &mut Batch) {
-        let from = self.pairs(order, step, size, out);
-        out.negatives.resize(out.users.len(), 0);
-        let users = &out.users;
-        out.negatives.par_iter_mut().with_min_len(256).enumerate().for_each(|(i, negative)| {
-            let mut rng = Rng::new(self.seed, Use::Negative, order.epoch, (from + i) as u32);
-            *negative = self.negative(users[i], &mut rng);
-        });
-    }
-
-    /// As [`batch`](Self::batch) without negatives; the number of its first edge in the order.
-    pub fn pairs(&self, order: &Order, step: usize, size: usize, out: &mut Batch) -> usize {
+    /// Users and positives of batch number `step` of size `size`, the epoch's last one shorter; and the stream that
+    /// its negatives are drawn from.
+    pub fn batch(&self, order: &Order, step: usize, size: usize, out: &mut Batch) -> Stream {
         let from = (step * size).min(order.edges.len());
         let edges = &order.edges[from..(from + size).min(order.edges.len())];
         out.users.clear();
@@ -82,18 +70,7 @@ impl<'a> Sampler<'a> {
             out.users.push(user);
             out.positives.push(item);
         }
-        from
-    }
-
-    /// Draws until the item is not among the user's. Ends: such an item exists (`new`).
-    fn negative(&self, user: u32, rng: &mut Rng) -> u32 {
-        let taken = self.graph.nodes_of(UserIdx(user));
-        loop {
-            let node = self.graph.users() as u32 + rng.below(self.graph.items() as u32);
-            if taken.binary_search(&node).is_err() {
-                return node;
-            }
-        }
+        Stream { seed: self.seed, epoch: order.epoch, first: from as u32 }
     }
 }
 
@@ -101,6 +78,8 @@ impl<'a> Sampler<'a> {
 mod tests {
     use super::*;
     use crate::data::ItemIdx;
+    use crate::device::Device;
+    use crate::ops::bpr::{self, UserItems};
 
     fn graph() -> Graph {
         // User 0 has 7 of 8 items, user 1 has all, user 2 has two.
@@ -113,16 +92,19 @@ mod tests {
     #[test]
     fn an_epoch_sees_each_usable_edge_once_and_negatives_are_no_edges() {
         let graph = graph();
+        let items = UserItems::new(&Device::Cpu, graph.adjacency(), 3, 8).unwrap();
         let sampler = Sampler::new(&graph, 1).unwrap();
         assert_eq!((sampler.edges(), sampler.left_out()), (9, 8));
         let (order, mut batch, mut seen, mut drawn) = (sampler.order(3), Batch::default(), Vec::new(), Vec::new());
         for step in 0..sampler.steps(4) {
-            sampler.batch(&order, step, 4, &mut batch);
+            let stream = sampler.batch(&order, step, 4, &mut batch);
+            assert_eq!(stream, Stream { seed: 1, epoch: 3, first: 4 * step as u32 });
+            let (negatives, _) = bpr::negatives(&Device::Cpu, &items, &batch.users, stream).unwrap();
             assert_eq!(batch.users.len(), if step == 2 { 1 } else { 4 });
             for i in 0..batch.users.len() {
                 seen.push((batch.users[i], batch.positives[i]));
-                drawn.push((batch.users[i], batch.negatives[i]));
-                assert!(!graph.nodes_of(UserIdx(batch.users[i])).contains(&batch.negatives[i]));
+                drawn.push((batch.users[i], negatives[i]));
+                assert!(!graph.nodes_of(UserIdx(batch.users[i])).contains(&negatives[i]));
             }
         }
         seen.sort_unstable();
@@ -130,20 +112,6 @@ mod tests {
         all.sort_unstable();
         assert_eq!(seen, all);
         assert!(drawn.iter().filter(|d| d.0 == 0).all(|d| d.1 == 3 + 7), "user 0 has one free item");
-    }
-
-    #[test]
-    fn negatives_are_uniform_over_free_items() {
-        let graph = graph();
-        let sampler = Sampler::new(&graph, 9).unwrap();
-        let mut count = [0u32; 11];
-        for i in 0..12_000 {
-            count[sampler.negative(2, &mut Rng::new(9, Use::Negative, 0, i)) as usize] += 1;
-        }
-        for (node, &n) in count.iter().enumerate().skip(3) {
-            let free = node != 3 && node != 8;
-            assert!(if free { (1800..2200).contains(&n) } else { n == 0 }, "node {node} drawn {n} times");
-        }
     }
 
     #[test]

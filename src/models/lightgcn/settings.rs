@@ -29,8 +29,8 @@ pub struct Settings {
     pub init_std: f32,
     /// Seed of initial values, order of edges and negatives. Default 42.
     pub seed: u64,
-    /// `f32` or `bf16`: how neighbours' rows are kept between the layers on the CPU. 16 bits gather half the bytes and round
-    /// each gathered value by at most 1/256; parameters, sums and moments stay f32. A device keeps f32. Default `f32`.
+    /// `f32` or `bf16`: how neighbours' rows are kept between the layers. 16 bits gather half the bytes and round each
+    /// gathered value by at most 1/256; parameters, sums and moments stay f32. Default `f32`.
     pub precision: Precision,
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::data::{ItemIdx, UserIdx};
+use crate::device::Device;
 use crate::error::{Kind, Result};
 use crate::events::Event;
 use crate::monitor::{Monitor, Silent};
@@ -55,7 +56,7 @@ impl Monitor for Stop {
 
 fn run(folder: Option<&Path>, settings: &Settings, monitor: &dyn Monitor) -> Result<Embeddings> {
     let (graph, valid) = planted();
-    train(&graph, &valid, settings, folder, monitor)
+    train(&Device::Cpu, &graph, &valid, settings, folder, monitor)
 }
 
 #[test]
@@ -134,7 +135,12 @@ fn a_checkpoint_that_does_not_fit_is_named() {
     let other = Graph::new(61, 41, &[(UserIdx(0), ItemIdx(0)), (UserIdx(1), ItemIdx(3))]).unwrap();
     assert_ne!(graph.digest(), other.digest());
     std::fs::write(&file, whole).unwrap();
-    assert!(train(&other, &[], &s, Some(folder.path()), &Silent).unwrap_err().to_string().contains("another graph"));
+    assert!(
+        train(&Device::Cpu, &other, &[], &s, Some(folder.path()), &Silent)
+            .unwrap_err()
+            .to_string()
+            .contains("another graph")
+    );
 }
 
 #[test]
@@ -142,7 +148,7 @@ fn nonsense_is_refused() {
     let (graph, _) = planted();
     assert!(Graph::new(2, 2, &[]).unwrap_err().to_string().contains("no edge"));
     assert!(Graph::new(2, 2, &[(UserIdx(0), ItemIdx(2))]).unwrap_err().to_string().contains("graph edge 0"));
-    assert!(train(&graph, &[(UserIdx(0), vec![ItemIdx(41)])], &settings(), None, &Silent).is_err());
+    assert!(train(&Device::Cpu, &graph, &[(UserIdx(0), vec![ItemIdx(41)])], &settings(), None, &Silent).is_err());
     for bad in [
         Settings { dim: 0, ..settings() },
         Settings { learning_rate: f32::NAN, ..settings() },

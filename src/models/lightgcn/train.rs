@@ -6,8 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Progress};
-use super::engine::{Engine, Place};
-use super::{Graph, Sampler, Settings};
+use super::{Graph, Negatives, Sampler, Settings, Trainer};
 use crate::data::{ItemIdx, UserIdx};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -15,8 +14,8 @@ use crate::eval::ranking::Ranking;
 use crate::events::Event;
 use crate::monitor::Monitor;
 use crate::ops::bpr::Batch;
-use crate::ops::spmm::Rows;
-use crate::ops::topk::{Seen, topk_on};
+use crate::ops::spmm::Lines;
+use crate::ops::topk::{self, Seen};
 use crate::tensor::Matrix;
 
 /// Length of the lists that validation looks at.
@@ -52,19 +51,13 @@ pub struct Embeddings {
 /// is kept, or the last state where there is nothing to evaluate.
 ///
 /// With `folder`, the state after each epoch is kept there; a later call with the same graph and settings (`epochs`
-/// and `early_stop` may differ) goes on from it and ends at the same bits as a run that was never stopped.
+/// and `early_stop` may differ) goes on from it and ends at the same bits as a run that was never stopped. A
+/// checkpoint of one device is good for every other.
+///
+/// # Errors
+/// Settings out of range, validation rows outside the graph, a checkpoint of something else, a stop that was asked
+/// for, a device that fails.
 pub fn train(
-    graph: &Graph,
-    valid: &[(UserIdx, Vec<ItemIdx>)],
-    settings: &Settings,
-    folder: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<Embeddings> {
-    train_on(&Device::Cpu, graph, valid, settings, folder, monitor)
-}
-
-/// As [`train`], on `device`. A checkpoint of one device is good for every other.
-pub fn train_on(
     device: &Device,
     graph: &Graph,
     valid: &[(UserIdx, Vec<ItemIdx>)],
@@ -89,8 +82,8 @@ pub fn train_on(
         );
     }
     let digest = graph.digest();
-    let mut trainer = Engine::new(device, graph, settings)?;
-    let mut best = trainer.tensors()?[0].clone().into_owned();
+    let mut trainer = Trainer::new(device, graph, settings)?;
+    let mut best = trainer.layer0()?.into_owned();
     let mut progress = Progress {
         settings: settings.clone(),
         graph: digest.clone(),
@@ -121,7 +114,7 @@ pub fn train_on(
             let better = progress.history.iter().filter_map(|e| e.recall).all(|earlier| recall > earlier);
             (entry.recall, entry.ndcg) = (Some(recall), Some(ranking.ndcg()));
             if better {
-                best.clone_from(&trainer.tensors()?[0]);
+                best.clone_from(&*trainer.layer0()?);
                 progress.waited = 0;
             } else {
                 progress.waited += 1;
@@ -138,7 +131,7 @@ pub fn train_on(
                 });
             }
         } else if valid.is_empty() {
-            best.clone_from(&trainer.tensors()?[0]);
+            best.clone_from(&*trainer.layer0()?);
         }
         progress.history.push(entry);
         progress.epoch = epoch;
@@ -164,7 +157,7 @@ pub fn train_on(
 /// All steps of one epoch; the mean loss. A stop leaves between steps: the epoch is done again on resume.
 fn run_epoch(
     sampler: &Sampler<'_>,
-    trainer: &mut Engine<'_>,
+    trainer: &mut Trainer<'_>,
     batch: &mut Batch,
     epoch: u32,
     settings: &Settings,
@@ -177,13 +170,8 @@ fn run_epoch(
     let mut edges = 0u64;
     for step in 0..steps {
         monitor.check()?;
-        if trainer.wants_negatives() {
-            sampler.batch(&order, step, settings.batch, batch);
-        } else {
-            sampler.pairs(&order, step, settings.batch, batch);
-        }
-        let place = Place { epoch, first: (step * settings.batch) as u32 };
-        let loss = trainer.step(batch, place)?;
+        let stream = sampler.batch(&order, step, settings.batch, batch);
+        let loss = trainer.step(batch, Negatives::Drawn(stream))?;
         if !loss.is_finite() {
             return Err(Error::failed(
                 format!("LightGCN epoch {epoch}, step {}", step + 1),
@@ -229,7 +217,7 @@ impl Seen for Edges<'_> {
 pub(super) fn evaluate(
     device: &Device,
     graph: &Graph,
-    outputs: &Rows,
+    outputs: &Lines,
     valid: &[(UserIdx, Vec<ItemIdx>)],
 ) -> Result<Ranking> {
     let items = outputs.to_matrix(graph.users()..graph.users() + graph.items());
@@ -239,7 +227,8 @@ pub(super) fn evaluate(
         queries.extend_from_slice(&outputs.row(user.at())[..outputs.dim()]);
         seen[user.at()] = graph.items_of(*user).map(|i| i.0).collect();
     }
-    let hits = topk_on(device, &queries, items.as_slice(), outputs.dim(), CUT, &Edges(valid, seen))?;
+    let queries = (&queries[..], outputs.dim()).into();
+    let (hits, _) = topk::topk(device, queries, (&items).into(), CUT, &Edges(valid, seen))?;
     let mut ranking = Ranking::default();
     for (hits, (_, relevant)) in hits.iter().zip(valid) {
         let ranked: Vec<ItemIdx> = hits.iter().map(|h| ItemIdx(h.index)).collect();
@@ -248,7 +237,7 @@ pub(super) fn evaluate(
     Ok(ranking)
 }
 
-fn split(graph: &Graph, outputs: &Rows, history: Vec<Epoch>) -> Embeddings {
+fn split(graph: &Graph, outputs: &Lines, history: Vec<Epoch>) -> Embeddings {
     let mut users = outputs.to_matrix(0..graph.users());
     let mut items = outputs.to_matrix(graph.users()..graph.users() + graph.items());
     for u in (0..graph.users()).filter(|&u| graph.nodes_of(UserIdx(u as u32)).is_empty()) {

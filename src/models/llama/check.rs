@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 const WIDEST: usize = 1 << 22;
 
 /// Fails on tokens that a model of this configuration cannot read behind `past` others. `place` names them.
-pub(super) fn tokens(
+pub(crate) fn tokens(
     config: &Config,
     soft: Option<&SoftTokens>,
     tokens: &[u32],
@@ -32,7 +32,7 @@ pub(super) fn tokens(
 }
 
 /// Fails on a shape or a constant that cannot belong to a working model. `place` names the file.
-pub(super) fn check(config: &Config, place: &str) -> Result<()> {
+pub(crate) fn check(config: &Config, place: &str) -> Result<()> {
     let bad = |what: String| Err(Error::input(place, what).next("the file is damaged or not a Llama-type model"));
     for (name, value) in [
         ("vocabulary size", config.vocab),

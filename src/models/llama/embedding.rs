@@ -127,7 +127,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::models::llama::{Family, fixture};
+    use crate::models::llama::Family;
+    use crate::store::fixture;
     use crate::tensor::Dtype;
 
     #[test]

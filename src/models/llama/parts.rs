@@ -4,7 +4,7 @@ use super::{Config, Family};
 
 /// A tensor of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Embed,
     Norm,
     Head,
@@ -13,7 +13,7 @@ pub(super) enum Part {
 
 /// A tensor of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LayerPart {
+pub(crate) enum LayerPart {
     AttnNorm,
     Q,
     K,
@@ -34,7 +34,7 @@ use LayerPart as L;
 
 impl Part {
     /// Name in a Hugging Face checkpoint.
-    pub(super) fn hf(self) -> String {
+    pub(crate) fn hf(self) -> String {
         match self {
             Part::Embed => "model.embed_tokens.weight".into(),
             Part::Norm => "model.norm.weight".into(),
@@ -62,7 +62,7 @@ impl Part {
     }
 
     /// Name in a GGUF file.
-    pub(super) fn gguf(self) -> String {
+    pub(crate) fn gguf(self) -> String {
         match self {
             Part::Embed => "token_embd.weight".into(),
             Part::Norm => "output_norm.weight".into(),
@@ -90,7 +90,7 @@ impl Part {
     }
 
     /// (rows, cols); vectors are one row.
-    pub(super) fn shape(self, c: &Config) -> (usize, usize) {
+    pub(crate) fn shape(self, c: &Config) -> (usize, usize) {
         match self {
             Part::Embed | Part::Head => (c.vocab, c.hidden),
             Part::Norm | Part::Layer(_, L::AttnNorm | L::MlpNorm) => (1, c.hidden),
@@ -106,13 +106,13 @@ impl Part {
     }
 
     /// Whether it is a vector, kept in f32.
-    pub(super) fn is_vector(self) -> bool {
+    pub(crate) fn is_vector(self) -> bool {
         use LayerPart::*;
         matches!(self, Part::Norm | Part::Layer(_, AttnNorm | MlpNorm | QBias | KBias | VBias | QNorm | KNorm))
     }
 
     /// Every tensor of a model of this configuration.
-    pub(super) fn all(config: &Config) -> Vec<Part> {
+    pub(crate) fn all(config: &Config) -> Vec<Part> {
         let mut parts = vec![Part::Embed];
         for i in 0..config.layers {
             let mut add = |list: &[LayerPart]| parts.extend(list.iter().map(|&p| Part::Layer(i, p)));

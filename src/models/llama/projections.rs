@@ -108,7 +108,8 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::{Family, Part, Sequence, fixture};
+    use crate::models::llama::{Family, Part, Sequence};
+    use crate::store::fixture;
     use crate::tensor::Dtype;
 
     fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {

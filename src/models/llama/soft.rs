@@ -76,8 +76,9 @@ pub(crate) fn read(embed: &Weight, soft: Option<&SoftTokens>, token: u32, out: &
 mod tests {
     use super::*;
     use crate::generate::scoring::{Bundle, common_prefix, score};
-    use crate::models::llama::{Config, Family, Model, Part, Sequence, Weights, fixture};
+    use crate::models::llama::{Config, Family, Model, Part, Sequence, Weights};
     use crate::rng::{Rng, Use};
+    use crate::store::fixture;
     use crate::tensor::Dtype;
 
     const IDS: [u32; 3] = [264, 265, 266];

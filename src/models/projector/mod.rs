@@ -2,7 +2,6 @@
 //! space, trained by InfoNCE in both directions with the same item as the positive pair. f(text) is the SSL embedding.
 
 mod checkpoint;
-mod compute;
 mod settings;
 mod state;
 #[cfg(test)]
@@ -11,4 +10,4 @@ mod train;
 
 pub use checkpoint::forget;
 pub use settings::Settings;
-pub use train::{Aligned, Epoch, Separation, train, train_on};
+pub use train::{Aligned, Embeddings, Epoch, Separation, train};

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Epoch, Settings};
+use crate::device::Device;
+use crate::error::Result;
 use crate::ops::adam::{self, Adam};
 use crate::ops::infonce::Gradients;
 use crate::ops::mlp::Tensors;
@@ -39,7 +41,7 @@ pub(super) struct Progress {
     pub history: Vec<Epoch>,
 }
 
-/// See the module.
+/// The training between two epochs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct State {
     pub progress: Progress,
@@ -81,27 +83,33 @@ impl State {
 
     /// One step of Adam on whatever is trained: the perceptron by `g`, the collaborative rows of `batch` and the
     /// temperature by `loss`.
-    pub fn step(&mut self, adam: &Adam, settings: &Settings, g: &Tensors, batch: &[u32], loss: &Gradients) {
+    ///
+    /// # Errors
+    /// Gradients of other shapes; a device that fails.
+    pub fn step(&mut self, settings: &Settings, g: &Tensors, batch: &[u32], loss: Gradients) -> Result<()> {
         self.progress.steps += 1;
-        let t = self.progress.steps;
+        let (adam, t) = (Adam::new(settings.learning_rate), self.progress.steps);
+        let step = |p: &mut [f32], g: &[f32], s: &mut Moments| {
+            let state = adam::State::of(p, &mut s.m, &mut s.v);
+            adam::step(&Device::Cpu, &adam, t, state, (g, g.len()).into(), None)
+        };
         for ((p, g), s) in self.p.each_mut().into_iter().zip(g.each()).zip(&mut self.moments) {
-            adam::step(adam, t, p, g, &mut s.m, &mut s.v);
+            step(p, g, s)?;
         }
         if !settings.freeze_collaborative && !batch.is_empty() {
-            let dim = loss.y.len() / batch.len();
+            let (dim, by_rows) = (loss.y.dim(), loss.y.into_matrix()?);
             let mut by = vec![0.0; self.colla.len()];
-            for (&i, g) in batch.iter().zip(loss.y.chunks_exact(dim)) {
+            for (&i, g) in batch.iter().zip(by_rows.as_slice().chunks_exact(dim)) {
                 by[i as usize * dim..(i as usize + 1) * dim].copy_from_slice(g);
             }
-            let s = &mut self.colla_moments;
-            adam::step(adam, t, &mut self.colla, &by, &mut s.m, &mut s.v);
+            step(&mut self.colla, &by, &mut self.colla_moments)?;
         }
         if settings.learn_tau {
             let mut value = [self.progress.tau];
-            let s = &mut self.tau_moments;
-            adam::step(adam, t, &mut value, &[loss.tau as f32], &mut s.m, &mut s.v);
+            step(&mut value, &[loss.tau as f32], &mut self.tau_moments)?;
             self.progress.tau = value[0].max(1e-3);
         }
+        Ok(())
     }
 
     /// Notes an epoch; true, and the perceptron is kept, when it is the best so far.

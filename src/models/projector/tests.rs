@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::train::*;
 use super::{Settings, forget};
 use crate::data::ItemIdx;
+use crate::device::Device;
 use crate::events::Event;
 use crate::monitor::{Monitor, Silent};
 use crate::ops::infonce::Similarity;
 use crate::rng::{Rng, Use};
 use crate::tensor::Matrix;
+
+fn align(text: &Matrix, colla: &Matrix, both: &[ItemIdx], settings: &Settings) -> crate::Result<Aligned> {
+    train(&Device::Cpu, Embeddings { text, colla, both }, settings, None, &Silent)
+}
 
 /// Text rows are a hidden linear image of the collaborative rows, with noise.
 fn planted(n: usize) -> (Matrix, Matrix, Vec<ItemIdx>) {
@@ -38,13 +43,13 @@ fn it_finds_the_planted_map() {
     colla.row_mut(398).fill(0.0);
     both.truncate(398);
     let settings = Settings { epochs: 60, batch: 128, ..Settings::default() };
-    let got = train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+    let got = align(&text, &colla, &both, &settings).unwrap();
     assert!(got.before.positive < 0.3, "{:?}", got.before);
     assert!(got.after.positive > 0.85 && got.after.negative.abs() < 0.1, "{:?}", got.after);
     let (first, last) = (got.history[0], got.history[got.history.len() - 1]);
     assert!(last.held_out.unwrap() < 0.5 * first.held_out.unwrap());
     assert!(got.ssl.row(399).iter().all(|&v| v == 0.0) && got.ssl.row(398).iter().any(|&v| v != 0.0));
-    assert_eq!(got, train(&text, &colla, &both, &settings, None, &Silent).unwrap(), "not reproducible");
+    assert_eq!(got, align(&text, &colla, &both, &settings).unwrap(), "not reproducible");
 }
 
 #[test]
@@ -57,7 +62,7 @@ fn every_option_learns() {
         Settings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
         Settings { similarity: Similarity::InnerProduct, tau: 1.0, hidden: 40, ..base.clone() },
     ] {
-        let got = train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+        let got = align(&text, &colla, &both, &settings).unwrap();
         let (first, last) = (got.history[0].loss, got.history[got.history.len() - 1].loss);
         assert!(last < 0.8 * first, "{settings:?}: {first} -> {last}");
     }
@@ -67,7 +72,7 @@ fn every_option_learns() {
 fn bad_input_is_named() {
     let (mut text, colla, both) = planted(10);
     let run = |text: &Matrix, both: &[ItemIdx], settings: &Settings| {
-        train(text, &colla, both, settings, None, &Silent).unwrap_err().to_string()
+        align(text, &colla, both, settings).unwrap_err().to_string()
     };
     assert!(run(&text, &both[..1], &Settings::default()).contains("fewer than two"));
     assert!(run(&text, &[ItemIdx(10)], &Settings::default()).contains("outside"));
@@ -92,7 +97,8 @@ impl Monitor for Stop {
 
 fn kept(folder: &Path, settings: &Settings, monitor: &dyn Monitor) -> crate::Result<Aligned> {
     let (text, colla, both) = planted(150);
-    train_keeping(&crate::device::Device::Cpu, &text, &colla, &both, settings, Some(folder), 0.0, monitor)
+    let of = Embeddings { text: &text, colla: &colla, both: &both };
+    train_keeping(&Device::Cpu, of, settings, Some((folder, 0.0)), monitor)
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn a_stopped_training_ends_at_the_same_bits() {
         Settings { learning_rate: 0.3, early_stop: 6, held_out: 0.3, ..base.clone() },
         Settings { text_pca: 6, held_out: 0.0, half: true, ..base.clone() },
     ] {
-        let whole = train(&text, &colla, &both, &settings, None, &Silent).unwrap();
+        let whole = align(&text, &colla, &both, &settings).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut stops = 0;
         let got = loop {
@@ -138,7 +144,8 @@ fn a_checkpoint_that_does_not_fit_is_named() {
     assert!(error(&Settings { tau: 0.2, ..settings.clone() }).contains("other settings"));
     let (text, mut colla, both) = planted(150);
     colla.row_mut(3)[0] += 1.0;
-    let other = train(&text, &colla, &both, &settings, Some(folder.path()), &Silent).unwrap_err().to_string();
+    let of = Embeddings { text: &text, colla: &colla, both: &both };
+    let other = train(&Device::Cpu, of, &settings, Some(folder.path()), &Silent).unwrap_err().to_string();
     assert!(other.contains("other embeddings"), "{other}");
     let file = folder.path().join("projector.safetensors");
     let whole = std::fs::read(&file).unwrap();

@@ -7,16 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::checkpoint;
-use super::compute;
 use super::state::State;
 use crate::data::ItemIdx;
-use crate::device::Device;
+use crate::device::{Device, Rows};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::monitor::Monitor;
-use crate::ops::adam::Adam;
-use crate::ops::infonce::Params;
-use crate::ops::mlp::{Mlp, Tensors};
+use crate::ops::infonce::{self, Gradients, Params};
+use crate::ops::mlp::{self, Mlp, Placed, Tensors};
 use crate::retrieval::pca::Pca;
 use crate::rng::{Rng, Use};
 use crate::tensor::Matrix;
@@ -65,55 +63,54 @@ pub struct Aligned {
 /// A checkpoint is written about this often, in seconds: an epoch is short beside the write.
 const CHECKPOINT_SECONDS: f64 = 2.0;
 
-/// Gathers rows.
-fn rows(from: &[f32], dim: usize, at: &[u32]) -> Vec<f32> {
-    at.iter().flat_map(|&i| &from[i as usize * dim..(i as usize + 1) * dim]).copied().collect()
+/// What is aligned: one row an item in both matrices, and the items that have both embeddings.
+#[derive(Debug, Clone, Copy)]
+pub struct Embeddings<'a> {
+    /// Of the texts.
+    pub text: &'a Matrix,
+    /// Collaborative ones.
+    pub colla: &'a Matrix,
+    /// Items that f is trained on.
+    pub both: &'a [ItemIdx],
 }
 
-/// Trains f on the items in `both` (those that have a text and a collaborative embedding).
+/// Gathers rows.
+fn rows(from: &[f32], dim: usize, at: &[u32]) -> Result<Matrix> {
+    let values = at.iter().flat_map(|&i| &from[i as usize * dim..(i as usize + 1) * dim]).copied().collect();
+    Matrix::from_vec(at.len(), dim, values)
+}
+
+/// Trains f on the items of `of.both`.
 ///
-/// `text` and `colla` have one row an item. Stops early on the held-out items' loss and keeps the best state.
+/// Stops early on the held-out items' loss and keeps the best state.
 ///
 /// With `folder`, the state after an epoch is kept there every few seconds; a later call with the same embeddings and
 /// settings (`epochs` and `early_stop` may differ) goes on from it and ends at the same bits as one that was never
-/// stopped.
+/// stopped. A checkpoint of one device is good for every other.
+///
+/// # Errors
+/// Settings out of range, embeddings that do not fit or are not finite, a loss that is not finite, a checkpoint of
+/// something else, a stop that was asked for, a device that fails.
 pub fn train(
-    text: &Matrix,
-    colla: &Matrix,
-    both: &[ItemIdx],
-    settings: &Settings,
-    folder: Option<&Path>,
-    monitor: &dyn Monitor,
-) -> Result<Aligned> {
-    train_on(&Device::Cpu, text, colla, both, settings, folder, monitor)
-}
-
-/// As [`train`], on `device`. A checkpoint of one device is good for every other.
-pub fn train_on(
     device: &Device,
-    text: &Matrix,
-    colla: &Matrix,
-    both: &[ItemIdx],
+    of: Embeddings<'_>,
     settings: &Settings,
     folder: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
-    train_keeping(device, text, colla, both, settings, folder, CHECKPOINT_SECONDS, monitor)
+    train_keeping(device, of, settings, folder.map(|folder| (folder, CHECKPOINT_SECONDS)), monitor)
 }
 
-/// As [`train_on`], with a checkpoint every `seconds`.
-#[allow(clippy::too_many_arguments)]
+/// As [`train`], with a folder and how many seconds lie between two checkpoints.
 pub(super) fn train_keeping(
     device: &Device,
-    text: &Matrix,
-    colla: &Matrix,
-    both: &[ItemIdx],
+    of: Embeddings<'_>,
     settings: &Settings,
-    folder: Option<&Path>,
-    seconds: f64,
+    keep: Option<(&Path, f64)>,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
     settings.validate()?;
+    let Embeddings { text, colla, both } = of;
     check(text, colla, both)?;
     let digest = checkpoint::digest(text, colla, both);
     let reduced;
@@ -126,6 +123,7 @@ pub(super) fn train_keeping(
     let (input, dim) = (text.cols(), colla.cols());
     let hidden = if settings.hidden == 0 { 2 * dim } else { settings.hidden };
     let mlp = Mlp { input, hidden, output: dim, activation: settings.activation };
+    let work = Work { device, mlp, text };
     let mut items: Vec<u32> = both.iter().map(|i| i.0).collect();
     items.sort_unstable();
     items.dedup();
@@ -136,12 +134,11 @@ pub(super) fn train_keeping(
     let (held, mut used) = (items[..held].to_vec(), items[held..].to_vec());
 
     let fresh = State::fresh(settings, digest, mlp.init(settings.seed), colla.as_slice());
-    let before = separation(device, &mlp, &fresh.p, text, &fresh.colla, &items)?;
-    let mut state = match folder {
-        Some(folder) => checkpoint::load(folder, &fresh)?.unwrap_or(fresh),
+    let before = work.separation(&work.place(&fresh.p)?, &fresh.colla, &items)?;
+    let mut state = match keep {
+        Some((folder, _)) => checkpoint::load(folder, &fresh)?.unwrap_or(fresh),
         None => fresh,
     };
-    let adam = Adam::new(settings.learning_rate);
     let params =
         |tau: f32| Params { similarity: settings.similarity, tau, weight: if settings.half { 0.5 } else { 1.0 } };
     let size = if settings.batch == 0 { used.len() } else { settings.batch };
@@ -155,38 +152,38 @@ pub(super) fn train_keeping(
         let (mut total, mut count) = (0.0, 0usize);
         for batch in used.chunks(size).filter(|b| b.len() >= 2 || batches == 1) {
             monitor.check()?;
-            let (x, c) = (rows(text.as_slice(), input, batch), rows(&state.colla, dim, batch));
-            let (loss, g) = compute::learn(device, &mlp, &state.p, &x, &c, &params(state.progress.tau))?;
-            if !loss.loss.is_finite() {
-                return Err(Error::failed(format!("alignment epoch {epoch}"), format!("the loss is {}", loss.loss))
+            let (loss, g) = work.learn(&state.p, batch, &state.colla, &params(state.progress.tau))?;
+            let value = loss.loss;
+            if !value.is_finite() {
+                return Err(Error::failed(format!("alignment epoch {epoch}"), format!("the loss is {value}"))
                     .next("use a smaller align.learning_rate or a larger align.tau"));
             }
-            state.step(&adam, settings, &g, batch, &loss);
-            total += loss.loss * batch.len() as f64;
+            state.step(settings, &g, batch, loss)?;
+            total += value * batch.len() as f64;
             count += batch.len();
         }
         let tau = state.progress.tau;
         let mut entry = Epoch { epoch, loss: total / count.max(1) as f64, held_out: None, tau };
         if !held.is_empty() {
-            entry.held_out = Some(loss_of(device, &mlp, &state.p, text, &state.colla, &held, &params(tau))?);
+            entry.held_out = Some(work.loss(&work.place(&state.p)?, &state.colla, &held, &params(tau))?);
         }
         let better = state.finish_epoch(entry);
         report(monitor, settings, &entry, state.progress.steps, batches, better);
         if told.elapsed().as_secs_f64() >= SIMILARITY_SECONDS {
-            tell_similarity(monitor, epoch, separation(device, &mlp, &state.p, text, &state.colla, &items)?);
+            tell_similarity(monitor, epoch, work.separation(&work.place(&state.p)?, &state.colla, &items)?);
             told = Instant::now();
         }
-        if let Some(folder) = folder
+        if let Some((folder, seconds)) = keep
             && saved.elapsed().as_secs_f64() >= seconds
         {
             checkpoint::save(folder, &state)?;
             saved = Instant::now();
         }
     }
-    let after = separation(device, &mlp, &state.best, text, &state.colla, &items)?;
+    let best = work.place(&state.best)?;
+    let after = work.separation(&best, &state.colla, &items)?;
     tell_similarity(monitor, state.progress.epoch + 1, after);
-    let out = compute::forward(device, &mlp, &state.best, text.as_slice())?;
-    let mut ssl = Matrix::from_vec(text.rows(), dim, out)?;
+    let mut ssl = work.forward(&best, text.clone())?.into_matrix()?;
     for i in (0..text.rows()).filter(|&i| text.row(i).iter().all(|&v| v == 0.0)) {
         ssl.row_mut(i).fill(0.0);
     }
@@ -220,55 +217,82 @@ fn check(text: &Matrix, colla: &Matrix, both: &[ItemIdx]) -> Result<()> {
     Ok(())
 }
 
-/// Loss over `items`, in pieces of at most `LARGEST`.
-fn loss_of(
-    device: &Device,
-    mlp: &Mlp,
-    p: &Tensors,
-    text: &Matrix,
-    colla: &[f32],
-    items: &[u32],
-    params: &Params,
-) -> Result<f64> {
-    let (mut total, dim) = (0.0, mlp.output);
-    for piece in items.chunks(LARGEST) {
-        let (x, c) = (rows(text.as_slice(), mlp.input, piece), rows(colla, dim, piece));
-        total += compute::loss(device, mlp, p, &x, &c, params)? * piece.len() as f64;
-    }
-    Ok(total / items.len() as f64)
+/// The perceptron over text rows, on the device of the run.
+struct Work<'a> {
+    device: &'a Device,
+    mlp: Mlp,
+    text: &'a Matrix,
 }
 
-/// Mean cosines over all pairs of `items`: sums of unit rows give the negatives without the n x n matrix.
-fn separation(
-    device: &Device,
-    mlp: &Mlp,
-    p: &Tensors,
-    text: &Matrix,
-    colla: &[f32],
-    items: &[u32],
-) -> Result<Separation> {
-    let dim = mlp.output;
-    let (mut positive, mut sum_x, mut sum_y) = (0.0, vec![0.0f64; dim], vec![0.0f64; dim]);
-    for piece in items.chunks(LARGEST) {
-        let out = compute::forward(device, mlp, p, &rows(text.as_slice(), mlp.input, piece))?;
-        let c = rows(colla, dim, piece);
-        for (x, y) in out.chunks_exact(dim).zip(c.chunks_exact(dim)) {
-            let inverse = |v: &[f32]| {
-                let norm = v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>().sqrt();
-                if norm > 0.0 { 1.0 / norm } else { 0.0 }
-            };
-            let (a, b) = (inverse(x), inverse(y));
-            for k in 0..dim {
-                let (x, y) = (f64::from(x[k]) * a, f64::from(y[k]) * b);
-                positive += x * y;
-                sum_x[k] += x;
-                sum_y[k] += y;
+impl Work<'_> {
+    fn place(&self, p: &Tensors) -> Result<Placed> {
+        Placed::new(self.device, &self.mlp, p)
+    }
+
+    /// Rows of `from` on the device.
+    fn rows(&self, from: &[f32], dim: usize, at: &[u32], label: &'static str) -> Result<Rows> {
+        Rows::from_matrix(self.device, rows(from, dim, at)?, label)
+    }
+
+    /// Text rows of `items` on the device.
+    fn texts(&self, items: &[u32]) -> Result<Rows> {
+        self.rows(self.text.as_slice(), self.mlp.input, items, "texts")
+    }
+
+    /// f(x).
+    fn forward(&self, p: &Placed, x: Matrix) -> Result<Rows> {
+        let x = Rows::from_matrix(self.device, x, "texts")?;
+        Ok(mlp::forward(self.device, p, (&x).into())?.0)
+    }
+
+    /// The loss of a batch with its gradients by f(x), the collaborative rows and tau, and by the perceptron.
+    fn learn(&self, p: &Tensors, batch: &[u32], colla: &[f32], params: &Params) -> Result<(Gradients, Tensors)> {
+        let (p, x) = (self.place(p)?, self.texts(batch)?);
+        let c = self.rows(colla, self.mlp.output, batch, "collaborative rows")?;
+        let (out, saved, _) = mlp::forward(self.device, &p, (&x).into())?;
+        let loss = infonce::infonce(self.device, (&out).into(), (&c).into(), params)?;
+        let (g, _) = mlp::backward(self.device, &p, (&x).into(), &saved, (&loss.x).into())?;
+        Ok((loss, g))
+    }
+
+    /// Loss over `items`, in pieces of at most `LARGEST`.
+    fn loss(&self, p: &Placed, colla: &[f32], items: &[u32], params: &Params) -> Result<f64> {
+        let mut total = 0.0;
+        for piece in items.chunks(LARGEST) {
+            let x = self.texts(piece)?;
+            let c = self.rows(colla, self.mlp.output, piece, "collaborative rows")?;
+            let (out, ..) = mlp::forward(self.device, p, (&x).into())?;
+            let (loss, _) = infonce::loss(self.device, (&out).into(), (&c).into(), params)?;
+            total += loss * piece.len() as f64;
+        }
+        Ok(total / items.len() as f64)
+    }
+
+    /// Mean cosines over all pairs of `items`: sums of unit rows give the negatives without the n x n matrix.
+    fn separation(&self, p: &Placed, colla: &[f32], items: &[u32]) -> Result<Separation> {
+        let dim = self.mlp.output;
+        let (mut positive, mut sum_x, mut sum_y) = (0.0, vec![0.0f64; dim], vec![0.0f64; dim]);
+        for piece in items.chunks(LARGEST) {
+            let x = rows(self.text.as_slice(), self.mlp.input, piece)?;
+            let (out, c) = (self.forward(p, x)?.into_matrix()?, rows(colla, dim, piece)?);
+            for (x, y) in out.as_slice().chunks_exact(dim).zip(c.as_slice().chunks_exact(dim)) {
+                let inverse = |v: &[f32]| {
+                    let norm = v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>().sqrt();
+                    if norm > 0.0 { 1.0 / norm } else { 0.0 }
+                };
+                let (a, b) = (inverse(x), inverse(y));
+                for k in 0..dim {
+                    let (x, y) = (f64::from(x[k]) * a, f64::from(y[k]) * b);
+                    positive += x * y;
+                    sum_x[k] += x;
+                    sum_y[k] += y;
+                }
             }
         }
+        let n = items.len() as f64;
+        let all: f64 = sum_x.iter().zip(&sum_y).map(|(a, b)| a * b).sum();
+        Ok(Separation { positive: positive / n, negative: (all - positive) / (n * (n - 1.0)).max(1.0) })
     }
-    let n = items.len() as f64;
-    let all: f64 = sum_x.iter().zip(&sum_y).map(|(a, b)| a * b).sum();
-    Ok(Separation { positive: positive / n, negative: (all - positive) / (n * (n - 1.0)).max(1.0) })
 }
 
 fn tell_similarity(monitor: &dyn Monitor, epoch: u32, now: Separation) {

@@ -1,11 +1,12 @@
 //! The trained map from embeddings to soft tokens.
 
 use super::{Inputs, Settings};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::llama::SoftTokens;
 use crate::models::llama::train::Parameters;
 use crate::ops::linear::Weight;
-use crate::ops::mlp::{Mlp, Saved, Tensors};
+use crate::ops::mlp::{self, Mlp, Placed, Saved, Tensors};
 use crate::tensor::Matrix;
 
 /// Inputs that the gain is measured on, and token embeddings that it is measured against: evenly spread ones.
@@ -101,7 +102,9 @@ impl Projector {
     }
 
     pub(super) fn forward(&self, x: &[f32]) -> Result<(Vec<f32>, Saved)> {
-        let (mut vectors, saved) = self.mlp.forward(&self.tensors, x)?;
+        let placed = Placed::new(&Device::Cpu, &self.mlp, &self.tensors)?;
+        let (vectors, saved, _) = mlp::forward(&Device::Cpu, &placed, (x, self.mlp.input).into())?;
+        let mut vectors = vectors.into_matrix()?.into_vec();
         vectors.iter_mut().for_each(|v| *v *= self.gain);
         Ok((vectors, saved))
     }
@@ -112,7 +115,9 @@ impl Projector {
     /// Slices of other lengths.
     pub(crate) fn backward(&self, x: &[f32], saved: &Saved, by_vectors: &[f32], gradient: &mut [f32]) -> Result<()> {
         let by_out: Vec<f32> = by_vectors.iter().map(|v| v * self.gain).collect();
-        let found = self.mlp.backward(&self.tensors, x, saved, &by_out)?;
+        let placed = Placed::new(&Device::Cpu, &self.mlp, &self.tensors)?;
+        let (x, by_out) = ((x, self.mlp.input).into(), (&by_out[..], self.mlp.output).into());
+        let (found, _) = mlp::backward(&Device::Cpu, &placed, x, saved, by_out)?;
         let found = found.each();
         if found.iter().map(|t| t.len()).sum::<usize>() != gradient.len() {
             return Err(Error::failed("projector", format!("a gradient of {} values", gradient.len())));

@@ -2,15 +2,16 @@
 //!
 //! Cost: 28 bytes and about 12 FLOP a parameter.
 
-pub mod cuda;
+mod cpu;
+pub mod kernel;
 pub mod oracle;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::bpr::Penalty;
+use crate::device::{Device, Place, View, ViewMut, mixed};
+use crate::error::{Error, Result};
 use crate::tensor::Cost;
-use crate::tensor::profile::timed;
-use crate::tensor::simd::vectorized;
 
 /// The step's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,72 +33,97 @@ impl Adam {
     }
 }
 
-/// Parameters of one parallel piece.
-const PIECE: usize = 16 * 1024;
+impl Adam {
+    /// Step size and root factor of step number `t`, bias corrections included.
+    fn corrected(&self, t: u64) -> (f32, f32) {
+        let exponent = i32::try_from(t).unwrap_or(i32::MAX);
+        let c1 = 1.0 - f64::from(self.beta1).powi(exponent);
+        let c2 = 1.0 - f64::from(self.beta2).powi(exponent);
+        ((f64::from(self.learning_rate) / c1) as f32, c2.sqrt() as f32)
+    }
+}
+
+/// What a step changes: parameters with their first and second moments, at one place and of one shape.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// Parameters.
+    pub p: ViewMut<'a>,
+    /// First moments.
+    pub m: ViewMut<'a>,
+    /// Second moments.
+    pub v: ViewMut<'a>,
+}
+
+impl<'a> State<'a> {
+    /// Of three lists on the CPU.
+    pub fn of(p: &'a mut [f32], m: &'a mut [f32], v: &'a mut [f32]) -> Self {
+        let of = |values: &'a mut [f32]| {
+            let dim = values.len();
+            ViewMut::Cpu { values, dim }
+        };
+        Self { p: of(p), m: of(m), v: of(v) }
+    }
+}
 
 /// Cost of a step on `n` parameters.
 pub fn cost(n: usize) -> Cost {
     Cost { bytes: 28.0 * n as f64, flops: 12.0 * n as f64 }
 }
 
-/// Step number `t` (from 1): updates `p` and its moments `m`, `v` from the gradient `g`. All of one length.
-pub fn step(adam: &Adam, t: u64, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-    step_rows(adam, t, p, g, m, v, 1, &[]);
-}
-
-/// As [`step`] for rows of `width` values; row `r` gets the extra gradient `weight[r] * p` (the derivative of
-/// `weight/2 |p|^2`). An empty `weight` means none.
-#[allow(clippy::too_many_arguments)]
-pub fn step_rows(
+/// Step number `t` (from 1): updates the state from the gradient `g`, which may be stored in bf16 on a device
+/// with kernels. With a penalty row `r` gets the extra gradient `weight[r] * p` (the derivative of `weight/2 |p|^2`).
+///
+/// # Errors
+/// Shapes that differ, operands at different places, a device that fails.
+pub fn step(
+    device: &Device,
     adam: &Adam,
     t: u64,
-    p: &mut [f32],
-    g: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    width: usize,
-    weight: &[f32],
-) {
-    let _timed = timed("adam", || cost(p.len()));
-    assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "adam: lengths differ");
-    let width = width.max(1);
-    assert!(weight.is_empty() || weight.len() * width == p.len(), "adam: one weight a row");
-    let exponent = i32::try_from(t).unwrap_or(i32::MAX);
-    let c1 = 1.0 - f64::from(adam.beta1).powi(exponent);
-    let c2 = 1.0 - f64::from(adam.beta2).powi(exponent);
-    let rate = (f64::from(adam.learning_rate) / c1) as f32;
-    let root = c2.sqrt() as f32;
-    let rows = (PIECE / width).max(1);
-    let piece = rows * width;
-    (p.par_chunks_mut(piece), g.par_chunks(piece), m.par_chunks_mut(piece), v.par_chunks_mut(piece))
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(i, (p, g, m, v))| {
-            if weight.is_empty() {
-                return update(adam, rate, root, 0.0, p, g, m, v);
+    state: State<'_>,
+    g: View<'_>,
+    penalty: Option<Penalty<'_>>,
+) -> Result<Cost> {
+    let places = [Place::of(device), state.p.place(), state.m.place(), state.v.place(), g.place()];
+    let apart = || mixed("adam", &places);
+    match (device, state, g) {
+        (
+            Device::Cpu,
+            State {
+                p: ViewMut::Cpu { values: p, dim },
+                m: ViewMut::Cpu { values: m, .. },
+                v: ViewMut::Cpu { values: v, .. },
+            },
+            View::Cpu { values: g, .. },
+        ) => {
+            let weight = match penalty {
+                None => &[][..],
+                Some(Penalty::Cpu(weight)) => weight,
+                Some(Penalty::Kernels(_)) => return Err(apart()),
+            };
+            let rows = p.len().checked_div(dim).unwrap_or(0);
+            if [g.len(), m.len(), v.len()] != [p.len(); 3] || (penalty.is_some() && weight.len() != rows) {
+                let what =
+                    format!("gradient {}, moments {} and {}, weights {}", g.len(), m.len(), v.len(), weight.len());
+                return Err(Error::failed("adam", format!("{what} do not fit {rows} x {dim} parameters")));
             }
-            let rows = p.chunks_mut(width).zip(g.chunks(width)).zip(m.chunks_mut(width)).zip(v.chunks_mut(width));
-            for ((((p, g), m), v), &w) in rows.zip(&weight[i * rows_of(piece, width)..]) {
-                update(adam, rate, root, w, p, g, m, v);
-            }
-        });
-}
-
-fn rows_of(piece: usize, width: usize) -> usize {
-    piece / width
-}
-
-vectorized! {
-    fn update(adam: &Adam, rate: f32, root: f32, w: f32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        let n = p.len();
-        let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
-        let (a, b) = (1.0 - adam.beta1, 1.0 - adam.beta2);
-        for i in 0..n {
-            let grad = g[i] + w * p[i];
-            m[i] += a * (grad - m[i]);
-            v[i] = adam.beta2 * v[i] + b * grad * grad;
-            p[i] -= rate * m[i] / (v[i].sqrt() / root + adam.epsilon);
+            let n = p.len();
+            cpu::step(adam, t, cpu::Rows { p, g, m, v, width: dim.max(1) }, weight);
+            Ok(cost(n))
         }
+        (Device::Kernels(_), State { p: ViewMut::F32(p), m: ViewMut::F32(m), v: ViewMut::F32(v) }, g) => {
+            let weight = match penalty {
+                None => None,
+                Some(Penalty::Kernels(weight)) => Some(weight),
+                Some(Penalty::Cpu(_)) => return Err(apart()),
+            };
+            let rows = kernel::Rows { p, m, v, weight, touched: None };
+            match g {
+                View::F32(g) => kernel::step(adam, t, rows, g),
+                View::Bf16(g) => kernel::step(adam, t, rows, g),
+                View::Cpu { .. } => Err(apart()),
+            }
+        }
+        _ => Err(apart()),
     }
 }
 
@@ -120,7 +146,8 @@ mod tests {
             let mut o = oracle::State::new(start.iter().map(|&x| f64::from(x)).collect());
             for t in 1..=5 {
                 let g: Vec<f32> = (0..n).map(|_| rng.normal()).collect();
-                step_rows(&adam, t, &mut p, &g, &mut m, &mut v, n, &[weight]);
+                let state = State::of(&mut p, &mut m, &mut v);
+                step(&Device::Cpu, &adam, t, state, (&g[..], n).into(), Some(Penalty::Cpu(&[weight]))).unwrap();
                 o.step(&adam, &g.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), f64::from(weight));
             }
             for (a, b) in p.iter().zip(&o.p) {
@@ -130,17 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn pieces_do_not_show() {
-        let n = PIECE * 2 + 48;
-        let g: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 3.0).collect();
-        let weight: Vec<f32> = (0..n / 16).map(|i| (i % 3) as f32).collect();
-        let (mut p, mut m, mut v) = (vec![0.5; n], vec![0.0; n], vec![0.0; n]);
-        step_rows(&Adam::new(0.1), 1, &mut p, &g, &mut m, &mut v, 16, &weight);
-        for r in [0, 1, PIECE / 16 - 1, PIECE / 16, n / 16 - 1] {
-            let s = r * 16..(r + 1) * 16;
-            let (mut a, mut b, mut c) = (vec![0.5; 16], vec![0.0; 16], vec![0.0; 16]);
-            step_rows(&Adam::new(0.1), 1, &mut a, &g[s.clone()], &mut b, &mut c, 16, &weight[r..=r]);
-            assert_eq!(a, p[s], "row {r}");
-        }
+    fn shapes_that_do_not_fit_are_errors() {
+        let (mut p, mut m, mut v) = (vec![0.0; 6], vec![0.0; 6], vec![0.0; 5]);
+        let adam = Adam::new(0.1);
+        let g = [0.0; 6];
+        assert!(step(&Device::Cpu, &adam, 1, State::of(&mut p, &mut m, &mut v), (&g[..], 6).into(), None).is_err());
+        let mut v = vec![0.0; 6];
+        let mut with = |weight: &[f32]| {
+            let state = State::of(&mut p, &mut m, &mut v);
+            step(&Device::Cpu, &adam, 1, state, (&g[..], 6).into(), Some(Penalty::Cpu(weight)))
+        };
+        assert!(with(&[0.1, 0.2]).is_err() && with(&[]).is_err() && with(&[0.1]).is_ok());
+        let host = Device::Kernels(crate::device::KernelDevice::host(0));
+        let state = State::of(&mut p, &mut m, &mut v);
+        assert!(step(&host, &adam, 1, state, (&g[..], 6).into(), None).is_err(), "lists of the CPU on a device");
     }
 }

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::Batch;
-use crate::ops::spmm::{LANE, Rows};
+use super::{Batch, Stream, UserItems};
+use crate::ops::spmm::{LANE, Lines};
 use crate::tensor::profile::timed;
 
 /// No further entry in a row's list.
@@ -11,9 +11,24 @@ const END: u32 = u32::MAX;
 /// Triples of one parallel piece.
 const PIECE: usize = 128;
 
+/// Draws a negative for each of `users`, each of whom lacks an item (checked by the caller).
+pub(super) fn negatives(of: &UserItems<'_>, users: &[u32], stream: Stream, out: &mut Vec<u32>) {
+    out.resize(users.len(), 0);
+    out.par_iter_mut().with_min_len(256).enumerate().for_each(|(i, negative)| {
+        let (taken, mut rng) = (of.graph.neighbours(users[i] as usize), stream.of(i));
+        *negative = loop {
+            let node = of.users as u32 + rng.below(of.items);
+            if taken.binary_search(&node).is_err() {
+                break node;
+            }
+        };
+    });
+}
+
 /// Buffers of the operator, kept between batches.
 #[derive(Debug, Clone)]
-pub struct Bpr {
+pub(super) struct Bpr {
+    pub(super) batch: Batch,
     head: Vec<u32>,
     next: Vec<u32>,
     touched: Vec<u32>,
@@ -66,6 +81,7 @@ impl Bpr {
     /// For graphs of `nodes` nodes.
     pub fn new(nodes: usize) -> Self {
         Self {
+            batch: Batch::default(),
             head: vec![END; nodes],
             next: Vec::new(),
             touched: Vec::new(),
@@ -75,8 +91,9 @@ impl Bpr {
         }
     }
 
-    /// Registers the batch: afterwards [`active`](Self::active) says which output rows it reads.
-    pub fn begin(&mut self, batch: &Batch, lambda: f32) {
+    /// Registers [`Self::batch`]: afterwards [`active`](Self::active) says which output rows it reads.
+    pub fn begin(&mut self, lambda: f32) {
+        let batch = &self.batch;
         for &r in &self.touched {
             self.head[r as usize] = END;
             self.flags[r as usize] = false;
@@ -116,9 +133,10 @@ impl Bpr {
         &self.weight
     }
 
-    /// Loss of the batch given to [`begin`](Self::begin); writes the gradient by `e` into `gradient`, whose other
-    /// rows become zero.
-    pub fn backward(&mut self, batch: &Batch, e: &Rows, e0: &Rows, lambda: f32, gradient: &mut Rows) -> f64 {
+    /// Loss of the batch that [`begin`](Self::begin) registered; writes the gradient by `e` into `gradient`, whose
+    /// other rows become zero.
+    pub fn backward(&mut self, e: &Lines, e0: &Lines, lambda: f32, gradient: &mut Lines) -> f64 {
+        let batch = &self.batch;
         let _timed = timed("bpr", || super::cost(batch.users.len(), e.dim()));
         let size = batch.users.len();
         assert_eq!((e.rows(), e.dim()), (gradient.rows(), gradient.dim()), "bpr: gradient shape");
@@ -192,13 +210,15 @@ mod tests {
             let batch = Batch { users: draw(), positives: draw(), negatives: draw() };
             let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
             let (loss, by_e, by_e0) = oracle::bpr(&wide(&e), &wide(&e0), dim, &batch, 0.1);
-            let (rows, rows0) = (Rows::from_packed(dim, &e), Rows::from_packed(dim, &e0));
+            let (rows, rows0) = (Lines::from_packed(dim, &e), Lines::from_packed(dim, &e0));
             let mut op = Bpr::new(nodes as usize);
-            let mut gradient = Rows::from_packed(dim, &e);
+            let mut gradient = Lines::from_packed(dim, &e);
             // A batch before this one must leave no trace.
-            op.begin(&Batch { users: vec![0; 5], positives: vec![0; 5], negatives: vec![0; 5] }, 0.1);
-            op.begin(&batch, 0.1);
-            let got = op.backward(&batch, &rows, &rows0, 0.1, &mut gradient);
+            op.batch = Batch { users: vec![0; 5], positives: vec![0; 5], negatives: vec![0; 5] };
+            op.begin(0.1);
+            op.batch = batch;
+            op.begin(0.1);
+            let got = op.backward(&rows, &rows0, 0.1, &mut gradient);
             prop_assert!((got - loss).abs() <= 1e-5 * (1.0 + loss.abs()), "loss {} and not {}", got, loss);
             let gradient = gradient.to_packed();
             for i in 0..e.len() {

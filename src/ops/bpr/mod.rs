@@ -6,14 +6,19 @@
 //! second, whose gradient is `weight[r] * e0[r]`. Contributions to a row are added in batch order by one thread, so
 //! the bits do not depend on the number of threads.
 //!
+//! A batch is set first ([`Bpr::given`], [`Bpr::drawn`]): then it is known which rows it reads, and the propagation
+//! that makes `e` may leave out the others.
+//!
 //! Cost: about `14 B d` FLOP and `24 B d` bytes of gathers.
 
 mod cpu;
-pub mod cuda;
+pub mod kernel;
 pub mod oracle;
 
-pub use cpu::Bpr;
-
+use super::spmm::{Adjacency, At, Nodes};
+use crate::device::{Buffer, Device, Place, mixed};
+use crate::error::{Error, Result};
+use crate::rng::{Rng, Use};
 use crate::tensor::Cost;
 
 /// A batch; node ids share one space (users first, then items).
@@ -27,7 +32,282 @@ pub struct Batch {
     pub negatives: Vec<u32>,
 }
 
+/// Which draws the negatives of a batch are: triple `i` takes those of `(seed, epoch, first + i)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stream {
+    /// Of the run.
+    pub seed: u64,
+    /// From 1.
+    pub epoch: u32,
+    /// Number of the batch's first edge in the epoch's order.
+    pub first: u32,
+}
+
+impl Stream {
+    fn of(self, triple: usize) -> Rng {
+        Rng::new(self.seed, Use::Negative, self.epoch, self.first.wrapping_add(triple as u32))
+    }
+}
+
+/// What items each user has, at the place where negatives are drawn.
+#[derive(Debug)]
+pub struct UserItems<'a> {
+    graph: &'a Adjacency,
+    users: usize,
+    items: u32,
+    on_device: Option<kernel::DeviceItems>,
+}
+
+impl<'a> UserItems<'a> {
+    /// Of a graph whose first `users` nodes are users and the next `items` items. Items beyond the graph's
+    /// nodes belong to nobody.
+    ///
+    /// # Errors
+    /// More users than nodes, no items, a device without room.
+    pub fn new(device: &Device, graph: &'a Adjacency, users: usize, items: usize) -> Result<Self> {
+        let count = u32::try_from(items).ok().filter(|&n| n > 0 && u32::try_from(users + items).is_ok());
+        let (Some(count), true) = (count, users <= graph.nodes()) else {
+            let what = format!("{users} users and {items} items of a graph of {} nodes", graph.nodes());
+            return Err(Error::failed("bpr", what));
+        };
+        let on_device = match device {
+            Device::Cpu => None,
+            Device::Kernels(device) => {
+                let (mut starts, mut nodes) = (vec![0u64], Vec::new());
+                for user in 0..users {
+                    nodes.extend_from_slice(graph.neighbours(user));
+                    starts.push(nodes.len() as u64);
+                }
+                Some(kernel::DeviceItems::new(device, &starts, &nodes, users as u32, count)?)
+            }
+        };
+        Ok(Self { graph, users, items: count, on_device })
+    }
+
+    /// Whether a negative exists for each of `users`.
+    fn all_lack_one(&self, users: &[u32]) -> Result<()> {
+        let lacks = |u: u32| (u as usize) < self.users && self.graph.neighbours(u as usize).len() < self.items as usize;
+        match users.iter().find(|&&u| !lacks(u)) {
+            None => Ok(()),
+            Some(u) => Err(Error::failed("bpr", format!("user {u} is unknown, or has every item: no negative exists"))),
+        }
+    }
+}
+
+/// Negatives of a batch's users: nodes of items that the user has no edge to, uniformly.
+///
+/// # Errors
+/// A user who has every item, lists at another place, a device that fails.
+pub fn negatives(device: &Device, of: &UserItems<'_>, users: &[u32], stream: Stream) -> Result<(Vec<u32>, Cost)> {
+    of.all_lack_one(users)?;
+    match (device, &of.on_device) {
+        (Device::Cpu, None) => {
+            let mut out = Vec::new();
+            cpu::negatives(of, users, stream, &mut out);
+            Ok((out, negatives_cost(users.len())))
+        }
+        (Device::Kernels(device), Some(lists)) => {
+            let mut batch = kernel::DeviceBatch::new(device, users, users)?;
+            let cost = kernel::negatives(lists, &mut batch, stream)?;
+            Ok((device.download(&batch.negatives)?, cost))
+        }
+        _ => Err(Error::failed("bpr", "the users' items lie on another device")),
+    }
+}
+
+/// Buffers of the operator at the place where it works, with the batch that it was given last.
+#[derive(Debug)]
+pub struct Bpr {
+    nodes: usize,
+    lambda: f32,
+    at: Buffers,
+}
+
+#[derive(Debug)]
+enum Buffers {
+    Cpu(Box<cpu::Bpr>),
+    Kernels { batch: Option<kernel::DeviceBatch>, weights: Buffer<f32> },
+}
+
+/// A factor for each row: the penalty's gradient is this times the layer-0 row.
+#[derive(Debug, Clone, Copy)]
+pub enum Penalty<'a> {
+    /// On the CPU.
+    Cpu(&'a [f32]),
+    /// On a device.
+    Kernels(&'a Buffer<f32>),
+}
+
+impl Bpr {
+    /// For graphs of `nodes` nodes and a penalty of this weight.
+    ///
+    /// # Errors
+    /// A device without room.
+    pub fn new(device: &Device, nodes: usize, lambda: f32) -> Result<Self> {
+        let at = match device {
+            Device::Cpu => Buffers::Cpu(Box::new(cpu::Bpr::new(nodes))),
+            Device::Kernels(device) => Buffers::Kernels { batch: None, weights: device.zeros(nodes, "penalty")? },
+        };
+        Ok(Self { nodes, lambda, at })
+    }
+
+    /// Sets the batch.
+    ///
+    /// # Errors
+    /// Lists of different lengths, nodes that do not exist, a device without room.
+    pub fn given(&mut self, batch: &Batch) -> Result<()> {
+        let (n, nodes) = (batch.users.len(), self.nodes);
+        let lists = [&batch.users, &batch.positives, &batch.negatives];
+        let inside = lists.iter().all(|l| l.len() == n && l.iter().all(|&node| (node as usize) < nodes));
+        if !inside || n > u32::MAX as usize / 4 {
+            return Err(Error::failed("bpr", format!("lists of unequal length, or nodes beyond the {nodes}")));
+        }
+        match &mut self.at {
+            Buffers::Cpu(op) => {
+                op.batch.clone_from(batch);
+                op.begin(self.lambda);
+            }
+            Buffers::Kernels { batch: on_device, weights } => {
+                let device = weights.device().clone();
+                let mut triples = kernel::DeviceBatch::new(&device, &batch.users, &batch.positives)?;
+                device.write(&mut triples.negatives, &batch.negatives)?;
+                *on_device = Some(triples);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the batch of these users and positives, and draws its negatives where they are wanted.
+    ///
+    /// # Errors
+    /// As [`negatives`] and [`given`](Self::given).
+    pub fn drawn(&mut self, of: &UserItems<'_>, users: &[u32], positives: &[u32], stream: Stream) -> Result<Cost> {
+        of.all_lack_one(users)?;
+        let (n, nodes) = (users.len(), self.nodes);
+        let known = users.iter().chain(positives).all(|&node| (node as usize) < nodes);
+        if positives.len() != n || n > u32::MAX as usize / 4 || !known || of.users + of.items as usize > nodes {
+            return Err(Error::failed("bpr", format!("lists of unequal length, or nodes beyond the {nodes}")));
+        }
+        match (&mut self.at, &of.on_device) {
+            (Buffers::Cpu(op), None) => {
+                op.batch.users.clear();
+                op.batch.users.extend_from_slice(users);
+                op.batch.positives.clear();
+                op.batch.positives.extend_from_slice(positives);
+                cpu::negatives(of, users, stream, &mut op.batch.negatives);
+                op.begin(self.lambda);
+                Ok(negatives_cost(n))
+            }
+            (Buffers::Kernels { batch, weights }, Some(lists)) => {
+                let mut triples = kernel::DeviceBatch::new(weights.device(), users, positives)?;
+                let cost = kernel::negatives(lists, &mut triples, stream)?;
+                *batch = Some(triples);
+                Ok(cost)
+            }
+            _ => Err(Error::failed("bpr", "the users' items lie on another device")),
+        }
+    }
+
+    /// One flag a node, whether the batch reads its output row; none where that is not known.
+    pub fn active(&self) -> Option<&[bool]> {
+        match &self.at {
+            Buffers::Cpu(op) => Some(op.active()),
+            Buffers::Kernels { .. } => None,
+        }
+    }
+
+    /// The penalty's factors, after [`backward`].
+    pub fn penalty(&self) -> Penalty<'_> {
+        match &self.at {
+            Buffers::Cpu(op) => Penalty::Cpu(op.penalty()),
+            Buffers::Kernels { weights, .. } => Penalty::Kernels(weights),
+        }
+    }
+}
+
+/// Loss of the batch; writes its gradient by `e` into `gradient`, whose other rows become zero, and keeps the
+/// penalty's factors ([`Bpr::penalty`]). `e` may be stored in bf16 on a device with kernels.
+///
+/// # Errors
+/// Rows of other shapes or at another place; no batch; a device that fails.
+pub fn backward(device: &Device, op: &mut Bpr, e: &Nodes, e0: &Nodes, gradient: &mut Nodes) -> Result<(f64, Cost)> {
+    let (shape, lambda) = ((op.nodes, e.dim()), op.lambda);
+    if [(e.rows(), e.dim()), (e0.rows(), e0.dim()), (gradient.rows(), gradient.dim())] != [shape; 3] {
+        return Err(Error::failed("bpr", format!("e, e0 or the gradient is not {} x {}", shape.0, shape.1)));
+    }
+    let places = [Place::of(device), e.place(), e0.place(), gradient.place()];
+    match (device, &mut op.at, &e.at, &e0.at, &mut gradient.at) {
+        (Device::Cpu, Buffers::Cpu(op), At::Cpu(e), At::Cpu(e0), At::Cpu(gradient)) => {
+            let cost = cost(op.batch.users.len(), e.dim());
+            Ok((op.backward(e, e0, lambda, gradient), cost))
+        }
+        (Device::Kernels(_), Buffers::Kernels { batch: Some(batch), weights }, e, At::F32(e0), At::F32(gradient)) => {
+            match e {
+                At::F32(e) => kernel::backward(batch, e, e0, lambda, gradient, weights),
+                At::Bf16(e) => kernel::backward(batch, e, e0, lambda, gradient, weights),
+                At::Cpu(_) => Err(mixed("bpr", &places)),
+            }
+        }
+        (Device::Kernels(_), Buffers::Kernels { batch: None, .. }, ..) => Err(Error::failed("bpr", "no batch was set")),
+        _ => Err(mixed("bpr", &places)),
+    }
+}
+
 /// Cost of one batch of `n` triples at width `dim`.
 pub fn cost(n: usize, dim: usize) -> Cost {
     Cost { bytes: 24.0 * (n * dim) as f64, flops: 14.0 * (n * dim) as f64 }
+}
+
+/// Cost of [`negatives`] for `n` triples.
+pub fn negatives_cost(n: usize) -> Cost {
+    Cost { bytes: 32.0 * n as f64, flops: 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// User 0 has 7 of 8 items, user 1 all, user 2 two.
+    fn graph() -> Adjacency {
+        let edges = (0..7).map(|i| (0, i)).chain((0..8).map(|i| (1, i))).chain([(2, 0), (2, 5)]);
+        let both = edges.flat_map(|(u, i)| [(u, 3 + i), (3 + i, u)]).collect::<Vec<(u32, u32)>>();
+        Adjacency::new(11, both.into_iter()).unwrap()
+    }
+
+    #[test]
+    fn negatives_are_uniform_over_free_items_and_exist() {
+        let graph = graph();
+        let of = UserItems::new(&Device::Cpu, &graph, 3, 8).unwrap();
+        let stream = Stream { seed: 9, epoch: 0, first: 0 };
+        let mut count = [0u32; 11];
+        for node in negatives(&Device::Cpu, &of, &[2; 12_000], stream).unwrap().0 {
+            count[node as usize] += 1;
+        }
+        for (node, &n) in count.iter().enumerate().skip(3) {
+            let free = node != 3 && node != 8;
+            assert!(if free { (1800..2200).contains(&n) } else { n == 0 }, "node {node} drawn {n} times");
+        }
+        let only = negatives(&Device::Cpu, &of, &[0; 9], stream).unwrap().0;
+        assert_eq!(only, [3 + 7; 9], "user 0 has one free item");
+        assert!(negatives(&Device::Cpu, &of, &[2, 1], stream).unwrap_err().to_string().contains("user 1"));
+        assert!(negatives(&Device::Cpu, &of, &[3], stream).is_err(), "no such user");
+        assert!(
+            UserItems::new(&Device::Cpu, &graph, 12, 1).is_err() && UserItems::new(&Device::Cpu, &graph, 3, 0).is_err()
+        );
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors() {
+        let mut op = Bpr::new(&Device::Cpu, 4, 0.1).unwrap();
+        let batch = |users: &[u32]| Batch { users: users.to_vec(), positives: vec![2], negatives: vec![3] };
+        assert!(op.given(&batch(&[0, 1])).is_err() && op.given(&batch(&[4])).is_err());
+        op.given(&batch(&[0])).unwrap();
+        let rows = |n, dim| Nodes::zeros(&Device::Cpu, n, dim, "rows").unwrap();
+        let (e, mut to) = (rows(4, 3), rows(4, 3));
+        assert!(backward(&Device::Cpu, &mut op, &e, &rows(4, 2), &mut to).is_err());
+        assert!(backward(&Device::Cpu, &mut op, &e, &e, &mut rows(5, 3)).is_err());
+        let host = Device::Kernels(crate::device::KernelDevice::host(0));
+        assert!(backward(&host, &mut op, &e, &e, &mut to).unwrap_err().to_string().contains("different places"));
+        assert!(backward(&Device::Cpu, &mut op, &e, &e, &mut to).is_ok());
+    }
 }

@@ -16,22 +16,16 @@ const ROWS: usize = 64;
 /// Columns of one tile: 64 x 512 scores are 128 KB.
 const COLS: usize = 512;
 
-/// Loss and gradients.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gradients {
-    /// The loss.
-    pub loss: f64,
-    /// By the raw rows x, n x d.
+/// Gradients by the raw rows, n x d each, and by tau.
+#[derive(Debug, Default)]
+pub(super) struct By {
     pub x: Vec<f32>,
-    /// By the raw rows y, n x d.
     pub y: Vec<f32>,
-    /// By tau.
     pub tau: f64,
 }
 
 /// Strided GEMM of packed row-major operands: `dst (m x n) = lhs (m x k) rhs`, rhs transposed when `nt`.
-#[allow(clippy::too_many_arguments)]
-fn product(m: usize, n: usize, k: usize, lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
+fn product((m, n, k): (usize, usize, usize), lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
     assert!(lhs.len() == m * k && rhs.len() == k * n && dst.len() == m * n, "infonce: tile shapes");
     let (rhs_row, rhs_col) = if nt { (1, k) } else { (n, 1) };
     // SAFETY: the slices hold the asserted shapes.
@@ -77,7 +71,7 @@ impl Side<'_> {
         for (t, b) in self.b.chunks(COLS * self.dim).enumerate() {
             let cols = b.len() / self.dim;
             let tile = &mut scores[..rows * cols];
-            product(rows, cols, self.dim, &a, b, true, false, tile);
+            product((rows, cols, self.dim), &a, b, true, false, tile);
             body(t * COLS, tile);
         }
     }
@@ -161,7 +155,14 @@ impl Side<'_> {
                         row.iter_mut().for_each(|p| *p *= weight);
                         dots[r] += f64::from(crate::ops::topk::dot(row, scores));
                     }
-                    product(rows, dim, cols, tile, &self.b[column * dim..(column + cols) * dim], false, true, &mut out);
+                    product(
+                        (rows, dim, cols),
+                        tile,
+                        &self.b[column * dim..(column + cols) * dim],
+                        false,
+                        true,
+                        &mut out,
+                    );
                 });
                 out.iter_mut().for_each(|v| *v *= self.inverse_tau);
                 (out, dots)
@@ -199,18 +200,10 @@ fn by_raw(mut g: Vec<f32>, unit: &Unit, dim: usize, similarity: Similarity) -> V
     g
 }
 
-/// Loss, and gradients when `backward`, of the pairs `x`, `y` (each `n x dim`, n at least 1).
-pub fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool) -> Result<Gradients> {
-    let _timed = timed("infonce", || super::cost(x.len() / dim.max(1), dim));
-    if dim == 0 || x.is_empty() || x.len() != y.len() || !x.len().is_multiple_of(dim) {
-        return Err(Error::failed(
-            "infonce",
-            format!("{} and {} values are not pairs of rows of {dim}", x.len(), y.len()),
-        ));
-    }
-    if !(params.tau.is_finite() && params.tau > 0.0) {
-        return Err(Error::usage("tau", format!("{} must be above 0", params.tau)));
-    }
+/// Loss, and gradients when `backward`, as [`super::infonce`], which has checked the shapes.
+pub(super) fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool) -> Result<(f64, By)> {
+    let cost = if backward { super::cost } else { super::loss_cost };
+    let _timed = timed("infonce", || cost(x.len() / dim.max(1), dim));
     let n = x.len() / dim;
     let (ux, uy) = (unit(x, dim, params.similarity), unit(y, dim, params.similarity));
     let inverse_tau = 1.0 / params.tau;
@@ -231,22 +224,23 @@ pub fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backward: bool
             .next("check the embeddings for NaN; a smaller learning rate or a larger tau may help"));
     }
     if !backward {
-        return Ok(Gradients { loss, x: Vec::new(), y: Vec::new(), tau: 0.0 });
+        return Ok((loss, By::default()));
     }
     let (gx, dots) = rows.gradient(&row_sums, &col_sums, weight as f32, bound);
     let (gy, _) = cols.gradient(&col_sums, &row_sums, weight as f32, bound);
-    Ok(Gradients {
-        loss,
+    let by = By {
         x: by_raw(gx, &ux, dim, params.similarity),
         y: by_raw(gy, &uy, dim, params.similarity),
         tau: -dots.iter().sum::<f64>() / f64::from(params.tau),
-    })
+    };
+    Ok((loss, by))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::oracle;
     use super::*;
+    use crate::device::Device;
     use crate::rng::{Rng, Use};
     use proptest::prelude::*;
 
@@ -267,11 +261,13 @@ mod tests {
             let similarity = if cosine { Similarity::Cosine } else { Similarity::InnerProduct };
             let params = Params { similarity, tau, weight: 1.0 };
             let (loss, gx, gy, by_tau) = oracle::infonce(&wide(&x), &wide(&y), dim, &params);
-            let got = infonce(&x, &y, dim, &params, true).unwrap();
+            let (got_loss, got) = infonce(&x, &y, dim, &params, true).unwrap();
+            let (alone, _) = infonce(&x, &y, dim, &params, false).unwrap();
+            prop_assert_eq!(alone.to_bits(), got_loss.to_bits(), "the loss alone differs");
             // f32 scores s carry an error of about 1e-7 |s|, and |s| grows with 1 / tau.
             let largest = if cosine { 1.0 } else { 40.0 } / f64::from(tau);
             let tolerance = 2e-6 * (1.0 + largest);
-            prop_assert!((got.loss - loss).abs() <= tolerance * (1.0 + loss.abs()), "loss {} and not {}", got.loss, loss);
+            prop_assert!((got_loss - loss).abs() <= tolerance * (1.0 + loss.abs()), "loss {} and not {}", got_loss, loss);
             // The gradient of tau is a mean of (probability error) x score / tau.
             let reach = largest / f64::from(tau) + by_tau.abs();
             prop_assert!((got.tau - by_tau).abs() <= tolerance * reach, "tau {} and not {}", got.tau, by_tau);
@@ -321,11 +317,14 @@ mod tests {
     #[test]
     fn zero_rows_are_harmless_and_nonsense_is_refused() {
         let params = Params { similarity: Similarity::Cosine, tau: 0.1, weight: 1.0 };
-        let got = infonce(&[0.0, 0.0, 1.0, 0.0], &[1.0, 1.0, 0.0, 0.0], 2, &params, true).unwrap();
+        let (_, got) = infonce(&[0.0, 0.0, 1.0, 0.0], &[1.0, 1.0, 0.0, 0.0], 2, &params, true).unwrap();
         assert!(got.x[..2] == [0.0, 0.0] && got.y[2..] == [0.0, 0.0] && got.x.iter().all(|v| v.is_finite()));
-        assert!(infonce(&[f32::NAN], &[1.0], 1, &params, true).is_err());
-        assert!(infonce(&[], &[], 1, &params, true).is_err());
-        assert!(infonce(&[1.0], &[1.0, 2.0], 1, &params, true).is_err());
-        assert!(infonce(&[1.0], &[1.0], 1, &Params { tau: 0.0, ..params }, true).is_err());
+        let infonce = |x: &[f32], y: &[f32], params| {
+            super::super::infonce(&Device::Cpu, (x, 1).into(), (y, 1).into(), params).is_err()
+        };
+        assert!(!infonce(&[1.0], &[1.0], &params));
+        assert!(infonce(&[f32::NAN], &[1.0], &params) && infonce(&[], &[], &params));
+        assert!(infonce(&[1.0], &[1.0, 2.0], &params));
+        assert!(infonce(&[1.0], &[1.0], &Params { tau: 0.0, ..params }));
     }
 }

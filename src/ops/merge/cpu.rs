@@ -2,24 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::Trust;
+use super::{CLIP, Experts, Trust};
 use crate::tensor::profile::timed;
 
 /// Rows a task: small enough to balance, large enough to be worth a task.
 const ROWS: usize = 1024;
 
-/// Mean and population variance of the first `min(counts[r], limit)` samples of each row; see the module's contract.
-pub fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mut [f64], var: &mut [f64]) {
+/// Mean and population variance of the first `min(counts[r], limit)` samples of each row, as [`super::moments`].
+pub(super) fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mut [f64], var: &mut [f64]) {
     let _timed = timed("merge", || super::moments_cost(mean.len(), x.len()));
-    let n = counts.len();
-    assert_eq!((x.len(), mean.len(), var.len()), (n * stride, n, n), "moments: {n} rows, stride {stride}");
-    assert!(limit > 0, "moments: limit 0");
     let chunks = mean.par_chunks_mut(ROWS).zip(var.par_chunks_mut(ROWS)).enumerate();
     chunks.for_each(|(c, (mean, var))| {
         for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
             let r = c * ROWS + i;
             let used = (counts[r] as usize).min(limit);
-            assert!((1..=stride).contains(&used), "moments: row {r} has {used} samples of {stride}");
             let row = &x[r * stride..][..used];
             // Two passes over values that are in cache: no cancellation, and exactly 0 for equal samples.
             let first = row[0];
@@ -30,15 +26,20 @@ pub fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mu
     });
 }
 
-/// The weighted mean of the experts and the first expert's share; see the module's contract.
+/// The weighted mean of the experts and the first expert's share, as [`super::merge`].
 ///
 /// Computed as a walk from the last expert's mean towards the others, which keeps equal means exact, and held
 /// between the smallest and the largest mean against rounding.
-pub fn merge(means: &[&[f64]], vars: &[&[f64]], trust: &[Trust], epsilon: f64, p: &mut [f64], share: &mut [f64]) {
+pub(super) fn merge(
+    means: &[&[f64]],
+    vars: &[&[f64]],
+    trust: &[Trust],
+    epsilon: f64,
+    p: &mut [f64],
+    share: &mut [f64],
+) {
     let _timed = timed("merge", || super::merge_cost(p.len(), means.len()));
-    let (n, experts) = (p.len(), means.len());
-    assert!(experts > 0 && vars.len() == experts && trust.len() == experts, "merge: {experts} experts");
-    assert!(means.iter().chain(vars).all(|v| v.len() == n) && share.len() == n, "merge: {n} rows");
+    let experts = means.len();
     let chunks = p.par_chunks_mut(ROWS).zip(share.par_chunks_mut(ROWS)).enumerate();
     chunks.for_each(|(c, (p, share))| {
         for (i, (p, share)) in p.iter_mut().zip(share).enumerate() {
@@ -55,4 +56,20 @@ pub fn merge(means: &[&[f64]], vars: &[&[f64]], trust: &[Trust], epsilon: f64, p
             *share = weight(0) / total;
         }
     });
+}
+
+/// As [`super::sweep`].
+pub(super) fn sweep(of: Experts<'_>, grid: &[(f64, f64)], labels: &[u8]) -> Vec<f64> {
+    let rows = labels.len();
+    let (mut p, mut share, mut trust) = (vec![0.0; rows], vec![0.0; rows], of.trust.to_vec());
+    let mut loss = |&(alpha, epsilon): &(f64, f64)| {
+        trust[0].alpha = alpha;
+        merge(of.means, of.vars, &trust, epsilon, &mut p, &mut share);
+        let each = |(p, &label): (&f64, &u8)| {
+            let p = p.clamp(CLIP, 1.0 - CLIP);
+            -(if label == 1 { p } else { 1.0 - p }).ln()
+        };
+        p.iter().zip(labels).map(each).sum::<f64>() / rows.max(1) as f64
+    };
+    grid.iter().map(&mut loss).collect()
 }

@@ -2,16 +2,16 @@
 //!
 //! Cost of forward and backward of M rows: `6 M (in hidden + hidden out)` FLOP.
 
-pub mod cuda;
+mod cpu;
+pub mod kernel;
 pub mod oracle;
 
 use serde::{Deserialize, Serialize};
 
-use super::linear::{Weight, matmul_nn, matmul_nt, matmul_tn};
+use crate::device::{Device, Place, Rows, View, mixed};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
-use crate::tensor::Cost;
-use crate::tensor::profile::timed;
+use crate::tensor::{Cost, Matrix};
 
 /// What stands between the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -81,11 +81,115 @@ pub struct Mlp {
     pub activation: Activation,
 }
 
+/// The perceptron at the place where it works.
+#[derive(Debug)]
+pub struct Placed {
+    shape: Mlp,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    Cpu(cpu::Layers),
+    Kernels(kernel::DeviceTensors),
+}
+
+impl Placed {
+    /// A copy of `tensors` on `device`.
+    ///
+    /// # Errors
+    /// Tensors of another shape, widths of 0, a device without room.
+    pub fn new(device: &Device, shape: &Mlp, tensors: &Tensors) -> Result<Self> {
+        let Mlp { input, hidden, output, .. } = *shape;
+        if tensors.each().map(Vec::len) != [hidden * input, hidden, output * hidden, output] || input * hidden == 0 {
+            return Err(Error::failed("projector", format!("tensors do not fit {shape:?}")));
+        }
+        let at = match device {
+            Device::Cpu => At::Cpu(cpu::Layers::new(shape, tensors)?),
+            Device::Kernels(device) => At::Kernels(kernel::DeviceTensors::upload(device, shape, tensors)?),
+        };
+        Ok(Self { shape: *shape, at })
+    }
+
+    /// Shape and activation.
+    pub fn shape(&self) -> &Mlp {
+        &self.shape
+    }
+}
+
 /// What the backward needs of a forward.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Saved {
-    before: Vec<f32>,
-    after: Vec<f32>,
+#[derive(Debug)]
+pub struct Saved(Kept);
+
+#[derive(Debug)]
+enum Kept {
+    Cpu(cpu::Saved),
+    Kernels(kernel::DeviceSaved),
+}
+
+/// Values of whole rows of `width`.
+fn whole(rows: &View<'_>, width: usize) -> bool {
+    match rows {
+        View::Cpu { values, dim } => *dim == width && values.len().is_multiple_of(width.max(1)),
+        _ => rows.shape().1 == width,
+    }
+}
+
+/// `x` is `M x input` in f32; gives `M x output` and what the backward needs.
+///
+/// # Errors
+/// Rows of another width or at another place; a device that fails.
+pub fn forward(device: &Device, p: &Placed, x: View<'_>) -> Result<(Rows, Saved, Cost)> {
+    let shape = &p.shape;
+    if !whole(&x, shape.input) {
+        return Err(Error::failed("projector", format!("rows of {} for {shape:?}", x.shape().1)));
+    }
+    let cost = thirds(shape, x.shape().0, 1.0);
+    match (device, &p.at, x) {
+        (Device::Cpu, At::Cpu(layers), View::Cpu { values, .. }) => {
+            let (out, saved) = cpu::forward(shape, layers, values);
+            let out = Matrix::from_vec(values.len() / shape.input, shape.output, out)?;
+            Ok((Rows::Cpu(out), Saved(Kept::Cpu(saved)), cost))
+        }
+        (Device::Kernels(_), At::Kernels(tensors), View::F32(x)) => {
+            let (out, saved, cost) = kernel::forward(shape, tensors, x)?;
+            Ok((Rows::F32(out), Saved(Kept::Kernels(saved)), cost))
+        }
+        _ => Err(mixed("projector", &[Place::of(device), x.place()])),
+    }
+}
+
+/// Gradients by the parameters, from the gradient by the output (`M x output` in f32). They come back to the CPU,
+/// where the optimiser is: they are small beside a batch.
+///
+/// # Errors
+/// Rows of another shape or at another place; a device that fails.
+pub fn backward(device: &Device, p: &Placed, x: View<'_>, saved: &Saved, by_out: View<'_>) -> Result<(Tensors, Cost)> {
+    let (shape, rows) = (&p.shape, x.shape().0);
+    let fits = whole(&x, shape.input) && whole(&by_out, shape.output) && by_out.shape().0 == rows;
+    let kept = match &saved.0 {
+        Kept::Cpu(saved) => saved.rows(shape),
+        Kept::Kernels(saved) => saved.rows(),
+    };
+    if !fits || kept != rows {
+        return Err(Error::failed("projector", "the gradient is not one row an input row"));
+    }
+    let cost = thirds(shape, rows, 2.0);
+    match (device, &p.at, &saved.0, x, by_out) {
+        (
+            Device::Cpu,
+            At::Cpu(layers),
+            Kept::Cpu(saved),
+            View::Cpu { values: x, .. },
+            View::Cpu { values: by_out, .. },
+        ) => Ok((cpu::backward(shape, layers, x, saved, by_out), cost)),
+        (Device::Kernels(device), At::Kernels(tensors), Kept::Kernels(saved), View::F32(x), View::F32(by_out)) => {
+            let mut g = kernel::DeviceTensors::zeros(device, shape)?;
+            let cost = kernel::backward(shape, tensors, x, saved, by_out, &mut g)?;
+            Ok((g.download()?, cost))
+        }
+        _ => Err(mixed("projector", &[Place::of(device), x.place(), by_out.place()])),
+    }
 }
 
 /// Cost of forward and backward of `rows` rows.
@@ -96,8 +200,8 @@ pub fn cost(mlp: &Mlp, rows: usize) -> Cost {
 }
 
 /// So many thirds of [`cost`]: the forward does one, the backward two.
-fn thirds(mlp: &Mlp, values: usize, count: f64) -> Cost {
-    let all = cost(mlp, values / mlp.input.max(1));
+fn thirds(mlp: &Mlp, rows: usize, count: f64) -> Cost {
+    let all = cost(mlp, rows);
     Cost { bytes: all.bytes * count / 3.0, flops: all.flops * count / 3.0 }
 }
 
@@ -115,60 +219,6 @@ impl Mlp {
             w2: draw(2, self.output * self.hidden, self.hidden),
             b2: draw(3, self.output, self.hidden),
         }
-    }
-
-    /// `x` is `M x input`; gives `M x output` and what the backward needs.
-    pub fn forward(&self, p: &Tensors, x: &[f32]) -> Result<(Vec<f32>, Saved)> {
-        let _timed = timed("mlp", || thirds(self, x.len(), 1.0));
-        let shapes = [self.hidden * self.input, self.hidden, self.output * self.hidden, self.output];
-        if p.each().map(Vec::len) != shapes
-            || self.input == 0
-            || self.hidden == 0
-            || !x.len().is_multiple_of(self.input)
-        {
-            return Err(Error::failed("projector", format!("tensors do not fit {self:?}")));
-        }
-        let m = x.len() / self.input;
-        let mut before: Vec<f32> = p.b1.iter().copied().cycle().take(m * self.hidden).collect();
-        matmul_nt(x, &Weight::from_f32(self.hidden, self.input, p.w1.clone())?, &mut before, true);
-        let after: Vec<f32> = match self.activation {
-            Activation::Relu => before.iter().map(|v| v.max(0.0)).collect(),
-            act => before.iter().map(|&v| act.at(f64::from(v)).0 as f32).collect(),
-        };
-        let mut out: Vec<f32> = p.b2.iter().copied().cycle().take(m * self.output).collect();
-        matmul_nt(&after, &Weight::from_f32(self.output, self.hidden, p.w2.clone())?, &mut out, true);
-        Ok((out, Saved { before, after }))
-    }
-
-    /// Gradients by the parameters, from the gradient by the output (`M x output`).
-    pub fn backward(&self, p: &Tensors, x: &[f32], saved: &Saved, by_out: &[f32]) -> Result<Tensors> {
-        let _timed = timed("mlp_backward", || thirds(self, x.len(), 2.0));
-        let m = x.len() / self.input;
-        if by_out.len() != m * self.output || saved.before.len() != m * self.hidden {
-            return Err(Error::failed("projector", "the gradient is not one row an input row"));
-        }
-        let column_sums = |rows: &[f32], width: usize| {
-            let mut sums = vec![0.0f32; width];
-            for row in rows.chunks_exact(width) {
-                sums.iter_mut().zip(row).for_each(|(s, v)| *s += v);
-            }
-            sums
-        };
-        let mut g = Tensors {
-            w1: vec![0.0; p.w1.len()],
-            b1: Vec::new(),
-            w2: vec![0.0; p.w2.len()],
-            b2: column_sums(by_out, self.output),
-        };
-        matmul_tn(by_out, self.output, &saved.after, self.hidden, &mut g.w2, 1.0, false);
-        let mut by_hidden = vec![0.0f32; m * self.hidden];
-        matmul_nn(by_out, &Weight::from_f32(self.output, self.hidden, p.w2.clone())?, &mut by_hidden, false);
-        for (d, &v) in by_hidden.iter_mut().zip(&saved.before) {
-            *d *= self.activation.at(f64::from(v)).1 as f32;
-        }
-        matmul_tn(&by_hidden, self.hidden, x, self.input, &mut g.w1, 1.0, false);
-        g.b1 = column_sums(&by_hidden, self.hidden);
-        Ok(g)
     }
 }
 
@@ -191,8 +241,11 @@ mod tests {
             let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);
             let x: Vec<f32> = (0..rows * input).map(|_| rng.normal()).collect();
             let by: Vec<f32> = (0..rows * output).map(|_| rng.normal()).collect();
-            let (out, saved) = mlp.forward(&p, &x).unwrap();
-            let g = mlp.backward(&p, &x, &saved, &by).unwrap();
+            let placed = Placed::new(&Device::Cpu, &mlp, &p).unwrap();
+            let (rows, by_rows) = ((&x[..], input).into(), (&by[..], output).into());
+            let (out, saved, _) = forward(&Device::Cpu, &placed, rows).unwrap();
+            let (g, _) = backward(&Device::Cpu, &placed, rows, &saved, by_rows).unwrap();
+            let out = out.download().unwrap();
             let want = oracle::mlp(&mlp, &p, &x, &by);
             for (a, b) in out.iter().zip(&want.0) {
                 prop_assert!((f64::from(*a) - b).abs() <= 2e-5, "output {} and not {}", a, b);
@@ -214,5 +267,19 @@ mod tests {
                 assert!((act.at(x).1 - want).abs() <= 1e-6, "{act:?} at {x}");
             }
         }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors() {
+        let mlp = Mlp { input: 3, hidden: 4, output: 2, activation: Activation::Relu };
+        let p = Placed::new(&Device::Cpu, &mlp, &mlp.init(1)).unwrap();
+        assert!(Placed::new(&Device::Cpu, &Mlp { input: 4, ..mlp }, &mlp.init(1)).is_err());
+        let rows = |values: &'static [f32], dim| View::Cpu { values, dim };
+        let x = rows(&[0.5; 6], 3);
+        assert!(forward(&Device::Cpu, &p, rows(&[0.5; 6], 2)).is_err());
+        assert!(forward(&Device::Cpu, &p, rows(&[0.5; 5], 3)).is_err());
+        let (_, saved, _) = forward(&Device::Cpu, &p, x).unwrap();
+        let by = |by| backward(&Device::Cpu, &p, x, &saved, by).is_ok();
+        assert!(by(rows(&[1.0; 4], 2)) && !by(rows(&[1.0; 2], 2)) && !by(rows(&[1.0; 4], 4)));
     }
 }

@@ -9,13 +9,20 @@
 //! `(8 + 2 b) N d` bytes of rows read and written; b is 4, or 2 with [`Precision::Bf16`].
 
 mod cpu;
-pub mod cuda;
+pub mod kernel;
+pub mod lines;
+mod nodes;
 pub mod oracle;
-pub mod rows;
 
-pub use cpu::{Precision, Sparse, Workspace, propagate};
-pub use rows::{LANE, Lane, Rows};
+pub(in crate::ops) use nodes::At;
 
+pub use cpu::{Precision, Sparse};
+pub use lines::{LANE, Lane, Lines};
+pub use nodes::Nodes;
+
+use half::bf16;
+
+use crate::device::{Device, Place, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
@@ -120,6 +127,83 @@ fn balance(indptr: &[usize]) -> Vec<std::ops::Range<usize>> {
         from = to;
     }
     pieces
+}
+
+/// A graph at the place where it is propagated over, with the buffers that a propagation needs.
+#[derive(Debug)]
+pub struct Propagation<'a> {
+    nodes: usize,
+    dim: usize,
+    graph: Graph<'a>,
+}
+
+#[derive(Debug)]
+enum Graph<'a> {
+    Cpu(&'a Adjacency, cpu::Workspace),
+    F32(kernel::DeviceGraph, kernel::DeviceWorkspace<f32>),
+    Bf16(kernel::DeviceGraph, kernel::DeviceWorkspace<bf16>),
+}
+
+impl<'a> Propagation<'a> {
+    /// Of rows of width `dim`, whose copies between the layers are kept as `precision` says.
+    ///
+    /// # Errors
+    /// A device without room.
+    pub fn new(device: &Device, graph: &'a Adjacency, dim: usize, precision: Precision) -> Result<Self> {
+        let at = match (device, precision) {
+            (Device::Cpu, _) => Graph::Cpu(graph, cpu::Workspace::new(graph.nodes(), dim, precision)),
+            (Device::Kernels(device), Precision::F32) => {
+                let graph = kernel::DeviceGraph::new(device, graph)?;
+                let space = kernel::DeviceWorkspace::new(device, &graph, dim)?;
+                Graph::F32(graph, space)
+            }
+            (Device::Kernels(device), Precision::Bf16) => {
+                let graph = kernel::DeviceGraph::new(device, graph)?;
+                let space = kernel::DeviceWorkspace::new(device, &graph, dim)?;
+                Graph::Bf16(graph, space)
+            }
+        };
+        Ok(Self { nodes: graph.nodes(), dim, graph: at })
+    }
+}
+
+/// `out = 1/(layers+1) * sum over l of A^l x`.
+///
+/// `x` and `out` are `nodes x dim` in f32. Rows of the last layer that are not wanted may be left out,
+/// and neighbours that are zero left out of the first: [`Sparse`] says which.
+///
+/// # Errors
+/// Rows, flags or a propagation of other shapes or at another place; a device that fails.
+pub fn propagate(
+    device: &Device,
+    through: &mut Propagation<'_>,
+    x: &Nodes,
+    layers: usize,
+    sparse: Sparse<'_>,
+    out: &mut Nodes,
+) -> Result<Cost> {
+    let (nodes, dim) = (through.nodes, through.dim);
+    let flags = |f: Option<&[bool]>| f.is_none_or(|f| f.len() == nodes);
+    if (x.rows(), x.dim()) != (nodes, dim) || (out.rows(), out.dim()) != (nodes, dim) {
+        let what = format!("x is {} x {}, out {} x {}", x.rows(), x.dim(), out.rows(), out.dim());
+        return Err(Error::failed("spmm", format!("{what}; {nodes} x {dim} are needed")));
+    }
+    if !flags(sparse.outputs) || !flags(sparse.inputs) {
+        return Err(Error::failed("spmm", format!("a flag is needed for each of {nodes} nodes")));
+    }
+    match (device, &mut through.graph, &x.at, &mut out.at) {
+        (Device::Cpu, Graph::Cpu(graph, space), At::Cpu(x), At::Cpu(out)) => {
+            cpu::propagate(graph, x, layers, sparse, space, out);
+            Ok(cost(graph, dim, layers, space.precision()))
+        }
+        (Device::Kernels(_), Graph::F32(graph, space), At::F32(x), At::F32(out)) => {
+            kernel::propagate(graph, x.values(), layers, space, out.values_mut())
+        }
+        (Device::Kernels(_), Graph::Bf16(graph, space), At::F32(x), At::F32(out)) => {
+            kernel::propagate(graph, x.values(), layers, space, out.values_mut())
+        }
+        _ => Err(mixed("spmm", &[Place::of(device), x.place(), out.place()])),
+    }
 }
 
 /// Cost of one [`propagate`] of `layers` layers at width `dim`.

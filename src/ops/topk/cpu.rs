@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Hit, MAX_K, Seen, key, unkey};
+use super::{Hit, Seen, key, unkey};
 use crate::error::{Error, Result};
 use crate::ops::linear::gemm::{View, product};
 use crate::tensor::profile::timed;
@@ -65,23 +65,11 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums[0]
 }
 
-/// The best `k` (1 to 256) of `items` (`N x dim`) for each of `queries` (`Q x dim`), fewer when fewer are unseen.
+/// As [`super::topk`], which has checked the shapes.
 ///
-/// Fails on shapes that do not fit and on scores that are not a number; infinite scores are ordered as such.
-pub fn topk(queries: &[f32], items: &[f32], dim: usize, k: usize, seen: &dyn Seen) -> Result<Vec<Vec<Hit>>> {
+/// Fails on scores that are not a number.
+pub(super) fn topk(queries: &[f32], items: &[f32], dim: usize, k: usize, seen: &dyn Seen) -> Result<Vec<Vec<Hit>>> {
     let _timed = timed("topk", || super::cost(queries.len() / dim.max(1), items.len() / dim.max(1), dim));
-    if k == 0 || k > MAX_K {
-        return Err(Error::usage("k", format!("{k} is outside 1 to {MAX_K}")));
-    }
-    if dim == 0 || !queries.len().is_multiple_of(dim) || !items.len().is_multiple_of(dim) {
-        return Err(Error::failed(
-            "top-k",
-            format!("{} and {} values are not rows of {dim}", queries.len(), items.len()),
-        ));
-    }
-    if items.len() / dim >= u32::MAX as usize {
-        return Err(Error::failed("top-k", "more than 2^32 items"));
-    }
     let blocks: Vec<Result<Vec<Vec<Hit>>>> = queries
         .par_chunks(QUERIES * dim)
         .enumerate()
@@ -167,6 +155,7 @@ fn tile_scores(block: &[f32], tile: &[f32], dim: usize, scores: &mut [f32]) {
 mod tests {
     use super::super::{Nothing, oracle};
     use super::*;
+    use crate::device::Device;
     use crate::rng::{Rng, Use};
     use proptest::prelude::*;
 
@@ -231,11 +220,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        assert!(topk(&[1.0], &[1.0], 1, 0, &Nothing).is_err());
-        assert!(topk(&[1.0], &[1.0], 1, 257, &Nothing).is_err());
-        assert!(topk(&[1.0, 2.0, 3.0], &[1.0, 2.0], 2, 1, &Nothing).is_err());
-        assert!(topk(&[], &[1.0], 1, 1, &Nothing).unwrap().is_empty());
-        assert_eq!(topk(&[1.0], &[], 1, 1, &Nothing).unwrap(), vec![vec![]]);
+        let topk = |queries: &[f32], items: &[f32], dim: usize, k: usize| {
+            super::super::topk(&Device::Cpu, (queries, dim).into(), (items, dim).into(), k, &Nothing)
+                .map(|found| found.0)
+        };
+        assert!(topk(&[1.0], &[1.0], 1, 0).is_err());
+        assert!(topk(&[1.0], &[1.0], 1, 257).is_err());
+        assert!(topk(&[1.0, 2.0, 3.0], &[1.0, 2.0], 2, 1).is_err());
+        assert!(topk(&[], &[1.0], 1, 1).unwrap().is_empty());
+        assert_eq!(topk(&[1.0], &[], 1, 1).unwrap(), vec![vec![]]);
     }
 
     #[test]

@@ -7,14 +7,13 @@
 //! Cost: `2 Q N d` FLOP, `4 d (Q + N)` bytes beside tiles that stay in cache.
 
 mod cpu;
-pub mod cuda;
-mod on;
+pub mod kernel;
 pub mod oracle;
 
 pub(crate) use cpu::dot;
-pub use cpu::topk;
-pub use on::topk_on;
 
+use crate::device::{Device, DeviceRows, KernelDevice, Place, Storage, View, mixed};
+use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 /// Largest `k`.
@@ -48,6 +47,63 @@ impl Seen for Vec<Vec<u32>> {
     fn of(&self, query: usize) -> &[u32] {
         &self[query]
     }
+}
+
+/// The best `k` (1 to [`MAX_K`]) of `items` for each of `queries`, fewer where fewer are unseen.
+///
+/// Rows of the CPU are copied to a device with kernels; rows there must be finite and of one storage.
+///
+/// # Errors
+/// Shapes that do not fit, a `k` out of range, scores that are not a number (infinite ones are ordered as such), rows
+/// at another place, a device that fails.
+pub fn topk(
+    device: &Device,
+    queries: View<'_>,
+    items: View<'_>,
+    k: usize,
+    seen: &dyn Seen,
+) -> Result<(Vec<Vec<Hit>>, Cost)> {
+    let ((q, dim), (n, width)) = (queries.shape(), items.shape());
+    let whole = |view: &View<'_>, rows: usize, dim: usize| match view {
+        View::Cpu { values, .. } => values.len() == rows * dim,
+        _ => true,
+    };
+    if k == 0 || k > MAX_K {
+        return Err(Error::usage("k", format!("{k} is outside 1 to {MAX_K}")));
+    }
+    if dim == 0 || dim != width || !whole(&queries, q, dim) || !whole(&items, n, dim) {
+        return Err(Error::failed("top-k", format!("queries and items are not rows of one width: {dim} and {width}")));
+    }
+    if n >= u32::MAX as usize {
+        return Err(Error::failed("top-k", "more than 2^32 items"));
+    }
+    match (device, queries, items) {
+        (Device::Cpu, View::Cpu { values: queries, .. }, View::Cpu { values: items, .. }) => {
+            Ok((cpu::topk(queries, items, dim, k, seen)?, cost(q, n, dim)))
+        }
+        (Device::Kernels(device), View::Cpu { values: queries, .. }, View::Cpu { values: items, .. }) => {
+            if !queries.iter().chain(items).all(|v| v.is_finite()) {
+                // The CPU says what is wrong with values that cannot be ranked.
+                return Ok((cpu::topk(queries, items, dim, k, seen)?, cost(q, n, dim)));
+            }
+            let queries = DeviceRows::upload(device, dim, queries, "queries")?;
+            on_device(device, &queries, &DeviceRows::upload(device, dim, items, "items")?, k, seen)
+        }
+        (Device::Kernels(device), View::F32(queries), View::F32(items)) => on_device(device, queries, items, k, seen),
+        (Device::Kernels(device), View::Bf16(queries), View::Bf16(items)) => on_device(device, queries, items, k, seen),
+        _ => Err(mixed("top-k", &[Place::of(device), queries.place(), items.place()])),
+    }
+}
+
+fn on_device<T: Storage>(
+    device: &KernelDevice,
+    queries: &DeviceRows<T>,
+    items: &DeviceRows<T>,
+    k: usize,
+    seen: &dyn Seen,
+) -> Result<(Vec<Vec<Hit>>, Cost)> {
+    let lists = kernel::DeviceSeen::new(device, (0..queries.rows()).map(|q| seen.of(q)))?;
+    kernel::topk(queries, items, k, Some(&lists))
 }
 
 /// Cost of `queries` against `items` rows of width `dim`.

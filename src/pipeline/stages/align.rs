@@ -44,8 +44,8 @@ pub fn align(
             .filter(|&i| filled(&text.text, i) && filled(&colla.items, i))
             .map(|i| ItemIdx(i as u32))
             .collect();
-        let (from, to, settings) = (&text.text, &colla.items, &recipe.align);
-        let aligned = projector::train_on(device, from, to, &both, settings, Some(work.folder), work.monitor)?;
+        let of = projector::Embeddings { text: &text.text, colla: &colla.items, both: &both };
+        let aligned = projector::train(device, of, &recipe.align, Some(work.folder), work.monitor)?;
         let summary = serde_json::json!({
             "items": both.len(), "before": aligned.before, "after": aligned.after, "history": aligned.history,
         });

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn descriptions_and_other_texts_have_limits_of_their_own_in_tokens() {
-        let language = Language::load(crate::models::builtin::NAME, &Recipe::default()).unwrap();
+        let language = Language::load(crate::store::builtin::NAME, &Recipe::default()).unwrap();
         let text = "a long and winding story of a town by the sea and of all who lived there".to_owned();
         let whole = language.tokenizer.encode(&text, true).unwrap();
         assert!(whole.len() > 12, "{}", whole.len());

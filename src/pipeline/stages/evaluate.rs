@@ -9,10 +9,10 @@ use super::predict::{Predictions, Who};
 use super::prompts::Prompts;
 use super::reason::{self, Reasoning};
 use super::retrieve::{Retrieval, Set, Variant};
+use crate::collab::{BaselineSettings, Baselines, GraphBaseline};
 use crate::config::Recipe;
-use crate::data::{Part, Sample};
+use crate::data::Part;
 use crate::error::{Error, Result};
-use crate::eval::yardsticks::{self, Logistic};
 use crate::eval::{Score, Table};
 use crate::events::StageId;
 use crate::merge::Merged;
@@ -20,17 +20,16 @@ use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::results::{MergeSummary, Results, Section};
 use crate::pipeline::run::Run;
-use crate::rng::{Rng, Use};
 
 /// What the tables are made of.
 pub struct Inputs<'a> {
     /// Data and rows.
     pub ground: &'a Ground,
-    /// LightGCN, for its yardstick.
+    /// LightGCN, for its baseline.
     pub colla: &'a Collaborative,
     /// What was retrieved, for what the authors' code would have retrieved otherwise.
     pub retrieval: &'a Retrieval,
-    /// Prompts, for what their facts alone say.
+    /// Prompts, for what the causal features alone say.
     pub prompts: &'a Prompts,
     /// Scores of the general model.
     pub predictions: &'a Predictions,
@@ -39,9 +38,6 @@ pub struct Inputs<'a> {
     /// The merge.
     pub merged: &'a MergedRows,
 }
-
-/// Training rows behind the logistic fit of the LightGCN score.
-const LOGISTIC_ROWS: usize = 50_000;
 
 /// Name of the first row.
 const GLOBAL: &str = "global mean";
@@ -122,7 +118,7 @@ impl Columns {
 
 fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
     let Inputs { ground, predictions, reasoning, merged, .. } = *inputs;
-    let yard = Yard::fit(recipe, inputs)?;
+    let without = WithoutWords::fit(recipe, inputs)?;
     let test = &ground.rows.test;
     let of = |who: Who, variant: Variant| move |row: usize| predictions.p(who, Set::Test, row, variant);
     let by_row = |rows: &[(usize, Merged)]| -> HashMap<usize, f64> { rows.iter().map(|(r, m)| (*r, m.p)).collect() };
@@ -139,7 +135,7 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
     let all = with_merge.len() == test.len();
 
     let mut main = Columns::new(with_merge.clone());
-    yard.add(&mut main, inputs);
+    without.add(&mut main, inputs);
     main.add("zero-shot", of(Who::ZeroShot, Variant::Main));
     main.add("tuned", of(Who::Tuned, Variant::Main));
     main.add("reasoning", |row| mean_of(&reasoning.rows, row));
@@ -153,7 +149,7 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
     }
     if !all {
         let mut wide = Columns::new(test.clone());
-        yard.add(&mut wide, inputs);
+        without.add(&mut wide, inputs);
         wide.add("zero-shot", of(Who::ZeroShot, Variant::Main));
         wide.add("tuned", of(Who::Tuned, Variant::Main));
         wide.add(&experts_name, experts_p);
@@ -163,7 +159,7 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
         |row: &usize| Variant::ABLATION.iter().all(|&v| predictions.p(Who::Tuned, Set::Test, *row, v).is_some());
     let mut ablation = Columns::new(test.iter().copied().filter(scored).collect());
     if !ablation.rows.is_empty() {
-        yard.add(&mut ablation, inputs);
+        without.add(&mut ablation, inputs);
         ablation.add("zero-shot", of(Who::ZeroShot, Variant::Main));
         ablation.add("tuned, as the recipe retrieves", of(Who::Tuned, Variant::Main));
         for variant in Variant::ABLATION {
@@ -179,23 +175,19 @@ fn tables(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Vec<Section>> {
 }
 
 /// Predictors without a language model, fitted on training rows only.
-struct Yard {
-    base: yardsticks::Yardsticks,
-    lightgcn: Logistic,
+struct WithoutWords<'a> {
+    base: Baselines,
+    lightgcn: GraphBaseline<'a>,
     threshold: f32,
 }
 
-impl Yard {
-    fn fit(recipe: &Recipe, inputs: &Inputs<'_>) -> Result<Self> {
+impl<'a> WithoutWords<'a> {
+    fn fit(recipe: &Recipe, inputs: &Inputs<'a>) -> Result<Self> {
         let ground = inputs.ground;
         let train = ground.samples.part(Part::Train);
-        let base = yardsticks::fit(ground.dataset.items.len(), train, &yardsticks::Settings::default())?;
-        let mut rows: Vec<usize> = (0..train.len()).collect();
-        Rng::new(recipe.seed, Use::Rows, 78, 0).shuffle(&mut rows);
-        rows.truncate(LOGISTIC_ROWS);
-        let x: Vec<f64> = rows.iter().map(|&r| inner(inputs.colla, &train[r])).collect();
-        let y: Vec<bool> = rows.iter().map(|&r| train[r].label).collect();
-        Ok(Self { base, lightgcn: Logistic::fit(&x, 1, &y, 1.0)?, threshold: recipe.data.threshold() })
+        let base = Baselines::fit(ground.dataset.items.len(), train, &BaselineSettings::default())?;
+        let lightgcn = GraphBaseline::fit(&inputs.colla.users, &inputs.colla.items, train, recipe.seed)?;
+        Ok(Self { base, lightgcn, threshold: recipe.data.threshold() })
     }
 
     fn add(&self, columns: &mut Columns, inputs: &Inputs<'_>) {
@@ -207,15 +199,10 @@ impl Yard {
             let sample = ground.sample(row);
             Some(self.base.predict(sample.item, ground.samples.history(sample), likes))
         });
-        columns.add("LightGCN", |row| Some(self.lightgcn.predict(&[inner(inputs.colla, ground.sample(row))])));
-        let facts = inputs.prompts.facts(Set::Test);
-        columns.add("facts alone", |row| facts.get(&row).copied());
+        columns.add("LightGCN", |row| Some(self.lightgcn.predict(ground.sample(row))));
+        let features = inputs.prompts.facts(Set::Test);
+        columns.add("facts alone", |row| features.get(&row).copied());
     }
-}
-
-fn inner(colla: &Collaborative, sample: &Sample) -> f64 {
-    let (user, item) = (colla.users.row(sample.user.at()), colla.items.row(sample.item.at()));
-    user.iter().zip(item).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 fn merge_summary(inputs: &Inputs<'_>) -> Option<MergeSummary> {
@@ -259,9 +246,9 @@ fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
     if let Some(mass) = inputs.predictions.mean_mass(Who::Tuned) {
         notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average over the test rows"));
     }
-    if recipe.facts.knowledge != crate::text::knowledge::Knowledge::None {
+    if recipe.facts.wording != crate::text::ratings::Wording::None {
         notes.push(
-            "prompts carry collaborative facts in words (an option beyond the papers), cross-fitted on training rows"
+            "prompts carry causal features in words (an option beyond the papers), cross-fitted on training rows"
                 .into(),
         );
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::facts::FactSource;
+use super::features;
 use super::prompts::{least_valuable, wording};
 use super::retrieve::{self, Embeddings, Variant};
 use super::scorer::PASS;
@@ -73,7 +73,7 @@ pub fn ask_tuned(
     let mut soft = SoftSource::new(recipe, &embeddings);
     let places = soft.as_mut().map(|s| s.of_candidate(user, history));
     let weights = made.artifact.file(prompts::WEIGHTS);
-    let facts = FactSource::for_new_rows(recipe, &found.ground, &found.colla, &weights, monitor)?;
+    let fitted = features::for_new_rows(recipe, &found.ground, &found.colla, &weights, monitor)?;
     let settings = Variant::Main.settings(recipe);
     let mixture = Mixture::build(&found.sources(), &settings)?;
     let dataset = &found.ground.dataset;
@@ -88,9 +88,10 @@ pub fn ask_tuned(
         let retrieved = retriever.retrieve(history, item, needed(&settings))?;
         let shown: Vec<Rated> =
             order(history, item, &retrieved, &settings).into_iter().map(|p| history[p as usize]).collect();
-        let known = facts.of_candidate(user, item, history);
+        let known = fitted.as_ref().map(|f| f.new_row(user, item, history));
+        let stated = known.and_then(|f| f.stated(recipe.facts.wording));
         let fitted = fit(
-            &|keep| prompter.build_some(user, &shown, keep, item, known.as_ref()),
+            &|keep| prompter.build_some(user, &shown, keep, item, stated.as_ref()),
             &drop_order(least_valuable(template), shown.len()),
             &|prompt| language.prompt_tokens(prompt).map(|t| t.len()),
             limit,

@@ -54,7 +54,7 @@ pub fn graph(run: &Run, recipe: &Recipe, device: &Device, ground: &Ground) -> Re
         }
         let valid: Vec<_> = valid.into_iter().collect();
         let settings = &recipe.graph.lightgcn;
-        let found = lightgcn::train_on(device, &graph, &valid, settings, Some(work.folder), work.monitor)?;
+        let found = lightgcn::train(device, &graph, &valid, settings, Some(work.folder), work.monitor)?;
         matrices::write(
             &work.folder.join("embeddings.safetensors"),
             &[("users", &found.users), ("items", &found.items)],

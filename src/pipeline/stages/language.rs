@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use crate::config::{ModelSettings, Recipe};
 use crate::device::Choice;
 use crate::error::{Error, Result};
-use crate::models::hub;
-use crate::models::llama::{self, Arithmetic, LoadOptions, Model};
+use crate::models::llama::{Arithmetic, Model};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
 use crate::pipeline::key::KeyBuilder;
-use crate::text::chat::{ChatTemplate, Message};
+use crate::store::chat::{ChatTemplate, Message};
+use crate::store::tokenizer::Tokenizer;
+use crate::store::{self, LoadOptions, hub};
 use crate::text::prompts::{Conversation, Mark, Prompt};
-use crate::text::tokenizer::Tokenizer;
 
 /// See the module.
 pub struct Language {
@@ -35,8 +35,8 @@ impl Language {
         let predict = &recipe.predict;
         let options = LoadOptions { dtype: recipe.model.dtype };
         let loaded = match spec {
-            crate::models::builtin::NAME => crate::models::builtin::load(&options)?,
-            _ => llama::load(&hub::resolve(spec)?, &options)?,
+            crate::store::builtin::NAME => crate::store::builtin::load(&options)?,
+            _ => store::load(&hub::resolve(spec)?, &options)?,
         };
         let tokenizer = loaded.tokenizer;
         let yes_no = [tokenizer.single_token(&predict.yes)?, tokenizer.single_token(&predict.no)?];
@@ -133,8 +133,8 @@ impl Language {
 /// Adds the model's files to a key.
 pub fn add_to_key(key: KeyBuilder, name: &str, spec: &str, settings: &ModelSettings) -> Result<KeyBuilder> {
     let key = key.settings(&format!("{name} settings"), settings)?;
-    if spec == crate::models::builtin::NAME {
-        return key.settings(name, &crate::models::builtin::fingerprint());
+    if spec == crate::store::builtin::NAME {
+        return key.settings(name, &crate::store::builtin::fingerprint());
     }
     let path: PathBuf = hub::resolve(spec)?;
     key.path(name, &path)

@@ -163,7 +163,7 @@ impl Heard<'_> {
                 Expert::Collaborative => facts.get(&row).map(|&p| (p, 0.0)),
                 Expert::Reasoning => {
                     let p: Vec<f64> = self.reasoning.rows.get(&(set, row))?.iter().map(|s| s.p).collect();
-                    let (mean, var) = Samples::new("reasoning", &[p]).ok()?.moments(usize::MAX);
+                    let (mean, var) = Samples::new("reasoning", &[p]).ok()?.moments(usize::MAX).ok()?;
                     Some((mean[0], var[0]))
                 }
             }

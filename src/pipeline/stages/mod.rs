@@ -6,7 +6,7 @@ mod describe;
 mod embed;
 mod evaluate;
 mod examples;
-mod facts;
+mod features;
 mod finished;
 mod graph;
 mod language;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::data::Ground;
-use super::facts::FactSource;
+use super::features;
 use super::graph::Collaborative;
 use super::language::{self, Language};
 use super::retrieve::{Embeddings, Retrieval, Set, Variant};
@@ -36,7 +36,7 @@ pub struct PromptRow {
     pub variant: Variant,
     /// Its label.
     pub label: bool,
-    /// What the collaborative facts alone say, where they are in the prompt.
+    /// What the causal features alone say, where the recipe wants them.
     pub facts_p: Option<f64>,
     /// The turns.
     pub prompt: Prompt,
@@ -53,7 +53,7 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// What the facts alone say of the rows of a set, where there are facts.
+    /// What the causal features alone say of the rows of a set, where there are any.
     pub fn facts(&self, set: Set) -> HashMap<usize, f64> {
         let own = |r: &&PromptRow| r.set == set && r.variant == Variant::Main;
         self.rows.iter().filter(own).filter_map(|r| r.facts_p.map(|p| (r.row, p))).collect()
@@ -69,7 +69,7 @@ impl Prompts {
 /// The embeddings behind the soft tokens.
 const SOFT: &str = "soft.safetensors";
 
-/// The weight of each fact.
+/// The weight of each causal feature.
 pub(super) const WEIGHTS: &str = "facts.json";
 
 /// Room left for the answer and the end of the turn.
@@ -114,8 +114,7 @@ fn write(
         std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
     }
     let (mut file, _) = RowFile::<PromptRow>::open(&path)?;
-    let facts = FactSource::fit(recipe, ground, colla, work.monitor)?;
-    facts.write_weights(&work.folder.join(WEIGHTS))?;
+    let fitted = features::fit(recipe, ground, colla, &work.folder.join(WEIGHTS), work.monitor)?;
     let limit = language.model.config().context.saturating_sub(ANSWER_ROOM);
     let mut cuts = CutReport::default();
     let total = retrieval.shown.len() as u64;
@@ -128,10 +127,11 @@ fn write(
         let settings = crate::text::prompts::Settings { order: wording(template), ..recipe.prompt.clone() };
         let places = soft.as_mut().map(|s| s.places(ground, shown.row, shown.at));
         let prompter = Prompter::new(&ground.dataset, recipe.data.threshold(), &settings)?.with_soft(places);
-        let known = facts.of(ground, shown.set, shown.row, shown.at);
+        let known = fitted.as_ref().map(|f| features::of(f, ground, shown.set, shown.row, shown.at));
+        let stated = known.and_then(|f| f.stated(recipe.facts.wording));
         let least = drop_order(least_valuable(template), shown.items.len());
         let fitted = fit(
-            &|keep| prompter.build_some(sample.user, &shown.items, keep, sample.item, known.as_ref()),
+            &|keep| prompter.build_some(sample.user, &shown.items, keep, sample.item, stated.as_ref()),
             &least,
             &|prompt| language.prompt_tokens(prompt).map(|t| t.len()),
             limit,

@@ -14,11 +14,11 @@ use crate::events::StageId;
 use crate::generate::scoring::common_prefix;
 use crate::models::llama::train::{Branch, Group};
 use crate::models::lora::Adapter;
-use crate::models::peft;
 use crate::models::soft_prompt::{Projector, mean_norm};
 use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::run::{Run, Work};
+use crate::store::peft;
 use crate::text::prompts::Prompt;
 use crate::tune::{Evaluator, SoftAdapter, SoftInputs, Training};
 
@@ -167,9 +167,10 @@ fn groups(recipe: &Recipe, prompts: &[PromptRow], language: &Language) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::{self, Family, fixture, save_hf};
+    use crate::models::llama::{self, Family};
+    use crate::store::chat::Message;
+    use crate::store::{fixture, save_hf};
     use crate::tensor::Dtype;
-    use crate::text::chat::Message;
 
     fn language(recipe: &Recipe, bos: bool) -> Language {
         let folder = tempfile::tempdir().unwrap();

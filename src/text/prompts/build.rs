@@ -6,8 +6,8 @@ use super::{Placement, Settings, Style, wording};
 use crate::data::{Dataset, ItemIdx, Rated, UserIdx};
 use crate::error::{Error, Result};
 use crate::models::soft_prompt::Items;
-use crate::text::chat::{Message, Role};
-use crate::text::knowledge::Facts;
+use crate::store::chat::{Message, Role};
+use crate::text::ratings::Stated;
 
 /// A finished prompt.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -110,9 +110,9 @@ impl<'a> Prompter<'a> {
     ///
     /// # Errors
     /// A user or an item that is not in the data set.
-    pub fn build(&self, user: UserIdx, shown: &[Rated], target: ItemIdx, facts: Option<&Facts>) -> Result<Prompt> {
+    pub fn build(&self, user: UserIdx, shown: &[Rated], target: ItemIdx, stated: Option<&Stated>) -> Result<Prompt> {
         let all: Vec<usize> = (0..shown.len()).collect();
-        self.build_some(user, shown, &all, target, facts)
+        self.build_some(user, shown, &all, target, stated)
     }
 
     /// The prompt that shows only the positions `keep` of `shown`.
@@ -125,7 +125,7 @@ impl<'a> Prompter<'a> {
         shown: &[Rated],
         keep: &[usize],
         target: ItemIdx,
-        facts: Option<&Facts>,
+        stated: Option<&Stated>,
     ) -> Result<Prompt> {
         let (data, settings) = (self.dataset, self.settings);
         let lost = |what: String| {
@@ -157,29 +157,29 @@ impl<'a> Prompter<'a> {
             notes.push('\n');
         }
         let line = |t: String| if t.is_empty() { t } else { t + "\n" };
-        let facts = line(facts.map_or_else(String::new, |f| f.sentences(data)));
+        let known = line(stated.map_or_else(String::new, |s| s.sentences(&data.noun, data.scale.1)));
         let (question, behind_title) = wording::question(data, &title, settings.style);
         let only = wording::answer_only(settings.style);
         // Books put the question before the two notes; everything else after them.
         let question_first = data.noun == "book" && settings.style == Style::Paper;
-        let after = settings.knowledge == Placement::AfterQuestion && !facts.is_empty();
+        let after = settings.knowledge == Placement::AfterQuestion && !known.is_empty();
         let end = if question_first || after { "\n" } else { " " };
         let (common, question) = if question_first {
             (format!("{profile}{list}"), format!("{question}{end}{notes}"))
         } else {
             (format!("{profile}{list}{notes}"), format!("{question}{end}"))
         };
-        let split = if settings.knowledge == Placement::First && !facts.is_empty() { 0 } else { common.len() };
+        let split = if settings.knowledge == Placement::First && !known.is_empty() { 0 } else { common.len() };
         let content = match settings.knowledge {
-            Placement::First => format!("{facts}{common}{question}{only}"),
-            Placement::BeforeQuestion => format!("{common}{facts}{question}{only}"),
-            Placement::AfterQuestion => format!("{common}{question}{facts}{only}"),
+            Placement::First => format!("{known}{common}{question}{only}"),
+            Placement::BeforeQuestion => format!("{common}{known}{question}{only}"),
+            Placement::AfterQuestion => format!("{common}{question}{known}{only}"),
         };
         let mut soft = Vec::new();
         if let Some(SoftPlaces { items, user }) = self.soft {
             let (first, before) = match settings.knowledge {
-                Placement::First => (facts.len(), facts.len()),
-                Placement::BeforeQuestion => (0, facts.len()),
+                Placement::First => (known.len(), known.len()),
+                Placement::BeforeQuestion => (0, known.len()),
                 Placement::AfterQuestion => (0, 0),
             };
             soft.extend(user.map(|token| Mark { at: 0, token }));

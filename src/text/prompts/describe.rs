@@ -2,7 +2,7 @@
 
 use crate::data::{Dataset, ItemIdx};
 use crate::error::{Error, Result};
-use crate::text::chat::Message;
+use crate::store::chat::Message;
 
 use super::{FRIENDLY, wording};
 

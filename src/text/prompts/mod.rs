@@ -65,7 +65,7 @@ pub enum Order {
     Relevant,
 }
 
-/// Where facts about the target (see [`crate::text::knowledge`]) are put.
+/// Where the sentences on ratings of the target (see [`crate::text::ratings`]) are put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Placement {
@@ -96,7 +96,7 @@ pub struct Settings {
     pub threshold_note: bool,
     /// Say who the user is, where the data knows. Default true.
     pub profile: bool,
-    /// Where facts about the target go: `before_question`, `after_question`, `first`. Default `before_question`.
+    /// Where the sentences on ratings of the target go: `before_question`, `after_question`, `first`. Default `before_question`.
     pub knowledge: Placement,
     /// The system message, in tuning and scoring alike; `predict.system` sets another one for scoring (defect D8).
     /// Default: one sentence on a friendly and helpful assistant.

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Prompt;
+use crate::store::chat::{Message, Role};
 use crate::text::answer::thoughts;
-use crate::text::chat::{Message, Role};
 
 /// Where the opening think tag stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]

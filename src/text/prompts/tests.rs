@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::{Dataset, Field, Item, ItemIdx, Rated, RawId, User, UserIdx};
-use crate::text::chat::Role;
-use crate::text::knowledge::{Facts, Knowledge, Opinion};
+use crate::store::chat::Role;
+use crate::text::ratings::{RatingSummary, Stated, Wording};
 
 fn dataset(noun: &str) -> Dataset {
     let item = |title: &str| Item {
@@ -38,15 +38,14 @@ fn shown() -> Vec<Rated> {
     vec![rated(0, 4.0), rated(1, 1.0), rated(2, 4.5)]
 }
 
-fn facts() -> Facts {
-    let opinion = Opinion { liked: 0.8, stars: 4.1, count: 9 };
-    let (item, user, taste) = (opinion, opinion, [0.0; 2]);
-    Facts { knowledge: Knowledge::Verdict, item, user, global: 0.5, affinity: None, taste, p: 0.9 }
+fn stated() -> Stated {
+    let summary = RatingSummary { liked: 0.8, stars: 4.1, count: 9 };
+    Stated { wording: Wording::Verdict, item: summary, user: summary, affinity: None, p: 0.9 }
 }
 
-fn text(noun: &str, user: u32, settings: &Settings, facts: Option<&Facts>) -> Prompt {
+fn text(noun: &str, user: u32, settings: &Settings, stated: Option<&Stated>) -> Prompt {
     let data = dataset(noun);
-    Prompter::new(&data, 3.0, settings).unwrap().build(UserIdx(user), &shown(), ItemIdx(3), facts).unwrap()
+    Prompter::new(&data, 3.0, settings).unwrap().build(UserIdx(user), &shown(), ItemIdx(3), stated).unwrap()
 }
 
 #[test]
@@ -83,7 +82,7 @@ fn the_paper_prompt_for_books_asks_first() {
 #[test]
 fn short_and_grouped_wording() {
     assert_eq!(
-        text("movie", 0, &Settings::short(), Some(&facts())).user(),
+        text("movie", 0, &Settings::short(), Some(&stated())).user(),
         "User: female, 25-34, programmer.\nRated movies (1 to 5):\nHeat (1995): 4\nSchindler's List (1993): 1\n\
          Toy Story: 4.5\nLiked means above 3.\nRatings alone suggest: very likely yes (90%).\n\
          Will the user like ***Target (2000)***? Yes or no?"
@@ -113,7 +112,7 @@ fn wording_follows_the_order() {
 
 #[test]
 fn facts_stand_where_they_are_told_to() {
-    let at = |knowledge| text("movie", 0, &Settings { knowledge, ..Settings::default() }, Some(&facts()));
+    let at = |knowledge| text("movie", 0, &Settings { knowledge, ..Settings::default() }, Some(&stated()));
     let line = "Ratings alone suggest: very likely yes (90%).\n";
     let first = at(Placement::First);
     assert!(first.user().starts_with(line) && first.prefix().is_empty());
@@ -155,7 +154,7 @@ proptest! {
         };
         let data = dataset(["movie", "book", "thing"][noun]);
         let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
-        let a = prompter.build(UserIdx(user), &shown(), ItemIdx(target), Some(&facts())).unwrap();
+        let a = prompter.build(UserIdx(user), &shown(), ItemIdx(target), Some(&stated())).unwrap();
         let b = prompter.build(UserIdx(user), &shown(), ItemIdx(other), None).unwrap();
         prop_assert_eq!(a.prefix(), b.prefix());
         prop_assert!(a.prefix().ends_with('\n') && a.suffix().contains("***"));
@@ -261,7 +260,7 @@ fn soft_tokens_stand_behind_titles_and_change_no_word() {
                 let settings = Settings { list, knowledge, numbered, ..settings.clone() };
                 let data = dataset(noun);
                 let plain = Prompter::new(&data, 3.0, &settings).unwrap();
-                let build = |p: Prompter<'_>| p.build(UserIdx(0), &shown(), ItemIdx(3), Some(&facts())).unwrap();
+                let build = |p: Prompter<'_>| p.build(UserIdx(0), &shown(), ItemIdx(3), Some(&stated())).unwrap();
                 let marked = build(plain.with_soft(Some(SoftPlaces { items: Items::All, user: Some(9) })));
                 assert_eq!(marked.without_soft(), build(plain));
                 let titles: Vec<(u32, &str)> = marked.soft.iter().map(|m| (m.token, &marked.user()[..m.at])).collect();

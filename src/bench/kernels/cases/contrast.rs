@@ -4,9 +4,9 @@ use super::{Case, case, rotated, rows};
 use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::infonce::{Params, Similarity, cuda as infonce};
+use crate::ops::infonce::{Params, Similarity, kernel as infonce};
 use crate::ops::linear::cuda::{Epilogue, Form, gemm};
-use crate::ops::mlp::{Activation, Mlp, cuda as mlp};
+use crate::ops::mlp::{Activation, Mlp, kernel as mlp};
 use half::bf16;
 
 pub(super) const CASES: &[Case] = &[

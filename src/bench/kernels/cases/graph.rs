@@ -6,9 +6,9 @@ use crate::bench::kernels::ceilings::Fetch;
 use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::adam::{Adam, cuda as adam};
-use crate::ops::bpr::cuda as bpr;
-use crate::ops::spmm::{Adjacency, Rows, cuda as spmm};
+use crate::ops::adam::{Adam, kernel as adam};
+use crate::ops::bpr::{Stream, kernel as bpr};
+use crate::ops::spmm::{Adjacency, Lines, kernel as spmm};
 use crate::rng::{Rng, Use};
 use half::bf16;
 
@@ -69,7 +69,7 @@ fn propagate<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: u
     let (nodes, nnz) = (edges.nodes(), edges.nnz());
     let graph = spmm::DeviceGraph::new(device, &edges)?;
     let mut space = spmm::DeviceWorkspace::<T>::new(device, &graph, dim)?;
-    let packed = Rows::from_packed(dim, &normals(nodes * dim, 1));
+    let packed = Lines::from_packed(dim, &normals(nodes * dim, 1));
     let n = sets(scale, 8 * packed.values().len()).min(8);
     let buffers = |_| Ok((device.upload(packed.values(), "x")?, device.alloc(packed.values().len(), "out")?));
     let mut buffers = (0..n).map(buffers).collect::<Result<Vec<_>>>()?;
@@ -103,13 +103,13 @@ fn batch(device: &KernelDevice, edges: &Adjacency, users: usize, n: usize) -> Re
 }
 
 /// Each user's items; one more item than the graph has, so that each user lacks one.
-fn items_of(device: &KernelDevice, edges: &Adjacency, users: usize, items: usize) -> Result<bpr::UserItems> {
+fn items_of(device: &KernelDevice, edges: &Adjacency, users: usize, items: usize) -> Result<bpr::DeviceItems> {
     let (mut starts, mut nodes) = (vec![0u64], Vec::new());
     for user in 0..users {
         nodes.extend_from_slice(edges.neighbours(user));
         starts.push(nodes.len() as u64);
     }
-    bpr::UserItems::new(device, &starts, &nodes, users as u32, items as u32 + 1)
+    bpr::DeviceItems::new(device, &starts, &nodes, users as u32, items as u32 + 1)
 }
 
 fn negatives(device: &KernelDevice, scale: Scale, full: Size, triples: usize) -> Result<Prepared> {
@@ -119,7 +119,9 @@ fn negatives(device: &KernelDevice, scale: Scale, full: Size, triples: usize) ->
     let n = scale.of(triples, 300);
     let mut batch = batch(device, &edges, users, n)?;
     let sizes = [("triples", n), ("users", users), ("items", items)];
-    Ok(Prepared::new("u32", &sizes, move |i| bpr::negatives(&known, &mut batch, 7, i as u32, 0).map(drop)))
+    Ok(Prepared::new("u32", &sizes, move |i| {
+        bpr::negatives(&known, &mut batch, Stream { seed: 7, epoch: i as u32, first: 0 }).map(drop)
+    }))
 }
 
 /// Rows of three nodes a triple are read in both storages, and their gradients written.
@@ -131,7 +133,7 @@ fn rank<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, triples: us
     let nodes = edges.nodes() + 1;
     let known = items_of(device, &edges, users, items)?;
     let mut batch = batch(device, &edges, users, n)?;
-    bpr::negatives(&known, &mut batch, 7, 0, 0)?;
+    bpr::negatives(&known, &mut batch, Stream { seed: 7, epoch: 0, first: 0 })?;
     let count = sets(scale, (size_of::<T>() + 8) * nodes * DIM).min(16);
     let e = copies(rows::<T>(device, nodes, DIM, 1)?, count)?;
     let e0 = copies(rows::<f32>(device, nodes, DIM, 2)?, count)?;
@@ -172,7 +174,7 @@ fn step<T: Storage>(device: &KernelDevice, scale: Scale, nodes: usize) -> Result
     let run = move |i: usize| {
         t += 1;
         let (p, m, v) = &mut states[i];
-        adam::step_rows(&Adam::new(1e-3), t, p, &g[i], m, v, None, None).map(drop)
+        adam::step(&Adam::new(1e-3), t, adam::Rows { p, m, v, weight: None, touched: None }, &g[i]).map(drop)
     };
     Ok(Prepared::new(T::NAME, &[("rows", nodes), ("width", DIM)], run).sets(n))
 }

@@ -5,7 +5,7 @@ use crate::bench::cases::normals;
 use crate::bench::kernels::{Prepared, Scale};
 use crate::device::{Buffer, KernelDevice};
 use crate::error::Result;
-use crate::ops::merge::{Trust, cuda as merge};
+use crate::ops::merge::{Trust, kernel as merge};
 
 pub(super) const CASES: &[Case] = &[
     case("merge", "moments", |d, s| moments(d, s, s.of(1_000_000, 300), 16)),
@@ -34,11 +34,11 @@ fn moments(device: &KernelDevice, scale: Scale, rows: usize, samples: usize) -> 
     Ok(Prepared::new("f64", &[("rows", rows), ("samples", samples)], run).sets(n))
 }
 
-fn experts(device: &KernelDevice, rows: usize, count: usize) -> Result<merge::Experts> {
+fn experts(device: &KernelDevice, rows: usize, count: usize) -> Result<merge::DeviceExperts> {
     let lists: Vec<Vec<f64>> = (0..2 * count as u32).map(|e| values(rows, e)).collect();
     let lists: Vec<&[f64]> = lists.iter().map(Vec::as_slice).collect();
     let (means, vars) = lists.split_at(count);
-    merge::Experts::new(device, means, vars, &vec![Trust { alpha: 0.5, tau: 1.0 }; count])
+    merge::DeviceExperts::new(device, means, vars, &vec![Trust { alpha: 0.5, tau: 1.0 }; count])
 }
 
 fn join(device: &KernelDevice, scale: Scale, rows: usize, count: usize) -> Result<Prepared> {

@@ -4,7 +4,7 @@ use super::{Case, case, copies, rotated, rows, sets};
 use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::topk::cuda::{DeviceSeen, history, topk};
+use crate::ops::topk::kernel::{DeviceSeen, history, topk};
 use crate::rng::{Rng, Use};
 use half::bf16;
 

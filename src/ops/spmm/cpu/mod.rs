@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Adjacency, LANE, Lane, Rows};
+use super::{Adjacency, LANE, Lane, Lines};
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{Level, level};
 use filter::{Bits, filter};
@@ -43,7 +43,7 @@ impl Precision {
 
 /// Buffers of [`propagate`], kept between calls.
 #[derive(Debug, Clone)]
-pub struct Workspace {
+pub(super) struct Workspace {
     nodes: usize,
     dim: usize,
     kept: Kept,
@@ -79,17 +79,22 @@ impl Workspace {
         };
         Self { nodes, dim, kept }
     }
+
+    pub(super) fn precision(&self) -> Precision {
+        match self.kept {
+            Kept::F32(_) => Precision::F32,
+            Kept::Bf16(_) => Precision::Bf16,
+        }
+    }
 }
 
-/// Rows that can be passed over.
-#[derive(Debug, Clone, Copy)]
-pub enum Sparse<'a> {
-    /// None.
-    No,
+/// Rows that can be passed over: one flag a node. By default none; kernels pass over none in any case.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sparse<'a> {
     /// Only these rows of the result are wanted; the others hold unspecified values.
-    Outputs(&'a [bool]),
+    pub outputs: Option<&'a [bool]>,
     /// Only these rows of `x` are not zero.
-    Inputs(&'a [bool]),
+    pub inputs: Option<&'a [bool]>,
 }
 
 /// One piece of rows of one layer.
@@ -182,23 +187,16 @@ impl<S: Stored> Layer<'_, S> {
     }
 }
 
-/// `out = 1/(layers+1) * sum over l of A^l x`.
-///
-/// `x` and `out` are `nodes x dim`. Rows of the last layer that are not wanted are left out, since nothing else reads them;
-/// neighbours that are zero are left out of the first.
-pub fn propagate(
+/// As [`super::propagate`], which has checked the shapes.
+pub(super) fn propagate(
     graph: &Adjacency,
-    x: &Rows,
+    x: &Lines,
     layers: usize,
     sparse: Sparse<'_>,
     space: &mut Workspace,
-    out: &mut Rows,
+    out: &mut Lines,
 ) {
-    let precision = match space.kept {
-        Kept::F32(_) => Precision::F32,
-        Kept::Bf16(_) => Precision::Bf16,
-    };
-    let _timed = timed("spmm", || super::cost(graph, x.dim(), layers, precision));
+    let _timed = timed("spmm", || super::cost(graph, x.dim(), layers, space.precision()));
     for (what, rows, dim) in
         [("x", x.rows(), x.dim()), ("out", out.rows(), out.dim()), ("workspace", space.nodes, space.dim)]
     {
@@ -213,21 +211,17 @@ pub fn propagate(
 /// [`propagate`] with one form of the kept rows.
 fn through<S: Stored>(
     graph: &Adjacency,
-    x: &Rows,
+    x: &Lines,
     layers: usize,
     sparse: Sparse<'_>,
     kept: &mut Layers<S>,
-    out: &mut Rows,
+    out: &mut Lines,
 ) {
     let (nodes, lanes) = (graph.nodes(), x.lanes());
     let lines = lanes.div_ceil(S::LANES);
     assert!(kept.now.len() == nodes * lines && kept.next.len() == nodes * lines);
-    let (wanted, filled) = match sparse {
-        Sparse::No => (None, None),
-        Sparse::Outputs(flags) => (Some(flags), None),
-        Sparse::Inputs(flags) => (None, Some(flags)),
-    };
-    assert!(wanted.or(filled).is_none_or(|f| f.len() == nodes), "propagate: not one flag a node");
+    let Sparse { outputs: wanted, inputs: filled } = sparse;
+    assert!([wanted, filled].iter().flatten().all(|f| f.len() == nodes), "propagate: not one flag a node");
     let filled = filled.map(Bits::new);
     out.lines_mut().copy_from_slice(x.lines());
     if layers == 0 || lanes == 0 {
@@ -315,7 +309,7 @@ mod tests {
             let graph = graph(nodes, &edges);
             let mut rng = crate::rng::Rng::new(seed, crate::rng::Use::Synthetic, 0, 0);
             let x: Vec<f32> = (0..nodes * dim).map(|_| rng.normal()).collect();
-            let near = |got: &Rows, x: &[f32]| -> Result<(), TestCaseError> {
+            let near = |got: &Lines, x: &[f32]| -> Result<(), TestCaseError> {
                 let want = oracle::propagate(&graph, &wide(x), dim, layers);
                 let bound = bound(&graph, x, dim, layers, precision);
                 for (i, (a, b)) in got.to_packed().iter().zip(&want).enumerate() {
@@ -325,20 +319,20 @@ mod tests {
                 Ok(())
             };
             let mut space = Workspace::new(nodes, dim, precision);
-            let (rows, mut out) = (Rows::from_packed(dim, &x), Rows::zeros(nodes, dim));
-            propagate(&graph, &rows, layers, Sparse::No, &mut space, &mut out);
+            let (rows, mut out) = (Lines::from_packed(dim, &x), Lines::zeros(nodes, dim));
+            propagate(&graph, &rows, layers, Sparse::default(), &mut space, &mut out);
             near(&out, &x)?;
             // The active rows alone must be the same bits.
             let active: Vec<bool> = (0..nodes).map(|r| r % 3 == 0).collect();
-            let mut some = Rows::zeros(nodes, dim);
-            propagate(&graph, &rows, layers, Sparse::Outputs(&active), &mut space, &mut some);
+            let mut some = Lines::zeros(nodes, dim);
+            propagate(&graph, &rows, layers, Sparse { outputs: Some(&active), inputs: None }, &mut space, &mut some);
             for r in (0..nodes).step_by(3) {
                 prop_assert_eq!(some.row(r), out.row(r));
             }
             // Rows that are zero may be passed over.
             let mut few = rows.clone();
             (0..nodes).filter(|&r| !active[r]).for_each(|r| few.row_mut(r).fill(0.0));
-            propagate(&graph, &few, layers, Sparse::Inputs(&active), &mut space, &mut some);
+            propagate(&graph, &few, layers, Sparse { outputs: None, inputs: Some(&active) }, &mut space, &mut some);
             near(&some, &few.to_packed())?;
         }
     }
@@ -349,10 +343,10 @@ mod tests {
         let graph = graph(40, &[(1, 2), (3, 4), (1, 5), (6, 2)]);
         let mut rng = crate::rng::Rng::new(3, crate::rng::Use::Synthetic, 0, 0);
         let x: Vec<f32> = (0..40 * 32).map(|_| rng.normal()).collect();
-        let x = Rows::from_packed(32, &x);
+        let x = Lines::from_packed(32, &x);
         let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
-            let mut out = Rows::zeros(40, 32);
-            propagate(&graph, &x, 2, Sparse::No, &mut Workspace::new(40, 32, precision), &mut out);
+            let mut out = Lines::zeros(40, 32);
+            propagate(&graph, &x, 2, Sparse::default(), &mut Workspace::new(40, 32, precision), &mut out);
             out
         });
         assert_ne!(exact, rounded);
@@ -364,11 +358,11 @@ mod tests {
         let graph = graph(400, &edges);
         let mut rng = crate::rng::Rng::new(3, crate::rng::Use::Synthetic, 0, 0);
         let x: Vec<f32> = (0..400 * 32).map(|_| rng.normal()).collect();
-        let x = Rows::from_packed(32, &x);
+        let x = Lines::from_packed(32, &x);
         let run = |threads: usize, precision| {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-                let mut out = Rows::zeros(400, 32);
-                propagate(&graph, &x, 3, Sparse::No, &mut Workspace::new(400, 32, precision), &mut out);
+                let mut out = Lines::zeros(400, 32);
+                propagate(&graph, &x, 3, Sparse::default(), &mut Workspace::new(400, 32, precision), &mut out);
                 out
             })
         };

@@ -1,0 +1,63 @@
+//! What ratings and graph say of one row, as numbers. Only what happened before the row, or to other users, is in them.
+
+use serde::{Deserialize, Serialize};
+
+use super::logistic::{Logistic, log_odds};
+use crate::text::ratings::{RatingSummary, Stated, Wording};
+
+/// The causal features of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct CausalFeatures {
+    /// Other users on the target.
+    pub item: RatingSummary,
+    /// This user so far.
+    pub user: RatingSummary,
+    /// Share of likes over all items.
+    pub global: f64,
+    /// Share of the items that suit the user less than the target, by LightGCN.
+    pub affinity: Option<f64>,
+    /// Estimates by [`super::FoldIn`] in the order of the sources, in the rating's scale; 0 where there is none.
+    pub fold_in: [f64; 2],
+    /// Probability of liking that follows from the above; the verdict's base.
+    pub p: f64,
+}
+
+/// Length of [`CausalFeatures::values`].
+pub const FEATURES: usize = 5;
+
+impl CausalFeatures {
+    /// Input of a logistic fit: log odds of item and user relative to the global share, the affinity (0.5 where there
+    /// is none), the fold-ins.
+    pub fn values(&self) -> [f64; FEATURES] {
+        let g = log_odds(self.global);
+        let [a, b] = self.fold_in;
+        [log_odds(self.item.liked) - g, log_odds(self.user.liked) - g, self.affinity.unwrap_or(0.5), a, b]
+    }
+
+    /// Takes the probability from a logistic fit of [`Self::values`].
+    #[must_use]
+    pub fn calibrated(mut self, fit: &Logistic) -> Self {
+        self.p = fit.predict(&self.values());
+        self
+    }
+
+    /// Adds how the target ranks by LightGCN, 0..=1; values outside are held to the ends, NaN is left out.
+    #[must_use]
+    pub fn with_affinity(mut self, share_below: f64) -> Self {
+        self.affinity = (!share_below.is_nan()).then(|| share_below.clamp(0.0, 1.0));
+        self
+    }
+
+    /// Adds what the user's own ratings say of the target.
+    #[must_use]
+    pub fn with_fold_in(mut self, estimates: [f64; 2]) -> Self {
+        self.fold_in = estimates;
+        self
+    }
+
+    /// What a prompt says of them; `None` where it says nothing.
+    pub fn stated(&self, wording: Wording) -> Option<Stated> {
+        let Self { item, user, affinity, p, .. } = *self;
+        wording.speaks().then_some(Stated { wording, item, user, affinity, p })
+    }
+}

@@ -1,0 +1,29 @@
+//! The collaborative room: what ratings and the interaction graph say by themselves, without a language model.
+//!
+//! - [`Counts`]: likes and stars of each item, apart by folds of users, so that a row is never described by itself;
+//! - [`Baselines`], [`GraphBaseline`]: predictors that a language model has to beat;
+//! - [`FoldIn`]: what a user's own earlier ratings say of a target, on LightGCN's item vectors or on those of [`als`];
+//! - [`CausalFeatures`]: all of these for one row, and the probability that a [`Logistic`] fit draws from them;
+//! - [`CrossFit`]: makes them so that no training row has a part in its own features.
+//!
+//! `text::ratings` puts the features into words.
+
+mod affinity;
+pub mod als;
+mod baselines;
+mod counts;
+mod cross_fit;
+mod features;
+mod fold_in;
+mod logistic;
+mod settings;
+
+pub use affinity::Affinity;
+pub use als::AlsSettings;
+pub use baselines::{BaselineSettings, Baselines, GraphBaseline};
+pub use counts::Counts;
+pub use cross_fit::{CrossFit, Sources};
+pub use features::{CausalFeatures, FEATURES};
+pub use fold_in::{FoldIn, ItemMeans};
+pub use logistic::{Logistic, log_odds, sigmoid};
+pub use settings::{CollabSettings, FoldInSettings, FoldInSource};

@@ -1,0 +1,260 @@
+//! The model in a GGUF file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::blocks::Type;
+use super::file::{Entry, File};
+use super::{rope, tokenizer};
+use crate::error::{Error, Result};
+use crate::models::llama::check::check;
+use crate::models::llama::parts::{LayerPart, Part};
+use crate::models::llama::{Config, Family};
+use crate::ops::linear::{Quantised, Storage, Weight, convert};
+use crate::store::ChatTemplate;
+use crate::store::assemble::{Source, assemble};
+use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
+use crate::tensor::Dtype;
+
+const ROPE_TABLE: &str = "rope_freqs.weight";
+
+struct Model<'a> {
+    file: &'a File,
+    config: &'a Config,
+    dtype: Option<Dtype>,
+}
+
+impl Model<'_> {
+    fn place(&self, name: &str) -> String {
+        format!("{}: tensor {name}", self.file.path.display())
+    }
+}
+
+fn entry<'a>(file: &'a File, name: &str, dims: &[usize]) -> Result<&'a Entry> {
+    let place = format!("{}: tensor {name}", file.path.display());
+    let Some(entry) = file.tensors.get(name) else {
+        return Err(Error::input(place, "is missing").next("download the file again"));
+    };
+    // Trailing lengths of 1 mean nothing.
+    let trimmed = entry.dims.iter().rposition(|&d| d != 1).map_or(0, |last| last + 1).max(dims.len());
+    if entry.dims.get(..trimmed) != Some(dims) {
+        return Err(Error::input(place, format!("the shape is {:?}, expected {dims:?}", entry.dims))
+            .next("the file is damaged or not a Llama-type model"));
+    }
+    Ok(entry)
+}
+
+fn values(file: &File, name: &str, len: usize, dtype: Dtype) -> Result<Vec<f32>> {
+    let entry = entry(file, name, &[len])?;
+    let mut out = vec![0.0; len];
+    entry.kind.dequantise(&file.map[entry.start..entry.start + entry.len], &mut out);
+    convert::round_vector(out, dtype, &format!("{}: tensor {name}", file.path.display()))
+}
+
+/// The row in the file of row `row` in the half-split layout. The converter stores q and k of the Llama
+/// architecture so that the two rows of a rotary pair are neighbours.
+fn interleaved(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    let half = head_dim / 2;
+    head * head_dim + 2 * (within % half) + within / half
+}
+
+impl Source for Model<'_> {
+    fn name(&self, part: Part) -> String {
+        part.gguf()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.file.tensors.keys().cloned().collect()
+    }
+
+    fn matrix(&self, part: Part, (rows, cols): (usize, usize)) -> Result<Weight> {
+        let name = part.gguf();
+        let entry = entry(self.file, &name, &[cols, rows])?;
+        let permuted = self.config.family == Family::Llama
+            && matches!(part, Part::Layer(_, LayerPart::Q) | Part::Layer(_, LayerPart::K));
+        let bytes = &self.file.map[entry.start..entry.start + entry.len];
+        let row_bytes = cols / entry.kind.block() * entry.kind.bytes();
+        let head_dim = self.config.head_dim;
+        let stored = |row: usize| {
+            let from = if permuted { interleaved(row, head_dim) } else { row };
+            &bytes[from * row_bytes..(from + 1) * row_bytes]
+        };
+        let want = match (self.dtype, entry.kind, entry.kind.form()) {
+            (None, kind, Some(form)) => {
+                let values = Quantised::build(rows, cols, form, |row, out| kind.split(stored(row), out));
+                let values = values.map_err(|e| e.within(self.place(&name)))?;
+                return Weight::new(rows, cols, Storage::Quantised(Arc::new(values)));
+            }
+            (Some(dtype), ..) | (None, Type::Plain(dtype), _) => dtype,
+            (None, _, None) => Dtype::F32,
+        };
+        let aligned = (self.file.map.as_ptr() as usize + entry.start).is_multiple_of(want.size());
+        if entry.kind == Type::Plain(want) && !permuted && aligned && cfg!(target_endian = "little") {
+            let storage = Storage::Mapped { file: Arc::clone(&self.file.map), offset: entry.start, dtype: want };
+            return Weight::new(rows, cols, storage).map_err(|e| e.within(self.place(&name)));
+        }
+        let storage = convert::build(rows, cols, want, |row, out| entry.kind.dequantise(stored(row), out));
+        Weight::new(rows, cols, storage.map_err(|e| e.within(self.place(&name)))?)
+    }
+
+    fn vector(&self, part: Part, len: usize) -> Result<Vec<f32>> {
+        values(self.file, &part.gguf(), len, self.dtype.unwrap_or(Dtype::F32))
+    }
+
+    fn ignorable(&self, name: &str) -> bool {
+        name == ROPE_TABLE
+    }
+
+    fn place(&self) -> String {
+        self.file.path.display().to_string()
+    }
+}
+
+/// The configuration, from the metadata and the shapes.
+fn config(file: &File) -> Result<Config> {
+    let meta = &file.metadata;
+    let architecture =
+        meta.text("general.architecture")?.ok_or_else(|| meta.bad("general.architecture", "is missing"))?;
+    let family = match architecture {
+        "llama" => Family::Llama,
+        "qwen2" => Family::Qwen2,
+        "qwen3" => Family::Qwen3,
+        other => {
+            return Err(meta
+                .bad("general.architecture", format!("{other} is not supported"))
+                .next("use a model of architecture llama, qwen2 or qwen3"));
+        }
+    };
+    let key = |name: &str| format!("{architecture}.{name}");
+    let refused = |name: &str, what: &str| meta.bad(&key(name), what).next("use a model without it");
+    // Everything that would change the arithmetic and is not implemented.
+    for name in ["logit_scale", "embedding_scale", "residual_scale", "attention.scale", "rope.scale_linear"] {
+        if meta.number(&key(name))?.is_some_and(|x| x != 1.0) {
+            return Err(refused(name, "is not supported"));
+        }
+    }
+    for name in ["expert_count", "attention.sliding_window"] {
+        if meta.count(&key(name))?.is_some_and(|n| n > 0) {
+            return Err(refused(name, "is not supported"));
+        }
+    }
+    if meta.flag(&key("attention.causal"))? == Some(false) {
+        return Err(refused("attention.causal", "only causal attention is supported"));
+    }
+    if let Some(kind) = meta.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+        return Err(refused("rope.scaling.type", &format!("rope scaling of type {kind} is not supported")));
+    }
+    let hidden = meta.need(&key("embedding_length"))?;
+    let heads = meta.need(&key("attention.head_count"))?;
+    let head_dim = match meta.count(&key("attention.key_length"))? {
+        Some(width) => width,
+        None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+        None => return Err(meta.bad(&key("attention.head_count"), format!("{heads} heads do not divide {hidden}"))),
+    };
+    for name in ["attention.value_length", "rope.dimension_count"] {
+        if let Some(other) = meta.count(&key(name))?.filter(|&width| width != head_dim) {
+            return Err(refused(
+                name,
+                &format!("{other} differs from the head width {head_dim}, which is not supported"),
+            ));
+        }
+    }
+    let embed = Part::Embed.gguf();
+    let vocab = match file.tensors.get(&embed).map(|e| e.dims.as_slice()) {
+        Some([_, rows]) => *rows,
+        Some([_]) => 1,
+        Some(dims) => {
+            return Err(Error::input(
+                format!("{}: tensor {embed}", file.path.display()),
+                format!("the shape is {dims:?}"),
+            )
+            .next("the file is damaged"));
+        }
+        None => {
+            return Err(Error::input(format!("{}: tensor {embed}", file.path.display()), "is missing")
+                .next("download the file again"));
+        }
+    };
+    let mut config = Config {
+        family,
+        vocab,
+        hidden,
+        intermediate: meta.need(&key("feed_forward_length"))?,
+        layers: meta.need(&key("block_count"))?,
+        heads,
+        kv_heads: meta.count(&key("attention.head_count_kv"))?.unwrap_or(heads),
+        head_dim,
+        norm_eps: meta
+            .number(&key("attention.layer_norm_rms_epsilon"))?
+            .ok_or_else(|| meta.bad(&key("attention.layer_norm_rms_epsilon"), "is missing"))?,
+        rope_theta: meta.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+        rope_scaling: None,
+        context: meta.need(&key("context_length"))?,
+        tied: !file.tensors.contains_key(&Part::Head.gguf()),
+        bos: None,
+        eos: tokenizer::end_tokens(meta)?,
+    };
+    check(&config, &file.path.display().to_string())?;
+    if file.tensors.contains_key(ROPE_TABLE) {
+        let table = values(file, ROPE_TABLE, head_dim / 2, Dtype::F32)?;
+        let original = meta.count(&key("rope.scaling.original_context_length"))?;
+        config.rope_scaling = rope::recognise(&config, &table, original).map_err(|what| {
+            Error::input(format!("{}: tensor {ROPE_TABLE}", file.path.display()), what)
+                .next("use the model's Hugging Face folder, whose config.json names the rope scaling")
+        })?;
+    }
+    Ok(config)
+}
+
+fn open(path: &Path) -> Result<(Described, File)> {
+    let file = File::open(path)?;
+    let config = config(&file)?;
+    let mut info = ModelInfo::new(path, Format::Gguf, &[path.to_owned()])?;
+    for entry in file.tensors.values() {
+        *info.stored.entry(entry.kind.name().to_owned()).or_default() += entry.dims.iter().product::<usize>() as u64;
+    }
+    let made = tokenizer::build(&file.metadata, &mut info.notes)?;
+    let chat = match file.metadata.text("tokenizer.chat_template")? {
+        Some(source) => ChatTemplate::new(source, &made),
+        None => ChatTemplate::chatml(&made),
+    }
+    .map_err(|e| e.within(path.display()))?;
+    Ok((Described::new(config, made, chat, info)?, file))
+}
+
+/// Reads everything but the weights.
+pub(crate) fn describe(path: &Path) -> Result<Described> {
+    open(path).map(|(described, _)| described)
+}
+
+/// Loads a GGUF file.
+pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
+    let (described, file) = open(path)?;
+    let model = Model { file: &file, config: &described.config, dtype: options.dtype };
+    let weights = assemble(&described.config, &model)?;
+    Ok(described.with(weights))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The converter's permutation of a head: (2, half) becomes (half, 2).
+    #[test]
+    fn unpermuting_undoes_the_converter() {
+        let (heads, head_dim) = (3, 8);
+        let half = head_dim / 2;
+        let mut stored = vec![0; heads * head_dim];
+        for head in 0..heads {
+            for pair in 0..2 {
+                for j in 0..half {
+                    stored[head * head_dim + j * 2 + pair] = head * head_dim + pair * half + j;
+                }
+            }
+        }
+        for row in 0..heads * head_dim {
+            assert_eq!(stored[interleaved(row, head_dim)], row);
+        }
+    }
+}
