@@ -9,7 +9,7 @@ use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 
 fn model() -> Model {
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     Model::new(config.clone(), fixture::weights(&config, 3, Dtype::Bf16).unwrap()).unwrap()
 }
 
@@ -81,7 +81,7 @@ fn stop_tokens_wait_for_the_minimum_and_are_not_part_of_the_answer() {
 
 #[test]
 fn the_context_ends_an_answer_and_too_long_a_prompt_is_an_error() {
-    let config = Config { context: 16, ..fixture::config(Family::Llama) };
+    let config = Config { context: 16, ..fixture::config(Family::LLAMA) };
     let model = Model::new(config.clone(), fixture::weights(&config, 3, Dtype::F32).unwrap()).unwrap();
     let settings = Settings { max_new_tokens: 50, ..Settings::default() };
     let got = all(&model, &[prompt(0, 10, &[], 1)], &[], &settings);
@@ -95,7 +95,7 @@ fn the_context_ends_an_answer_and_too_long_a_prompt_is_an_error() {
 
 #[test]
 fn nan_weights_and_bad_settings_are_errors() {
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     let mut weights = fixture::weights(&config, 3, Dtype::F32).unwrap();
     weights.norm[0] = f32::NAN;
     let broken = Model::new(config, weights).unwrap();

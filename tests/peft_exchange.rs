@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::{assert_close, wide};
 use rallrec::models::llama::train::Parameters;
-use rallrec::models::llama::{Config, Family, Model, Part, Prefix, Sequence};
+use rallrec::models::llama::{Config, Family, Model, Part, Prefix, Sequence, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::peft;
@@ -34,7 +34,7 @@ fn golden() -> PathBuf {
 }
 
 /// The fixture model in a folder.
-fn save(folder: &Path, family: Family) -> Config {
+fn save(folder: &Path, family: &'static Family) -> Config {
     let config = fixture::config(family);
     let weights = fixture::weights(&config, 5, Dtype::F32).unwrap();
     let tokenizer = fixture::tokenizer_json(false).unwrap();
@@ -102,7 +102,7 @@ fn python(mode: &str, model: &Path, adapter: &Path, work: &Path) -> Option<Value
 
 #[test]
 fn peft_reads_ours() {
-    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+    for family in families::ALL {
         let work = tempfile::tempdir().unwrap();
         let (folder, to) = (work.path().join("model"), work.path().join("adapter"));
         let config = save(&folder, family);
@@ -122,7 +122,7 @@ fn peft_reads_ours() {
 
 #[test]
 fn we_read_pefts() {
-    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+    for family in families::ALL {
         let work = tempfile::tempdir().unwrap();
         let (folder, from) = (work.path().join("model"), work.path().join("adapter"));
         let config = save(&folder, family);
@@ -134,7 +134,7 @@ fn we_read_pefts() {
         moves(&base, &ours);
         let worst = compare("PEFT's adapter", &ours, &said(&out, "adapted"));
         println!("{family:?}: PEFT's adapter here within {worst:.1e}");
-        if family == Family::Llama && std::env::var_os("RALLREC_WRITE_GOLDENS").is_some() {
+        if family == Family::LLAMA && std::env::var_os("RALLREC_WRITE_GOLDENS").is_some() {
             std::fs::create_dir_all(golden()).unwrap();
             for name in ["adapter_config.json", "adapter_model.safetensors"] {
                 std::fs::copy(from.join(name), golden().join(name)).unwrap();
@@ -147,7 +147,7 @@ fn we_read_pefts() {
 #[test]
 fn an_adapter_that_peft_wrote_gives_its_logits() {
     let work = tempfile::tempdir().unwrap();
-    let config = save(&work.path().join("model"), Family::Llama);
+    let config = save(&work.path().join("model"), Family::LLAMA);
     let adapter = peft::read(&golden(), &config).unwrap();
     assert_eq!((adapter.rank, adapter.alpha, adapter.targets.as_slice()), (4, 12.0, &Target::ALL[..]));
     let model = model(&work.path().join("model"));

@@ -76,7 +76,7 @@ fn settings() -> Settings {
 }
 
 fn base() -> (Config, Weights) {
-    let config = fixture::config(Family::Qwen3);
+    let config = fixture::config(Family::QWEN3);
     let weights = fixture::weights(&config, 3, Dtype::Bf16).unwrap();
     (config, weights)
 }
@@ -168,7 +168,7 @@ fn patience_ends_training_and_the_best_adapter_is_kept() {
 
 #[test]
 fn a_small_model_learns_from_scratch() {
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     let weights = Weights::init(&config, 1).unwrap();
     let s = Settings { epochs: 12, learning_rate: 3e-3, schedule: Schedule::Constant, ..settings() };
     let examples = groups(14);

@@ -34,7 +34,7 @@ fn ints(t: &SafeTensors<'_>, name: &str) -> Vec<i32> {
 fn adapter(t: &SafeTensors<'_>, prefix: &str, layers: usize) -> Adapter {
     let config = rallrec::models::llama::Config {
         layers,
-        ..rallrec::store::fixture::config(rallrec::models::llama::Family::Llama)
+        ..rallrec::store::fixture::config(rallrec::models::llama::Family::LLAMA)
     };
     let mut a = Adapter::init(&config, 8, 16.0, &[Target::QProj, Target::VProj], 0).unwrap();
     for (l, pairs) in a.pairs.iter_mut().enumerate() {

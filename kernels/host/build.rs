@@ -2,6 +2,9 @@
 //!
 //! `RALLREC_SANITIZE=address` or `thread` instruments the kernels (not the runtime, whose stack switches a sanitiser
 //! must not see); the program that links them must then be linked with `-fsanitize=` too.
+//!
+//! The profile decides how: a release build wants to be ready soon, a test build wants kernels that run fast. Line tables are
+//! made where the profile has debug information; they name the lines of a fault.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,7 @@ fn build(level: u32) -> cc::Build {
         .cpp(true)
         .std("c++17")
         .opt_level(level)
-        .debug(true)
+        .debug(false)
         .force_frame_pointer(true)
         .pic(true)
         .define("RALLREC_HOST", None)
@@ -31,6 +34,9 @@ fn build(level: u32) -> cc::Build {
         .flag_if_supported("-Wno-unknown-pragmas")
         // GCC tells at every parameter of 64-byte alignment that version 4.6 passed it otherwise.
         .flag_if_supported("-Wno-psabi");
+    if !matches!(env::var("DEBUG").as_deref(), Ok("false" | "0" | "none")) {
+        build.flag("-g1");
+    }
     build
 }
 
@@ -43,7 +49,8 @@ fn main() {
         println!("cargo:rerun-if-changed={}", folder.display());
     }
     // Instrumented templates take minutes at a higher level.
-    let (mut runtime, mut kernels) = (build(2), build(if sanitize.is_empty() { 2 } else { 1 }));
+    let quick = env::var("PROFILE").as_deref() == Ok("release") || !sanitize.is_empty();
+    let (mut runtime, mut kernels) = (build(2), build(if quick { 1 } else { 2 }));
     runtime.files(files(&root.join("host/runtime"), ".cpp"));
     println!("cargo:rerun-if-changed={}", root.join("host/tests/planted.cu").display());
     if env::var_os("CARGO_FEATURE_PLANTED").is_some() {

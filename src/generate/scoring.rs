@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn sharing_a_beginning_does_not_change_the_scores() {
-        let loaded = fixture::model(Family::Llama, 3, Dtype::F32).unwrap();
+        let loaded = fixture::model(Family::LLAMA, 3, Dtype::F32).unwrap();
         let model = Model::new(loaded.config, loaded.weights).unwrap();
         let beginning: Vec<u32> = (0..40).map(|i| i * 5 % 200).collect();
         let with = |tail: &[u32]| [&beginning[..], tail].concat();

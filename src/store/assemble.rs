@@ -32,9 +32,12 @@ pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights>
         if !(known.contains(&name) || source.ignorable(&name) || config.tied && name == head) {
             return Err(Error::input(
                 source.place(),
-                format!("tensor {name} does not belong to a {:?} model of {} layers", config.family, config.layers),
+                format!("tensor {name} does not belong to a {} model of {} layers", config.family.title, config.layers),
             )
-            .next("use a model of the Llama, Qwen2 or Qwen3 family without adapters merged in as extra tensors"));
+            .next(format!(
+                "use a model of the {} family without adapters merged in as extra tensors",
+                Family::list(|f| f.title)
+            )));
         }
     }
     let matrix = |part: Part| source.matrix(part, part.shape(config));
@@ -45,9 +48,9 @@ pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights>
             bias: bias.map(|b| vector(Part::Layer(i, b))).transpose()?,
         })
     };
-    let biased = |b: L| (config.family == Family::Qwen2).then_some(b);
+    let biased = |b: L| config.family.qkv_bias.then_some(b);
     let normed = |i: usize, n: L| -> Result<Option<Vec<f32>>> {
-        (config.family == Family::Qwen3).then(|| vector(Part::Layer(i, n))).transpose()
+        config.family.qk_norm.then(|| vector(Part::Layer(i, n))).transpose()
     };
     let embed = matrix(Part::Embed)?;
     let mut layers = Vec::with_capacity(config.layers);

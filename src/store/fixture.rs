@@ -68,7 +68,7 @@ pub fn tokenizer_settings() -> Value {
 }
 
 /// A whole model in memory: [`config`], [`weights`], tokenizer without BOS, ChatML.
-pub fn model(family: Family, seed: u64, dtype: Dtype) -> Result<Loaded> {
+pub fn model(family: &'static Family, seed: u64, dtype: Dtype) -> Result<Loaded> {
     let config = config(family);
     let weights = weights(&config, seed, dtype)?;
     let tokenizer = Tokenizer::from_json(tokenizer_json(false)?.as_bytes(), &tokenizer_settings())?;

@@ -162,7 +162,7 @@ fn widen(weights: &mut Weights, config: &Config) -> Result<()> {
 fn shape(settings: &Settings, tokenizer: &Tokenizer) -> Result<Config> {
     let end = tokenizer.token_id(tokenizer::END).ok_or_else(|| Error::failed("tokenizer", "has no end token"))?;
     Ok(Config {
-        family: Family::Llama,
+        family: Family::LLAMA,
         vocab: tokenizer.size().next_multiple_of(16),
         hidden: settings.hidden,
         intermediate: 2 * settings.hidden,
@@ -173,6 +173,7 @@ fn shape(settings: &Settings, tokenizer: &Tokenizer) -> Result<Config> {
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: None,
+        window: None,
         context: 1024,
         tied: true,
         bos: None,

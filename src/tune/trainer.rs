@@ -102,11 +102,7 @@ impl<'a> Training<'a> {
     ///
     /// # Errors
     /// As [`Training::adapter`], weights that are not owned f32, and any device but the CPU.
-    pub fn all_weights(
-        &self,
-        weights: Weights,
-        evaluator: Option<Evaluator<'_, Weights>>,
-    ) -> Result<Outcome<Weights>> {
+    pub fn all_weights(&self, weights: Weights, evaluator: Option<Evaluator<'_, Weights>>) -> Result<Outcome<Weights>> {
         if let Device::Kernels(_) = self.device {
             return Err(Error::usage("training", "on a device, adapters alone are trained").next("use the CPU"));
         }
@@ -291,7 +287,8 @@ impl Run<'_> {
     }
 
     fn evaluation_due(&self, state: &State, steps: Steps) -> bool {
-        let every = if self.training.settings.eval_steps > 0 { self.training.settings.eval_steps } else { steps.per_epoch };
+        let every =
+            if self.training.settings.eval_steps > 0 { self.training.settings.eval_steps } else { steps.per_epoch };
         let done = state.history.evaluations.last().is_some_and(|e| e.step == state.step);
         state.step > 0 && !done && (state.step.is_multiple_of(every) || state.step == steps.total)
     }
@@ -381,7 +378,9 @@ impl Run<'_> {
         let end = gradient.len() - self.soft.as_ref().map_or(0, |s| s.count);
         let from = match self.trained {
             // Frozen layers must not move by weight decay either.
-            Trained::Adapter { first_layer } => end / self.training.config.layers * first_layer.min(self.training.config.layers - 1),
+            Trained::Adapter { first_layer } => {
+                end / self.training.config.layers * first_layer.min(self.training.config.layers - 1)
+            }
             Trained::All => 0,
         };
         apply(adam, from..end);
@@ -418,6 +417,7 @@ impl Run<'_> {
             let rate = self.training.settings.learning_rate;
             format!("lower tune.learning_rate (now {rate}), or set tune.warmup_steps, or lower tune.clip")
         };
-        Err(Error::failed(self.training.monitor.stage(), format!("{what} is not finite at step {}", step + 1)).next(next))
+        Err(Error::failed(self.training.monitor.stage(), format!("{what} is not finite at step {}", step + 1))
+            .next(next))
     }
 }

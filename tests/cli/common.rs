@@ -76,7 +76,7 @@ impl Place {
 
     /// A random model as a Hugging Face folder `name`; `context` is its longest sequence.
     pub fn model(&self, name: &str, context: usize, change: impl Fn(String) -> String) -> String {
-        let mut config = fixture::config(Family::Llama);
+        let mut config = fixture::config(Family::LLAMA);
         config.context = context;
         let weights = fixture::weights(&config, 5, Dtype::F32).expect("weights");
         let tokenizer = change(fixture::tokenizer_json(false).expect("a tokenizer"));

@@ -102,7 +102,7 @@ fn an_adapter_of_another_model_is_refused() {
     use rallrec::store::fixture;
     let place = Place::new();
     let model = place.model("model", 64, |t| t);
-    let mut wide = fixture::config(Family::Llama);
+    let mut wide = fixture::config(Family::LLAMA);
     let own = Adapter::init(&wide, 2, 4.0, &[Target::QProj], 1).unwrap();
     rallrec::store::peft::write(&place.at("own"), &own, &wide, "m").unwrap();
     wide.hidden = 48;

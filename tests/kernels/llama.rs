@@ -12,7 +12,7 @@ use rallrec::generate::scoring::{Bundle, score};
 use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
 use rallrec::models::llama::device::{Counts, DeviceModel, decoder};
 use rallrec::models::llama::embedding::Embedder;
-use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens};
+use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
@@ -24,7 +24,7 @@ use rallrec::{Matrix, Result};
 
 use super::common::devices;
 
-fn model(family: Family) -> Model {
+fn model(family: &'static Family) -> Model {
     let config = fixture::config(family);
     let weights = fixture::weights(&config, 7, Dtype::F32).unwrap();
     Model::new(config, weights).unwrap()
@@ -56,7 +56,7 @@ fn adapter(model: &Model) -> Adapter {
 
 #[test]
 fn choices_are_the_same_on_every_device() {
-    for (family, adapted) in [(Family::Llama, false), (Family::Qwen2, true), (Family::Qwen3, false)] {
+    for (family, adapted) in [(Family::LLAMA, false), (Family::QWEN2, true), (Family::QWEN3, false)] {
         let plain = model(family);
         let with = if adapted { Some(adapter(&plain)) } else { None };
         let mut rng = Rng::new(6, Use::Synthetic, 0, 0);
@@ -151,7 +151,7 @@ fn prompts() -> Vec<Prompt> {
 #[test]
 fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
     // One prompt is four tokens shorter than the context.
-    let plain = model(Family::Llama);
+    let plain = model(Family::LLAMA);
     let config = Config { context: 274, ..plain.config().clone() };
     let plain = Model::new(config, plain.weights().clone()).unwrap();
     let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
@@ -203,7 +203,7 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
 
 #[test]
 fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where_it_has_none() {
-    let config = Config { layers: 1, ..fixture::config(Family::Qwen3) };
+    let config = Config { layers: 1, ..fixture::config(Family::QWEN3) };
     let plain = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::F32).unwrap()).unwrap();
     let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
     let tokens = |n: u32| (0..n).map(|i| (7 * i + 1) % 263).collect::<Vec<u32>>();
@@ -226,7 +226,7 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
 
 #[test]
 fn where_memory_is_short_fewer_answers_go_together() {
-    let model = model(Family::Llama);
+    let model = model(Family::LLAMA);
     let (prompts, settings) = (prompts(), Settings { max_new_tokens: 200, ..Settings::default() });
     let device = KernelDevice::host(3);
     let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
@@ -247,7 +247,7 @@ fn where_memory_is_short_fewer_answers_go_together() {
 
 #[test]
 fn vectors_of_texts_are_those_of_the_cpu() {
-    for (family, adapted) in [(Family::Llama, false), (Family::Qwen2, true), (Family::Qwen3, false)] {
+    for (family, adapted) in [(Family::LLAMA, false), (Family::QWEN2, true), (Family::QWEN3, false)] {
         let plain = model(family);
         let with = if adapted { Some(adapter(&plain)) } else { None };
         let model = plain.with_adapter(with.as_ref()).unwrap();
@@ -287,13 +287,13 @@ fn weights_stored_as_bf16_are_bf16_on_a_device() {
         Model::new(config, weights).unwrap()
     };
     for (dtype, storage) in [(Dtype::F32, "f32"), (Dtype::F16, "f32"), (Dtype::Bf16, "bf16")] {
-        let on_device = decoder(&KernelDevice::host(0), &stored(Family::Llama, dtype)).unwrap();
+        let on_device = decoder(&KernelDevice::host(0), &stored(Family::LLAMA, dtype)).unwrap();
         assert_eq!(on_device.storage(), storage, "{dtype:?}");
     }
     let beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
     let tail = |tail: &[u32]| [&beginning[..], tail].concat();
     let bundles: Vec<Bundle> = vec![vec![tail(&[1, 3]), tail(&[9])], vec![vec![4, 5]], vec![vec![6; 40]]];
-    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+    for family in families::ALL {
         let plain = stored(family, Dtype::Bf16);
         let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
         let want = score(&model, &bundles, [10, 11], 1000).unwrap();
@@ -322,7 +322,7 @@ const BF16: f32 = 0.15;
 
 #[test]
 fn bf16_answers_do_not_depend_on_each_other() {
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     let model = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::Bf16).unwrap()).unwrap();
     let prompts = &prompts()[..3];
     let settings = Settings { max_new_tokens: 5, ..Settings::default() };
@@ -369,7 +369,7 @@ fn quantised_weights_are_decoded_from_their_blocks() {
     for (form, adapted) in
         [(form(Bits::Eight, 0, false), true), (form(Bits::Four, 8, false), false), (form(Bits::Four, 0, true), true)]
     {
-        let config = fixture::config(Family::Qwen2);
+        let config = fixture::config(Family::QWEN2);
         let mut weights = fixture::weights(&config, 7, Dtype::F32).unwrap();
         weights.embed = quantised(&weights.embed, form);
         weights.head = weights.head.as_ref().map(|head| quantised(head, form));
@@ -404,13 +404,13 @@ fn quantised_weights_are_decoded_from_their_blocks() {
             }
         }
     }
-    let model = model(Family::Llama);
+    let model = model(Family::LLAMA);
     assert!(devices(1).iter().all(|d| !DeviceModel::<f32>::upload(d, &model).unwrap().decodes_blocks()));
 }
 
 #[test]
 fn prompts_that_do_not_fit_are_refused() {
-    let model = model(Family::Llama);
+    let model = model(Family::LLAMA);
     let on_device = DeviceModel::<f32>::upload(&KernelDevice::host(0), &model).unwrap();
     for (prompt, word) in [(vec![], "no tokens"), (vec![9999], "not in the vocabulary"), (vec![1; 4096], "do not fit")]
     {

@@ -5,7 +5,7 @@ use rallrec::device::{Device, KernelDevice};
 use rallrec::models::llama::train::{
     Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass as OnePass, Trained,
 };
-use rallrec::models::llama::{Config, Family, SoftTokens, Weights};
+use rallrec::models::llama::{Config, Family, SoftTokens, Weights, families};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::ops::rope::Scaling;
@@ -17,17 +17,17 @@ use rallrec::{Kind, Matrix, Monitor, Silent};
 
 use super::common::{cases, devices};
 
-const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
+const FAMILIES: [&Family; 4] = families::ALL;
 
 /// Widths that no tile divides, a vocabulary of more than one tile, three layers.
-fn base(family: Family) -> (Config, Weights) {
+fn base(family: &'static Family) -> (Config, Weights) {
     let config = Config {
         vocab: 70,
         hidden: 24,
         intermediate: 40,
         layers: 3,
         rope_theta: 100.0,
-        rope_scaling: (family == Family::Llama).then_some(Scaling {
+        rope_scaling: (family == Family::LLAMA).then_some(Scaling {
             factor: 8.0,
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,
@@ -176,7 +176,7 @@ fn every_family_with_all_targets_shared_rows_and_dropout() {
 
 #[test]
 fn soft_tokens_get_their_gradient_through_layers_that_are_not_trained() {
-    let (config, weights) = base(Family::Qwen2);
+    let (config, weights) = base(Family::QWEN2);
     let adapter = adapter(&config, &[Target::KProj, Target::UpProj], 2);
     let mut rng = Rng::new(6, Use::Synthetic, 0, 0);
     let ids = [71, 75, 90];
@@ -196,7 +196,7 @@ fn soft_tokens_get_their_gradient_through_layers_that_are_not_trained() {
 
 #[test]
 fn what_cannot_be_trained_on_a_device_is_refused() {
-    let (config, weights) = base(Family::Llama);
+    let (config, weights) = base(Family::LLAMA);
     let mut engine = Engine::on(&Device::Kernels(KernelDevice::host(0)), &config, &weights).unwrap();
     let pair = adapter(&config, &[Target::QProj], 2);
     let mut wrong = |model: Model<'_>, batch: &Packed, trained, n: usize| {
@@ -212,7 +212,7 @@ fn what_cannot_be_trained_on_a_device_is_refused() {
     assert!(wrong(with, &batch, adapters, 9).contains("9 values"));
     assert!(wrong(with, &Packed::of(&[Group::plain(vec![1, 99, 3], 2..3)]), adapters, 9).contains("99"));
     assert!(wrong(with, &Packed::default(), adapters, 9).contains("nothing to learn"));
-    let (other, _) = base(Family::Qwen2);
+    let (other, _) = base(Family::QWEN2);
     assert!(wrong(Model { config: &other, ..with }, &batch, adapters, 3 * 2 * (24 + 32)).contains("another"));
 }
 
@@ -272,7 +272,7 @@ impl Monitor for Stopping {
 
 #[test]
 fn a_short_training_gives_the_adapter_of_the_cpu_and_resumes_bit_for_bit() {
-    let (config, weights) = base(Family::Qwen3);
+    let (config, weights) = base(Family::QWEN3);
     let (s, examples) = (settings(), groups(7, 40, &[]));
     let start = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed).unwrap();
     let on_cpu = Training::new(&config, &examples, &s, &Silent);
@@ -306,7 +306,7 @@ fn a_short_training_gives_the_adapter_of_the_cpu_and_resumes_bit_for_bit() {
 
 #[test]
 fn a_short_training_with_soft_tokens_gives_adapter_and_projector_of_the_cpu() {
-    let (config, weights) = base(Family::Llama);
+    let (config, weights) = base(Family::LLAMA);
     let s = Settings { epochs: 1, ..settings() };
     let ids: Vec<u32> = (70..76).collect();
     let mut rng = Rng::new(8, Use::Synthetic, 0, 0);

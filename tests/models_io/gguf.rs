@@ -1,6 +1,6 @@
 //! GGUF files.
 
-use rallrec::models::llama::{Config, Family, Weights};
+use rallrec::models::llama::{Config, Family, Weights, families};
 use rallrec::ops::linear::Weight;
 use rallrec::store::{LoadOptions, fixture, load};
 use rallrec::tensor::Dtype;
@@ -138,14 +138,17 @@ fn permute(values: Vec<f32>, head_dim: usize, cols: usize) -> Vec<f32> {
     out
 }
 
-fn tiny(family: Family) -> (Builder, Config, Weights) {
+fn tiny(family: &'static Family) -> (Builder, Config, Weights) {
     let mut config = fixture::config(family);
     config.bos = None;
     let weights = fixture::weights(&config, 11, Dtype::F32).unwrap();
     let mut b = Builder::default();
-    let arch = format!("{family:?}").to_lowercase();
+    let arch = family.gguf;
     let key = |name: &str| format!("{arch}.{name}");
-    b.string("general.architecture", &arch);
+    b.string("general.architecture", arch);
+    if let Some(window) = config.window {
+        b.uint(&key("attention.sliding_window"), window);
+    }
     b.uint(&key("block_count"), config.layers);
     b.uint(&key("context_length"), config.context);
     b.uint(&key("embedding_length"), config.hidden);
@@ -189,7 +192,7 @@ fn tiny(family: Family) -> (Builder, Config, Weights) {
         ] {
             let (rows, cols) = (linear.weight.rows(), linear.weight.cols());
             let mut values = all(&linear.weight);
-            if family == Family::Llama && matches!(part, "attn_q" | "attn_k") {
+            if family.gguf_pairs_rows && matches!(part, "attn_q" | "attn_k") {
                 values = permute(values, config.head_dim, cols);
             }
             b.tensor(&name(&format!("{part}.weight")), &[cols, rows], &values);
@@ -226,7 +229,7 @@ fn refused(bytes: &[u8], said: &str) {
 
 #[test]
 fn every_family_comes_back_from_a_file() {
-    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+    for family in families::ALL {
         let (builder, config, weights) = tiny(family);
         let loaded = load_bytes(&builder.bytes()).unwrap();
         assert_eq!(loaded.config, config);
@@ -241,7 +244,7 @@ fn every_family_comes_back_from_a_file() {
 
 #[test]
 fn a_file_cut_anywhere_is_refused() {
-    let bytes = tiny(Family::Llama).0.bytes();
+    let bytes = tiny(Family::LLAMA).0.bytes();
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("m.gguf");
     // Every byte of the first part, then coarser.
@@ -253,7 +256,7 @@ fn a_file_cut_anywhere_is_refused() {
 
 #[test]
 fn hostile_files_are_refused() {
-    let (sound, ..) = tiny(Family::Llama);
+    let (sound, ..) = tiny(Family::LLAMA);
     let bytes = sound.bytes();
     let patched = |at: usize, with: &[u8]| {
         let mut out = bytes.clone();

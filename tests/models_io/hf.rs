@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family};
+use rallrec::models::llama::{Config, Family, families};
 use rallrec::ops::rope::Scaling;
 use rallrec::store::{LoadOptions, fixture, load, save_hf};
 use rallrec::tensor::Dtype;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::{assert_same_weights, test_model};
 
-const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
+const FAMILIES: [&Family; 4] = families::ALL;
 
 fn save(folder: &Path, config: &Config, dtype: Dtype) {
     let weights = fixture::weights(config, 7, dtype).unwrap();
@@ -25,7 +25,7 @@ fn what_is_saved_is_what_is_loaded() {
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             let mut config = fixture::config(family);
             config.bos = Some(3);
-            config.rope_scaling = (family == Family::Llama).then_some(Scaling {
+            config.rope_scaling = (family == Family::LLAMA).then_some(Scaling {
                 factor: 8.0,
                 low_freq_factor: 1.0,
                 high_freq_factor: 4.0,
@@ -48,7 +48,7 @@ fn what_is_saved_is_what_is_loaded() {
 #[test]
 fn another_dtype_is_converted_by_rounding() {
     let base = tempfile::tempdir().unwrap();
-    let config = fixture::config(Family::Qwen3);
+    let config = fixture::config(Family::QWEN3);
     save(&base.path().join("f32"), &config, Dtype::F32);
     save(&base.path().join("bf16"), &config, Dtype::Bf16);
     let converted = load(&base.path().join("f32"), &LoadOptions { dtype: Some(Dtype::Bf16) }).unwrap();
@@ -81,7 +81,7 @@ fn smollm2_tokenizer_matches_the_golden() {
 fn broken(edit: impl FnOnce(&mut Value)) -> String {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("m");
-    save(&folder, &fixture::config(Family::Llama), Dtype::Bf16);
+    save(&folder, &fixture::config(Family::LLAMA), Dtype::Bf16);
     let path = folder.join("config.json");
     let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     edit(&mut value);
@@ -133,7 +133,7 @@ fn unsupported_configurations_are_refused_by_name() {
 fn newer_rope_parameters_are_read() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("m");
-    save(&folder, &fixture::config(Family::Llama), Dtype::Bf16);
+    save(&folder, &fixture::config(Family::LLAMA), Dtype::Bf16);
     let path = folder.join("config.json");
     let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     value.as_object_mut().unwrap().remove("rope_theta");
@@ -170,7 +170,7 @@ fn shard(folder: &Path, duplicate: bool) {
 #[test]
 fn shards_are_one_model() {
     let base = tempfile::tempdir().unwrap();
-    let config = fixture::config(Family::Qwen2);
+    let config = fixture::config(Family::QWEN2);
     let folder = base.path().join("m");
     save(&folder, &config, Dtype::F16);
     shard(&folder, false);
@@ -198,7 +198,7 @@ fn shards_are_one_model() {
 fn damaged_files_are_refused() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("m");
-    save(&folder, &fixture::config(Family::Llama), Dtype::Bf16);
+    save(&folder, &fixture::config(Family::LLAMA), Dtype::Bf16);
     let refused = |what: &str| {
         let error = load(&folder, &LoadOptions::default()).expect_err(what).to_string();
         assert!(error.contains("next:"), "{what}: {error}");
@@ -302,7 +302,7 @@ fn the_tokenizer_helpers() {
 #[test]
 fn a_summary_counts_right() {
     let base = tempfile::tempdir().unwrap();
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     let folder = base.path().join("m");
     save(&folder, &config, Dtype::Bf16);
     let summary = rallrec::store::inspect::inspect(&folder).unwrap();

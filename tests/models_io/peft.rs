@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family};
+use rallrec::models::llama::{Config, Family, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;
@@ -34,7 +34,7 @@ fn random(config: &Config, targets: &[Target]) -> Adapter {
 #[test]
 fn what_is_written_is_what_is_read() {
     let base = tempfile::tempdir().unwrap();
-    for (i, family) in [Family::Llama, Family::Qwen2, Family::Qwen3].into_iter().enumerate() {
+    for (i, family) in families::ALL.into_iter().enumerate() {
         let config = fixture::config(family);
         for (j, targets) in [&Target::ALL[..], &[Target::QProj, Target::VProj]].into_iter().enumerate() {
             let adapter = random(&config, targets);
@@ -52,7 +52,7 @@ fn an_adapter_of_peft_is_read() {
         println!("skipped: no {}", folder.display());
         return;
     }
-    let mut config = fixture::config(Family::Llama);
+    let mut config = fixture::config(Family::LLAMA);
     (config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim) = (30, 576, 9, 3, 64);
     let adapter = peft::read(&folder, &config).unwrap();
     assert_eq!((adapter.rank, adapter.alpha, adapter.scale()), (8, 16.0, 2.0));
@@ -68,7 +68,7 @@ fn an_adapter_of_peft_is_read() {
 #[test]
 fn what_is_not_plain_lora_is_refused_by_name() {
     let base = tempfile::tempdir().unwrap();
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     let folder = base.path().join("a");
     peft::write(&folder, &random(&config, &[Target::QProj]), &config, "tiny").unwrap();
     let path = folder.join("adapter_config.json");
@@ -112,7 +112,7 @@ fn what_is_not_plain_lora_is_refused_by_name() {
 #[test]
 fn damaged_adapters_are_refused() {
     let base = tempfile::tempdir().unwrap();
-    let config = fixture::config(Family::Llama);
+    let config = fixture::config(Family::LLAMA);
     let folder = base.path().join("a");
     let mut adapter = random(&config, &[Target::QProj]);
     peft::write(&folder, &adapter, &config, "tiny").unwrap();

@@ -165,8 +165,9 @@ fn short(file: &str) -> String {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kernel {}", self.kernel)?;
-        if let Some(place) = &self.place {
-            write!(f, " at {place}")?;
+        match &self.place {
+            Some(place) => write!(f, " at {place}")?,
+            None => write!(f, " (`cargo build --profile profiling` makes a program that knows the line)")?,
         }
         let (block, thread) = self.who;
         write!(f, ": {} (block {block:?}, thread {thread:?})", self.message)?;

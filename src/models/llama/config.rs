@@ -2,25 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::families::{Family, Windows};
 use crate::ops::rope;
-
-/// Which family; they differ in biases, in q/k norms and in rope scaling only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Llama 2, 3, 3.1, SmolLM2, and distillations into them.
-    Llama,
-    /// Qwen2 and 2.5: bias on q, k, v.
-    Qwen2,
-    /// Qwen3: RMSNorm on each q and k head, no bias.
-    Qwen3,
-}
 
 /// Shape and constants of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Family.
-    pub family: Family,
+    pub family: &'static Family,
     /// Number of tokens in the vocabulary (rows of the embedding).
     pub vocab: usize,
     /// Residual width.
@@ -41,6 +30,10 @@ pub struct Config {
     pub rope_theta: f64,
     /// Rope scaling, if any.
     pub rope_scaling: Option<rope::Scaling>,
+    /// How many positions a row of a windowed layer sees, its own included; `None`: all before it. Which layers
+    /// have a window is the family's matter: see [`Self::window_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
     /// Longest sequence in tokens.
     pub context: usize,
     /// The output head is the embedding.
@@ -60,6 +53,14 @@ impl Config {
     /// Width of all key (or value) heads.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// How many positions a row of layer `layer` sees, its own included; `None`: all before it.
+    pub fn window_of(&self, _layer: usize) -> Option<usize> {
+        match self.family.windows {
+            Windows::Never => None,
+            Windows::EveryLayer => self.window,
+        }
     }
 
     /// Number of parameters; a tied head counts once.

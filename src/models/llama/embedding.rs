@@ -162,7 +162,7 @@ mod tests {
             head in prop::collection::vec(0u32..200, 1..12), tails in prop::collection::vec(prop::collection::vec(0u32..200, 0..9), 1..6),
             last in any::<bool>(),
         ) {
-            let loaded = fixture::model(Family::Llama, 3, Dtype::F32).unwrap();
+            let loaded = fixture::model(Family::LLAMA, 3, Dtype::F32).unwrap();
             let model = Model::new(loaded.config, loaded.weights).unwrap();
             let pooling = if last { Pooling::Last } else { Pooling::Mean };
             let mut texts: Vec<Vec<u32>> = tails.iter().map(|tail| [&head[..], tail].concat()).collect();

@@ -1,5 +1,6 @@
 //! The shape and the weights of a tiny random model.
 
+use super::families::Windows;
 use super::parts::{LayerPart as L, Part};
 use super::{Config, Family, Layer, Linear, Weights};
 use crate::error::Result;
@@ -7,9 +8,9 @@ use crate::ops::linear::{Weight, convert};
 use crate::rng::{Rng, Use};
 use crate::tensor::Dtype;
 
-/// Shape: 2 layers, hidden 32, 4 heads (8 wide; 16 for Qwen3), 2 key and value heads, intermediate 64,
-/// vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied, except for Qwen2.
-pub fn config(family: Family) -> Config {
+/// Shape: 2 layers, hidden 32, 4 heads (8 wide; 16 with q and k norms), 2 key and value heads, intermediate 64,
+/// vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied, except with biases (Qwen2).
+pub fn config(family: &'static Family) -> Config {
     Config {
         family,
         vocab: 264,
@@ -18,12 +19,13 @@ pub fn config(family: Family) -> Config {
         layers: 2,
         heads: 4,
         kv_heads: 2,
-        head_dim: if family == Family::Qwen3 { 16 } else { 8 },
+        head_dim: if family.qk_norm { 16 } else { 8 },
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: None,
+        window: (family.windows != Windows::Never).then_some(4096),
         context: 4096,
-        tied: family != Family::Qwen2,
+        tied: !family.qkv_bias,
         bos: None,
         eos: vec![2],
     }
@@ -61,10 +63,10 @@ pub fn weights(config: &Config, seed: u64, dtype: Dtype) -> Result<Weights> {
         values
     };
     let linear = |i: usize, weight: L, bias: Option<L>| -> Result<Linear> {
-        let bias = bias.filter(|_| config.family == Family::Qwen2).map(|b| vector(Part::Layer(i, b), 0.0));
+        let bias = bias.filter(|_| config.family.qkv_bias).map(|b| vector(Part::Layer(i, b), 0.0));
         Ok(Linear { weight: matrix(Part::Layer(i, weight))?, bias })
     };
-    let head_norm = |i: usize, n: L| (config.family == Family::Qwen3).then(|| vector(Part::Layer(i, n), 1.0));
+    let head_norm = |i: usize, n: L| config.family.qk_norm.then(|| vector(Part::Layer(i, n), 1.0));
     let mut layers = Vec::with_capacity(config.layers);
     for i in 0..config.layers {
         layers.push(Layer {

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub mod config;
 pub mod device;
 pub mod embedding;
+pub mod families;
 pub mod fixture;
 pub mod forward;
 pub mod kv_cache;
@@ -15,7 +16,8 @@ pub(crate) mod soft;
 pub mod train;
 pub mod weights;
 
-pub use config::{Config, Family};
+pub use config::Config;
+pub use families::Family;
 pub use forward::{Part, Pooling};
 pub use kv_cache::{Prefix, Sequence};
 pub use model::Model;

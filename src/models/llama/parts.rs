@@ -1,6 +1,6 @@
 //! The tensors of a decoder and their names in Hugging Face and GGUF files.
 
-use super::{Config, Family};
+use super::Config;
 
 /// A tensor of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +117,11 @@ impl Part {
         for i in 0..config.layers {
             let mut add = |list: &[LayerPart]| parts.extend(list.iter().map(|&p| Part::Layer(i, p)));
             add(&[L::AttnNorm, L::Q, L::K, L::V, L::O]);
-            match config.family {
-                Family::Llama => {}
-                Family::Qwen2 => add(&[L::QBias, L::KBias, L::VBias]),
-                Family::Qwen3 => add(&[L::QNorm, L::KNorm]),
+            if config.family.qkv_bias {
+                add(&[L::QBias, L::KBias, L::VBias]);
+            }
+            if config.family.qk_norm {
+                add(&[L::QNorm, L::KNorm]);
             }
             add(&[L::MlpNorm, L::Gate, L::Up, L::Down]);
         }

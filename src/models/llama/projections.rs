@@ -108,7 +108,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::{Family, Part, Sequence};
+    use crate::models::llama::{Family, Part, Sequence, families};
     use crate::store::fixture;
     use crate::tensor::Dtype;
 
@@ -119,7 +119,7 @@ mod tests {
     /// Whole numbers change logits a little, and are used at all: by every family, with biases and without.
     #[test]
     fn whole_numbers_change_little() {
-        for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+        for family in families::ALL {
             let loaded = fixture::model(family, 3, Dtype::F32).unwrap();
             let model = Model::new(loaded.config, loaded.weights).unwrap();
             let eight = model.with_arithmetic(Arithmetic::Int8);
@@ -136,7 +136,7 @@ mod tests {
     /// A row has the same bits alone and behind a cached past.
     #[test]
     fn rows_in_whole_numbers_do_not_see_each_other() {
-        let loaded = fixture::model(Family::Llama, 3, Dtype::F32).unwrap();
+        let loaded = fixture::model(Family::LLAMA, 3, Dtype::F32).unwrap();
         let model = Model::new(loaded.config, loaded.weights).unwrap().with_arithmetic(Arithmetic::Int8);
         let tokens: Vec<u32> = (5..25).collect();
         let whole = logits(&model, &tokens);

@@ -76,7 +76,7 @@ pub(crate) fn read(embed: &Weight, soft: Option<&SoftTokens>, token: u32, out: &
 mod tests {
     use super::*;
     use crate::generate::scoring::{Bundle, common_prefix, score};
-    use crate::models::llama::{Config, Family, Model, Part, Sequence, Weights};
+    use crate::models::llama::{Config, Family, Model, Part, Sequence, Weights, families};
     use crate::rng::{Rng, Use};
     use crate::store::fixture;
     use crate::tensor::Dtype;
@@ -89,7 +89,7 @@ mod tests {
         SoftTokens::new(IDS.to_vec(), Matrix::from_vec(3, hidden, values).unwrap()).unwrap()
     }
 
-    fn model(family: Family) -> Model {
+    fn model(family: &'static Family) -> Model {
         let config = fixture::config(family);
         let weights = fixture::weights(&config, 3, Dtype::F32).unwrap();
         let soft = soft(config.hidden);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn reading_soft_tokens_is_reading_further_rows_of_the_table() {
-        for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+        for family in families::ALL {
             let model = model(family);
             let other = extended(&model);
             let tokens = [5, 264, 7, 266, 266, 9, 265, 11];
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_bundle_with_soft_tokens_equals_single_prompts() {
-        let model = model(Family::Llama);
+        let model = model(Family::LLAMA);
         let mut beginning: Vec<u32> = (0..40).map(|i| i * 5 % 200).collect();
         beginning[0] = 266;
         beginning[17] = 264;
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn soft_tokens_that_do_not_fit_are_refused() {
-        let model = model(Family::Llama);
+        let model = model(Family::LLAMA);
         let read = |model: &Model, token: u32| score(model, &[vec![vec![1, token]]], [10, 11], 64).map(drop);
         read(&model, 266).unwrap();
         assert!(read(&model, 267).unwrap_err().to_string().contains("267"));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Heads, check_span};
 use super::cuda::{ALL, Inputs, Span, tile_rows};
+use super::{Heads, check_span};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;

@@ -26,8 +26,8 @@ mod spans;
 pub use cpu::{attend, causal};
 pub use packed::Packed;
 
-use crate::tensor::Cost;
 use crate::error::{Error, Result};
+use crate::tensor::Cost;
 
 /// Positions in one block of stored keys.
 pub const BLOCK: usize = 16;

@@ -78,13 +78,7 @@ impl Packed {
     ///
     /// # Errors
     /// Shapes that do not fit, operands in different places.
-    pub fn attention(
-        &self,
-        heads: Heads,
-        inputs: Inputs<'_>,
-        out: &mut Rows,
-        lse: &mut List<f32>,
-    ) -> Result<Cost> {
+    pub fn attention(&self, heads: Heads, inputs: Inputs<'_>, out: &mut Rows, lse: &mut List<f32>) -> Result<Cost> {
         let places = [inputs.q.place(), inputs.k.place(), inputs.v.place(), out.place()];
         match (&self.0, inputs.q, inputs.k, inputs.v, out) {
             (Plan::Cpu(plan), Rows::Cpu(q), Rows::Cpu(k), Rows::Cpu(v), Rows::Cpu(out)) => {
@@ -117,40 +111,22 @@ impl Packed {
         let places = [inputs.q, inputs.k, inputs.v, given.out, given.by_out].map(Rows::place);
         let Gradients { q: dq, k: dk, v: dv } = g;
         match (&self.0, inputs.q, inputs.k, inputs.v, given.out, given.by_out) {
-            (
-                Plan::Cpu(plan),
-                Rows::Cpu(q),
-                Rows::Cpu(k),
-                Rows::Cpu(v),
-                Rows::Cpu(out),
-                Rows::Cpu(by_out),
-            ) => {
+            (Plan::Cpu(plan), Rows::Cpu(q), Rows::Cpu(k), Rows::Cpu(v), Rows::Cpu(out), Rows::Cpu(by_out)) => {
                 let (Rows::Cpu(dq), Rows::Cpu(dk), Rows::Cpu(dv)) = (dq, dk, dv) else {
                     return Err(mixed("attention backward", &places));
                 };
                 let inputs = spans::Inputs { q: q.as_slice(), k: k.as_slice(), v: v.as_slice() };
                 let lse = given.lse.cpu("attention backward")?;
                 let given = spans::Given { out: out.as_slice(), lse, by_out: by_out.as_slice() };
-                let mut g =
-                    spans::Gradients { q: dq.as_mut_slice(), k: dk.as_mut_slice(), v: dv.as_mut_slice() };
+                let mut g = spans::Gradients { q: dq.as_mut_slice(), k: dk.as_mut_slice(), v: dv.as_mut_slice() };
                 spans::backward(plan, heads, inputs, given, &mut g, scratch)
             }
-            (
-                Plan::F32(_, plan),
-                Rows::F32(q),
-                Rows::F32(k),
-                Rows::F32(v),
-                Rows::F32(out),
-                Rows::F32(by_out),
-            ) => on_kernels(plan, heads, cuda::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv]),
-            (
-                Plan::Bf16(_, plan),
-                Rows::Bf16(q),
-                Rows::Bf16(k),
-                Rows::Bf16(v),
-                Rows::Bf16(out),
-                Rows::Bf16(by_out),
-            ) => on_kernels(plan, heads, cuda::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv]),
+            (Plan::F32(_, plan), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out), Rows::F32(by_out)) => {
+                on_kernels(plan, heads, cuda::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
+            }
+            (Plan::Bf16(_, plan), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out), Rows::Bf16(by_out)) => {
+                on_kernels(plan, heads, cuda::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
+            }
             _ => Err(mixed("attention backward", &places)),
         }
     }

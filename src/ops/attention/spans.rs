@@ -235,13 +235,7 @@ fn check(spans: &Spans, heads: Heads, inputs: Inputs<'_>) -> Result<(usize, usiz
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn forward(
-    spans: &Spans,
-    heads: Heads,
-    inputs: Inputs<'_>,
-    out: &mut [f32],
-    lse: &mut [f32],
-) -> Result<Cost> {
+pub fn forward(spans: &Spans, heads: Heads, inputs: Inputs<'_>, out: &mut [f32], lse: &mut [f32]) -> Result<Cost> {
     let _timed = timed("attention", || spans.cost(heads, 1.0));
     let (width, kv_width) = check(spans, heads, inputs)?;
     let (Inputs { q, k, v }, dim) = (inputs, heads.dim);

@@ -177,9 +177,8 @@ pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
 /// [`matmul_nt_many`], in one parallel region. Panics when the shapes do not fit.
 pub fn matmul_nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool) {
     let inp = products.first().map_or(0, |(_, w)| w.cols());
-    let _timed = timed("linear_backward", || {
-        super::cost_of_all(products.iter().map(|(_, w)| *w), dx.len() / inp.max(1))
-    });
+    let _timed =
+        timed("linear_backward", || super::cost_of_all(products.iter().map(|(_, w)| *w), dx.len() / inp.max(1)));
     nn_at(simd::level(), products, dx, accumulate);
 }
 

@@ -1,5 +1,7 @@
 //! The one call of the GEMM library.
 
+use gemm_common::Parallelism;
+
 /// An operand: first value, distance of rows, distance of columns.
 #[derive(Clone, Copy)]
 pub struct View(pub *const f32, pub usize, pub usize);
@@ -22,16 +24,24 @@ pub unsafe fn product(
     if m == 0 || n == 0 {
         return;
     }
-    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
+    // The library's kernels want contiguous columns of the result. Ours has contiguous rows, so they make its transpose out
+    // of the transposed operands.
+    let (m, n, (column, row), lhs, rhs) = if ld > 1 {
+        let transposed = |v: View| View(v.0, v.2, v.1);
+        (n, m, (ld, 1), transposed(rhs), transposed(lhs))
+    } else {
+        (m, n, (1, ld), lhs, rhs)
+    };
     // SAFETY: passed on to the caller.
     unsafe {
-        gemm::gemm(
+        gemm_f32::gemm::f32::get_gemm_fn()(
             m,
             n,
             k,
             dst,
-            1,
-            ld as isize,
+            column as isize,
+            row as isize,
             accumulate,
             lhs.0,
             lhs.2 as isize,

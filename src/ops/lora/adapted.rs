@@ -117,7 +117,8 @@ fn pair_of<'a>(layer: &Layer<'a>, names: &'a [u64]) -> Result<Option<Low<'a>>> {
         (_, None) => Ok(None),
         (Weight::Cpu(w, _), Some(Pair::Cpu { a, b, rank, scale })) => {
             if rank == 0 || a.len() != rank * w.cols() || b.len() != rank * w.rows() {
-                let what = format!("pair of {} and {} values, rank {rank}, on {} x {}", a.len(), b.len(), w.rows(), w.cols());
+                let what =
+                    format!("pair of {} and {} values, rank {rank}, on {} x {}", a.len(), b.len(), w.rows(), w.cols());
                 return Err(Error::failed("lora", what));
             }
             Ok(Some(Low { a, b, rank, scale, dropout }))
@@ -152,7 +153,8 @@ pub fn forward(side: &Side, x: &Rows, products: &mut [Forward<'_>], accumulate: 
             }
             matmul_nt_many(x, inp, &mut plain);
             for p in products {
-                let (Some(low), Rows::Cpu(y), Rows::Cpu(z)) = (pair_of(&p.layer, names)?, &mut *p.y, &mut *p.low) else {
+                let (Some(low), Rows::Cpu(y), Rows::Cpu(z)) = (pair_of(&p.layer, names)?, &mut *p.y, &mut *p.low)
+                else {
                     continue;
                 };
                 z.fit(rows, low.rank);
@@ -228,7 +230,11 @@ fn backward_on_cpu(
             return Err(Error::failed("lora backward", "a layer in another place than its rows"));
         };
         let dy = matrix(p.dy, "dy")?;
-        let shapes = [Some(dy).map(|m| (m, weight.rows())), x.map(|m| (m, weight.cols())), dx.as_deref().map(|m| (m, weight.cols()))];
+        let shapes = [
+            Some(dy).map(|m| (m, weight.rows())),
+            x.map(|m| (m, weight.cols())),
+            dx.as_deref().map(|m| (m, weight.cols())),
+        ];
         for (m, width) in shapes.into_iter().flatten() {
             if (m.rows(), m.cols()) != (rows, width) {
                 let what = format!("{} x {}, not {rows} x {width}", m.rows(), m.cols());
@@ -270,7 +276,8 @@ fn backward_on_cpu(
             Some((x, a, b)) => {
                 let z = matrix(p.low, "low-rank rows")?;
                 if (a.len(), b.len()) != (low.a.len(), low.b.len()) || (z.rows(), z.cols()) != (rows, low.rank) {
-                    let what = format!("gradients of {} and {} values, {} x {} kept", a.len(), b.len(), z.rows(), z.cols());
+                    let what =
+                        format!("gradients of {} and {} values, {} x {} kept", a.len(), b.len(), z.rows(), z.cols());
                     return Err(Error::failed("lora backward", what));
                 }
                 Some(cpu::Pairs { x: x.as_slice(), z: z.as_slice(), a, b })
@@ -290,11 +297,7 @@ fn zeros(like: &DeviceRows<f32>, width: usize) -> Result<DeviceRows<f32>> {
 }
 
 /// The adapter's input, where a mask makes it another than the layer's.
-fn dropped(
-    mask: Option<Dropout>,
-    names: &Buffer<u64>,
-    x: &DeviceRows<f32>,
-) -> Result<Option<DeviceRows<f32>>> {
+fn dropped(mask: Option<Dropout>, names: &Buffer<u64>, x: &DeviceRows<f32>) -> Result<Option<DeviceRows<f32>>> {
     let Some(mask) = mask else { return Ok(None) };
     let mut dropped = zeros(x, x.dim())?;
     mask::apply(mask, names, x, false, &mut dropped)?;

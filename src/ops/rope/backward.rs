@@ -22,7 +22,10 @@ pub struct Table {
 #[derive(Debug)]
 enum Values {
     /// Each (len x head_dim / 2).
-    Cpu { cos: Vec<f32>, sin: Vec<f32> },
+    Cpu {
+        cos: Vec<f32>,
+        sin: Vec<f32>,
+    },
     Kernels(DeviceAngles),
 }
 

@@ -174,7 +174,7 @@ mod tests {
 
     fn language(recipe: &Recipe, bos: bool) -> Language {
         let folder = tempfile::tempdir().unwrap();
-        let config = llama::Config { bos: bos.then_some(3), ..fixture::config(Family::Llama) };
+        let config = llama::Config { bos: bos.then_some(3), ..fixture::config(Family::LLAMA) };
         let weights = fixture::weights(&config, 5, Dtype::F32).unwrap();
         let tokenizer = fixture::tokenizer_json(bos).unwrap();
         save_hf(folder.path(), &config, &weights, Dtype::F32, &tokenizer, Some(fixture::CHAT_TEMPLATE)).unwrap();

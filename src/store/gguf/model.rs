@@ -8,6 +8,7 @@ use super::file::{Entry, File};
 use super::{rope, tokenizer};
 use crate::error::{Error, Result};
 use crate::models::llama::check::check;
+use crate::models::llama::families::Windows;
 use crate::models::llama::parts::{LayerPart, Part};
 use crate::models::llama::{Config, Family};
 use crate::ops::linear::{Quantised, Storage, Weight, convert};
@@ -71,7 +72,7 @@ impl Source for Model<'_> {
     fn matrix(&self, part: Part, (rows, cols): (usize, usize)) -> Result<Weight> {
         let name = part.gguf();
         let entry = entry(self.file, &name, &[cols, rows])?;
-        let permuted = self.config.family == Family::Llama
+        let permuted = self.config.family.gguf_pairs_rows
             && matches!(part, Part::Layer(_, LayerPart::Q) | Part::Layer(_, LayerPart::K));
         let bytes = &self.file.map[entry.start..entry.start + entry.len];
         let row_bytes = cols / entry.kind.block() * entry.kind.bytes();
@@ -116,17 +117,12 @@ fn config(file: &File) -> Result<Config> {
     let meta = &file.metadata;
     let architecture =
         meta.text("general.architecture")?.ok_or_else(|| meta.bad("general.architecture", "is missing"))?;
-    let family = match architecture {
-        "llama" => Family::Llama,
-        "qwen2" => Family::Qwen2,
-        "qwen3" => Family::Qwen3,
-        other => {
-            return Err(meta
-                .bad("general.architecture", format!("{other} is not supported"))
-                .next("use a model of architecture llama, qwen2 or qwen3"));
-        }
-    };
     let key = |name: &str| format!("{architecture}.{name}");
+    let window = meta.count(&key("attention.sliding_window"))?.filter(|&n| n > 0);
+    let family = Family::of_gguf(architecture, window.is_some()).ok_or_else(|| {
+        meta.bad("general.architecture", format!("{architecture} is not supported"))
+            .next(format!("use a model of architecture {}", Family::list(|f| f.gguf)))
+    })?;
     let refused = |name: &str, what: &str| meta.bad(&key(name), what).next("use a model without it");
     // Everything that would change the arithmetic and is not implemented.
     for name in ["logit_scale", "embedding_scale", "residual_scale", "attention.scale", "rope.scale_linear"] {
@@ -134,10 +130,11 @@ fn config(file: &File) -> Result<Config> {
             return Err(refused(name, "is not supported"));
         }
     }
-    for name in ["expert_count", "attention.sliding_window"] {
-        if meta.count(&key(name))?.is_some_and(|n| n > 0) {
-            return Err(refused(name, "is not supported"));
-        }
+    if meta.count(&key("expert_count"))?.is_some_and(|n| n > 0) {
+        return Err(refused("expert_count", "is not supported"));
+    }
+    if window.is_some() && family.windows == Windows::Never {
+        return Err(refused("attention.sliding_window", "is not supported"));
     }
     if meta.flag(&key("attention.causal"))? == Some(false) {
         return Err(refused("attention.causal", "only causal attention is supported"));
@@ -190,6 +187,7 @@ fn config(file: &File) -> Result<Config> {
             .ok_or_else(|| meta.bad(&key("attention.layer_norm_rms_epsilon"), "is missing"))?,
         rope_theta: meta.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
         rope_scaling: None,
+        window,
         context: meta.need(&key("context_length"))?,
         tied: !file.tensors.contains_key(&Part::Head.gguf()),
         bos: None,

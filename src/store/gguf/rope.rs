@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn published_tables_are_recognised_and_others_refused() {
-        let mut config = fixture::config(Family::Llama);
+        let mut config = fixture::config(Family::LLAMA);
         config.head_dim = 128;
         config.rope_theta = 500_000.0;
         for factor in [8.0, 32.0] {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::models::llama::check::check;
+use crate::models::llama::families::Windows;
 use crate::models::llama::{Config, Family};
 use crate::ops::rope::Scaling;
 
@@ -89,13 +90,7 @@ fn parse<'a>(value: &'a Value, place: &'a str) -> Result<Fields<'a>> {
     }
 }
 
-fn family(fields: &Fields) -> Result<Family> {
-    let named = |name: &str| match name {
-        "LlamaForCausalLM" | "llama" => Some(Family::Llama),
-        "Qwen2ForCausalLM" | "qwen2" => Some(Family::Qwen2),
-        "Qwen3ForCausalLM" | "qwen3" => Some(Family::Qwen3),
-        _ => None,
-    };
+fn family(fields: &Fields) -> Result<&'static Family> {
     let architecture = fields.get("architectures").and_then(Value::as_array).and_then(|a| a.first());
     let (key, name) = match (architecture.and_then(Value::as_str), fields.text("model_type")?) {
         (Some(name), _) => ("architectures", name),
@@ -104,15 +99,15 @@ fn family(fields: &Fields) -> Result<Family> {
             return Err(fields.bad("architectures", "is missing").next("use the model's own config.json"));
         }
     };
-    named(name).ok_or_else(|| {
+    Family::of_hf(name).ok_or_else(|| {
         fields
             .bad(key, format!("{name} is not supported"))
-            .next("use a model of LlamaForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM")
+            .next(format!("use a model of {}", Family::list(|f| f.hf_architecture)))
     })
 }
 
 /// Everything that would change the arithmetic and is not implemented is refused here.
-fn refuse(fields: &Fields, family: Family) -> Result<()> {
+fn refuse(fields: &Fields, family: &Family) -> Result<()> {
     if fields.get("quantization_config").is_some() {
         return Err(fields
             .bad("quantization_config", "quantised checkpoints are not supported")
@@ -124,24 +119,37 @@ fn refuse(fields: &Fields, family: Family) -> Result<()> {
         }
     }
     for key in ["attention_bias", "mlp_bias"] {
-        // Qwen2's bias on q, k and v is part of its architecture, and its configs do not name it.
-        if fields.flag(key)? == Some(true) && !(family == Family::Qwen2 && key == "attention_bias") {
+        // Where a bias on q, k and v is part of the architecture, naming it says nothing new.
+        if fields.flag(key)? == Some(true) && !(family.qkv_bias && key == "attention_bias") {
             return Err(fields.bad(key, "is not supported for this family").next("use a model without it"));
         }
     }
-    let sliding = fields.flag("use_sliding_window")?.unwrap_or(family == Family::Llama);
-    if sliding && fields.get("sliding_window").is_some() {
-        return Err(fields
-            .bad("sliding_window", "sliding-window attention is not supported")
-            .next("use a model with full attention"));
-    }
-    let types = fields.get("layer_types").and_then(Value::as_array);
-    if let Some(other) = types.into_iter().flatten().find(|t| t.as_str() != Some("full_attention")) {
-        return Err(fields
-            .bad("layer_types", format!("{other} layers are not supported"))
-            .next("use a model with full attention"));
-    }
     Ok(())
+}
+
+/// The window of the layers that have one, and a refusal of windows that this family does not have.
+fn window(fields: &Fields, family: &Family) -> Result<Option<usize>> {
+    let windowed = family.windows != Windows::Never;
+    let named = match fields.map.contains_key("sliding_window") {
+        true => fields.count("sliding_window")?,
+        false => family.default_window,
+    };
+    // Families with a switch state a window that is off.
+    let switched_on = fields.flag("use_sliding_window")?.unwrap_or(!family.hf_flags.contains(&"use_sliding_window"));
+    if switched_on && named.is_some() && !windowed {
+        return Err(fields
+            .bad("sliding_window", format!("sliding-window attention is not supported for {}", family.title))
+            .next("use a model with full attention"));
+    }
+    let window = named.filter(|_| switched_on);
+    let layers = if window.is_some() { "sliding_attention" } else { "full_attention" };
+    let types = fields.get("layer_types").and_then(Value::as_array);
+    if let Some(other) = types.into_iter().flatten().find(|t| t.as_str() != Some(layers)) {
+        return Err(fields
+            .bad("layer_types", format!("{other} layers are not supported here"))
+            .next(format!("use a model with {layers} in every layer")));
+    }
+    Ok(window)
 }
 
 /// The base and the scaling, from `rope_parameters` (newer files) or `rope_theta` and `rope_scaling`.
@@ -192,13 +200,13 @@ pub(super) fn read(config: &Value, generation: Option<&Value>, place: &str) -> R
     let fields = parse(config, place)?;
     let family = family(&fields)?;
     refuse(&fields, family)?;
+    let window = window(&fields, family)?;
     let (rope_theta, rope_scaling) = rope(&fields)?;
     let hidden = fields.need("hidden_size")?;
     let heads = fields.need("num_attention_heads")?;
     let head_dim = match fields.count("head_dim")? {
         Some(width) => width,
-        // Qwen3's head width is not tied to the hidden size; 128 is what an absent key means there.
-        None if family == Family::Qwen3 => 128,
+        None if family.head_dim.is_some() => family.head_dim.unwrap_or_default(),
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
         None => {
             return Err(fields
@@ -227,6 +235,7 @@ pub(super) fn read(config: &Value, generation: Option<&Value>, place: &str) -> R
         norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
         rope_theta,
         rope_scaling,
+        window,
         context: fields.need("max_position_embeddings")?,
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         bos: None,
@@ -238,11 +247,7 @@ pub(super) fn read(config: &Value, generation: Option<&Value>, place: &str) -> R
 
 /// `config.json` of a configuration, in the classic layout that every version of transformers reads.
 pub(super) fn write(config: &Config, dtype: &str) -> Value {
-    let (architecture, model_type) = match config.family {
-        Family::Llama => ("LlamaForCausalLM", "llama"),
-        Family::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
-        Family::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
-    };
+    let family = config.family;
     let scaling = config.rope_scaling.map(|s| {
         serde_json::json!({
             "rope_type": "llama3",
@@ -253,8 +258,8 @@ pub(super) fn write(config: &Config, dtype: &str) -> Value {
         })
     });
     let mut value = serde_json::json!({
-        "architectures": [architecture],
-        "model_type": model_type,
+        "architectures": [family.hf_architecture],
+        "model_type": family.hf_model_type,
         "vocab_size": config.vocab,
         "hidden_size": config.hidden,
         "intermediate_size": config.intermediate,
@@ -273,13 +278,11 @@ pub(super) fn write(config: &Config, dtype: &str) -> Value {
         "use_cache": true,
         "torch_dtype": dtype,
     });
-    if config.family != Family::Qwen2 {
-        value["attention_bias"] = false.into();
+    for &flag in family.hf_flags {
+        value[flag] = false.into();
     }
-    if config.family == Family::Llama {
-        value["mlp_bias"] = false.into();
-    } else {
-        value["use_sliding_window"] = false.into();
+    if family.windows != Windows::Never {
+        value["sliding_window"] = config.window.into();
     }
     value
 }

@@ -139,7 +139,6 @@ fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], dx: &[f32], 
     }
 }
 
-
 impl Engine {
     /// For passes on the CPU, over any model.
     ///

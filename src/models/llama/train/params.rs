@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::models::llama::{Config, Family, Layer, Linear, Weights};
+use crate::models::llama::{Config, Layer, Linear, Weights};
 use crate::models::lora::{Adapter, Pair, Target};
 use crate::ops::linear::Weight;
 use crate::rng::{Rng, Use};
@@ -212,11 +212,10 @@ impl Weights {
                 let (out, inp) = shape(config, target);
                 let residual = matches!(target, Target::OProj | Target::DownProj);
                 let deviation = if residual { 0.02 / (2.0 * config.layers as f32).sqrt() } else { 0.02 };
-                let biased =
-                    config.family == Family::Qwen2 && matches!(target, Target::QProj | Target::KProj | Target::VProj);
+                let biased = config.family.qkv_bias && matches!(target, Target::QProj | Target::KProj | Target::VProj);
                 Ok(Linear { weight: matrix(out, inp, deviation)?, bias: biased.then(|| vec![0.0; out]) })
             };
-            let head_norm = || (config.family == Family::Qwen3).then(|| vec![1.0; config.head_dim]);
+            let head_norm = || config.family.qk_norm.then(|| vec![1.0; config.head_dim]);
             layers.push(Layer {
                 attn_norm: vec![1.0; config.hidden],
                 q: linear(Target::QProj)?,

@@ -3,12 +3,12 @@
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
 use super::{Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
-use crate::tensor::Matrix;
 use crate::models::llama::SoftTokens;
 use crate::models::lora::Target;
 use crate::models::soft_prompt::{Inputs, Projector, Settings};
 use crate::ops::mlp::oracle as mlp;
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// The groups of the other tests with soft tokens in a prefix, twice in a branch, and in plain sequences.
 fn soft_groups() -> Vec<Group> {
@@ -76,7 +76,7 @@ fn gradients_by_soft_tokens_match_finite_differences() {
 
 #[test]
 fn gradients_by_the_projector_match_finite_differences() {
-    let c = config(crate::models::llama::Family::Llama);
+    let c = config(crate::models::llama::Family::LLAMA);
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::QProj, Target::VProj]));
     let batch = Packed::of(&soft_groups());
     let inputs = Inputs::new(IDS.to_vec(), random(4, 5)).unwrap();
@@ -127,7 +127,7 @@ fn gradients_by_the_projector_match_finite_differences() {
 
 #[test]
 fn soft_tokens_are_read_but_not_learnt_and_unknown_ones_are_refused() {
-    let c = config(crate::models::llama::Family::Qwen2);
+    let c = config(crate::models::llama::Family::QWEN2);
     let w = owned(&weights(&c, false));
     let mut group = Group::plain(vec![1, 31, 2, 3], 3..4);
     group.check_with(23, &IDS, 100).unwrap();

@@ -2,7 +2,7 @@
 
 use super::oracle::Oracle;
 use super::{Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
-use crate::models::llama::{Config, Family, Layer, Linear, Weights};
+use crate::models::llama::{Config, Family, Layer, Linear, Weights, families};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Storage, Weight};
 use crate::ops::rope::Scaling;
@@ -34,7 +34,7 @@ pub fn owned(w: &Weights) -> Weights {
     }
 }
 
-pub fn config(family: Family) -> Config {
+pub fn config(family: &'static Family) -> Config {
     Config {
         family,
         vocab: 23,
@@ -46,14 +46,15 @@ pub fn config(family: Family) -> Config {
         head_dim: 4,
         norm_eps: 1e-5,
         rope_theta: 100.0,
-        rope_scaling: (family == Family::Llama).then_some(Scaling {
+        rope_scaling: (family == Family::LLAMA).then_some(Scaling {
             factor: 8.0,
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,
             original_context: 32,
         }),
+        window: None,
         context: 512,
-        tied: family != Family::Qwen2,
+        tied: !family.qkv_bias,
         bos: None,
         eos: vec![1],
     }
@@ -75,8 +76,8 @@ pub fn weights(c: &Config, bf16: bool) -> Weights {
     let layers = (0..c.layers)
         .map(|_| {
             let mut linear = |out: usize, inp: usize, bias: Option<Vec<f32>>| Linear { weight: matrix(out, inp), bias };
-            let qwen2 = c.family == Family::Qwen2;
-            let qwen3 = c.family == Family::Qwen3;
+            let qwen2 = c.family.qkv_bias;
+            let qwen3 = c.family.qk_norm;
             Layer {
                 attn_norm: vector(c.hidden),
                 q: linear(c.q_width(), c.hidden, qwen2.then(|| vector(c.q_width()))),
@@ -157,7 +158,7 @@ pub fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)]
     assert_eq!(at, g.len());
 }
 
-pub const FAMILIES: [Family; 3] = [Family::Llama, Family::Qwen2, Family::Qwen3];
+pub const FAMILIES: [&Family; 4] = families::ALL;
 
 #[test]
 fn adapter_gradients_match_finite_differences() {
@@ -218,7 +219,7 @@ fn near(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
 
 #[test]
 fn a_shared_prefix_equals_separate_sequences_and_a_batch_equals_its_parts() {
-    let c = config(Family::Llama);
+    let c = config(Family::LLAMA);
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::QProj, Target::VProj]));
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let trained = Trained::Adapter { first_layer: 0 };
@@ -242,7 +243,7 @@ fn a_shared_prefix_equals_separate_sequences_and_a_batch_equals_its_parts() {
 #[test]
 fn long_sequences_cross_tiles() {
     // More rows than one attention tile, prefixes and branches both.
-    let mut c = config(Family::Qwen3);
+    let mut c = config(Family::QWEN3);
     c.layers = 2;
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::KProj, Target::DownProj]));
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
@@ -266,12 +267,15 @@ fn long_sequences_cross_tiles() {
 
 #[test]
 fn a_fresh_adapter_gives_the_base_loss_and_lower_layers_can_be_left_alone() {
-    let c = config(Family::Qwen2);
+    let c = config(Family::QWEN2);
     let (w, batch) = (weights(&c, true), Packed::of(&groups()));
     let fresh = Adapter::init(&c, 3, 6.0, &[Target::QProj, Target::UpProj], 1).unwrap();
-    let base = Engine::cpu().unwrap().loss(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch).unwrap();
-    let with =
-        Engine::cpu().unwrap().loss(Model { config: &c, weights: &w, adapter: Some(&fresh), soft: None }, &batch).unwrap();
+    let base =
+        Engine::cpu().unwrap().loss(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch).unwrap();
+    let with = Engine::cpu()
+        .unwrap()
+        .loss(Model { config: &c, weights: &w, adapter: Some(&fresh), soft: None }, &batch)
+        .unwrap();
     assert_eq!(base, with, "B = 0 must change nothing");
     let a = adapter(&c, &[Target::QProj, Target::UpProj]);
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
@@ -284,7 +288,7 @@ fn a_fresh_adapter_gives_the_base_loss_and_lower_layers_can_be_left_alone() {
 
 #[test]
 fn an_engine_gives_the_same_bits_again_and_after_other_batches() {
-    let c = config(Family::Llama);
+    let c = config(Family::LLAMA);
     let (w, a) = (weights(&c, true), adapter(&c, &Target::ALL));
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
     let (batch, small) = (Packed::of(&groups()), Packed::of(&groups()[2..]));

@@ -1,0 +1,18 @@
+//! Llama 2, 3, 3.1, SmolLM2, and distillations into them: the plain decoder.
+
+use super::{Family, Windows};
+
+pub(super) static FAMILY: Family = Family {
+    name: "llama",
+    title: "Llama",
+    hf_architecture: "LlamaForCausalLM",
+    hf_model_type: "llama",
+    hf_flags: &["attention_bias", "mlp_bias"],
+    gguf: "llama",
+    gguf_pairs_rows: true,
+    head_dim: None,
+    qkv_bias: false,
+    qk_norm: false,
+    windows: Windows::Never,
+    default_window: None,
+};
