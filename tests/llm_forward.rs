@@ -4,7 +4,10 @@ mod common;
 
 use common::assert_close;
 use proptest::prelude::*;
-use rallrec::models::llama::{Config, Family, Model, Part, Pooling, Prefix, Sequence, families, oracle};
+use rallrec::generate::scoring::score;
+use rallrec::generate::{Pooling, embed};
+use rallrec::models::llama::cache::aligned;
+use rallrec::models::llama::{Cache, Config, Family, Model, Texts, Wanted, families, oracle};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
@@ -50,8 +53,7 @@ fn adapter(config: &Config, zero: bool) -> Adapter {
 }
 
 fn all_logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
-    let mut sequence = Sequence::new();
-    model.all_logits(&mut [Part { tokens, sequence: &mut sequence }]).unwrap().into_vec()
+    model.all_logits(tokens).unwrap().into_vec()
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -67,8 +69,7 @@ fn every_family_is_the_oracle() {
             let want = oracle::forward(&config, model.weights(), None, &tokens);
             let what = format!("{:?} tied {} {dtype:?}", config.family, config.tied);
             assert_close(&what, &all_logits(&model, &tokens), &want.logits.concat(), 5e-5);
-            let mut sequence = Sequence::scratch(&Prefix::default());
-            let mean = model.pooled(&mut [Part { tokens: &tokens, sequence: &mut sequence }], Pooling::Mean).unwrap();
+            let mean = embed(&model, &[], &[&tokens], Pooling::Mean).unwrap();
             let sum = |i: usize| want.hidden.iter().map(|h| h[i]).sum::<f64>() / 90.0;
             let mean_want: Vec<f64> = (0..config.hidden).map(sum).collect();
             assert_close(&format!("{what} mean"), mean.as_slice(), &mean_want, 1e-5);
@@ -117,45 +118,61 @@ proptest! {
         let head = tokens(prefix, seed);
         let tails: Vec<Vec<u32>> = lengths.iter().enumerate().map(|(i, &n)| tokens(n, seed + 10 + i as u64)).collect();
         let whole: Vec<Vec<u32>> = tails.iter().map(|t| [head.clone(), t.clone()].concat()).collect();
-        let alone: Vec<Vec<u32>> = whole.iter().map(|t| {
-            let mut s = Sequence::scratch(&Prefix::default());
-            bits(model.last_logits(&mut [Part { tokens: t, sequence: &mut s }]).unwrap().as_slice())
-        }).collect();
+        let alone: Vec<Vec<u32>> =
+            whole.iter().map(|t| bits(model.last_logits(&[t]).unwrap().as_slice())).collect();
         // All in one batch.
-        let mut sequences: Vec<Sequence> = whole.iter().map(|_| Sequence::new()).collect();
-        let mut parts: Vec<Part<'_>> =
-            whole.iter().zip(&mut sequences).map(|(t, sequence)| Part { tokens: t, sequence }).collect();
-        let batch = model.last_logits(&mut parts).unwrap();
-        // Behind one shared prefix, itself read in two passes; once kept, once scratch.
-        let mut sequence = Sequence::new();
+        let all: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();
+        let batch = model.last_logits(&all).unwrap();
+        for (i, want) in alone.iter().enumerate() {
+            prop_assert_eq!(&bits(batch.row(i)), want);
+        }
+        // Behind one shared prefix, itself read in two passes and cut into two ranges of the cache.
         let at = (prefix as f64 * cut) as usize;
+        let logits = |cache: &mut Cache, texts: &Texts, rows: &[u32]| {
+            let hidden = model.read(texts, cache, Wanted::These(rows)).unwrap();
+            model.logits(&hidden).unwrap().into_matrix().unwrap()
+        };
+        let room = aligned(prefix) + aligned(at) + tails.iter().map(|t| aligned(t.len())).sum::<usize>();
+        let mut cache = model.cache(room + aligned(whole[0].len())).unwrap();
+        let mut past = Vec::new();
+        let mut place = 0;
         for piece in [&head[..at], &head[at..]] {
             if !piece.is_empty() {
-                model.hidden(&mut [Part { tokens: piece, sequence: &mut sequence }]).unwrap();
+                let mut texts = Texts::default();
+                texts.add(piece, &past, place, 0);
+                model.read(&texts, &mut cache, Wanted::All).unwrap();
+                past.push(place..place + piece.len());
+                place += aligned(piece.len());
             }
         }
-        let shared = sequence.freeze();
-        prop_assert_eq!(shared.len(), prefix);
-        for scratch in [false, true] {
-            let make = |_: &Vec<u32>| if scratch { Sequence::scratch(&shared) } else { Sequence::after(&shared) };
-            let mut sequences: Vec<Sequence> = tails.iter().map(make).collect();
-            let mut parts: Vec<Part<'_>> =
-                tails.iter().zip(&mut sequences).map(|(t, sequence)| Part { tokens: t, sequence }).collect();
-            let behind = model.last_logits(&mut parts).unwrap();
-            for (i, want) in alone.iter().enumerate() {
-                prop_assert_eq!(&bits(batch.row(i)), want);
-                prop_assert_eq!(&bits(behind.row(i)), want);
-                prop_assert_eq!(sequences[i].len(), prefix + if scratch { 0 } else { tails[i].len() });
-            }
+        let (mut texts, mut rows) = (Texts::default(), Vec::new());
+        for tail in &tails {
+            rows.push(texts.add(tail, &past, place, 0).end as u32 - 1);
+            place += aligned(tail.len());
         }
-        // Token by token, behind a shortened prefix.
-        let mut sequence = Sequence::after(&shared.take(at));
-        for &token in &whole[0][at..whole[0].len() - 1] {
-            model.last_logits(&mut [Part { tokens: &[token], sequence: &mut sequence }]).unwrap();
+        let behind = logits(&mut cache, &texts, &rows);
+        for (i, want) in alone.iter().enumerate() {
+            prop_assert_eq!(&bits(behind.row(i)), want);
         }
-        let last = [*whole[0].last().unwrap()];
-        let stepped = model.last_logits(&mut [Part { tokens: &last, sequence: &mut sequence }]).unwrap();
-        prop_assert_eq!(&bits(stepped.as_slice()), &alone[0]);
+        // Packed behind the prefix in one pass that keeps nothing.
+        let (mut texts, mut rows) = (Texts::default(), Vec::new());
+        let (_, shared) = texts.pack(&head, &[]);
+        for tail in &tails {
+            rows.push(texts.pack(tail, std::slice::from_ref(&shared)).0.end as u32 - 1);
+        }
+        let packed = logits(&mut model.scratch(texts.cache_rows()).unwrap(), &texts, &rows);
+        for (i, want) in alone.iter().enumerate() {
+            prop_assert_eq!(&bits(packed.row(i)), want);
+        }
+        // Token by token, behind the first part of the prefix.
+        let first: Vec<_> = if at > 0 { vec![0..at] } else { Vec::new() };
+        let mut last = None;
+        for (seen, &token) in whole[0][at..].iter().enumerate() {
+            let mut texts = Texts::default();
+            texts.add(&[token], &first, place, seen);
+            last = Some(logits(&mut cache, &texts, &[0]));
+        }
+        prop_assert_eq!(&bits(last.unwrap().as_slice()), &alone[0]);
     }
 }
 
@@ -163,18 +180,14 @@ proptest! {
 fn unusable_input_is_an_error_with_a_remedy() {
     let config = Config { context: 8, ..fixture::config(Family::LLAMA) };
     let model = build(&config, Dtype::F32);
-    let run = |tokens: &[u32]| {
-        let mut sequence = Sequence::new();
-        model.last_logits(&mut [Part { tokens, sequence: &mut sequence }])
-    };
+    let run = |tokens: &[u32]| model.last_logits(&[tokens]);
     for bad in [&[][..], &[264], &[u32::MAX], &[1; 9]] {
         let error = run(bad).unwrap_err();
         assert!(!error.place().is_empty() && !error.next_step().is_empty(), "{error}");
     }
     assert!(run(&[1; 8]).is_ok());
-    let mut sequence = Sequence::new();
-    let mut part = [Part { tokens: &[1], sequence: &mut sequence }];
-    assert!(model.choices(&mut part, [1, 264]).is_err());
+    let error = score(&model, &[vec![vec![1]]], [1, 264], 64).unwrap_err();
+    assert!(error.what().contains("264") && !error.next_step().is_empty(), "{error}");
     let mut wrong = adapter(&config, false);
     wrong.pairs[1][3].b.pop();
     assert!(model.with_adapter(Some(&wrong)).is_err());

@@ -3,10 +3,12 @@
 mod common;
 
 use common::{Tensors, assert_close, golden, smollm2, wide};
-use rallrec::models::llama::forward::Stage;
-use rallrec::models::llama::{Model, Part, Pooling, Prefix, Sequence};
+use rallrec::Silent;
+use rallrec::generate::scoring::score;
+use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
+use rallrec::models::llama::Model;
+use rallrec::models::llama::layer::Stage;
 use rallrec::models::lora::{Adapter, Pair, Target};
-use rallrec::ops::sampling::greedy;
 
 const LOGITS: f64 = 5e-4;
 const STATES: f64 = 5e-5;
@@ -17,10 +19,8 @@ fn open() -> Option<(Model, Tensors)> {
     Some((Model::new(loaded.config, loaded.weights).unwrap(), Tensors::open(&file)))
 }
 
-/// A fresh sequence's last logits.
 fn last(model: &Model, tokens: &[u32]) -> Vec<f32> {
-    let mut sequence = Sequence::scratch(&Prefix::default());
-    model.last_logits(&mut [Part { tokens, sequence: &mut sequence }]).unwrap().into_vec()
+    model.last_logits(&[tokens]).unwrap().into_vec()
 }
 
 #[test]
@@ -34,14 +34,12 @@ fn logits_states_and_choices() {
         assert_close("f32 logits", &logits, &wide(&t.f32(&format!("prompt{n}.last_logits"))), LOGITS);
         println!("prompt {n}: logits within {worst:.1e}");
         for (pooling, name) in [(Pooling::Mean, "mean_hidden_f64"), (Pooling::Last, "last_hidden")] {
-            let mut sequence = Sequence::scratch(&Prefix::default());
-            let got = model.pooled(&mut [Part { tokens: &tokens, sequence: &mut sequence }], pooling).unwrap();
+            let got = embed(&model, &[], &[&tokens], pooling).unwrap();
             let name = format!("prompt{n}.{name}");
             let want = if pooling == Pooling::Mean { t.f64(&name) } else { wide(&t.f32(&name)) };
             assert_close(&name, got.as_slice(), &want, STATES);
         }
-        let mut sequence = Sequence::scratch(&Prefix::default());
-        let choice = model.choices(&mut [Part { tokens: &tokens, sequence: &mut sequence }], [10539, 5230]).unwrap()[0];
+        let choice = score(&model, &[vec![tokens.clone()]], [10539, 5230], 4096).unwrap()[0][0];
         assert_eq!(choice.logits, [logits[10539], logits[5230]], "the same product, the same bits");
         let top = want.iter().copied().fold(f64::MIN, f64::max);
         let log_sum = top + want.iter().map(|l| (l - top).exp()).sum::<f64>().ln();
@@ -57,7 +55,6 @@ fn every_layer_of_a_short_prompt() {
     let tokens = t.ids("prompt0.input_ids");
     let layers = t.f32("trace.layer_out");
     let mut seen = 0;
-    let mut sequence = Sequence::new();
     let mut tracer = |layer: usize, stage: Stage, values: &[f32]| {
         let name = match stage {
             Stage::Embedding => "trace.embed",
@@ -81,7 +78,7 @@ fn every_layer_of_a_short_prompt() {
         assert_close(name, values, &wide(&t.f32(name)), 2e-5);
         seen += 1;
     };
-    let hidden = model.trace(&mut [Part { tokens: &tokens, sequence: &mut sequence }], &mut tracer).unwrap();
+    let hidden = model.trace(&tokens, &mut tracer).unwrap();
     assert_close("final norm", hidden.as_slice(), &wide(&t.f32("trace.final_norm")), 1e-4);
     assert_eq!(seen, 30 + 1 + 6);
 }
@@ -89,21 +86,14 @@ fn every_layer_of_a_short_prompt() {
 #[test]
 fn greedy_tokens_of_six_prompts_in_one_batch() {
     let Some((model, t)) = open() else { return };
-    let mut tokens: Vec<Vec<u32>> = (0..6).map(|n| t.ids(&format!("prompt{n}.input_ids"))).collect();
-    let mut sequences: Vec<Sequence> = (0..6).map(|_| Sequence::new()).collect();
-    let mut got = vec![Vec::new(); 6];
-    for _ in 0..32 {
-        let mut parts: Vec<Part<'_>> =
-            tokens.iter().zip(&mut sequences).map(|(tokens, sequence)| Part { tokens, sequence }).collect();
-        let logits = model.last_logits(&mut parts).unwrap();
-        for n in 0..6 {
-            let token = greedy(logits.row(n)).unwrap();
-            got[n].push(token);
-            tokens[n] = vec![token];
-        }
-    }
-    for (n, got) in got.iter().enumerate() {
-        assert_eq!(*got, t.ids(&format!("prompt{n}.greedy_ids")), "prompt {n}");
+    let prompts: Vec<Prompt> = (0..6).map(|n| Prompt::new(n, t.ids(&format!("prompt{n}.input_ids")), 1)).collect();
+    let greedy = Settings { temperature: 0.0, max_new_tokens: 32, ..Settings::default() };
+    let mut answers: Vec<Sample> = Vec::new();
+    generate(&model, &prompts, &[], &greedy, &Silent, &mut answers).unwrap();
+    assert_eq!(answers.len(), 6);
+    for answer in answers {
+        let n = answer.row;
+        assert_eq!(answer.tokens, t.ids(&format!("prompt{n}.greedy_ids")), "prompt {n}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::{assert_close, wide};
 use rallrec::models::llama::train::Parameters;
-use rallrec::models::llama::{Config, Family, Model, Part, Prefix, Sequence, families};
+use rallrec::models::llama::{Config, Family, Model, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::peft;
@@ -49,11 +49,7 @@ fn model(folder: &Path) -> Model {
 
 fn last_logits(model: &Model, adapter: Option<&Adapter>) -> Vec<Vec<f32>> {
     let model = model.with_adapter(adapter).unwrap();
-    let none = Prefix::default();
-    let logits = |ids: &Vec<u32>| {
-        let mut sequence = Sequence::scratch(&none);
-        model.last_logits(&mut [Part { tokens: ids, sequence: &mut sequence }]).unwrap().row(0).to_vec()
-    };
+    let logits = |ids: &Vec<u32>| model.last_logits(&[ids]).unwrap().row(0).to_vec();
     prompts().iter().map(logits).collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rallrec::error::Error;
 use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::{Arithmetic, Model, Part, Prefix, Sequence};
+use rallrec::models::llama::{Arithmetic, Model};
 use rallrec::models::lora::Target;
 use rallrec::store::{LoadOptions, load};
 use rallrec::tensor::Dtype;
@@ -24,7 +24,7 @@ fn open(path: &Path, dtype: Option<&str>) -> Result<Model> {
         Some(other) => return Err(Error::usage("--dtype", other.to_owned()).next("use f32, bf16, f16 or int8")),
     };
     let loaded = load(path, &LoadOptions { dtype })?;
-    Ok(Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic))
+    Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic)
 }
 
 /// Ordinary tokens, all different at first.
@@ -48,10 +48,7 @@ fn stored(model: &Model) -> String {
 pub fn prefill(path: &Path, dtype: Option<&str>, length: usize, runs: usize) -> Result<Figure> {
     let model = open(path, dtype)?;
     let prompt = tokens(&model, length);
-    let seconds = timed(runs, || {
-        let mut sequence = Sequence::scratch(&Prefix::default());
-        model.last_logits(&mut [Part { tokens: &prompt, sequence: &mut sequence }]).map(drop)
-    })?;
+    let seconds = timed(runs, || model.last_logits(&[&prompt]).map(drop))?;
     let flops = 2.0 * (size(&model).1 * length) as f64;
     let more = json!({ "tokens": length, "weights": stored(&model),
         "layers_gflop_s": flops / super::median(&seconds) / 1e9 });

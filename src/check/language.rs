@@ -7,9 +7,10 @@ use super::{Shape, Target};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::attention::{self, Heads};
+use crate::ops::cross_entropy::choose;
 use crate::ops::linear::decode::{Format, Quantised};
 use crate::ops::lora::cuda::{self as lora, Adapters, Batch, Beside, Segment};
-use crate::ops::{cross_entropy, linear, rmsnorm, rope, sampling, swiglu, yes_no};
+use crate::ops::{cross_entropy, linear, rmsnorm, rope, sampling, swiglu};
 use crate::rng::{Rng, Use};
 
 /// What f32 or bf16 storage may be off by, in units of the largest term.
@@ -33,7 +34,7 @@ pub(super) fn norm<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
     let got = match target {
         Target::Cpu => {
             let mut y = vec![0.0; x.len()];
-            rmsnorm::rmsnorm(&narrow(&x), &w, 1e-5, &mut y);
+            rmsnorm::cpu::rmsnorm(&narrow(&x), &w, 1e-5, &mut y);
             y
         }
         Target::Kernels(device) => {
@@ -82,7 +83,7 @@ pub(super) fn gate<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
     let got = match target {
         Target::Cpu => {
             let mut y = vec![0.0; gate.len()];
-            swiglu::swiglu(&gate, &up, &mut y);
+            swiglu::cpu::swiglu(&gate, &up, &mut y);
             y
         }
         Target::Kernels(device) => {
@@ -329,7 +330,7 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
     let ids = [0, vocab as u32 - 1];
     let (fh, fw) = (narrow(&h), narrow(&w));
     let (want, by_h) = cross_entropy::oracle::loss(&fh, &fw, width, &tokens, &weights);
-    let chosen = yes_no::oracle::choose(&fh, &fw, width, ids);
+    let chosen = choose::oracle::choose(&fh, &fw, width, ids);
     let (loss, gradient, choices) = match target {
         Target::Cpu => {
             let head = linear::Weight::from_f32(vocab, width, fw.clone())?;
@@ -337,14 +338,14 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
             let mut dh = vec![0.0; fh.len()];
             let scratch = &mut cross_entropy::Scratch::default();
             let loss = cross_entropy::loss(&fh, &head, targets, Some(&mut dh), None, scratch);
-            (loss, dh, yes_no::choose(&fh, &head, ids))
+            (loss, dh, choose::cpu::choose(&fh, &head, ids))
         }
         Target::Kernels(device) => {
             let (h, head) = (DeviceRows::upload(device, width, &h, "h")?, DeviceRows::upload(device, width, &w, "w")?);
             let targets = cross_entropy::cuda::DeviceTargets::upload(device, &tokens, &weights)?;
             let mut dh = DeviceRows::zeros(device, rows, width, "dh")?;
             let (loss, _) = cross_entropy::cuda::loss(&h, &head, &targets, Some(&mut dh))?;
-            (loss, dh.download()?, yes_no::cuda::choose(&h, &head, ids)?.0)
+            (loss, dh.download()?, choose::cuda::choose(&h, &head, ids)?.0)
         }
     };
     // Logits are f32 sums of `width` products of this size; a probability is off by what its logit is off by.

@@ -12,8 +12,8 @@ use super::output::{self, Interruptible};
 use crate::config::Pooling;
 use crate::error::{Error, Result};
 use crate::generate::{self, Finish, Listener};
-use crate::models::llama::{self, Arithmetic, Model, Part, Prefix, Sequence};
-use crate::ops::yes_no::Choice;
+use crate::models::llama::{Arithmetic, Model};
+use crate::ops::cross_entropy::Choice;
 use crate::pipeline::progress::short;
 use crate::store::chat::{ChatTemplate, Message};
 use crate::store::tokenizer::{TextStream, Tokenizer};
@@ -175,7 +175,7 @@ impl Input {
             None => None,
         };
         let model = Model::new(loaded.config, loaded.weights)?;
-        let model = model.with_arithmetic(self.arithmetic).with_adapter(adapter.as_ref())?;
+        let model = model.with_arithmetic(self.arithmetic)?.with_adapter(adapter.as_ref())?;
         Ok(Asked { model, tokenizer, stop, tokens })
     }
 
@@ -261,8 +261,7 @@ fn logits(input: &Input, top: usize, answers: Option<&str>) -> Result<()> {
         Some([a, b]) => Some([asked.tokenizer.single_token(a)?, asked.tokenizer.single_token(b)?]),
         None => None,
     };
-    let mut sequence = Sequence::scratch(&Prefix::default());
-    let logits = asked.model.last_logits(&mut [Part { tokens: &asked.tokens, sequence: &mut sequence }])?;
+    let logits = asked.model.last_logits(&[&asked.tokens])?;
     let row = logits.row(0);
     if let Some(at) = row.iter().position(|l| !l.is_finite()) {
         return Err(Error::failed("logits", format!("the logit of token {at} is {}", row[at]))
@@ -330,11 +329,10 @@ impl Logits {
 fn embed(input: &Input, pooling: Pooling) -> Result<()> {
     let asked = input.load(0)?;
     let pooling = match pooling {
-        Pooling::Mean => llama::Pooling::Mean,
-        Pooling::Last => llama::Pooling::Last,
+        Pooling::Mean => generate::Pooling::Mean,
+        Pooling::Last => generate::Pooling::Last,
     };
-    let mut sequence = Sequence::scratch(&Prefix::default());
-    let pooled = asked.model.pooled(&mut [Part { tokens: &asked.tokens, sequence: &mut sequence }], pooling)?;
+    let pooled = generate::embed(&asked.model, &[], &[&asked.tokens], pooling)?;
     let vector = pooled.row(0);
     if let Some(at) = vector.iter().position(|v| !v.is_finite()) {
         return Err(Error::failed("embedding", format!("value {at} is {}", vector[at]))

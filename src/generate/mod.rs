@@ -4,11 +4,15 @@
 //! s), and logits do not depend on the batch. So an answer is a function of (model, prompt, settings, r, s): the same
 //! whatever else is generated beside it, in whatever order, and after a stop and a resume.
 
+mod choose;
 mod decode;
+pub mod embed;
 pub(crate) mod flow;
 pub mod scoring;
+mod step;
 
 pub use decode::generate;
+pub use embed::{Pooling, embed};
 
 use serde::{Deserialize, Serialize};
 

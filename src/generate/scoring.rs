@@ -1,11 +1,11 @@
 //! Yes/No scoring of many prompts: prompts that begin alike are read together, their common beginning once.
 
 use crate::error::Result;
-use crate::models::llama::{Model, Part, Prefix, Sequence};
-use crate::ops::yes_no::Choice;
+use crate::models::llama::{Model, Texts, Wanted};
+use crate::ops::cross_entropy::{Choice, choose};
 
-/// A common beginning shorter than this is not worth a pass of its own.
-const WORTH_SHARING: usize = 16;
+/// A common beginning shorter than this is not worth ranges of its own.
+const WORTH_SHARING: usize = 8;
 
 /// Prompts that begin alike.
 pub type Bundle = Vec<Vec<u32>>;
@@ -21,36 +21,43 @@ pub fn common_prefix(prompts: &[impl AsRef<[u32]>]) -> usize {
 
 /// What `model` says about the two answers behind every prompt of every bundle, in the same order.
 ///
-/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. The results do not
-/// depend on what is read together.
+/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. A bundle's common beginning is read
+/// once. On the CPU the results do not depend on what is read together, on other devices up to the order of sums.
 ///
 /// # Errors
-/// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context.
+/// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context; out of memory.
 pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usize) -> Result<Vec<Vec<Choice>>> {
+    bundles.iter().flatten().try_for_each(|prompt| model.check(prompt, 0, || "prompt".into()))?;
+    let head = model.params().head()?;
     let mut out = Vec::with_capacity(bundles.len());
-    for pass in passes(bundles, WORTH_SHARING, pass_tokens) {
-        let prefixes = read_prefixes(model, &pass)?;
-        let mut sequences: Vec<Sequence> = Vec::new();
-        for ((bundle, _), prefix) in pass.iter().zip(&prefixes) {
-            sequences.extend(bundle.iter().map(|_| Sequence::scratch(prefix)));
+    for pass in passes(bundles, pass_tokens) {
+        let (mut texts, mut last) = (Texts::default(), Vec::new());
+        for &(bundle, prefix) in &pass {
+            let past = match prefix {
+                0 => Vec::new(),
+                _ => vec![texts.pack(&bundle[0][..prefix], &[]).1],
+            };
+            last.extend(bundle.iter().map(|prompt| texts.pack(&prompt[prefix..], &past).0.end as u32 - 1));
         }
-        let tails = pass.iter().flat_map(|&(b, n)| b.iter().map(move |p| &p[n..]));
-        let mut parts: Vec<Part<'_>> =
-            tails.zip(&mut sequences).map(|(tokens, sequence)| Part { tokens, sequence }).collect();
-        let mut choices = if parts.is_empty() { Vec::new() } else { model.choices(&mut parts, ids)? }.into_iter();
+        let mut choices = Vec::new();
+        if !last.is_empty() {
+            let hidden = model.read(&texts, &mut model.scratch(texts.cache_rows())?, Wanted::These(&last))?;
+            choices = choose(&hidden, head, ids)?;
+        }
+        let mut choices = choices.into_iter();
         out.extend(pass.iter().map(|(b, _)| choices.by_ref().take(b.len()).collect::<Vec<_>>()));
     }
     Ok(out)
 }
 
 /// Cuts `bundles` into passes: they are taken together until `pass_tokens` are reached, a larger one is read whole. With
-/// each goes the length of the beginning that its prompts share, 0 below `worth`.
-pub(crate) fn passes(bundles: &[Bundle], worth: usize, pass_tokens: usize) -> Vec<Vec<(&Bundle, usize)>> {
+/// each goes the length of the beginning that its prompts share, 0 below [`WORTH_SHARING`].
+fn passes(bundles: &[Bundle], pass_tokens: usize) -> Vec<Vec<(&Bundle, usize)>> {
     let mut out: Vec<Vec<(&Bundle, usize)>> = Vec::new();
     let mut tokens = 0;
     for bundle in bundles {
         let shared = match common_prefix(bundle) {
-            n if bundle.len() > 1 && n >= worth => n,
+            n if bundle.len() > 1 && n >= WORTH_SHARING => n,
             _ => 0,
         };
         let size = shared + bundle.iter().map(|p| p.len() - shared.min(p.len())).sum::<usize>();
@@ -66,20 +73,6 @@ pub(crate) fn passes(bundles: &[Bundle], worth: usize, pass_tokens: usize) -> Ve
         }
     }
     out
-}
-
-fn read_prefixes(model: &Model, pass: &[(&Bundle, usize)]) -> Result<Vec<Prefix>> {
-    let mut sequences: Vec<Sequence> = pass.iter().map(|_| Sequence::new()).collect();
-    let mut parts: Vec<Part<'_>> = pass
-        .iter()
-        .zip(&mut sequences)
-        .filter(|((_, n), _)| *n > 0)
-        .map(|((bundle, n), sequence)| Part { tokens: &bundle[0][..*n], sequence })
-        .collect();
-    if !parts.is_empty() {
-        model.read(&mut parts)?;
-    }
-    Ok(sequences.into_iter().map(Sequence::freeze).collect())
 }
 
 #[cfg(test)]

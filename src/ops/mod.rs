@@ -18,4 +18,3 @@ pub mod sampling;
 pub mod spmm;
 pub mod swiglu;
 pub mod topk;
-pub mod yes_no;

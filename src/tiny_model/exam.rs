@@ -7,8 +7,9 @@ use crate::data::synthetic::{self, THRESHOLD};
 use crate::data::{ItemIdx, Sample};
 use crate::error::Result;
 use crate::eval::auc;
+use crate::generate::scoring::score;
 use crate::generate::{self, Finish, Prompt, generate};
-use crate::models::llama::{Model, Part, Sequence};
+use crate::models::llama::Model;
 use crate::monitor::Silent;
 use crate::store::Loaded;
 use crate::store::{ChatTemplate, Tokenizer};
@@ -89,9 +90,8 @@ impl Pupil<'_> {
     /// P(Yes) against No, and both together.
     fn score(&self, conversation: &Conversation) -> Result<(f64, f64)> {
         let tokens = self.tokens(conversation)?;
-        let mut sequence = Sequence::new();
-        let choices = self.model.choices(&mut [Part { tokens: &tokens, sequence: &mut sequence }], self.answers)?;
-        Ok(choices.first().map_or((0.5, 0.0), |c| (c.two_way(), c.mass())))
+        let choices = score(&self.model, &[vec![tokens]], self.answers, 1)?;
+        Ok(choices.iter().flatten().next().map_or((0.5, 0.0), |c| (c.two_way(), c.mass())))
     }
 
     fn write(&self, prompts: &[Conversation], samples: u32, temperature: f32, longest: usize) -> Result<Vec<Written>> {

@@ -3,7 +3,8 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::{cross_entropy, yes_no};
+use rallrec::ops::cross_entropy;
+use rallrec::ops::cross_entropy::choose;
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, same_bits};
@@ -27,7 +28,7 @@ fn check<T: Storage>(
     let (h32, w32) = (narrow(&h), narrow(&w));
     let (want, dh) = cross_entropy::oracle::loss(&h32, &w32, width, &tokens, &weights);
     let ids = [rng.below(vocab as u32), vocab as u32 - 1];
-    let choices = yes_no::oracle::choose(&h32, &w32, width, ids);
+    let choices = choose::oracle::choose(&h32, &w32, width, ids);
     // Logits are f32 sums of `width` terms of this size.
     let largest = |x: &[f32]| x.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
     let size = largest(&h32) * largest(&w32) * width as f64;
@@ -49,7 +50,7 @@ fn check<T: Storage>(
         // A probability is off by what its logit is off by; bf16 rounds each once more.
         let unit = 4.0 * logit + if T::NAME == "f32" { 1e-6 } else { 8e-3 };
         close("dh", &got, &dh, |_| unit * largest(&w32) * 2.0)?;
-        let (got, _) = yes_no::cuda::choose(&on_device, &head, ids).unwrap();
+        let (got, _) = choose::cuda::choose(&on_device, &head, ids).unwrap();
         prop_assert_eq!(got.len(), rows);
         for (g, (logits, lse)) in got.iter().zip(&choices) {
             close("logits", &g.logits, logits, |_| logit)?;
@@ -77,8 +78,8 @@ fn nan_is_not_hidden_and_wrong_tokens_are_refused() {
     for device in devices(0) {
         let h = DeviceRows::upload(&device, 1, &[1.0f32], "h").unwrap();
         let head = DeviceRows::upload(&device, 1, &[1.0, 2.0, f32::NAN], "head").unwrap();
-        assert!(yes_no::cuda::choose(&h, &head, [0, 1]).unwrap().0[0].log_sum_exp.is_nan());
-        assert!(yes_no::cuda::choose(&h, &head, [0, 3]).is_err());
+        assert!(choose::cuda::choose(&h, &head, [0, 1]).unwrap().0[0].log_sum_exp.is_nan());
+        assert!(choose::cuda::choose(&h, &head, [0, 3]).is_err());
         let targets = cross_entropy::cuda::DeviceTargets::upload(&device, &[3], &[1.0]).unwrap();
         assert!(cross_entropy::cuda::loss(&h, &head, &targets, None).is_err());
     }

@@ -8,10 +8,10 @@ mod files;
 use files::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::device::{Device, KernelDevice, Kind};
-use rallrec::generate::{Prompt, Sample, Settings};
-use rallrec::models::llama::device::DeviceModel;
+use rallrec::generate::scoring::score;
+use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
 use rallrec::models::llama::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
-use rallrec::models::llama::{Config, Model, Pooling, Weights};
+use rallrec::models::llama::{Config, Model, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::store::Loaded;
 
@@ -62,13 +62,13 @@ fn pairs(want: &[f64]) -> Vec<[u32; 2]> {
 
 /// Logits of `model` behind each prompt, and the log-sum-exp of all of them, against `key` of the reference.
 fn logits(device: &KernelDevice, model: &Model, t: &Tensors, which: &[usize], key: &str) {
-    let on_device = DeviceModel::<f32>::upload(device, model).unwrap();
+    let on_device = model.on(&Device::Kernels(device.clone())).unwrap();
     for (n, tokens) in which.iter().zip(prompts(t, which)) {
         let want = t.f64(&key.replace('#', &n.to_string()));
         let top = want.iter().copied().fold(f64::MIN, f64::max);
         let log_sum = top + want.iter().map(|l| (l - top).exp()).sum::<f64>().ln();
         for pair in pairs(&want) {
-            let choice = on_device.score(&[vec![tokens.clone()]], pair, 4096).unwrap()[0][0];
+            let choice = score(&on_device, &[vec![tokens.clone()]], pair, 4096).unwrap()[0][0];
             let wanted = pair.map(|id| want[id as usize]);
             assert_close(&format!("prompt {n}, logits of {pair:?}"), &choice.logits, &wanted, LOGITS);
             let off = (choice.log_sum_exp - log_sum).abs();
@@ -83,11 +83,11 @@ fn logits_states_and_greedy_tokens() {
     let model = Model::new(loaded.config, loaded.weights).unwrap();
     for (device, which, steps) in whole("the logits, states and greedy tokens of SmolLM2") {
         logits(&device, &model, &t, &which, "prompt#.last_logits_f64");
-        let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+        let on_device = model.on(&Device::Kernels(device.clone())).unwrap();
         let texts = prompts(&t, &which);
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-        let mean = on_device.embed(&[], &texts, Pooling::Mean).unwrap();
-        let last = on_device.embed(&[], &texts, Pooling::Last).unwrap();
+        let mean = embed(&on_device, &[], &texts, Pooling::Mean).unwrap();
+        let last = embed(&on_device, &[], &texts, Pooling::Last).unwrap();
         for (i, n) in which.iter().enumerate() {
             assert_close("mean state", mean.row(i), &t.f64(&format!("prompt{n}.mean_hidden_f64")), STATES);
             assert_close("last state", last.row(i), &wide(&t.f32(&format!("prompt{n}.last_hidden"))), STATES);
@@ -96,7 +96,7 @@ fn logits_states_and_greedy_tokens() {
         let asked: Vec<Prompt> =
             which.iter().zip(prompts(&t, &which)).map(|(&n, tokens)| Prompt::new(n as u32, tokens, 1)).collect();
         let mut answers = Vec::<Sample>::new();
-        on_device.generate(&asked, &[], &greedy, &Silent, &mut answers).unwrap();
+        generate(&on_device, &asked, &[], &greedy, &Silent, &mut answers).unwrap();
         assert_eq!(answers.len(), which.len());
         for answer in &answers {
             let want = t.ids(&format!("prompt{}.greedy_ids", answer.row));
@@ -211,8 +211,8 @@ fn the_first_layers_of_a_short_prompt() {
     }
     let model = Model::new(config, weights).unwrap();
     for device in devices(5) {
-        let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
-        let got = on_device.embed(&[], &[&tokens], Pooling::Mean).unwrap();
+        let on_device = model.on(&Device::Kernels(device.clone())).unwrap();
+        let got = embed(&on_device, &[], &[&tokens], Pooling::Mean).unwrap();
         let worst = assert_close("two layers", got.row(0), &want, STATES);
         println!("{device:?}: two layers within {worst:.1e}");
     }

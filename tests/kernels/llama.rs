@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
-use rallrec::device::KernelDevice;
+use rallrec::device::{Device, KernelDevice};
 use rallrec::events::Event;
 use rallrec::generate::scoring::{Bundle, score};
-use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::device::{Counts, DeviceModel, decoder};
-use rallrec::models::llama::embedding::Embedder;
-use rallrec::models::llama::{Config, Family, Model, Pooling, SoftTokens, families};
+use rallrec::generate::{Finish, Listener, Pooling, Prompt, Sample, Settings, embed, generate};
+use rallrec::models::llama::model::Counts;
+use rallrec::models::llama::{Config, Family, Model, SoftTokens, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
@@ -28,6 +27,11 @@ fn model(family: &'static Family) -> Model {
     let config = fixture::config(family);
     let weights = fixture::weights(&config, 7, Dtype::F32).unwrap();
     Model::new(config, weights).unwrap()
+}
+
+/// The model on a device with kernels.
+fn on(device: &KernelDevice, model: &Model) -> Model {
+    model.on(&Device::Kernels(device.clone())).unwrap()
 }
 
 /// On every target but one, with a B that is not zero.
@@ -71,9 +75,9 @@ fn choices_are_the_same_on_every_device() {
             vec![vec![tail(&[1, 270, 3]), tail(&[9]), tail(&[1, 7, 7, 7])], vec![vec![4, 5]], vec![vec![6]]];
         let want = score(&model, &bundles, [10, 11], 1000).unwrap();
         for device in devices(6) {
-            let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+            let on_device = on(&device, &model);
             for pass in [30, 1000] {
-                let got = on_device.score(&bundles, [10, 11], pass).unwrap();
+                let got = score(&on_device, &bundles, [10, 11], pass).unwrap();
                 assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1, 1]);
                 for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
                     // Logits of order 1 behind two layers in f32.
@@ -174,11 +178,11 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
     }
     assert!(want.iter().all(|a| a.tokens.len() >= 2) && want.iter().any(|a| a.tokens.len() == 6));
     for device in devices(12) {
-        let upload = || DeviceModel::<f32>::upload(&device, &model).unwrap();
+        let upload = || on(&device, &model);
         let (on_device, one_by_one) = (upload().with_recording(true), upload().with_recording(false));
-        let run_on = |on_device: &DeviceModel<f32>, max_rows: usize| {
+        let run_on = |on_device: &Model, max_rows: usize| {
             let settings = Settings { max_rows, ..settings.clone() };
-            answers(|monitor, ear| on_device.generate(&prompts, &stop, &settings, monitor, ear))
+            answers(|monitor, ear| generate(on_device, &prompts, &stop, &settings, monitor, ear))
         };
         let run = |max_rows: usize| run_on(&on_device, max_rows);
         let (got, steps) = run(64);
@@ -207,11 +211,11 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
     let plain = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::F32).unwrap()).unwrap();
     let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
     let tokens = |n: u32| (0..n).map(|i| (7 * i + 1) % 263).collect::<Vec<u32>>();
-    let on_device = DeviceModel::<f32>::upload(&KernelDevice::host(4), &model).unwrap().with_recording(true);
+    let on_device = on(&KernelDevice::host(4), &model).with_recording(true);
     let check = |prompts: &[Prompt], max_rows: usize, max_new_tokens: usize| {
         let settings = Settings { max_rows, max_new_tokens, ..Settings::default() };
         let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[], &settings, monitor, ear));
-        let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[], &settings, monitor, ear));
+        let (got, _) = answers(|monitor, ear| generate(&on_device, prompts, &[], &settings, monitor, ear));
         assert_eq!(got, want);
         (on_device.counts().recorded, on_device.counts().replayed)
     };
@@ -229,9 +233,9 @@ fn where_memory_is_short_fewer_answers_go_together() {
     let model = model(Family::LLAMA);
     let (prompts, settings) = (prompts(), Settings { max_new_tokens: 200, ..Settings::default() });
     let device = KernelDevice::host(3);
-    let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+    let on_device = on(&device, &model);
     let stop: Vec<u32> = (0..264).step_by(2).collect();
-    let run = || answers(|monitor, ear| on_device.generate(&prompts[1..2], &stop, &settings, monitor, ear));
+    let run = || answers(|monitor, ear| generate(&on_device, &prompts[1..2], &stop, &settings, monitor, ear));
     let (want, together) = run();
     // A token's keys and values take 256 bytes: two answers of 200 tokens do not fit into 90,000, one does.
     let limit = device.memory_in_use().0 + 90_000;
@@ -241,7 +245,7 @@ fn where_memory_is_short_fewer_answers_go_together() {
     assert!(one_by_one > together, "{one_by_one} steps and {together}");
     device.limit_memory(0);
     let heard = &mut Vec::<Sample>::new();
-    let refused = on_device.generate(&prompts, &stop, &settings, &Silent, heard).unwrap_err().to_string();
+    let refused = generate(&on_device, &prompts, &stop, &settings, &Silent, heard).unwrap_err().to_string();
     assert!(refused.contains("asked for keys and values"), "{refused}");
 }
 
@@ -258,15 +262,15 @@ fn vectors_of_texts_are_those_of_the_cpu() {
             [behind(&[9]), vec![], behind(&[1, 7, 7, 7]), head.clone(), vec![3, 4], behind(&long), behind(&[9])];
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         for (head, pooling) in [(&head[..], Pooling::Mean), (&head, Pooling::Last), (&[], Pooling::Mean)] {
-            let want = Embedder::new(&model, head, pooling).unwrap().embed(&texts).unwrap();
+            let want = embed(&model, head, &texts, pooling).unwrap();
             for device in devices(9) {
-                let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
-                let got = on_device.embed(head, &texts, pooling).unwrap();
+                let on_device = on(&device, &model);
+                let got = embed(&on_device, head, &texts, pooling).unwrap();
                 // Values of order 1 behind two layers in f32.
                 assert_close(&got, &want, 2e-5);
                 assert_eq!(got.row(0), got.row(6), "one text, two vectors");
-                assert_eq!(on_device.embed(head, &[&[], &[]], pooling).unwrap(), Matrix::zeros(2, 32));
-                assert!(on_device.embed(head, &[&[1, 9999]], pooling).unwrap_err().to_string().contains("9999"));
+                assert_eq!(embed(&on_device, head, &[&[], &[]], pooling).unwrap(), Matrix::zeros(2, 32));
+                assert!(embed(&on_device, head, &[&[1, 9999]], pooling).unwrap_err().to_string().contains("9999"));
             }
         }
     }
@@ -286,9 +290,9 @@ fn weights_stored_as_bf16_are_bf16_on_a_device() {
         let weights = fixture::weights(&config, 7, dtype).unwrap();
         Model::new(config, weights).unwrap()
     };
-    for (dtype, storage) in [(Dtype::F32, "f32"), (Dtype::F16, "f32"), (Dtype::Bf16, "bf16")] {
-        let on_device = decoder(&KernelDevice::host(0), &stored(Family::LLAMA, dtype)).unwrap();
-        assert_eq!(on_device.storage(), storage, "{dtype:?}");
+    for (dtype, storage) in [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F32), (Dtype::Bf16, Dtype::Bf16)] {
+        let on_device = on(&KernelDevice::host(0), &stored(Family::LLAMA, dtype));
+        assert_eq!(on_device.dtype(), storage, "{dtype:?}");
     }
     let beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
     let tail = |tail: &[u32]| [&beginning[..], tail].concat();
@@ -298,10 +302,10 @@ fn weights_stored_as_bf16_are_bf16_on_a_device() {
         let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
         let want = score(&model, &bundles, [10, 11], 1000).unwrap();
         let texts = [&beginning[..], &[7, 8, 9]];
-        let vectors = Embedder::new(&model, &[], Pooling::Mean).unwrap().embed(&texts).unwrap();
+        let vectors = embed(&model, &[], &texts, Pooling::Mean).unwrap();
         for device in devices(6) {
-            let on_device = decoder(&device, &model).unwrap();
-            let got = on_device.score(&bundles, [10, 11], 1000).unwrap();
+            let on_device = on(&device, &model);
+            let got = score(&on_device, &bundles, [10, 11], 1000).unwrap();
             let mut largest = 0.0f32;
             for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
                 // Activations carry 8 bits, through two layers: logits of order 1.
@@ -312,7 +316,7 @@ fn weights_stored_as_bf16_are_bf16_on_a_device() {
                 assert!((got.log_sum_exp - want.log_sum_exp).abs() <= f64::from(BF16), "{got:?} and not {want:?}");
             }
             assert!(largest > 1e-4, "{family:?}: as exact as f32");
-            assert_close(&on_device.embed(&[], &texts, Pooling::Mean).unwrap(), &vectors, BF16);
+            assert_close(&embed(&on_device, &[], &texts, Pooling::Mean).unwrap(), &vectors, BF16);
         }
     }
 }
@@ -327,10 +331,10 @@ fn bf16_answers_do_not_depend_on_each_other() {
     let prompts = &prompts()[..3];
     let settings = Settings { max_new_tokens: 5, ..Settings::default() };
     for device in devices(12) {
-        let on_device = decoder(&device, &model).unwrap();
+        let on_device = on(&device, &model);
         let run = |max_rows: usize| {
             let settings = Settings { max_rows, ..settings.clone() };
-            answers(|monitor, ear| on_device.generate(prompts, &[2], &settings, monitor, ear)).0
+            answers(|monitor, ear| generate(&on_device, prompts, &[2], &settings, monitor, ear)).0
         };
         let together = run(64);
         assert_eq!(together.len(), 7);
@@ -386,9 +390,9 @@ fn quantised_weights_are_decoded_from_their_blocks() {
         let bundles: Vec<Bundle> = vec![vec![vec![4, 5, 9], vec![4, 5, 7, 7]], vec![vec![6; 20]]];
         let scores = score(&model, &bundles, [10, 11], 1000).unwrap();
         for device in devices(12) {
-            let on_device = DeviceModel::<f32>::upload(&device, &model).unwrap();
+            let on_device = on(&device, &model);
             assert!(on_device.decodes_blocks(), "{form:?}");
-            let got = on_device.score(&bundles, [10, 11], 1000).unwrap();
+            let got = score(&on_device, &bundles, [10, 11], 1000).unwrap();
             assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
             for (got, want) in got.iter().flatten().zip(scores.iter().flatten()) {
                 // Logits of order 1 behind two layers in f32.
@@ -399,24 +403,25 @@ fn quantised_weights_are_decoded_from_their_blocks() {
             }
             for max_rows in [64, 3, 1] {
                 let settings = Settings { max_rows, ..settings.clone() };
-                let (got, _) = answers(|monitor, ear| on_device.generate(prompts, &[2], &settings, monitor, ear));
+                let (got, _) = answers(|monitor, ear| generate(&on_device, prompts, &[2], &settings, monitor, ear));
                 assert_eq!(got, want, "{form:?} in rows of {max_rows}");
             }
         }
     }
     let model = model(Family::LLAMA);
-    assert!(devices(1).iter().all(|d| !DeviceModel::<f32>::upload(d, &model).unwrap().decodes_blocks()));
+    assert!(devices(1).iter().all(|d| !on(d, &model).decodes_blocks()));
 }
 
 #[test]
 fn prompts_that_do_not_fit_are_refused() {
     let model = model(Family::LLAMA);
-    let on_device = DeviceModel::<f32>::upload(&KernelDevice::host(0), &model).unwrap();
-    for (prompt, word) in [(vec![], "no tokens"), (vec![9999], "not in the vocabulary"), (vec![1; 4096], "do not fit")]
+    let on_device = on(&KernelDevice::host(0), &model);
+    for (prompt, word) in
+        [(vec![], "no tokens"), (vec![9999], "not in the vocabulary"), (vec![1; 4096], "leave no room")]
     {
         let prompts = [Prompt::new(3, prompt, 1)];
         let heard = &mut Vec::<Sample>::new();
-        let error = on_device.generate(&prompts, &[], &Settings::default(), &Silent, heard).unwrap_err().to_string();
+        let error = generate(&on_device, &prompts, &[], &Settings::default(), &Silent, heard).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("row 3"), "{error}");
     }
 }

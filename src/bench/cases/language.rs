@@ -8,13 +8,14 @@ use super::{normals, sets};
 use crate::bench::Prepared;
 use crate::error::Result;
 use crate::ops::attention::{self, Heads, Item, Run};
+use crate::ops::cross_entropy::choose;
 use crate::ops::cross_entropy::{self, Scratch, Targets};
 use crate::ops::linear::int8::{self, Codes};
 use crate::ops::linear::{self, Storage, Weight, matmul_nt};
 use crate::ops::lora::{self, Low};
 use crate::ops::rope::{self, Rope};
 use crate::ops::sampling::{self, Cut, Sampler};
-use crate::ops::{rmsnorm, swiglu, yes_no};
+use crate::ops::{rmsnorm, swiglu};
 use crate::tensor::{Cost, Dtype};
 
 fn weight(rows: usize, cols: usize, dtype: Dtype, stream: u32) -> Result<Weight> {
@@ -115,14 +116,14 @@ pub(super) fn norm(rows: usize, width: usize) -> Result<Prepared> {
     let x: Vec<_> = (0..n as u32).map(|s| normals(rows * width, s)).collect();
     let (w, mut y) = (vec![1.0; width], vec![0.0; rows * width]);
     let cost = rmsnorm::cost(rows, width);
-    Ok(Prepared { cost, sets: n, run: Box::new(move |i| rmsnorm::rmsnorm(&x[i], &w, 1e-5, &mut y)) })
+    Ok(Prepared { cost, sets: n, run: Box::new(move |i| rmsnorm::cpu::rmsnorm(&x[i], &w, 1e-5, &mut y)) })
 }
 
 pub(super) fn glu(n: usize) -> Result<Prepared> {
     let count = sets(12.0 * n as f64);
     let x: Vec<_> = (0..count as u32).map(|s| normals(n, s)).collect();
     let mut y = vec![0.0; n];
-    let run = move |i: usize| swiglu::swiglu(&x[i], &x[(i + 1) % x.len()], &mut y);
+    let run = move |i: usize| swiglu::cpu::swiglu(&x[i], &x[(i + 1) % x.len()], &mut y);
     Ok(Prepared { cost: swiglu::cost(n), sets: count, run: Box::new(run) })
 }
 
@@ -171,9 +172,9 @@ pub(super) fn answer(rows: usize, vocab: usize, hidden: usize) -> Result<Prepare
     let heads = (0..3).map(|s| weight(vocab, hidden, Dtype::Bf16, s)).collect::<Result<Vec<_>>>()?;
     let h = normals(rows * hidden, 9);
     Ok(Prepared {
-        cost: yes_no::cost(&heads[0], rows),
+        cost: choose::cost(&heads[0], rows),
         sets: heads.len(),
-        run: Box::new(move |i| drop(std::hint::black_box(yes_no::choose(&h, &heads[i], [5, 7])))),
+        run: Box::new(move |i| drop(std::hint::black_box(choose::cpu::choose(&h, &heads[i], [5, 7])))),
     })
 }
 

@@ -62,7 +62,7 @@ pub const CASES: &[Case] = &[
     case("rmsnorm", "512 x 576", || norm(512, 576)),
     case("rmsnorm", "1 x 576", || norm(1, 576)),
     case("swiglu", "512 x 1536", || glu(512 * 1536)),
-    case("yes_no", "16 rows, vocabulary 49,152 x 576, bf16", || answer(16, 49_152, 576)),
+    case("choose", "16 rows, vocabulary 49,152 x 576, bf16", || answer(16, 49_152, 576)),
     case("sampling", "a row of 49,152, top-p 0.95", || sample(49_152)),
     case("merge", "10,000 rows of 16 samples", || moments(10_000, 16)),
     case("cross_entropy", "64 rows, vocabulary 8,192 x 576, f32, with gradient", || entropy(64, 8192, 576)),

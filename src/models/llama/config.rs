@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::families::{Family, Windows};
+use crate::ops::attention::Heads;
 use crate::ops::rope;
 
 /// Shape and constants of one model.
@@ -61,6 +62,11 @@ impl Config {
             Windows::Never => None,
             Windows::EveryLayer => self.window,
         }
+    }
+
+    /// Query heads, key and value heads, and their width.
+    pub fn attention_heads(&self) -> Heads {
+        Heads { query: self.heads, kv: self.kv_heads, dim: self.head_dim }
     }
 
     /// Number of parameters; a tied head counts once.

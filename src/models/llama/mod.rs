@@ -1,26 +1,27 @@
 //! Llama-type decoders: Llama, Llama-3.1, Qwen2, Qwen3.
 
+pub mod cache;
 pub(crate) mod check;
 pub mod config;
-pub mod device;
-pub mod embedding;
 pub mod families;
 pub mod fixture;
-pub mod forward;
-pub mod kv_cache;
+pub mod layer;
 pub mod model;
 pub mod oracle;
 pub(crate) mod parts;
-mod projections;
+pub(crate) mod pass;
+pub mod placed;
 pub(crate) mod soft;
+#[cfg(test)]
+mod tests;
 pub mod train;
 pub mod weights;
 
+pub use cache::Cache;
 pub use config::Config;
 pub use families::Family;
-pub use forward::{Part, Pooling};
-pub use kv_cache::{Prefix, Sequence};
 pub use model::Model;
-pub use projections::Arithmetic;
+pub use pass::{Texts, Wanted};
+pub use placed::Arithmetic;
 pub use soft::SoftTokens;
 pub use weights::{Layer, Linear, Weights};

@@ -1,53 +1,118 @@
-//! A model ready to run: configuration, weights, rope, and perhaps an adapter.
+//! A decoder ready to run: configuration, weights and where they are, perhaps with an adapter and with soft tokens.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::projections::{Arithmetic, LayerCodes, codes};
+use super::placed::{Arithmetic, Params, Placed, PlacedAdapter, Purpose};
 use super::{Config, SoftTokens, Weights};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::Weight;
-use crate::ops::rope::Rope;
+use crate::ops::rope::{Rope, Table};
+use crate::tensor::Dtype;
 
-/// A decoder. Cloning shares the weights.
+/// A decoder where it runs. Cloning shares the weights.
 #[derive(Clone)]
 pub struct Model {
     config: Arc<Config>,
     weights: Arc<Weights>,
-    pub(super) rope: Arc<Rope>,
-    pub(super) lora: Option<Arc<Lora>>,
+    placed: Arc<Placed>,
+    adapter: Option<Arc<(Adapter, PlacedAdapter)>>,
     pub(super) soft: Option<Arc<SoftTokens>>,
-    pub(super) codes: Option<Arc<Vec<LayerCodes>>>,
+    /// Rope angles of the positions that were met so far.
+    table: Arc<Mutex<Option<Arc<Table>>>>,
+    recording: bool,
+    counted: Arc<[AtomicUsize; 3]>,
+}
+
+/// What a model has done to sample answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Passes over prompts.
+    pub reads: usize,
+    /// Decode steps that were recorded.
+    pub recorded: usize,
+    /// Replays of a recorded step for a later one.
+    pub replayed: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Counted {
+    Read,
+    Recorded,
+    Replayed,
 }
 
 impl Model {
-    /// Checks that the weights have the shapes that the configuration says.
+    /// On the CPU, which shares the matrices with `weights`. Checks that they have the shapes that the configuration says.
+    ///
+    /// # Errors
+    /// A shape that is another, which is named.
     pub fn new(config: Config, weights: Weights) -> Result<Self> {
         check(&config, &weights)?;
-        let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
+        let placed = Placed::new(&Device::Cpu, &config, &weights, Purpose::Inference(Arithmetic::F32))?;
         Ok(Self {
             config: Arc::new(config),
             weights: Arc::new(weights),
-            rope: Arc::new(rope),
-            lora: None,
+            placed: Arc::new(placed),
+            adapter: None,
             soft: None,
-            codes: None,
+            table: Arc::default(),
+            recording: std::env::var_os("RALLREC_NO_RECORDING").is_none(),
+            counted: Arc::default(),
         })
     }
 
-    /// The same model with its layers' products done so; embeddings, output head and adapters stay in f32.
-    pub fn with_arithmetic(&self, arithmetic: Arithmetic) -> Self {
-        let codes = match arithmetic {
-            Arithmetic::F32 => None,
-            Arithmetic::Int8 => Some(self.codes.clone().unwrap_or_else(|| Arc::new(codes(&self.weights.layers)))),
+    fn place(&self, device: &Device, arithmetic: Arithmetic) -> Result<Self> {
+        let placed = Placed::new(device, &self.config, &self.weights, Purpose::Inference(arithmetic))?;
+        let adapter = match self.adapter.as_deref() {
+            None => None,
+            Some((adapter, _)) => {
+                Some(Arc::new((adapter.clone(), PlacedAdapter::new(&placed, &self.config, adapter)?)))
+            }
         };
-        Self { codes, ..self.clone() }
+        Ok(Self { placed: Arc::new(placed), adapter, table: Arc::default(), counted: Arc::default(), ..self.clone() })
+    }
+
+    /// The same model on `device`: a copy unless it is there already. Weights, activations, keys and values are bf16 on a device with
+    /// kernels where the matrices of all layers are bf16 in memory, f32 otherwise.
+    ///
+    /// # Errors
+    /// Out of memory; a shape that the kernels do not take.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        match (self.placed.device(), device) {
+            (Device::Cpu, Device::Cpu) => Ok(self.clone()),
+            _ => self.place(device, self.arithmetic()),
+        }
+    }
+
+    /// The same model with its layers' products done so; embeddings, output head and adapters stay in f32. On a device with kernels it
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn with_arithmetic(&self, arithmetic: Arithmetic) -> Result<Self> {
+        if arithmetic == self.arithmetic() { Ok(self.clone()) } else { self.place(self.placed.device(), arithmetic) }
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        match self.placed.purpose() {
+            Purpose::Inference(arithmetic) => arithmetic,
+            Purpose::Training => Arithmetic::F32,
+        }
     }
 
     /// The same model with an adapter (or, with `None`, without), applied on the fly: the weights stay as they are.
+    ///
+    /// # Errors
+    /// An adapter of another architecture; out of memory.
     pub fn with_adapter(&self, adapter: Option<&Adapter>) -> Result<Self> {
-        let lora = adapter.map(|a| Lora::new(&self.config, a).map(Arc::new)).transpose()?;
-        Ok(Self { lora, ..self.clone() })
+        let adapter = match adapter {
+            None => None,
+            Some(a) => Some(Arc::new((a.clone(), PlacedAdapter::new(&self.placed, &self.config, a)?))),
+        };
+        Ok(Self { adapter, ..self.clone() })
     }
 
     /// The same model with soft tokens (or, with `None`, without): it reads their ids too.
@@ -57,6 +122,17 @@ impl Model {
     pub fn with_soft(&self, soft: Option<SoftTokens>) -> Result<Self> {
         soft.as_ref().map_or(Ok(()), |s| s.check(self.config.vocab, self.config.hidden))?;
         Ok(Self { soft: soft.map(Arc::new), ..self.clone() })
+    }
+
+    /// Whether decode steps on kernels are recorded and replayed: they are unless `RALLREC_NO_RECORDING` is set. Tokens do not change.
+    #[must_use]
+    pub fn with_recording(mut self, on: bool) -> Self {
+        self.recording = on;
+        self
+    }
+
+    pub(crate) fn records(&self) -> bool {
+        self.recording
     }
 
     /// The soft tokens that it reads.
@@ -73,20 +149,52 @@ impl Model {
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
-}
 
-/// An adapter in the layout that the forward pass reads.
-pub(super) struct Lora {
-    scale: f32,
-    /// `pairs[layer][target]`.
-    pairs: Vec<[Option<Pair>; 7]>,
-}
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        self.placed.device()
+    }
 
-pub(super) struct Pair {
-    /// (r, in).
-    pub(super) a: Weight,
-    /// (r, out): B transposed.
-    pub(super) b_t: Vec<f32>,
+    /// How activations, keys and values are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.placed.dtype()
+    }
+
+    /// Whether decode steps read quantised blocks in all layers.
+    pub fn decodes_blocks(&self) -> bool {
+        self.placed.decodes_blocks()
+    }
+
+    /// Bytes that a pass reads of the layers' matrices.
+    pub fn layer_bytes(&self) -> usize {
+        self.placed.layer_bytes()
+    }
+
+    pub(crate) fn params(&self) -> Params<'_> {
+        Params::Placed { placed: &self.placed, adapter: self.adapter.as_deref().map(|(_, placed)| placed) }
+    }
+
+    /// Rope angles of at least the positions `0 .. len`.
+    pub(crate) fn table(&self, len: usize) -> Result<Arc<Table>> {
+        let mut held = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = held.as_ref().filter(|table| table.len() >= len) {
+            return Ok(Arc::clone(table));
+        }
+        let c = &self.config;
+        let mut table = Table::new(self.placed.device(), Rope::new(c.head_dim, c.rope_theta, c.rope_scaling));
+        table.grow(len.next_power_of_two().min(c.context.max(len)))?;
+        Ok(Arc::clone(held.insert(Arc::new(table))))
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        let [reads, recorded, replayed] = self.counted.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Counts { reads, recorded, replayed }
+    }
+
+    pub(crate) fn count(&self, what: Counted) {
+        self.counted[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// (in, out) of a target.
@@ -98,52 +206,6 @@ fn shape(config: &Config, target: Target) -> (usize, usize) {
         Target::OProj => (config.q_width(), hidden),
         Target::GateProj | Target::UpProj => (hidden, inner),
         Target::DownProj => (inner, hidden),
-    }
-}
-
-impl Lora {
-    /// `alpha / r`.
-    pub(super) fn scale(&self) -> f32 {
-        self.scale
-    }
-
-    /// The pair of a target, if it carries one.
-    pub(super) fn pair(&self, layer: usize, target: Target) -> Option<&Pair> {
-        self.pairs.get(layer)?[target as usize].as_ref()
-    }
-
-    fn new(config: &Config, adapter: &Adapter) -> Result<Self> {
-        let wrong = |what: String| {
-            Error::input("adapter", what).next("use an adapter that was trained on this model's architecture")
-        };
-        if adapter.rank == 0 || adapter.pairs.len() != config.layers {
-            let (rank, layers) = (adapter.rank, adapter.pairs.len());
-            return Err(wrong(format!("rank {rank}, {layers} layers for a model of {} layers", config.layers)));
-        }
-        let mut pairs = Vec::with_capacity(config.layers);
-        for (layer, given) in adapter.pairs.iter().enumerate() {
-            if given.len() != adapter.targets.len() {
-                return Err(wrong(format!(
-                    "layer {layer} has {} pairs for {} targets",
-                    given.len(),
-                    adapter.targets.len()
-                )));
-            }
-            let mut row: [Option<Pair>; 7] = Default::default();
-            for (&target, pair) in adapter.targets.iter().zip(given) {
-                let ((inp, out), rank) = (shape(config, target), adapter.rank);
-                if pair.a.len() != rank * inp || pair.b.len() != out * rank {
-                    let (a, b) = (pair.a.len(), pair.b.len());
-                    return Err(wrong(format!(
-                        "layer {layer}, {target:?}: A has {a} values and B {b}, not {rank} x {inp} and {out} x {rank}"
-                    )));
-                }
-                let b_t = (0..rank * out).map(|i| pair.b[i % out * rank + i / out]).collect();
-                row[target as usize] = Some(Pair { a: Weight::from_f32(rank, inp, pair.a.clone())?, b_t });
-            }
-            pairs.push(row);
-        }
-        Ok(Self { scale: adapter.scale(), pairs })
     }
 }
 

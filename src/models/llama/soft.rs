@@ -76,7 +76,7 @@ pub(crate) fn read(embed: &Weight, soft: Option<&SoftTokens>, token: u32, out: &
 mod tests {
     use super::*;
     use crate::generate::scoring::{Bundle, common_prefix, score};
-    use crate::models::llama::{Config, Family, Model, Part, Sequence, Weights, families};
+    use crate::models::llama::{Config, Family, Model, Weights, families};
     use crate::rng::{Rng, Use};
     use crate::store::fixture;
     use crate::tensor::Dtype;
@@ -117,10 +117,7 @@ mod tests {
             let model = model(family);
             let other = extended(&model);
             let tokens = [5, 264, 7, 266, 266, 9, 265, 11];
-            let logits = |m: &Model| {
-                let mut sequence = Sequence::new();
-                m.all_logits(&mut [Part { tokens: &tokens, sequence: &mut sequence }]).unwrap()
-            };
+            let logits = |m: &Model| m.all_logits(&tokens).unwrap();
             let (got, want) = (logits(&model), logits(&other));
             for row in 0..tokens.len() {
                 let bits = |m: &Matrix| m.row(row)[..264].iter().map(|v| v.to_bits()).collect::<Vec<_>>();

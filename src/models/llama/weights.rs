@@ -1,5 +1,6 @@
 //! The weights of a Llama-type decoder, in the layout that the forward pass reads.
 
+use crate::models::lora::Target;
 use crate::ops::linear::Weight;
 
 /// `y = x W^T + b`.
@@ -37,6 +38,21 @@ pub struct Layer {
     pub up: Linear,
     /// (hidden, intermediate).
     pub down: Linear,
+}
+
+impl Layer {
+    /// The linear layer of this name.
+    pub fn linear(&self, target: Target) -> &Linear {
+        match target {
+            Target::QProj => &self.q,
+            Target::KProj => &self.k,
+            Target::VProj => &self.v,
+            Target::OProj => &self.o,
+            Target::GateProj => &self.gate,
+            Target::UpProj => &self.up,
+            Target::DownProj => &self.down,
+        }
+    }
 }
 
 /// A whole model.

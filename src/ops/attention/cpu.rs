@@ -31,14 +31,26 @@ unsafe impl<T> Sync for Shared<T> {}
 /// See the contract. With `lse`, (rows, heads), also the log of each softmax's denominator, for the backward.
 /// Panics when the shapes do not fit.
 pub fn attend(q: &[f32], heads: Heads, items: &[Item<'_>], out: &mut [f32], lse: Option<&mut [f32]>) {
+    attend_within(q, heads, None, items, out, lse);
+}
+
+/// As [`attend`], where each row sees no more than the `window` last of its keys.
+pub(super) fn attend_within(
+    q: &[f32],
+    heads: Heads,
+    window: Option<usize>,
+    items: &[Item<'_>],
+    out: &mut [f32],
+    lse: Option<&mut [f32]>,
+) {
     let _timed = timed("attention", || super::cost_of(heads, items));
-    attend_at(simd::level(), q, heads, items, out, lse);
+    attend_at(simd::level(), q, (heads, window), items, out, lse);
 }
 
 pub(super) fn attend_at(
     level: Level,
     q: &[f32],
-    heads: Heads,
+    (heads, window): (Heads, Option<usize>),
     items: &[Item<'_>],
     out: &mut [f32],
     lse: Option<&mut [f32]>,
@@ -65,7 +77,7 @@ pub(super) fn attend_at(
     let out = Shared(out.as_mut_ptr());
     let lse = lse.map(|l| Shared(l.as_mut_ptr()));
     let jobs = plan(items, heads);
-    let work = |job: &Job| one(level, q, heads, items, &first_row, job, &out, lse.as_ref());
+    let work = |job: &Job| one(level, q, (heads, window), items, &first_row, job, &out, lse.as_ref());
     if jobs.len() == 1 {
         jobs.iter().for_each(work);
     } else {
@@ -120,7 +132,7 @@ fn plan(items: &[Item<'_>], heads: Heads) -> Vec<Job> {
 fn one(
     level: Level,
     q: &[f32],
-    heads: Heads,
+    (heads, window): (Heads, Option<usize>),
     items: &[Item<'_>],
     first_row: &[usize],
     job: &Job,
@@ -137,6 +149,7 @@ fn one(
         top: vec![f32::NEG_INFINITY; count],
         total: vec![0.0; count],
         visible: Vec::with_capacity(count),
+        first: Vec::with_capacity(count),
     };
     // (row, query head) of each query vector.
     let mut places = Vec::with_capacity(count);
@@ -146,7 +159,9 @@ fn one(
             for g in 0..group {
                 let place = (first_row[piece.item] + row, job.head * group + g);
                 state.queries.extend(q[place.0 * width + place.1 * dim..][..dim].iter().map(|x| x * scale));
-                state.visible.push(item.keys() - item.rows + row + 1);
+                let visible = item.keys() - item.rows + row + 1;
+                state.visible.push(visible);
+                state.first.push(window.map_or(0, |window| visible.saturating_sub(window)));
                 places.push(place);
             }
         }
@@ -162,7 +177,9 @@ fn one(
         let to = from + (piece.to - piece.from) * group;
         let runs = &items[piece.item].runs[job.head];
         let last = state.visible[from..to].iter().copied().fold(0, usize::max).div_ceil(TILE);
-        simd::run(level, Pass { state: &mut state, from, to, runs, first: shared, last });
+        // Tiles before every row's window are not read.
+        let first = shared.max(state.first[from..to].iter().copied().fold(usize::MAX, usize::min) / TILE);
+        simd::run(level, Pass { state: &mut state, from, to, runs, first, last });
         from = to;
     }
     for (n, &(row, head)) in places.iter().enumerate() {

@@ -15,8 +15,9 @@ pub(super) struct State {
     pub sums: Vec<f32>,
     pub top: Vec<f32>,
     pub total: Vec<f32>,
-    /// How many keys each query sees.
+    /// How many keys each query sees, and the first that it sees.
     pub visible: Vec<usize>,
+    pub first: Vec<usize>,
 }
 
 /// Passes queries `from..to` over tiles `first..last` of the sequence made of `runs`.
@@ -190,7 +191,9 @@ unsafe fn update<S: Simd, const R: usize>(state: &mut State, q: usize, runs: &[R
                 scores::<S, R>(queries, dim, keys, blocks, wide.as_mut_ptr().cast());
                 for r in 0..R {
                     let n = (b - a).min(state.visible[q + r].saturating_sub(a));
-                    weights[r][a - begin..a - begin + n].copy_from_slice(&wide[r][offset..offset + n]);
+                    let skip = state.first[q + r].saturating_sub(a).min(n);
+                    let to = &mut weights[r][a - begin + skip..a - begin + n];
+                    to.copy_from_slice(&wide[r][offset + skip..offset + n]);
                 }
             }
             start += run.len;

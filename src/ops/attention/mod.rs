@@ -14,6 +14,7 @@
 //!
 //! Cost: 4 FLOP for each (query head row, visible key, coordinate); bytes: q, out, and each distinct run once.
 
+pub mod cached;
 mod cpu;
 pub mod cuda;
 pub mod decode;

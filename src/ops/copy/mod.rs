@@ -2,7 +2,7 @@
 
 mod placed;
 
-pub use placed::{RowNumbers, RowRuns, clear_rows, copy_rows, gather_rows, scatter_rows, sum_runs};
+pub use placed::{RowNumbers, RowRuns, add_rows, clear_rows, copy_rows, gather_rows, scatter_rows, sum_runs};
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};

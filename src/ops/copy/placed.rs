@@ -26,6 +26,21 @@ impl RowNumbers {
         })
     }
 
+    /// Other numbers in the same place, as many as before, below `below`: launches that are replayed do not look again.
+    ///
+    /// # Errors
+    /// Another number of numbers, or one that is not below `below`.
+    pub fn write(&mut self, rows: &[u32], below: usize) -> Result<()> {
+        match self {
+            Self::Cpu(list) => {
+                list.clear();
+                list.extend_from_slice(rows);
+                Ok(())
+            }
+            Self::Kernels(list) => list.write(rows, below),
+        }
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         match self {
@@ -117,6 +132,25 @@ pub fn scatter_rows(from: &Rows, numbers: &RowNumbers, to: &mut Rows) -> Result<
         (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => super::scatter(from, numbers, to),
         (Rows::Bf16(from), RowNumbers::Kernels(numbers), Rows::Bf16(to)) => super::scatter(from, numbers, to),
         _ => Err(mixed("scatter", &places)),
+    }
+}
+
+/// Adds each row of `from` to its number in `to`; numbers must differ.
+///
+/// # Errors
+/// Shapes that do not fit, operands in different places, bf16.
+pub fn add_rows(from: &Rows, numbers: &RowNumbers, to: &mut Rows) -> Result<Cost> {
+    let places = [from.place(), to.place()];
+    match (from, numbers, to) {
+        (Rows::Cpu(from), RowNumbers::Cpu(numbers), Rows::Cpu(to)) => {
+            check("sums of rows", from, numbers, to)?;
+            for (i, &row) in numbers.iter().enumerate() {
+                to.row_mut(row as usize).iter_mut().zip(from.row(i)).for_each(|(t, f)| *t += f);
+            }
+            Ok(cost(2 * numbers.len(), from.cols()))
+        }
+        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => super::add(from, None, Some(numbers), to),
+        _ => Err(mixed("sums of rows", &places)),
     }
 }
 

@@ -4,10 +4,12 @@
 //! `loss = sum_i w_i (lse(h_i W^T) - (h_i W^T)[t_i])`; `dh_i = w_i (softmax - onehot) W`.
 //! Cost: `2 R vocab hidden` FLOP forward, the same for dh, and for dW.
 
+pub mod choose;
 pub mod cuda;
 pub mod oracle;
 mod placed;
 
+pub use choose::{Choice, choose};
 pub use placed::{Head, RowTargets, cross_entropy, cross_entropy_backward};
 
 use rayon::prelude::*;

@@ -5,7 +5,7 @@ use half::bf16;
 use super::{Scratch, cuda};
 use crate::device::{Device, DeviceRows, Rows, mixed};
 use crate::error::{Error, Result};
-use crate::ops::linear;
+use crate::ops::linear::{self, decode};
 use crate::tensor::Cost;
 
 /// The output head (vocab, hidden) where it is.
@@ -17,14 +17,18 @@ pub enum Head<'a> {
     F32(&'a DeviceRows<f32>),
     /// bf16 on a device with kernels.
     Bf16(&'a DeviceRows<bf16>),
+    /// In the blocks of its file on a device with kernels: for what no backward follows.
+    Blocks(&'a decode::Quantised),
 }
 
 impl Head<'_> {
-    fn vocab(&self) -> usize {
+    /// Rows of the head.
+    pub fn vocab(&self) -> usize {
         match self {
             Head::Cpu(w) => w.rows(),
             Head::F32(w) => w.rows(),
             Head::Bf16(w) => w.rows(),
+            Head::Blocks(w) => w.out(),
         }
     }
 }

@@ -1,24 +1,36 @@
-//! Linear layers of one input with their adapters, in training: several products a call, forward and backward.
+//! Linear layers of one input with their adapters: several products a call, forward and backward. Which kernel or CPU routine
+//! does a product follows from where the weight is, how it is stored, and whether the rows are a decode step.
 
 use super::cuda::{self, Adapters, Batch, Beside, Segment};
+use half::bf16;
+
 use super::{Dropout, Low, cpu, mask};
-use crate::device::{Buffer, Device, DeviceRows, KernelDevice, List, Rows, mixed};
+use crate::device::{Buffer, Device, DeviceRows, KernelDevice, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::ops::linear::cuda::{Epilogue, Form, gemm};
-use crate::ops::linear::{self, Product, add_column_sums, matmul_nn_many, matmul_nt_many, matmul_tn};
-use crate::tensor::Cost;
+use crate::ops::linear::{
+    self, Product, add_column_sums, add_low_rank, decode, int8, matmul_nn_many, matmul_nt_many, matmul_tn,
+};
+use crate::tensor::{Cost, Matrix};
 
 /// A weight (out, in) where it is, perhaps with a bias.
 #[derive(Clone, Copy)]
 pub enum Weight<'a> {
     /// In this process, in whatever storage it came in.
     Cpu(&'a linear::Weight, Option<&'a [f32]>),
+    /// In this process, as 8-bit codes; for forwards alone.
+    Codes(&'a int8::Codes, Option<&'a [f32]>),
     /// On a device with kernels.
     Kernels(&'a DeviceRows<f32>, Option<&'a Buffer<f32>>),
+    /// In bf16 on a device with kernels; for forwards alone.
+    Bf16(&'a DeviceRows<bf16>, Option<&'a Buffer<f32>>),
+    /// In the blocks of its file on a device with kernels, beside values in f32; for forwards alone. Decode steps, which are bound
+    /// by bytes, multiply with the blocks; products of more rows dequantise them for as long as they take.
+    Blocks(&'a decode::Quantised, Option<&'a Buffer<f32>>),
 }
 
 /// The adapter's pair of a layer, where it is: `scale x A^T B^T` is added to the layer's result.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Pair<'a> {
     /// In this process.
     Cpu {
@@ -31,11 +43,22 @@ pub enum Pair<'a> {
         /// `alpha / r`.
         scale: f32,
     },
+    /// In this process, for forwards alone: what no backward follows needs no low-rank rows.
+    Transposed {
+        /// (r x in).
+        a: &'a linear::Weight,
+        /// (r x out): B transposed.
+        b: &'a [f32],
+        /// `alpha / r`.
+        scale: f32,
+    },
     /// On a device with kernels.
     Kernels(&'a Adapters<f32>),
+    /// In bf16 on a device with kernels; for forwards alone.
+    Bf16(&'a Adapters<bf16>),
 }
 
-/// A linear layer in training: `y = x W^T + b + scale drop(x) A^T B^T`.
+/// A linear layer: `y = x W^T + b + scale drop(x) A^T B^T`.
 #[derive(Clone, Copy)]
 pub struct Layer<'a> {
     /// W and b.
@@ -49,33 +72,56 @@ pub struct Layer<'a> {
 /// Rows that pass through layers side by side: their names, which address the dropout, and their tiles on a device.
 #[derive(Debug)]
 pub struct Side {
-    names: List<u64>,
+    rows: usize,
+    /// There in training.
+    names: Option<List<u64>>,
     /// Without an adapter and with one.
     tiles: Option<[Batch; 2]>,
+    /// Whether the rows are a decode step.
+    step: bool,
 }
 
 impl Side {
-    /// A row for each name.
+    /// A row for each name: for training.
     ///
     /// # Errors
     /// Out of memory.
     pub fn upload(device: &Device, names: &[u64]) -> Result<Self> {
+        let side = Self::of(device, names.len())?;
+        Ok(Self { names: Some(List::upload(device, names, "names of rows")?), ..side })
+    }
+
+    /// Rows without a name.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn of(device: &Device, rows: usize) -> Result<Self> {
         let tiles = |d: &KernelDevice| -> Result<[Batch; 2]> {
-            let rows = names.len();
             Ok([Batch::plain(d, rows)?, Batch::new(d, &[Segment { rows, adapter: Some(0) }])?])
         };
-        Ok(Self {
-            names: List::upload(device, names, "names of rows")?,
-            tiles: match device {
-                Device::Cpu => None,
-                Device::Kernels(d) => Some(tiles(d)?),
-            },
-        })
+        let tiles = match device {
+            Device::Cpu => None,
+            Device::Kernels(d) => Some(tiles(d)?),
+        };
+        Ok(Self { rows, names: None, tiles, step: false })
+    }
+
+    /// Rows of a decode step. It is bound by the bytes of weights: on kernels there, whatever the number of rows, products read
+    /// them once, so that a row's numbers do not depend on those beside it.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn step(device: &Device, rows: usize) -> Result<Self> {
+        Ok(Self { step: true, ..Self::of(device, rows)? })
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.names.len()
+        self.rows
+    }
+
+    fn names(&self) -> Result<&List<u64>> {
+        self.names.as_ref().ok_or_else(|| Error::failed("lora", "dropout asked of rows without names"))
     }
 }
 
@@ -85,8 +131,8 @@ pub struct Forward<'a> {
     pub layer: Layer<'a>,
     /// Result, (rows x out).
     pub y: &'a mut Rows,
-    /// What the backward wants of the pair, (rows x r): its low-rank rows. Takes that shape where there is a pair.
-    pub low: &'a mut Rows,
+    /// What a backward wants of the pair, (rows x r): its low-rank rows. Takes that shape where there is a pair.
+    pub low: Option<&'a mut Rows>,
 }
 
 /// Where the gradients of what is trained are added.
@@ -117,8 +163,8 @@ fn pair_of<'a>(layer: &Layer<'a>, names: &'a [u64]) -> Result<Option<Low<'a>>> {
         (_, None) => Ok(None),
         (Weight::Cpu(w, _), Some(Pair::Cpu { a, b, rank, scale })) => {
             if rank == 0 || a.len() != rank * w.cols() || b.len() != rank * w.rows() {
-                let what =
-                    format!("pair of {} and {} values, rank {rank}, on {} x {}", a.len(), b.len(), w.rows(), w.cols());
+                let shape = format!("{} x {}", w.rows(), w.cols());
+                let what = format!("pair of {} and {} values, rank {rank}, on {shape}", a.len(), b.len());
                 return Err(Error::failed("lora", what));
             }
             Ok(Some(Low { a, b, rank, scale, dropout }))
@@ -132,48 +178,131 @@ fn pair_of<'a>(layer: &Layer<'a>, names: &'a [u64]) -> Result<Option<Low<'a>>> {
 /// # Errors
 /// Shapes that do not fit, operands in different places; out of memory.
 pub fn forward(side: &Side, x: &Rows, products: &mut [Forward<'_>], accumulate: bool) -> Result<Cost> {
+    if x.rows() != side.rows {
+        return Err(Error::failed("linear", format!("{} rows, laid out for {}", x.rows(), side.rows)));
+    }
     let mut cost = Cost::default();
     match (x, &side.tiles) {
         (Rows::Cpu(x), None) => {
-            let names = side.names.cpu("lora")?;
-            let (x, rows, inp) = (x.as_slice(), x.rows(), x.cols());
-            let mut plain = Vec::with_capacity(products.len());
-            for p in products.iter_mut() {
-                let (Weight::Cpu(weight, bias), Rows::Cpu(y)) = (p.layer.weight, &mut *p.y) else {
-                    return Err(Error::failed("lora", "a layer in another place than its input"));
-                };
-                let fits = (y.rows(), y.cols(), weight.cols(), names.len()) == (rows, weight.rows(), inp, rows);
-                if !fits || bias.is_some_and(|b| b.len() != weight.rows()) {
-                    let shapes = format!("{} x {} to {} x {}", weight.rows(), weight.cols(), y.rows(), y.cols());
-                    let what = format!("{rows} x {inp} through {shapes}, {} names, or a bias", names.len());
-                    return Err(Error::failed("lora", what));
-                }
-                cost += linear::cost(weight, rows);
-                plain.push(Product { weight, y: y.as_mut_slice(), bias, accumulate });
-            }
-            matmul_nt_many(x, inp, &mut plain);
-            for p in products {
-                let (Some(low), Rows::Cpu(y), Rows::Cpu(z)) = (pair_of(&p.layer, names)?, &mut *p.y, &mut *p.low)
-                else {
-                    continue;
-                };
-                z.fit(rows, low.rank);
-                cost += low.cost(x.len(), 1.0);
-                cpu::forward(low, x, y.as_mut_slice(), z.as_mut_slice());
-            }
+            cost += plain_on_cpu(x, products, accumulate)?;
+            adapt_on_cpu(side, x, products, &mut cost)?;
         }
         (Rows::F32(x), Some(tiles)) => {
-            let names = side.names.kernels("lora")?;
             for p in products {
-                let (Rows::F32(y), Rows::F32(s)) = (&mut *p.y, &mut *p.low) else {
-                    return Err(mixed("lora", &[p.y.place(), p.low.place()]));
-                };
-                cost += forward_on_kernels(&p.layer, tiles, names, x, accumulate, y, s)?;
+                let Rows::F32(y) = &mut *p.y else { return Err(mixed("linear", &[p.y.place()])) };
+                cost += forward_on_kernels(side, tiles, &p.layer, x, accumulate, y, p.low.as_deref_mut())?;
             }
         }
-        _ => return Err(mixed("lora", &[x.place()])),
+        (Rows::Bf16(x), Some(tiles)) => {
+            for p in products {
+                let Rows::Bf16(y) = &mut *p.y else { return Err(mixed("linear", &[p.y.place()])) };
+                cost += forward_in_bf16(side, tiles, &p.layer, x, accumulate, y)?;
+            }
+        }
+        _ => return Err(mixed("linear", &[x.place()])),
     }
     Ok(cost)
+}
+
+/// Whether `y` (rows, out) is what a weight makes of `x`.
+fn fits(x: &Matrix, (out, inp): (usize, usize), bias: Option<&[f32]>, y: &Matrix) -> Result<()> {
+    if (y.rows(), y.cols(), inp) == (x.rows(), out, x.cols()) && bias.is_none_or(|b| b.len() == out) {
+        return Ok(());
+    }
+    let what = format!("{} x {} through {out} x {inp} to {} x {}", x.rows(), x.cols(), y.rows(), y.cols());
+    Err(Error::failed("linear", format!("{what}, or a bias")))
+}
+
+/// The products without adapters, all in one parallel region.
+fn plain_on_cpu(x: &Matrix, products: &mut [Forward<'_>], accumulate: bool) -> Result<Cost> {
+    let (mut plain, mut codes) = (Vec::with_capacity(products.len()), Vec::new());
+    let mut cost = Cost::default();
+    for p in products.iter_mut() {
+        let Rows::Cpu(y) = &mut *p.y else { return Err(mixed("linear", &[p.y.place()])) };
+        match p.layer.weight {
+            Weight::Cpu(weight, bias) => {
+                fits(x, (weight.rows(), weight.cols()), bias, y)?;
+                cost += linear::cost(weight, x.rows());
+                plain.push(Product { weight, y: y.as_mut_slice(), bias, accumulate });
+            }
+            Weight::Codes(weight, bias) => {
+                fits(x, (weight.rows(), weight.cols()), bias, y)?;
+                cost += int8::cost(std::iter::once(weight), x.rows());
+                codes.push(Product { weight, y: y.as_mut_slice(), bias, accumulate });
+            }
+            _ => return Err(Error::failed("linear", "a layer in another place than its input")),
+        }
+    }
+    if !plain.is_empty() {
+        matmul_nt_many(x.as_slice(), x.cols(), &mut plain);
+    }
+    if !codes.is_empty() {
+        int8::matmul_nt_many(x.as_slice(), x.cols(), &mut codes);
+    }
+    Ok(cost)
+}
+
+/// Adds what the adapters say to the products.
+fn adapt_on_cpu(side: &Side, x: &Matrix, products: &mut [Forward<'_>], cost: &mut Cost) -> Result<()> {
+    let (rows, inp) = (x.rows(), x.cols());
+    // Those that no backward follows: the narrow halves of all in one parallel region.
+    let mut carried = Vec::new();
+    for p in products.iter_mut() {
+        let Some(pair) = p.layer.pair else { continue };
+        let Rows::Cpu(y) = &mut *p.y else { return Err(mixed("lora", &[p.y.place()])) };
+        if let Pair::Transposed { a, b, scale } = pair {
+            if a.cols() != inp || b.len() != a.rows() * y.cols() {
+                let what =
+                    format!("pair of {} x {} and {} values on {inp} to {}", a.rows(), a.cols(), b.len(), y.cols());
+                return Err(Error::failed("lora", what));
+            }
+            carried.push((a, b, scale, y, vec![0.0f32; rows * a.rows()]));
+            continue;
+        }
+        let names: &[u64] = if p.layer.dropout.is_some() { side.names()?.cpu("lora")? } else { &[] };
+        let Some(low) = pair_of(&p.layer, names)? else { continue };
+        let Some(Rows::Cpu(z)) = p.low.as_deref_mut() else {
+            return Err(Error::failed("lora", "a pair of training has no place for its low-rank rows"));
+        };
+        z.fit(rows, low.rank);
+        *cost += low.cost(x.as_slice().len(), 1.0);
+        cpu::forward(low, x.as_slice(), y.as_mut_slice(), z.as_mut_slice());
+    }
+    if carried.is_empty() {
+        return Ok(());
+    }
+    let mut narrow: Vec<Product<'_>> =
+        carried.iter_mut().map(|(a, _, _, _, s)| Product { weight: *a, y: s, bias: None, accumulate: false }).collect();
+    matmul_nt_many(x.as_slice(), inp, &mut narrow);
+    for (a, b, scale, y, mut s) in carried {
+        s.iter_mut().for_each(|s| *s *= scale);
+        add_low_rank(&s, a.rows(), b, y.as_mut_slice());
+    }
+    Ok(())
+}
+
+/// `y = x W^T + b` in f32, whatever x is stored in: logits from an output head.
+///
+/// # Errors
+/// Shapes that do not fit, operands in different places; out of memory.
+pub fn project(side: &Side, x: &Rows, weight: Weight<'_>, y: &mut Rows) -> Result<Cost> {
+    let place = x.place();
+    match (x, weight, y, &side.tiles) {
+        (Rows::Cpu(x), Weight::Cpu(weight, bias), Rows::Cpu(y), None) => {
+            fits(x, (weight.rows(), weight.cols()), bias, y)?;
+            let product = Product { weight, y: y.as_mut_slice(), bias, accumulate: false };
+            matmul_nt_many(x.as_slice(), x.cols(), &mut [product]);
+            Ok(linear::cost(weight, x.rows()))
+        }
+        (Rows::F32(x), Weight::Kernels(w, bias), Rows::F32(y), Some([plain, _])) => {
+            cuda::forward(plain, x, w, &Beside { low: None, bias, accumulate: false }, y)
+        }
+        (Rows::Bf16(x), Weight::Bf16(w, bias), Rows::F32(y), Some([plain, _])) => {
+            cuda::forward(plain, x, w, &Beside { low: None, bias, accumulate: false }, y)
+        }
+        (Rows::F32(x), Weight::Blocks(w, bias), Rows::F32(y), Some(_)) => w.product(x, bias, false, y),
+        _ => Err(mixed("linear", &[place])),
+    }
 }
 
 /// Adds the gradients of what is trained (that needs `x`), and writes the gradient of x, the sum over the products, to `dx`.
@@ -190,7 +319,7 @@ pub fn backward(
     match &side.tiles {
         None => backward_on_cpu(side, x, products, dx),
         Some(tiles) => {
-            let (names, mut cost) = (side.names.kernels("lora backward")?, Cost::default());
+            let (names, mut cost) = (side.names()?.kernels("lora backward")?, Cost::default());
             for (n, p) in products.iter_mut().enumerate() {
                 let dx = match dx.as_deref_mut() {
                     None => None,
@@ -204,7 +333,7 @@ pub fn backward(
     }
 }
 
-fn matrix<'a>(rows: &'a Rows, what: &str) -> Result<&'a crate::tensor::Matrix> {
+fn matrix<'a>(rows: &'a Rows, what: &str) -> Result<&'a Matrix> {
     match rows {
         Rows::Cpu(m) => Ok(m),
         other => Err(Error::failed("lora backward", format!("{what} is {}, the layer on the CPU", other.place()))),
@@ -217,7 +346,7 @@ fn backward_on_cpu(
     products: &mut [Backward<'_>],
     dx: Option<&mut Rows>,
 ) -> Result<Cost> {
-    let (names, rows) = (side.names.cpu("lora backward")?, side.rows());
+    let (names, rows) = (side.names()?.cpu("lora backward")?, side.rows());
     let x = x.map(|x| matrix(x, "x")).transpose()?;
     let mut dx = match dx {
         None => None,
@@ -283,7 +412,7 @@ fn backward_on_cpu(
                 Some(cpu::Pairs { x: x.as_slice(), z: z.as_slice(), a, b })
             }
         };
-        let dx = dx.as_deref_mut().map(crate::tensor::Matrix::as_mut_slice);
+        let dx = dx.as_deref_mut().map(Matrix::as_mut_slice);
         if dx.is_some() || pairs.is_some() {
             cost += low.cost(rows * weight.cols(), 3.0);
             cpu::backward(low, dy, dx, pairs);
@@ -292,7 +421,7 @@ fn backward_on_cpu(
     Ok(cost)
 }
 
-fn zeros(like: &DeviceRows<f32>, width: usize) -> Result<DeviceRows<f32>> {
+fn zeros<T: Storage>(like: &DeviceRows<T>, width: usize) -> Result<DeviceRows<T>> {
     DeviceRows::zeros(like.device(), like.rows(), width, "low-rank rows")
 }
 
@@ -314,25 +443,94 @@ fn on_kernels<'a>(
     }
 }
 
-/// `y (+)= x W^T + b + S B^T` with `S = scale drop(x) A^T`, which is kept in `s`.
+/// `y (+)= x W^T + b + S B^T` with `S = scale drop(x) A^T`, which is kept in `low` where that is given.
 fn forward_on_kernels(
-    layer: &Layer<'_>,
+    side: &Side,
     [plain, adapted]: &[Batch; 2],
-    names: &Buffer<u64>,
+    layer: &Layer<'_>,
     x: &DeviceRows<f32>,
     accumulate: bool,
     y: &mut DeviceRows<f32>,
-    s: &mut DeviceRows<f32>,
+    low: Option<&mut Rows>,
 ) -> Result<Cost> {
-    let (weight, bias, pair) = on_kernels(layer)?;
-    let Some(low) = pair else {
-        return cuda::forward(plain, x, weight, &Beside { low: None, bias, accumulate }, y);
+    let pair = match layer.pair {
+        None => None,
+        Some(Pair::Kernels(pair)) => Some(pair),
+        Some(_) => return Err(Error::failed("lora", "an adapter in another place than its layer's rows")),
     };
-    if (s.rows(), s.dim()) != (x.rows(), low.rank()) {
-        *s = zeros(x, low.rank())?;
+    let mut cost = Cost::default();
+    let mut made = None;
+    let s = match (pair, low) {
+        (None, _) => None,
+        (Some(pair), low) => {
+            let s = match low {
+                Some(Rows::F32(s)) => {
+                    if (s.rows(), s.dim()) != (x.rows(), pair.rank()) {
+                        *s = zeros(x, pair.rank())?;
+                    }
+                    s
+                }
+                Some(other) => return Err(mixed("lora", &[other.place()])),
+                None => made.insert(zeros(x, pair.rank())?),
+            };
+            let dropped = match layer.dropout {
+                None => None,
+                mask => dropped(mask, side.names()?.kernels("lora")?, x)?,
+            };
+            cost += cuda::shrink(adapted, dropped.as_ref().unwrap_or(x), pair, s)?;
+            Some((&*s, pair))
+        }
+    };
+    let batch = if s.is_some() { adapted } else { plain };
+    match layer.weight {
+        Weight::Kernels(w, bias) => cost += cuda::forward(batch, x, w, &Beside { low: s, bias, accumulate }, y)?,
+        Weight::Blocks(blocks, bias) if side.step => {
+            cost += blocks.product(x, bias, accumulate, y)?;
+            if let Some((s, pair)) = s {
+                cost += gemm(Form::Nt, s, &pair.b, &Epilogue { beta: 1.0, ..Epilogue::default() }, y)?;
+            }
+        }
+        Weight::Blocks(blocks, bias) => {
+            cost += cuda::forward(batch, x, &blocks.widen()?, &Beside { low: s, bias, accumulate }, y)?;
+        }
+        _ => return Err(Error::failed("linear", "a layer in another place or storage than its rows")),
     }
-    let mut cost = cuda::shrink(adapted, dropped(layer.dropout, names, x)?.as_ref().unwrap_or(x), low, s)?;
-    cost += cuda::forward(adapted, x, weight, &Beside { low: Some((s, low)), bias, accumulate }, y)?;
+    Ok(cost)
+}
+
+/// The same in bf16, where nothing is kept.
+fn forward_in_bf16(
+    side: &Side,
+    [plain, adapted]: &[Batch; 2],
+    layer: &Layer<'_>,
+    x: &DeviceRows<bf16>,
+    accumulate: bool,
+    y: &mut DeviceRows<bf16>,
+) -> Result<Cost> {
+    let Weight::Bf16(w, bias) = layer.weight else {
+        return Err(Error::failed("linear", "a layer in another place or storage than its rows"));
+    };
+    let pair = match layer.pair {
+        None => None,
+        Some(Pair::Bf16(pair)) => Some(pair),
+        Some(_) => return Err(Error::failed("lora", "an adapter in another place than its layer's rows")),
+    };
+    let mut cost = Cost::default();
+    let s = match pair {
+        None => None,
+        Some(pair) => {
+            let mut s = zeros(x, pair.rank())?;
+            cost += cuda::shrink(adapted, x, pair, &mut s)?;
+            Some((s, pair))
+        }
+    };
+    if side.step {
+        cost += decode::step(x, w, s.as_ref().map(|(s, pair)| (s, &pair.b)), bias, accumulate, y)?;
+    } else {
+        let batch = if s.is_some() { adapted } else { plain };
+        let low = s.as_ref().map(|(s, pair)| (s, *pair));
+        cost += cuda::forward(batch, x, w, &Beside { low, bias, accumulate }, y)?;
+    }
     Ok(cost)
 }
 

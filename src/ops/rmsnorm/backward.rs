@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::cuda;
+use super::placed::{bf16_rows, f32_rows};
 use crate::device::{DeviceRows, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -92,13 +93,24 @@ fn on_kernels<T: Storage>(
     cuda::backward(x, w, rstd.kernels("rmsnorm backward")?, dy, accumulate, dx)
 }
 
-/// `y = rmsnorm(x)`, and `rstd`, the `1 / rms` of each row or head, which the backward wants.
+/// `y = rmsnorm(x)`, after `x += add` where that is given, and `rstd`, the `1 / rms` of each row or head, which the backward
+/// wants. On the CPU nothing is added: products add to the rows themselves there.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places.
-pub fn rmsnorm_kept(x: &mut Rows, w: Weight<'_>, eps: f32, y: &mut Rows, rstd: &mut List<f32>) -> Result<Cost> {
+pub fn rmsnorm_kept(
+    x: &mut Rows,
+    add: Option<&Rows>,
+    w: Weight<'_>,
+    eps: f32,
+    y: &mut Rows,
+    rstd: &mut List<f32>,
+) -> Result<Cost> {
     let places = [x.place(), y.place()];
     match (x, w, y) {
+        (Rows::Cpu(_), Weight::Cpu(_), Rows::Cpu(_)) if add.is_some() => {
+            Err(Error::failed("rmsnorm", "rows to be added on the CPU, where products add them"))
+        }
         (Rows::Cpu(x), Weight::Cpu(w), Rows::Cpu(y)) => {
             let rstd = rstd.cpu_mut("rmsnorm")?;
             let same = (x.rows(), x.cols()) == (y.rows(), y.cols());
@@ -110,10 +122,10 @@ pub fn rmsnorm_kept(x: &mut Rows, w: Weight<'_>, eps: f32, y: &mut Rows, rstd: &
             Ok(super::cost(rstd.len(), w.len()))
         }
         (Rows::F32(x), Weight::Kernels(w), Rows::F32(y)) => {
-            cuda::forward(x, None, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
+            cuda::forward(x, f32_rows(add)?, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
         }
         (Rows::Bf16(x), Weight::Kernels(w), Rows::Bf16(y)) => {
-            cuda::forward(x, None, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
+            cuda::forward(x, bf16_rows(add)?, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
         }
         _ => Err(mixed("rmsnorm", &places)),
     }

@@ -29,6 +29,9 @@ enum Values {
     Kernels(DeviceAngles),
 }
 
+/// Values below which threads cost more than they save.
+const SERIAL: usize = 32 * 1024;
+
 /// The position of each row, where the rows are.
 #[derive(Debug)]
 pub enum Positions {
@@ -49,12 +52,37 @@ impl Positions {
             Device::Kernels(device) => Self::Kernels(cuda::Positions::upload(device, positions)?),
         })
     }
+
+    /// Others in the same place, as many as before, below `below`: launches that are replayed do not look again.
+    ///
+    /// # Errors
+    /// Another number of positions, or one that is not below `below`.
+    pub fn write(&mut self, positions: &[u32], below: usize) -> Result<()> {
+        match self {
+            Self::Cpu(list) => {
+                list.clear();
+                list.extend_from_slice(positions);
+                Ok(())
+            }
+            Self::Kernels(list) => list.write(positions, below),
+        }
+    }
 }
 
 impl Table {
     /// An empty table.
     pub fn new(device: &Device, rope: Rope) -> Self {
         Self { rope, device: device.clone(), len: 0, values: None }
+    }
+
+    /// How many positions are there.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Makes sure that positions `0 .. len` are there.
@@ -108,11 +136,16 @@ impl Table {
                 }
                 let _timed = timed("rope", || super::cost(x.rows(), heads, 2 * half));
                 let (width, sign) = (x.cols().max(1), if inverse { -1.0 } else { 1.0 });
-                let lines = x.as_mut_slice().par_chunks_exact_mut(width).with_min_len(16).zip(positions);
-                lines.for_each(|(row, &p)| {
+                let turn = |(row, &p): (&mut [f32], &u32)| {
                     let at = p as usize * half;
                     rotate_row(row, &cos[at..at + half], &sin[at..at + half], sign);
-                });
+                };
+                if x.as_slice().len() <= SERIAL {
+                    x.as_mut_slice().chunks_exact_mut(width).zip(positions).for_each(turn);
+                } else {
+                    let lines = x.as_mut_slice().par_chunks_exact_mut(width).with_min_len(16);
+                    lines.zip(positions).for_each(turn);
+                }
                 Ok(super::cost(positions.len(), heads, 2 * half))
             }
             (Rows::F32(x), Some(Values::Kernels(angles)), Positions::Kernels(positions)) => {

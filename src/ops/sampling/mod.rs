@@ -15,8 +15,11 @@ mod cpu;
 pub mod cuda;
 mod errors;
 pub mod oracle;
+mod placed;
 
 pub use cpu::{Sampler, greedy};
+pub use cuda::Draw;
+pub use placed::sample;
 
 use serde::{Deserialize, Serialize};
 

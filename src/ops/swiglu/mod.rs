@@ -3,12 +3,14 @@
 //! Shapes: three slices of one length; y may take gate's place. Cost: about `12 n` FLOP, `12 n` bytes.
 
 mod backward;
-mod cpu;
+pub mod cpu;
 pub mod cuda;
 pub mod oracle;
 
 pub use backward::{swiglu_backward, swiglu_kept};
-pub use cpu::{swiglu, swiglu_in_place};
+
+use crate::device::{Rows, mixed};
+use crate::error::{Error, Result};
 
 use crate::tensor::Cost;
 
@@ -17,11 +19,33 @@ pub fn cost(n: usize) -> Cost {
     Cost { bytes: 12.0 * n as f64, flops: 12.0 * n as f64 }
 }
 
+/// `gate = silu(gate) up`, where nobody wants the gate any more.
+///
+/// # Errors
+/// Shapes that differ, operands in different places.
+pub fn swiglu_in_place(gate: &mut Rows, up: &Rows) -> Result<Cost> {
+    let places = [gate.place(), up.place()];
+    if (gate.rows(), gate.dim()) != (up.rows(), up.dim()) {
+        let what = format!("gate of {} x {}, up of {} x {}", gate.rows(), gate.dim(), up.rows(), up.dim());
+        return Err(Error::failed("swiglu", what));
+    }
+    match (gate, up) {
+        (Rows::Cpu(gate), Rows::Cpu(up)) => {
+            cpu::swiglu_in_place(gate.as_mut_slice(), up.as_slice());
+            Ok(cost(up.as_slice().len()))
+        }
+        (Rows::F32(gate), Rows::F32(up)) => cuda::forward_in_place(gate, up),
+        (Rows::Bf16(gate), Rows::Bf16(up)) => cuda::forward_in_place(gate, up),
+        _ => Err(mixed("swiglu", &places)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::cpu::{swiglu, swiglu_in_place};
+    use super::{cpu, oracle};
     use crate::tensor::simd::available;
 
     proptest! {

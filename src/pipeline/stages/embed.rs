@@ -12,8 +12,8 @@ use crate::config::{Embed, Pooling, Recipe};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::StageId;
-use crate::models::llama;
-use crate::models::llama::embedding::Plan;
+use crate::generate;
+use crate::generate::embed::Plan;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
@@ -74,11 +74,10 @@ fn work_out(
     let (total, mut done) = (cost(&plan.distinct), cost(&plan.distinct[..rows.len()]));
     work.monitor.progress(done, total, "tokens");
     let pooling = match recipe.embed.pooling {
-        Pooling::Mean => llama::Pooling::Mean,
-        Pooling::Last => llama::Pooling::Last,
+        Pooling::Mean => generate::Pooling::Mean,
+        Pooling::Last => generate::Pooling::Last,
     };
     let model = Scorer::new(device, &language.model)?;
-    let embedder = model.embedder(plan.head, pooling)?;
     while rows.len() < plan.distinct.len() {
         work.monitor.check()?;
         let left = &plan.distinct[rows.len()..];
@@ -89,7 +88,7 @@ fn work_out(
         };
         // A text longer than a pass is one by itself.
         let batch = &left[..left.iter().take_while(fits).count().max(1)];
-        let pooled = embedder.embed(batch)?;
+        let pooled = model.embed(plan.head, batch, pooling)?;
         for row in 0..batch.len() {
             let row = pooled.row(row).to_vec();
             file.write_all(bytemuck::cast_slice(&row)).map_err(|e| Error::io(&path, "append a row", &e))?;

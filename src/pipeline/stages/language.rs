@@ -46,7 +46,7 @@ impl Language {
         let cpu = matches!(recipe.device, Choice::Auto | Choice::Cpu);
         let arithmetic = if cpu { recipe.model.arithmetic } else { Arithmetic::F32 };
         Ok(Self {
-            model: Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic),
+            model: Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic)?,
             tokenizer,
             chat: loaded.chat,
             date: recipe.prompt.date.clone(),

@@ -17,7 +17,7 @@ use crate::eval::Score;
 use crate::events::{Event, StageId};
 use crate::generate::scoring::Bundle;
 use crate::monitor::Monitor;
-use crate::ops::yes_no::Choice;
+use crate::ops::cross_entropy::Choice;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::rows::{RowFile, read_rows};

@@ -1,6 +1,6 @@
 //! The backward pass, one for every place: from the last layer's output down to the lowest layer that is trained.
 
-use super::engine::{Dropped, Engine, Pass};
+use super::engine::{Engine, Pass};
 use super::forward::{Shared, place};
 use super::layout::Layout;
 use super::placed::{Norm, Placed};
@@ -28,7 +28,7 @@ impl Engine {
     ) -> Result<()> {
         let Some(table) = &self.table else { return Err(Error::failed("training", "no rope angles")) };
         let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
-        let shared = Shared { at, layout, table: &table.1, dropped: pass.noise.map(Dropped) };
+        let shared = Shared { at, layout, table: &table.1, noise: pass.noise };
         for l in (bottom..pass.model.config.layers).rev() {
             // Nothing below the lowest layer of an adapter is trained, but for what the model reads.
             let below = l > bottom || to_tokens;
@@ -48,9 +48,9 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     let down = [Target::DownProj];
     w.dact.fit(m, c.intermediate, LABEL)?;
     let act = if sink.wants(at, l, &down) {
-        w.act.fit(m, c.intermediate, LABEL)?;
-        swiglu_kept(&t.gate, &t.up, &mut w.act)?;
-        Some(&w.act)
+        w.forward.act.fit(m, c.intermediate, LABEL)?;
+        swiglu_kept(&t.gate, &t.up, &mut w.forward.act)?;
+        Some(&w.forward.act)
     } else {
         None
     };
@@ -59,7 +59,7 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     swiglu_backward(&mut t.gate, &mut t.up, &w.dact)?;
     let gate_up = [Target::GateProj, Target::UpProj];
     let norm = at.norm(l, Norm::Mlp).ok_or_else(missing)?;
-    let h = again(&mut t.mid, norm, s.eps(), sink.wants(at, l, &gate_up), &mut w.h)?;
+    let h = again(&mut t.mid, norm, s.eps(), sink.wants(at, l, &gate_up), &mut w.forward.h)?;
     w.dh.fit(m, c.hidden, LABEL)?;
     let by = sink.of(at, l, &gate_up)?;
     let dy = [(gate_up[0], &t.gate, &t.low), (gate_up[1], &t.up, &t.low)];
@@ -97,7 +97,7 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     }
     let qkv = [Target::QProj, Target::KProj, Target::VProj];
     let norm = at.norm(l, Norm::Attention).ok_or_else(missing)?;
-    let h = again(&mut t.input, norm, s.eps(), sink.wants(at, l, &qkv), &mut w.h)?;
+    let h = again(&mut t.input, norm, s.eps(), sink.wants(at, l, &qkv), &mut w.forward.h)?;
     w.dh.fit(rows, c.hidden, LABEL)?;
     let by = sink.of(at, l, &qkv)?;
     let dy = [(qkv[0], &w.dq, &t.low), (qkv[1], &w.dk, &t.low), (qkv[2], &w.dv, &t.low)];

@@ -7,9 +7,9 @@ use super::placed::Frozen;
 use super::sink::Sink;
 use super::tape::{LayerTape, Work, bytes};
 use crate::device::{Device, Rows};
+pub use crate::models::llama::layer::Noise;
 use crate::models::llama::{Config, SoftTokens, Weights};
-use crate::models::lora::{Adapter, Target};
-use crate::ops::lora::Dropout;
+use crate::models::lora::Adapter;
 use crate::ops::rope::{Rope, Scaling, Table};
 use crate::{Error, Result};
 
@@ -36,30 +36,6 @@ pub struct Model<'a> {
     pub adapter: Option<&'a Adapter>,
     /// Soft tokens of the batch, if it has any.
     pub soft: Option<&'a SoftTokens>,
-}
-
-/// The dropout of an optimiser step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Noise {
-    /// Probability.
-    pub p: f64,
-    /// Seed of the run.
-    pub seed: u64,
-    /// Optimiser step.
-    pub step: u32,
-}
-
-/// The masks of a pass.
-#[derive(Clone, Copy)]
-pub(super) struct Dropped(pub Noise);
-
-impl Dropped {
-    /// Of the adapter's input in a layer's target.
-    pub fn mask(&self, layer: usize, target: Target) -> Option<Dropout> {
-        let n = self.0;
-        let stream = (layer * Target::ALL.len() + target as usize) as u32;
-        (n.p > 0.0).then(|| Dropout::new(n.p, n.seed, n.step, stream))
-    }
 }
 
 /// One pass forward and backward.

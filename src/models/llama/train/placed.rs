@@ -2,47 +2,22 @@
 //! when it changed.
 
 use super::engine::Model;
-use crate::device::{Buffer, Device, DeviceRows, KernelDevice};
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::llama::device::upload::{matrix, norm};
-use crate::models::llama::{self, Config, Linear, Weights};
+pub(super) use crate::models::llama::placed::Norm;
+use crate::models::llama::placed::{self as decoder, Params, PlacedAdapter, Purpose};
+use crate::models::llama::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::cross_entropy::Head;
-use crate::ops::lora::adapted::{Layer, Pair, Weight};
-use crate::ops::lora::cuda::Adapters;
+use crate::ops::lora::adapted::Layer;
 use crate::ops::rmsnorm;
-
-/// A linear layer.
-struct LinearOnKernels {
-    weight: DeviceRows<f32>,
-    bias: Option<Buffer<f32>>,
-}
-
-/// A decoder layer.
-struct LayerOnKernels {
-    attn_norm: DeviceRows<f32>,
-    q_norm: Option<DeviceRows<f32>>,
-    k_norm: Option<DeviceRows<f32>>,
-    mlp_norm: DeviceRows<f32>,
-    /// In the order of [`Target::ALL`].
-    linear: Vec<LinearOnKernels>,
-}
-
-/// An adapter as it was when it was uploaded.
-struct AdapterOnKernels {
-    of: Adapter,
-    /// By layer, then in the order of the adapter's targets.
-    pairs: Vec<Vec<Adapters<f32>>>,
-}
 
 /// A frozen model on a device, in f32, with the adapter of the last pass.
 pub(super) struct Frozen {
-    device: KernelDevice,
     config: Config,
-    layers: Vec<LayerOnKernels>,
-    norm: DeviceRows<f32>,
-    head: DeviceRows<f32>,
-    adapter: Option<AdapterOnKernels>,
+    placed: decoder::Placed,
+    /// As it was when it was copied.
+    adapter: Option<(Adapter, PlacedAdapter)>,
 }
 
 impl Frozen {
@@ -51,18 +26,14 @@ impl Frozen {
     /// # Errors
     /// Out of memory; weights of another configuration.
     pub fn upload(device: &Device, config: &Config, weights: &Weights) -> Result<Option<Self>> {
-        let Device::Kernels(device) = device else { return Ok(None) };
-        if config.layers == 0 || weights.layers.len() != config.layers {
+        if let Device::Cpu = device {
+            return Ok(None);
+        }
+        if config.layers == 0 {
             return Err(Error::input("model", "the weights do not fit the configuration"));
         }
-        Ok(Some(Self {
-            layers: weights.layers.iter().map(|l| LayerOnKernels::upload(device, l)).collect::<Result<_>>()?,
-            norm: norm(device, &weights.norm)?,
-            head: matrix(device, &[weights.head()], "output head")?,
-            config: config.clone(),
-            device: device.clone(),
-            adapter: None,
-        }))
+        let placed = decoder::Placed::new(device, config, weights, Purpose::Training)?;
+        Ok(Some(Self { config: config.clone(), placed, adapter: None }))
     }
 
     /// Makes the device's adapter that of `model`, which must be the model that was uploaded.
@@ -75,65 +46,14 @@ impl Frozen {
         }
         match model.adapter {
             None => self.adapter = None,
-            Some(adapter) if self.adapter.as_ref().is_some_and(|a| a.of == *adapter) => {}
+            Some(adapter) if self.adapter.as_ref().is_some_and(|(of, _)| of == adapter) => {}
             Some(adapter) => {
-                adapter.check(&self.config)?;
                 self.adapter = None;
-                self.adapter = Some(AdapterOnKernels::upload(&self.device, adapter)?);
+                self.adapter = Some((adapter.clone(), PlacedAdapter::new(&self.placed, &self.config, adapter)?));
             }
         }
         Ok(())
     }
-}
-
-impl LayerOnKernels {
-    fn upload(device: &KernelDevice, layer: &llama::Layer) -> Result<Self> {
-        let linear = |l: &Linear| -> Result<LinearOnKernels> {
-            let bias = l.bias.as_deref().map(|b| device.upload(b, "bias")).transpose()?;
-            Ok(LinearOnKernels { weight: matrix(device, &[&l.weight], "weights")?, bias })
-        };
-        let head_norm = |v: &Option<Vec<f32>>| v.as_deref().map(|v| norm(device, v)).transpose();
-        Ok(Self {
-            attn_norm: norm(device, &layer.attn_norm)?,
-            q_norm: head_norm(&layer.q_norm)?,
-            k_norm: head_norm(&layer.k_norm)?,
-            mlp_norm: norm(device, &layer.mlp_norm)?,
-            linear: Target::ALL.iter().map(|target| linear(layer.linear(*target))).collect::<Result<_>>()?,
-        })
-    }
-}
-
-impl AdapterOnKernels {
-    fn upload(device: &KernelDevice, adapter: &Adapter) -> Result<Self> {
-        let mut pairs = Vec::with_capacity(adapter.pairs.len());
-        for layer in &adapter.pairs {
-            let mut of_layer = Vec::with_capacity(layer.len());
-            for pair in layer {
-                // The shapes were checked against the model; a rank of 0 was refused.
-                let inp = pair.a.len().checked_div(adapter.rank).unwrap_or(0);
-                if inp == 0 {
-                    return Err(Error::failed("adapter", "a pair without values"));
-                }
-                of_layer.push(Adapters {
-                    a: DeviceRows::upload(device, inp, &pair.a, "adapter A")?,
-                    b: DeviceRows::upload(device, adapter.rank, &pair.b, "adapter B")?,
-                    count: 1,
-                    scale: adapter.scale(),
-                });
-            }
-            pairs.push(of_layer);
-        }
-        Ok(Self { of: adapter.clone(), pairs })
-    }
-}
-
-/// Which norm of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Norm {
-    Attention,
-    Query,
-    Key,
-    Mlp,
 }
 
 /// The parameters of a pass where it runs.
@@ -144,42 +64,32 @@ pub(super) struct Placed<'a> {
 }
 
 impl<'a> Placed<'a> {
+    /// The parameters of the layers.
+    pub fn params(&self) -> Params<'a> {
+        match self.frozen {
+            Some(frozen) => {
+                Params::Placed { placed: &frozen.placed, adapter: frozen.adapter.as_ref().map(|(_, placed)| placed) }
+            }
+            None => Params::Borrowed { weights: self.model.weights, adapter: self.model.adapter },
+        }
+    }
+
     /// A norm of a layer; `None` where the family has none.
     pub fn norm(&self, layer: usize, which: Norm) -> Option<rmsnorm::Weight<'a>> {
-        if let Some(frozen) = self.frozen {
-            let l = &frozen.layers[layer];
-            let norm = match which {
-                Norm::Attention => Some(&l.attn_norm),
-                Norm::Query => l.q_norm.as_ref(),
-                Norm::Key => l.k_norm.as_ref(),
-                Norm::Mlp => Some(&l.mlp_norm),
-            };
-            return norm.map(rmsnorm::Weight::Kernels);
-        }
-        let l = &self.model.weights.layers[layer];
-        let norm = match which {
-            Norm::Attention => Some(&l.attn_norm),
-            Norm::Query => l.q_norm.as_ref(),
-            Norm::Key => l.k_norm.as_ref(),
-            Norm::Mlp => Some(&l.mlp_norm),
-        };
-        norm.map(|w| rmsnorm::Weight::Cpu(w))
+        self.params().norm(layer, which)
     }
 
     /// The norm behind the last layer.
     pub fn last_norm(&self) -> rmsnorm::Weight<'a> {
-        match self.frozen {
-            Some(frozen) => rmsnorm::Weight::Kernels(&frozen.norm),
-            None => rmsnorm::Weight::Cpu(&self.model.weights.norm),
-        }
+        self.params().last_norm()
     }
 
     /// The output head.
-    pub fn head(&self) -> Head<'a> {
-        match self.frozen {
-            Some(frozen) => Head::F32(&frozen.head),
-            None => Head::Cpu(self.model.weights.head()),
-        }
+    ///
+    /// # Errors
+    /// None today.
+    pub fn head(&self) -> Result<Head<'a>> {
+        self.params().head()
     }
 
     /// Which of the adapter's pairs a layer's target has.
@@ -189,17 +99,6 @@ impl<'a> Placed<'a> {
 
     /// A linear layer with its adapter, without dropout.
     pub fn linear(&self, layer: usize, target: Target) -> Layer<'a> {
-        let t = self.pair(target);
-        if let Some(frozen) = self.frozen {
-            let linear = &frozen.layers[layer].linear[target as usize];
-            let pair = frozen.adapter.as_ref().zip(t).map(|(a, t)| Pair::Kernels(&a.pairs[layer][t]));
-            return Layer { weight: Weight::Kernels(&linear.weight, linear.bias.as_ref()), pair, dropout: None };
-        }
-        let linear = self.model.weights.layers[layer].linear(target);
-        let pair = self.model.adapter.zip(t).map(|(adapter, t)| {
-            let pair = &adapter.pairs[layer][t];
-            Pair::Cpu { a: &pair.a, b: &pair.b, rank: adapter.rank, scale: adapter.scale() }
-        });
-        Layer { weight: Weight::Cpu(&linear.weight, linear.bias.as_deref()), pair, dropout: None }
+        self.params().linear(layer, target)
     }
 }

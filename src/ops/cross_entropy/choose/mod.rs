@@ -4,15 +4,16 @@
 //! Shapes: hidden (M, width), already normed; head (vocab, width). Precondition: ids below vocab. Cost: that of the
 //! product with the head, less its output: `2 M vocab width` FLOP, `bytes(head) + 4 M width` bytes.
 
-mod cpu;
+pub mod cpu;
 pub mod cuda;
 pub mod oracle;
+mod placed;
 
-pub use cpu::choose;
+pub use placed::choose;
 
 use serde::{Deserialize, Serialize};
 
-use super::linear::Weight;
+use crate::ops::linear::Weight;
 use crate::tensor::Cost;
 
 /// What the model says about two answers at one position.
@@ -65,7 +66,7 @@ mod tests {
             let ids = [rng.below(vocab as u32), rng.below(vocab as u32)];
             let want = oracle::choose(&hidden, &values, 12, ids);
             let head = Weight::from_f32(vocab, 12, values).unwrap();
-            for (g, w) in choose(&hidden, &head, ids).iter().zip(&want) {
+            for (g, w) in cpu::choose(&hidden, &head, ids).iter().zip(&want) {
                 prop_assert!((f64::from(g.logits[0]) - w.0[0]).abs() <= 1e-4);
                 prop_assert!((f64::from(g.logits[1]) - w.0[1]).abs() <= 1e-4);
                 prop_assert!((g.log_sum_exp - w.1).abs() <= 1e-4, "{} {}", g.log_sum_exp, w.1);
@@ -83,6 +84,6 @@ mod tests {
     #[test]
     fn nan_is_not_hidden() {
         let head = Weight::from_f32(3, 1, vec![1.0, 2.0, f32::NAN]).unwrap();
-        assert!(choose(&[1.0], &head, [0, 1])[0].log_sum_exp.is_nan());
+        assert!(cpu::choose(&[1.0], &head, [0, 1])[0].log_sum_exp.is_nan());
     }
 }

@@ -36,10 +36,10 @@ impl Task for Partial<'_> {
 
 /// See the contract: one choice for each row of `hidden`. Panics when the shapes or ids do not fit.
 pub fn choose(hidden: &[f32], head: &Weight, ids: [u32; 2]) -> Vec<Choice> {
-    let _timed = timed("yes_no", || super::cost(head, hidden.len() / head.cols().max(1)));
+    let _timed = timed("choose", || super::cost(head, hidden.len() / head.cols().max(1)));
     let (vocab, width) = (head.rows(), head.cols());
-    assert!(width > 0 && hidden.len().is_multiple_of(width), "yes_no: {} values, width {width}", hidden.len());
-    assert!(ids.iter().all(|&i| (i as usize) < vocab), "yes_no: ids {ids:?}, vocabulary {vocab}");
+    assert!(width > 0 && hidden.len().is_multiple_of(width), "choose: {} values, width {width}", hidden.len());
+    assert!(ids.iter().all(|&i| (i as usize) < vocab), "choose: ids {ids:?}, vocabulary {vocab}");
     let (m, level) = (hidden.len() / width, simd::level());
     let panel = |p: usize| {
         let range = p * PANEL..((p + 1) * PANEL).min(vocab);

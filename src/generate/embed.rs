@@ -4,9 +4,10 @@
 //! one text twice. Hidden states of a beginning do not depend on what follows, so nothing is lost but the order of a sum.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::{Model, Part, Pooling, Prefix, Sequence};
 use crate::error::Result;
+use crate::models::llama::{Model, Texts, Wanted};
 use crate::tensor::Matrix;
 
 /// Longest beginning that is looked for.
@@ -60,66 +61,80 @@ fn head<'a>(texts: &[&'a [u32]]) -> &'a [u32] {
 }
 
 /// What follows the head, where a text begins with it and goes on.
-pub(super) fn behind<'a>(head: &[u32], text: &'a [u32]) -> Option<&'a [u32]> {
+fn behind<'a>(head: &[u32], text: &'a [u32]) -> Option<&'a [u32]> {
     text.strip_prefix(head).filter(|rest| !head.is_empty() && !rest.is_empty())
 }
 
-/// A model that has read a beginning.
-pub struct Embedder<'a> {
-    model: &'a Model,
-    pooling: Pooling,
-    head: &'a [u32],
-    prefix: Prefix,
-    /// The beginning's states, pooled.
-    pooled: Vec<f32>,
+/// How a text's hidden states become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// Mean over the tokens.
+    #[default]
+    Mean,
+    /// The last token's.
+    Last,
 }
 
-impl<'a> Embedder<'a> {
-    /// Reads `head`, which may be empty.
-    ///
-    /// # Errors
-    /// A token outside the vocabulary.
-    pub fn new(model: &'a Model, head: &'a [u32], pooling: Pooling) -> Result<Self> {
-        let mut sequence = Sequence::new();
-        let pooled = if head.is_empty() {
-            Vec::new()
-        } else {
-            model.pooled(&mut [Part { tokens: head, sequence: &mut sequence }], pooling)?.into_vec()
-        };
-        Ok(Self { model, pooling, head, prefix: sequence.freeze(), pooled })
+/// One vector (hidden) a text, in one pass; a text without a token has a zero vector. `head` is the beginning that texts may share,
+/// which the pass reads once; it may be empty. Means are taken on the CPU, in f64.
+///
+/// # Errors
+/// A token outside the vocabulary, a text beyond the model's context; out of memory.
+pub fn embed(model: &Model, head: &[u32], texts: &[&[u32]], pooling: Pooling) -> Result<Matrix> {
+    let hidden = model.config().hidden;
+    let mut out = Matrix::zeros(texts.len(), hidden);
+    let filled = || texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
+    filled().try_for_each(|(i, text)| model.check(text, 0, || format!("text {i}")))?;
+    let mut packed = Texts::default();
+    let (mut of_head, mut past) = (0..0, Vec::new());
+    if filled().any(|(_, text)| behind(head, text).is_some()) {
+        let (rows, places) = packed.pack(head, &[]);
+        (of_head, past) = (rows, vec![places]);
     }
-
-    /// One vector (hidden) a text, in one pass; a text without a token has a zero vector.
-    ///
-    /// # Errors
-    /// A token outside the vocabulary, a text beyond the model's context.
-    pub fn embed(&self, texts: &[&[u32]]) -> Result<Matrix> {
-        let none = Prefix::default();
-        let rest: Vec<Option<&[u32]>> = texts.iter().map(|text| behind(self.head, text)).collect();
-        let mut sequences: Vec<Sequence> =
-            rest.iter().map(|rest| Sequence::scratch(if rest.is_some() { &self.prefix } else { &none })).collect();
-        let read = texts.iter().zip(&rest).map(|(text, rest)| rest.unwrap_or(text));
-        let mut parts: Vec<Part<'_>> = (read.zip(&mut sequences))
-            .filter(|(tokens, _)| !tokens.is_empty())
-            .map(|(tokens, sequence)| Part { tokens, sequence })
-            .collect();
-        let mut out = Matrix::zeros(texts.len(), self.model.config().hidden);
-        if parts.is_empty() {
-            return Ok(out);
+    // Each text's rows of the pass, and whether it stands behind the beginning.
+    let mut rows = Vec::with_capacity(texts.len());
+    for (n, text) in filled() {
+        let rest = behind(head, text);
+        let own = match rest {
+            Some(rest) => packed.pack(rest, &past).0,
+            None => packed.pack(text, &[]).0,
+        };
+        rows.push((n, own, rest.is_some()));
+    }
+    if rows.is_empty() {
+        return Ok(out);
+    }
+    let last: Vec<u32> = rows.iter().map(|(_, own, _)| own.end as u32 - 1).collect();
+    let wanted = if pooling == Pooling::Last { Wanted::These(&last) } else { Wanted::All };
+    let states = model.read(&packed, &mut model.scratch(packed.cache_rows())?, wanted)?.into_matrix()?;
+    if pooling == Pooling::Last {
+        for (from, (n, _, _)) in rows.into_iter().enumerate() {
+            out.row_mut(n).copy_from_slice(states.row(from));
         }
-        let pooled = self.model.pooled(&mut parts, self.pooling)?;
-        let filled = (0..texts.len()).filter(|&n| !texts[n].is_empty());
-        for (from, n) in filled.enumerate() {
-            out.row_mut(n).copy_from_slice(pooled.row(from));
-            if let (Pooling::Mean, Some(rest)) = (self.pooling, rest[n]) {
-                let (h, r) = (self.head.len() as f64, rest.len() as f64);
-                for (x, head) in out.row_mut(n).iter_mut().zip(&self.pooled) {
-                    *x = ((h * f64::from(*head) + r * f64::from(*x)) / (h + r)) as f32;
-                }
+        return Ok(out);
+    }
+    let pooled = mean(&states, of_head.clone());
+    for (n, own, behind_head) in rows {
+        let (h, r) = (of_head.len() as f64, own.len() as f64);
+        let row = out.row_mut(n);
+        row.copy_from_slice(&mean(&states, own));
+        if behind_head {
+            for (x, head) in row.iter_mut().zip(&pooled) {
+                *x = ((h * f64::from(*head) + r * f64::from(*x)) / (h + r)) as f32;
             }
         }
-        Ok(out)
     }
+    Ok(out)
+}
+
+/// The mean of some rows, summed in f64.
+fn mean(states: &Matrix, rows: Range<usize>) -> Vec<f32> {
+    let mut sum = vec![0.0f64; states.cols()];
+    for row in rows.clone() {
+        sum.iter_mut().zip(states.row(row)).for_each(|(s, &h)| *s += f64::from(h));
+    }
+    sum.into_iter().map(|s| (s / rows.len().max(1) as f64) as f32).collect()
 }
 
 #[cfg(test)]
@@ -168,10 +183,9 @@ mod tests {
             let mut texts: Vec<Vec<u32>> = tails.iter().map(|tail| [&head[..], tail].concat()).collect();
             texts.extend([Vec::new(), vec![7, 8]]);
             let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-            let shared = Embedder::new(&model, &head, pooling).unwrap().embed(&texts).unwrap();
-            let alone = Embedder::new(&model, &[], pooling).unwrap();
+            let shared = embed(&model, &head, &texts, pooling).unwrap();
             for (n, text) in texts.iter().enumerate() {
-                let want = alone.embed(&[text]).unwrap();
+                let want = embed(&model, &[], &[text], pooling).unwrap();
                 for (a, b) in shared.row(n).iter().zip(want.row(0)) {
                     prop_assert!((a - b).abs() <= 1e-5, "text {}: {} and not {}", n, a, b);
                 }

@@ -9,7 +9,7 @@ use crate::tensor::Cost;
 /// One choice for each row of `hidden`; the vocabulary's logits are never written.
 pub fn choose<T: Storage>(hidden: &DeviceRows<T>, head: &DeviceRows<T>, ids: [u32; 2]) -> Result<(Vec<Choice>, Cost)> {
     if let Some(id) = ids.iter().find(|&&id| id as usize >= head.rows()) {
-        return Err(Error::failed("yes or no", format!("token {id} is not in the vocabulary of {}", head.rows())));
+        return Err(Error::failed("choose", format!("token {id} is not in the vocabulary of {}", head.rows())));
     }
     let device = hidden.device();
     let (scores, cost) = scores(hidden, head, &device.upload(&ids, "answer tokens")?, 2)?;
