@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::{Config, Family, Model};
+use rallrec::models::decoder::{Config, Family, Model};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;
 use rallrec::tensor::Dtype;

@@ -6,8 +6,8 @@ use common::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::generate::scoring::score;
 use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
-use rallrec::models::llama::Model;
-use rallrec::models::llama::layer::Stage;
+use rallrec::models::decoder::Model;
+use rallrec::models::decoder::layer::Stage;
 use rallrec::models::lora::{Adapter, Pair, Target};
 
 const LOGITS: f64 = 5e-4;

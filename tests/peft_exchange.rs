@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{assert_close, wide};
-use rallrec::models::llama::train::Parameters;
-use rallrec::models::llama::{Config, Family, Model, families};
+use rallrec::models::decoder::train::Parameters;
+use rallrec::models::decoder::{Config, Family, Model, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::peft;

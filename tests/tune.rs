@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rallrec::device::{Device, KernelDevice};
 use rallrec::events::Event;
-use rallrec::models::llama::train::{Branch, Engine, Group, Model, Packed, Parameters};
-use rallrec::models::llama::{Config, Family, Weights};
+use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Packed, Parameters};
+use rallrec::models::decoder::{Config, Family, Weights};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::store::fixture;

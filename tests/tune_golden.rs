@@ -4,7 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use rallrec::models::llama::train::{Engine, Group, Model, Packed, Parameters, Pass, Trained};
+use rallrec::models::decoder::train::{Engine, Group, Model, Packed, Parameters, Pass, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
 use safetensors::SafeTensors;
@@ -32,9 +32,9 @@ fn ints(t: &SafeTensors<'_>, name: &str) -> Vec<i32> {
 }
 
 fn adapter(t: &SafeTensors<'_>, prefix: &str, layers: usize) -> Adapter {
-    let config = rallrec::models::llama::Config {
+    let config = rallrec::models::decoder::Config {
         layers,
-        ..rallrec::store::fixture::config(rallrec::models::llama::Family::LLAMA)
+        ..rallrec::store::fixture::config(rallrec::models::decoder::Family::LLAMA)
     };
     let mut a = Adapter::init(&config, 8, 16.0, &[Target::QProj, Target::VProj], 0).unwrap();
     for (l, pairs) in a.pairs.iter_mut().enumerate() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rallrec::error::Error;
 use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
-use rallrec::models::llama::{Arithmetic, Model};
+use rallrec::models::decoder::{Arithmetic, Model};
 use rallrec::models::lora::Target;
 use rallrec::store::{LoadOptions, load};
 use rallrec::tensor::Dtype;

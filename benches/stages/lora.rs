@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use rallrec::Result;
-use rallrec::models::llama::train::Parameters;
-use rallrec::models::llama::train::{Branch, Engine, Group, Model, Noise, Packed, Pass, Trained};
+use rallrec::models::decoder::train::Parameters;
+use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Noise, Packed, Pass, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
 use rallrec::rng::{Rng, Use};

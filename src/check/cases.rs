@@ -248,7 +248,7 @@ fn search<T: Storage>(target: &Target, [q, n, dim]: Shape, seed: u64) -> Result<
 }
 
 fn product<T: Storage>(target: &Target, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
-    use linear::cuda::{Epilogue, Form, gemm};
+    use linear::kernel::{Epilogue, Form, gemm};
     let (a, b): (Vec<T>, Vec<T>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
     let (fa, fb) = (wide(&a), wide(&b));
     let dot = |i: usize, j: usize| (0..k).map(move |l| (i * k + l, j * k + l));

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ops::attention::{self, Heads};
 use crate::ops::cross_entropy::choose;
 use crate::ops::linear::decode::{Format, Quantised};
-use crate::ops::lora::cuda::{self as lora, Adapters, Batch, Beside, Segment};
+use crate::ops::lora::kernel::{self as lora, Adapters, Batch, Beside, Segment};
 use crate::ops::{cross_entropy, linear, rmsnorm, rope, sampling, swiglu};
 use crate::rng::{Rng, Use};
 
@@ -41,7 +41,7 @@ pub(super) fn norm<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
             let mut on_device = DeviceRows::upload(device, width, &x, "x")?;
             let w = DeviceRows::upload(device, width, &w, "w")?;
             let mut y = DeviceRows::<T>::zeros(device, rows, width, "y")?;
-            rmsnorm::cuda::forward(&mut on_device, None, &w, 1e-5, &mut y, None)?;
+            rmsnorm::kernel::forward(&mut on_device, None, &w, 1e-5, &mut y, None)?;
             narrow(&y.download()?)
         }
     };
@@ -64,8 +64,8 @@ pub(super) fn turn<T: Storage>(target: &Target, [rows, heads, half]: Shape, seed
         }
         Target::Kernels(device) => {
             let mut y = DeviceRows::upload(device, heads * dim, &x, "x")?;
-            let positions = rope::cuda::Positions::upload(device, &positions)?;
-            rope::cuda::DeviceAngles::new(device, &of, 4096)?.turn(&mut y, (0, heads), &positions, false)?;
+            let positions = rope::kernel::Positions::upload(device, &positions)?;
+            rope::kernel::DeviceAngles::new(device, &of, 4096)?.turn(&mut y, (0, heads), &positions, false)?;
             narrow(&y.download()?)
         }
     };
@@ -89,7 +89,7 @@ pub(super) fn gate<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
         Target::Kernels(device) => {
             let both = DeviceRows::upload(device, 2 * width, &both, "gate and up")?;
             let mut y = DeviceRows::<T>::zeros(device, rows, width, "y")?;
-            swiglu::cuda::forward(&both, &mut y)?;
+            swiglu::kernel::forward(&both, &mut y)?;
             narrow(&y.download()?)
         }
     };
@@ -248,8 +248,8 @@ pub(super) fn attend<T: Storage>(target: &Target, shape: Shape, seed: u64) -> Re
         Target::Kernels(device) => {
             let [q, k, v] = s.upload(device)?;
             let mut out = DeviceRows::<T>::zeros(device, rows, width, "out")?;
-            let plan = attention::cuda::Plan::new(device, &[attention::cuda::Span::causal(0..rows)])?;
-            plan.forward(s.heads, &attention::cuda::Inputs { q: &q, k: &k, v: &v }, &mut out, None)?;
+            let plan = attention::kernel::Plan::new(device, &[attention::kernel::Span::causal(0..rows)])?;
+            plan.forward(s.heads, &attention::kernel::Inputs { q: &q, k: &k, v: &v }, &mut out, None)?;
             narrow(&out.download()?)
         }
     };
@@ -257,8 +257,8 @@ pub(super) fn attend<T: Storage>(target: &Target, shape: Shape, seed: u64) -> Re
 }
 
 pub(super) fn attend_back<T: Storage>(device: &KernelDevice, shape: Shape, seed: u64) -> Result<Vec<f64>> {
-    use attention::cuda::{Inputs, Plan, Span};
     use attention::gradient::{Backward, Given, Gradients};
+    use attention::kernel::{Inputs, Plan, Span};
     let s = Sequence::<T>::new(shape, seed);
     let (rows, width) = (shape[0], s.heads.query * s.heads.dim);
     let by_out: Vec<T> = draw(rows * width, seed, 3);
@@ -317,7 +317,7 @@ pub(super) fn decode<T: Storage>(device: &KernelDevice, [prefix, samples, dim]: 
     let (q, k, v) = (q?, k?, v?);
     let mut out = DeviceRows::<T>::zeros(device, samples, qw, "out")?;
     let plan = Plan::new(device, heads, &[Prompt { prefix: 0..prefix, own }])?;
-    plan.forward(&attention::cuda::Inputs { q: &q, k: &k, v: &v }, &mut out)?;
+    plan.forward(&attention::kernel::Inputs { q: &q, k: &k, v: &v }, &mut out)?;
     Ok(errors(&narrow(&out.download()?), &want, |_| 4.0 * unit::<T>(2e-6 * (1.0 + score), 2e-2 + 2e-6 * score)))
 }
 
@@ -342,10 +342,10 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
         }
         Target::Kernels(device) => {
             let (h, head) = (DeviceRows::upload(device, width, &h, "h")?, DeviceRows::upload(device, width, &w, "w")?);
-            let targets = cross_entropy::cuda::DeviceTargets::upload(device, &tokens, &weights)?;
+            let targets = cross_entropy::kernel::DeviceTargets::upload(device, &tokens, &weights)?;
             let mut dh = DeviceRows::zeros(device, rows, width, "dh")?;
-            let (loss, _) = cross_entropy::cuda::loss(&h, &head, &targets, Some(&mut dh))?;
-            (loss, dh.download()?, choose::cuda::choose(&h, &head, ids)?.0)
+            let (loss, _) = cross_entropy::kernel::loss(&h, &head, &targets, Some(&mut dh))?;
+            (loss, dh.download()?, choose::kernel::choose(&h, &head, ids)?.0)
         }
     };
     // Logits are f32 sums of `width` products of this size; a probability is off by what its logit is off by.
@@ -365,9 +365,9 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
 pub(super) fn draw_tokens(target: &Target, [rows, vocab, _]: Shape, seed: u64) -> Result<Vec<f64>> {
     let logits: Vec<f32> = draw::<f32>(rows * vocab, seed, 0).iter().map(|l| l * 3.0).collect();
     let cut = sampling::Cut { temperature: 0.8, top_k: 20, top_p: 0.9 };
-    let draws: Vec<sampling::cuda::Draw> =
-        (0..rows as u32).map(|row| sampling::cuda::Draw { row, sample: row % 5, step: u64::from(row) }).collect();
-    let number = |d: &sampling::cuda::Draw| Rng::new(seed, Use::Token, d.row, d.sample).at(d.step).uniform_f64();
+    let draws: Vec<sampling::kernel::Draw> =
+        (0..rows as u32).map(|row| sampling::kernel::Draw { row, sample: row % 5, step: u64::from(row) }).collect();
+    let number = |d: &sampling::kernel::Draw| Rng::new(seed, Use::Token, d.row, d.sample).at(d.step).uniform_f64();
     let tokens = match target {
         Target::Cpu => {
             let mut sampler = sampling::Sampler::default();
@@ -376,11 +376,11 @@ pub(super) fn draw_tokens(target: &Target, [rows, vocab, _]: Shape, seed: u64) -
         }
         Target::Kernels(device) => {
             let logits = DeviceRows::upload(device, vocab, &logits, "logits")?;
-            sampling::cuda::sample(device, &logits, seed, &draws, cut)?.0
+            sampling::kernel::sample(device, &logits, seed, &draws, cut)?.0
         }
     };
     let each = logits.chunks_exact(vocab).zip(&draws).zip(&tokens);
-    let error = |((row, d), &token): ((&[f32], &sampling::cuda::Draw), &u32)| {
+    let error = |((row, d), &token): ((&[f32], &sampling::kernel::Draw), &u32)| {
         if sampling::oracle::edge(row, cut) <= 1e-5 {
             return 0.0;
         }

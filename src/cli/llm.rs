@@ -12,7 +12,7 @@ use super::output::{self, Interruptible};
 use crate::config::Pooling;
 use crate::error::{Error, Result};
 use crate::generate::{self, Finish, Listener};
-use crate::models::llama::{Arithmetic, Model};
+use crate::models::decoder::{Arithmetic, Model};
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::progress::short;
 use crate::store::chat::{ChatTemplate, Message};

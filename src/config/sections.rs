@@ -8,7 +8,7 @@ use crate::data::GraphEdges;
 use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::eval::Score;
-use crate::models::llama::Arithmetic;
+use crate::models::decoder::Arithmetic;
 use crate::tensor::Dtype;
 use crate::text::item_text::TextSource;
 use crate::text::prompts::{ReasoningSettings, ThinkTag};

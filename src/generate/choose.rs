@@ -4,7 +4,7 @@ use super::Settings;
 use super::flow::InFlight;
 use crate::device::Rows;
 use crate::error::Result;
-use crate::models::llama::Model;
+use crate::models::decoder::Model;
 use crate::ops::copy::{RowNumbers, add_rows, gather_rows};
 use crate::ops::sampling::{Draw, sample};
 use crate::tensor::Dtype;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::models::llama::{Model, Texts, Wanted};
+use crate::models::decoder::{Model, Texts, Wanted};
 use crate::tensor::Matrix;
 
 /// Longest beginning that is looked for.
@@ -142,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::models::llama::Family;
+    use crate::models::decoder::Family;
     use crate::store::fixture;
     use crate::tensor::Dtype;
 

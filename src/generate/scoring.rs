@@ -1,7 +1,7 @@
 //! Yes/No scoring of many prompts: prompts that begin alike are read together, their common beginning once.
 
 use crate::error::Result;
-use crate::models::llama::{Model, Texts, Wanted};
+use crate::models::decoder::{Model, Texts, Wanted};
 use crate::ops::cross_entropy::{Choice, choose};
 
 /// A common beginning shorter than this is not worth ranges of its own.
@@ -78,7 +78,7 @@ fn passes(bundles: &[Bundle], pass_tokens: usize) -> Vec<Vec<(&Bundle, usize)>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::Family;
+    use crate::models::decoder::Family;
     use crate::store::fixture;
     use crate::tensor::Dtype;
 

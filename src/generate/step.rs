@@ -3,9 +3,9 @@
 
 use crate::device::{Device, Kind, Recording, Rows};
 use crate::error::Result;
-use crate::models::llama::model::Counted;
-use crate::models::llama::pass::Start;
-use crate::models::llama::{Cache, Model, Texts};
+use crate::models::decoder::model::Counted;
+use crate::models::decoder::pass::Start;
+use crate::models::decoder::{Cache, Model, Texts};
 use crate::ops::attention::cached::Plan;
 use crate::tensor::profile;
 

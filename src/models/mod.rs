@@ -1,8 +1,8 @@
-//! The models: LightGCN, the alignment projector, Llama-type language models, LoRA adapters.
+//! The models: LightGCN, the alignment projector, decoders of language models, LoRA adapters.
 
 pub(crate) mod checkpoint;
+pub mod decoder;
 pub mod lightgcn;
-pub mod llama;
 pub mod lora;
 pub mod projector;
 pub mod soft_prompt;

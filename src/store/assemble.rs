@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::models::llama::parts::{LayerPart as L, Part};
-use crate::models::llama::{Config, Family, Layer, Linear, Weights};
+use crate::models::decoder::parts::{LayerPart as L, Part};
+use crate::models::decoder::{Config, Family, Layer, Linear, Weights};
 use crate::ops::linear::Weight;
 
 /// A file format that can give the tensors of a model.

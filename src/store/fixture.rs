@@ -9,8 +9,8 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::{ChatTemplate, Described, Format, Loaded, ModelInfo, Tokenizer};
 use crate::error::{Error, Result};
-use crate::models::llama::Family;
-pub use crate::models::llama::fixture::{config, weights};
+use crate::models::decoder::Family;
+pub use crate::models::decoder::fixture::{config, weights};
 use crate::tensor::Dtype;
 
 /// ChatML.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Described, ModelInfo, describe};
 use crate::error::Result;
-use crate::models::llama::Config;
+use crate::models::decoder::Config;
 
 /// What is worth knowing before using a model.
 #[derive(Debug, Clone, Serialize)]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChatTemplate, Tokenizer, gguf, hf};
 use crate::error::{Error, Result};
-use crate::models::llama::check::check;
-use crate::models::llama::{Config, Weights};
+use crate::models::decoder::check::check;
+use crate::models::decoder::{Config, Weights};
 use crate::tensor::Dtype;
 
 /// How to load.

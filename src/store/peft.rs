@@ -9,7 +9,7 @@ use super::folder::{read_json, write_atomically, write_file};
 use super::hf::write_tensors;
 use super::safetensors::Tensors;
 use crate::error::{Error, Result};
-use crate::models::llama::Config;
+use crate::models::decoder::Config;
 use crate::models::lora::{Adapter, Pair, Target};
 use crate::tensor::Dtype;
 

@@ -1,7 +1,7 @@
 //! One conversation of a lesson: what is said to the model, and what it should answer.
 
 use crate::error::Result;
-use crate::models::llama::train::{Branch, Group};
+use crate::models::decoder::train::{Branch, Group};
 use crate::store::{ChatTemplate, Message, Tokenizer};
 use crate::text::prompts::Conversation;
 

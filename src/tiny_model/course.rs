@@ -8,7 +8,7 @@ use crate::data::ItemIdx;
 use crate::data::synthetic::THRESHOLD;
 use crate::error::Result;
 use crate::eval::Score;
-use crate::models::llama::train::Group;
+use crate::models::decoder::train::Group;
 use crate::rng::{Rng, Use};
 use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::hint::{self, hint};

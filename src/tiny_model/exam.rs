@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::eval::auc;
 use crate::generate::scoring::score;
 use crate::generate::{self, Finish, Prompt, generate};
-use crate::models::llama::Model;
+use crate::models::decoder::Model;
 use crate::monitor::Silent;
 use crate::store::Loaded;
 use crate::store::{ChatTemplate, Tokenizer};

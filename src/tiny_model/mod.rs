@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::synthetic;
 use crate::error::{Error, Result};
-use crate::models::llama::train::Parameters;
-use crate::models::llama::{Config, Family, Weights};
+use crate::models::decoder::train::Parameters;
+use crate::models::decoder::{Config, Family, Weights};
 use crate::monitor::Monitor;
 use crate::rng::{Rng, Use};
 use crate::store::{ChatTemplate, Tokenizer, fixture, save_hf};

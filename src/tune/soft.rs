@@ -1,8 +1,8 @@
 //! Training an adapter together with the projector that makes soft tokens.
 
 use super::trainer::{Evaluator, Outcome, Run, Soft, StepPass, Training};
-use crate::models::llama::Weights;
-use crate::models::llama::train::{Engine, Model, Parameters, Trained};
+use crate::models::decoder::Weights;
+use crate::models::decoder::train::{Engine, Model, Parameters, Trained};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
 use crate::{Error, Result};

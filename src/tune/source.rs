@@ -1,6 +1,6 @@
 //! Where training examples come from, and how they are cut into batches.
 
-use crate::models::llama::train::{Engine, Group, Model, Packed};
+use crate::models::decoder::train::{Engine, Group, Model, Packed};
 use crate::monitor::Monitor;
 use crate::{Error, Result};
 

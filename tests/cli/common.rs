@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
-use rallrec::models::llama::Family;
+use rallrec::models::decoder::Family;
 use rallrec::store::{fixture, save_hf};
 use rallrec::tensor::Dtype;
 

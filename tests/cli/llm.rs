@@ -97,7 +97,7 @@ fn what_cannot_be_read_is_refused_with_the_reason() {
 
 #[test]
 fn an_adapter_of_another_model_is_refused() {
-    use rallrec::models::llama::Family;
+    use rallrec::models::decoder::Family;
     use rallrec::models::lora::{Adapter, Target};
     use rallrec::store::fixture;
     let place = Place::new();

@@ -4,8 +4,8 @@ use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
 use rallrec::ops::attention::Heads;
-use rallrec::ops::attention::cuda::{Inputs, Plan, Span};
 use rallrec::ops::attention::gradient::{Backward, Given, Gradients};
+use rallrec::ops::attention::kernel::{Inputs, Plan, Span};
 use rallrec::ops::attention::oracle;
 
 use super::attention::behind;

@@ -36,10 +36,10 @@ fn check<T: Storage>(
     for device in devices(seed) {
         let on_device = DeviceRows::upload(&device, width, &h, "h").unwrap();
         let head = DeviceRows::upload(&device, width, &w, "head").unwrap();
-        let targets = cross_entropy::cuda::DeviceTargets::upload(&device, &tokens, &weights).unwrap();
+        let targets = cross_entropy::kernel::DeviceTargets::upload(&device, &tokens, &weights).unwrap();
         let run = || {
             let mut grad = DeviceRows::zeros(&device, rows, width, "dh").unwrap();
-            let (loss, _) = cross_entropy::cuda::loss(&on_device, &head, &targets, Some(&mut grad)).unwrap();
+            let (loss, _) = cross_entropy::kernel::loss(&on_device, &head, &targets, Some(&mut grad)).unwrap();
             (loss, grad.download().unwrap())
         };
         let (loss, got) = run();
@@ -50,7 +50,7 @@ fn check<T: Storage>(
         // A probability is off by what its logit is off by; bf16 rounds each once more.
         let unit = 4.0 * logit + if T::NAME == "f32" { 1e-6 } else { 8e-3 };
         close("dh", &got, &dh, |_| unit * largest(&w32) * 2.0)?;
-        let (got, _) = choose::cuda::choose(&on_device, &head, ids).unwrap();
+        let (got, _) = choose::kernel::choose(&on_device, &head, ids).unwrap();
         prop_assert_eq!(got.len(), rows);
         for (g, (logits, lse)) in got.iter().zip(&choices) {
             close("logits", &g.logits, logits, |_| logit)?;
@@ -78,9 +78,9 @@ fn nan_is_not_hidden_and_wrong_tokens_are_refused() {
     for device in devices(0) {
         let h = DeviceRows::upload(&device, 1, &[1.0f32], "h").unwrap();
         let head = DeviceRows::upload(&device, 1, &[1.0, 2.0, f32::NAN], "head").unwrap();
-        assert!(choose::cuda::choose(&h, &head, [0, 1]).unwrap().0[0].log_sum_exp.is_nan());
-        assert!(choose::cuda::choose(&h, &head, [0, 3]).is_err());
-        let targets = cross_entropy::cuda::DeviceTargets::upload(&device, &[3], &[1.0]).unwrap();
-        assert!(cross_entropy::cuda::loss(&h, &head, &targets, None).is_err());
+        assert!(choose::kernel::choose(&h, &head, [0, 1]).unwrap().0[0].log_sum_exp.is_nan());
+        assert!(choose::kernel::choose(&h, &head, [0, 3]).is_err());
+        let targets = cross_entropy::kernel::DeviceTargets::upload(&device, &[3], &[1.0]).unwrap();
+        assert!(cross_entropy::kernel::loss(&h, &head, &targets, None).is_err());
     }
 }

@@ -3,8 +3,8 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
-use rallrec::ops::attention::cuda::Inputs;
 use rallrec::ops::attention::decode::{Plan, Prompt};
+use rallrec::ops::attention::kernel::Inputs;
 use rallrec::ops::attention::{Heads, oracle};
 
 use super::common::{Values, cases, close, devices, largest, same_bits, wide};

@@ -10,8 +10,8 @@ use rallrec::Silent;
 use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::scoring::score;
 use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
-use rallrec::models::llama::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
-use rallrec::models::llama::{Config, Model, Weights};
+use rallrec::models::decoder::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
+use rallrec::models::decoder::{Config, Model, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::store::Loaded;
 

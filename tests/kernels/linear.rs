@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::linear::cuda::{Epilogue, Form, gemm};
+use rallrec::ops::linear::kernel::{Epilogue, Form, gemm};
 use rallrec::ops::mlp::{Activation, Mlp, kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, wide};

@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
-use rallrec::ops::lora::cuda::{
+use rallrec::ops::lora::kernel::{
     Adapters, Batch, Beside, Gradients, Segment, backward, forward, gradients, shrink, shrink_backward,
 };
 

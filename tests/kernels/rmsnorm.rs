@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
-use rallrec::ops::rmsnorm::{cuda, oracle};
+use rallrec::ops::rmsnorm::{kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, same_bits};
 
@@ -32,9 +32,9 @@ fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> Got {
     let mut y = DeviceRows::zeros(device, x.rows(), c.width, "y").unwrap();
     let mut rstd = device.alloc(c.x.len() / c.w.len(), "rstd").unwrap();
     let mut dw = DeviceRows::zeros(device, 1, c.w.len(), "dw").unwrap();
-    cuda::forward(&mut x, add.as_ref(), &w, EPS, &mut y, Some(&mut rstd)).unwrap();
-    cuda::backward(&x, &w, &rstd, &dy, true, &mut dx).unwrap();
-    cuda::weight_gradient(&x, &rstd, &dy, &mut dw).unwrap();
+    kernel::forward(&mut x, add.as_ref(), &w, EPS, &mut y, Some(&mut rstd)).unwrap();
+    kernel::backward(&x, &w, &rstd, &dy, true, &mut dx).unwrap();
+    kernel::weight_gradient(&x, &rstd, &dy, &mut dw).unwrap();
     let get = |r: &DeviceRows<T>| narrow(&r.download().unwrap());
     (get(&x), get(&y), get(&dx), dw.download().unwrap())
 }
@@ -118,6 +118,6 @@ fn shapes_that_do_not_fit_are_refused() {
     let mut y = DeviceRows::zeros(&device, 2, 12, "y").unwrap();
     for dim in [0, 5, 6, 24] {
         let w = DeviceRows::zeros(&device, 1, dim, "w").unwrap();
-        assert!(cuda::forward(&mut x, None, &w, EPS, &mut y, None).is_err(), "{dim}");
+        assert!(kernel::forward(&mut x, None, &w, EPS, &mut y, None).is_err(), "{dim}");
     }
 }

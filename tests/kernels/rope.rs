@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
 use rallrec::ops::rope::Scaling;
 
-use rallrec::ops::rope::{Rope, cuda, oracle};
+use rallrec::ops::rope::{Rope, kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices};
 
@@ -35,8 +35,8 @@ fn check<T: Storage>(
     let largest = plain.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
     for device in devices(seed) {
         let rope = Rope::new(dim, 1e4, Some(SCALED));
-        let angles = cuda::DeviceAngles::new(&device, &rope, 100).unwrap();
-        let at = cuda::Positions::upload(&device, positions).unwrap();
+        let angles = kernel::DeviceAngles::new(&device, &rope, 100).unwrap();
+        let at = kernel::Positions::upload(&device, positions).unwrap();
         let mut on_device = DeviceRows::upload(&device, width, &x, "x").unwrap();
         angles.turn(&mut on_device, (column, heads), &at, false).unwrap();
         let got: Vec<f32> = on_device.download().unwrap().iter().map(|v| v.to_f32()).collect();
@@ -65,10 +65,10 @@ proptest! {
 #[test]
 fn a_position_beyond_the_table_is_refused() {
     for device in devices(0) {
-        let angles = cuda::DeviceAngles::new(&device, &Rope::new(4, 1e4, None), 10).unwrap();
+        let angles = kernel::DeviceAngles::new(&device, &Rope::new(4, 1e4, None), 10).unwrap();
         let mut x = DeviceRows::<f32>::zeros(&device, 1, 4, "x").unwrap();
         for (position, fits) in [(9, true), (10, false)] {
-            let at = cuda::Positions::upload(&device, &[position]).unwrap();
+            let at = kernel::Positions::upload(&device, &[position]).unwrap();
             assert_eq!(angles.turn(&mut x, (0, 1), &at, false).is_ok(), fits, "{position}");
         }
     }

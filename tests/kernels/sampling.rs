@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice};
-use rallrec::ops::sampling::cuda::{Draw, sample};
+use rallrec::ops::sampling::kernel::{Draw, sample};
 use rallrec::ops::sampling::{Cut, Sampler, oracle};
 use rallrec::rng::{Rng, Use};
 

@@ -3,7 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
-use rallrec::ops::swiglu::{cuda, oracle};
+use rallrec::ops::swiglu::{kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, same_bits};
 
@@ -31,10 +31,10 @@ fn check<T: Storage>(rows: usize, width: usize, values: Values, spread: f32, see
     for device in devices(seed) {
         let mut on_device = DeviceRows::upload(&device, 2 * width, &gate_up, "gate and up").unwrap();
         let mut y = DeviceRows::zeros(&device, rows, width, "y").unwrap();
-        cuda::forward(&on_device, &mut y).unwrap();
+        kernel::forward(&on_device, &mut y).unwrap();
         close("y", &narrow(&y.download().unwrap()), &want, |i| unit * want[i].abs() + 1e-36 * size(i))?;
         let dy = DeviceRows::upload(&device, width, &dy, "dy").unwrap();
-        cuda::backward(&mut on_device, &dy).unwrap();
+        kernel::backward(&mut on_device, &dy).unwrap();
         let got = narrow(&on_device.download().unwrap());
         // The slope of silu has a zero near -1.278, where two parts cancel.
         close("d gate", &part(&got, width, 0), &dg, |i| unit * dg[i].abs() + 1e-6 * size(i))?;
@@ -46,9 +46,9 @@ fn check<T: Storage>(rows: usize, width: usize, values: Values, spread: f32, see
         };
         let (mut gate, mut up) = (own(&gate), own(&up));
         let mut apart = DeviceRows::zeros(&device, rows, width, "y").unwrap();
-        cuda::forward_apart(&gate, &up, &mut apart).unwrap();
+        kernel::forward_apart(&gate, &up, &mut apart).unwrap();
         same_bits(&narrow(&apart.download().unwrap()), &narrow(&y.download().unwrap()))?;
-        cuda::backward_apart(&mut gate, &mut up, &dy).unwrap();
+        kernel::backward_apart(&mut gate, &mut up, &dy).unwrap();
         same_bits(&narrow(&gate.download().unwrap()), &part(&got, width, 0))?;
         same_bits(&narrow(&up.download().unwrap()), &part(&got, width, width))?;
     }
@@ -72,7 +72,7 @@ fn extremes() {
         let rows: Vec<f32> = [1e30, -1e30, f32::NAN, 0.0].into_iter().chain([1.0; 4]).collect();
         let x = DeviceRows::upload(&device, 8, &rows, "x").unwrap();
         let mut y = DeviceRows::zeros(&device, 1, 4, "y").unwrap();
-        cuda::forward(&x, &mut y).unwrap();
+        kernel::forward(&x, &mut y).unwrap();
         let y = y.download().unwrap();
         assert!(y[0] == 1e30 && y[1] == 0.0 && y[2].is_nan() && y[3] == 0.0, "{y:?}");
     }

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use rallrec::device::{Device, KernelDevice};
-use rallrec::models::llama::train::{
+use rallrec::models::decoder::train::{
     Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass as OnePass, Trained,
 };
-use rallrec::models::llama::{Config, Family, SoftTokens, Weights, families};
+use rallrec::models::decoder::{Config, Family, SoftTokens, Weights, families};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
 use rallrec::ops::rope::Scaling;

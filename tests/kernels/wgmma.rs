@@ -5,7 +5,7 @@ use std::process::Command;
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
-use rallrec::ops::lora::cuda::{self, Adapters, Batch, Beside, Segment};
+use rallrec::ops::lora::kernel::{self, Adapters, Batch, Beside, Segment};
 use rallrec::ops::lora::wgmma::{self, backward, forward};
 use rallrec::tensor::profile;
 
@@ -175,10 +175,10 @@ fn a_layer_of_a_run() {
     let mut y = DeviceRows::<bf16>::zeros(&device, rows, out, "y").unwrap();
     let mut dx = DeviceRows::<f32>::zeros(&device, rows, inp, "dx").unwrap();
     profile::switch(true);
-    cuda::forward(&batch, &x, &w, &beside(&s), &mut y).unwrap();
-    cuda::backward(&batch, &dy, &w, &beside(&ds), &mut dx).unwrap();
+    kernel::forward(&batch, &x, &w, &beside(&s), &mut y).unwrap();
+    kernel::backward(&batch, &dy, &w, &beside(&ds), &mut dx).unwrap();
     // Without its adapter the batch is refused, whatever way it would have taken.
-    assert!(cuda::forward(&batch, &x, &w, &Beside::default(), &mut y).is_err());
+    assert!(kernel::forward(&batch, &x, &w, &Beside::default(), &mut y).is_err());
     for (kernel, _) in profile::take().keys() {
         println!("launched {kernel}");
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rallrec::models::llama::Weights;
+use rallrec::models::decoder::Weights;
 use rallrec::ops::linear::weight::{Values, Weight};
 
 /// A large test model: in the folder `RALLREC_TEST_MODELS`, else in the model store.

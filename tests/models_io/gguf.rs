@@ -1,6 +1,6 @@
 //! GGUF files.
 
-use rallrec::models::llama::{Config, Family, Weights, families};
+use rallrec::models::decoder::{Config, Family, Weights, families};
 use rallrec::ops::linear::Weight;
 use rallrec::store::{LoadOptions, fixture, load};
 use rallrec::tensor::Dtype;

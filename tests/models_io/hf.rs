@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family, families};
+use rallrec::models::decoder::{Config, Family, families};
 use rallrec::ops::rope::Scaling;
 use rallrec::store::{LoadOptions, fixture, load, save_hf};
 use rallrec::tensor::Dtype;

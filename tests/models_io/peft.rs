@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rallrec::models::llama::{Config, Family, families};
+use rallrec::models::decoder::{Config, Family, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;

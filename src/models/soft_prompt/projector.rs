@@ -3,8 +3,8 @@
 use super::{Inputs, Settings};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::llama::SoftTokens;
-use crate::models::llama::train::Parameters;
+use crate::models::decoder::SoftTokens;
+use crate::models::decoder::train::Parameters;
 use crate::ops::linear::Weight;
 use crate::ops::mlp::{self, Mlp, Placed, Saved, Tensors};
 use crate::tensor::Matrix;

@@ -1,7 +1,7 @@
 //! Inputs on one scale, the projector's gradient against f64, and its file.
 
 use super::{Inputs, Projector, Settings, mean_norm, standardised};
-use crate::models::llama::train::Parameters;
+use crate::models::decoder::train::Parameters;
 use crate::ops::linear::Weight;
 use crate::ops::mlp::{Activation, oracle};
 use crate::rng::{Rng, Use};

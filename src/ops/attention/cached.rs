@@ -14,7 +14,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::cpu::attend_within;
-use super::{BLOCK, Heads, Item, Run, cost_of, cuda, decode};
+use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel};
 use crate::device::{Device, DeviceRows, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::ops::copy::{RowNumbers, scatter_rows};
@@ -176,8 +176,8 @@ pub struct Plan {
 #[derive(Debug)]
 enum On {
     Cpu(Vec<Span>),
-    F32(cuda::Plan<f32>),
-    Bf16(cuda::Plan<bf16>),
+    F32(kernel::Plan<f32>),
+    Bf16(kernel::Plan<bf16>),
     StepF32(decode::Plan<f32>),
     StepBf16(decode::Plan<bf16>),
 }
@@ -229,12 +229,12 @@ impl Plan {
             (Device::Kernels(device), dtype) => {
                 let cut = |s: &Span| {
                     let Span { rows, own, visible, .. } = s.clone();
-                    Ok(cuda::Span { rows, past: s.single_past()?, own, visible })
+                    Ok(kernel::Span { rows, past: s.single_past()?, own, visible })
                 };
                 let spans = spans.iter().map(cut).collect::<Result<Vec<_>>>()?;
                 match dtype {
-                    Dtype::F32 => On::F32(cuda::Plan::new(device, &spans)?),
-                    Dtype::Bf16 => On::Bf16(cuda::Plan::new(device, &spans)?),
+                    Dtype::F32 => On::F32(kernel::Plan::new(device, &spans)?),
+                    Dtype::Bf16 => On::Bf16(kernel::Plan::new(device, &spans)?),
                     Dtype::F16 => return Err(no_kernels()),
                 }
             }
@@ -304,10 +304,10 @@ pub fn attention(q: &Rows, cache: &Cache, plan: &Plan, window: Option<usize>, ou
             on_cpu(q, blocks, plan.heads, spans, window, out)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::F32(plan_of), Rows::F32(out)) => {
-            plan_of.forward(plan.heads, &cuda::Inputs { q, k, v }, out, None)
+            plan_of.forward(plan.heads, &kernel::Inputs { q, k, v }, out, None)
         }
         (Rows::Bf16(q), Cache::Kernels([Rows::Bf16(k), Rows::Bf16(v)]), On::Bf16(plan_of), Rows::Bf16(out)) => {
-            plan_of.forward(plan.heads, &cuda::Inputs { q, k, v }, out, None)
+            plan_of.forward(plan.heads, &kernel::Inputs { q, k, v }, out, None)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::StepF32(plan), Rows::F32(out)) => {
             step(plan, q, (k, v), out)
@@ -325,7 +325,7 @@ fn step<T: Storage>(
     (k, v): (&DeviceRows<T>, &DeviceRows<T>),
     out: &mut DeviceRows<T>,
 ) -> Result<Cost> {
-    plan.forward(&cuda::Inputs { q, k, v }, out)
+    plan.forward(&kernel::Inputs { q, k, v }, out)
 }
 
 fn on_cpu(

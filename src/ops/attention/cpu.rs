@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::kernel::{Pass, State};
+use super::tiles::{Pass, State};
 use super::{Heads, Item, Run, TILE, append};
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{self, Level};

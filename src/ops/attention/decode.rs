@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Heads;
-use super::cuda::{ALL, Inputs, Work, tile_rows, width, work};
+use super::kernel::{ALL, Inputs, Work, tile_rows, width, work};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;

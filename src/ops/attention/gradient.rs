@@ -1,8 +1,8 @@
-//! The kernels of `kernels/attention_backward.cu`: gradients of [`super::cuda`]'s attention.
+//! The kernels of `kernels/attention_backward.cu`: gradients of [`super::kernel`]'s attention.
 
 use std::collections::BTreeMap;
 
-use super::cuda::{ALL, Inputs, Span, tile_rows};
+use super::kernel::{ALL, Inputs, Span, tile_rows};
 use super::{Heads, check_span};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
@@ -207,7 +207,7 @@ fn seen_from(s: &Span, own: bool, offset: usize) -> Option<Run> {
 }
 
 fn room<T: Storage>(heads: Heads) -> Result<(bool, usize)> {
-    let (wide, _) = super::cuda::width::<T>(heads)?;
+    let (wide, _) = super::kernel::width::<T>(heads)?;
     let (planes, streamed, stages) = if T::NAME == "f32" { (3, 16, 1) } else { (1, 32, 2) };
     let pitch = if wide { 128 } else { 64 } + 8;
     Ok((wide, 2 * planes * pitch * (2 * tile_rows::<T>() + 2 * stages * streamed)))

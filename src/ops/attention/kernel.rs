@@ -1,238 +1,193 @@
-//! The inner loops: one task is some query vectors of one kv head against tiles of keys.
+//! The kernels of `kernels/attention.cu`.
 
-// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
-#![allow(clippy::needless_range_loop)]
+use std::ops::Range;
 
-use super::{BLOCK, Run, TILE};
-use crate::tensor::simd::{Simd, Task};
+use super::{Heads, check_span};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::error::{Error, Result};
+use crate::tensor::Cost;
 
-/// The running softmax of query vectors: largest score, sum of weights, weighted values; plus the scaled queries.
-pub(super) struct State {
-    pub dim: usize,
-    /// (n, dim), already divided by sqrt(dim).
-    pub queries: Vec<f32>,
-    /// (n, dim).
-    pub sums: Vec<f32>,
-    pub top: Vec<f32>,
-    pub total: Vec<f32>,
-    /// How many keys each query sees, and the first that it sees.
-    pub visible: Vec<usize>,
-    pub first: Vec<usize>,
+/// Query rows of consecutive positions, and the rows of keys and values that they see: all of `past`, and of `own` the
+/// first `visible` for the first query row, one more for each next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// Query rows.
+    pub rows: Range<usize>,
+    /// Keys that all of them see.
+    pub past: Range<usize>,
+    /// Keys up to the causal edge.
+    pub own: Range<usize>,
+    /// How many of `own` the first query row sees.
+    pub visible: usize,
 }
 
-/// Passes queries `from..to` over tiles `first..last` of the sequence made of `runs`.
-pub(super) struct Pass<'a> {
-    pub state: &'a mut State,
-    pub from: usize,
-    pub to: usize,
-    pub runs: &'a [Run<'a>],
-    pub first: usize,
-    pub last: usize,
-}
-
-/// Query vectors handled together: their accumulators and a few keys fill the registers.
-const ROWS: usize = 6;
-/// Room for a tile whose first key lies anywhere in a block.
-const WIDE: usize = TILE + 2 * BLOCK;
-
-impl Task for Pass<'_> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Pass { state, from, to, runs, first, last } = self;
-        for tile in first..last {
-            let mut q = from;
-            // SAFETY: q + R <= to <= the number of queries; the caller has checked the runs' lengths.
-            unsafe {
-                while q < to {
-                    let left = to - q;
-                    if S::N == 16 && left >= ROWS {
-                        update::<S, ROWS>(state, q, runs, tile);
-                        q += ROWS;
-                    } else if S::N == 16 && left >= 3 {
-                        update::<S, 3>(state, q, runs, tile);
-                        q += 3;
-                    } else if left >= 2 {
-                        update::<S, 2>(state, q, runs, tile);
-                        q += 2;
-                    } else {
-                        update::<S, 1>(state, q, runs, tile);
-                        q += 1;
-                    }
-                }
-            }
-        }
+impl Span {
+    /// A whole sequence that sees itself alone, queries and keys in the same rows.
+    pub fn causal(rows: Range<usize>) -> Self {
+        Self { own: rows.clone(), rows, past: 0..0, visible: 1 }
     }
 }
 
-/// `out[r][c] (+)= sum_i a[r * lda + i] * b[i * ldb + columns[c]]`, vectors of N; i ascending for every output.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn product<S: Simd, const R: usize, const C: usize>(
-    n: usize,
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
-    ldb: usize,
-    columns: [usize; C],
-    out: *mut f32,
-    ldo: usize,
-    out_columns: [usize; C],
-    accumulate: bool,
-) {
-    // SAFETY: as the caller's.
-    unsafe {
-        let mut acc = [[S::splat(0.0); C]; R];
-        if accumulate {
-            for r in 0..R {
-                for c in 0..C {
-                    acc[r][c] = S::load(out.add(r * ldo + out_columns[c]));
-                }
-            }
+/// `AttentionWork`.
+pub(super) type Work = [u64; 6];
+
+/// All keys of run 1, for every row.
+pub(super) const ALL: u32 = u32::MAX;
+
+pub(super) fn work(
+    row: usize,
+    (rows, pack): (usize, usize),
+    runs: [&Range<usize>; 2],
+    visible: u32,
+    slot: usize,
+) -> Work {
+    let pair = |low: usize, high: usize| low as u64 | (high as u64) << 32;
+    let visible = u64::from(visible) | (slot as u64) << 32;
+    [
+        row as u64,
+        pair(rows, pack),
+        runs[0].start as u64,
+        runs[1].start as u64,
+        pair(runs[0].len(), runs[1].len()),
+        visible,
+    ]
+}
+
+/// Query rows of a block.
+pub(super) fn tile_rows<T: Storage>() -> usize {
+    if T::NAME == "f32" { 32 } else { 64 }
+}
+
+/// The compiled width that holds heads of `dim`, and the shared memory of a block.
+pub(super) fn width<T: Storage>(heads: Heads) -> Result<(bool, usize)> {
+    let Heads { query, kv, dim } = heads;
+    if kv == 0 || query % kv != 0 || dim == 0 || dim % 8 != 0 || dim > 128 {
+        return Err(Error::failed("attention", format!("{heads:?}"))
+            .next("heads of 8 to 128 values, a multiple of 8, query heads a multiple of kv heads"));
+    }
+    let (planes, keys, stages) = if T::NAME == "f32" { (3, 32, 1) } else { (1, 64, 2) };
+    let wide = dim > 64;
+    let pitch = if wide { 128 } else { 64 } + 8;
+    Ok((wide, 2 * planes * pitch * (tile_rows::<T>() + 2 * stages * keys)))
+}
+
+pub(super) fn scale(dim: usize) -> f32 {
+    (std::f64::consts::LOG2_E / (dim as f64).sqrt()) as f32
+}
+
+/// Queries, keys and values as rows of heads side by side.
+#[derive(Debug)]
+pub struct Inputs<'a, T: Storage> {
+    /// (rows, query heads x dim).
+    pub q: &'a DeviceRows<T>,
+    /// (key rows, kv heads x dim).
+    pub k: &'a DeviceRows<T>,
+    /// (key rows, kv heads x dim).
+    pub v: &'a DeviceRows<T>,
+}
+
+impl<T: Storage> Inputs<'_, T> {
+    pub(super) fn check(&self, heads: Heads) -> Result<()> {
+        let (q, kv) = (heads.query * heads.dim, heads.kv * heads.dim);
+        if self.q.dim() != q || self.k.dim() != kv || self.v.dim() != kv || self.k.rows() != self.v.rows() {
+            let what = format!(
+                "{heads:?} with q {} x {}, k {} x {}, v {} x {}",
+                self.q.rows(),
+                self.q.dim(),
+                self.k.rows(),
+                self.k.dim(),
+                self.v.rows(),
+                self.v.dim()
+            );
+            return Err(Error::failed("attention", what));
         }
-        for i in 0..n {
-            let mut row = [S::splat(0.0); C];
-            for c in 0..C {
-                row[c] = S::load(b.add(i * ldb + columns[c]));
-            }
-            for r in 0..R {
-                let x = S::splat(*a.add(r * lda + i));
-                for c in 0..C {
-                    acc[r][c] = S::fma(x, row[c], acc[r][c]);
-                }
-            }
-        }
-        for r in 0..R {
-            for c in 0..C {
-                S::store(out.add(r * ldo + out_columns[c]), acc[r][c]);
-            }
-        }
+        Ok(())
+    }
+
+    pub(super) fn args(&self, heads: Heads) -> [Arg; 10] {
+        [
+            Arg::U32(heads.query as u32),
+            Arg::U32(heads.kv as u32),
+            Arg::U32(heads.dim as u32),
+            Arg::F32(scale(heads.dim)),
+            self.q.arg(),
+            self.q.stride_arg(),
+            self.k.arg(),
+            self.k.stride_arg(),
+            self.v.arg(),
+            self.v.stride_arg(),
+        ]
     }
 }
 
-/// Scores of R queries with `blocks` blocks of keys into `to` (R, WIDE).
-#[inline(always)]
-unsafe fn scores<S: Simd, const R: usize>(q: *const f32, dim: usize, keys: *const f32, blocks: usize, to: *mut f32) {
-    let per_block = BLOCK / S::N;
-    let vectors = blocks * per_block;
-    let at = |v: usize| (v / per_block) * BLOCK * dim + (v % per_block) * S::N;
-    let mut v = 0;
-    // SAFETY: every vector lies in one of the blocks; `to` has room for them.
-    unsafe {
-        while v + 4 <= vectors {
-            let (from, into) = ([at(v), at(v + 1), at(v + 2), at(v + 3)], [0, 1, 2, 3].map(|c| (v + c) * S::N));
-            product::<S, R, 4>(dim, q, dim, keys, BLOCK, from, to, WIDE, into, false);
-            v += 4;
-        }
-        while v < vectors {
-            product::<S, R, 1>(dim, q, dim, keys, BLOCK, [at(v)], to, WIDE, [v * S::N], false);
-            v += 1;
-        }
-    }
+/// A batch cut into tiles of query rows, those that see most first.
+#[derive(Debug)]
+pub struct Plan<T: Storage> {
+    works: Buffer<Work>,
+    /// Query rows and key rows that must be there at least.
+    reach: (usize, usize),
+    /// Pairs of query row and visible key.
+    pairs: usize,
+    distinct: usize,
+    of: std::marker::PhantomData<T>,
 }
 
-/// `sums[r] += weights[r] V` over `n` positions.
-#[inline(always)]
-unsafe fn weigh<S: Simd, const R: usize>(
-    weights: *const f32,
-    values: *const f32,
-    n: usize,
-    dim: usize,
-    sums: *mut f32,
-) {
-    let mut c = 0;
-    // SAFETY: columns stay below dim.
-    unsafe {
-        while c + 4 * S::N <= dim {
-            let at = [c, c + S::N, c + 2 * S::N, c + 3 * S::N];
-            product::<S, R, 4>(n, weights, TILE, values, dim, at, sums, dim, at, true);
-            c += 4 * S::N;
-        }
-        while c + S::N <= dim {
-            product::<S, R, 1>(n, weights, TILE, values, dim, [c], sums, dim, [c], true);
-            c += S::N;
-        }
-        for r in 0..R {
-            for i in c..dim {
-                let mut sum = *sums.add(r * dim + i);
-                for t in 0..n {
-                    sum += *weights.add(r * TILE + t) * *values.add(t * dim + i);
-                }
-                *sums.add(r * dim + i) = sum;
+impl<T: Storage> Plan<T> {
+    /// Cuts `spans`, whose query rows must not overlap. Their own keys may be shared or apart from the queries' rows.
+    pub fn new(device: &KernelDevice, spans: &[Span]) -> Result<Self> {
+        let step = tile_rows::<T>();
+        let (mut works, mut reach, mut pairs, mut distinct) = (Vec::new(), (0, 0), 0, 0);
+        for s in spans.iter().filter(|s| !s.rows.is_empty()) {
+            check_span(s)?;
+            reach = (reach.0.max(s.rows.end), reach.1.max(s.past.end).max(s.own.end));
+            distinct += s.past.len() + s.own.len();
+            for first in s.rows.clone().step_by(step) {
+                let (rows, at) = ((s.rows.end - first).min(step), s.visible + first - s.rows.start);
+                pairs += rows * (s.past.len() + at) + rows * (rows - 1) / 2;
+                let cost = s.past.len() + at + rows;
+                works.push((cost, work(first, (rows, 1), [&s.past, &s.own], at as u32, 0)));
             }
         }
+        works.sort_by_key(|w| std::cmp::Reverse(w.0));
+        let works: Vec<Work> = works.into_iter().map(|w| w.1).collect();
+        let works = device.upload(&works, "attention tiles")?;
+        Ok(Self { works, reach, pairs, distinct, of: std::marker::PhantomData })
     }
-}
 
-/// One tile of keys for R queries: scores, new maximum, weights, rescaled sums, weighted values.
-#[inline(always)]
-unsafe fn update<S: Simd, const R: usize>(state: &mut State, q: usize, runs: &[Run<'_>], tile: usize) {
-    let dim = state.dim;
-    let begin = tile * TILE;
-    let longest = (0..R).map(|r| state.visible[q + r]).fold(0, usize::max);
-    let end = longest.min(begin + TILE);
-    if end <= begin {
-        return;
-    }
-    let mut weights = [[f32::NEG_INFINITY; TILE]; R];
-    let mut wide = [[0.0f32; WIDE]; R];
-    let sums = state.sums[q * dim..].as_mut_ptr();
-    let queries = state.queries[q * dim..].as_ptr();
-    // SAFETY: run lengths and state shapes were checked by the caller; lanes of a last block beyond the run are
-    // computed but never copied.
-    unsafe {
-        let mut start = 0;
-        for run in runs {
-            let (a, b) = (begin.max(start), end.min(start + run.len));
-            if a < b {
-                let (block, offset) = ((a - start) / BLOCK, (a - start) % BLOCK);
-                let blocks = (b - start).div_ceil(BLOCK) - block;
-                let keys = run.keys.as_ptr().add(block * BLOCK * dim);
-                scores::<S, R>(queries, dim, keys, blocks, wide.as_mut_ptr().cast());
-                for r in 0..R {
-                    let n = (b - a).min(state.visible[q + r].saturating_sub(a));
-                    let skip = state.first[q + r].saturating_sub(a).min(n);
-                    let to = &mut weights[r][a - begin + skip..a - begin + n];
-                    to.copy_from_slice(&wide[r][offset + skip..offset + n]);
-                }
-            }
-            start += run.len;
+    /// `out = softmax(q k^T / sqrt(dim)) v`, and with `lse` (rows x heads) the log of each denominator.
+    pub fn forward(
+        &self,
+        heads: Heads,
+        inputs: &Inputs<'_, T>,
+        out: &mut DeviceRows<T>,
+        lse: Option<&mut Buffer<f32>>,
+    ) -> Result<Cost> {
+        let (wide, shared) = width::<T>(heads)?;
+        inputs.check(heads)?;
+        let (q, k) = (inputs.q, inputs.k);
+        let beyond = self.reach.0 > q.rows() || self.reach.1 > k.rows();
+        if beyond || (out.rows(), out.dim()) != (q.rows(), q.dim()) {
+            let what = format!("tiles reach {:?} of {} rows and {} keys", self.reach, q.rows(), k.rows());
+            return Err(Error::failed("attention", what));
         }
-        for (r, row) in weights.iter_mut().enumerate() {
-            let p = row.as_mut_ptr();
-            let mut best = S::load(p);
-            for i in (S::N..TILE).step_by(S::N) {
-                best = S::max(S::load(p.add(i)), best);
-            }
-            let before = state.top[q + r];
-            let top = S::largest(best).max(before);
-            // A row that sees nothing yet keeps -inf; subtracting 0 instead leaves weights of e^-inf = 0.
-            let base = if top == f32::NEG_INFINITY { 0.0 } else { top };
-            let mut sum = S::splat(0.0);
-            for i in (0..TILE).step_by(S::N) {
-                let w = S::exp(S::sub(S::load(p.add(i)), S::splat(base)));
-                S::store(p.add(i), w);
-                sum = S::add(sum, w);
-            }
-            let mut old = [before - base; 16];
-            S::store(old.as_mut_ptr(), S::exp(S::load(old.as_ptr())));
-            let shrink = old[0];
-            state.top[q + r] = top;
-            state.total[q + r] = state.total[q + r] * shrink + S::sum(sum);
-            if shrink != 1.0 {
-                for i in 0..dim {
-                    *sums.add(r * dim + i) *= shrink;
-                }
-            }
+        if lse.as_ref().is_some_and(|l| l.len() != q.rows() * heads.query) {
+            return Err(Error::failed("attention", "log-sum-exp of another length than rows x heads"));
         }
-        let mut start = 0;
-        for run in runs {
-            let (a, b) = (begin.max(start), end.min(start + run.len));
-            if a < b {
-                let values = run.values.as_ptr().add((a - start) * dim);
-                weigh::<S, R>(weights.as_ptr().cast::<f32>().add(a - begin), values, b - a, dim, sums);
-            }
-            start += run.len;
-        }
+        let kernel = match wide {
+            true => T::pick("attention_f32_128", "attention_bf16_128"),
+            false => T::pick("attention_f32_64", "attention_bf16_64"),
+        };
+        let size = size_of::<T>() as f64;
+        let cost = Cost {
+            bytes: size * 2.0 * (q.rows() * q.dim()) as f64 + size * 2.0 * (self.distinct * k.dim()) as f64,
+            flops: 4.0 * (self.pairs * q.dim()) as f64,
+        };
+        let threads = tile_rows::<T>() as u32 * 2;
+        let launch = Launch::new(kernel, self.works.len(), threads, cost).by(heads.query).shared(shared);
+        let mut args = vec![self.works.arg()];
+        args.extend(inputs.args(heads));
+        args.extend([out.arg(), out.stride_arg(), lse.map_or(Arg::Pointer(0), |l| l.arg())]);
+        // SAFETY: every tile's rows and keys are inside q, k and v; out has q's shape.
+        unsafe { out.device().launch(&launch, &args) }
     }
 }

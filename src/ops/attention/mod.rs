@@ -16,13 +16,13 @@
 
 pub mod cached;
 mod cpu;
-pub mod cuda;
 pub mod decode;
 pub mod gradient;
-mod kernel;
+pub mod kernel;
 pub mod oracle;
 pub mod packed;
 mod spans;
+mod tiles;
 
 pub use cpu::{attend, causal};
 pub use packed::Packed;
@@ -55,9 +55,9 @@ impl Heads {
 }
 
 /// Fails on a span whose last row sees keys that do not exist.
-fn check_span(s: &cuda::Span) -> Result<()> {
+fn check_span(s: &kernel::Span) -> Result<()> {
     let nothing = s.past.is_empty() && s.visible == 0;
-    let large = [s.past.len(), s.own.len(), s.visible].iter().any(|&n| n >= cuda::ALL as usize / 2);
+    let large = [s.past.len(), s.own.len(), s.visible].iter().any(|&n| n >= kernel::ALL as usize / 2);
     if large || nothing || s.visible + s.rows.len() - 1 > s.own.len() {
         let what = format!("rows {:?} see {} of {:?} first, after {:?}", s.rows, s.visible, s.own, s.past);
         return Err(Error::failed("attention", what).next("the last row's keys must exist"));

@@ -3,7 +3,7 @@
 
 use half::bf16;
 
-use super::cuda::{self, Span};
+use super::kernel::{self, Span};
 use super::{Heads, gradient, spans};
 use crate::device::{Device, DeviceRows, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
@@ -16,8 +16,8 @@ pub struct Packed(Plan);
 #[derive(Debug)]
 enum Plan {
     Cpu(spans::Spans),
-    F32(cuda::Plan<f32>, gradient::Backward<f32>),
-    Bf16(cuda::Plan<bf16>, gradient::Backward<bf16>),
+    F32(kernel::Plan<f32>, gradient::Backward<f32>),
+    Bf16(kernel::Plan<bf16>, gradient::Backward<bf16>),
 }
 
 /// Queries, keys and values as rows of heads side by side.
@@ -63,10 +63,10 @@ impl Packed {
         Ok(Self(match (device, dtype) {
             (Device::Cpu, _) => Plan::Cpu(spans::Spans::new(spans)?),
             (Device::Kernels(d), Dtype::F32) => {
-                Plan::F32(cuda::Plan::new(d, spans)?, gradient::Backward::new(d, spans)?)
+                Plan::F32(kernel::Plan::new(d, spans)?, gradient::Backward::new(d, spans)?)
             }
             (Device::Kernels(d), Dtype::Bf16) => {
-                Plan::Bf16(cuda::Plan::new(d, spans)?, gradient::Backward::new(d, spans)?)
+                Plan::Bf16(kernel::Plan::new(d, spans)?, gradient::Backward::new(d, spans)?)
             }
             (Device::Kernels(_), Dtype::F16) => {
                 return Err(Error::failed("attention", "no kernel takes rows of f16").next("use f32 or bf16"));
@@ -86,10 +86,10 @@ impl Packed {
                 spans::forward(plan, heads, inputs, out.as_mut_slice(), lse.cpu_mut("attention")?)
             }
             (Plan::F32(plan, _), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out)) => {
-                plan.forward(heads, &cuda::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
+                plan.forward(heads, &kernel::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
             }
             (Plan::Bf16(plan, _), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out)) => {
-                plan.forward(heads, &cuda::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
+                plan.forward(heads, &kernel::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
             }
             _ => Err(mixed("attention", &places)),
         }
@@ -122,10 +122,10 @@ impl Packed {
                 spans::backward(plan, heads, inputs, given, &mut g, scratch)
             }
             (Plan::F32(_, plan), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out), Rows::F32(by_out)) => {
-                on_kernels(plan, heads, cuda::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
+                on_kernels(plan, heads, kernel::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
             }
             (Plan::Bf16(_, plan), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out), Rows::Bf16(by_out)) => {
-                on_kernels(plan, heads, cuda::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
+                on_kernels(plan, heads, kernel::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
             }
             _ => Err(mixed("attention backward", &places)),
         }
@@ -135,7 +135,7 @@ impl Packed {
 fn on_kernels<T: Storage>(
     plan: &gradient::Backward<T>,
     heads: Heads,
-    inputs: cuda::Inputs<'_, T>,
+    inputs: kernel::Inputs<'_, T>,
     (out, lse, by_out): (&DeviceRows<T>, &List<f32>, &DeviceRows<T>),
     [dq, dk, dv]: [&mut Rows; 3],
 ) -> Result<Cost> {

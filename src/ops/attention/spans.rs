@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cuda::Span;
+use super::kernel::Span;
 use super::{Heads, check_span};
 use crate::error::{Error, Result};
 use crate::ops::linear::gemm::{View, product};

@@ -5,7 +5,7 @@
 //! Cost: `2 R vocab hidden` FLOP forward, the same for dh, and for dW.
 
 pub mod choose;
-pub mod cuda;
+pub mod kernel;
 pub mod oracle;
 mod placed;
 

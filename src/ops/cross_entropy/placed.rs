@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Scratch, cuda};
+use super::{Scratch, kernel};
 use crate::device::{Device, DeviceRows, Rows, mixed};
 use crate::error::{Error, Result};
 use crate::ops::linear::{self, decode};
@@ -44,7 +44,7 @@ pub struct RowTargets {
 #[derive(Debug)]
 enum On {
     Cpu { tokens: Vec<u32>, weights: Vec<f32> },
-    Kernels(cuda::DeviceTargets),
+    Kernels(kernel::DeviceTargets),
 }
 
 impl RowTargets {
@@ -58,7 +58,7 @@ impl RowTargets {
         }
         let on = match device {
             Device::Cpu => On::Cpu { tokens: tokens.to_vec(), weights: weights.to_vec() },
-            Device::Kernels(device) => On::Kernels(cuda::DeviceTargets::upload(device, tokens, weights)?),
+            Device::Kernels(device) => On::Kernels(kernel::DeviceTargets::upload(device, tokens, weights)?),
         };
         Ok(Self { on, rows: tokens.len(), end: tokens.iter().max().map_or(0, |&t| t as usize + 1) })
     }
@@ -123,13 +123,13 @@ fn run(
             Ok((super::loss(h.as_slice(), head, targets, dh, dw, scratch), cost))
         }
         (Rows::F32(h), Head::F32(head), On::Kernels(targets)) => match dh {
-            None => cuda::loss(h, head, targets, None),
-            Some(Rows::F32(dh)) => cuda::loss(h, head, targets, Some(dh)),
+            None => kernel::loss(h, head, targets, None),
+            Some(Rows::F32(dh)) => kernel::loss(h, head, targets, Some(dh)),
             Some(_) => Err(mixed("cross entropy", &places)),
         },
         (Rows::Bf16(h), Head::Bf16(head), On::Kernels(targets)) => match dh {
-            None => cuda::loss(h, head, targets, None),
-            Some(Rows::F32(dh)) => cuda::loss(h, head, targets, Some(dh)),
+            None => kernel::loss(h, head, targets, None),
+            Some(Rows::F32(dh)) => kernel::loss(h, head, targets, Some(dh)),
             Some(_) => Err(mixed("cross entropy", &places)),
         },
         _ => Err(mixed("cross entropy", &places)),

@@ -4,11 +4,11 @@
 
 pub mod convert;
 mod cpu;
-pub mod cuda;
 pub mod decode;
 pub mod gemm;
 pub mod int8;
 mod jobs;
+pub mod kernel;
 mod low_rank;
 pub mod oracle;
 mod panel;

@@ -1,13 +1,13 @@
 //! Linear layers of one input with their adapters: several products a call, forward and backward. Which kernel or CPU routine
 //! does a product follows from where the weight is, how it is stored, and whether the rows are a decode step.
 
-use super::cuda::{self, Adapters, Batch, Beside, Segment};
+use super::kernel::{self, Adapters, Batch, Beside, Segment};
 use half::bf16;
 
 use super::{Dropout, Low, cpu, mask};
 use crate::device::{Buffer, Device, DeviceRows, KernelDevice, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
-use crate::ops::linear::cuda::{Epilogue, Form, gemm};
+use crate::ops::linear::kernel::{Epilogue, Form, gemm};
 use crate::ops::linear::{
     self, Product, add_column_sums, add_low_rank, decode, int8, matmul_nn_many, matmul_nt_many, matmul_tn,
 };
@@ -140,7 +140,7 @@ pub enum By<'a> {
     /// Of A and B, in this process.
     Pair(&'a mut [f32], &'a mut [f32]),
     /// Of A and B, on a device with kernels.
-    Kernels(&'a mut cuda::Gradients),
+    Kernels(&'a mut kernel::Gradients),
     /// Of W and b, in this process.
     Weight(&'a mut [f32], Option<&'a mut [f32]>),
 }
@@ -295,10 +295,10 @@ pub fn project(side: &Side, x: &Rows, weight: Weight<'_>, y: &mut Rows) -> Resul
             Ok(linear::cost(weight, x.rows()))
         }
         (Rows::F32(x), Weight::Kernels(w, bias), Rows::F32(y), Some([plain, _])) => {
-            cuda::forward(plain, x, w, &Beside { low: None, bias, accumulate: false }, y)
+            kernel::forward(plain, x, w, &Beside { low: None, bias, accumulate: false }, y)
         }
         (Rows::Bf16(x), Weight::Bf16(w, bias), Rows::F32(y), Some([plain, _])) => {
-            cuda::forward(plain, x, w, &Beside { low: None, bias, accumulate: false }, y)
+            kernel::forward(plain, x, w, &Beside { low: None, bias, accumulate: false }, y)
         }
         (Rows::F32(x), Weight::Blocks(w, bias), Rows::F32(y), Some(_)) => w.product(x, bias, false, y),
         _ => Err(mixed("linear", &[place])),
@@ -477,13 +477,13 @@ fn forward_on_kernels(
                 None => None,
                 mask => dropped(mask, side.names()?.kernels("lora")?, x)?,
             };
-            cost += cuda::shrink(adapted, dropped.as_ref().unwrap_or(x), pair, s)?;
+            cost += kernel::shrink(adapted, dropped.as_ref().unwrap_or(x), pair, s)?;
             Some((&*s, pair))
         }
     };
     let batch = if s.is_some() { adapted } else { plain };
     match layer.weight {
-        Weight::Kernels(w, bias) => cost += cuda::forward(batch, x, w, &Beside { low: s, bias, accumulate }, y)?,
+        Weight::Kernels(w, bias) => cost += kernel::forward(batch, x, w, &Beside { low: s, bias, accumulate }, y)?,
         Weight::Blocks(blocks, bias) if side.step => {
             cost += blocks.product(x, bias, accumulate, y)?;
             if let Some((s, pair)) = s {
@@ -491,7 +491,7 @@ fn forward_on_kernels(
             }
         }
         Weight::Blocks(blocks, bias) => {
-            cost += cuda::forward(batch, x, &blocks.widen()?, &Beside { low: s, bias, accumulate }, y)?;
+            cost += kernel::forward(batch, x, &blocks.widen()?, &Beside { low: s, bias, accumulate }, y)?;
         }
         _ => return Err(Error::failed("linear", "a layer in another place or storage than its rows")),
     }
@@ -520,7 +520,7 @@ fn forward_in_bf16(
         None => None,
         Some(pair) => {
             let mut s = zeros(x, pair.rank())?;
-            cost += cuda::shrink(adapted, x, pair, &mut s)?;
+            cost += kernel::shrink(adapted, x, pair, &mut s)?;
             Some((s, pair))
         }
     };
@@ -529,7 +529,7 @@ fn forward_in_bf16(
     } else {
         let batch = if s.is_some() { adapted } else { plain };
         let low = s.as_ref().map(|(s, pair)| (s, *pair));
-        cost += cuda::forward(batch, x, w, &Beside { low, bias, accumulate }, y)?;
+        cost += kernel::forward(batch, x, w, &Beside { low, bias, accumulate }, y)?;
     }
     Ok(cost)
 }
@@ -550,13 +550,13 @@ fn backward_on_kernels(
             return Err(Error::failed("lora backward", "on a device, adapters alone are trained"));
         }
         let Some((dx, accumulate)) = dx else { return Ok(Cost::default()) };
-        return cuda::backward(plain, dy, weight, &beside(accumulate), dx);
+        return kernel::backward(plain, dy, weight, &beside(accumulate), dx);
     };
     if dx.is_none() && p.by.is_none() {
         return Ok(Cost::default());
     }
     let mut ds = zeros(dy, low.rank())?;
-    let mut cost = cuda::shrink_backward(adapted, dy, low, &mut ds)?;
+    let mut cost = kernel::shrink_backward(adapted, dy, low, &mut ds)?;
     match &mut p.by {
         None => {}
         Some(By::Kernels(by)) => {
@@ -564,17 +564,17 @@ fn backward_on_kernels(
                 return Err(Error::failed("lora backward", "a pair is trained whose input is not given on the device"));
             };
             let dropped = dropped(p.layer.dropout, names, x)?;
-            cost += cuda::gradients(adapted, low, (dropped.as_ref().unwrap_or(x), s), (dy, &ds), by)?;
+            cost += kernel::gradients(adapted, low, (dropped.as_ref().unwrap_or(x), s), (dy, &ds), by)?;
         }
         Some(_) => return Err(Error::failed("lora backward", "gradients in this process, the layer on a device")),
     }
     let Some((dx, accumulate)) = dx else { return Ok(cost) };
     let Some(mask) = p.layer.dropout else {
-        cost += cuda::backward(adapted, dy, weight, &Beside { low: Some((&ds, low)), bias: None, accumulate }, dx)?;
+        cost += kernel::backward(adapted, dy, weight, &Beside { low: Some((&ds, low)), bias: None, accumulate }, dx)?;
         return Ok(cost);
     };
     // dX = dY W + mask (dS A): the mask stands between the two, so that they cannot be one product.
-    cost += cuda::backward(plain, dy, weight, &beside(accumulate), dx)?;
+    cost += kernel::backward(plain, dy, weight, &beside(accumulate), dx)?;
     let mut by_dropped = zeros(&ds, low.a.dim())?;
     cost += gemm(Form::Nn, &ds, &low.a, &Epilogue::default(), &mut by_dropped)?;
     cost += mask::apply(mask, names, &by_dropped, true, dx)?;

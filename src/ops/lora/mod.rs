@@ -6,8 +6,8 @@
 
 pub mod adapted;
 mod cpu;
-pub mod cuda;
 mod dropout;
+pub mod kernel;
 pub mod mask;
 pub mod wgmma;
 

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use half::bf16;
 
-use super::cuda::{Batch, Beside};
+use super::kernel::{Batch, Beside};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Kind, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;

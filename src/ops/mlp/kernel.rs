@@ -3,7 +3,7 @@
 use super::{Activation, Mlp, Tensors};
 use crate::device::{Buffer, DeviceRows, KernelDevice};
 use crate::error::Result;
-use crate::ops::linear::cuda::{Epilogue, Form, column_sums, gemm};
+use crate::ops::linear::kernel::{Epilogue, Form, column_sums, gemm};
 use crate::tensor::Cost;
 
 /// The four tensors on a device: parameters or gradients.

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::cuda;
+use super::kernel;
 use super::placed::{bf16_rows, f32_rows};
 use crate::device::{DeviceRows, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ fn on_kernels<T: Storage>(
     if dw.is_some() {
         return Err(Error::failed("rmsnorm backward", "the weight's gradient is added on the CPU alone"));
     }
-    cuda::backward(x, w, rstd.kernels("rmsnorm backward")?, dy, accumulate, dx)
+    kernel::backward(x, w, rstd.kernels("rmsnorm backward")?, dy, accumulate, dx)
 }
 
 /// `y = rmsnorm(x)`, after `x += add` where that is given, and `rstd`, the `1 / rms` of each row or head, which the backward
@@ -122,10 +122,10 @@ pub fn rmsnorm_kept(
             Ok(super::cost(rstd.len(), w.len()))
         }
         (Rows::F32(x), Weight::Kernels(w), Rows::F32(y)) => {
-            cuda::forward(x, f32_rows(add)?, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
+            kernel::forward(x, f32_rows(add)?, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
         }
         (Rows::Bf16(x), Weight::Kernels(w), Rows::Bf16(y)) => {
-            cuda::forward(x, bf16_rows(add)?, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
+            kernel::forward(x, bf16_rows(add)?, w, eps, y, Some(rstd.kernels_mut("rmsnorm")?))
         }
         _ => Err(mixed("rmsnorm", &places)),
     }
@@ -148,8 +148,8 @@ pub fn rmsnorm_again(x: &mut Rows, rstd: &List<f32>, w: Weight<'_>, eps: f32, y:
             again(x.as_slice(), w, rstd, y.as_mut_slice());
             Ok(super::cost(rstd.len(), w.len()))
         }
-        (Rows::F32(x), Weight::Kernels(w), Rows::F32(y)) => cuda::forward(x, None, w, eps, y, None),
-        (Rows::Bf16(x), Weight::Kernels(w), Rows::Bf16(y)) => cuda::forward(x, None, w, eps, y, None),
+        (Rows::F32(x), Weight::Kernels(w), Rows::F32(y)) => kernel::forward(x, None, w, eps, y, None),
+        (Rows::Bf16(x), Weight::Kernels(w), Rows::Bf16(y)) => kernel::forward(x, None, w, eps, y, None),
         _ => Err(mixed("rmsnorm", &places)),
     }
 }

@@ -5,7 +5,7 @@
 
 mod backward;
 pub mod cpu;
-pub mod cuda;
+pub mod kernel;
 pub mod oracle;
 mod placed;
 

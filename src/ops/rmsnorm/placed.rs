@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Weight, cpu, cuda};
+use super::{Weight, cpu, kernel};
 use crate::device::{DeviceRows, Rows, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::{Cost, Matrix};
@@ -39,8 +39,10 @@ pub fn rmsnorm(x: &mut Rows, add: Option<&Rows>, w: Weight<'_>, eps: f64, y: &mu
             cpu::rmsnorm(x.as_slice(), w, eps, y.as_mut_slice());
             Ok(super::cost(x.as_slice().len() / w.len(), w.len()))
         }
-        (Rows::F32(x), Weight::Kernels(w), Rows::F32(y)) => cuda::forward(x, f32_rows(add)?, w, eps as f32, y, None),
-        (Rows::Bf16(x), Weight::Kernels(w), Rows::Bf16(y)) => cuda::forward(x, bf16_rows(add)?, w, eps as f32, y, None),
+        (Rows::F32(x), Weight::Kernels(w), Rows::F32(y)) => kernel::forward(x, f32_rows(add)?, w, eps as f32, y, None),
+        (Rows::Bf16(x), Weight::Kernels(w), Rows::Bf16(y)) => {
+            kernel::forward(x, bf16_rows(add)?, w, eps as f32, y, None)
+        }
         _ => Err(mixed("rmsnorm", &places)),
     }
 }

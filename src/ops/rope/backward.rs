@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Rope;
-use super::cuda::{self, DeviceAngles};
+use super::kernel::{self, DeviceAngles};
 use crate::device::{Device, Rows, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -38,7 +38,7 @@ pub enum Positions {
     /// In this process.
     Cpu(Vec<u32>),
     /// On a device with kernels.
-    Kernels(cuda::Positions),
+    Kernels(kernel::Positions),
 }
 
 impl Positions {
@@ -49,7 +49,7 @@ impl Positions {
     pub fn upload(device: &Device, positions: &[u32]) -> Result<Self> {
         Ok(match device {
             Device::Cpu => Self::Cpu(positions.to_vec()),
-            Device::Kernels(device) => Self::Kernels(cuda::Positions::upload(device, positions)?),
+            Device::Kernels(device) => Self::Kernels(kernel::Positions::upload(device, positions)?),
         })
     }
 

@@ -6,7 +6,7 @@
 
 mod backward;
 mod cpu;
-pub mod cuda;
+pub mod kernel;
 pub mod oracle;
 
 pub use backward::{Positions, Table};

@@ -12,13 +12,13 @@
 //! Cost: about 20 FLOP and 8 bytes for each entry of the vocabulary.
 
 mod cpu;
-pub mod cuda;
 mod errors;
+pub mod kernel;
 pub mod oracle;
 mod placed;
 
 pub use cpu::{Sampler, greedy};
-pub use cuda::Draw;
+pub use kernel::Draw;
 pub use placed::sample;
 
 use serde::{Deserialize, Serialize};

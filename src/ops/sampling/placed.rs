@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::cuda::{self, Draw};
+use super::kernel::{self, Draw};
 use super::{Cut, Sampler};
 use crate::device::{Rows, mixed};
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ pub fn sample(logits: &Rows, seed: u64, draws: &[Draw], cut: Cut) -> Result<Vec<
             }
             draws.par_iter().enumerate().with_max_len(1).map(one).collect()
         }
-        Rows::F32(logits) => Ok(cuda::sample(logits.device(), logits, seed, draws, cut)?.0),
+        Rows::F32(logits) => Ok(kernel::sample(logits.device(), logits, seed, draws, cut)?.0),
         Rows::Bf16(_) => Err(mixed("sampling", &[logits.place()])),
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cuda;
+use super::kernel;
 use crate::device::{Rows, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::profile::timed;
@@ -30,8 +30,8 @@ pub fn swiglu_kept(gate: &Rows, up: &Rows, act: &mut Rows) -> Result<Cost> {
             forward(gate.as_slice(), up.as_slice(), act.as_mut_slice());
             Ok(super::cost(up.as_slice().len()))
         }
-        (Rows::F32(gate), Rows::F32(up), Rows::F32(act)) => cuda::forward_apart(gate, up, act),
-        (Rows::Bf16(gate), Rows::Bf16(up), Rows::Bf16(act)) => cuda::forward_apart(gate, up, act),
+        (Rows::F32(gate), Rows::F32(up), Rows::F32(act)) => kernel::forward_apart(gate, up, act),
+        (Rows::Bf16(gate), Rows::Bf16(up), Rows::Bf16(act)) => kernel::forward_apart(gate, up, act),
         _ => Err(mixed("swiglu", &places)),
     }
 }
@@ -48,8 +48,8 @@ pub fn swiglu_backward(gate: &mut Rows, up: &mut Rows, dact: &Rows) -> Result<Co
             backward(gate.as_mut_slice(), up.as_mut_slice(), dact.as_slice());
             Ok(super::cost(2 * dact.as_slice().len()))
         }
-        (Rows::F32(gate), Rows::F32(up), Rows::F32(dact)) => cuda::backward_apart(gate, up, dact),
-        (Rows::Bf16(gate), Rows::Bf16(up), Rows::Bf16(dact)) => cuda::backward_apart(gate, up, dact),
+        (Rows::F32(gate), Rows::F32(up), Rows::F32(dact)) => kernel::backward_apart(gate, up, dact),
+        (Rows::Bf16(gate), Rows::Bf16(up), Rows::Bf16(dact)) => kernel::backward_apart(gate, up, dact),
         _ => Err(mixed("swiglu backward", &places)),
     }
 }

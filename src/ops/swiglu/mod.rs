@@ -4,7 +4,7 @@
 
 mod backward;
 pub mod cpu;
-pub mod cuda;
+pub mod kernel;
 pub mod oracle;
 
 pub use backward::{swiglu_backward, swiglu_kept};
@@ -34,8 +34,8 @@ pub fn swiglu_in_place(gate: &mut Rows, up: &Rows) -> Result<Cost> {
             cpu::swiglu_in_place(gate.as_mut_slice(), up.as_slice());
             Ok(cost(up.as_slice().len()))
         }
-        (Rows::F32(gate), Rows::F32(up)) => cuda::forward_in_place(gate, up),
-        (Rows::Bf16(gate), Rows::Bf16(up)) => cuda::forward_in_place(gate, up),
+        (Rows::F32(gate), Rows::F32(up)) => kernel::forward_in_place(gate, up),
+        (Rows::Bf16(gate), Rows::Bf16(up)) => kernel::forward_in_place(gate, up),
         _ => Err(mixed("swiglu", &places)),
     }
 }

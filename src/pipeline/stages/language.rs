@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::config::{ModelSettings, Recipe};
 use crate::device::Choice;
 use crate::error::{Error, Result};
-use crate::models::llama::{Arithmetic, Model};
+use crate::models::decoder::{Arithmetic, Model};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
 use crate::pipeline::key::KeyBuilder;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::generate;
 use crate::generate::Pooling;
 use crate::generate::scoring::{Bundle, score};
-use crate::models::llama::Model;
+use crate::models::decoder::Model;
 use crate::monitor::Monitor;
 use crate::ops::cross_entropy::Choice;
 use crate::tensor::Matrix;

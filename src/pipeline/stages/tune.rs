@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::eval;
 use crate::events::StageId;
 use crate::generate::scoring::common_prefix;
-use crate::models::llama::train::{Branch, Group};
+use crate::models::decoder::train::{Branch, Group};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Projector, mean_norm};
 use crate::pipeline::artifact::{Artifact, write_atomically};
@@ -167,14 +167,14 @@ fn groups(recipe: &Recipe, prompts: &[PromptRow], language: &Language) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::{self, Family};
+    use crate::models::decoder::{Config, Family};
     use crate::store::chat::Message;
     use crate::store::{fixture, save_hf};
     use crate::tensor::Dtype;
 
     fn language(recipe: &Recipe, bos: bool) -> Language {
         let folder = tempfile::tempdir().unwrap();
-        let config = llama::Config { bos: bos.then_some(3), ..fixture::config(Family::LLAMA) };
+        let config = Config { bos: bos.then_some(3), ..fixture::config(Family::LLAMA) };
         let weights = fixture::weights(&config, 5, Dtype::F32).unwrap();
         let tokenizer = fixture::tokenizer_json(bos).unwrap();
         save_hf(folder.path(), &config, &weights, Dtype::F32, &tokenizer, Some(fixture::CHAT_TEMPLATE)).unwrap();

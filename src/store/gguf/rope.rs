@@ -1,6 +1,6 @@
 //! Llama-3.1's rope scaling, which GGUF files carry as a table of divisors (`rope_freqs.weight`).
 
-use crate::models::llama::Config;
+use crate::models::decoder::Config;
 use crate::ops::rope::Scaling;
 
 /// The divisors of the rope frequencies that a scaling means, one for each pair of a head.
@@ -55,7 +55,7 @@ pub(super) fn recognise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::llama::Family;
+    use crate::models::decoder::Family;
     use crate::store::fixture;
 
     #[test]

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::models::llama::check::check;
-use crate::models::llama::families::Windows;
-use crate::models::llama::{Config, Family};
+use crate::models::decoder::check::check;
+use crate::models::decoder::families::Windows;
+use crate::models::decoder::{Config, Family};
 use crate::ops::rope::Scaling;
 
 /// An object with its file name, for messages.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::config;
 use crate::error::{Error, Result};
-use crate::models::llama::parts::Part;
+use crate::models::decoder::parts::Part;
 use crate::ops::linear::{Weight, convert};
 use crate::store::assemble::{Source, assemble};
 use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::models::llama::Config;
-use crate::models::llama::parts::Part;
+use crate::models::decoder::Config;
+use crate::models::decoder::parts::Part;
 use crate::ops::linear::Weight;
 use crate::store::assemble::{Source, assemble};
 use crate::store::folder::read_json;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::config;
 use crate::error::{Error, Result};
-use crate::models::llama::parts::{LayerPart as L, Part};
-use crate::models::llama::{Config, Layer, Weights};
+use crate::models::decoder::parts::{LayerPart as L, Part};
+use crate::models::decoder::{Config, Layer, Weights};
 use crate::ops::linear::{Weight, convert};
 use crate::store::folder::{write_atomically, write_file};
 use crate::tensor::Dtype;

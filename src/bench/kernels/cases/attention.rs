@@ -4,8 +4,8 @@ use super::{Case, case, copies, rows, sets};
 use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::attention::cuda::{Inputs, Plan, Span};
 use crate::ops::attention::gradient::{Backward, Given, Gradients};
+use crate::ops::attention::kernel::{Inputs, Plan, Span};
 use crate::ops::attention::{Heads, decode};
 use half::bf16;
 

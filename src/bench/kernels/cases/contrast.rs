@@ -5,7 +5,7 @@ use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::infonce::{Params, Similarity, kernel as infonce};
-use crate::ops::linear::cuda::{Epilogue, Form, gemm};
+use crate::ops::linear::kernel::{Epilogue, Form, gemm};
 use crate::ops::mlp::{Activation, Mlp, kernel as mlp};
 use half::bf16;
 

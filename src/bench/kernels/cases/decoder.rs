@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::ops::copy::{Places, Runs, add, gather, scatter};
 use crate::ops::lora::{Dropout, mask};
 use crate::ops::rope::Rope;
-use crate::ops::rope::cuda::{DeviceAngles, Positions};
-use crate::ops::{rmsnorm::cuda as rmsnorm, swiglu::cuda as swiglu};
+use crate::ops::rope::kernel::{DeviceAngles, Positions};
+use crate::ops::{rmsnorm::kernel as rmsnorm, swiglu::kernel as swiglu};
 use half::bf16;
 
 /// Heads side by side that are normed each for itself, and their width.

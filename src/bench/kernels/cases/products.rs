@@ -4,7 +4,7 @@ use super::{Case, case, hopper, rotated, rows};
 use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::lora::cuda::{
+use crate::ops::lora::kernel::{
     Adapters, Batch, Beside, Gradients, Segment, backward, forward, gradients, shrink, shrink_backward,
 };
 use crate::ops::lora::wgmma;

@@ -5,12 +5,12 @@ use super::{Case, case, rows};
 use crate::bench::kernels::{Goal, Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::attention::cuda::Inputs;
+use crate::ops::attention::kernel::Inputs;
 use crate::ops::attention::{Heads, decode};
 use crate::ops::copy::{Places, scatter};
 use crate::ops::linear::decode::{self as few, Format, Quantised};
 use crate::ops::rope::Rope;
-use crate::ops::rope::cuda::{DeviceAngles, Positions};
+use crate::ops::rope::kernel::{DeviceAngles, Positions};
 use crate::ops::{rmsnorm, swiglu};
 use half::bf16;
 
@@ -137,7 +137,7 @@ fn step<L: Layer + 'static>(
     let run = move |i: usize| {
         let w = &layers[i];
         x.write(&embedded)?;
-        rmsnorm::cuda::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
+        rmsnorm::kernel::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
         w.q.apply(&normed, false, &mut q)?;
         w.k.apply(&normed, false, &mut k)?;
         w.v.apply(&normed, false, &mut v)?;
@@ -147,9 +147,9 @@ fn step<L: Layer + 'static>(
         scatter(&v, &places, &mut cached_v)?;
         plan.forward(&Inputs { q: &q, k: &cached_k, v: &cached_v }, &mut attended)?;
         w.o.apply(&attended, true, &mut x)?;
-        rmsnorm::cuda::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
+        rmsnorm::kernel::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
         w.gate_up.apply(&normed, false, &mut both)?;
-        swiglu::cuda::forward(&both, &mut gated)?;
+        swiglu::kernel::forward(&both, &mut gated)?;
         w.down.apply(&gated, true, &mut x)
     };
     let bytes = weights + (2 * size_of::<L::Row>() * keys * narrow) as f64;

@@ -4,9 +4,9 @@ use super::{Case, case, rotated, rows};
 use crate::bench::kernels::{Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::cross_entropy::cuda::{DeviceTargets, loss, scores};
+use crate::ops::cross_entropy::kernel::{DeviceTargets, loss, scores};
 use crate::ops::sampling::Cut;
-use crate::ops::sampling::cuda::{Draw, sample};
+use crate::ops::sampling::kernel::{Draw, sample};
 use half::bf16;
 
 /// Vocabulary and width of SmolLM2, and of an 8B model of the Llama kind.

@@ -5,7 +5,7 @@
 //! product with the head, less its output: `2 M vocab width` FLOP, `bytes(head) + 4 M width` bytes.
 
 pub mod cpu;
-pub mod cuda;
+pub mod kernel;
 pub mod oracle;
 mod placed;
 

@@ -1,7 +1,7 @@
 //! The choice wherever the rows are.
 
 use super::super::Head;
-use super::{Choice, cpu, cuda};
+use super::{Choice, cpu, kernel};
 use crate::device::{Rows, mixed};
 use crate::error::{Error, Result};
 
@@ -23,9 +23,9 @@ pub fn choose(hidden: &Rows, head: Head<'_>, ids: [u32; 2]) -> Result<Vec<Choice
             }
             Ok(cpu::choose(hidden.as_slice(), head, ids))
         }
-        (Rows::F32(hidden), Head::F32(head)) => Ok(cuda::choose(hidden, head, ids)?.0),
-        (Rows::F32(hidden), Head::Blocks(head)) => Ok(cuda::choose(hidden, &head.widen()?, ids)?.0),
-        (Rows::Bf16(hidden), Head::Bf16(head)) => Ok(cuda::choose(hidden, head, ids)?.0),
+        (Rows::F32(hidden), Head::F32(head)) => Ok(kernel::choose(hidden, head, ids)?.0),
+        (Rows::F32(hidden), Head::Blocks(head)) => Ok(kernel::choose(hidden, &head.widen()?, ids)?.0),
+        (Rows::Bf16(hidden), Head::Bf16(head)) => Ok(kernel::choose(hidden, head, ids)?.0),
         _ => Err(mixed("choose", &[place])),
     }
 }

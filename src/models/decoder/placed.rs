@@ -11,7 +11,7 @@ use crate::ops::cross_entropy::Head;
 use crate::ops::linear::decode::Quantised;
 use crate::ops::linear::{Weight, int8};
 use crate::ops::lora::adapted::{self, Pair};
-use crate::ops::lora::cuda::Adapters;
+use crate::ops::lora::kernel::Adapters;
 use crate::ops::rmsnorm;
 use crate::tensor::Dtype;
 

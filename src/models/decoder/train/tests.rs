@@ -2,7 +2,7 @@
 
 use super::oracle::Oracle;
 use super::{Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
-use crate::models::llama::{Config, Family, Layer, Linear, Weights, families};
+use crate::models::decoder::{Config, Family, Layer, Linear, Weights, families};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Storage, Weight};
 use crate::ops::rope::Scaling;

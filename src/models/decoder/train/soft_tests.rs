@@ -3,7 +3,7 @@
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
 use super::{Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
-use crate::models::llama::SoftTokens;
+use crate::models::decoder::SoftTokens;
 use crate::models::lora::Target;
 use crate::models::soft_prompt::{Inputs, Projector, Settings};
 use crate::ops::mlp::oracle as mlp;
@@ -76,7 +76,7 @@ fn gradients_by_soft_tokens_match_finite_differences() {
 
 #[test]
 fn gradients_by_the_projector_match_finite_differences() {
-    let c = config(crate::models::llama::Family::LLAMA);
+    let c = config(crate::models::decoder::Family::LLAMA);
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::QProj, Target::VProj]));
     let batch = Packed::of(&soft_groups());
     let inputs = Inputs::new(IDS.to_vec(), random(4, 5)).unwrap();
@@ -127,7 +127,7 @@ fn gradients_by_the_projector_match_finite_differences() {
 
 #[test]
 fn soft_tokens_are_read_but_not_learnt_and_unknown_ones_are_refused() {
-    let c = config(crate::models::llama::Family::QWEN2);
+    let c = config(crate::models::decoder::Family::QWEN2);
     let w = owned(&weights(&c, false));
     let mut group = Group::plain(vec![1, 31, 2, 3], 3..4);
     group.check_with(23, &IDS, 100).unwrap();

@@ -6,7 +6,7 @@ use crate::device::DeviceRows;
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::lora::adapted::{By, Pair};
-use crate::ops::lora::cuda::Gradients;
+use crate::ops::lora::kernel::Gradients;
 
 /// Where the gradients of one pass are added.
 pub(super) enum Sink<'g> {

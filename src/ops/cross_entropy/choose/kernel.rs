@@ -3,7 +3,7 @@
 use super::Choice;
 use crate::device::{DeviceRows, Storage};
 use crate::error::{Error, Result};
-use crate::ops::cross_entropy::cuda::scores;
+use crate::ops::cross_entropy::kernel::scores;
 use crate::tensor::Cost;
 
 /// One choice for each row of `hidden`; the vocabulary's logits are never written.

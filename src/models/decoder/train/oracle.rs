@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::batch::Packed;
 use super::params::{Slots, pair_slots};
-use crate::models::llama::{Config, Weights};
+use crate::models::decoder::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::lora::Dropout;
 use crate::ops::rope::oracle::frequency;

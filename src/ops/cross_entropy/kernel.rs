@@ -2,7 +2,7 @@
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::lora::cuda::{Batch, backward_panel};
+use crate::ops::lora::kernel::{Batch, backward_panel};
 use crate::tensor::Cost;
 
 const TILE: usize = 64;

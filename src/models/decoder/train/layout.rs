@@ -4,7 +4,7 @@ use super::batch::{Packed, Segment};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::attention::Packed as Attention;
-use crate::ops::attention::cuda::Span;
+use crate::ops::attention::kernel::Span;
 use crate::ops::copy::{RowNumbers, RowRuns};
 use crate::ops::cross_entropy::RowTargets;
 use crate::ops::lora::adapted::Side;

@@ -76,7 +76,7 @@ pub(crate) fn read(embed: &Weight, soft: Option<&SoftTokens>, token: u32, out: &
 mod tests {
     use super::*;
     use crate::generate::scoring::{Bundle, common_prefix, score};
-    use crate::models::llama::{Config, Family, Model, Weights, families};
+    use crate::models::decoder::{Config, Family, Model, Weights, families};
     use crate::rng::{Rng, Use};
     use crate::store::fixture;
     use crate::tensor::Dtype;

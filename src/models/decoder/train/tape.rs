@@ -2,8 +2,8 @@
 
 use crate::device::{Device, List, Rows};
 use crate::error::Result;
-use crate::models::llama::layer::{Buffers, empty, held};
-pub(super) use crate::models::llama::layer::{LABEL, LayerTape, Normed, fit_list};
+use crate::models::decoder::layer::{Buffers, empty, held};
+pub(super) use crate::models::decoder::layer::{LABEL, LayerTape, Normed, fit_list};
 use crate::ops::cross_entropy;
 use crate::tensor::Dtype;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::models::llama::{Config, Layer, Linear, Weights};
+use crate::models::decoder::{Config, Layer, Linear, Weights};
 use crate::models::lora::{Adapter, Pair, Target};
 use crate::ops::linear::Weight;
 use crate::rng::{Rng, Use};

@@ -4,9 +4,9 @@
 use super::engine::Model;
 use crate::device::Device;
 use crate::error::{Error, Result};
-pub(super) use crate::models::llama::placed::Norm;
-use crate::models::llama::placed::{self as decoder, Params, PlacedAdapter, Purpose};
-use crate::models::llama::{Config, Weights};
+pub(super) use crate::models::decoder::placed::Norm;
+use crate::models::decoder::placed::{self as decoder, Params, PlacedAdapter, Purpose};
+use crate::models::decoder::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::cross_entropy::Head;
 use crate::ops::lora::adapted::Layer;
