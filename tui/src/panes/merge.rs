@@ -1,5 +1,7 @@
 //! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single prompts.
 
+use rallrec_events::Difference;
+use rallrec_events::metric::{AUC, METRICS, Metric, Shown};
 use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -212,26 +214,26 @@ pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer
     draw_table(shown, body, buffer, theme);
 }
 
-/// (heading, metric, more is better) of the columns. Log loss and calibration error are better when lower.
-fn metrics_of(shown: &Table) -> Vec<(&'static str, &'static str, bool)> {
-    let metrics =
-        [("AUC", "auc", true), ("log loss", "log_loss", false), ("accuracy", "accuracy", true), ("ECE", "ece", false)];
-    metrics.into_iter().filter(|m| shown.rows.iter().any(|r| r.metric(m.1).is_some())).collect()
+/// The metrics that have columns here and that the table knows.
+fn metrics_of(shown: &Table) -> Vec<&'static Metric> {
+    METRICS.into_iter().filter(|m| m.overview && shown.rows.iter().any(|r| r.metric(m.name).is_some())).collect()
 }
 
-/// There is room for the intervals.
+/// There is room for the intervals of the usual metrics.
 fn with_intervals(shown: &Table, width: u16) -> bool {
-    width >= 26 + metrics_of(shown).len() as u16 * 21
+    let usual = metrics_of(shown).iter().filter(|m| m.shown < Shown::Wide).count();
+    width >= 26 + usual as u16 * 21
 }
 
 fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let there = metrics_of(shown);
     let interval = with_intervals(shown, area.width);
-    let short = area.width >= 26 + there.len() as u16 * 10;
-    let there: Vec<_> = if short || interval { there } else { there.into_iter().take(2).collect() };
+    // As many as fit, the first two in any case.
+    let fit = (area.width.saturating_sub(26) / if interval { 21 } else { 10 }).max(2);
+    let there: Vec<_> = there.into_iter().take(usize::from(fit)).collect();
     let mut columns = vec![words("model")];
     for m in &there {
-        columns.push(number(m.0));
+        columns.push(number(m.title));
         if interval {
             columns.push(words("95 %"));
         }
@@ -240,10 +242,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     if tested {
         columns.push(number("p (AUC)"));
     }
-    let best = |metric: &(&str, &str, bool)| {
-        let values = shown.rows.iter().filter_map(|r| r.metric(metric.1)).map(|v| v.0).filter(|v| v.is_finite());
-        if metric.2 { values.reduce(f64::max) } else { values.reduce(f64::min) }
-    };
+    let best = |m: &Metric| m.best(shown.rows.iter().filter_map(|r| r.metric(m.name)).map(|v| v.0));
     let rows: Vec<Vec<Cell>> = shown
         .rows
         .iter()
@@ -252,7 +251,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
             let mut cells =
                 vec![Cell::new(format::clean(&row.name), if strong { theme.accent() } else { theme.text() })];
             for m in &there {
-                let Some((value, low, high)) = row.metric(m.1) else {
+                let Some((value, low, high)) = row.metric(m.name) else {
                     cells.push(Cell::new("n/a", theme.dim()));
                     if interval {
                         cells.push(Cell::default());
@@ -266,10 +265,16 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
                 }
             }
             if tested {
-                let p = row.against.iter().find(|d| d.metric == "auc").and_then(|d| d.p);
-                cells.push(match p {
-                    Some(p) if p < 0.001 => Cell::new("<0.001", theme.good()),
-                    Some(p) => Cell::new(format!("{p:.3}"), if p < 0.05 { theme.good() } else { theme.text() }),
+                let against = row.against.iter().find(|d| d.metric == AUC.name);
+                // A small p of a worse row is no good news.
+                let style = |d: &Difference, p: f64| match p < 0.05 {
+                    true if AUC.is_better(d.difference, 0.0) => theme.good(),
+                    true => theme.bad(),
+                    false => theme.text(),
+                };
+                cells.push(match against.and_then(|d| Some((d, d.p?))) {
+                    Some((d, p)) if p < 0.001 => Cell::new("<0.001", style(d, p)),
+                    Some((d, p)) => Cell::new(format!("{p:.3}"), style(d, p)),
                     None => Cell::new(theme.marks().dot, theme.dim()),
                 });
             }

@@ -1,7 +1,7 @@
 //! Pane 2: curves of the stages that train.
 
-use rallrec_events::StageId;
 use rallrec_events::view::{Series, State as StageState, Training};
+use rallrec_events::{Metric, StageId};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::Line as TextLine;
@@ -212,7 +212,7 @@ fn rate_title(run: &OpenRun, stage: &str) -> String {
 /// Metrics that share a chart: those in 0 to 1 where more is better together, losses by themselves.
 fn metric_groups(training: &Training) -> Vec<(Vec<String>, bool)> {
     let mut groups: Vec<(Vec<String>, bool)> = Vec::new();
-    let is_loss = |name: &str| name.contains("loss");
+    let is_loss = |name: &str| !Metric::shares_a_chart(name);
     for (name, metric) in &training.metrics {
         let same = groups.iter_mut().find(|(names, by_epoch)| {
             *by_epoch == metric.by_epoch
