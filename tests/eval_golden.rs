@@ -1,6 +1,6 @@
 //! Metrics against scikit-learn on 200 scores with many ties (`tests/goldens/metrics.json`).
 
-use rallrec::eval::{self, Settings, Table};
+use rallrec::eval::{self, EvalSettings, Table};
 use serde_json::Value;
 
 struct Golden {
@@ -18,8 +18,9 @@ fn golden() -> Golden {
 #[test]
 fn auc_log_loss_and_accuracy_equal_scikit_learn() {
     let g = golden();
-    let m = eval::measure(&g.labels, &g.p, &Settings::default()).unwrap();
-    for (name, got) in [("auc", m.auc.unwrap()), ("logloss", m.log_loss), ("accuracy", m.accuracy)] {
+    let m = eval::measure(&g.labels, &g.p, &EvalSettings::default()).unwrap();
+    for (name, got) in [("auc", "auc"), ("logloss", "log_loss"), ("accuracy", "accuracy")] {
+        let got = m.get(got).unwrap();
         let want = g.want[name].as_f64().unwrap();
         assert!((got.value - want).abs() <= 1e-12, "{name}: {} {want}", got.value);
         let (low, high) = (got.low.unwrap(), got.high.unwrap());
@@ -30,12 +31,13 @@ fn auc_log_loss_and_accuracy_equal_scikit_learn() {
 #[test]
 fn the_bootstrap_interval_agrees_with_the_normal_one() {
     let g = golden();
-    let m = eval::measure(&g.labels, &g.p, &Settings { bootstrap: 4000, ..Settings::default() }).unwrap();
+    let m = eval::measure(&g.labels, &g.p, &EvalSettings { bootstrap: 4000, ..EvalSettings::default() }).unwrap();
     let rows: Vec<f64> = g.labels.iter().zip(&g.p).map(|(&y, &p)| eval::loss::row_log_loss(y, p)).collect();
     let n = rows.len() as f64;
     let mean = rows.iter().sum::<f64>() / n;
     let se = (rows.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt();
-    let width = (m.log_loss.high.unwrap() - m.log_loss.low.unwrap()) / (2.0 * 1.96 * se);
+    let log_loss = m.get("log_loss").unwrap();
+    let width = (log_loss.high.unwrap() - log_loss.low.unwrap()) / (2.0 * 1.96 * se);
     assert!((width - 1.0).abs() <= 0.07, "{width}");
 }
 
@@ -45,21 +47,21 @@ fn a_table_compares_orders_and_survives_json() {
     let noise: Vec<f64> = (0..g.p.len()).map(|i| (i * 37 % 101) as f64 / 101.0).collect();
     let same = g.p.clone();
     let models: [(&str, &[f64]); 3] = [("model", &g.p), ("noise", &noise), ("twin", &same)];
-    let table = Table::build("test", &g.labels, &models, Some("model"), &Settings::default()).unwrap();
+    let table = Table::build("test", &g.labels, &models, Some("model"), &EvalSettings::default()).unwrap();
     assert!(table.rows[0].p_vs.is_empty());
     let p = |row: usize, metric: &str| table.rows[row].p_vs.iter().find(|c| c.metric == metric).unwrap().p.unwrap();
     assert!(p(1, "auc") < 1e-3 && p(1, "log_loss") < 0.01, "{} {}", p(1, "auc"), p(1, "log_loss"));
     assert!((p(2, "auc") - 1.0).abs() <= 1e-12 && (p(2, "ece") - 1.0).abs() <= 1e-12);
     let back: Table = serde_json::from_str(&table.to_json().unwrap()).unwrap();
     assert_eq!(back, table);
-    assert_eq!(table, Table::build("test", &g.labels, &models, Some("model"), &Settings::default()).unwrap());
+    assert_eq!(table, Table::build("test", &g.labels, &models, Some("model"), &EvalSettings::default()).unwrap());
 }
 
 #[test]
 fn a_table_fits_its_terminal_and_has_no_escape_codes() {
     let g = golden();
     let models: [(&str, &[f64]); 2] = [("tuned with a rather long name", &g.p), ("zero shot | raw", &g.p)];
-    let table = Table::build("test", &g.labels, &models, Some("zero shot | raw"), &Settings::default()).unwrap();
+    let table = Table::build("test", &g.labels, &models, Some("zero shot | raw"), &EvalSettings::default()).unwrap();
     for width in [60, 80, 120, 200] {
         let text = table.to_text(Some(width));
         assert!(text.lines().all(|l| l.chars().count() <= usize::from(width)), "{width}:\n{text}");
@@ -75,17 +77,17 @@ fn a_table_fits_its_terminal_and_has_no_escape_codes() {
 #[test]
 fn one_class_is_not_applicable_and_bad_tables_say_what_to_do() {
     let p: &[f64] = &[0.2, 0.9];
-    let table = Table::build("test", &[true, true], &[("a", p)], None, &Settings::default()).unwrap();
-    assert!(table.rows[0].metrics.auc.is_none() && table.to_text(Some(80)).contains("n/a"));
+    let table = Table::build("test", &[true, true], &[("a", p)], None, &EvalSettings::default()).unwrap();
+    assert!(table.rows[0].metrics.get("auc").is_none() && table.to_text(Some(80)).contains("n/a"));
     let y = [true, false];
     let nan: &[f64] = &[f64::NAN, 0.1];
     for error in [
-        Table::build("test", &y, &[], None, &Settings::default()),
-        Table::build("test", &y, &[("a", p), ("a", p)], None, &Settings::default()),
-        Table::build("test", &y, &[("a", p)], Some("b"), &Settings::default()),
-        Table::build("test", &y, &[("a", nan)], None, &Settings::default()),
-        Table::build("test", &y, &[("a", p)], None, &Settings { bins: 0, ..Settings::default() }),
-        Table::build("test", &y, &[("a", p)], None, &Settings { bootstrap: u32::MAX, ..Settings::default() }),
+        Table::build("test", &y, &[], None, &EvalSettings::default()),
+        Table::build("test", &y, &[("a", p), ("a", p)], None, &EvalSettings::default()),
+        Table::build("test", &y, &[("a", p)], Some("b"), &EvalSettings::default()),
+        Table::build("test", &y, &[("a", nan)], None, &EvalSettings::default()),
+        Table::build("test", &y, &[("a", p)], None, &EvalSettings { bins: 0, ..EvalSettings::default() }),
+        Table::build("test", &y, &[("a", p)], None, &EvalSettings { bootstrap: u32::MAX, ..EvalSettings::default() }),
     ] {
         assert!(!error.unwrap_err().next_step().is_empty());
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rallrec::collab::{BaselineSettings, Baselines, CollabSettings, Counts};
 use rallrec::data::{ItemIdx, Rated, Sample, UserIdx};
-use rallrec::eval::{Settings, Table, auc};
+use rallrec::eval::{EvalSettings, Table, auc};
 
 fn ratings() -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ml-1m");
@@ -61,7 +61,8 @@ fn baselines_reach_their_known_auc_on_movielens() {
             fitted.predict(s.item, history, |r| r > 3.0)
         })
         .collect();
-    let table = Table::build("test", &labels, &[("item", &item), ("both", &both)], Some("item"), &Settings::default());
+    let table =
+        Table::build("test", &labels, &[("item", &item), ("both", &both)], Some("item"), &EvalSettings::default());
     let table = table.unwrap();
     println!("{}", table.to_text(Some(100)));
     assert!(table.rows[1].p_vs.iter().all(|c| c.metric != "auc" || c.p.unwrap() < 1e-6));

@@ -59,7 +59,7 @@ pub struct Recipe {
     /// Consistency-based merge.
     pub merge: crate::merge::Settings,
     /// Tables.
-    pub evaluate: crate::eval::Settings,
+    pub evaluate: crate::eval::EvalSettings,
 }
 
 /// How rows are taken from a part of the split.

@@ -2,7 +2,7 @@
 //! Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything follows from midranks.
 
 use super::check;
-use super::measure::Estimate;
+use super::metrics::Estimate;
 use crate::error::Result;
 
 /// 0.975 quantile of the standard normal: half the width of a 95 % interval in standard errors.

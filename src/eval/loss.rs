@@ -2,7 +2,7 @@
 
 use super::auc::Z95;
 use super::check;
-use super::measure::Estimate;
+use super::metrics::Estimate;
 use crate::error::Result;
 
 /// Probabilities are clipped to `[CLIP, 1 - CLIP]` before the logarithm: the machine epsilon of f64.

@@ -6,15 +6,16 @@ pub mod bootstrap;
 pub mod calibration;
 pub mod check;
 pub mod loss;
-pub mod measure;
+pub mod metrics;
 mod render;
 pub mod score;
 pub mod table;
+mod uauc;
 
 pub use auc::{auc, delong, delong_test};
 pub use calibration::{Bin, ece, reliability};
 pub use loss::{accuracy, brier, log_loss, wilson};
-pub use measure::{Estimate, Metrics, Settings, measure};
+pub use metrics::{Estimate, EvalRows, EvalSettings, Metrics, measure};
 pub use score::{Reading, Score};
 pub use table::{Comparison, Row, Table};
 

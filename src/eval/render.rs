@@ -2,10 +2,16 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 
-use super::measure::{Estimate, NAMES};
+use rallrec_events::metric::{METRICS, Metric, Shown};
+
+use super::metrics::Estimate;
 use super::table::{Row, Table};
 
-const TITLES: [&str; 5] = ["AUC", "log loss", "accuracy", "Brier", "ECE"];
+/// The metrics of a table that is as wide as `most` allows. Of those beyond the usual ones only what is known.
+fn columns(table: &Table, most: Shown) -> Vec<&'static Metric> {
+    let known = |m: &Metric| table.rows.iter().any(|row| row.metrics.get(m.name).is_some());
+    METRICS.into_iter().filter(|m| m.shown <= most && (m.shown < Shown::Wide || known(m))).collect()
+}
 
 fn value(e: Option<Estimate>, interval: bool) -> String {
     let Some(e) = e else { return "n/a".into() };
@@ -24,22 +30,27 @@ fn p(row: &Row, metric: &str) -> String {
     }
 }
 
-/// Header and rows, showing the first `metrics` metrics.
-fn cells(table: &Table, metrics: usize, interval: bool) -> (Vec<String>, Vec<Vec<String>>) {
+/// Header and rows.
+fn cells(table: &Table, metrics: &[&Metric], interval: bool) -> (Vec<String>, Vec<Vec<String>>) {
     let mut header = vec!["model".to_string()];
-    header.extend(TITLES[..metrics].iter().map(|t| t.to_string()));
+    header.extend(metrics.iter().map(|m| m.title.to_string()));
     if table.reference.is_some() {
-        header.extend(["p (AUC)".to_string(), "p (log loss)".to_string()]);
+        header.extend(tested().map(|m| format!("p ({})", m.title)));
     }
     let rows = table.rows.iter().map(|row| {
         let mut cells = vec![row.name.clone()];
-        cells.extend(row.metrics.all()[..metrics].iter().map(|e| value(*e, interval)));
+        cells.extend(metrics.iter().map(|m| value(row.metrics.get(m.name), interval)));
         if table.reference.is_some() {
-            cells.extend([p(row, "auc"), p(row, "log_loss")]);
+            cells.extend(tested().map(|m| p(row, m.name)));
         }
         cells
     });
     (header, rows.collect())
+}
+
+/// The metrics whose p values have columns.
+fn tested() -> impl Iterator<Item = &'static Metric> {
+    METRICS.into_iter().filter(|m| m.tested)
 }
 
 fn caption(table: &Table, interval: bool) -> String {
@@ -61,8 +72,8 @@ fn caption(table: &Table, interval: bool) -> String {
 }
 
 pub(super) fn text(table: &Table, width: Option<u16>) -> String {
-    let draw = |metrics: usize, interval: bool, arrange: Option<u16>| {
-        let (header, rows) = cells(table, metrics, interval);
+    let draw = |most: Shown, interval: bool, arrange: Option<u16>| {
+        let (header, rows) = cells(table, &columns(table, most), interval);
         let mut out = comfy_table::Table::new();
         out.load_style(presets::ASCII_MARKDOWN).set_header(header).add_rows(rows);
         match arrange {
@@ -74,13 +85,14 @@ pub(super) fn text(table: &Table, width: Option<u16>) -> String {
         }
         out.to_string()
     };
-    let plans = [(NAMES.len(), true), (3, true), (NAMES.len(), false), (3, false)];
+    use Shown::{Always, Usual, Wide};
+    let plans = [(Wide, true), (Usual, true), (Always, true), (Usual, false), (Always, false)];
     let (body, interval) = match width {
-        None => (draw(NAMES.len(), true, None), true),
+        None => (draw(Usual, true, None), true),
         Some(width) => {
             let fits = |t: &str| t.lines().all(|l| l.chars().count() <= usize::from(width));
-            let mut drawn = plans.iter().map(|&(metrics, interval)| (draw(metrics, interval, None), interval));
-            drawn.find(|(t, _)| fits(t)).unwrap_or_else(|| (draw(3, false, Some(width)), false))
+            let mut drawn = plans.iter().map(|&(most, interval)| (draw(most, interval, None), interval));
+            drawn.find(|(t, _)| fits(t)).unwrap_or_else(|| (draw(Always, false, Some(width)), false))
         }
     };
     format!("{body}\n{}\n", wrap(&caption(table, interval), width))
@@ -106,7 +118,7 @@ fn wrap(text: &str, width: Option<u16>) -> String {
 }
 
 pub(super) fn markdown(table: &Table) -> String {
-    let (header, rows) = cells(table, NAMES.len(), true);
+    let (header, rows) = cells(table, &columns(table, Shown::Wide), true);
     // A bar or a line break in a name would end the cell.
     let clean = |cell: &String| cell.replace('|', "\\|").replace(['\n', '\r'], " ");
     let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(clean).collect::<Vec<_>>().join(" | "));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auc::delong_test;
 use super::bootstrap;
-use super::measure::{Metrics, NAMES, Prepared, RESAMPLED, Settings};
+use super::metrics::{EvalRows, EvalSettings, Metrics, Prepared};
 use crate::error::{Error, Result};
 
 /// A row against the reference row, on the same samples.
@@ -36,7 +36,7 @@ impl Row {
     /// The row of the table `title` as an event: (metric, value, low, high); a missing interval has both ends at the
     /// value.
     pub fn event(&self, title: &str, table: &Table) -> Event {
-        let metrics = NAMES.iter().zip(self.metrics.all()).filter_map(|(name, e)| {
+        let metrics = self.metrics.iter().filter_map(|(name, e)| {
             let e = e?;
             Some((name.to_string(), e.value, e.low.unwrap_or(e.value), e.high.unwrap_or(e.value)))
         });
@@ -66,7 +66,7 @@ pub struct Table {
     /// Name of the row that the others are compared with.
     pub reference: Option<String>,
     /// How the numbers were made.
-    pub settings: Settings,
+    pub settings: EvalSettings,
     /// The models in the order given.
     pub rows: Vec<Row>,
 }
@@ -75,17 +75,19 @@ pub struct Table {
 pub type Predictions<'a> = (&'a str, &'a [f64]);
 
 impl Table {
-    /// Evaluates every set of predictions on the same `labels` and compares each with `reference`.
+    /// Evaluates every set of predictions on the same `rows` and compares each with `reference`.
     ///
     /// # Errors
     /// No model, two of the same name, an unknown reference, or predictions that [`super::measure()`] refuses.
-    pub fn build(
+    pub fn build<'a>(
         split: &str,
-        labels: &[bool],
+        rows: impl Into<EvalRows<'a>>,
         models: &[Predictions],
         reference: Option<&str>,
-        settings: &Settings,
+        settings: &EvalSettings,
     ) -> Result<Self> {
+        let from = rows.into();
+        let labels = from.labels;
         if models.is_empty() {
             return Err(Error::input("results", "no predictions to evaluate").next("run a scoring stage first"));
         }
@@ -103,7 +105,7 @@ impl Table {
         };
         let mut evaluated = Vec::with_capacity(models.len());
         for &(name, p) in models {
-            let prepared = Prepared::new(labels, p, settings).map_err(|e| e.within(format!("predictions `{name}`")))?;
+            let prepared = Prepared::new(from, p, settings).map_err(|e| e.within(format!("predictions `{name}`")))?;
             let replicates = prepared.replicates(settings);
             evaluated.push((prepared, replicates));
         }
@@ -115,11 +117,13 @@ impl Table {
                     p_vs.push(Comparison { metric: "auc".into(), difference: t.difference, p: Some(t.p) });
                 }
                 let (base, base_replicates) = &evaluated[r];
-                for (k, metric) in RESAMPLED.iter().enumerate() {
-                    let difference = prepared.value[k] - base.value[k];
-                    let pairs: Vec<f64> = replicates.iter().zip(base_replicates).map(|(a, b)| a[k] - b[k]).collect();
+                for (k, ((metric, value), (_, base))) in prepared.values().zip(base.values()).enumerate() {
+                    let (Some(value), Some(base)) = (value, base) else { continue };
+                    let difference = value - base;
+                    let both = replicates.iter().zip(base_replicates);
+                    let pairs: Vec<f64> = both.filter_map(|(a, b)| Some(a[k]? - b[k]?)).collect();
                     let p = (!pairs.is_empty()).then(|| bootstrap::p_value(difference, &pairs));
-                    p_vs.push(Comparison { metric: metric.to_string(), difference, p });
+                    p_vs.push(Comparison { metric: metric.name.into(), difference, p });
                 }
             }
             let metrics = prepared.metrics(labels, p, replicates)?;

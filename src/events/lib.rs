@@ -7,6 +7,7 @@
 //! - [`tail`]: reads a file of events while it grows, whatever happens to it;
 //! - [`view`]: folds records into what panes and reports show, in bounded memory;
 //! - [`folder`]: what else a run folder holds, and how a run is asked to pause, stop or write a checkpoint;
+//! - [`metric`]: the metrics, their titles and which way is better;
 //! - [`follow`]: tail and view of one run folder in one.
 //!
 //! A reader skips a torn line and shows, never refuses, a record whose `v` is newer or whose `kind` it does not know
@@ -15,6 +16,7 @@
 mod event;
 pub mod folder;
 pub mod follow;
+pub mod metric;
 mod parts;
 mod record;
 pub mod scatter;
@@ -25,6 +27,7 @@ pub mod view;
 pub use event::{Event, Unit};
 pub use folder::RunFolder;
 pub use follow::Follow;
+pub use metric::Metric;
 pub use parts::{Difference, Gpu, HistoryItem, ItemName};
 pub use record::{LONGEST, Record, VERSION};
 pub use stage::{Checkpoints, StageId};

@@ -1,6 +1,6 @@
 //! The search for alpha, epsilon and the number of samples, on validation rows only.
 
-use rallrec_events::Event;
+use rallrec_events::{Event, metric};
 use serde::{Deserialize, Serialize};
 
 use super::{Samples, Settings, in_range, same_rows};
@@ -22,19 +22,20 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// `log_loss` or `auc`.
-    pub fn name(self) -> &'static str {
+    fn about(self) -> &'static metric::Metric {
         match self {
-            Metric::LogLoss => "log_loss",
-            Metric::Auc => "auc",
+            Metric::LogLoss => &metric::LOG_LOSS,
+            Metric::Auc => &metric::AUC,
         }
     }
 
+    /// `log_loss` or `auc`.
+    pub fn name(self) -> &'static str {
+        self.about().name
+    }
+
     pub(super) fn better(self, a: f64, b: f64) -> bool {
-        match self {
-            Metric::LogLoss => a < b,
-            Metric::Auc => a > b,
-        }
+        self.about().is_better(a, b)
     }
 
     /// Of predictions `p` for rows with these labels; `place` is what an error names.

@@ -1,5 +1,6 @@
 //! What a run ends with: tables, the merge that was chosen, times and memory.
 
+use rallrec_events::metric::{METRICS, Metric, Shown};
 use serde::{Deserialize, Serialize};
 
 use super::progress::clock;
@@ -173,7 +174,11 @@ impl MergeSummary {
 pub fn side_by_side(all: &[(String, Results)]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["run", "model", "n", "AUC", "log loss", "accuracy", "ECE"]);
+    let rows = |results: &Results| results.tables.first().map_or(Vec::new(), |s| s.table.rows.clone());
+    let known = |m: &Metric| all.iter().flat_map(|(_, r)| rows(r)).any(|row| row.metrics.get(m.name).is_some());
+    let metrics: Vec<&Metric> =
+        METRICS.into_iter().filter(|m| m.overview && (m.shown < Shown::Wide || known(m))).collect();
+    table.set_header(["run", "model", "n"].into_iter().chain(metrics.iter().map(|m| m.title)));
     let shown = |e: Option<crate::eval::Estimate>| {
         e.map_or("n/a".to_string(), |e| match (e.low, e.high) {
             (Some(low), Some(high)) => format!("{:.4} [{low:.4}, {high:.4}]", e.value),
@@ -181,11 +186,9 @@ pub fn side_by_side(all: &[(String, Results)]) -> String {
         })
     };
     for (run, results) in all {
-        for row in results.tables.first().map_or(&[][..], |s| &s.table.rows) {
-            let m = &row.metrics;
-            let cells = [m.auc, Some(m.log_loss), Some(m.accuracy), Some(m.ece)].map(shown);
+        for row in rows(results) {
             let mut line = vec![run.clone(), row.name.clone(), row.n.to_string()];
-            line.extend(cells);
+            line.extend(metrics.iter().map(|m| shown(row.metrics.get(m.name))));
             table.add_row(line);
         }
     }

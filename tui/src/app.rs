@@ -26,7 +26,7 @@ const FRAME: Duration = Duration::from_millis(100);
 const NEWS: Duration = Duration::from_millis(500);
 /// The clock's pace.
 const TICK: Duration = Duration::from_millis(500);
-/// Between two readings of the lists while pane 0 is on the screen.
+/// Between two readings of what the focused pane lists.
 const LISTS: Duration = Duration::from_secs(2);
 /// Messages on their way; whoever sends more waits.
 const CHANNEL: usize = 256;
@@ -123,7 +123,7 @@ fn first_state(options: &Options, prefs_path: Option<&Path>) -> io::Result<State
     let mut state = State::new(crossterm::terminal::size()?, &prefs, environment, now_ms());
     state.theme.palette = options.palette.unwrap_or(state.theme.palette);
     state.theme.ascii |= options.ascii;
-    state.runs_pane.first_start = !prefs.seen;
+    state.panes.runs.first_start = !prefs.seen;
     if let Some(trouble) = trouble {
         state.print("warn", &trouble);
         state.say(Weight::Bad, trouble);
@@ -182,9 +182,9 @@ fn go(
             ticked = Instant::now();
             effects.extend(update::update(&mut state, Message::Tick(now_ms())));
         }
-        if state.arrangement.focus == PaneId::Runs && listed.elapsed() >= LISTS {
+        if listed.elapsed() >= LISTS {
             listed = Instant::now();
-            edge.perform(Effect::Runs(runs::Effect::List));
+            (state.arrangement.focus.pane().refresh)().into_iter().for_each(|effect| edge.perform(effect));
         }
         if state.dirty && drawn.elapsed() >= frame {
             state.dirty = false;

@@ -9,7 +9,7 @@ use ratatui::widgets::Widget;
 use crate::format;
 use crate::keys::{self, Action, Scope};
 use crate::overlays;
-use crate::panes::{PaneId, kernels, log, merge, pipeline, retrieval, runs, sampling, system, training};
+use crate::panes::{Draw, PaneId};
 use crate::state::{Doing, OpenRun, State, Weight};
 use crate::theme::Theme;
 use crate::widgets::{bars, text};
@@ -108,12 +108,10 @@ fn draw_pane(state: &State, pane: PaneId, place: Rect, buffer: &mut Buffer) {
         let title = format!(" {} {} ", pane.number(), pane.title());
         overlays::bordered(&title, state.arrangement.focus == pane, theme).render(place, buffer);
     }
-    match pane {
-        PaneId::Runs => return runs::draw(state, inner, buffer),
-        PaneId::Log => return log::draw(state, inner, buffer),
-        PaneId::Kernels => return kernels::draw(state, inner, buffer),
-        _ => {}
-    }
+    let of_run = match pane.pane().draw {
+        Draw::Always(draw) => return draw(state, inner, buffer),
+        Draw::OfRun(draw) => draw,
+    };
     let Some(run) = state.run() else {
         return text::note(inner, buffer, "no run is open: key 0 lists runs and recipes", theme);
     };
@@ -124,15 +122,7 @@ fn draw_pane(state: &State, pane: PaneId, place: Rect, buffer: &mut Buffer) {
         let why = run.status.trouble.as_deref().unwrap_or("nothing has been written yet");
         return text::note(inner, buffer, why, theme);
     }
-    match pane {
-        PaneId::Pipeline => pipeline::draw(state, run, inner, buffer),
-        PaneId::Training => training::draw(state, run, inner, buffer),
-        PaneId::Sampling => sampling::draw(state, run, inner, buffer),
-        PaneId::Merge => merge::draw(state, run, inner, buffer),
-        PaneId::Retrieval => retrieval::draw(state, run, inner, buffer),
-        PaneId::System => system::draw(state, run, inner, buffer),
-        PaneId::Runs | PaneId::Log | PaneId::Kernels => {}
-    }
+    of_run(state, run, inner, buffer);
 }
 
 /// Style and mark of what a run is doing.
@@ -249,10 +239,7 @@ fn draw_foot(state: &State, area: Rect, buffer: &mut Buffer) {
         let words = format::cut(&format!(" {}", notice.text), usize::from(area.width), theme.marks().ellipsis);
         return text::plain(area, buffer, 0, &words, style);
     }
-    let pane = match state.arrangement.focus {
-        PaneId::Runs if state.runs_pane.editor.is_some() => Scope::Recipe,
-        pane => Scope::Pane(pane),
-    };
+    let pane = state.arrangement.focus.pane().scope(state);
     // A run that has ended cannot be paused.
     let live = state.live_run().is_some_and(|r| r.doing().is_live());
     let can = |action| live || !matches!(action, Action::Pause | Action::Checkpoint | Action::Stop);

@@ -1,9 +1,11 @@
 //! The key table. The handler, the help overlay, the hints in the bottom line and `docs/dashboard.md` all read
 //! [`TABLE`], so that none of them can say what another does not do.
 
+use std::sync::LazyLock;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::panes::PaneId;
+use crate::panes::{PANES, PaneId};
 
 /// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -237,170 +239,130 @@ impl Binding {
 }
 
 use Key::{Char, Code, Ctrl, Shift};
-use PaneId::{Kernels, Log, Merge, Pipeline, Retrieval, Runs, Sampling, System, Training};
 
-const fn bind(scope: Scope, keys: &'static [Key], action: Action, what: &'static str, hint: &'static str) -> Binding {
-    Binding { scope, keys, action, what, hint }
+/// A key of some scope.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// The keys, any of which does it.
+    pub keys: &'static [Key],
+    /// What it does.
+    pub action: Action,
+    /// The same in words.
+    pub what: &'static str,
+    /// A word for the bottom line; empty: not shown there.
+    pub hint: &'static str,
 }
 
-const G: Scope = Scope::Global;
-const UP: &[Key] = &[Code(KeyCode::Up), Char('k')];
-const DOWN: &[Key] = &[Code(KeyCode::Down), Char('j')];
-const LEFT: &[Key] = &[Code(KeyCode::Left), Char('h')];
-const RIGHT: &[Key] = &[Code(KeyCode::Right), Char('l')];
-const PAGE_UP: &[Key] = &[Code(KeyCode::PageUp), Ctrl('b')];
-const PAGE_DOWN: &[Key] = &[Code(KeyCode::PageDown), Ctrl('f')];
-const HOME: &[Key] = &[Code(KeyCode::Home), Char('g')];
-const END: &[Key] = &[Code(KeyCode::End), Char('G')];
-const ENTER: &[Key] = &[Code(KeyCode::Enter)];
-const ESC: &[Key] = &[Code(KeyCode::Esc)];
-const VIEW: &[Key] = &[Char('v')];
-const ZOOM_IN: &[Key] = &[Char('+'), Char('=')];
-const ZOOM_OUT: &[Key] = &[Char('-')];
+/// A line of a pane's keys.
+pub const fn bound(keys: &'static [Key], action: Action, what: &'static str, hint: &'static str) -> Bound {
+    Bound { keys, action, what, hint }
+}
 
-/// Every key of the dashboard.
-pub const TABLE: &[Binding] = &[
-    bind(G, &[Char('?'), Code(KeyCode::F(1))], Action::Help, "help; type there to search", "help"),
-    bind(G, &[Char('q'), Ctrl('c')], Action::Quit, "leave; the run goes on", "quit"),
-    bind(G, &[Char('0')], Action::Focus(Runs), "runs and recipes", ""),
-    bind(G, &[Char('1')], Action::Focus(Pipeline), "stages", ""),
-    bind(G, &[Char('2')], Action::Focus(Training), "training curves", ""),
-    bind(G, &[Char('3')], Action::Focus(Sampling), "reasoning samples", ""),
-    bind(G, &[Char('4')], Action::Focus(Merge), "merge and results", ""),
-    bind(G, &[Char('5')], Action::Focus(Retrieval), "embeddings and retrieval", ""),
-    bind(G, &[Char('6')], Action::Focus(Kernels), "operators", ""),
-    bind(G, &[Char('7')], Action::Focus(System), "machine", ""),
-    bind(G, &[Char('8')], Action::Focus(Log), "log", ""),
-    bind(G, &[Code(KeyCode::Tab)], Action::NextPane, "next pane", ""),
-    bind(G, &[Code(KeyCode::BackTab), Shift(KeyCode::BackTab)], Action::PreviousPane, "previous pane", ""),
-    bind(G, &[Char('f')], Action::FullScreen, "the focused pane alone, or all", "full"),
-    bind(G, &[Char('L')], Action::NextLayout, "next arrangement of panes", ""),
-    bind(G, &[Char('w')], Action::ToggleTile, "focused pane in the overview or not", ""),
-    bind(G, &[Char(']')], Action::NextRun, "next opened run", ""),
-    bind(G, &[Char('[')], Action::PreviousRun, "previous opened run", ""),
-    bind(G, &[Char('p')], Action::Pause, "pause the run, or let it go on", "pause"),
-    bind(G, &[Char('c')], Action::Checkpoint, "write a checkpoint now", ""),
-    bind(G, &[Char('S')], Action::Stop, "stop the run at a clean point (asks)", "stop"),
-    bind(G, &[Char(' ')], Action::Freeze, "freeze the display, or follow again", "freeze"),
-    bind(G, &[Char('t')], Action::NextTheme, "dark, light, mono", ""),
-    bind(G, &[Char('A')], Action::ToggleAscii, "plain ASCII glyphs or not", ""),
-    bind(G, &[Ctrl('z')], Action::Suspend, "to the background; fg brings it back", ""),
-    bind(G, &[Ctrl('l')], Action::Redraw, "draw everything again", ""),
-    bind(Scope::Pane(Runs), UP, Action::Up, "up", ""),
-    bind(Scope::Pane(Runs), DOWN, Action::Down, "down", ""),
-    bind(Scope::Pane(Runs), PAGE_UP, Action::PageUp, "page up", ""),
-    bind(Scope::Pane(Runs), PAGE_DOWN, Action::PageDown, "page down", ""),
-    bind(Scope::Pane(Runs), HOME, Action::First, "first entry", ""),
-    bind(Scope::Pane(Runs), END, Action::Last, "last entry", ""),
-    bind(Scope::Pane(Runs), ENTER, Action::Open, "open: watch a run, edit a recipe", "open"),
-    bind(Scope::Pane(Runs), &[Char('s')], Action::Start, "start the recipe in a process of its own", "start"),
-    bind(Scope::Pane(Runs), &[Char('u')], Action::Enqueue, "queue: start when no other run is at work", "queue"),
-    bind(Scope::Pane(Runs), &[Char('r')], Action::Resume, "go on with a stopped or failed run", "resume"),
-    bind(Scope::Pane(Runs), &[Char('e')], Action::Repeat, "repeat a run with changes", "repeat"),
-    bind(Scope::Pane(Runs), &[Char('m')], Action::Mark, "mark a run for comparing", ""),
-    bind(Scope::Pane(Runs), &[Char('=')], Action::Compare, "compare the marked runs", "compare"),
-    bind(
-        Scope::Pane(Runs),
-        &[Char('d'), Code(KeyCode::Delete)],
-        Action::Delete,
-        "delete a run folder, or a queued start (asks)",
-        "",
-    ),
-    bind(Scope::Pane(Runs), &[Char('R')], Action::Refresh, "read the lists again", ""),
-    bind(Scope::Recipe, UP, Action::Up, "previous setting", ""),
-    bind(Scope::Recipe, DOWN, Action::Down, "next setting", ""),
-    bind(Scope::Recipe, PAGE_UP, Action::PageUp, "page up", ""),
-    bind(Scope::Recipe, PAGE_DOWN, Action::PageDown, "page down", ""),
-    bind(Scope::Recipe, HOME, Action::First, "first setting", ""),
-    bind(Scope::Recipe, END, Action::Last, "last setting", ""),
-    bind(Scope::Recipe, ENTER, Action::Open, "change the setting; the engine checks it", "change"),
-    bind(Scope::Recipe, &[Char('/')], Action::Filter, "show only settings with this text", "search"),
-    bind(Scope::Recipe, &[Char('d'), Code(KeyCode::Delete)], Action::Default, "take a change back", "undo"),
-    bind(Scope::Recipe, &[Char('s')], Action::Start, "start with these settings", "start"),
-    bind(Scope::Recipe, &[Char('u')], Action::Enqueue, "queue with these settings", "queue"),
-    bind(Scope::Recipe, ESC, Action::Cancel, "back to the lists", "back"),
-    bind(Scope::Pane(Pipeline), UP, Action::Up, "previous stage", ""),
-    bind(Scope::Pane(Pipeline), DOWN, Action::Down, "next stage", ""),
-    bind(Scope::Pane(Training), LEFT, Action::Left, "cursor to earlier values", "cursor"),
-    bind(Scope::Pane(Training), RIGHT, Action::Right, "cursor to later values", ""),
-    bind(Scope::Pane(Training), UP, Action::Up, "previous chart", ""),
-    bind(Scope::Pane(Training), DOWN, Action::Down, "next chart", "chart"),
-    bind(Scope::Pane(Training), ENTER, Action::OneChart, "this chart alone, or all", "one"),
-    bind(Scope::Pane(Training), ZOOM_IN, Action::ZoomIn, "zoom in", "zoom"),
-    bind(Scope::Pane(Training), ZOOM_OUT, Action::ZoomOut, "zoom out", ""),
-    bind(Scope::Pane(Training), &[Char('<'), Char(','), Shift(KeyCode::Left)], Action::PanLeft, "earlier part", ""),
-    bind(Scope::Pane(Training), &[Char('>'), Char('.'), Shift(KeyCode::Right)], Action::PanRight, "later part", ""),
-    bind(Scope::Pane(Training), &[Char('r')], Action::Recent, "whole run or recent steps", "recent"),
-    bind(Scope::Pane(Training), &[Char('s')], Action::Smooth, "next smoothing", "smooth"),
-    bind(Scope::Pane(Training), &[Char('y')], Action::LogAxis, "logarithmic axis or not", "log"),
-    bind(Scope::Pane(Training), &[Char('o')], Action::Overlay, "lay the other opened runs over it, or not", ""),
-    bind(Scope::Pane(Training), VIEW, Action::NextView, "stages that train: one after another", "view"),
-    bind(Scope::Pane(Training), &[Code(KeyCode::Esc), Code(KeyCode::Home)], Action::Reset, "whole run, no cursor", ""),
-    bind(Scope::Pane(Sampling), UP, Action::Up, "previous prompt", ""),
-    bind(Scope::Pane(Sampling), DOWN, Action::Down, "next prompt", "prompt"),
-    bind(Scope::Pane(Sampling), LEFT, Action::Left, "previous sample", ""),
-    bind(Scope::Pane(Sampling), RIGHT, Action::Right, "next sample", "sample"),
-    bind(Scope::Pane(Sampling), PAGE_UP, Action::PageUp, "ten prompts up", ""),
-    bind(Scope::Pane(Sampling), PAGE_DOWN, Action::PageDown, "ten prompts down", ""),
-    bind(Scope::Pane(Sampling), VIEW, Action::NextView, "answers, histogram, accuracy", "view"),
-    bind(Scope::Pane(Sampling), END, Action::Follow, "follow the newest prompt", "follow"),
-    bind(Scope::Pane(Sampling), HOME, Action::First, "first prompt", ""),
-    bind(Scope::Pane(Merge), UP, Action::Up, "previous prompt", ""),
-    bind(Scope::Pane(Merge), DOWN, Action::Down, "next prompt", "prompt"),
-    bind(Scope::Pane(Merge), PAGE_UP, Action::PageUp, "ten prompts up", ""),
-    bind(Scope::Pane(Merge), PAGE_DOWN, Action::PageDown, "ten prompts down", ""),
-    bind(Scope::Pane(Merge), HOME, Action::First, "first prompt", ""),
-    bind(Scope::Pane(Merge), END, Action::Last, "last prompt", ""),
-    bind(Scope::Pane(Merge), LEFT, Action::Left, "earlier samples count, metric or table", ""),
-    bind(Scope::Pane(Merge), RIGHT, Action::Right, "next samples count, metric or table", ""),
-    bind(Scope::Pane(Merge), VIEW, Action::NextView, "table, heat map, reliability, prompts", "view"),
-    bind(Scope::Pane(Merge), &[Char('s')], Action::Sort, "prompts in order of row, variance, share or loss", "sort"),
-    bind(Scope::Pane(Retrieval), UP, Action::Up, "previous example", ""),
-    bind(Scope::Pane(Retrieval), DOWN, Action::Down, "next example", "example"),
-    bind(Scope::Pane(Retrieval), LEFT, Action::Left, "previous space", ""),
-    bind(Scope::Pane(Retrieval), RIGHT, Action::Right, "next space", "space"),
-    bind(Scope::Pane(Retrieval), VIEW, Action::NextView, "scatter, example, both", "view"),
-    bind(Scope::Pane(Retrieval), &[Char('s')], Action::Sort, "history in order of similarity or time", "sort"),
-    bind(Scope::Pane(Kernels), UP, Action::Up, "previous operator", ""),
-    bind(Scope::Pane(Kernels), DOWN, Action::Down, "next operator", ""),
-    bind(Scope::Pane(Kernels), &[Char('s')], Action::Sort, "in order of time, calls, bandwidth or name", "sort"),
-    bind(Scope::Pane(Kernels), &[Char('b')], Action::Bench, "bench the selected operator", "bench"),
-    bind(Scope::Pane(Kernels), &[Char('x')], Action::Check, "check the selected operator", "check"),
-    bind(Scope::Pane(System), VIEW, Action::NextView, "curves or figures", "view"),
-    bind(Scope::Pane(Log), UP, Action::Up, "up", ""),
-    bind(Scope::Pane(Log), DOWN, Action::Down, "down", ""),
-    bind(Scope::Pane(Log), PAGE_UP, Action::PageUp, "page up", ""),
-    bind(Scope::Pane(Log), PAGE_DOWN, Action::PageDown, "page down", ""),
-    bind(Scope::Pane(Log), HOME, Action::First, "oldest line", ""),
-    bind(Scope::Pane(Log), END, Action::Follow, "newest line, and follow", "follow"),
-    bind(Scope::Pane(Log), &[Char('/')], Action::Filter, "show only lines with this text", "filter"),
-    bind(Scope::Pane(Log), VIEW, Action::Level, "least level: debug, info, warn, error", "level"),
-    bind(Scope::Pane(Log), ESC, Action::Reset, "no filter", ""),
-    bind(Scope::Help, UP, Action::Up, "up", ""),
-    bind(Scope::Help, DOWN, Action::Down, "down", ""),
-    bind(Scope::Help, PAGE_UP, Action::PageUp, "page up", ""),
-    bind(Scope::Help, PAGE_DOWN, Action::PageDown, "page down", ""),
-    bind(Scope::Help, LEFT, Action::Left, "a wide text: to the left", ""),
-    bind(Scope::Help, RIGHT, Action::Right, "a wide text: to the right", ""),
-    bind(Scope::Help, &[Code(KeyCode::Esc), Code(KeyCode::F(1)), Ctrl('c')], Action::Cancel, "close", "close"),
-    bind(Scope::Help, &[Code(KeyCode::Backspace)], Action::Erase, "shorten the search", ""),
-    bind(Scope::Help, &[Ctrl('u')], Action::EraseAll, "empty the search", ""),
-    bind(Scope::Question, &[Char('y'), Char('Y')], Action::Accept, "yes", ""),
-    bind(Scope::Question, &[Char('n'), Char('N'), Code(KeyCode::Esc), Char('q'), Ctrl('c')], Action::Cancel, "no", ""),
-    bind(
-        Scope::Question,
-        &[Char('s')],
-        Action::StopAndQuit,
-        "when leaving: stop the run that this dashboard started",
-        "",
-    ),
-    bind(Scope::Input, ENTER, Action::Accept, "take it", "take"),
-    bind(Scope::Input, &[Code(KeyCode::Esc), Ctrl('c')], Action::Cancel, "leave it as it was", "leave"),
-    bind(Scope::Input, &[Code(KeyCode::Backspace)], Action::Erase, "delete a character", ""),
-    bind(Scope::Input, &[Ctrl('u')], Action::EraseAll, "delete all", ""),
-    bind(Scope::Input, &[Code(KeyCode::Up)], Action::Up, "previous choice", ""),
-    bind(Scope::Input, &[Code(KeyCode::Down)], Action::Down, "next choice", ""),
+/// Keys that many panes share.
+pub const UP: &[Key] = &[Code(KeyCode::Up), Char('k')];
+/// Down.
+pub const DOWN: &[Key] = &[Code(KeyCode::Down), Char('j')];
+/// To the left.
+pub const LEFT: &[Key] = &[Code(KeyCode::Left), Char('h')];
+/// To the right.
+pub const RIGHT: &[Key] = &[Code(KeyCode::Right), Char('l')];
+/// A page up.
+pub const PAGE_UP: &[Key] = &[Code(KeyCode::PageUp), Ctrl('b')];
+/// A page down.
+pub const PAGE_DOWN: &[Key] = &[Code(KeyCode::PageDown), Ctrl('f')];
+/// To the beginning.
+pub const HOME: &[Key] = &[Code(KeyCode::Home), Char('g')];
+/// To the end.
+pub const END: &[Key] = &[Code(KeyCode::End), Char('G')];
+/// Open, take.
+pub const ENTER: &[Key] = &[Code(KeyCode::Enter)];
+/// Back.
+pub const ESC: &[Key] = &[Code(KeyCode::Esc)];
+/// The next view of a pane.
+pub const VIEW: &[Key] = &[Char('v')];
+/// Closer.
+pub const ZOOM_IN: &[Key] = &[Char('+'), Char('=')];
+/// Farther.
+pub const ZOOM_OUT: &[Key] = &[Char('-')];
+
+/// Keys that hold everywhere, before those that focus a pane.
+const FIRST: &[Bound] = &[
+    bound(&[Char('?'), Code(KeyCode::F(1))], Action::Help, "help; type there to search", "help"),
+    bound(&[Char('q'), Ctrl('c')], Action::Quit, "leave; the run goes on", "quit"),
 ];
+
+/// Keys that hold everywhere, after those.
+const EVERYWHERE: &[Bound] = &[
+    bound(&[Code(KeyCode::Tab)], Action::NextPane, "next pane", ""),
+    bound(&[Code(KeyCode::BackTab), Shift(KeyCode::BackTab)], Action::PreviousPane, "previous pane", ""),
+    bound(&[Char('f')], Action::FullScreen, "the focused pane alone, or all", "full"),
+    bound(&[Char('L')], Action::NextLayout, "next arrangement of panes", ""),
+    bound(&[Char('w')], Action::ToggleTile, "focused pane in the overview or not", ""),
+    bound(&[Char(']')], Action::NextRun, "next opened run", ""),
+    bound(&[Char('[')], Action::PreviousRun, "previous opened run", ""),
+    bound(&[Char('p')], Action::Pause, "pause the run, or let it go on", "pause"),
+    bound(&[Char('c')], Action::Checkpoint, "write a checkpoint now", ""),
+    bound(&[Char('S')], Action::Stop, "stop the run at a clean point (asks)", "stop"),
+    bound(&[Char(' ')], Action::Freeze, "freeze the display, or follow again", "freeze"),
+    bound(&[Char('t')], Action::NextTheme, "dark, light, mono", ""),
+    bound(&[Char('A')], Action::ToggleAscii, "plain ASCII glyphs or not", ""),
+    bound(&[Ctrl('z')], Action::Suspend, "to the background; fg brings it back", ""),
+    bound(&[Ctrl('l')], Action::Redraw, "draw everything again", ""),
+];
+
+/// The help overlay.
+const HELP: &[Bound] = &[
+    bound(UP, Action::Up, "up", ""),
+    bound(DOWN, Action::Down, "down", ""),
+    bound(PAGE_UP, Action::PageUp, "page up", ""),
+    bound(PAGE_DOWN, Action::PageDown, "page down", ""),
+    bound(LEFT, Action::Left, "a wide text: to the left", ""),
+    bound(RIGHT, Action::Right, "a wide text: to the right", ""),
+    bound(&[Code(KeyCode::Esc), Code(KeyCode::F(1)), Ctrl('c')], Action::Cancel, "close", "close"),
+    bound(&[Code(KeyCode::Backspace)], Action::Erase, "shorten the search", ""),
+    bound(&[Ctrl('u')], Action::EraseAll, "empty the search", ""),
+];
+
+/// Questions.
+const QUESTION: &[Bound] = &[
+    bound(&[Char('y'), Char('Y')], Action::Accept, "yes", ""),
+    bound(&[Char('n'), Char('N'), Code(KeyCode::Esc), Char('q'), Ctrl('c')], Action::Cancel, "no", ""),
+    bound(&[Char('s')], Action::StopAndQuit, "when leaving: stop the run that this dashboard started", ""),
+];
+
+/// Input lines.
+const INPUT: &[Bound] = &[
+    bound(ENTER, Action::Accept, "take it", "take"),
+    bound(&[Code(KeyCode::Esc), Ctrl('c')], Action::Cancel, "leave it as it was", "leave"),
+    bound(&[Code(KeyCode::Backspace)], Action::Erase, "delete a character", ""),
+    bound(&[Ctrl('u')], Action::EraseAll, "delete all", ""),
+    bound(&[Code(KeyCode::Up)], Action::Up, "previous choice", ""),
+    bound(&[Code(KeyCode::Down)], Action::Down, "next choice", ""),
+];
+
+/// Every key of the dashboard: those that hold everywhere, those of each pane, those of overlays.
+pub static TABLE: LazyLock<Vec<Binding>> = LazyLock::new(|| {
+    let mut table = Vec::new();
+    let mut add = |scope: Scope, keys: &[Bound]| {
+        let line = |b: &Bound| Binding { scope, keys: b.keys, action: b.action, what: b.what, hint: b.hint };
+        table.extend(keys.iter().map(line));
+    };
+    add(Scope::Global, FIRST);
+    for pane in PANES {
+        add(Scope::Global, &[bound(pane.key, Action::Focus(pane.id), pane.about, "")]);
+    }
+    add(Scope::Global, EVERYWHERE);
+    for pane in PANES {
+        add(Scope::Pane(pane.id), pane.keys);
+        if let Some(inner) = &pane.inner {
+            add(inner.scope, inner.keys);
+        }
+    }
+    add(Scope::Help, HELP);
+    add(Scope::Question, QUESTION);
+    add(Scope::Input, INPUT);
+    table
+});
 
 /// What `event` means in the first of `scopes` that has it.
 pub fn lookup(scopes: &[Scope], event: &KeyEvent) -> Option<Action> {
@@ -420,7 +382,7 @@ pub fn typed(event: &KeyEvent) -> Option<char> {
 /// The scopes in the order in which help and documentation show them.
 pub fn scopes() -> Vec<Scope> {
     let mut out = Vec::new();
-    for b in TABLE {
+    for b in TABLE.iter() {
         if !out.contains(&b.scope) {
             out.push(b.scope);
         }
@@ -443,7 +405,11 @@ pub fn markdown() -> String {
 
 #[cfg(test)]
 mod tests {
+    use PaneId::{Log, Runs};
+
     use super::*;
+
+    const G: Scope = Scope::Global;
 
     #[test]
     fn no_key_means_two_things_in_one_scope() {

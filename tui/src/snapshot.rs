@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rallrec_events::metric::{METRICS, Shown};
 use rallrec_events::tail::State as TailState;
 use rallrec_events::{Follow, RunFolder};
 use ratatui::buffer::Buffer;
@@ -83,9 +84,10 @@ pub fn summary(run: &OpenRun, now_ms: u64) -> String {
         let width = table.rows.iter().map(|r| format::width(&r.name)).max().unwrap_or(0);
         for row in &table.rows {
             let metric = |name: &str| row.metric(name).map_or("n/a".into(), |m| format!("{:.3}", m.0));
-            let (auc, loss, accuracy) = (metric("auc"), metric("log_loss"), metric("accuracy"));
             let gap = " ".repeat(width - format::width(&row.name));
-            out.push_str(&format!("  {}{gap}  AUC {auc}  log loss {loss}  accuracy {accuracy}\n", row.name));
+            let always = METRICS.iter().filter(|m| m.shown == Shown::Always);
+            let figures: String = always.map(|m| format!("  {} {}", m.title, metric(m.name))).collect();
+            out.push_str(&format!("  {}{gap}{figures}\n", row.name));
         }
     } else if let Some(stage) = run.stage() {
         let share = stage.share().map(|s| format!(" {:.0} %", s * 100.0)).unwrap_or_default();

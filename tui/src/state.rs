@@ -10,7 +10,7 @@ use rallrec_events::view::{Line, State as StageState};
 
 use crate::layout::Arrangement;
 use crate::message::{RunId, Status};
-use crate::panes::{kernels, log, merge, pipeline, retrieval, runs, sampling, system, training};
+use crate::panes::{Views, runs};
 use crate::prefs::Prefs;
 use crate::theme::{Palette, Theme};
 
@@ -294,24 +294,8 @@ pub struct State {
     pub next_id: RunId,
     /// Something to draw has changed.
     pub dirty: bool,
-    /// Pane 0.
-    pub runs_pane: runs::View,
-    /// Pane 1.
-    pub pipeline: pipeline::View,
-    /// Pane 2.
-    pub training: training::View,
-    /// Pane 3.
-    pub sampling: sampling::View,
-    /// Pane 4.
-    pub merge: merge::View,
-    /// Pane 5.
-    pub retrieval: retrieval::View,
-    /// Pane 6.
-    pub kernels: kernels::View,
-    /// Pane 7.
-    pub system: system::View,
-    /// Pane 8.
-    pub log: log::View,
+    /// What each pane keeps.
+    pub panes: Views,
 }
 
 impl State {
@@ -339,15 +323,7 @@ impl State {
             own_run: None,
             next_id: 1,
             dirty: true,
-            runs_pane: runs::View::default(),
-            pipeline: pipeline::View::default(),
-            training: training::View::default(),
-            sampling: sampling::View::default(),
-            merge: merge::View::default(),
-            retrieval: retrieval::View::default(),
-            kernels: kernels::View::default(),
-            system: system::View::default(),
-            log: log::View::default(),
+            panes: Views::default(),
         }
     }
 

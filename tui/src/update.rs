@@ -10,7 +10,7 @@ use crate::draw;
 use crate::keys::{self, Action, Scope};
 use crate::message::{Effect, Message, RunId, RunNews};
 use crate::overlays;
-use crate::panes::{PaneId, kernels, log, merge, pipeline, retrieval, runs, sampling, system, training};
+use crate::panes::{PaneId, kernels, runs};
 use crate::signals::Signal;
 use crate::state::{Asked, OpenRun, Overlay, Question, State, Then, Weight};
 
@@ -139,10 +139,7 @@ fn scopes(state: &State) -> Vec<Scope> {
         Some(Overlay::Help { .. } | Overlay::Text { .. }) => vec![Scope::Help],
         Some(Overlay::Question(_)) => vec![Scope::Question],
         Some(Overlay::Input(_)) => vec![Scope::Input],
-        None if state.arrangement.focus == PaneId::Runs && state.runs_pane.editor.is_some() => {
-            vec![Scope::Recipe, Scope::Global]
-        }
-        None => vec![Scope::Pane(state.arrangement.focus), Scope::Global],
+        None => vec![state.arrangement.focus.pane().scope(state), Scope::Global],
     }
 }
 
@@ -210,17 +207,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 }
 
 fn in_pane(state: &mut State, action: Action) -> Vec<Effect> {
-    match state.arrangement.focus {
-        PaneId::Runs => runs::act(state, action),
-        PaneId::Pipeline => pipeline::act(state, action),
-        PaneId::Training => training::act(state, action),
-        PaneId::Sampling => sampling::act(state, action),
-        PaneId::Merge => merge::act(state, action),
-        PaneId::Retrieval => retrieval::act(state, action),
-        PaneId::Kernels => kernels::act(state, action),
-        PaneId::System => system::act(state, action),
-        PaneId::Log => log::act(state, action),
-    }
+    (state.arrangement.focus.pane().act)(state, action)
 }
 
 /// Focuses a pane; what is to be read for it is asked for.
@@ -228,9 +215,7 @@ pub fn focus(state: &mut State, pane: PaneId) -> Vec<Effect> {
     let changed = state.arrangement.focus != pane;
     state.arrangement.focus = pane;
     let mut effects = if changed { save(state) } else { Vec::new() };
-    if pane == PaneId::Runs {
-        effects.push(Effect::Runs(runs::Effect::List));
-    }
+    effects.extend((pane.pane().refresh)());
     effects
 }
 
@@ -325,15 +310,7 @@ fn handle_mouse(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
         None => {
             let inner = draw::inside(area);
             if inner.contains(at) {
-                match pane {
-                    PaneId::Runs => runs::click(state, inner, at),
-                    PaneId::Pipeline => pipeline::click(state, inner, at),
-                    PaneId::Training => training::click(state, inner, at),
-                    PaneId::Sampling => sampling::click(state, inner, at),
-                    PaneId::Merge => merge::click(state, inner, at),
-                    PaneId::Kernels => kernels::click(state, inner, at),
-                    PaneId::Retrieval | PaneId::System | PaneId::Log => {}
-                }
+                (pane.pane().click)(state, inner, at);
             }
         }
     }

@@ -124,7 +124,7 @@ fn message() -> impl Strategy<Value = Message> {
             let modifiers = if ctrl && matches!(code, KeyCode::Char(_)) { KeyModifiers::CONTROL } else { KeyModifiers::NONE };
             Message::Key(KeyEvent::new(code, modifiers))
         }),
-        6 => proptest::sample::select(vec!['0', '1', '2', '3', '4', '5', '6', '7', '8', 'v', 'f', 'L'])
+        6 => proptest::sample::select(vec!['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'v', 'f', 'L'])
             .prop_map(|c| Message::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE))),
         2 => (0..220u16, 0..60u16).prop_map(|(w, h)| Message::Resize(w, h)),
         2 => (0..230u16, 0..70u16, any::<bool>()).prop_map(|(column, row, down)| {

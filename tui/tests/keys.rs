@@ -168,23 +168,23 @@ fn a_click_selects_the_line_under_the_mouse() {
     let mut state = dashboard((100, 24), usize::MAX);
     press(&mut state, &["1", "f"]);
     click_on(&mut state, "embed ");
-    assert_eq!(state.pipeline.selected, Some(2));
+    assert_eq!(state.panes.pipeline.selected, Some(2));
     press(&mut state, &["3"]);
     let p = format!("{:.3} ", state.run().unwrap().view.prompts.iter().last().unwrap().answers[1].p);
     click_on(&mut state, &p);
-    assert_eq!(state.sampling.sample, 1);
+    assert_eq!(state.panes.sampling.sample, 1);
     press(&mut state, &["4", "v", "v", "v"]);
     let row = state.run().unwrap().view.merge.rows[2].row.to_string();
     click_on(&mut state, &format!("{row}  "));
-    assert_eq!(state.merge.prompt, 2);
+    assert_eq!(state.panes.merge.prompt, 2);
     press(&mut state, &["6", "s", "s", "s"]);
     click_on(&mut state, "rms_norm");
-    let line = text(&state).lines().nth(5 + state.kernels.selected).unwrap_or_default().to_string();
+    let line = text(&state).lines().nth(5 + state.panes.kernels.selected).unwrap_or_default().to_string();
     assert!(line.contains("rms_norm"), "{line}");
     let mut state = listed();
-    let before = state.runs_pane.selected;
+    let before = state.panes.runs.selected;
     click_on(&mut state, "runs/old");
-    assert_ne!(state.runs_pane.selected, before);
+    assert_ne!(state.panes.runs.selected, before);
     click_on(&mut state, "when");
     assert!(text(&state).contains("runs/old"), "the heading is no line");
 }
@@ -228,7 +228,7 @@ fn the_list_says_how_long_ago_without_a_key() {
         update(state, Message::Tick(now + ms));
         state.dirty
     };
-    let latest = state.runs_pane.catalogue.runs.iter().map(|r| r.modified_ms).max().unwrap();
+    let latest = state.panes.runs.catalogue.runs.iter().map(|r| r.modified_ms).max().unwrap();
     state.now_ms = latest + 500;
     assert!(aged(&mut state, 1000), "one second more is another word");
     state.now_ms = latest + 90_000;
@@ -251,8 +251,8 @@ fn a_first_look_at_a_long_file_says_so_until_the_whole_is_there() {
 #[test]
 fn a_repeated_run_is_numbered_once() {
     let state = listed();
-    let entry = |name: &str| RunEntry { folder: name.into(), ..state.runs_pane.catalogue.runs[0].clone() };
-    let mut catalogue = state.runs_pane.catalogue.clone();
+    let entry = |name: &str| RunEntry { folder: name.into(), ..state.panes.runs.catalogue.runs[0].clone() };
+    let mut catalogue = state.panes.runs.catalogue.clone();
     catalogue.runs = ["runs/demo", "runs/demo-2", "runs/ml-1"].map(entry).to_vec();
     assert_eq!(catalogue.free_folder("demo-2"), PathBuf::from("runs/demo-3"));
     assert_eq!(catalogue.free_folder("ml-1"), PathBuf::from("runs/ml-1-2"), "its own name");
@@ -263,9 +263,9 @@ fn a_cursor_reads_and_zoom_keeps_it_in_view() {
     let mut state = dashboard((100, 30), usize::MAX);
     press(&mut state, &["2", "Enter", "Left", "Left", "Left", "+", "+", "+"]);
     assert!(text(&state).contains("at 9"), "the cursor's step is on the axis:\n{}", text(&state));
-    assert_eq!(state.training.zoom, 8.0);
+    assert_eq!(state.panes.training.zoom, 8.0);
     press(&mut state, &["Esc"]);
-    assert!(state.training.cursor.is_none() && state.training.zoom == 1.0);
+    assert!(state.panes.training.cursor.is_none() && state.panes.training.zoom == 1.0);
 }
 
 // Pane 0.
@@ -320,7 +320,7 @@ fn a_setting_is_checked_by_the_engine_before_it_is_taken() {
     assert!(effects.contains(&load), "{effects:?}");
     update(&mut state, news(&["graph.dim=x"], Err("graph.dim: 'x' is no number".into())));
     assert!(text(&state).contains("is no number"), "{}", text(&state));
-    assert!(state.runs_pane.editor.as_ref().unwrap().changes.is_empty());
+    assert!(state.panes.runs.editor.as_ref().unwrap().changes.is_empty());
     press(&mut state, &["Backspace", "8", "Enter"]);
     update(&mut state, news(&["graph.dim=8"], Ok(parse_annotated(&RECIPE.replace("64\n#", "8\n#")))));
     assert!(state.overlay.is_none());

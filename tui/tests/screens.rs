@@ -5,6 +5,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{dashboard, press, screen, text};
+use rallrec_tui::PaneId;
 use rallrec_tui::theme::{Palette, Theme};
 use ratatui::style::Color;
 use similar::{ChangeTag, TextDiff};
@@ -33,7 +34,7 @@ const SIZES: [(u16, u16); 4] = [(80, 24), (200, 50), (40, 12), (20, 5)];
 #[test]
 fn every_pane_at_every_size() {
     for size in SIZES {
-        for pane in 0..=8 {
+        for pane in 0..PaneId::ALL.len() {
             let mut state = dashboard(size, usize::MAX);
             press(&mut state, &[&pane.to_string(), "f"]);
             compare(&format!("pane{pane}-{}x{}", size.0, size.1), &text(&state));
@@ -66,7 +67,7 @@ fn the_overview_and_the_views_of_the_panes() {
 
 #[test]
 fn ascii_screens_hold_nothing_but_ascii() {
-    for pane in 0..=8 {
+    for pane in 0..PaneId::ALL.len() {
         for extra in [&[][..], &["v"], &["v", "v"], &["v", "v", "v"]] {
             let mut state = dashboard((100, 30), usize::MAX);
             state.theme = Theme { palette: Palette::Dark, ascii: true };
@@ -85,7 +86,7 @@ fn ascii_screens_hold_nothing_but_ascii() {
 #[test]
 fn mono_has_no_colour_and_the_others_have() {
     for palette in [Palette::Mono, Palette::Dark, Palette::Light] {
-        for pane in 1..=8 {
+        for pane in 1..PaneId::ALL.len() {
             let mut state = dashboard((120, 40), usize::MAX);
             state.theme.palette = palette;
             press(&mut state, &[&pane.to_string(), "f"]);

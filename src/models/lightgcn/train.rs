@@ -120,10 +120,10 @@ pub fn train(
                 progress.waited += 1;
                 progress.done = settings.early_stop > 0 && progress.waited >= settings.early_stop;
             }
-            for (name, value) in [("recall@20", recall), ("ndcg@20", ranking.ndcg())] {
+            for (metric, value) in ranking.means() {
                 monitor.emit(Event::Metric {
                     stage: monitor.stage().into(),
-                    name: name.into(),
+                    name: format!("{}@{CUT}", metric.name),
                     split: "valid".into(),
                     value,
                     epoch: Some(epoch),

@@ -13,7 +13,7 @@ use crate::collab::{BaselineSettings, Baselines, GraphBaseline};
 use crate::config::Recipe;
 use crate::data::Part;
 use crate::error::{Error, Result};
-use crate::eval::{Score, Table};
+use crate::eval::{EvalRows, Score, Table};
 use crate::events::StageId;
 use crate::merge::Merged;
 use crate::pipeline::artifact::write_atomically;
@@ -111,7 +111,9 @@ impl Columns {
         // A table that lacks the row of the recipe's choice has the first one as its reference.
         let wanted = recipe.evaluate.reference.as_str();
         let reference = if models.iter().any(|m| m.0 == wanted) { wanted } else { GLOBAL };
-        let table = Table::build("test", &ground.labels(&self.rows), &models, Some(reference), &recipe.evaluate)?;
+        let users: Vec<u32> = self.rows.iter().map(|&row| ground.sample(row).user.0).collect();
+        let rows = EvalRows { labels: &ground.labels(&self.rows), users: &users };
+        let table = Table::build("test", rows, &models, Some(reference), &recipe.evaluate)?;
         Ok(Section { title: title.into(), table })
     }
 }

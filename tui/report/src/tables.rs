@@ -1,6 +1,7 @@
 //! The tables of the report, from `results.json` where it is there, else from the events.
 
 use rallrec_events::RunView;
+use rallrec_events::metric::{METRICS, Shown};
 use rallrec_events::view::State;
 use serde::Serialize;
 use serde_json::Value;
@@ -46,15 +47,6 @@ pub struct TableView {
     pub rows: Vec<RowView>,
 }
 
-/// Metrics in the order of the columns, with their names for people, and whether higher is better.
-const METRICS: [(&str, &str, bool); 5] = [
-    ("auc", "AUC", true),
-    ("log_loss", "log loss", false),
-    ("accuracy", "accuracy", true),
-    ("brier", "Brier", false),
-    ("ece", "ECE", false),
-];
-
 fn cell(value: Option<f64>, interval: Option<(f64, f64)>, p: Option<f64>) -> CellView {
     let interval = interval.filter(|(a, b)| a.is_finite() && b.is_finite() && a != b);
     CellView {
@@ -69,14 +61,20 @@ fn cell(value: Option<f64>, interval: Option<(f64, f64)>, p: Option<f64>) -> Cel
     }
 }
 
-/// Marks the best value of each column.
+/// Marks the best value of each column, and takes out the columns of unusual metrics that no row has.
 fn mark(mut table: TableView) -> TableView {
-    for (column, (_, _, higher)) in METRICS.iter().enumerate() {
-        let better = |a: f64, b: f64| if *higher { a > b } else { a < b };
-        let values = table.rows.iter().map(|r| r.values.get(column).copied().flatten());
-        let best = values.flatten().filter(|v| v.is_finite()).reduce(|a, b| if better(b, a) { b } else { a });
+    for (column, metric) in METRICS.iter().enumerate().rev() {
+        if metric.shown == Shown::Wide && table.rows.iter().all(|r| r.values[column].is_none()) {
+            table.metrics.remove(column);
+            for row in &mut table.rows {
+                row.cells.remove(column);
+                row.values.remove(column);
+            }
+            continue;
+        }
+        let best = metric.best(table.rows.iter().filter_map(|r| r.values[column]));
         for row in &mut table.rows {
-            let same = row.values.get(column).copied().flatten() == best && best.is_some();
+            let same = row.values[column] == best && best.is_some();
             if let Some(cell) = row.cells.get_mut(column) {
                 cell.best = same && table.reference != row.name;
             }
@@ -90,7 +88,7 @@ fn from_json(section: &Value) -> Option<TableView> {
     let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
     let rows = table.get("rows")?.as_array()?.iter().map(|row| {
         let (mut cells, mut values) = (Vec::new(), Vec::new());
-        for (name, _, _) in METRICS {
+        for name in METRICS.map(|m| m.name) {
             let estimate = row.get("metrics").and_then(|m| m.get(name));
             let number = |key: &str| estimate.and_then(|e| e.get(key)).and_then(Value::as_f64);
             let against = row.get("p_vs").and_then(Value::as_array).into_iter().flatten();
@@ -106,7 +104,7 @@ fn from_json(section: &Value) -> Option<TableView> {
     Some(mark(TableView {
         title: text(section, "title"),
         reference: text(table, "reference"),
-        metrics: METRICS.iter().map(|m| m.1.to_string()).collect(),
+        metrics: METRICS.iter().map(|m| m.title.to_string()).collect(),
         rows: rows.collect(),
     }))
 }
@@ -114,7 +112,7 @@ fn from_json(section: &Value) -> Option<TableView> {
 fn from_events(view: &RunView) -> Vec<TableView> {
     let row = |row: &rallrec_events::view::Row| {
         let (mut cells, mut values) = (Vec::new(), Vec::new());
-        for (name, _, _) in METRICS {
+        for name in METRICS.map(|m| m.name) {
             let found = row.metric(name);
             let p = row.against.iter().find(|d| d.metric == name).and_then(|d| d.p);
             cells.push(cell(found.map(|f| f.0), found.map(|f| (f.1, f.2)), p));
@@ -125,7 +123,7 @@ fn from_events(view: &RunView) -> Vec<TableView> {
     let tables = view.results.tables.iter().map(|t| TableView {
         title: t.title.clone(),
         reference: t.reference.clone().unwrap_or_default(),
-        metrics: METRICS.iter().map(|m| m.1.to_string()).collect(),
+        metrics: METRICS.iter().map(|m| m.title.to_string()).collect(),
         rows: t.rows.iter().map(row).collect(),
     });
     tables.map(mark).collect()

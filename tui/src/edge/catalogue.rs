@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rallrec_events::RunFolder;
 use rallrec_events::folder::runs_below;
+use rallrec_events::metric::{METRICS, Shown};
 
 use super::engine;
 use crate::panes::runs::{Catalogue, RecipeEntry, RunEntry, RunState, Source};
@@ -108,13 +109,13 @@ fn without_dot(path: &Path) -> PathBuf {
 /// The last row of the main table in a few words.
 fn result(folder: &RunFolder) -> String {
     let Ok(Some(results)) = folder.results() else { return String::new() };
-    let rows = results["tables"][0]["rows"].as_array().cloned().unwrap_or_default();
+    let rows = results["tables"][0]["table"]["rows"].as_array().cloned().unwrap_or_default();
     let Some(row) = rows.iter().find(|r| r["name"] == "merged").or(rows.last()) else { return String::new() };
     let metric = |name: &str| row["metrics"][name]["value"].as_f64();
     let mut out = row["name"].as_str().unwrap_or_default().to_string();
-    for (name, label) in [("auc", "AUC"), ("log_loss", "log loss"), ("accuracy", "accuracy")] {
-        if let Some(value) = metric(name) {
-            out.push_str(&format!("  {label} {value:.3}"));
+    for m in METRICS.iter().filter(|m| m.shown == Shown::Always) {
+        if let Some(value) = metric(m.name) {
+            out.push_str(&format!("  {} {value:.3}", m.title));
         }
     }
     out
@@ -150,4 +151,20 @@ fn recipe(path: &Path) -> Option<RecipeEntry> {
     let about: Vec<&str> =
         text.lines().take_while(|l| l.starts_with('#')).map(|l| l.trim_start_matches('#').trim()).collect();
     Some(RecipeEntry { source: Source::File(without_dot(path)), name, about: about.join(" ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The list once looked for the rows beside the table's title, where `results.json` has none.
+    #[test]
+    fn the_list_shows_the_result_of_a_finished_run() {
+        let place = tempfile::tempdir().unwrap();
+        let row = |name: &str, auc: f64| serde_json::json!({"name": name, "metrics": {"auc": {"value": auc}, "log_loss": {"value": 0.625}}});
+        let table = serde_json::json!({"rows": [row("global mean", 0.5), row("merged", 0.75)]});
+        let results = serde_json::json!({"tables": [{"title": "Test rows", "table": table}]});
+        fs::write(place.path().join("results.json"), results.to_string()).unwrap();
+        assert_eq!(result(&RunFolder::new(place.path())), "merged  AUC 0.750  log loss 0.625");
+    }
 }

@@ -1,6 +1,9 @@
 //! Pane 6: operators with their share of time, calls, bandwidth, arithmetic, and how near they come to the measured
 //! ceiling; a bench or a check of one of them beside the live figures.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, DOWN, UP, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
 use std::collections::BTreeMap;
 
 use rallrec_events::view::Operator;
@@ -9,12 +12,30 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::Line;
 
 use crate::format;
-use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{State, Weight};
 use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, text};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Kernels,
+    title: "Kernels",
+    key: &[Char('6')],
+    about: "operators",
+    draw: Draw::Always(draw),
+    act,
+    click,
+    keys: &[
+        bound(UP, Action::Up, "previous operator", ""),
+        bound(DOWN, Action::Down, "next operator", ""),
+        bound(&[Char('s')], Action::Sort, "in order of time, calls, bandwidth or name", "sort"),
+        bound(&[Char('b')], Action::Bench, "bench the selected operator", "bench"),
+        bound(&[Char('x')], Action::Check, "check the selected operator", "check"),
+    ],
+    ..BASE
+};
 
 /// Order of the operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +66,7 @@ pub struct View {
 fn ordered(state: &State) -> Vec<&Operator> {
     let Some(run) = state.run() else { return Vec::new() };
     let mut list = run.view.operators.by_time();
-    match state.kernels.order {
+    match state.panes.kernels.order {
         Order::Time => {}
         Order::Calls => list.sort_by_key(|o| std::cmp::Reverse(o.calls)),
         Order::Bandwidth => list.sort_by(|a, b| b.gb_s().unwrap_or(0.0).total_cmp(&a.gb_s().unwrap_or(0.0))),
@@ -58,8 +79,8 @@ fn ordered(state: &State) -> Vec<&Operator> {
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let list = ordered(state);
     let last = list.len().saturating_sub(1);
-    let chosen = list.get(state.kernels.selected.min(last)).map(|o| o.name.clone());
-    let view = &mut state.kernels;
+    let chosen = list.get(state.panes.kernels.selected.min(last)).map(|o| o.name.clone());
+    let view = &mut state.panes.kernels;
     match action {
         Action::Up => view.selected = view.selected.min(last).saturating_sub(1),
         Action::Down => view.selected = (view.selected + 1).min(last),
@@ -92,11 +113,11 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 /// Selects the operator under the mouse.
 pub fn click(state: &mut State, area: Rect, at: Position) {
     let list = ordered(state);
-    let selected = state.kernels.selected.min(list.len().saturating_sub(1));
+    let selected = state.panes.kernels.selected.min(list.len().saturating_sub(1));
     let Some(name) = list.get(selected).map(|o| &o.name) else { return };
-    let table = table_area(state.kernels.measured.contains_key(name), area);
+    let table = table_area(state.panes.kernels.measured.contains_key(name), area);
     if let Some(row) = table::hit(selected, list.len(), table, at) {
-        state.kernels.selected = row;
+        state.panes.kernels.selected = row;
     }
 }
 
@@ -116,8 +137,8 @@ pub fn measured(state: &mut State, operator: String, check: bool, outcome: Resul
             state.say(Weight::Bad, format!("{word} of {operator} failed: {}", why.lines().next().unwrap_or_default()));
         }
     }
-    if state.kernels.measured.len() < 256 {
-        state.kernels.measured.insert(operator, Some(outcome));
+    if state.panes.kernels.measured.len() < 256 {
+        state.panes.kernels.measured.insert(operator, Some(outcome));
     }
 }
 
@@ -146,8 +167,8 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         words("recent"),
         words("shape"),
     ];
-    let selected = state.kernels.selected.min(rows.len() - 1);
-    let outcome = state.kernels.measured.get(&list[selected].name);
+    let selected = state.panes.kernels.selected.min(rows.len() - 1);
+    let outcome = state.panes.kernels.measured.get(&list[selected].name);
     let middle = table_area(outcome.is_some(), area);
     table::draw(&columns, &rows, Some(selected), middle, buffer, theme);
     let y = middle.y + middle.height;
@@ -171,7 +192,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
 
 /// How many operators, their time together, their order, what the machine gives at best.
 fn summary(state: &State, operators: usize, seconds: f64, width: u16) -> Line<'static> {
-    let order = format!("{:?}", state.kernels.order).to_lowercase();
+    let order = format!("{:?}", state.panes.kernels.order).to_lowercase();
     let mut facts = vec![("operators", operators.to_string()), ("seconds", format::value(seconds)), ("order", order)];
     let one = |(device, c): (&String, &rallrec_events::view::Ceilings)| {
         format!("{} {:.1} GB/s {}FLOP/s", format::clean(device), c.memory_gb_s, format::scaled(c.gflop_s * 1e9))

@@ -1,5 +1,8 @@
 //! Pane 8: log lines of the run and what this process printed meanwhile; level, filter, follow.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, DOWN, END, ESC, HOME, PAGE_DOWN, PAGE_UP, UP, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::view::Line as LogLine;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -7,11 +10,32 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::format;
-use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{Input, Overlay, Purpose, State};
 use crate::theme::Theme;
 use crate::widgets::text;
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Log,
+    title: "Log",
+    key: &[Char('8')],
+    about: "log",
+    draw: Draw::Always(draw),
+    act,
+    keys: &[
+        bound(UP, Action::Up, "up", ""),
+        bound(DOWN, Action::Down, "down", ""),
+        bound(PAGE_UP, Action::PageUp, "page up", ""),
+        bound(PAGE_DOWN, Action::PageDown, "page down", ""),
+        bound(HOME, Action::First, "oldest line", ""),
+        bound(END, Action::Follow, "newest line, and follow", "follow"),
+        bound(&[Char('/')], Action::Filter, "show only lines with this text", "filter"),
+        bound(VIEW, Action::Level, "least level: debug, info, warn, error", "level"),
+        bound(ESC, Action::Reset, "no filter", ""),
+    ],
+    ..BASE
+};
 
 /// Least level that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -71,7 +95,7 @@ pub struct View {
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let page = usize::from(state.size.1).saturating_sub(8).max(1);
     let most = lines(state).len().saturating_sub(1);
-    let view = &mut state.log;
+    let view = &mut state.panes.log;
     view.back = match action {
         Action::Up => view.back + 1,
         Action::Down => view.back.saturating_sub(1),
@@ -102,19 +126,19 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 
 /// Takes a filter.
 pub fn set_filter(state: &mut State, filter: String) {
-    state.log.filter = filter;
-    state.log.back = 0;
+    state.panes.log.filter = filter;
+    state.panes.log.back = 0;
 }
 
 /// The lines that pass, oldest first.
 fn lines(state: &State) -> Vec<&LogLine> {
-    let wanted = state.log.filter.to_lowercase();
+    let wanted = state.panes.log.filter.to_lowercase();
     let of_run = state.run().map(|r| &r.view.log.lines);
     let mut out: Vec<&LogLine> = of_run
         .into_iter()
         .flatten()
         .chain(state.printed.iter())
-        .filter(|l| Level::of(&l.level) >= state.log.level)
+        .filter(|l| Level::of(&l.level) >= state.panes.log.level)
         .filter(|l| wanted.is_empty() || l.text.to_lowercase().contains(&wanted) || l.level.contains(&wanted))
         .collect();
     out.sort_by_key(|l| l.t_ms);
@@ -134,12 +158,12 @@ fn style(level: &str, theme: Theme) -> Style {
 pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let all = lines(state);
-    let mut status = format!("{} and above", state.log.level.word());
-    if !state.log.filter.is_empty() {
-        status.push_str(&format!(", with '{}'", state.log.filter));
+    let mut status = format!("{} and above", state.panes.log.level.word());
+    if !state.panes.log.filter.is_empty() {
+        status.push_str(&format!(", with '{}'", state.panes.log.filter));
     }
-    let end = all.len() - state.log.back.min(all.len());
-    status.push_str(&match state.log.back {
+    let end = all.len() - state.panes.log.back.min(all.len());
+    status.push_str(&match state.panes.log.back {
         0 => ", following".to_string(),
         back => format!(", {back} lines back"),
     });

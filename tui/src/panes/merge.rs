@@ -1,12 +1,16 @@
 //! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single prompts.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, DOWN, END, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
+use rallrec_events::Difference;
+use rallrec_events::metric::{AUC, METRICS, Metric, Shown};
 use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 
 use crate::format;
-use crate::keys::Action;
 use crate::message::Effect;
 use crate::panes::sampling::split;
 use crate::state::{OpenRun, State};
@@ -15,6 +19,30 @@ use crate::widgets::chart::{Chart, Line as Curve};
 use crate::widgets::heat::Heat;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, histogram, text};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Merge,
+    title: "Merge",
+    key: &[Char('4')],
+    about: "merge and results",
+    draw: Draw::OfRun(draw),
+    act,
+    click,
+    keys: &[
+        bound(UP, Action::Up, "previous prompt", ""),
+        bound(DOWN, Action::Down, "next prompt", "prompt"),
+        bound(PAGE_UP, Action::PageUp, "ten prompts up", ""),
+        bound(PAGE_DOWN, Action::PageDown, "ten prompts down", ""),
+        bound(HOME, Action::First, "first prompt", ""),
+        bound(END, Action::Last, "last prompt", ""),
+        bound(LEFT, Action::Left, "earlier samples count, metric or table", ""),
+        bound(RIGHT, Action::Right, "next samples count, metric or table", ""),
+        bound(VIEW, Action::NextView, "table, heat map, reliability, prompts", "view"),
+        bound(&[Char('s')], Action::Sort, "prompts in order of row, variance, share or loss", "sort"),
+    ],
+    ..BASE
+};
 
 /// The constant of the papers.
 const AUTHORS_ALPHA: f64 = 0.1;
@@ -81,7 +109,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let prompts = run.view.merge.rows.len().saturating_sub(1);
     let tables = run.view.results.tables.len().saturating_sub(1);
     let slices = sample_counts(&run.view.merge).len().saturating_sub(1);
-    let view = &mut state.merge;
+    let view = &mut state.panes.merge;
     view.prompt = match action {
         Action::Up => view.prompt.saturating_sub(1),
         Action::Down => view.prompt + 1,
@@ -128,7 +156,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     }
     let (facts, body) = head(run, area, theme);
     text::lines(area, buffer, &facts);
-    match state.merge.mode {
+    match state.panes.merge.mode {
         Mode::Table => draw_tables(state, run, body, buffer),
         Mode::Heat => draw_heat(state, &view.merge, body, buffer),
         Mode::Reliability => draw_reliability(&view.merge, body, buffer, theme),
@@ -149,11 +177,11 @@ fn head(run: &OpenRun, area: Rect, theme: Theme) -> (Vec<Line<'static>>, Rect) {
 
 /// Selects the prompt under the mouse.
 pub fn click(state: &mut State, area: Rect, at: Position) {
-    let Some(run) = state.run().filter(|_| state.merge.mode == Mode::Prompts) else { return };
+    let Some(run) = state.run().filter(|_| state.panes.merge.mode == Mode::Prompts) else { return };
     let n = run.view.merge.rows.len();
     let list = prompts_list(head(run, area, state.theme).1);
-    if let Some(row) = table::hit(state.merge.prompt.min(n.saturating_sub(1)), n, list, at) {
-        state.merge.prompt = row;
+    if let Some(row) = table::hit(state.panes.merge.prompt.min(n.saturating_sub(1)), n, list, at) {
+        state.panes.merge.prompt = row;
     }
 }
 
@@ -197,13 +225,13 @@ fn figures(merge: &Merge) -> Vec<(&'static str, String)> {
 pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let tables = &run.view.results.tables;
-    let Some(shown) = tables.get(state.merge.table.min(tables.len().saturating_sub(1))) else {
+    let Some(shown) = tables.get(state.panes.merge.table.min(tables.len().saturating_sub(1))) else {
         return draw_so_far(&run.view.merge, area, buffer, theme);
     };
     let n = shown.rows.iter().filter_map(|r| r.n).max().map(|n| format!(", {} rows", format::count(n)));
     let which = match tables.len() {
         0 | 1 => String::new(),
-        all => format!("table {}/{all}: ", state.merge.table.min(all - 1) + 1),
+        all => format!("table {}/{all}: ", state.panes.merge.table.min(all - 1) + 1),
     };
     let intervals = if with_intervals(shown, area.width) { "; 95 % intervals" } else { "" };
     let title = format!("{which}{}{}{intervals}", shown.title, n.unwrap_or_default());
@@ -212,26 +240,26 @@ pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer
     draw_table(shown, body, buffer, theme);
 }
 
-/// (heading, metric, more is better) of the columns. Log loss and calibration error are better when lower.
-fn metrics_of(shown: &Table) -> Vec<(&'static str, &'static str, bool)> {
-    let metrics =
-        [("AUC", "auc", true), ("log loss", "log_loss", false), ("accuracy", "accuracy", true), ("ECE", "ece", false)];
-    metrics.into_iter().filter(|m| shown.rows.iter().any(|r| r.metric(m.1).is_some())).collect()
+/// The metrics that have columns here and that the table knows.
+fn metrics_of(shown: &Table) -> Vec<&'static Metric> {
+    METRICS.into_iter().filter(|m| m.overview && shown.rows.iter().any(|r| r.metric(m.name).is_some())).collect()
 }
 
-/// There is room for the intervals.
+/// There is room for the intervals of the usual metrics.
 fn with_intervals(shown: &Table, width: u16) -> bool {
-    width >= 26 + metrics_of(shown).len() as u16 * 21
+    let usual = metrics_of(shown).iter().filter(|m| m.shown < Shown::Wide).count();
+    width >= 26 + usual as u16 * 21
 }
 
 fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let there = metrics_of(shown);
     let interval = with_intervals(shown, area.width);
-    let short = area.width >= 26 + there.len() as u16 * 10;
-    let there: Vec<_> = if short || interval { there } else { there.into_iter().take(2).collect() };
+    // As many as fit, the first two in any case.
+    let fit = (area.width.saturating_sub(26) / if interval { 21 } else { 10 }).max(2);
+    let there: Vec<_> = there.into_iter().take(usize::from(fit)).collect();
     let mut columns = vec![words("model")];
     for m in &there {
-        columns.push(number(m.0));
+        columns.push(number(m.title));
         if interval {
             columns.push(words("95 %"));
         }
@@ -240,10 +268,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     if tested {
         columns.push(number("p (AUC)"));
     }
-    let best = |metric: &(&str, &str, bool)| {
-        let values = shown.rows.iter().filter_map(|r| r.metric(metric.1)).map(|v| v.0).filter(|v| v.is_finite());
-        if metric.2 { values.reduce(f64::max) } else { values.reduce(f64::min) }
-    };
+    let best = |m: &Metric| m.best(shown.rows.iter().filter_map(|r| r.metric(m.name)).map(|v| v.0));
     let rows: Vec<Vec<Cell>> = shown
         .rows
         .iter()
@@ -252,7 +277,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
             let mut cells =
                 vec![Cell::new(format::clean(&row.name), if strong { theme.accent() } else { theme.text() })];
             for m in &there {
-                let Some((value, low, high)) = row.metric(m.1) else {
+                let Some((value, low, high)) = row.metric(m.name) else {
                     cells.push(Cell::new("n/a", theme.dim()));
                     if interval {
                         cells.push(Cell::default());
@@ -266,10 +291,16 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
                 }
             }
             if tested {
-                let p = row.against.iter().find(|d| d.metric == "auc").and_then(|d| d.p);
-                cells.push(match p {
-                    Some(p) if p < 0.001 => Cell::new("<0.001", theme.good()),
-                    Some(p) => Cell::new(format!("{p:.3}"), if p < 0.05 { theme.good() } else { theme.text() }),
+                let against = row.against.iter().find(|d| d.metric == AUC.name);
+                // A small p of a worse row is no good news.
+                let style = |d: &Difference, p: f64| match p < 0.05 {
+                    true if AUC.is_better(d.difference, 0.0) => theme.good(),
+                    true => theme.bad(),
+                    false => theme.text(),
+                };
+                cells.push(match against.and_then(|d| Some((d, d.p?))) {
+                    Some((d, p)) if p < 0.001 => Cell::new("<0.001", style(d, p)),
+                    Some((d, p)) => Cell::new(format!("{p:.3}"), style(d, p)),
                     None => Cell::new(theme.marks().dot, theme.dim()),
                 });
             }
@@ -317,7 +348,7 @@ fn draw_heat(state: &State, merge: &Merge, area: Rect, buffer: &mut Buffer) {
     if counts.is_empty() {
         return text::note(area, buffer, "no sweep in this run", theme);
     }
-    let samples = counts[state.merge.samples.min(counts.len() - 1)];
+    let samples = counts[state.panes.merge.samples.min(counts.len() - 1)];
     let cells: Vec<_> = merge.cells.iter().filter(|c| c.samples == samples).collect();
     let sorted = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
@@ -441,8 +472,8 @@ fn prompts_list(area: Rect) -> Rect {
 
 fn draw_prompts(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
-    let rows = ordered(&run.view.merge, state.merge.order);
-    let Some(at) = rows.len().checked_sub(1).map(|last| state.merge.prompt.min(last)) else {
+    let rows = ordered(&run.view.merge, state.panes.merge.order);
+    let Some(at) = rows.len().checked_sub(1).map(|last| state.panes.merge.prompt.min(last)) else {
         return text::note(area, buffer, "no row has been merged yet", theme);
     };
     let row = rows[at];
@@ -492,7 +523,7 @@ fn verdict(state: &State, run: &OpenRun, row: &MergeRow, width: u16) -> Vec<Line
         Span::styled(format!("row {}  ", row.row), theme.accent()),
         Span::raw(title.unwrap_or_default()),
         Span::styled(truth, theme.warn()),
-        Span::styled(format!("   in order of {}", state.merge.order.word()), theme.dim()),
+        Span::styled(format!("   in order of {}", state.panes.merge.order.word()), theme.dim()),
     ]));
     let models = [
         ("tuned", row.mean_tuned, Some(row.var_tuned)),

@@ -1,5 +1,8 @@
 //! Pane 1: the stages as a graph with state, cache, duration, rate, time left and size; warnings and what to do.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, DOWN, UP, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::StageId;
 use rallrec_events::view::{Stage, State as StageState};
 use ratatui::buffer::Buffer;
@@ -8,12 +11,24 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::format;
-use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{Doing, OpenRun, State};
 use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, text};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Pipeline,
+    title: "Pipeline",
+    key: &[Char('1')],
+    about: "stages",
+    draw: Draw::OfRun(draw),
+    act,
+    click,
+    keys: &[bound(UP, Action::Up, "previous stage", ""), bound(DOWN, Action::Down, "next stage", "")],
+    ..BASE
+};
 
 /// State of the pane.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +42,10 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let Some(run) = state.run() else { return Vec::new() };
     let n = run.view.stages.list.len();
     let now = selected(state, run);
-    state.pipeline.selected = match action {
+    state.panes.pipeline.selected = match action {
         Action::Up => Some(now.saturating_sub(1)),
         Action::Down => Some((now + 1).min(n.saturating_sub(1))),
-        _ => state.pipeline.selected,
+        _ => state.panes.pipeline.selected,
     };
     Vec::new()
 }
@@ -43,7 +58,7 @@ fn selected(state: &State, run: &OpenRun) -> usize {
             .position(|s| matches!(s.state, StageState::Running | StageState::Failed | StageState::Stopped))
             .or_else(|| list.iter().rposition(|s| matches!(s.state, StageState::Done | StageState::Reused)))
     };
-    state.pipeline.selected.or_else(at_work).unwrap_or(0).min(list.len().saturating_sub(1))
+    state.panes.pipeline.selected.or_else(at_work).unwrap_or(0).min(list.len().saturating_sub(1))
 }
 
 /// Mark and style of a stage; a stage of a killed run is not at work.
@@ -167,7 +182,7 @@ pub fn click(state: &mut State, area: Rect, at: Position) {
     let Some(run) = state.run() else { return };
     let n = run.view.stages.list.len();
     if let Some(row) = table::hit(selected(state, run), n, table_area(n, area), at) {
-        state.pipeline.selected = Some(row);
+        state.panes.pipeline.selected = Some(row);
     }
 }
 

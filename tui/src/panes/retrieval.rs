@@ -1,5 +1,8 @@
 //! Pane 5: the embeddings before and after alignment, and how one target's history was retrieved and reranked.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, DOWN, LEFT, RIGHT, UP, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::scatter::{Scatter, Space};
 use rallrec_events::view::Example;
 use ratatui::buffer::Buffer;
@@ -7,13 +10,31 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use crate::format;
-use crate::keys::Action;
 use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, wide};
 use crate::widgets::{Dots, chart, text};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Retrieval,
+    title: "Retrieval",
+    key: &[Char('5')],
+    about: "embeddings and retrieval",
+    draw: Draw::OfRun(draw),
+    act,
+    keys: &[
+        bound(UP, Action::Up, "previous example", ""),
+        bound(DOWN, Action::Down, "next example", "example"),
+        bound(LEFT, Action::Left, "previous space", ""),
+        bound(RIGHT, Action::Right, "next space", "space"),
+        bound(VIEW, Action::NextView, "scatter, example, both", "view"),
+        bound(&[Char('s')], Action::Sort, "history in order of similarity or time", "sort"),
+    ],
+    ..BASE
+};
 
 /// Genres that get a colour of their own; the others share one.
 const GROUPS: usize = 5;
@@ -51,7 +72,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Some(Ok(Some(scatter))) => scatter.spaces.len().saturating_sub(1),
         _ => 0,
     };
-    let view = &mut state.retrieval;
+    let view = &mut state.panes.retrieval;
     match action {
         Action::Up => view.example = view.example.min(examples).saturating_sub(1),
         Action::Down => view.example = (view.example + 1).min(examples),
@@ -87,8 +108,8 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
                     earlier version made it";
         return text::note(area, buffer, text, theme);
     }
-    let example = examples.get(state.retrieval.example.min(examples.len().saturating_sub(1)));
-    match (state.retrieval.mode, scatter, example) {
+    let example = examples.get(state.panes.retrieval.example.min(examples.len().saturating_sub(1)));
+    match (state.panes.retrieval.mode, scatter, example) {
         (Mode::Both, Some(scatter), Some(example)) if area.height >= 18 => {
             let top = area.height / 2;
             draw_scatter(state, scatter, Some(example), Rect { height: top, ..area }, buffer);
@@ -133,7 +154,7 @@ fn draw_scatter(state: &State, scatter: &Scatter, example: Option<&Example>, are
     }
     text::line(area, buffer, area.height - 1, &Line::from(legend));
     let fit = usize::from(area.width / 30).clamp(1, scatter.spaces.len());
-    let first = state.retrieval.space.min(scatter.spaces.len() - fit);
+    let first = state.panes.retrieval.space.min(scatter.spaces.len() - fit);
     let target = example.map(|e| e.target.title.as_str());
     for i in 0..fit {
         let (x, width) = share(area.width, fit, i);
@@ -199,7 +220,7 @@ fn draw_space(
 fn draw_example(state: &State, example: &Example, count: usize, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let label = example.label.map_or("", |l| if l { "liked" } else { "not liked" });
-    let at = state.retrieval.example.min(count.saturating_sub(1)) + 1;
+    let at = state.panes.retrieval.example.min(count.saturating_sub(1)) + 1;
     let heading = vec![
         Span::styled(format!("example {at}/{count}  "), theme.dim()),
         Span::styled(format::clean(&example.target.title), theme.accent()),
@@ -209,7 +230,7 @@ fn draw_example(state: &State, example: &Example, count: usize, area: Rect, buff
     ];
     text::line(area, buffer, 0, &Line::from(heading));
     let mut items: Vec<_> = example.history.iter().collect();
-    if state.retrieval.by_time {
+    if state.panes.retrieval.by_time {
         items.sort_by_key(|i| std::cmp::Reverse(i.position));
     } else {
         // What the prompt shows first, then what was retrieved, then the rest, newest first.

@@ -1,5 +1,8 @@
 //! Pane 3: the sampled answers as they arrive, and what their spread and length tell.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, DOWN, END, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::view::{Bins, Prompt};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -7,12 +10,34 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::format;
-use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
 use crate::widgets::chart::{Chart, Line as Curve};
 use crate::widgets::{bars, histogram, table, text};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Sampling,
+    title: "Sampling",
+    key: &[Char('3')],
+    about: "reasoning samples",
+    draw: Draw::OfRun(draw),
+    act,
+    click,
+    keys: &[
+        bound(UP, Action::Up, "previous prompt", ""),
+        bound(DOWN, Action::Down, "next prompt", "prompt"),
+        bound(LEFT, Action::Left, "previous sample", ""),
+        bound(RIGHT, Action::Right, "next sample", "sample"),
+        bound(PAGE_UP, Action::PageUp, "ten prompts up", ""),
+        bound(PAGE_DOWN, Action::PageDown, "ten prompts down", ""),
+        bound(VIEW, Action::NextView, "answers, histogram, accuracy", "view"),
+        bound(END, Action::Follow, "follow the newest prompt", "follow"),
+        bound(HOME, Action::First, "first prompt", ""),
+    ],
+    ..BASE
+};
 
 /// Prompts that a moving accuracy is taken over, as the authors' consistency view does.
 const WINDOW: u64 = 500;
@@ -50,9 +75,9 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let Some(run) = state.run() else { return Vec::new() };
     let rows = rows(run);
     let last = rows.len().saturating_sub(1);
-    let at = state.sampling.row.and_then(|r| rows.iter().position(|x| *x == r)).unwrap_or(last);
+    let at = state.panes.sampling.row.and_then(|r| rows.iter().position(|x| *x == r)).unwrap_or(last);
     let samples = rows.get(at).and_then(|r| run.view.prompts.get(*r)).map_or(0, |p| p.answers.len());
-    let view = &mut state.sampling;
+    let view = &mut state.panes.sampling;
     let moved = match action {
         Action::Up => Some(at.saturating_sub(1)),
         Action::Down => Some((at + 1).min(last)),
@@ -89,7 +114,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     }
     let (facts, body) = text::head(&figures(run), area, theme);
     text::lines(area, buffer, &facts);
-    match state.sampling.mode {
+    match state.panes.sampling.mode {
         Mode::Answers => draw_answers(state, run, body, buffer),
         Mode::Spread => draw_spread(run, body, buffer, theme),
         Mode::Accuracy => draw_accuracy(run, body, buffer, theme),
@@ -135,8 +160,8 @@ fn mean_of(bins: &Bins) -> f64 {
 fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let rows = rows(run);
-    let live = run.view.sampling.live.as_ref().filter(|_| run.doing().is_live() && state.sampling.row.is_none());
-    let row = state.sampling.row.or_else(|| rows.last().copied());
+    let live = run.view.sampling.live.as_ref().filter(|_| run.doing().is_live() && state.panes.sampling.row.is_none());
+    let row = state.panes.sampling.row.or_else(|| rows.last().copied());
     let Some(prompt) = row.and_then(|r| run.view.prompts.get(r)) else {
         if let Some(live) = live {
             let title = format!("row {} sample {} is being written", live.row, live.sample);
@@ -149,7 +174,7 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let at = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
     let Places { heading, list, words } = places(prompt, (at, rows.len()), area, theme);
     text::lines(area, buffer, &heading);
-    let sample = state.sampling.sample.min(prompt.answers.len().saturating_sub(1));
+    let sample = state.panes.sampling.sample.min(prompt.answers.len().saturating_sub(1));
     draw_list(prompt, sample, list, buffer, theme);
     match live {
         Some(live) if live.row != prompt.row || live.sample as usize >= prompt.answers.len() => {
@@ -198,16 +223,16 @@ fn places(prompt: &Prompt, number: (usize, usize), area: Rect, theme: Theme) -> 
 
 /// Selects the answer under the mouse.
 pub fn click(state: &mut State, area: Rect, at: Position) {
-    let Some(run) = state.run().filter(|_| state.sampling.mode == Mode::Answers) else { return };
+    let Some(run) = state.run().filter(|_| state.panes.sampling.mode == Mode::Answers) else { return };
     let rows = rows(run);
-    let row = state.sampling.row.or_else(|| rows.last().copied());
+    let row = state.panes.sampling.row.or_else(|| rows.last().copied());
     let Some(prompt) = row.and_then(|r| run.view.prompts.get(r)) else { return };
     let number = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
     let body = text::head(&figures(run), area, state.theme).1;
     let list = places(prompt, (number, rows.len()), body, state.theme).list;
     let n = prompt.answers.len();
-    if let Some(sample) = table::hit(state.sampling.sample.min(n.saturating_sub(1)), n, list, at) {
-        state.sampling.sample = sample;
+    if let Some(sample) = table::hit(state.panes.sampling.sample.min(n.saturating_sub(1)), n, list, at) {
+        state.panes.sampling.sample = sample;
     }
 }
 

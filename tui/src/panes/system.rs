@@ -1,18 +1,32 @@
 //! Pane 7: cores, memory, disk, GPUs; "n/a" where nothing is known.
 
+use crate::keys::Key::Char;
+use crate::keys::{Action, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::view::Series;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use crate::format;
-use crate::keys::Action;
 use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
 use crate::widgets::chart::{Chart, Interval, Line as Curve};
 use crate::widgets::{bars, text};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::System,
+    title: "System",
+    key: &[Char('7')],
+    about: "machine",
+    draw: Draw::OfRun(draw),
+    act,
+    keys: &[bound(VIEW, Action::NextView, "curves or figures", "view")],
+    ..BASE
+};
 
 /// State of the pane.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +38,7 @@ pub struct View {
 /// Keys of the pane.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     if action == Action::NextView {
-        state.system.curves = !state.system.curves;
+        state.panes.system.curves = !state.panes.system.curves;
     }
     Vec::new()
 }
@@ -48,7 +62,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let lines = figures(run, area.width, theme);
     let curves = curves(run);
-    if state.system.curves && !curves.is_empty() {
+    if state.panes.system.curves && !curves.is_empty() {
         return draw_curves(&curves, area, buffer, theme);
     }
     text::lines(area, buffer, &lines);

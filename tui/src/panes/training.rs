@@ -1,18 +1,50 @@
 //! Pane 2: curves of the stages that train.
 
-use rallrec_events::StageId;
+use crate::keys::Key::{Char, Code, Shift};
+use crate::keys::{Action, DOWN, ENTER, LEFT, RIGHT, UP, VIEW, ZOOM_IN, ZOOM_OUT, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId};
+use crossterm::event::KeyCode;
 use rallrec_events::view::{Series, State as StageState, Training};
+use rallrec_events::{Metric, StageId};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::Line as TextLine;
 
 use crate::format;
-use crate::keys::Action;
 use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
 use crate::widgets::chart::{self, Chart, Line};
 use crate::widgets::text;
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Training,
+    title: "Training",
+    key: &[Char('2')],
+    about: "training curves",
+    draw: Draw::OfRun(draw),
+    act,
+    click,
+    keys: &[
+        bound(LEFT, Action::Left, "cursor to earlier values", "cursor"),
+        bound(RIGHT, Action::Right, "cursor to later values", ""),
+        bound(UP, Action::Up, "previous chart", ""),
+        bound(DOWN, Action::Down, "next chart", "chart"),
+        bound(ENTER, Action::OneChart, "this chart alone, or all", "one"),
+        bound(ZOOM_IN, Action::ZoomIn, "zoom in", "zoom"),
+        bound(ZOOM_OUT, Action::ZoomOut, "zoom out", ""),
+        bound(&[Char('<'), Char(','), Shift(KeyCode::Left)], Action::PanLeft, "earlier part", ""),
+        bound(&[Char('>'), Char('.'), Shift(KeyCode::Right)], Action::PanRight, "later part", ""),
+        bound(&[Char('r')], Action::Recent, "whole run or recent steps", "recent"),
+        bound(&[Char('s')], Action::Smooth, "next smoothing", "smooth"),
+        bound(&[Char('y')], Action::LogAxis, "logarithmic axis or not", "log"),
+        bound(&[Char('o')], Action::Overlay, "lay the other opened runs over it, or not", ""),
+        bound(VIEW, Action::NextView, "stages that train: one after another", "view"),
+        bound(&[Code(KeyCode::Esc), Code(KeyCode::Home)], Action::Reset, "whole run, no cursor", ""),
+    ],
+    ..BASE
+};
 
 /// Weights of the smoothing key.
 const SMOOTHING: [f64; 4] = [0.0, 0.6, 0.9, 0.97];
@@ -90,9 +122,9 @@ impl View {
 
 /// Keys of the pane.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
-    let count = state.run().map_or(0, |run| charts(run, state.training.stage.as_deref()).len());
+    let count = state.run().map_or(0, |run| charts(run, state.panes.training.stage.as_deref()).len());
     let stages: Vec<String> = state.run().map(|r| r.view.training.0.keys().cloned().collect()).unwrap_or_default();
-    let view = &mut state.training;
+    let view = &mut state.panes.training;
     let step = 0.02;
     match action {
         Action::Up => view.selected = view.selected.min(count).saturating_sub(1),
@@ -125,15 +157,15 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 /// Puts the cursor where the mouse was.
 pub fn click(state: &mut State, area: Rect, at: Position) {
     let Some(run) = state.run() else { return };
-    let specs = charts(run, state.training.stage.as_deref());
+    let specs = charts(run, state.panes.training.stage.as_deref());
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let hit = arrange(&state.training, specs.len(), body).into_iter().find(|(_, r)| r.contains(at));
+    let hit = arrange(&state.panes.training, specs.len(), body).into_iter().find(|(_, r)| r.contains(at));
     if let Some((i, r)) = hit {
-        state.training.selected = i;
+        state.panes.training.selected = i;
         // The axis labels take about eight columns; the cursor need not be exact, it can be moved.
         let gutter = 8.min(r.width / 3);
         let share = f64::from(at.x.saturating_sub(r.x + gutter)) / f64::from(r.width.saturating_sub(gutter + 1).max(1));
-        state.training.cursor = Some(share.clamp(0.0, 1.0));
+        state.panes.training.cursor = Some(share.clamp(0.0, 1.0));
     }
 }
 
@@ -212,7 +244,7 @@ fn rate_title(run: &OpenRun, stage: &str) -> String {
 /// Metrics that share a chart: those in 0 to 1 where more is better together, losses by themselves.
 fn metric_groups(training: &Training) -> Vec<(Vec<String>, bool)> {
     let mut groups: Vec<(Vec<String>, bool)> = Vec::new();
-    let is_loss = |name: &str| name.contains("loss");
+    let is_loss = |name: &str| !Metric::shares_a_chart(name);
     for (name, metric) in &training.metrics {
         let same = groups.iter_mut().find(|(names, by_epoch)| {
             *by_epoch == metric.by_epoch
@@ -238,7 +270,7 @@ fn find<'a>(training: &'a Training, curve: &Curve) -> Option<&'a Series> {
 
 /// The lines of a chart, over the runs that are laid over each other.
 fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
-    let view = &state.training;
+    let view = &state.panes.training;
     let runs = state.shown();
     let overlaid = view.overlay && runs.len() > 1;
     let mut out = Vec::new();
@@ -314,7 +346,7 @@ fn arrange(view: &View, count: usize, area: Rect) -> Vec<(usize, Rect)> {
 /// Draws the pane.
 pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
-    let view = &state.training;
+    let view = &state.panes.training;
     let specs = charts(run, view.stage.as_deref());
     if specs.is_empty() {
         let text = match run.view.stages.running() {
@@ -356,7 +388,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
 
 /// The line above the charts: how they are shown, and where the stage at work stands.
 fn status(state: &State, run: &OpenRun, width: u16) -> TextLine<'static> {
-    let view = &state.training;
+    let view = &state.panes.training;
     let at_work = run.view.stages.list.iter().find(|s| s.state == StageState::Running).map(|s| s.name.clone());
     let stage = view.stage.clone().or(at_work).or_else(|| run.view.training.0.keys().next_back().cloned());
     let mut facts: Vec<(&str, String)> = Vec::new();

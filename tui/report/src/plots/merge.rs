@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use rallrec_events::metric::{Better, Metric};
 use rallrec_events::view::{Cell, Merge};
 
 use super::Figure;
@@ -145,11 +146,11 @@ pub fn figures(merge: &Merge) -> Vec<Figure> {
     for samples in counts {
         let cells: Vec<&Cell> = merge.cells.iter().filter(|c| c.samples == samples).collect();
         let metric = cells.first().map_or("", |c| c.metric.as_str());
-        let lower = metric.contains("loss") || metric == "brier" || metric == "ece";
+        let lower = Metric::named(metric).is_some_and(|m| m.better == Better::Lower);
         let of = if samples == 0 { "all samples".to_string() } else { format!("{samples} samples") };
         let caption = format!(
             "Merge sweep on the validation rows, {of}: {} ({} is better); the chosen cell is framed.",
-            metric.replace('_', " "),
+            Metric::named(metric).map_or_else(|| metric.replace('_', " "), |m| m.title.to_string()),
             if lower { "lower" } else { "higher" }
         );
         out.push(Figure::new(heat(&cells, lower), caption));

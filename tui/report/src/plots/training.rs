@@ -1,7 +1,7 @@
 //! Curves of the training stages.
 
-use rallrec_events::StageId;
 use rallrec_events::view::{Series, Training, Trainings};
+use rallrec_events::{Metric, StageId};
 
 use super::Figure;
 use crate::plot::{Axis, Plot, short};
@@ -43,7 +43,7 @@ fn of_stage(stage: &str, t: &Training) -> Vec<Figure> {
         format!("{title}: training loss{last}.{band}"),
     );
     // Metrics of one size share a picture; a loss stands alone.
-    let (losses, others): (Vec<_>, Vec<_>) = t.metrics.iter().partition(|(name, _)| name.contains("loss"));
+    let (losses, others): (Vec<_>, Vec<_>) = t.metrics.iter().partition(|(name, _)| !Metric::shares_a_chart(name));
     for (group, what) in [(losses, "held-out loss"), (others, "validation metrics")] {
         if group.is_empty() {
             continue;

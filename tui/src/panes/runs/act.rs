@@ -13,12 +13,12 @@ use crate::widgets::table;
 
 /// Keys of the pane.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
-    if state.runs_pane.editor.is_some() {
+    if state.panes.runs.editor.is_some() {
         return act_in_editor(state, action);
     }
-    let n = state.runs_pane.catalogue.entries().len();
+    let n = state.panes.runs.catalogue.entries().len();
     let page = usize::from(state.size.1).saturating_sub(8).max(1);
-    let at = state.runs_pane.selected;
+    let at = state.panes.runs.selected;
     let moved = match action {
         Action::Up => Some(at.saturating_sub(1)),
         Action::Down => Some(at + 1),
@@ -29,7 +29,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         _ => None,
     };
     if let Some(moved) = moved {
-        state.runs_pane.selected = moved.min(n.saturating_sub(1));
+        state.panes.runs.selected = moved.min(n.saturating_sub(1));
         return Vec::new();
     }
     match action {
@@ -46,7 +46,7 @@ enum Chosen {
 }
 
 fn chosen(state: &State) -> Option<Chosen> {
-    let view = &state.runs_pane;
+    let view = &state.panes.runs;
     let entries = view.catalogue.entries();
     entries.get(view.selected.min(entries.len().saturating_sub(1))).map(|e| match e {
         Entry::Run(run) => Chosen::Run((*run).clone()),
@@ -64,23 +64,23 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             effects
         }
         (Action::Open, Chosen::Recipe(source, name)) => {
-            let out = state.runs_pane.catalogue.free_folder(&name);
+            let out = state.panes.runs.catalogue.free_folder(&name);
             edit(state, source, out)
         }
         (Action::Repeat, Chosen::Run(run)) => {
             let name = run.folder.file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
-            let out = state.runs_pane.catalogue.free_folder(&name);
+            let out = state.panes.runs.catalogue.free_folder(&name);
             edit(state, Source::Run(run.folder), out)
         }
         (Action::Repeat, Chosen::Recipe(source, name)) => {
-            let out = state.runs_pane.catalogue.free_folder(&name);
+            let out = state.panes.runs.catalogue.free_folder(&name);
             edit(state, source, out)
         }
         (Action::Start | Action::Enqueue, Chosen::Recipe(source, name)) => {
             // The same recipe in its own folder reuses finished stages; a folder at work needs another one.
-            let own = state.runs_pane.catalogue.root.join(&name);
-            let busy = state.runs_pane.catalogue.runs.iter().any(|r| r.folder == own && r.state.is_live());
-            let out = if busy { state.runs_pane.catalogue.free_folder(&name) } else { own };
+            let own = state.panes.runs.catalogue.root.join(&name);
+            let busy = state.panes.runs.catalogue.runs.iter().any(|r| r.folder == own && r.state.is_live());
+            let out = if busy { state.panes.runs.catalogue.free_folder(&name) } else { own };
             start(state, Start { source, sets: Vec::new(), out, after: None }, action == Action::Enqueue)
         }
         (Action::Resume | Action::Start | Action::Enqueue, Chosen::Run(run)) => {
@@ -98,14 +98,14 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             start(state, again, action == Action::Enqueue)
         }
         (Action::Mark, Chosen::Run(run)) => {
-            let marked = &mut state.runs_pane.marked;
+            let marked = &mut state.panes.runs.marked;
             match marked.iter().position(|m| *m == run.folder) {
                 Some(i) => {
                     marked.remove(i);
                 }
                 None => marked.push(run.folder),
             }
-            state.runs_pane.selected += 1;
+            state.panes.runs.selected += 1;
             Vec::new()
         }
         (Action::Delete, Chosen::Run(run)) if run.state == RunState::Queued => ask(
@@ -139,7 +139,7 @@ fn ask(state: &mut State, text: String, then: RunsEffect) -> Vec<Effect> {
 pub fn agreed(state: &mut State, effect: RunsEffect) -> Vec<Effect> {
     let mut effects = Vec::new();
     if let RunsEffect::Delete(folder) = &effect {
-        state.runs_pane.marked.retain(|m| m != folder);
+        state.panes.runs.marked.retain(|m| m != folder);
         // A deleted run that is open stays on the screen as it was read.
         state.say(Weight::Plain, format!("deleting {}", folder.display()));
     }
@@ -148,20 +148,20 @@ pub fn agreed(state: &mut State, effect: RunsEffect) -> Vec<Effect> {
 }
 
 fn edit(state: &mut State, source: Source, out: PathBuf) -> Vec<Effect> {
-    state.runs_pane.editor = Some(Editor::new(source.clone(), out));
+    state.panes.runs.editor = Some(Editor::new(source.clone(), out));
     vec![Effect::Runs(RunsEffect::Load { source, sets: Vec::new() })]
 }
 
 fn start(state: &mut State, mut start: Start, queue: bool) -> Vec<Effect> {
     if queue {
-        start.after = state.runs_pane.catalogue.last_live().filter(|f| *f != start.out);
+        start.after = state.panes.runs.catalogue.last_live().filter(|f| *f != start.out);
     }
     state.say(Weight::Plain, format!("starting {} in {}", start.source.name(), start.out.display()));
     vec![Effect::Runs(RunsEffect::Start(start))]
 }
 
 fn compare(state: &mut State) -> Vec<Effect> {
-    let mut folders = state.runs_pane.marked.clone();
+    let mut folders = state.panes.runs.marked.clone();
     if folders.is_empty()
         && let Some(Chosen::Run(run)) = chosen(state)
     {
@@ -179,7 +179,7 @@ fn compare(state: &mut State) -> Vec<Effect> {
 
 fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
     let page = usize::from(state.size.1).saturating_sub(12).max(1);
-    let Some(editor) = &mut state.runs_pane.editor else { return Vec::new() };
+    let Some(editor) = &mut state.panes.runs.editor else { return Vec::new() };
     let last = editor.shown().len().saturating_sub(1);
     match action {
         Action::Up => editor.selected = editor.selected.min(last).saturating_sub(1),
@@ -190,7 +190,7 @@ fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Last => editor.selected = last,
         Action::Cancel => {
             if editor.filter.is_empty() {
-                state.runs_pane.editor = None;
+                state.panes.runs.editor = None;
             } else {
                 editor.filter.clear();
                 editor.selected = 0;
@@ -213,7 +213,7 @@ fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
                 return Vec::new();
             }
             state.overlay = Some(Overlay::Input(ask_folder(editor, action)));
-            state.runs_pane.queue_next = action == Action::Enqueue;
+            state.panes.runs.queue_next = action == Action::Enqueue;
         }
         _ => {}
     }
@@ -260,7 +260,7 @@ fn ask_folder(editor: &Editor, action: Action) -> Input {
 
 /// Takes the filter of the settings.
 pub fn set_filter(state: &mut State, filter: String) {
-    if let Some(editor) = &mut state.runs_pane.editor {
+    if let Some(editor) = &mut state.panes.runs.editor {
         editor.filter = filter;
         editor.selected = 0;
     }
@@ -268,7 +268,7 @@ pub fn set_filter(state: &mut State, filter: String) {
 
 /// Takes the value of a setting (the engine checks it, the line stays until it has), or a folder.
 pub fn take_input(state: &mut State, mut input: Input) -> Vec<Effect> {
-    let Some(editor) = &mut state.runs_pane.editor else { return Vec::new() };
+    let Some(editor) = &mut state.panes.runs.editor else { return Vec::new() };
     match &input.purpose {
         Purpose::Setting(key) => {
             let change = (key.clone(), input.text.trim().to_string());
@@ -287,13 +287,13 @@ pub fn take_input(state: &mut State, mut input: Input) -> Vec<Effect> {
                 return Vec::new();
             }
             let out = PathBuf::from(out);
-            if state.runs_pane.catalogue.runs.iter().any(|r| r.folder == out && r.state.is_live()) {
+            if state.panes.runs.catalogue.runs.iter().any(|r| r.folder == out && r.state.is_live()) {
                 input.error = Some("a process is working in this folder".into());
                 state.overlay = Some(Overlay::Input(input));
                 return Vec::new();
             }
             let (source, sets) = (editor.source.clone(), editor.sets_with(None));
-            let queue = state.runs_pane.queue_next;
+            let queue = state.panes.runs.queue_next;
             start(state, Start { source, sets, out, after: None }, queue)
         }
         _ => Vec::new(),
@@ -304,7 +304,7 @@ pub fn take_input(state: &mut State, mut input: Input) -> Vec<Effect> {
 pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
     match news {
         News::Catalogue(catalogue) => {
-            let view = &mut state.runs_pane;
+            let view = &mut state.panes.runs;
             if view.listed && view.catalogue == catalogue {
                 return Vec::new();
             }
@@ -332,11 +332,11 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
             let mut effects = vec![Effect::Runs(RunsEffect::List)];
             match outcome {
                 Ok(()) if queued => {
-                    state.runs_pane.editor = None;
+                    state.panes.runs.editor = None;
                     state.say(Weight::Good, format!("{} waits for its turn", out.display()));
                 }
                 Ok(()) => {
-                    state.runs_pane.editor = None;
+                    state.panes.runs.editor = None;
                     state.say(
                         Weight::Good,
                         format!("{} has started; it goes on when this screen closes", out.display()),
@@ -372,7 +372,7 @@ fn name_of(entry: &Entry) -> String {
 
 fn heard_recipe(state: &mut State, source: &Source, sets: &[String], outcome: Result<Vec<super::Setting>, String>) {
     state.dirty = true;
-    let Some(editor) = state.runs_pane.editor.as_mut().filter(|e| e.source == *source) else { return };
+    let Some(editor) = state.panes.runs.editor.as_mut().filter(|e| e.source == *source) else { return };
     let wanted = editor.sets_with(editor.pending.as_ref());
     if wanted != sets {
         return; // An answer to a question that has been replaced since.
@@ -406,7 +406,7 @@ fn heard_recipe(state: &mut State, source: &Source, sets: &[String], outcome: Re
 /// Selects the line under the mouse.
 pub fn click(state: &mut State, area: Rect, at: Position) {
     let table = super::draw::table_area(state, area);
-    let view = &mut state.runs_pane;
+    let view = &mut state.panes.runs;
     let (selected, n) = match &mut view.editor {
         Some(editor) => {
             let n = editor.shown().len();

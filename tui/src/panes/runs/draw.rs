@@ -15,7 +15,7 @@ use crate::widgets::text;
 /// Lines above the table: the welcome on a first start, a heading otherwise.
 fn head(state: &State, width: u16) -> Vec<Line<'static>> {
     let theme = state.theme;
-    let view = &state.runs_pane;
+    let view = &state.panes.runs;
     if view.first_start && view.catalogue.runs.is_empty() {
         let text = "Welcome. The demo runs the whole method on built-in data and a built-in tiny model: no files, no \
                     network, about a minute. Press s to start it, Enter to look at its settings first.";
@@ -33,7 +33,7 @@ fn head(state: &State, width: u16) -> Vec<Line<'static>> {
 
 /// The table's part of the pane.
 pub(super) fn table_area(state: &State, area: Rect) -> Rect {
-    match &state.runs_pane.editor {
+    match &state.panes.runs.editor {
         Some(editor) => editor_table(editor, area),
         None => {
             let top = (head(state, area.width).len() as u16 + 1).min(area.height);
@@ -44,11 +44,11 @@ pub(super) fn table_area(state: &State, area: Rect) -> Rect {
 
 /// Draws the pane.
 pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
-    if let Some(editor) = &state.runs_pane.editor {
+    if let Some(editor) = &state.panes.runs.editor {
         return draw_editor(state, editor, area, buffer);
     }
     let theme = state.theme;
-    let view = &state.runs_pane;
+    let view = &state.panes.runs;
     if !view.listed {
         return text::note(area, buffer, "looking for recipes and runs", theme);
     }
@@ -65,7 +65,7 @@ fn row(state: &State, entry: &Entry, theme: Theme) -> Vec<Cell> {
     let m = theme.marks();
     match entry {
         Entry::Run(run) => {
-            let marked = if state.runs_pane.marked.contains(&run.folder) { '*' } else { ' ' };
+            let marked = if state.panes.runs.marked.contains(&run.folder) { '*' } else { ' ' };
             let open = if state.runs.iter().any(|r| r.folder == run.folder) { 'o' } else { ' ' };
             let (mark, style) = match run.state {
                 RunState::Running => (m.running, theme.accent()),
@@ -99,7 +99,7 @@ fn row(state: &State, entry: &Entry, theme: Theme) -> Vec<Cell> {
 
 /// The list is on the screen and says of some run another "when" than at `before`.
 pub fn ages_changed(state: &State, before: u64) -> bool {
-    let view = &state.runs_pane;
+    let view = &state.panes.runs;
     let shown = state.arrangement.focus == PaneId::Runs && view.editor.is_none();
     shown && view.catalogue.runs.iter().any(|r| ago(before, r.modified_ms) != ago(state.now_ms, r.modified_ms))
 }

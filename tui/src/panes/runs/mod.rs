@@ -13,6 +13,60 @@ pub use recipe::{Editor, Setting, parse_annotated};
 
 use std::path::PathBuf;
 
+use crossterm::event::KeyCode;
+
+use crate::keys::Key::{Char, Code};
+use crate::keys::{Action, DOWN, END, ENTER, ESC, HOME, PAGE_DOWN, PAGE_UP, Scope, UP, bound};
+use crate::message::Effect as MessageEffect;
+use crate::panes::{Draw, Inner, Pane, PaneId};
+
+/// The pane.
+pub const PANE: Pane = Pane {
+    id: PaneId::Runs,
+    title: "Runs",
+    key: &[Char('0')],
+    about: "runs and recipes",
+    draw: Draw::Always(draw::draw),
+    act: act::act,
+    click: act::click,
+    keys: &[
+        bound(UP, Action::Up, "up", ""),
+        bound(DOWN, Action::Down, "down", ""),
+        bound(PAGE_UP, Action::PageUp, "page up", ""),
+        bound(PAGE_DOWN, Action::PageDown, "page down", ""),
+        bound(HOME, Action::First, "first entry", ""),
+        bound(END, Action::Last, "last entry", ""),
+        bound(ENTER, Action::Open, "open: watch a run, edit a recipe", "open"),
+        bound(&[Char('s')], Action::Start, "start the recipe in a process of its own", "start"),
+        bound(&[Char('u')], Action::Enqueue, "queue: start when no other run is at work", "queue"),
+        bound(&[Char('r')], Action::Resume, "go on with a stopped or failed run", "resume"),
+        bound(&[Char('e')], Action::Repeat, "repeat a run with changes", "repeat"),
+        bound(&[Char('m')], Action::Mark, "mark a run for comparing", ""),
+        bound(&[Char('=')], Action::Compare, "compare the marked runs", "compare"),
+        bound(&[Char('d'), Code(KeyCode::Delete)], Action::Delete, "delete a run folder, or a queued start (asks)", ""),
+        bound(&[Char('R')], Action::Refresh, "read the lists again", ""),
+    ],
+    inner: Some(Inner {
+        scope: Scope::Recipe,
+        is_open: |state| state.panes.runs.editor.is_some(),
+        keys: &[
+            bound(UP, Action::Up, "previous setting", ""),
+            bound(DOWN, Action::Down, "next setting", ""),
+            bound(PAGE_UP, Action::PageUp, "page up", ""),
+            bound(PAGE_DOWN, Action::PageDown, "page down", ""),
+            bound(HOME, Action::First, "first setting", ""),
+            bound(END, Action::Last, "last setting", ""),
+            bound(ENTER, Action::Open, "change the setting; the engine checks it", "change"),
+            bound(&[Char('/')], Action::Filter, "show only settings with this text", "search"),
+            bound(&[Char('d'), Code(KeyCode::Delete)], Action::Default, "take a change back", "undo"),
+            bound(&[Char('s')], Action::Start, "start with these settings", "start"),
+            bound(&[Char('u')], Action::Enqueue, "queue with these settings", "queue"),
+            bound(ESC, Action::Cancel, "back to the lists", "back"),
+        ],
+    }),
+    refresh: || vec![MessageEffect::Runs(Effect::List)],
+};
+
 /// Where settings come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

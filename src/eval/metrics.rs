@@ -1,0 +1,273 @@
+//! How each metric of predictions is computed from rows, with its 95 % interval. What a metric is called and which way
+//! is better stands in [`rallrec_events::metric`]; a new one is an entry there and one here.
+
+use rallrec_events::metric::{self, Metric};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use super::uauc::ByUser;
+use super::{auc, bootstrap, calibration, check, loss};
+use crate::error::{Error, Result};
+
+/// How predictions are evaluated.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalSettings {
+    /// Bootstrap replicates for the intervals of log loss, Brier score and calibration error and for their tests;
+    /// 0 (none) to 100000. Default 1000.
+    pub bootstrap: u32,
+    /// Seed of the resamples. Default 42.
+    pub seed: u64,
+    /// Bins of equal mass for calibration, 1 to 10000. Default 15.
+    pub bins: u32,
+    /// The row that the others are tested against. Default `global mean`; `item mean + own history` is harder to beat.
+    pub reference: String,
+}
+
+impl Default for EvalSettings {
+    fn default() -> Self {
+        Self { bootstrap: 1000, seed: 42, bins: 15, reference: "global mean".into() }
+    }
+}
+
+impl EvalSettings {
+    /// Are the values in range?
+    ///
+    /// # Errors
+    /// Names the key that is not.
+    pub fn check(&self) -> Result<()> {
+        calibration::check_bins(self.bins)?;
+        if self.bootstrap > 100_000 {
+            return Err(Error::usage("evaluate.bootstrap", format!("{} replicates", self.bootstrap))
+                .next("choose 0 to 100000; 1000 is usual"));
+        }
+        Ok(())
+    }
+}
+
+/// What predictions are held against, one entry a row.
+#[derive(Debug, Clone, Copy)]
+pub struct EvalRows<'a> {
+    /// What happened.
+    pub labels: &'a [bool],
+    /// Whose row it is; empty where that is not known: metrics by user are then left out.
+    pub users: &'a [u32],
+}
+
+impl<'a, T: AsRef<[bool]> + ?Sized> From<&'a T> for EvalRows<'a> {
+    fn from(labels: &'a T) -> Self {
+        Self { labels: labels.as_ref(), users: &[] }
+    }
+}
+
+/// A value with its 95 % interval, where one can be given.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Estimate {
+    /// The value on the rows at hand.
+    pub value: f64,
+    /// Lower end.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+impl Estimate {
+    /// Without interval.
+    pub fn point(value: f64) -> Self {
+        Self { value, low: None, high: None }
+    }
+
+    fn from_replicates(value: f64, replicates: &[f64]) -> Self {
+        let q = |q| bootstrap::quantile(replicates, q);
+        Self { value, low: q(0.025), high: q(0.975) }
+    }
+}
+
+/// A metric of one set of predictions as a function of how often each row is there; `None` where it is undefined.
+type Statistic = Box<dyn Fn(&[u32]) -> Option<f64> + Send + Sync>;
+
+/// Makes a [`Statistic`] of rows and predictions, so that a bootstrap replicate costs one pass.
+type Prepare = fn(EvalRows<'_>, &[f64], &EvalSettings) -> Result<Statistic>;
+
+/// How a metric's value and interval are computed.
+enum Computed {
+    /// The area under the curve with DeLong's interval.
+    Delong,
+    /// A share of rows, with Wilson's interval.
+    Wilson(Prepare),
+    /// Bootstrap percentiles.
+    Bootstrap(Prepare),
+}
+
+/// Every metric in the order of [`metric::METRICS`].
+const COMPUTED: [(&Metric, Computed); metric::METRICS.len()] = [
+    (&metric::AUC, Computed::Delong),
+    (&metric::LOG_LOSS, Computed::Bootstrap(|rows, p, _| mean_of(rows, p, loss::row_log_loss))),
+    (&metric::ACCURACY, Computed::Wilson(|rows, p, _| mean_of(rows, p, loss::row_correct))),
+    (&metric::BRIER, Computed::Bootstrap(|rows, p, _| mean_of(rows, p, loss::row_brier))),
+    (&metric::ECE, Computed::Bootstrap(calibration_error)),
+    (&metric::UAUC, Computed::Bootstrap(by_user)),
+];
+
+fn mean_of(rows: EvalRows<'_>, p: &[f64], of_row: fn(bool, f64) -> f64) -> Result<Statistic> {
+    let each: Vec<f64> = rows.labels.iter().zip(p).map(|(&y, &p)| of_row(y, p)).collect();
+    Ok(Box::new(move |counts| Some(bootstrap::mean(counts, &each))))
+}
+
+fn calibration_error(rows: EvalRows<'_>, p: &[f64], settings: &EvalSettings) -> Result<Statistic> {
+    let (sorted, bins) = (calibration::Sorted::new(rows.labels, p), calibration::check_bins(settings.bins)?);
+    Ok(Box::new(move |counts| Some(calibration::gap(&sorted.sums(bins, |i| u64::from(counts[i]))))))
+}
+
+fn by_user(rows: EvalRows<'_>, p: &[f64], _: &EvalSettings) -> Result<Statistic> {
+    let by_user = ByUser::new(rows.labels, p, rows.users);
+    Ok(Box::new(move |counts| by_user.under(counts)))
+}
+
+/// The metrics of one set of predictions, by name; `None` where a metric is undefined, as AUC for rows of one class.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics(Vec<(String, Option<Estimate>)>);
+
+impl Metrics {
+    /// The metric of this name, where it is there and defined.
+    pub fn get(&self, name: &str) -> Option<Estimate> {
+        self.0.iter().find(|m| m.0 == name).and_then(|m| m.1)
+    }
+
+    /// All, in the order of the columns.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<Estimate>)> {
+        self.0.iter().map(|(name, estimate)| (name.as_str(), *estimate))
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(name, estimate)| (name, estimate)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Metrics {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Metrics;
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("metrics by name")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Metrics, A::Error> {
+                let mut all = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    all.push(entry);
+                }
+                Ok(Metrics(all))
+            }
+        }
+        from.deserialize_map(InOrder)
+    }
+}
+
+/// Predictions prepared for evaluation: every metric that is resampled, and its value on the rows as they are.
+pub(super) struct Prepared {
+    /// (metric, the statistic, its value).
+    resampled: Vec<(&'static Metric, Statistic, Option<f64>)>,
+    rows: usize,
+}
+
+impl Prepared {
+    pub(super) fn new(rows: EvalRows<'_>, p: &[f64], settings: &EvalSettings) -> Result<Self> {
+        settings.check()?;
+        check::probabilities("evaluation", rows.labels, p)?;
+        if !(rows.users.is_empty() || rows.users.len() == rows.labels.len()) {
+            return Err(Error::input(
+                "evaluation",
+                format!("{} users for {} rows", rows.users.len(), rows.labels.len()),
+            )
+            .next("give each row its user, or none"));
+        }
+        let once = vec![1; rows.labels.len()];
+        let mut resampled = Vec::new();
+        for (metric, computed) in COMPUTED {
+            if let Computed::Wilson(prepare) | Computed::Bootstrap(prepare) = computed {
+                let statistic = prepare(rows, p, settings)?;
+                let value = statistic(&once);
+                resampled.push((metric, statistic, value));
+            }
+        }
+        Ok(Self { resampled, rows: rows.labels.len() })
+    }
+
+    /// For each replicate the resampled metrics, in the order of [`Self::metrics`].
+    pub(super) fn replicates(&self, settings: &EvalSettings) -> Vec<Vec<Option<f64>>> {
+        bootstrap::replicates(settings.seed, self.rows, settings.bootstrap, |counts| {
+            self.resampled.iter().map(|(_, statistic, _)| statistic(counts)).collect()
+        })
+    }
+
+    /// The resampled metrics with their values.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&'static Metric, Option<f64>)> {
+        self.resampled.iter().map(|(metric, _, value)| (*metric, *value))
+    }
+
+    pub(super) fn metrics(&self, labels: &[bool], p: &[f64], replicates: &[Vec<Option<f64>>]) -> Result<Metrics> {
+        let mut all = Vec::with_capacity(COMPUTED.len());
+        for (metric, computed) in COMPUTED {
+            let at = self.resampled.iter().position(|(m, ..)| *m == metric);
+            let value = at.and_then(|at| self.resampled[at].2);
+            let estimate = match (computed, at, value) {
+                (Computed::Delong, ..) => auc::delong(labels, p)?,
+                (Computed::Wilson(_), _, Some(value)) => Some(loss::wilson(value, labels.len())),
+                (Computed::Bootstrap(_), Some(at), Some(value)) => {
+                    // A replicate in which the metric is undefined says nothing.
+                    let column: Vec<f64> = replicates.iter().filter_map(|r| r[at]).collect();
+                    Some(Estimate::from_replicates(value, &column))
+                }
+                _ => None,
+            };
+            all.push((metric.name.to_string(), estimate));
+        }
+        Ok(Metrics(all))
+    }
+}
+
+/// Every metric of predictions `p` for `rows`.
+///
+/// # Errors
+/// Empty input, different lengths, a value that is no probability, settings out of range.
+pub fn measure<'a>(rows: impl Into<EvalRows<'a>>, p: &[f64], settings: &EvalSettings) -> Result<Metrics> {
+    let rows = rows.into();
+    let prepared = Prepared::new(rows, p, settings)?;
+    let replicates = prepared.replicates(settings);
+    prepared.metrics(rows.labels, p, &replicates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_that_has_a_name_is_computed() {
+        let names = COMPUTED.map(|(metric, _)| metric.name);
+        assert_eq!(names, metric::METRICS.map(|m| m.name));
+        let users = [0, 0, 1, 1, 1];
+        let rows = EvalRows { labels: &[true, false, true, false, true], users: &users };
+        let metrics = measure(rows, &[0.9, 0.4, 0.3, 0.6, 0.8], &EvalSettings::default()).unwrap();
+        for name in names {
+            let estimate = metrics.get(name).unwrap();
+            assert!(estimate.value.is_finite() && estimate.low.is_some(), "{name}: {estimate:?}");
+        }
+        // User 0: 1; user 1: one of two pairs. Weights 2 and 3.
+        let uauc = metrics.get("uauc").unwrap();
+        assert!((uauc.value - (2.0 + 1.5) / 5.0).abs() <= 1e-12, "{uauc:?}");
+        let short = EvalRows { users: &users[1..], ..rows };
+        assert!(measure(short, &[0.5; 5], &EvalSettings::default()).is_err());
+    }
+
+    #[test]
+    fn rows_without_users_have_no_uauc() {
+        let metrics = measure(&[true, false], &[0.9, 0.4], &EvalSettings::default()).unwrap();
+        assert_eq!(metrics.get("uauc"), None);
+        let json = serde_json::to_string(&metrics).unwrap();
+        assert!(json.starts_with(r#"{"auc":{"value":1.0"#) && json.ends_with(r#""uauc":null}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Metrics>(&json).unwrap(), metrics);
+    }
+}
