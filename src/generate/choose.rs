@@ -5,7 +5,7 @@ use super::flow::InFlight;
 use crate::device::Rows;
 use crate::error::Result;
 use crate::models::decoder::Model;
-use crate::ops::copy::{RowNumbers, add_rows, gather_rows};
+use crate::ops::rows::{RowNumbers, add_rows, gather_rows};
 use crate::ops::sampling::{Draw, sample};
 use crate::tensor::Dtype;
 

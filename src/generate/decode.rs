@@ -20,7 +20,7 @@ use crate::models::decoder::cache::{RowAllocator, aligned};
 use crate::models::decoder::model::Counted;
 use crate::models::decoder::{Cache, Model, Texts, Wanted};
 use crate::monitor::Monitor;
-use crate::ops::copy::{RowNumbers, gather_rows};
+use crate::ops::rows::{RowNumbers, gather_rows};
 use crate::tensor::Dtype;
 
 /// Prompt tokens read in one pass, unless a single prompt is longer: on the CPU, and on kernels.

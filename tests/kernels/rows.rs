@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use rallrec::device::DeviceRows;
-use rallrec::ops::copy::{Places, Runs, add, duplicate};
 use rallrec::ops::lora::{Dropout, mask};
+use rallrec::ops::rows::kernel::{Places, Runs, add, duplicate};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, same_bits};

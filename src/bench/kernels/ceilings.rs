@@ -8,7 +8,7 @@ use super::measure::launches;
 use super::{Scale, scale};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
-use crate::ops::copy::{Places, gather};
+use crate::ops::rows::kernel::{Places, gather};
 use crate::tensor::Cost;
 
 /// Tries of each; the best counts.

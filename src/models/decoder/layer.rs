@@ -15,11 +15,11 @@ use crate::error::{Error, Result};
 use crate::models::lora::Target;
 use crate::ops::attention::packed::{Inputs, Packed};
 use crate::ops::attention::{Heads, cached};
-use crate::ops::copy::{RowNumbers, copy_rows, gather_rows};
+use crate::ops::linear::layers::{self, Forward, Side};
 use crate::ops::lora::Dropout;
-use crate::ops::lora::adapted::{self, Forward, Side};
 use crate::ops::rmsnorm::{rmsnorm, rmsnorm_in_place, rmsnorm_kept};
 use crate::ops::rope::{Positions, Table};
+use crate::ops::rows::{RowNumbers, copy_rows, gather_rows};
 use crate::ops::swiglu::{swiglu_in_place, swiglu_kept};
 use crate::tensor::Dtype;
 
@@ -257,9 +257,9 @@ impl<'a> Shared<'a> {
     }
 
     /// A linear layer with its adapter and the mask of the adapter's input.
-    pub fn linear(&self, layer: usize, target: Target) -> adapted::Layer<'a> {
+    pub fn linear(&self, layer: usize, target: Target) -> layers::Layer<'a> {
         let dropout = self.noise.and_then(|n| n.mask(layer, target));
-        adapted::Layer { dropout, ..self.params.linear(layer, target) }
+        layers::Layer { dropout, ..self.params.linear(layer, target) }
     }
 
     pub fn heads(&self) -> Heads {
@@ -305,7 +305,7 @@ impl<'a> Shared<'a> {
         }
         let y = if later { delta } else { to };
         let product = Forward { layer: self.linear(layer, target), y, low: self.kept().then_some(low) };
-        adapted::forward(self.upper(layer), x, &mut [product], !later)?;
+        layers::forward(self.upper(layer), x, &mut [product], !later)?;
         Ok(later)
     }
 }
@@ -371,7 +371,7 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
         Forward { layer: s.linear(l, Target::GateProj), y: &mut t.gate, low: kept.then_some(low_gate) },
         Forward { layer: s.linear(l, Target::UpProj), y: &mut t.up, low: kept.then_some(low_up) },
     ];
-    adapted::forward(s.upper(l), &b.h, &mut products, false)?;
+    layers::forward(s.upper(l), &b.h, &mut products, false)?;
     let act = if kept {
         b.act.fit(m, c.intermediate, LABEL)?;
         swiglu_kept(&t.gate, &t.up, &mut b.act)?;
@@ -413,14 +413,14 @@ fn queries(
     if let Some(asked) = asked {
         b.asked.fit(asked.side.rows(), c.hidden, LABEL)?;
         gather_rows(&b.h, asked.rows, &mut b.asked)?;
-        adapted::forward(asked.side, &b.asked, &mut [product(Target::QProj, &mut t.q)], false)?;
+        layers::forward(asked.side, &b.asked, &mut [product(Target::QProj, &mut t.q)], false)?;
         let mut products = [product(Target::KProj, &mut t.k), product(Target::VProj, &mut t.v)];
-        adapted::forward(s.all, &b.h, &mut products, false)?;
+        layers::forward(s.all, &b.h, &mut products, false)?;
         of_queries = asked.positions.ok_or_else(|| Error::failed("decoder", "rows without positions"))?;
     } else {
         let mut products =
             [product(Target::QProj, &mut t.q), product(Target::KProj, &mut t.k), product(Target::VProj, &mut t.v)];
-        adapted::forward(s.all, &b.h, &mut products, false)?;
+        layers::forward(s.all, &b.h, &mut products, false)?;
     }
     for (stage, rows) in [(Stage::Queries, &t.q), (Stage::Keys, &t.k), (Stage::Values, &t.v)] {
         tell(trace, l, stage, rows);
@@ -452,7 +452,7 @@ fn queries_kept(s: &Shared<'_>, l: usize, asked: Option<Asked<'_>>, t: &mut Laye
             product(Target::KProj, to_k, low_k),
             product(Target::VProj, &mut t.v, low_v),
         ];
-        adapted::forward(s.all, &b.h, &mut products, false)?;
+        layers::forward(s.all, &b.h, &mut products, false)?;
     }
     if head_norms[0] {
         s.norm(&mut t.raw_q, Which(l, Norm::Query, c.heads), None, &mut t.q)?;

@@ -14,11 +14,11 @@ use super::{Model, SoftTokens, check, soft};
 use crate::device::{Device, Rows};
 use crate::error::{Error, Result};
 use crate::ops::attention::cached::{Plan, Span};
-use crate::ops::copy::{RowNumbers, copy_rows, gather_rows};
 use crate::ops::linear::Weight;
-use crate::ops::lora::adapted::{Side, project};
+use crate::ops::linear::layers::{Side, project};
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::rope::{Positions, Table};
+use crate::ops::rows::{RowNumbers, copy_rows, gather_rows};
 use crate::tensor::{Dtype, Matrix};
 
 /// New tokens of texts: where each stands in its sequence, the cache row that takes it, and what it sees.

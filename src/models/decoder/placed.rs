@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::cross_entropy::Head;
 use crate::ops::linear::decode::Quantised;
+use crate::ops::linear::layers::{self, Pair};
 use crate::ops::linear::{Weight, int8};
-use crate::ops::lora::adapted::{self, Pair};
 use crate::ops::lora::kernel::Adapters;
 use crate::ops::rmsnorm;
 use crate::tensor::Dtype;
@@ -190,7 +190,7 @@ impl Placed {
 }
 
 impl PlacedLinear {
-    fn operand(&self) -> adapted::Weight<'_> {
+    fn operand(&self) -> layers::Weight<'_> {
         let here = match &self.bias {
             Some(List::Cpu(bias)) => Some(bias.as_slice()),
             _ => None,
@@ -200,11 +200,11 @@ impl PlacedLinear {
             _ => None,
         };
         match &self.weight {
-            Stored::Cpu(w) => adapted::Weight::Cpu(w, here),
-            Stored::Codes(codes) => adapted::Weight::Codes(codes, here),
-            Stored::F32(rows) => adapted::Weight::Kernels(rows, there),
-            Stored::Bf16(rows) => adapted::Weight::Bf16(rows, there),
-            Stored::Blocks(blocks) => adapted::Weight::Blocks(blocks, there),
+            Stored::Cpu(w) => layers::Weight::Cpu(w, here),
+            Stored::Codes(codes) => layers::Weight::Codes(codes, here),
+            Stored::F32(rows) => layers::Weight::Kernels(rows, there),
+            Stored::Bf16(rows) => layers::Weight::Bf16(rows, there),
+            Stored::Blocks(blocks) => layers::Weight::Blocks(blocks, there),
         }
     }
 }
@@ -357,21 +357,21 @@ impl<'a> Params<'a> {
     }
 
     /// The output head, for the logits of the whole vocabulary.
-    pub fn logits(&self) -> Option<adapted::Weight<'a>> {
+    pub fn logits(&self) -> Option<layers::Weight<'a>> {
         match *self {
-            Params::Borrowed { weights, .. } => Some(adapted::Weight::Cpu(weights.head(), None)),
+            Params::Borrowed { weights, .. } => Some(layers::Weight::Cpu(weights.head(), None)),
             Params::Placed { placed, .. } => match &placed.head {
-                Stored::Cpu(w) => Some(adapted::Weight::Cpu(w, None)),
-                Stored::F32(rows) => Some(adapted::Weight::Kernels(rows, None)),
-                Stored::Bf16(rows) => Some(adapted::Weight::Bf16(rows, None)),
-                Stored::Blocks(blocks) => Some(adapted::Weight::Blocks(blocks, None)),
+                Stored::Cpu(w) => Some(layers::Weight::Cpu(w, None)),
+                Stored::F32(rows) => Some(layers::Weight::Kernels(rows, None)),
+                Stored::Bf16(rows) => Some(layers::Weight::Bf16(rows, None)),
+                Stored::Blocks(blocks) => Some(layers::Weight::Blocks(blocks, None)),
                 Stored::Codes(_) => None,
             },
         }
     }
 
     /// A linear layer with its adapter, without dropout.
-    pub fn linear(&self, layer: usize, target: Target) -> adapted::Layer<'a> {
+    pub fn linear(&self, layer: usize, target: Target) -> layers::Layer<'a> {
         match *self {
             Params::Borrowed { weights, adapter } => {
                 let linear = weights.layers[layer].linear(target);
@@ -379,10 +379,10 @@ impl<'a> Params<'a> {
                     let Some(pair) = adapter.pair(layer, target) else { return None };
                     Some(Pair::Cpu { a: &pair.a, b: &pair.b, rank: adapter.rank, scale: adapter.scale() })
                 });
-                let weight = adapted::Weight::Cpu(&linear.weight, linear.bias.as_deref());
-                adapted::Layer { weight, pair, dropout: None }
+                let weight = layers::Weight::Cpu(&linear.weight, linear.bias.as_deref());
+                layers::Layer { weight, pair, dropout: None }
             }
-            Params::Placed { placed, adapter } => adapted::Layer {
+            Params::Placed { placed, adapter } => layers::Layer {
                 weight: placed.layers[layer].linear[target as usize].operand(),
                 pair: adapter.and_then(|a| a.pair(layer, target)),
                 dropout: None,

@@ -17,7 +17,7 @@ use super::cpu::attend_within;
 use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel};
 use crate::device::{Device, DeviceRows, Rows, Storage, mixed};
 use crate::error::{Error, Result};
-use crate::ops::copy::{RowNumbers, scatter_rows};
+use crate::ops::rows::{RowNumbers, scatter_rows};
 use crate::tensor::{Cost, Dtype, Matrix};
 
 /// Ranges of cache rows begin at multiples of this.

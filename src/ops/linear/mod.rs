@@ -9,6 +9,7 @@ pub mod gemm;
 pub mod int8;
 mod jobs;
 pub mod kernel;
+pub mod layers;
 mod low_rank;
 pub mod oracle;
 mod panel;

@@ -111,7 +111,7 @@ pub fn forward(low: Low<'_>, x: &[f32], y: &mut [f32], z: &mut [f32]) {
 }
 
 /// What the gradients of A and B are made of, and where they are added.
-pub(super) struct Pairs<'a> {
+pub(in crate::ops) struct Pairs<'a> {
     /// The layer's input, (M x in).
     pub x: &'a [f32],
     /// What the forward kept, (M x r).
@@ -123,7 +123,7 @@ pub(super) struct Pairs<'a> {
 }
 
 /// Adds the gradients of A and B, and with `dx` that of x, from `dy` (M x out).
-pub(super) fn backward(low: Low<'_>, dy: &[f32], dx: Option<&mut [f32]>, pairs: Option<Pairs<'_>>) {
+pub(in crate::ops) fn backward(low: Low<'_>, dy: &[f32], dx: Option<&mut [f32]>, pairs: Option<Pairs<'_>>) {
     let (inp, out, r) = (low.inp(), low.out(), low.rank);
     let m = dy.len() / out;
     let _timed = timed("lora_backward", || low.cost(m * inp, 3.0));

@@ -4,10 +4,10 @@ use super::{Case, case, copies, rotated, rows, sets};
 use crate::bench::kernels::{Prepared, Scale};
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::copy::{Places, Runs, add, gather, scatter};
 use crate::ops::lora::{Dropout, mask};
 use crate::ops::rope::Rope;
 use crate::ops::rope::kernel::{DeviceAngles, Positions};
+use crate::ops::rows::kernel::{Places, Runs, add, gather, scatter};
 use crate::ops::{rmsnorm::kernel as rmsnorm, swiglu::kernel as swiglu};
 use half::bf16;
 

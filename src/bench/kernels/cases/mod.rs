@@ -16,7 +16,7 @@ use super::{Case, Prepared, Scale};
 use crate::bench::cases::normals;
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::copy::duplicate;
+use crate::ops::rows::kernel::duplicate;
 
 type Make = fn(&KernelDevice, Scale) -> Result<Prepared>;
 

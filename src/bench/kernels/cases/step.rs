@@ -7,10 +7,10 @@ use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::attention::kernel::Inputs;
 use crate::ops::attention::{Heads, decode};
-use crate::ops::copy::{Places, scatter};
 use crate::ops::linear::decode::{self as few, Format, Quantised};
 use crate::ops::rope::Rope;
 use crate::ops::rope::kernel::{DeviceAngles, Positions};
+use crate::ops::rows::kernel::{Places, scatter};
 use crate::ops::{rmsnorm, swiglu};
 use half::bf16;
 

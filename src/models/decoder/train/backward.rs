@@ -11,9 +11,9 @@ use crate::device::Rows;
 use crate::error::Error;
 use crate::models::lora::Target;
 use crate::ops::attention::packed::{Given, Gradients, Inputs};
-use crate::ops::copy::{clear_rows, scatter_rows};
-use crate::ops::lora::adapted::{self, Backward, By, Side};
+use crate::ops::linear::layers::{self, Backward, By, Side};
 use crate::ops::rmsnorm::{Kept, Weight, rmsnorm_again, rmsnorm_backward};
+use crate::ops::rows::{clear_rows, scatter_rows};
 use crate::ops::swiglu::{swiglu_backward, swiglu_kept};
 
 impl Engine {
@@ -127,7 +127,7 @@ fn products<const N: usize>(
     for ((target, dy, low), by) in dy.into_iter().zip(by) {
         products.push(Backward { layer: s.linear(l, target), dy, low: &low[target as usize], by });
     }
-    adapted::backward(side, x, &mut products, dx)?;
+    layers::backward(side, x, &mut products, dx)?;
     Ok(())
 }
 

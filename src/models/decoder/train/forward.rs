@@ -10,11 +10,11 @@ use crate::models::decoder::layer::{self as decoder, Asked, Keys, Noise, Out};
 use crate::models::decoder::pass::embed;
 use crate::models::lora::Target;
 use crate::ops::attention::Heads;
-use crate::ops::copy::{gather_rows, sum_runs};
 use crate::ops::cross_entropy::{cross_entropy, cross_entropy_backward};
-use crate::ops::lora::adapted::{self, Layer};
+use crate::ops::linear::layers::{self, Layer};
 use crate::ops::rmsnorm::{Kept, rmsnorm_backward, rmsnorm_kept};
 use crate::ops::rope::Table;
+use crate::ops::rows::{gather_rows, sum_runs};
 use crate::tensor::Dtype;
 
 /// Where layer `l` keeps its activations: layers below `lowest` take turns on two places.
@@ -53,7 +53,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Rows of a layer's upper part.
-    pub fn upper(&self, layer: usize) -> &'a adapted::Side {
+    pub fn upper(&self, layer: usize) -> &'a layers::Side {
         self.decoder().upper(layer)
     }
 

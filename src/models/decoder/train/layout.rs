@@ -5,10 +5,10 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::attention::Packed as Attention;
 use crate::ops::attention::kernel::Span;
-use crate::ops::copy::{RowNumbers, RowRuns};
 use crate::ops::cross_entropy::RowTargets;
-use crate::ops::lora::adapted::Side;
+use crate::ops::linear::layers::Side;
 use crate::ops::rope::Positions;
+use crate::ops::rows::{RowNumbers, RowRuns};
 use crate::tensor::Dtype;
 
 /// Everything that a pass needs to know of its batch.

@@ -9,7 +9,7 @@ use crate::models::decoder::placed::{self as decoder, Params, PlacedAdapter, Pur
 use crate::models::decoder::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::cross_entropy::Head;
-use crate::ops::lora::adapted::Layer;
+use crate::ops::linear::layers::Layer;
 use crate::ops::rmsnorm;
 
 /// A frozen model on a device, in f32, with the adapter of the last pass.

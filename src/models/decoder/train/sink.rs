@@ -5,7 +5,7 @@ use super::placed::Placed;
 use crate::device::DeviceRows;
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
-use crate::ops::lora::adapted::{By, Pair};
+use crate::ops::linear::layers::{By, Pair};
 use crate::ops::lora::kernel::Gradients;
 
 /// Where the gradients of one pass are added.

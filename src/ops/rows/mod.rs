@@ -1,6 +1,10 @@
 //! Rows copied or added to other rows, wherever both are.
+//!
+//! Shapes: rows of one width in both. Cost: a reading and a writing of each row, and an addition a value where rows are added.
 
-use super::{Places as OnDevice, Runs as RunsOnDevice};
+pub mod kernel;
+
+use self::kernel::{Places as OnDevice, Runs as RunsOnDevice};
 use crate::device::{Device, Rows, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::{Cost, Matrix};
@@ -109,8 +113,8 @@ pub fn gather_rows(from: &Rows, numbers: &RowNumbers, to: &mut Rows) -> Result<C
             }
             Ok(cost(numbers.len(), from.cols()))
         }
-        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => super::gather(from, numbers, to),
-        (Rows::Bf16(from), RowNumbers::Kernels(numbers), Rows::Bf16(to)) => super::gather(from, numbers, to),
+        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => kernel::gather(from, numbers, to),
+        (Rows::Bf16(from), RowNumbers::Kernels(numbers), Rows::Bf16(to)) => kernel::gather(from, numbers, to),
         _ => Err(mixed("gather", &places)),
     }
 }
@@ -129,8 +133,8 @@ pub fn scatter_rows(from: &Rows, numbers: &RowNumbers, to: &mut Rows) -> Result<
             }
             Ok(cost(numbers.len(), from.cols()))
         }
-        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => super::scatter(from, numbers, to),
-        (Rows::Bf16(from), RowNumbers::Kernels(numbers), Rows::Bf16(to)) => super::scatter(from, numbers, to),
+        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => kernel::scatter(from, numbers, to),
+        (Rows::Bf16(from), RowNumbers::Kernels(numbers), Rows::Bf16(to)) => kernel::scatter(from, numbers, to),
         _ => Err(mixed("scatter", &places)),
     }
 }
@@ -149,7 +153,7 @@ pub fn add_rows(from: &Rows, numbers: &RowNumbers, to: &mut Rows) -> Result<Cost
             }
             Ok(cost(2 * numbers.len(), from.cols()))
         }
-        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => super::add(from, None, Some(numbers), to),
+        (Rows::F32(from), RowNumbers::Kernels(numbers), Rows::F32(to)) => kernel::add(from, None, Some(numbers), to),
         _ => Err(mixed("sums of rows", &places)),
     }
 }
@@ -178,7 +182,7 @@ pub fn sum_runs(from: &Rows, runs: &RowRuns, to: &mut Rows) -> Result<Cost> {
         }
         (Rows::F32(from), RowRuns::Kernels(runs), Rows::F32(to)) => {
             clear(to)?;
-            super::add(from, Some(runs), None, to)
+            kernel::add(from, Some(runs), None, to)
         }
         _ => Err(mixed("sums of rows", &places)),
     }
@@ -215,8 +219,8 @@ pub fn copy_rows(from: &Rows, to: &mut Rows, label: &'static str) -> Result<Cost
             to.as_mut_slice().copy_from_slice(from.as_slice());
             Ok(cost(from.rows(), from.cols()))
         }
-        (Rows::F32(from), Rows::F32(to)) => super::launch(from, None, to, None, from.rows()),
-        (Rows::Bf16(from), Rows::Bf16(to)) => super::launch(from, None, to, None, from.rows()),
+        (Rows::F32(from), Rows::F32(to)) => kernel::launch(from, None, to, None, from.rows()),
+        (Rows::Bf16(from), Rows::Bf16(to)) => kernel::launch(from, None, to, None, from.rows()),
         _ => Err(mixed("copy", &places)),
     }
 }

@@ -1,16 +1,16 @@
 //! Linear layers of one input with their adapters: several products a call, forward and backward. Which kernel or CPU routine
 //! does a product follows from where the weight is, how it is stored, and whether the rows are a decode step.
 
-use super::kernel::{self, Adapters, Batch, Beside, Segment};
 use half::bf16;
 
-use super::{Dropout, Low, cpu, mask};
 use crate::device::{Buffer, Device, DeviceRows, KernelDevice, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::ops::linear::kernel::{Epilogue, Form, gemm};
 use crate::ops::linear::{
     self, Product, add_column_sums, add_low_rank, decode, int8, matmul_nn_many, matmul_nt_many, matmul_tn,
 };
+use crate::ops::lora::kernel::{self, Adapters, Batch, Beside, Segment};
+use crate::ops::lora::{Dropout, Low, cpu, mask};
 use crate::tensor::{Cost, Matrix};
 
 /// A weight (out, in) where it is, perhaps with a bias.

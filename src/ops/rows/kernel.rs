@@ -1,8 +1,4 @@
-//! Rows of a device matrix copied or added to other rows of another (`kernels/rows.cu`).
-
-mod placed;
-
-pub use placed::{RowNumbers, RowRuns, add_rows, clear_rows, copy_rows, gather_rows, scatter_rows, sum_runs};
+//! The kernels of `kernels/rows.cu`.
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
@@ -125,7 +121,7 @@ fn wrong<T: Storage>(what: &str, from: &DeviceRows<T>, places: &Places, to: &Dev
     Error::failed(what, format!("{shapes}, {} places below {}", places.len(), places.end))
 }
 
-fn launch<T: Storage>(
+pub(super) fn launch<T: Storage>(
     from: &DeviceRows<T>,
     from_rows: Option<&Places>,
     to: &DeviceRows<T>,
