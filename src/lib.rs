@@ -19,6 +19,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
+pub mod settings;
 pub mod store;
 pub mod tensor;
 pub mod text;

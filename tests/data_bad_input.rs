@@ -61,26 +61,26 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn the_sound_files_read() {
     let dir = big("", b"");
-    let a = load(Kind::MovieLens1m, dir.path()).expect("reads");
+    let a = load(Kind::ML_1M, dir.path()).expect("reads");
     assert_eq!(a.items[0].title, "Fenêtre, La (1990)");
     assert_eq!(a.items[1].title, "Up:: Down (1991)");
     assert_eq!(a.interactions.iter().map(|r| r.time).collect::<Vec<_>>(), [90, 95, 100]);
-    let b = load(Kind::MovieLens100k, small("", b"").path()).expect("reads");
+    let b = load(Kind::ML_100K, small("", b"").path()).expect("reads");
     assert_eq!(b.items[0].genres, ["Comedy", "Drama"]);
     assert_eq!(b.interactions, a.interactions);
     // Packed under either name, with CRLF, a byte order mark, no last line break: the same data.
     let crlf = String::from_utf8(RATINGS.to_vec()).expect("ascii").replace('\n', "\r\n");
     let marked = [b"\xef\xbb\xbf", RATINGS.trim_ascii_end()].concat();
     for bytes in [crlf.as_bytes(), &marked, &pack(RATINGS), &[pack(&RATINGS[..14]), pack(&RATINGS[14..])].concat()] {
-        assert_eq!(load(Kind::MovieLens1m, big("ratings.dat", bytes).path()).expect("reads"), a);
+        assert_eq!(load(Kind::ML_1M, big("ratings.dat", bytes).path()).expect("reads"), a);
     }
     fs::write(dir.path().join("ratings.dat.gz"), pack(RATINGS)).expect("writes");
     fs::remove_file(dir.path().join("ratings.dat")).expect("removes");
-    assert_eq!(load(Kind::MovieLens1m, dir.path()).expect("reads"), a);
+    assert_eq!(load(Kind::ML_1M, dir.path()).expect("reads"), a);
     // A copy converted to UTF-8.
     let utf8 = String::from_utf8_lossy(b"10::").into_owned()
         + "Fenêtre, La (1990)::Comedy|Drama\n20::Up:: Down (1991)::Drama\n";
-    assert_eq!(load(Kind::MovieLens1m, big("movies.dat", utf8.as_bytes()).path()).expect("reads"), a);
+    assert_eq!(load(Kind::ML_1M, big("movies.dat", utf8.as_bytes()).path()).expect("reads"), a);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn broken_ratings() {
         (b"1\t10\t5\t100\n", ":1", "user::movie::rating::time"),
         (b"01::10::5::100\n", ":1", "user `01`"),
     ] {
-        refuse(load(Kind::MovieLens1m, big("ratings.dat", bytes).path()), place, what);
+        refuse(load(Kind::ML_1M, big("ratings.dat", bytes).path()), place, what);
     }
     for (bytes, place, what) in [
         (&b""[..], "u.data", "no ratings"),
@@ -115,7 +115,7 @@ fn broken_ratings() {
         (b"10\t1\t5\t100\n", ":1", "user `10`"),
         (b"1\t10\t5\t-1\n", ":1", "the time"),
     ] {
-        refuse(load(Kind::MovieLens100k, small("u.data", bytes).path()), place, what);
+        refuse(load(Kind::ML_100K, small("u.data", bytes).path()), place, what);
     }
 }
 
@@ -132,7 +132,7 @@ fn broken_tables() {
         ("users.dat", b"1::F::900::1::1\n", ":1", "age"),
         ("users.dat", b"1::F::1\n", ":1", "M or F"),
     ] {
-        refuse(load(Kind::MovieLens1m, big(name, bytes).path()), place, what);
+        refuse(load(Kind::ML_1M, big(name, bytes).path()), place, what);
     }
     for (name, bytes, place, what) in [
         ("u.genre", &b""[..], "u.genre", "no genres"),
@@ -144,24 +144,20 @@ fn broken_tables() {
         ("u.user", b"1|F|24|x|1\n", ":1", "M or F"),
         ("u.user", b"1|24|F|x|1\n1|24|F|x|1\n", ":2", "already"),
     ] {
-        refuse(load(Kind::MovieLens100k, small(name, bytes).path()), place, what);
+        refuse(load(Kind::ML_100K, small(name, bytes).path()), place, what);
     }
 }
 
 #[test]
 fn missing_files_and_folders() {
     let dir = folder(&[("ratings.dat", RATINGS)]);
-    let error = refuse(load(Kind::MovieLens1m, dir.path()), "", "movies.dat, users.dat is missing");
+    let error = refuse(load(Kind::ML_1M, dir.path()), "", "movies.dat, users.dat is missing");
     assert_eq!(error.exit_code(), 2);
-    refuse(
-        load(Kind::MovieLens1m, &dir.path().join("ratings.dat")),
-        "ratings.dat",
-        "is neither a folder nor a zip file",
-    );
-    refuse(load(Kind::MovieLens100k, &dir.path().join("nowhere")), "nowhere", "is neither a folder nor a zip file");
+    refuse(load(Kind::ML_1M, &dir.path().join("ratings.dat")), "ratings.dat", "is neither a folder nor a zip file");
+    refuse(load(Kind::ML_100K, &dir.path().join("nowhere")), "nowhere", "is neither a folder nor a zip file");
     fs::create_dir(dir.path().join("movies.dat")).expect("makes");
     fs::write(dir.path().join("users.dat"), USERS).expect("writes");
-    refuse(load(Kind::MovieLens1m, dir.path()), "movies.dat", "folder");
+    refuse(load(Kind::ML_1M, dir.path()), "movies.dat", "folder");
 }
 
 #[test]
@@ -170,14 +166,14 @@ fn damaged_compression() {
     let packed = pack(&rows);
     for cut in [3, 12, packed.len() / 2, packed.len() - 4] {
         let dir = big("ratings.dat", &packed[..cut]);
-        let error = load(Kind::MovieLens1m, dir.path()).expect_err("truncated");
+        let error = load(Kind::ML_1M, dir.path()).expect_err("truncated");
         assert!(error.place().contains("ratings.dat") && !error.next_step().is_empty(), "{cut}: {error}");
         assert!(error.what().contains("ends too early"), "{cut}: {error}");
     }
     let mut flipped = packed.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
-    let error = load(Kind::MovieLens1m, big("ratings.dat", &flipped).path()).expect_err("damaged");
+    let error = load(Kind::ML_1M, big("ratings.dat", &flipped).path()).expect_err("damaged");
     assert!(error.place().contains("ratings.dat"), "{error}");
 }
 
@@ -191,10 +187,10 @@ fn a_hostile_line_is_refused_without_being_held() {
     }
     let packed = writer.finish().expect("packs");
     for name in ["ratings.dat", "movies.dat", "users.dat"] {
-        refuse(load(Kind::MovieLens1m, big(name, &packed).path()), ":1", "longer than");
+        refuse(load(Kind::ML_1M, big(name, &packed).path()), ":1", "longer than");
     }
     for name in ["u.data", "u.item", "u.user", "u.genre"] {
-        refuse(load(Kind::MovieLens100k, small(name, &packed).path()), ":1", "longer than");
+        refuse(load(Kind::ML_100K, small(name, &packed).path()), ":1", "longer than");
     }
 }
 
@@ -222,7 +218,7 @@ impl Monitor for Listener {
 fn duplicate_rows_are_reported() {
     let listener = Listener::default();
     let dir = big("ratings.dat", b"1::10::5::100\n1::10::5::100\n1::10::4::101\n2::10::5::100\n");
-    let dataset = data::load(Kind::MovieLens1m, dir.path(), &listener).expect("reads");
+    let dataset = data::load(Kind::ML_1M, dir.path(), &listener).expect("reads");
     assert_eq!(dataset.interactions.len(), 4);
     let warnings = listener.0.into_inner().expect("lock");
     assert_eq!(warnings.len(), 1);
@@ -231,13 +227,13 @@ fn duplicate_rows_are_reported() {
 
 #[test]
 fn too_little_data_says_so() {
-    let dataset = load(Kind::MovieLens1m, big("", b"").path()).expect("reads");
+    let dataset = load(Kind::ML_1M, big("", b"").path()).expect("reads");
     refuse(data::build_samples(&dataset, &Settings::default()), "ml-1m", "empty");
 }
 
 #[test]
 fn broken_descriptions() {
-    let dataset = load(Kind::MovieLens1m, big("", b"").path()).expect("reads");
+    let dataset = load(Kind::ML_1M, big("", b"").path()).expect("reads");
     let read = |name: &str, bytes: &[u8]| {
         let dir = folder(&[(name, bytes)]);
         descriptions::read(&dir.path().join(name), &dataset, None, &Silent)

@@ -37,7 +37,7 @@ fn unordered_dataset(rows: &[Row]) -> Dataset {
 
 fn dataset(rows: &[Row]) -> Dataset {
     let mut dataset = unordered_dataset(rows);
-    data::loaders::sort(&mut dataset.interactions);
+    data::sets::sort(&mut dataset.interactions);
     dataset
 }
 
@@ -86,7 +86,7 @@ proptest! {
         let by = shuffled.index(turned.len());
         turned.rotate_left(by);
         let mut other = core.filter(&turned);
-        data::loaders::sort(&mut other);
+        data::sets::sort(&mut other);
         prop_assert_eq!(other, kept);
     }
 
@@ -184,7 +184,7 @@ proptest! {
                 let text: Vec<_> = keyed.into_iter().map(|(line, _)| line).collect();
                 fs::write(dir.path().join(name), text.join("\n")).expect("writes");
             }
-            data::load(Kind::MovieLens1m, dir.path(), &Silent).expect("loads")
+            data::load(Kind::ML_1M, dir.path(), &Silent).expect("loads")
         };
         let (a, b) = (write(false), write(true));
         prop_assert_eq!(&a, &b);

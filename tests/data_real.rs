@@ -24,7 +24,7 @@ fn check(samples: &Samples, edges: Option<&[(data::UserIdx, data::ItemIdx)]>) ->
 fn movielens_1m_has_the_published_counts() {
     let Some(path) = folder("ml-1m") else { return };
     let start = Instant::now();
-    let dataset = data::load(Kind::MovieLens1m, &path, &Silent).expect("loads");
+    let dataset = data::load(Kind::ML_1M, &path, &Silent).expect("loads");
     println!("load: {:.3} s", start.elapsed().as_secs_f64());
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (6040, 3883, 1_000_209));
     let toy = &dataset.items[0];
@@ -37,7 +37,7 @@ fn movielens_1m_has_the_published_counts() {
     assert_eq!(profile, ["female", "under 18", "K-12 student", "48067"]);
 
     // The authors' settings (repeats kept) and the correct ones: MovieLens has no repeats, so both are equal.
-    let settings = Settings::new(Kind::MovieLens1m, &path);
+    let settings = Settings::new(Kind::ML_1M, &path);
     let start = Instant::now();
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     println!("samples: {:.3} s", start.elapsed().as_secs_f64());
@@ -89,11 +89,11 @@ fn movielens_1m_has_the_published_counts() {
 #[test]
 fn movielens_100k_has_the_published_counts() {
     let Some(path) = folder("ml-100k") else { return };
-    let dataset = data::load(Kind::MovieLens100k, &path, &Silent).expect("loads");
+    let dataset = data::load(Kind::ML_100K, &path, &Silent).expect("loads");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (943, 1682, 100_000));
     assert_eq!(dataset.items[0].genres, ["Animation", "Children's", "Comedy"]);
     assert_eq!(dataset.users[0].field("age"), Some("18-24"));
-    let settings = Settings::new(Kind::MovieLens100k, &path);
+    let settings = Settings::new(Kind::ML_100K, &path);
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     // Every user has at least 20 ratings and none twice, so five a user fall away.
     assert_eq!(samples.samples.len(), 100_000 - 5 * 943);

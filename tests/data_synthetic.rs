@@ -5,6 +5,7 @@ use rallrec::data::synthetic::{self, Latent};
 use rallrec::data::{
     self, Core, Dataset, GraphEdges, Kind, Part, Repeats, Sample, Samples, Settings, descriptions, leaks,
 };
+use rallrec::settings::Checked;
 
 /// Area under the ROC curve; ties count one half.
 fn auc(scored: &[(f64, bool)]) -> f64 {
@@ -102,7 +103,7 @@ fn the_same_seed_gives_the_same_world_and_another_seed_another() {
 fn descriptions_tell_more_than_titles() {
     let settings = Settings::default();
     let dataset = data::open(&settings, &Silent).expect("opens");
-    let read = descriptions::load(&settings, &dataset, &Silent).expect("loads");
+    let read = descriptions::load(&settings, None, 0, &dataset, &Silent).expect("loads");
     assert_eq!((read.missing, read.texts.len()), (0, dataset.items.len()));
     for text in read.texts.iter().flatten() {
         assert!((25..80).contains(&text.split(' ').count()), "{text}");
@@ -201,8 +202,8 @@ fn a_core_renumbers_tables_and_a_stage_sees_one_id_space() {
     let samples = data::build_samples(&core, &settings).expect("samples");
     assert_eq!(samples.timelines.iter().map(Vec::len).sum::<usize>(), core.interactions.len());
     // Descriptions follow the ids through the renumbering.
-    let read = descriptions::load(&settings, &core, &Silent).expect("loads");
-    let all = descriptions::load(&Settings::default(), &whole, &Silent).expect("loads");
+    let read = descriptions::load(&settings, None, 0, &core, &Silent).expect("loads");
+    let all = descriptions::load(&Settings::default(), None, 0, &whole, &Silent).expect("loads");
     for (item, text) in core.items.iter().zip(&read.texts) {
         let at = whole.items.iter().position(|i| i.raw == item.raw).expect("there");
         assert_eq!(text, &all.texts[at]);
@@ -231,7 +232,7 @@ fn settings_refuse_nonsense() {
         assert!(error.contains(names), "{text}: {error}");
     }
     let settings: Settings = toml::from_str("kind = \"ml-100k\"\npath = \"x\"\nrepeats = \"keep\"").expect("parses");
-    assert_eq!((settings.kind, settings.repeats, settings.min_history), (Kind::MovieLens100k, Repeats::Keep, 5));
+    assert_eq!((settings.kind, settings.repeats, settings.min_history), (Kind::ML_100K, Repeats::Keep, 5));
     assert_eq!(toml::from_str::<Settings>("").expect("parses"), Settings::default());
     let error = "mlm".parse::<Kind>().expect_err("no such kind").to_string();
     assert!(error.contains("did you mean"), "{error}");

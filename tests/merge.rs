@@ -202,15 +202,16 @@ fn bad_input_says_where_and_what_next() {
     let (r, t, labels) = rows();
     let short = Samples::new("tuned", &[[0.5]]).unwrap();
     assert!(merge(&r, &short, &Settings::default()).is_err());
-    for bad in [
-        Settings { alpha: -1.0, ..Settings::default() },
-        Settings { alpha: f64::NAN, ..Settings::default() },
-        Settings { epsilon: 0.0, ..Settings::default() },
-        Settings { tau_tuned: 0.0, ..Settings::default() },
-        Settings { window: 0, ..Settings::default() },
-        Settings { sweep: SweepSettings { epsilon: vec![0.0], ..Default::default() }, ..Settings::default() },
+    let sweep_of = |epsilon: Vec<f64>| SweepSettings { epsilon, ..Default::default() };
+    for (key, bad) in [
+        ("alpha", Settings { alpha: -1.0, ..Settings::default() }),
+        ("alpha", Settings { alpha: f64::NAN, ..Settings::default() }),
+        ("epsilon", Settings { epsilon: 0.0, ..Settings::default() }),
+        ("tau_tuned", Settings { tau_tuned: 0.0, ..Settings::default() }),
+        ("sweep.epsilon", Settings { sweep: sweep_of(vec![0.0]), ..Settings::default() }),
+        ("weights", Settings { weights: vec![0.0], ..Settings::default() }),
     ] {
-        assert!(merge(&r, &t, &bad).unwrap_err().place().starts_with("merge."));
+        assert_eq!(merge(&r, &t, &bad).unwrap_err().place(), key);
     }
     let auc = Settings { sweep: SweepSettings { metric: Metric::Auc, ..Default::default() }, ..Settings::default() };
     assert!(sweep(&r, &t, &[true; 60], &auc, &Silent).unwrap_err().next_step().contains("log_loss"));

@@ -12,7 +12,7 @@ use rallrec::data::{self, Dataset, Kind, Settings, descriptions};
 pub type Sound = (&'static str, &'static [u8]);
 
 /// The readers by name, with the files that each of them reads.
-pub const TARGETS: [(&str, &[Sound]); 12] = [
+pub const TARGETS: [(&str, &[Sound]); 13] = [
     (
         "movielens_1m",
         &[
@@ -87,6 +87,7 @@ pub const TARGETS: [(&str, &[Sound]); 12] = [
         ],
     ),
     ("table_parquet", &[("ratings.parquet", b"PAR1")]),
+    ("goodbooks", &[("ratings.csv", b"user_id,book_id,rating\n1,1,5\n1,2,3\n2,1,1\n"), ("books.csv", b"book_id,isbn,authors,original_publication_year,title\n1,9,A,1997.0,One\n2,,\"B, C\",,\"Two, #1\"\n")]),
     ("descriptions", &[("d.json", b"{\"1\": \"One\", \"2\": \"Two \\\"x\\\"\"}"), ("d.jsonl", b"{\"item\": \"1\", \"text\": \"One\"}\n{\"item\": 2, \"text\": \"Two\"}\n")]),
     ("recipe", &[("recipe.toml", b"name = \"x\"\n[data]\nkind = \"table\"\npath = \"d\"\n[data.table]\nscale = [0, 10]\n[rows]\ntune = 3\n")]),
 ];
@@ -108,14 +109,15 @@ pub fn one(target: &str, input: &[u8], folder: &Path) {
         folder
     };
     let kind = match target {
-        "movielens_1m" => Kind::MovieLens1m,
-        "movielens_100k" => Kind::MovieLens100k,
-        "movielens_csv" => Kind::MovieLensCsv,
-        "book_crossing" => Kind::BookCrossing,
-        "amazon" => Kind::Amazon,
-        "amazon_2023" => Kind::Amazon2023,
-        "amazon_csv" => Kind::AmazonCsv,
-        "lightgcn" => Kind::LightGcn,
+        "movielens_1m" => Kind::ML_1M,
+        "movielens_100k" => Kind::ML_100K,
+        "movielens_csv" => Kind::ML_25M,
+        "book_crossing" => Kind::BOOK_CROSSING,
+        "amazon" => Kind::AMAZON,
+        "amazon_2023" => Kind::AMAZON_2023,
+        "amazon_csv" => Kind::AMAZON_CSV,
+        "goodbooks" => Kind::GOODBOOKS,
+        "lightgcn" => Kind::LIGHTGCN,
         "descriptions" => {
             let dataset = data::open(&small(), &Silent).expect("the built-in set opens");
             let read = descriptions::read(&folder.join(files[chosen].0), &dataset, Some(9), &Silent);
@@ -127,7 +129,7 @@ pub fn one(target: &str, input: &[u8], folder: &Path) {
                 rallrec::config::annotated(&recipe).expect("a recipe can be printed");
             }));
         }
-        _ => Kind::Table,
+        _ => Kind::TABLE,
     };
     let mut settings = Settings { min_history: 1, ..Settings::new(kind, path) };
     settings.table.damaged = if first & 0x40 != 0 { Damaged::Skip } else { Damaged::Refuse };

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::output;
 use super::progress::Bar;
-use crate::config;
 use crate::data::{self, Kind, Settings, pull};
 use crate::error::{Error, Result};
 
@@ -23,9 +22,7 @@ enum Command {
     /// by switch. With a kind and a folder, the authors' filters for that data set are used; with --recipe those of
     /// the recipe.
     Inspect {
-        /// Kind of data: ml-1m, ml-100k, ml-25m (also 32M), book-crossing, amazon, amazon-2023, amazon-csv, lightgcn,
-        /// synthetic; table needs --recipe.
-        #[arg(required_unless_present = "recipe", conflicts_with = "recipe")]
+        #[arg(help = kinds(), required_unless_present = "recipe", conflicts_with = "recipe")]
         kind: Option<Kind>,
         /// Folder or zip file with the raw files, plain or .gz (not needed for synthetic).
         #[arg(conflicts_with = "recipe")]
@@ -45,7 +42,7 @@ enum Command {
     /// The publisher's terms are shown first; nothing is downloaded until --accept-licence says that you accept them. A
     /// download that was cut short goes on where it stopped.
     Pull {
-        /// ml-1m, ml-100k, ml-32m, book-crossing, or amazon-2023:CATEGORY, e.g. amazon-2023:Movies_and_TV.
+        #[arg(help = pull::names())]
         name: String,
         /// Folder to put it in; default data/NAME.
         #[arg(long, value_name = "DIR")]
@@ -62,12 +59,17 @@ enum Command {
     },
 }
 
+/// What stands for a kind of data, for the help.
+fn kinds() -> String {
+    format!("Kind of data: {}; table needs --recipe", Kind::names())
+}
+
 pub fn main(args: Args) -> Result<()> {
     match args.command {
         Command::Inspect { kind, path, recipe, set, json } => {
             let settings = match (kind, recipe) {
-                (_, Some(recipe)) => config::load(&recipe, &set)?.data,
-                (Some(Kind::Table), None) => {
+                (_, Some(recipe)) => output::recipe(&recipe, &set)?.recipe.data,
+                (Some(kind), None) if kind == Kind::TABLE => {
                     return Err(Error::usage("data inspect table", "which column is what must be told by a recipe")
                         .next("use `rallrec data inspect --recipe FILE`; docs/your-data.md shows how to write one"));
                 }

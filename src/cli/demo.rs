@@ -1,6 +1,6 @@
 //! `rallrec demo`: the whole chain on what is built in.
 
-use super::run;
+use super::{output, run};
 use crate::config;
 use crate::error::Result;
 
@@ -18,6 +18,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<()> {
-    let recipe = config::parse(RECIPE, "configs/demo.toml", &args.options.set)?;
-    run::execute(recipe, args.options, &["demo"])
+    let read = config::read_text(RECIPE, "configs/demo.toml", &args.options.set)?;
+    output::renamed(&read);
+    run::execute(read, args.options, &["demo"])
 }

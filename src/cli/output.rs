@@ -1,10 +1,12 @@
 //! Printing: JSON for programs, tables for people; a closed pipe is not an error.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::config;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::pipeline::control;
@@ -32,6 +34,16 @@ pub fn text(text: &str) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", "write", &e)),
         _ => Ok(()),
     }
+}
+
+/// Reads a recipe, and says on standard error which of its keys have another name now.
+pub fn recipe(path: &Path, overrides: &[String]) -> Result<config::Read> {
+    config::read(path, overrides).inspect(renamed)
+}
+
+/// Says on standard error which keys of a recipe have another name now.
+pub fn renamed(read: &config::Read) {
+    read.lines.iter().for_each(|line| eprintln!("{line}"));
 }
 
 /// Prints a value as indented JSON.

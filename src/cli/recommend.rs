@@ -63,7 +63,7 @@ fn recipe_of(folder: &Path) -> Result<config::Recipe> {
         return Err(Error::input(folder.display(), "is not a run folder: there is no recipe.toml in it")
             .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
     }
-    config::load(&path, &[])
+    output::recipe(&path, &[]).map(|read| read.recipe)
 }
 
 fn render(found: &Recommendations) -> String {

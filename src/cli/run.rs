@@ -69,8 +69,8 @@ pub struct Options {
 }
 
 pub fn main(args: Args) -> Result<()> {
-    let recipe = config::load(&args.recipe, &args.options.set)?;
-    execute(recipe, args.options, &["run", &args.recipe.display().to_string()])
+    let read = output::recipe(&args.recipe, &args.options.set)?;
+    execute(read, args.options, &["run", &args.recipe.display().to_string()])
 }
 
 /// The command that goes on where this one was stopped: the same, but for `--from`, which would begin again.
@@ -99,17 +99,20 @@ fn again(command: &[&str], options: &Options) -> String {
     words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs `recipe` as the options say and prints what came of it; `command` is how the program was called for it.
-pub fn execute(mut recipe: config::Recipe, options: Options, command: &[&str]) -> Result<()> {
+/// Runs a recipe as the options say and prints what came of it; `command` is how the program was called for it.
+pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Result<()> {
     if let Some(device) = options.device {
-        recipe.device = device;
+        read.recipe.device = device;
     }
     if options.print_recipe {
-        return output::text(&config::annotated(&recipe)?);
+        return output::text(&config::annotated(&read.recipe)?);
     }
     let again = again(command, &options);
     let Options { from, until, out, json, profile, trace, quiet, screen, .. } = options;
     let span = Span::named(from.as_deref(), until.as_deref())?;
+    // Before the dashboard or a folder is opened: what is wrong is told where the command was given.
+    read.check_files(span.until)?;
+    let recipe = read.recipe;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     if screen.tui {
         return watch::with_run(&folder, &screen);

@@ -1,32 +1,36 @@
-//! Factors of explicit ratings by alternating least squares (Zhou et al., AAIM 2008): user and item vectors in turn, each the
-//! exact solution of a ridge regression on the other side.
+//! Factors of explicit ratings by alternating least squares (Zhou et al., AAIM 2008): user and item
+//! vectors in turn, each the exact solution of a ridge regression on the other side.
 //!
-//! Every row's solution depends on the other side alone, so rows are solved in parallel with the same bits for any number of
-//! threads. FLOP of a sweep: `2 n d^2 + (users + items) d^3 / 3` for n ratings.
+//! Every row's solution depends on the other side alone, so rows are solved in parallel with the
+//! same bits for any number of threads. FLOP of a sweep: `2 n d^2 + (users + items) d^3 / 3` for n
+//! ratings.
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fold_in::{ItemMeans, fold_in};
-use super::settings::above_zero;
 use crate::data::{Rated, Sample};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 use crate::tensor::Matrix;
 
 /// The factorisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlsSettings {
-    /// Length of the vectors, 1 to 256. Default 16.
+    /// Length of the vectors.
+    #[schemars(range(min = 1, max = 256))]
     pub dim: usize,
-    /// Weight of the vectors' squared length, > 0. Default 16.
+    /// Weight of the vectors' squared length.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub ridge: f64,
-    /// Times both sides are solved, 1 to 1000. Default 8.
+    /// Times that both sides are solved.
+    #[schemars(range(min = 1, max = 1000))]
     pub sweeps: u32,
-    /// Seed of the first item vectors. Default 42.
+    /// Seed of the first item vectors. Not set: `collab.seed`.
     pub seed: u64,
 }
 
@@ -36,22 +40,7 @@ impl Default for AlsSettings {
     }
 }
 
-impl AlsSettings {
-    /// Are the values in range?
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub fn check(&self) -> Result<()> {
-        let whole = |key: &str, value: usize, most: usize| match value {
-            v if (1..=most).contains(&v) => Ok(()),
-            v => Err(Error::usage(format!("collab.fold_in.ratings.{key}"), format!("{v} is out of range"))
-                .next(format!("choose 1 to {most}"))),
-        };
-        whole("dim", self.dim, 256)?;
-        whole("sweeps", self.sweeps as usize, 1000)?;
-        above_zero("collab.fold_in.ratings.ridge", self.ridge)
-    }
-}
+impl Checked for AlsSettings {}
 
 /// Rows of `(column, value)`.
 type Rows = Vec<Vec<(usize, f64)>>;
@@ -69,7 +58,8 @@ fn solve(rows: &Rows, other: &Matrix, ridge: f64) -> Result<Matrix> {
     Matrix::from_vec(rows.len(), d, solved)
 }
 
-/// Item vectors (items x dim) from the ratings of `samples`, each less the means of its item and user.
+/// Item vectors (items x dim) from the ratings of `samples`, each less the means of its item and
+/// user.
 ///
 /// # Errors
 /// Settings out of range, an item without a mean rating, a stop that was asked for.

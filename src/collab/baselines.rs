@@ -32,8 +32,8 @@ impl BaselineSettings {
     /// # Errors
     /// Names the key that is not.
     pub fn check(&self) -> Result<()> {
-        above_zero("baselines.item_shrinkage", self.item_shrinkage)?;
-        above_zero("baselines.history_shrinkage", self.history_shrinkage)
+        above_zero("item_shrinkage", self.item_shrinkage)?;
+        above_zero("history_shrinkage", self.history_shrinkage)
     }
 }
 

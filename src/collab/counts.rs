@@ -11,6 +11,7 @@ use super::settings::CollabSettings;
 use crate::data::{ItemIdx, Rated, Sample, UserIdx};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 use crate::text::ratings::RatingSummary;
 
 /// Likes, stars and number of some ratings.
@@ -210,11 +211,11 @@ mod tests {
     #[test]
     fn bad_input_is_refused() {
         let rows = [sample(0, 0, 5)];
-        for bad in [
-            CollabSettings { folds: 1, ..CollabSettings::default() },
-            CollabSettings { item_shrinkage: 0.0, ..CollabSettings::default() },
+        for (bad, key) in [
+            (CollabSettings { folds: 1, ..CollabSettings::default() }, "folds"),
+            (CollabSettings { item_shrinkage: 0.0, ..CollabSettings::default() }, "item_shrinkage"),
         ] {
-            assert!(Counts::fit(1, 3.0, &rows, &bad).unwrap_err().place().starts_with("collab."));
+            assert_eq!(Counts::fit(1, 3.0, &rows, &bad).unwrap_err().place(), key);
         }
         assert!(Counts::fit(0, 3.0, &rows, &CollabSettings::default()).unwrap_err().place().contains("row 0"));
         assert!(Counts::fit(1, 3.0, &[], &CollabSettings::default()).is_err());

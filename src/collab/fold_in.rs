@@ -75,7 +75,7 @@ impl FoldIn {
     /// # Errors
     /// Shapes that do not agree, a value that is not finite, a ridge out of range.
     pub fn new(vectors: Matrix, means: ItemMeans, ridge: f64) -> Result<Self> {
-        above_zero("collab.fold_in, ridge", ridge)?;
+        above_zero("ridge", ridge)?;
         if vectors.rows() != means.stars.len() {
             let what = format!("{} vectors for {} items", vectors.rows(), means.stars.len());
             return Err(Error::input("fold-in", what).next("make both from the same data set"));

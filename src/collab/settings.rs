@@ -4,27 +4,33 @@ use serde::{Deserialize, Serialize};
 
 use super::als::AlsSettings;
 use crate::error::{Error, Result};
+use crate::settings::Checked;
 use crate::text::ratings::Wording;
 
 /// How collaborative features are made and said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CollabSettings {
-    /// What the prompt says: `none`, `silent`, `item`, `item_user`, `verdict` or `all`. Default `none`.
-    #[serde(rename = "knowledge")]
+    /// What the prompt says of them: nothing (`none` makes no features, `silent` makes them for
+    /// tables and merge), how others rated the target, that and how the user rates, a verdict
+    /// without the numbers, or everything.
     pub wording: Wording,
-    /// Folds of users for training rows, 2 to 100. Default 5.
+    /// Folds of users: the features of a training row are fitted on the other folds.
+    #[schemars(range(min = 2, max = 100))]
     pub folds: u32,
-    /// Pseudo-ratings at the global mean added to each item, > 0. Default 20.
+    /// Pseudo-ratings at the global mean that are added to each item's ratings.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub item_shrinkage: f64,
-    /// Pseudo-ratings at the global mean added to a user's history, > 0. Default 10.
+    /// Pseudo-ratings at the global mean that are added to a user's history.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub history_shrinkage: f64,
-    /// Use how the target ranks by LightGCN among all items, and say it. Default false.
+    /// Add the rank of the target among all items by LightGCN, and say it.
     pub affinity: bool,
-    /// Which of the user's earlier ratings speak for the target: taken into the estimate behind the verdict.
-    #[serde(rename = "taste")]
+    /// Which of the user's earlier ratings speak for the target (fold-in); part of the estimate
+    /// behind the verdict.
     pub fold_in: FoldInSettings,
-    /// Seed of the folds. Default 42.
+    /// Seed of the folds, and of the rows that the estimate is fitted on. Not set: the recipe's
+    /// `seed`.
     pub seed: u64,
 }
 
@@ -42,20 +48,7 @@ impl Default for CollabSettings {
     }
 }
 
-impl CollabSettings {
-    /// Are the values in range?
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub fn check(&self) -> Result<()> {
-        if !(2..=100).contains(&self.folds) {
-            return Err(Error::usage("collab.folds", format!("{} folds", self.folds)).next("choose 2 to 100"));
-        }
-        above_zero("collab.item_shrinkage", self.item_shrinkage)?;
-        above_zero("collab.history_shrinkage", self.history_shrinkage)?;
-        self.fold_in.check()
-    }
-}
+impl Checked for CollabSettings {}
 
 /// Where the item vectors of a fold-in come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -71,34 +64,19 @@ pub enum FoldInSource {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FoldInSettings {
-    /// `lightgcn`, `ratings` or both: each gives an estimate of its own. Default: none.
+    /// Where item vectors come from; each source gives an estimate of its own. Empty: no fold-in.
+    #[schemars(extend("uniqueItems" = true))]
     pub sources: Vec<FoldInSource>,
-    /// Weight of `|p|^2` with LightGCN's vectors, which have length 1; > 0. Default 4.
+    /// Ridge of the fold-in on LightGCN's vectors, which are brought to length 1.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub lightgcn_ridge: f64,
-    /// The factorisation.
+    /// The factorisation behind the source `ratings`.
     pub ratings: AlsSettings,
 }
 
 impl Default for FoldInSettings {
     fn default() -> Self {
         Self { sources: Vec::new(), lightgcn_ridge: 4.0, ratings: AlsSettings::default() }
-    }
-}
-
-impl FoldInSettings {
-    /// Are the values in range?
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub fn check(&self) -> Result<()> {
-        above_zero("collab.fold_in.lightgcn_ridge", self.lightgcn_ridge)?;
-        let again = self.sources.iter().enumerate().find(|(n, s)| self.sources[..*n].contains(s));
-        if let Some((_, source)) = again {
-            return Err(
-                Error::usage("collab.fold_in.sources", format!("{source:?} twice")).next("name each source once")
-            );
-        }
-        self.ratings.check()
     }
 }
 
@@ -127,7 +105,7 @@ mod tests {
                 "fold_in.sources",
             ),
         ] {
-            assert_eq!(bad.check().unwrap_err().place(), format!("collab.{key}"));
+            assert_eq!(bad.check().unwrap_err().place(), key);
         }
     }
 }

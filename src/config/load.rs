@@ -1,76 +1,133 @@
-//! Reading a recipe: TOML file, `--set key=value`, unknown keys refused with the nearest right name.
+//! Reading a recipe: TOML, then `--set`, then the check of everything, all before anything runs.
 
 use std::path::Path;
 
-use toml::{Table, Value};
+use rallrec_events::StageId;
 
-use super::Recipe;
+use super::tree::{self, Clash, Content, Node, Origin, Section};
+use super::{Recipe, renamed, streams};
 use crate::error::{Error, Result};
+use crate::settings::{Checked, Fault, Faults, Schema, Value, schema_of, walk};
 
-/// Reads the recipe at `path`, changes it by `overrides` (`section.key=value`, values in TOML; a word that is no TOML
-/// value is taken as a string), and resolves it.
-pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
+/// A recipe that was read, with where its keys were written.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// The recipe, with `faithful` applied and every seed set.
+    pub recipe: Recipe,
+    /// A line for each key that has another name now.
+    pub lines: Vec<String>,
+    place: String,
+    keys: Section,
+}
+
+/// Reads the recipe at `path`, changes it by `overrides` (`section.key=value`, values in TOML; a
+/// word that is no TOML value is taken as a text), and checks what can be checked without looking
+/// at files.
+///
+/// # Errors
+/// Names all keys that are wrong, with line, range and what to do.
+pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read the recipe", &e))?;
-    parse(&text, &path.display().to_string(), overrides)
+    read_text(&text, &path.display().to_string(), overrides)
+}
+
+/// As [`read`], the recipe alone.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
+    read(path, overrides).map(|read| read.recipe)
 }
 
 /// As [`load`], from text; `place` names it in errors.
+///
+/// # Errors
+/// Those of [`read`].
 pub fn parse(text: &str, place: &str, overrides: &[String]) -> Result<Recipe> {
-    let mut table: Table = text.parse().map_err(|e: toml::de::Error| {
-        Error::usage(place, e.to_string().trim_end()).next("mend the recipe's TOML at the line shown")
-    })?;
-    // The file itself first, so that its errors carry its lines and not a `--set`.
-    toml::from_str::<Recipe>(text).map_err(|e| explain(place, &e))?;
+    read_text(text, place, overrides).map(|read| read.recipe)
+}
+
+/// As [`read`], from text.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_text(text: &str, place: &str, overrides: &[String]) -> Result<Read> {
+    let mut faults = Faults::default();
+    let mut keys = tree::read(text, place)?;
+    let mut lines = renamed::rename(&mut keys, &mut faults);
+    let mut changes = Section::new();
     for change in overrides {
-        set(&mut table, change)?;
+        set(&mut changes, change)?;
     }
-    let recipe = Recipe::deserialize_table(table).map_err(|e| explain(&format!("{place} with --set"), &e))?;
-    recipe.resolve().map_err(|e| e.within(place))
+    lines.extend(renamed::rename(&mut changes, &mut faults));
+    for (name, node) in changes {
+        let path = name.clone();
+        tree::put(&mut keys, &path, node, &|_, new| Some(new.clone())).map_err(|clash| no_section(clash, "--set"))?;
+    }
+    let seed = Node { content: Content::Leaf(Value::Integer(streams::SEED.into())), origin: Origin::Derived };
+    // The seed of the file stays where there is one.
+    tree::put(&mut keys, "seed", seed, &|there, _| Some(there.clone())).map_err(|clash| no_section(clash, place))?;
+    streams::fill(&mut keys);
+
+    let whole = Value::from(&keys);
+    let schema = schema_of::<Recipe>().map_err(|e| Error::failed("recipe", e))?;
+    faults.extend("", walk(&whole, &Schema::root(&schema)));
+    refuse(&faults, place, &keys)?;
+    let table = tree::to_toml(&whole).unwrap_or_else(|| toml::Value::Table(Default::default()));
+    let recipe: Recipe = table.try_into().map_err(|e: toml::de::Error| {
+        Error::usage(place, e.to_string().trim_end())
+            .next("`rallrec run RECIPE --print-recipe` prints every key with its meaning and range")
+    })?;
+    let recipe = recipe.faithfully();
+    refuse(&recipe.contradictions(), place, &keys)?;
+    Ok(Read { recipe, lines, place: place.to_owned(), keys })
 }
 
-impl Recipe {
-    fn deserialize_table(table: Table) -> Result<Self, toml::de::Error> {
-        Value::Table(table).try_into()
+impl Read {
+    /// Looks at the files and models that the stages up to `until` need.
+    ///
+    /// # Errors
+    /// Names all keys whose file or model is not there, with line and what to do.
+    pub fn check_files(&self, until: Option<StageId>) -> Result<()> {
+        refuse(&self.recipe.missing(until), &self.place, &self.keys)
     }
 }
 
-fn set(table: &mut Table, change: &str) -> Result<()> {
-    let bad = |what: &str| Error::usage(format!("--set {change}"), what).next("write --set section.key=value");
+fn no_section(clash: Clash, place: &str) -> Error {
+    let (Clash::NoSection(path) | Clash::Both(path)) = clash;
+    Error::usage(place, format!("'{path}' is a value, not a section")).next("write --set section.key=value")
+}
+
+/// Puts `section.key=value` into the changes; a later one wins.
+fn set(changes: &mut Section, change: &str) -> Result<()> {
+    let place = format!("--set {change}");
+    let bad = |what: &str| Error::usage(&place, what).next("write --set section.key=value");
     let (key, value) = change.split_once('=').ok_or_else(|| bad("there is no '='"))?;
-    let parts: Vec<&str> = key.trim().split('.').collect();
-    if parts.iter().any(|p| p.is_empty()) {
+    let key = key.trim();
+    if key.split('.').any(|part| part.trim().is_empty()) {
         return Err(bad("the key has an empty part"));
     }
-    let parsed = format!("v = {}", value.trim()).parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = parsed.unwrap_or_else(|| Value::String(value.trim().to_string()));
-    let Some((last, sections)) = parts.split_last() else { return Err(bad("the key is empty")) };
-    let mut at = table;
-    for section in sections {
-        let next = at.entry((*section).to_string()).or_insert_with(|| Value::Table(Table::new()));
-        at = next.as_table_mut().ok_or_else(|| bad(&format!("'{section}' is a value, not a section")))?;
-    }
-    at.insert((*last).to_string(), value);
-    Ok(())
+    let origin = Origin::Set(change.to_owned());
+    let node = Node { content: tree::read_value(value, &origin), origin };
+    tree::put(changes, key, node, &|_, new| Some(new.clone())).map_err(|clash| no_section(clash, &place))
 }
 
-/// Turns serde's message into one with the nearest right name.
-fn explain(place: &str, error: &toml::de::Error) -> Error {
-    let text = error.to_string();
-    let said = Error::usage(place, text.trim_end());
-    let quoted = |s: &str| -> Vec<String> { s.split('`').skip(1).step_by(2).map(str::to_string).collect() };
-    let unknown = ["unknown field `", "unknown variant `"].iter().find_map(|p| text.find(p));
-    let Some(start) = unknown else {
-        return said.next("`rallrec run RECIPE --print-recipe` prints every key with its meaning and default");
+/// An error that tells every fault with the place where its key was written.
+fn refuse(faults: &Faults, place: &str, keys: &Section) -> Result<()> {
+    let at = |fault: &Fault| match tree::origin(keys, &fault.key) {
+        Some(Origin::Line(line)) => format!("{place}:{line}: {}", fault.key),
+        Some(Origin::Set(change)) => format!("--set {change}: {}", fault.key),
+        Some(Origin::Derived) | None => format!("{place}: {}", fault.key),
     };
-    let mut names = quoted(&text[start..]).into_iter();
-    let Some(wrong) = names.next() else { return said };
-    let best = names
-        .map(|n| (strsim::damerau_levenshtein(&wrong, &n), n))
-        .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-    match best {
-        Some((distance, name)) if distance <= wrong.len().max(name.len()).div_ceil(2) => {
-            said.next(format!("did you mean '{name}'?"))
+    let list: Vec<&Fault> = faults.iter().collect();
+    match list.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Error::usage(at(one), &one.what).next(&one.next)),
+        many => {
+            let told: Vec<String> =
+                many.iter().map(|f| format!("\n  {}: {}\n    next: {}", at(f), f.what, f.next)).collect();
+            Err(Error::usage(place, format!("{} settings are wrong{}", many.len(), told.concat()))
+                .next("mend them and run the same command again; nothing has been started"))
         }
-        _ => said.next("`rallrec run RECIPE --print-recipe` prints every key with its meaning and default"),
     }
 }

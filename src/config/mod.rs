@@ -1,11 +1,18 @@
-//! The typed recipe. Every setting that the papers leave open is a key with a documented default; unknown keys are
-//! refused; `correct` behaviour is the default and each reproducible defect of the authors' code has a switch.
+//! The typed recipe. Every setting that the papers leave open is a key with a documented default;
+//! unknown keys are refused; `correct` behaviour is the default and each reproducible defect of the
+//! authors' code has a switch.
 
+mod check;
 pub mod load;
 pub mod print;
+mod renamed;
 mod sections;
+pub mod streams;
+#[cfg(test)]
+mod tests;
+mod tree;
 
-pub use load::{load, parse};
+pub use load::{Read, load, parse, read, read_text};
 pub use print::annotated;
 pub use sections::{
     Describe, DescribeSource, Embed, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows, Tune,

@@ -1,110 +1,109 @@
-//! Printing a recipe with the meaning of every key, from the same doc comments that developers read.
+//! Printing a recipe with the meaning and the range of every key, from the same schema that the
+//! check reads.
 
-use schemars::schema_for;
-use serde_json::{Map, Value};
-
-use super::Recipe;
+use super::{Recipe, streams};
 use crate::error::{Error, Result};
+use crate::settings::{Kind, Schema, Value, schema_of};
 
-/// The recipe as TOML, every key with its documentation above it; keys that are not set are shown as comments.
+/// The recipe as TOML, every key with its meaning, range and default above it; keys that are not
+/// set are shown as comments. A seed that is the recipe's own is shown as not set, so that a change
+/// of `seed` reaches it.
 pub fn annotated(recipe: &Recipe) -> Result<String> {
     let failed = |e: serde_json::Error| Error::failed("recipe", e);
-    let values = serde_json::to_value(recipe).map_err(failed)?;
-    let schema = serde_json::to_value(schema_for!(Recipe)).map_err(failed)?;
-    let mut out = String::new();
-    if let (Value::Object(values), Some(root)) = (&values, schema.as_object()) {
-        section(&mut out, "", values, root, root);
-    }
-    Ok(out)
+    let values = Value::from(serde_json::to_value(recipe).map_err(failed)?);
+    let schema = schema_of::<Recipe>().map_err(failed)?;
+    let mut printer = Printer { out: String::new(), recipe: &values };
+    printer.section("", &values, &Schema::root(&schema));
+    Ok(printer.out)
 }
 
-/// Follows `$ref` and the single-element `allOf`/`anyOf` wrappers that carry one.
-fn follow<'a>(schema: &'a Map<String, Value>, root: &'a Map<String, Value>) -> &'a Map<String, Value> {
-    let reference = schema.get("$ref").and_then(Value::as_str);
-    if let Some(name) = reference.and_then(|r| r.rsplit('/').next()) {
-        let found = root.get("$defs").and_then(|d| d.get(name)).and_then(Value::as_object);
-        return found.map_or(schema, |f| follow(f, root));
-    }
-    for wrapper in ["allOf", "anyOf"] {
-        let first = schema.get(wrapper).and_then(Value::as_array).and_then(|a| a.first()).and_then(Value::as_object);
-        if let Some(inner) = first {
-            return follow(inner, root);
-        }
-    }
-    schema
+struct Printer<'a> {
+    out: String,
+    recipe: &'a Value,
 }
 
-fn comment(out: &mut String, text: &str, indent: &str) {
-    for paragraph in text.lines() {
-        out.push_str(format!("{indent}# {paragraph}").trim_end());
-        out.push('\n');
-    }
-}
-
-/// `a`, `b` or `c` for an enumeration of words.
-fn choices(schema: &Map<String, Value>) -> Option<String> {
-    let mut words: Vec<String> = Vec::new();
-    if let Some(list) = schema.get("enum").and_then(Value::as_array) {
-        words.extend(list.iter().filter_map(Value::as_str).map(str::to_string));
-    }
-    for variant in schema.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
-        words.extend(variant.get("const").and_then(Value::as_str).map(str::to_string));
-        let list = variant.get("enum").and_then(Value::as_array).into_iter().flatten();
-        words.extend(list.filter_map(Value::as_str).map(str::to_string));
-    }
-    (!words.is_empty()).then(|| words.join(" | "))
-}
-
-fn section(
-    out: &mut String,
-    path: &str,
-    values: &Map<String, Value>,
-    schema: &Map<String, Value>,
-    root: &Map<String, Value>,
-) {
-    let empty = Map::new();
-    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
-    let docs = |name: &str| properties.get(name).and_then(Value::as_object);
-    for (name, value) in values.iter().filter(|(_, v)| !v.is_object()) {
-        if let Some(doc) = docs(name) {
-            let target = follow(doc, root);
-            if let Some(text) = doc.get("description").and_then(Value::as_str) {
-                comment(out, text, "");
-            }
-            if let Some(words) = choices(doc).or_else(|| choices(target)) {
-                comment(out, &format!("One of: {words}"), "");
+impl Printer<'_> {
+    fn section(&mut self, path: &str, values: &Value, schema: &Schema<'_>) {
+        let Value::Section(keys) = values else { return };
+        let full = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        for (name, value) in keys.iter().filter(|(_, v)| !matches!(v, Value::Section(_))) {
+            let Some(key) = schema.key(name) else { continue };
+            self.meaning(&key);
+            let path = full(name);
+            let own = streams::default_of(&path, self.recipe).is_none_or(|default| default != *value);
+            match toml(value, &key).filter(|_| own) {
+                Some(text) => self.out.push_str(&format!("{name} = {text}\n")),
+                None => self.out.push_str(&format!("# {name} =   (not set)\n")),
             }
         }
-        match toml_value(value) {
-            Some(text) => out.push_str(&format!("{name} = {text}\n")),
-            None => out.push_str(&format!("# {name} =   (not set)\n")),
+        for (name, value) in keys.iter().filter(|(_, v)| matches!(v, Value::Section(_))) {
+            let Some(key) = schema.key(name) else { continue };
+            let path = full(name);
+            self.out.push('\n');
+            self.comment(key.description().unwrap_or_default());
+            self.out.push_str(&format!("[{path}]\n"));
+            self.section(&path, value, &key);
         }
     }
-    for (name, value) in values {
-        let Value::Object(inner) = value else { continue };
-        let inner_path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        out.push('\n');
-        let doc = docs(name);
-        if let Some(text) = doc.and_then(|d| d.get("description")).and_then(Value::as_str) {
-            comment(out, text, "");
+
+    fn comment(&mut self, text: &str) {
+        for line in text.lines() {
+            self.out.push_str(format!("# {line}").trim_end());
+            self.out.push('\n');
         }
-        out.push_str(&format!("[{inner_path}]\n"));
-        section(out, &inner_path, inner, doc.map_or(&empty, |d| follow(d, root)), root);
+    }
+
+    fn meaning(&mut self, key: &Schema<'_>) {
+        self.comment(key.description().unwrap_or_default());
+        let kind = key.kind();
+        let entries = if matches!(kind, Kind::List { .. }) { Some(key.entry(0).kind()) } else { None };
+        match (&kind, &entries) {
+            (Kind::Words(words), _) => self.comment(&format!("One of: {}", words.join(" | "))),
+            (_, Some(Kind::Words(words))) => self.comment(&format!("Entries: {}.", words.join(", "))),
+            _ => {}
+        }
+        let mut said = Vec::new();
+        match (&kind, &entries) {
+            (Kind::Integer(range) | Kind::Float { range, .. }, _) if !range.is_open() => {
+                said.push(format!("Range: {range}."));
+            }
+            (Kind::Text { least: 1.. }, _) => said.push("Not empty.".into()),
+            (_, Some(Kind::Integer(range) | Kind::Float { range, .. })) if !range.is_open() => {
+                said.push(format!("Entries: {range}."));
+            }
+            _ => {}
+        }
+        if let Kind::List { least: 1.., .. } = kind {
+            said.push("Not empty.".into());
+        }
+        let default = key.default().map(|v| Value::from(v.clone())).and_then(|v| toml(&v, key));
+        if let Some(default) = default.filter(|d| d != "\"\"") {
+            said.push(format!("Default: {default}."));
+        }
+        self.comment(&said.join(" "));
     }
 }
 
-fn toml_value(value: &Value) -> Option<String> {
+fn toml(value: &Value, schema: &Schema<'_>) -> Option<String> {
     Some(match value {
-        Value::Null => return None,
-        Value::Array(list) => format!("[{}]", list.iter().filter_map(toml_value).collect::<Vec<_>>().join(", ")),
-        Value::Object(map) => {
-            let inner: Vec<_> = map.iter().filter_map(|(k, v)| toml_value(v).map(|v| format!("{k} = {v}"))).collect();
-            format!("{{ {} }}", inner.join(", "))
+        Value::Missing => return None,
+        Value::List(entries) => {
+            let entries = entries.iter().enumerate().filter_map(|(n, e)| toml(e, &schema.entry(n)));
+            format!("[{}]", entries.collect::<Vec<_>>().join(", "))
         }
-        Value::String(text) => toml::Value::String(text.clone()).to_string(),
-        Value::Number(n) if n.is_f64() => {
-            n.as_f64().map_or_else(|| n.to_string(), |f| toml::Value::Float(f).to_string())
+        Value::Section(keys) => {
+            let keys = keys.iter().filter_map(|(k, v)| Some(format!("{k} = {}", toml(v, &schema.key(k)?)?)));
+            format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "))
         }
-        other => other.to_string(),
+        Value::Text(text) => toml::Value::String(text.clone()).to_string(),
+        Value::Bool(b) => b.to_string(),
+        Value::Integer(i) => i.to_string(),
+        Value::Float(f) => match schema.kind() {
+            // The shortest number that 32 bits read as this one: 0.005, not 0.004999999888241291.
+            Kind::Float { single: true, .. } => {
+                toml::Value::Float((*f as f32).to_string().parse().unwrap_or(*f)).to_string()
+            }
+            _ => toml::Value::Float(*f).to_string(),
+        },
     })
 }

@@ -1,32 +1,39 @@
-//! The recipe's sections. Those of a module of its own (data, alignment, retrieval, prompt, LoRA, merge) are declared
-//! there; these are the ones that tie modules together.
+//! The recipe's sections. Those of a module of its own (data, alignment, retrieval, prompt, LoRA,
+//! merge) are declared there; these are the ones that tie modules together.
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::streams::SEED;
 use crate::data::GraphEdges;
 use crate::device::Choice;
-use crate::error::{Error, Result};
 use crate::eval::Score;
 use crate::models::decoder::Arithmetic;
+use crate::settings::{Checked, Faults};
 use crate::tensor::Dtype;
 use crate::text::item_text::TextSource;
-use crate::text::prompts::{ReasoningSettings, ThinkTag};
-use crate::text::ratings::Wording;
+use crate::text::prompts::ReasoningSettings;
 
 /// A whole experiment: data, models, method, evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// Name of the run; the default run folder is runs/NAME.
+    /// Name of the run. Its folder is runs/NAME unless --out names another.
+    #[schemars(length(min = 1))]
     pub name: String,
-    /// Seed of everything that has no seed of its own.
+    /// Seed of everything that is drawn. Each draw has a key of its own (`rows.seed`,
+    /// `tune.lora.seed`, ...) that gives it another seed. The authors' shuffle (`data.shuffle =
+    /// "python"`) keeps their seed, 42.
     pub seed: u64,
-    /// Worker threads; 0 = one for each core.
+    /// Threads that compute; 0 means one for each core.
+    #[schemars(range(max = 1024))]
     pub threads: usize,
-    /// Where operators run.
+    /// Where operators run: the CPU, a GPU, the kernels' build for the CPU, or whatever is there.
     pub device: Choice,
-    /// Reproduce the authors' published code: turns every reproducible defect switch on (see docs/method-notes.md).
+    /// Reproduce the authors' published code: turns every reproducible defect on (see
+    /// docs/method-notes.md).
     pub faithful: bool,
     /// Raw files, filters, labels, histories, split.
     pub data: crate::data::Settings,
@@ -46,9 +53,11 @@ pub struct Recipe {
     pub retrieve: crate::retrieval::Settings,
     /// What the language model reads.
     pub prompt: crate::text::prompts::Settings,
-    /// Causal features of ratings and graph, in words, an option beyond the papers; fitted on training rows only.
-    pub facts: crate::collab::CollabSettings,
-    /// Embeddings as soft prompt tokens of the tuned model, an option beyond the papers; off unless `source` is set.
+    /// Causal features of a row (what earlier ratings say of it), in words or silent. Beyond the
+    /// papers; fitted on training rows only.
+    pub collab: crate::collab::CollabSettings,
+    /// Embeddings as soft prompt tokens of the tuned model. Beyond the papers; off unless `source`
+    /// is set.
     pub soft: crate::models::soft_prompt::Settings,
     /// LoRA tuning.
     pub tune: Tune,
@@ -73,26 +82,34 @@ pub enum RowChoice {
     Random,
 }
 
-/// Which samples are tuned on, chosen on, and reported.
+/// Which samples are tuned on, chosen on, and reported. A row is one target with the user's history
+/// before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rows {
-    /// Training histories for tuning; each carries `tune.targets_per_history` targets. The papers draw 8,192 rows and
-    /// tune on the first 1,024.
+    /// Training histories that are tuned on; each carries up to `tune.targets_per_history` targets.
+    /// The papers draw 8,192 rows and tune on the first 1,024.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub tune: usize,
-    /// Validation rows: early stop, merge constants.
+    /// Validation rows: early stop, and the constants of the merge.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub valid: usize,
     /// Test rows in the tables. The papers score the first 10,000.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub test: usize,
-    /// How validation and test rows are taken.
+    /// How validation and test rows are taken from the pool.
     pub choice: RowChoice,
-    /// Rows are taken from the first this many of the part; 0 = the whole part.
+    /// The pool: only so many rows from the start of the validation part, and of the test part, can
+    /// be taken. 0 means the whole part.
+    #[schemars(range(max = 1_000_000_000))]
     pub pool: usize,
+    /// Seed of the choice of rows. Not set: the recipe's `seed`.
+    pub seed: u64,
 }
 
 impl Default for Rows {
     fn default() -> Self {
-        Self { tune: 1024, valid: 1000, test: 10_000, choice: RowChoice::First, pool: 10_000 }
+        Self { tune: 1024, valid: 1000, test: 10_000, choice: RowChoice::First, pool: 10_000, seed: SEED }
     }
 }
 
@@ -100,16 +117,17 @@ impl Default for Rows {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// Folder, GGUF file, a name known to `rallrec model pull`, or `builtin` for the demo's tiny model. Writes the
-    /// descriptions, embeds, is tuned.
+    /// The language model: it writes the descriptions, embeds, and is tuned. A folder, a GGUF file,
+    /// a name known to `rallrec model pull`, or `builtin` for the demo's tiny model.
+    #[schemars(length(min = 1))]
     pub path: String,
-    /// Reasoning model; empty = the same model, untuned.
+    /// The reasoning model, named as in `path`. Empty: the same model, untuned.
     pub reasoning: String,
-    /// Storage of the weights in memory; not set = as stored, quantised files too. The kernels of a GPU keep weights,
-    /// activations, keys and values as bf16 where this is bf16, set or stored, and as f32 otherwise.
+    /// Storage of the weights in memory. Not set: as in the file, quantised files too. On a GPU,
+    /// `bf16` also stores activations, keys and values as bf16; anything else there is f32.
     pub dtype: Option<Dtype>,
-    /// How products with the weights are done on the CPU where nothing is learnt (`embed`, `predict`, `reason`, `describe`): in f32,
-    /// or in 8 bits. Tuning and the kernels of a GPU do not change.
+    /// Arithmetic of products with the weights on the CPU in `embed`, `predict`, `reason` and
+    /// `describe`: 32-bit numbers, or 8-bit codes. Tuning, and the kernels of a GPU, do not change.
     pub arithmetic: Arithmetic,
 }
 
@@ -126,7 +144,7 @@ pub enum DescribeSource {
     /// Written by the model (the papers' way).
     #[default]
     Model,
-    /// Read from `data.descriptions`; the built-in data set brings its own.
+    /// Read from `describe.file`; the built-in data set brings its own.
     File,
     /// None: items have their templated text only.
     None,
@@ -138,28 +156,56 @@ pub enum DescribeSource {
 pub struct Describe {
     /// Written by the model, read from a file, or none.
     pub source: DescribeSource,
-    /// Longest description kept, in words; 0 = no limit.
-    pub max_words: usize,
-    /// Sampling temperature.
+    /// The file, for the source `file`: a JSON object `{"id": "text"}` or JSON lines `{"item":
+    /// "id", "text": "..."}`, plain or gzip-compressed.
+    pub file: Option<PathBuf>,
+    /// Descriptions are cut after this many words; 0 keeps them whole.
+    #[schemars(range(max = 1_000_000))]
+    pub words: usize,
+    /// Sampling temperature of written descriptions; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub temperature: f32,
-    /// Nucleus: sample from the smallest set of tokens with this probability.
+    /// Nucleus of written descriptions: sample from the smallest set of tokens that has this
+    /// probability.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
-    /// Fewest new tokens.
+    /// Fewest tokens of a written description.
+    #[schemars(range(max = 1_000_000))]
     pub min_tokens: usize,
-    /// Most new tokens.
+    /// Most tokens of a written description.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_tokens: usize,
+    /// Seed of the tokens of written descriptions. Not set: the recipe's `seed`.
+    pub seed: u64,
 }
 
 impl Default for Describe {
     fn default() -> Self {
         Self {
             source: DescribeSource::Model,
-            max_words: 0,
+            file: None,
+            words: 0,
             temperature: 0.8,
             top_p: 0.9,
             min_tokens: 10,
             max_tokens: 1024,
+            seed: SEED,
         }
+    }
+}
+
+impl Checked for Describe {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.unless(
+            self.min_tokens <= self.max_tokens,
+            "min_tokens",
+            format!("{} is above max_tokens = {}", self.min_tokens, self.max_tokens),
+            "lower it, or raise max_tokens",
+        );
+        let file = self.file.as_ref().is_none_or(|file| !file.as_os_str().is_empty());
+        faults.unless(file, "file", "it is empty", "name a file, or leave the key out");
+        faults
     }
 }
 
@@ -178,13 +224,17 @@ pub enum Pooling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Embed {
-    /// Which text: the description, the templated text, or both embeddings side by side (the paper's way).
+    /// Which text: the description, the templated text, or both embeddings side by side (the
+    /// paper's way).
     pub source: TextSource,
-    /// How states become one vector.
+    /// How the states of a text's tokens become one vector.
     pub pooling: Pooling,
     /// Longest text in tokens of the model's tokenizer, a BOS included; the rest is cut off.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_tokens: usize,
-    /// The same for descriptions alone, where they are to be shorter than other texts; 0 = `max_tokens` holds.
+    /// Longest description in tokens, where descriptions are to be shorter than other texts; 0
+    /// means `max_tokens`.
+    #[schemars(range(max = 1_000_000))]
     pub description_tokens: usize,
 }
 
@@ -198,7 +248,8 @@ impl Default for Embed {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Graph {
-    /// Which interactions are edges. `leave_one_out` is the authors' graph and contains test interactions (D5).
+    /// Which interactions are edges. `leave_one_out` is the authors' graph and contains test
+    /// interactions (D5).
     pub edges: GraphEdges,
     /// The model and its training.
     pub lightgcn: crate::models::lightgcn::Settings,
@@ -208,17 +259,22 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tune {
-    /// Renderings of each tuning row: `high`, `sequential`, `simple`, ... The papers' mixed set is the first three.
-    pub renderings: Vec<crate::retrieval::Template>,
-    /// Targets that share one history: their histories are frozen at the earliest of them. 1 = the papers' way. More
-    /// targets learn from the same tokens, since the history is read once.
+    /// Templates (see `retrieve.template`) by which each tuning row is shown: one prompt each. The
+    /// papers' mixed set is `high`, `sequential`, `simple`.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
+    pub templates: Vec<crate::retrieval::Template>,
+    /// Targets that share one history, which is frozen at the earliest of them. 1 is the papers'
+    /// way. More targets learn from the same tokens, since the history is read once.
+    #[schemars(range(min = 1, max = 10_000))]
     pub targets_per_history: usize,
     /// Select on the first test rows, as the authors do (D7).
     pub select_on_test: bool,
-    /// A second BOS in front of each training prompt (where the tokenizer has one), which shifts the label mask by one,
-    /// so that the prompt's last token is learnt too, as with the authors (D8).
+    /// Put a second BOS in front of each training prompt (where the tokenizer has one), as the
+    /// authors do (D8). It shifts the label mask by one, so that the prompt's last token is learnt
+    /// too.
     pub faithful_bos: bool,
-    /// Validation rows looked at for early stop (0 = all of `rows.valid`).
+    /// Validation rows that early stop looks at; 0 means all of `rows.valid`.
+    #[schemars(range(max = 1_000_000_000))]
     pub valid_rows: usize,
     /// Rank, rate, schedule, batch.
     pub lora: crate::tune::Settings,
@@ -228,7 +284,7 @@ impl Default for Tune {
     fn default() -> Self {
         use crate::retrieval::Template::{High, Sequential, Simple};
         Self {
-            renderings: vec![High, Sequential, Simple],
+            templates: vec![High, Sequential, Simple],
             targets_per_history: 1,
             select_on_test: false,
             faithful_bos: false,
@@ -242,18 +298,22 @@ impl Default for Tune {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Predict {
-    /// How two logits become a probability; `double_softmax` is the authors' (D4).
+    /// How the two logits become a probability; `double_softmax` is the authors' (D4).
     pub score: Score,
-    /// The answer words; each must be one token.
+    /// The word that says yes; one token of the model's tokenizer.
+    #[schemars(length(min = 1))]
     pub yes: String,
-    /// See `yes`.
+    /// The word that says no; one token of the model's tokenizer.
+    #[schemars(length(min = 1))]
     pub no: String,
-    /// System message in scoring; not set = that of tuning (`prompt.system`). The authors of RALLRec+ leave it empty,
-    /// also for the tuned model, which was tuned with one (D8).
+    /// System message in scoring. Not set: that of tuning (`prompt.system`). The authors of
+    /// RALLRec+ leave it empty, also for the tuned model, which was tuned with one (D8).
     pub system: Option<String>,
-    /// Test rows for the rows of the ablation table (no retrieval, text, collaborative, mix, mix3); 0 = all.
+    /// Test rows in the ablation table (no retrieval, text, collaborative, mix, mix3); 0 means all.
+    #[schemars(range(max = 1_000_000_000))]
     pub ablation_rows: usize,
-    /// Test rows for the untuned model; 0 = all.
+    /// Test rows that the untuned model scores; 0 means all.
+    #[schemars(range(max = 1_000_000_000))]
     pub zero_shot_rows: usize,
 }
 
@@ -270,33 +330,51 @@ impl Default for Predict {
     }
 }
 
+impl Checked for Predict {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.unless(self.yes != self.no, "no", "it is the same word as `yes`", "choose two words, e.g. Yes and No");
+        faults
+    }
+}
+
 /// Reasoning samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reason {
-    /// Samples per prompt, S. The authors take 16 without and 6 with the hint.
+    /// Samples of each prompt, S. The authors take 16 without and 6 with the hint.
+    #[schemars(range(min = 1, max = 10_000))]
     pub samples: usize,
     /// Put the tuned model's opinion into the prompt (knowledge hint).
     pub hint: bool,
-    /// Sampling temperature.
+    /// Sampling temperature; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub temperature: f32,
-    /// Nucleus; 1 = everything.
+    /// Nucleus: sample from the smallest set of tokens that has this probability; 1 keeps all.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
-    /// Only the k likeliest tokens; 0 = all.
+    /// Sample from the so many likeliest tokens; 0 keeps all.
+    #[schemars(range(max = 10_000_000))]
     pub top_k: usize,
     /// Most new tokens of one sample.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_tokens: usize,
-    /// Validation rows that are reasoned about (the merge is chosen on them); 0 = all.
+    /// Validation rows that are reasoned about (the merge is chosen on them); 0 means all.
+    #[schemars(range(max = 1_000_000_000))]
     pub valid_rows: usize,
-    /// Test rows that are reasoned about; 0 = all.
+    /// Test rows that are reasoned about; 0 means all.
+    #[schemars(range(max = 1_000_000_000))]
     pub test_rows: usize,
+    /// Seed of the tokens of the samples. Not set: the recipe's `seed`.
+    pub seed: u64,
     /// How the reasoning model is prompted.
     pub prompt: ReasoningSettings,
     /// How sure the tuned model must be for the stronger wordings of the hint.
     pub certainty: crate::text::hint::Settings,
-    /// What counts as yes or no in a hard answer.
+    /// What counts as yes or no in an answer in words.
     pub matching: crate::text::answer::Match,
-    /// Reason about the test rows once more without the hint, for the table: what does the hint add?
+    /// Reason about the test rows once more without the hint, for a row of the table that shows
+    /// what the hint adds.
     pub ablation: bool,
 }
 
@@ -311,6 +389,7 @@ impl Default for Reason {
             max_tokens: 4800,
             valid_rows: 0,
             test_rows: 0,
+            seed: SEED,
             prompt: ReasoningSettings::default(),
             certainty: Default::default(),
             matching: Default::default(),
@@ -323,7 +402,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             name: "run".into(),
-            seed: 42,
+            seed: SEED,
             threads: 0,
             device: Choice::Auto,
             faithful: false,
@@ -336,7 +415,7 @@ impl Default for Recipe {
             align: Default::default(),
             retrieve: Default::default(),
             prompt: Default::default(),
-            facts: Default::default(),
+            collab: Default::default(),
             soft: Default::default(),
             tune: Default::default(),
             predict: Default::default(),
@@ -344,48 +423,5 @@ impl Default for Recipe {
             merge: Default::default(),
             evaluate: Default::default(),
         }
-    }
-}
-
-impl Recipe {
-    /// Applies `faithful` and checks what single fields cannot.
-    pub fn resolve(mut self) -> Result<Self> {
-        if self.faithful {
-            self.data.make_faithful();
-            self.graph.edges = GraphEdges::LeaveOneOut;
-            self.predict.score = Score::DoubleSoftmax;
-            self.predict.system = Some(String::new());
-            self.tune.select_on_test = true;
-            self.tune.faithful_bos = true;
-            self.reason.prompt.think_tag = ThinkTag::User;
-            self.retrieve = self.retrieve.faithful(self.data.kind == crate::data::Kind::MovieLens1m);
-            self.merge.tuned_mean = crate::merge::TunedMean::First;
-            self.tune.lora.train_end_of_turn = false;
-        }
-        let bad = |key: &str, what: &str| Err(Error::usage(key, what).next("mend the recipe, or use --set"));
-        if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
-            return bad("name", "must be a plain folder name");
-        }
-        if self.describe.source == DescribeSource::File
-            && self.data.descriptions.is_none()
-            && self.data.kind != crate::data::Kind::Synthetic
-        {
-            return bad("data.descriptions", "describe.source = \"file\" needs a file of descriptions");
-        }
-        self.facts.check()?;
-        if self.merge.experts.contains(&crate::merge::Expert::Collaborative) && self.facts.wording == Wording::None {
-            return bad("merge.experts", "`collaborative` needs facts: set facts.knowledge, e.g. \"silent\"");
-        }
-        self.soft.check()?;
-        if self.reason.samples == 0 {
-            return bad("reason.samples", "must be at least 1");
-        }
-        if self.tune.targets_per_history == 0 || self.tune.renderings.is_empty() {
-            return bad("tune", "targets_per_history must be at least 1, and renderings must not be empty");
-        }
-        if self.rows.valid == 0 || self.rows.test == 0 {
-            return bad("rows", "valid and test must be at least 1: every choice is made on validation rows");
-        }
-        Ok(self)
     }
 }

@@ -1,10 +1,11 @@
-//! Which interactions stay: items of which something is known, the k-core (users and items with too few or too many
-//! interactions go, until nothing changes), the most rated items.
+//! Which interactions stay: items of which something is known, the k-core (users and items with too
+//! few or too many interactions go, until nothing changes), the most rated items.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Dataset, Interaction, Item, ItemIdx, UserIdx};
 use crate::error::{Error, Result};
+use crate::settings::{Checked, Faults};
 
 /// What must be known of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -29,28 +30,30 @@ impl Known {
     }
 }
 
-/// Filters, applied in the order of the keys. Bounds are on the interactions of a user and of an item; 0 means no
-/// bound; all are inclusive.
+/// Filters, applied in the order of the keys. Bounds are on the interactions of a user and of an
+/// item; 0 means no bound; all are inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Core {
-    /// What must be known of an item: `any`, `title` or `title_and_genre`. Default `any`.
+    /// What must be known of an item.
     pub known: Known,
-    /// Look at that after the bounds instead of before them. Default false.
+    /// Look at that after the bounds instead of before them.
     pub known_after: bool,
-    /// Fewest interactions of a user. Default 0.
+    /// Fewest interactions of a user.
     pub user_min: u32,
-    /// Most interactions of a user. Default 0: no bound.
+    /// Most interactions of a user; 0 means no bound.
     pub user_max: u32,
-    /// Fewest interactions of an item. Default 0.
+    /// Fewest interactions of an item.
     pub item_min: u32,
-    /// Most interactions of an item. Default 0: no bound.
+    /// Most interactions of an item; 0 means no bound.
     pub item_max: u32,
-    /// The bounds choose items only: all interactions with these items come back, whoever they are of. Default false.
+    /// The bounds choose items only: all interactions with these items come back, whoever they are
+    /// of.
     pub items_only: bool,
-    /// Only so many items, those with the most interactions (ties: the one that comes first by id). Default 0: all.
+    /// Only so many items, those with the most interactions (ties: the one that comes first by id);
+    /// 0 means all.
     pub top_items: u32,
-    /// After all that, once: fewest interactions of a user. Default 0.
+    /// After all that, once: fewest interactions of a user.
     pub last_user_min: u32,
 }
 
@@ -80,7 +83,32 @@ impl Step {
     }
 }
 
+impl Checked for Core {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        for (key, min, max) in [("user_min", self.user_min, self.user_max), ("item_min", self.item_min, self.item_max)]
+        {
+            let what = format!("{min} is above {} = {max}", key.replace("min", "max"));
+            faults.unless(max == 0 || min <= max, key, what, "lower the one or raise the other; 0 means no bound");
+        }
+        faults
+    }
+}
+
 impl Core {
+    /// Nothing is dropped.
+    pub const OFF: Self = Self {
+        known: Known::Any,
+        known_after: false,
+        user_min: 0,
+        user_max: 0,
+        item_min: 0,
+        item_max: 0,
+        items_only: false,
+        top_items: 0,
+        last_user_min: 0,
+    };
+
     /// The plain k-core: users and items with at least `k` interactions.
     pub fn k(k: u32) -> Self {
         Self { user_min: k, item_min: k, ..Self::default() }
@@ -95,24 +123,10 @@ impl Core {
         self.user_min > 0 || self.user_max > 0 || self.item_min > 0 || self.item_max > 0
     }
 
-    /// Refuses bounds that nothing can meet.
-    pub fn check(&self) -> Result<()> {
-        for (what, min, max) in [("user", self.user_min, self.user_max), ("item", self.item_min, self.item_max)] {
-            if max > 0 && min > max {
-                return Err(Error::usage(
-                    format!("data.core.{what}_min"),
-                    format!("{min} is above {what}_max = {max}"),
-                )
-                .next("lower the one or raise the other; 0 means no bound"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The interactions within the four bounds, in their order: in turn, users and then items out of bounds are
-    /// dropped until none is left. Without upper bounds this is the unique largest core, whatever the order of
-    /// dropping; upper bounds look at users first, as the authors do. The result is a fixed point and does not depend
-    /// on the row order.
+    /// The interactions within the four bounds, in their order: in turn, users and then items out
+    /// of bounds are dropped until none is left. Without upper bounds this is the unique largest
+    /// core, whatever the order of dropping; upper bounds look at users first, as the authors do.
+    /// The result is a fixed point and does not depend on the row order.
     pub fn filter(&self, interactions: &[Interaction]) -> Vec<Interaction> {
         let mut rows = interactions.to_vec();
         if !self.is_bounded() {
@@ -184,8 +198,8 @@ impl Core {
         format!("{}{}", set.join(" "), if self.items_only { " items_only" } else { "" })
     }
 
-    /// The data set with what the filters leave, tables included; order is kept. Without a filter the data set is
-    /// returned as it is, unrated items included.
+    /// The data set with what the filters leave, tables included; order is kept. Without a filter
+    /// the data set is returned as it is, unrated items included.
     ///
     /// # Errors
     /// Nothing is left: says what each filter left.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ItemIdx, RawId, UserIdx};
+use super::set::DataSet;
 
 /// A named text field of an item or a user, e.g. `genre` = `Comedy`. Order is the data set's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,13 @@ pub struct Dataset {
     pub users: Vec<User>,
     /// All ratings in order.
     pub interactions: Vec<Interaction>,
+}
+
+impl Dataset {
+    /// What is known of the data set; `None` for one that was made by hand.
+    pub fn set(&self) -> Option<&'static DataSet> {
+        DataSet::named(&self.name)
+    }
 }
 
 /// One entry of a user's timeline.

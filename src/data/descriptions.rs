@@ -1,5 +1,5 @@
-//! Item descriptions from files, keyed by item id. Rows are never matched by position: a gap cannot shift the rest
-//! (defect D3).
+//! Item descriptions from files, keyed by item id. Rows are never matched by position: a gap cannot
+//! shift the rest (defect D3).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,7 +30,8 @@ pub struct Descriptions {
     pub foreign: usize,
 }
 
-/// One line of a descriptions file in JSON lines, as the describe stage writes it. Further keys are ignored.
+/// One line of a descriptions file in JSON lines, as the describe stage writes it. Further keys are
+/// ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescriptionRow {
     /// The item's id in the data set; a JSON number is taken as its digits.
@@ -40,17 +41,28 @@ pub struct DescriptionRow {
     pub text: String,
 }
 
-/// The descriptions that the settings ask for: the file, the built-in set's own, or none (all missing).
-pub fn load(settings: &Settings, dataset: &Dataset, monitor: &dyn Monitor) -> Result<Descriptions> {
-    let found = match (&settings.descriptions, settings.kind) {
-        (Some(path), _) => return read(path, dataset, settings.description_words, monitor),
-        (None, Kind::Synthetic) => {
-            let (all, latent) = synthetic::generate(&settings.synthetic.checked()?);
+/// The descriptions in `file`, else the built-in set's own, else none (all missing). `words`: they
+/// are cut after so many; 0 keeps them whole.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn load(
+    data: &Settings,
+    file: Option<&Path>,
+    words: usize,
+    dataset: &Dataset,
+    monitor: &dyn Monitor,
+) -> Result<Descriptions> {
+    let words = (words > 0).then_some(words);
+    let found = match file {
+        Some(path) => return read(path, dataset, words, monitor),
+        None if data.kind == Kind::SYNTHETIC => {
+            let (all, latent) = synthetic::generate(&data.synthetic.checked()?);
             all.items.into_iter().map(|item| item.raw).zip(latent.descriptions).collect()
         }
-        (None, _) => HashMap::new(),
+        None => HashMap::new(),
     };
-    Ok(match_up(found, dataset, settings.description_words))
+    Ok(match_up(found, dataset, words))
 }
 
 /// Reads a file: JSON lines when a `.jsonl` is in the name, else one JSON object; plain or gzip.

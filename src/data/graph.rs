@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, ItemIdx, Kind, Samples, UserIdx};
+use super::set::{DataSet, LeaveOneOut};
+use super::{Dataset, ItemIdx, Samples, UserIdx};
 
 /// Which interactions become edges. Ratings do not matter: a disliked item is an edge too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -55,16 +56,12 @@ fn train_split(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)> 
 }
 
 fn leave_one_out(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)> {
-    let (fewest, often) = match dataset.name.as_str() {
-        name if name == Kind::MovieLens1m.name() => (10, 2),
-        name if name == Kind::BookCrossing.name() => (5, 5),
-        _ => (5, 2),
-    };
+    let LeaveOneOut { more_than, often } = dataset.set().unwrap_or(&DataSet::PLAIN).leave_one_out;
     let mut count = vec![0u32; dataset.items.len()];
     samples.timelines.iter().flatten().for_each(|r| count[r.item.at()] += 1);
     let mut edges = Vec::with_capacity(dataset.interactions.len());
     for (user, timeline) in (0..).map(UserIdx).zip(&samples.timelines) {
-        if timeline.len() <= fewest {
+        if timeline.len() <= more_than {
             continue;
         }
         if let Some((last, earlier)) = timeline.split_last() {

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Part, Samples};
-use super::loaders::repeat_count;
+use super::sets::repeat_count;
 use super::settings::{Repeats, Settings};
-use super::{Core, Descriptions, Kind, Step, build_samples, leaks};
+use super::{Core, Descriptions, Step, build_samples, leaks};
 use crate::error::Result;
 
 /// The summary; serialises to the command's JSON output.
@@ -183,7 +183,7 @@ pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Res
         difference: difference(correct, &switches, repeats.rows),
         switches,
         filters: Vec::new(),
-        note: if dataset.name == Kind::LightGcn.name() {
+        note: if dataset.set().is_some_and(|set| set.graph_only) {
             "there are no ratings, times, titles or profiles: only the graph stages make sense (--until graph)".into()
         } else {
             String::new()

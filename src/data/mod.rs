@@ -1,4 +1,4 @@
-//! From raw rating files to samples: one loader a data set, then filters, labels, histories, splits and
+//! From raw rating files to samples: one file a data set, then filters, labels, histories, splits and
 //! leak checks that all data sets share.
 //!
 //! ```text
@@ -14,11 +14,13 @@ pub mod ids;
 pub mod inspect;
 pub mod leaks;
 pub mod lines;
-pub mod loaders;
 pub mod method;
+pub mod nouns;
 pub mod pull;
 mod python;
 pub mod samples;
+pub mod set;
+pub mod sets;
 pub mod settings;
 pub mod source;
 pub mod store;
@@ -35,10 +37,12 @@ pub use ids::{ItemIdx, RawId, UserIdx};
 pub use inspect::{Inspection, inspect};
 pub use method::Switch;
 pub use samples::build_samples;
-pub use settings::{Fractions, Implicit, Kind, Repeats, Settings, Shuffle, Targets};
+pub use set::{DataSet, Kind};
+pub use settings::{Fractions, Implicit, Repeats, Settings, Shuffle, Targets};
 
 use crate::error::Result;
 use crate::monitor::Monitor;
+use crate::settings::Checked;
 
 /// Reads a data set from the folder `path`, or makes the built-in one (then `path` is not looked at), all settings at
 /// their defaults.
@@ -55,11 +59,8 @@ pub fn load(kind: Kind, path: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
 
 /// As [`load`], with the settings of a recipe; nothing is filtered yet.
 pub fn read(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-    match (settings.kind, loaders::find(settings.kind)) {
-        (_, Some(loader)) => loader.load(settings, monitor),
-        (Kind::Table, None) => table::load(settings, monitor),
-        (_, None) => Ok(synthetic::generate(&settings.synthetic.checked()?).0),
-    }
+    let set = settings.kind.set();
+    (set.load)(set, settings, monitor)
 }
 
 /// What a recipe's `data` part asks for: [`read`], then the filters, after which the tables hold only the users and items
@@ -80,7 +81,7 @@ pub fn open_traced(settings: &Settings, monitor: &dyn Monitor) -> Result<(Datase
 /// # Errors
 /// Nothing is left.
 pub fn filter(mut dataset: Dataset, settings: &Settings) -> Result<(Dataset, Vec<Step>)> {
-    if settings.implicit == Implicit::Dislike || dataset.name != Kind::BookCrossing.name() {
+    if settings.implicit == Implicit::Dislike || !dataset.set().is_some_and(|set| set.zero_is_unrated) {
         return settings.core.traced(dataset);
     }
     let all = Step::new("all", &dataset.interactions);

@@ -1,5 +1,5 @@
-//! Data sets by name, from their publishers: `rallrec data pull`. Nothing is fetched before the terms are accepted, which
-//! is the caller's to ask for.
+//! Data sets by name, from their publishers: `rallrec data pull`. Nothing is fetched before the
+//! terms are accepted, which is the caller's to ask for.
 
 use std::path::{Path, PathBuf};
 
@@ -9,38 +9,73 @@ use super::{Kind, source};
 use crate::download::{self, Expected, Fetched};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
+use crate::settings::nearest;
 
-const GROUPLENS: &str = "https://files.grouplens.org/datasets/movielens";
-const FREIBURG: &str = "http://www2.informatik.uni-freiburg.de/~cziegler/BX";
-const UCSD: &str = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw";
+/// Where GroupLens publishes.
+pub(super) const GROUPLENS: &str = "https://files.grouplens.org/datasets/movielens";
 
-const MOVIELENS_TERMS: &str = "For research only. No redistribution and no commercial use without the publisher's permission; no claim that the \
-     University of Minnesota endorses you; publications must acknowledge the data set.";
-const MOVIELENS_CITE: &str =
-    "Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015, doi 10.1145/2827872";
+/// Who publishes MovieLens.
+pub(super) static MOVIELENS: Publisher = Publisher {
+    name: "GroupLens, University of Minnesota",
+    terms: "For research only. No redistribution and no commercial use without the publisher's permission; no claim that the \
+            University of Minnesota endorses you; publications must acknowledge the data set.",
+    cite: "Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015, doi 10.1145/2827872",
+    page: "https://grouplens.org/datasets/movielens/",
+};
+
+/// Who publishes a data set, and on what terms.
+#[derive(Debug)]
+pub struct Publisher {
+    /// The name.
+    pub name: &'static str,
+    /// The terms to be accepted.
+    pub terms: &'static str,
+    /// Who is to be acknowledged.
+    pub cite: &'static str,
+    /// The page about it.
+    pub page: &'static str,
+}
+
+/// Where a data set is published. A file whose path has `{category}` is asked for by
+/// `NAME:CATEGORY`.
+#[derive(Debug)]
+pub struct Remote {
+    /// The name to fetch it by.
+    pub name: &'static str,
+    /// What stands before each path.
+    pub base: &'static str,
+    /// Its files.
+    pub files: &'static [RemoteFile],
+    /// Who publishes it.
+    pub publisher: &'static Publisher,
+}
+
+/// One file at its publisher.
+#[derive(Debug)]
+pub struct RemoteFile {
+    /// Behind the base.
+    pub path: &'static str,
+    /// The MD5 that the publisher states for it.
+    pub md5: Option<&'static str>,
+}
+
+impl Remote {
+    fn by_category(&self) -> bool {
+        self.files.iter().any(|f| f.path.contains(CATEGORY))
+    }
+}
+
+const CATEGORY: &str = "{category}";
 
 /// A data set that can be fetched.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     name: String,
     kind: Kind,
-    publisher: &'static str,
-    terms: &'static str,
-    cite: &'static str,
-    page: &'static str,
+    publisher: &'static Publisher,
     base: String,
-    files: Vec<Remote>,
-}
-
-/// One file at its publisher.
-#[derive(Debug, Clone)]
-struct Remote {
-    /// Behind the base.
-    path: String,
-    /// The MD5 that the publisher states for it.
-    md5: Option<&'static str>,
-    /// The set can do without.
-    optional: bool,
+    /// Path behind the base, and MD5.
+    files: Vec<(String, Option<&'static str>)>,
 }
 
 /// What [`pull`] did.
@@ -58,68 +93,48 @@ pub struct Pulled {
     pub cite: String,
 }
 
-/// The data set of that name.
+fn published() -> impl Iterator<Item = (Kind, &'static Remote)> {
+    Kind::all().filter_map(|kind| Some((kind, kind.set().remote.as_ref()?)))
+}
+
+fn known() -> Vec<String> {
+    let shown = |remote: &Remote| match remote.by_category() {
+        true => format!("{}:CATEGORY", remote.name),
+        false => remote.name.to_owned(),
+    };
+    published().map(|(_, remote)| shown(remote)).collect()
+}
+
+/// The names to fetch by, for the help.
+pub fn names() -> String {
+    format!("One of {}, e.g. amazon-2023:Movies_and_TV", known().join(", "))
+}
+
+/// The data set of that name, or `NAME:CATEGORY`.
 ///
 /// # Errors
 /// There is none; names those that there are.
 pub fn find(name: &str) -> Result<Wanted> {
-    let zip = |kind, base: &str, file: &str, md5| {
-        (kind, base.to_owned(), vec![Remote { path: file.into(), md5: Some(md5), optional: false }])
+    let (start, category) = name.split_once(':').map_or((name, None), |(start, category)| (start, Some(category)));
+    let found = published().find(|(_, remote)| remote.name == start && remote.by_category() == category.is_some());
+    let Some((kind, remote)) = found else {
+        let known = known();
+        let near = nearest(name, known.iter().map(String::as_str));
+        return Err(Error::usage("data pull", format!("there is no data set `{name}` to fetch")).next(format!(
+            "use one of {}{}",
+            known.join(", "),
+            near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()
+        )));
     };
-    let (kind, base, files) = match name {
-        "ml-1m" => zip(Kind::MovieLens1m, GROUPLENS, "ml-1m.zip", "c4d9eecfca2ab87c1945afe126590906"),
-        "ml-100k" => zip(Kind::MovieLens100k, GROUPLENS, "ml-100k.zip", "0e33842e24a9c977be4e0107933c0723"),
-        "ml-32m" => zip(Kind::MovieLensCsv, GROUPLENS, "ml-32m.zip", "d472be332d4daa821edc399621853b57"),
-        "book-crossing" => zip(Kind::BookCrossing, FREIBURG, "BX-CSV-Dump.zip", "37d647ee9e18ba134ea6d78ee4fe5292"),
-        _ => match name.strip_prefix("amazon-2023:") {
-            Some(category) => (Kind::Amazon2023, UCSD.to_owned(), amazon(category)?),
-            None => {
-                let known = ["ml-1m", "ml-100k", "ml-32m", "book-crossing", "amazon-2023:CATEGORY"];
-                let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
-                return Err(Error::usage("data pull", format!("there is no data set `{name}` to fetch")).next(
-                    format!(
-                        "use one of {}{}",
-                        known.join(", "),
-                        near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()
-                    ),
-                ));
-            }
-        },
-    };
-    let (publisher, terms, cite, page) = match kind {
-        Kind::BookCrossing => (
-            "Cai-Nicolas Ziegler, University of Freiburg",
-            "Freely available for research when the paper below is acknowledged.",
-            "Ziegler, McNee, Konstan, Lausen, Improving Recommendation Lists Through Topic Diversification, WWW 2005",
-            "http://www2.informatik.uni-freiburg.de/~cziegler/BX/",
-        ),
-        Kind::Amazon2023 => (
-            "McAuley Lab, University of California San Diego",
-            "The publisher states no licence; the reviews are other people's. Citing the paper below is asked for.",
-            "Hou et al., Bridging Language and Items for Retrieval and Recommendation, 2024, arXiv 2403.03952",
-            "https://amazon-reviews-2023.github.io/",
-        ),
-        _ => (
-            "GroupLens, University of Minnesota",
-            MOVIELENS_TERMS,
-            MOVIELENS_CITE,
-            "https://grouplens.org/datasets/movielens/",
-        ),
-    };
-    Ok(Wanted { name: name.to_owned(), kind, publisher, terms, cite, page, base, files })
-}
-
-fn amazon(category: &str) -> Result<Vec<Remote>> {
-    if category.is_empty() || !category.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+    if let Some(category) = category
+        && (category.is_empty() || !category.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+    {
         return Err(Error::usage("data pull", format!("`{category}` is not the name of a category")).next(
             "use one of the publisher's names, e.g. amazon-2023:Movies_and_TV or amazon-2023:Subscription_Boxes",
         ));
     }
-    let file = |path: String, optional| Remote { path, md5: None, optional };
-    Ok(vec![
-        file(format!("review_categories/{category}.jsonl.gz"), false),
-        file(format!("meta_categories/meta_{category}.jsonl.gz"), false),
-    ])
+    let files = remote.files.iter().map(|f| (f.path.replace(CATEGORY, category.unwrap_or_default()), f.md5)).collect();
+    Ok(Wanted { name: name.to_owned(), kind, publisher: remote.publisher, base: remote.base.to_owned(), files })
 }
 
 impl Wanted {
@@ -129,10 +144,10 @@ impl Wanted {
             "{}\n  from      {}\n  publisher {}\n  terms     {}\n  cite      {}\n  more at   {}\n",
             self.name,
             self.urls().join(", "),
-            self.publisher,
-            self.terms,
-            self.cite,
-            self.page
+            self.publisher.name,
+            self.publisher.terms,
+            self.publisher.cite,
+            self.publisher.page
         )
     }
 
@@ -143,7 +158,7 @@ impl Wanted {
 
     /// Where it comes from.
     pub fn urls(&self) -> Vec<String> {
-        self.files.iter().map(|f| format!("{}/{}", self.base, f.path)).collect()
+        self.files.iter().map(|(path, _)| format!("{}/{path}", self.base)).collect()
     }
 
     /// From a mirror with the publisher's layout.
@@ -154,26 +169,25 @@ impl Wanted {
     }
 }
 
-/// Fetches the files into `folder` and checks them: MD5 where it is known, the checksums inside the zip and gzip files always.
+/// Fetches the files into `folder` and checks them: MD5 where it is known, the checksums inside the
+/// zip and gzip files always.
 ///
 /// # Errors
-/// No network, a damaged or another file. What was fetched so far stays; the same call goes on with it.
+/// No network, a damaged or another file. What was fetched so far stays; the same call goes on with
+/// it.
 pub fn pull(wanted: &Wanted, folder: &Path, monitor: &dyn Monitor) -> Result<Pulled> {
     let mut files = Vec::new();
-    for (remote, url) in wanted.files.iter().zip(wanted.urls()) {
-        let name = remote.path.rsplit('/').next().unwrap_or(&remote.path);
-        let expected = Expected { bytes: None, md5: remote.md5.map(str::to_owned) };
+    for ((path, md5), url) in wanted.files.iter().zip(wanted.urls()) {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let expected = Expected { bytes: None, md5: md5.map(str::to_owned) };
         match download::fetch(&url, &folder.join(name), &expected, monitor) {
             Ok(fetched) => files.push(fetched),
-            Err(e) if remote.optional && e.kind() != crate::error::Kind::Stopped => {
-                monitor.warn(&format!("{e}"), "the set can do without this file");
-            }
             Err(e) => {
                 return Err(e.clone().next(format!(
                     "{}; or put {name} into {} by hand, from {}",
                     e.next_step(),
                     folder.display(),
-                    wanted.page
+                    wanted.publisher.page
                 )));
             }
         }
@@ -185,13 +199,13 @@ pub fn pull(wanted: &Wanted, folder: &Path, monitor: &dyn Monitor) -> Result<Pul
     for file in &files {
         verify(&file.path, monitor).map_err(|e| e.next(format!("remove {} and pull again", file.path.display())))?;
     }
-    let known = wanted.files.iter().all(|f| f.md5.is_some());
+    let known = wanted.files.iter().all(|(_, md5)| md5.is_some());
     let checked = if known {
         "size, MD5 as known, and the checksum of every file in the archive"
     } else {
         "size and the checksum inside the gzip files; the publisher states no hash, so the MD5 shown is of what came"
     };
-    Ok(Pulled { kind: wanted.kind, path, files, checked: checked.into(), cite: wanted.cite.into() })
+    Ok(Pulled { kind: wanted.kind, path, files, checked: checked.into(), cite: wanted.publisher.cite.into() })
 }
 
 /// Unpacks everything once, which compares the archive's checksums.

@@ -4,6 +4,9 @@
 const N: usize = 624;
 const M: usize = 397;
 
+/// The seed that the authors' notebooks set before they shuffle.
+pub const AUTHORS_SEED: u64 = 42;
+
 /// `random.Random(seed)`.
 pub struct Random {
     state: [u32; N],

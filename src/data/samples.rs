@@ -4,10 +4,11 @@ use rayon::slice::ParallelSliceMut;
 
 use super::UserIdx;
 use super::dataset::{Dataset, Exception, Rated, Sample, Samples, Split};
-use super::python::Random;
-use super::settings::{Kind, Repeats, Settings, Shuffle, Targets};
+use super::python::{AUTHORS_SEED, Random};
+use super::settings::{Repeats, Settings, Shuffle, Targets};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 
 /// Most rows of histories of their own ([`Repeats::ExcludeTarget`]), together: 1 GiB of them.
 const MOST_EXCEPTIONS: usize = 1 << 26;
@@ -27,7 +28,7 @@ const MOST_EXCEPTIONS: usize = 1 << 26;
 pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
     settings.check()?;
     let mut timelines = timelines(dataset, settings);
-    let samples = if dataset.name == Kind::LightGcn.name() {
+    let samples = if dataset.set().is_some_and(|set| set.graph_only) {
         ready_made(&timelines, settings)
     } else {
         let every = match settings.targets {
@@ -47,8 +48,8 @@ pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> 
             samples.par_sort_unstable_by_key(|s| (s.time, s.user, s.item, s.position));
         } else {
             match settings.shuffle {
-                Shuffle::PerUser => Rng::new(settings.shuffle_seed, Use::Rows, u32::MAX, 1).shuffle(&mut samples),
-                Shuffle::Python => Random::new(settings.shuffle_seed).shuffle(&mut samples),
+                Shuffle::PerUser => Rng::new(settings.seed, Use::Rows, u32::MAX, 1).shuffle(&mut samples),
+                Shuffle::Python => Random::new(AUTHORS_SEED).shuffle(&mut samples),
             }
         }
         let split = split(samples.len(), settings);
@@ -82,10 +83,10 @@ fn timelines(dataset: &Dataset, settings: &Settings) -> Vec<Vec<Rated>> {
     if !dataset.has_times {
         for (user, timeline) in (0..).zip(&mut timelines) {
             match settings.shuffle {
-                Shuffle::PerUser => Rng::new(settings.shuffle_seed, Use::Rows, user, 0).shuffle(timeline),
+                Shuffle::PerUser => Rng::new(settings.seed, Use::Rows, user, 0).shuffle(timeline),
                 Shuffle::Python => {
                     timeline.sort_by(|a, b| dataset.items[a.item.at()].raw.0.cmp(&dataset.items[b.item.at()].raw.0));
-                    Random::new(settings.shuffle_seed).shuffle(timeline);
+                    Random::new(AUTHORS_SEED).shuffle(timeline);
                 }
             }
         }

@@ -8,19 +8,25 @@ use serde::ser::{Serialize, Serializer};
 use super::uauc::ByUser;
 use super::{auc, bootstrap, calibration, check, loss};
 use crate::error::{Error, Result};
+use crate::settings::{Checked, Faults, nearest};
 
 /// How predictions are evaluated.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSettings {
-    /// Bootstrap replicates for the intervals of log loss, Brier score and calibration error and for their tests;
-    /// 0 (none) to 100000. Default 1000.
+    /// Bootstrap replicates for the intervals and tests of log loss, Brier score and calibration
+    /// error; 0 gives none.
+    #[schemars(range(max = 100_000))]
     pub bootstrap: u32,
-    /// Seed of the resamples. Default 42.
+    /// Seed of the resamples, and of the rows that calibrate the baselines. Not set: the recipe's
+    /// `seed`.
     pub seed: u64,
-    /// Bins of equal mass for calibration, 1 to 10000. Default 15.
+    /// Bins of equal mass for the calibration error.
+    #[schemars(range(min = 1, max = 10_000))]
     pub bins: u32,
-    /// The row that the others are tested against. Default `global mean`; `item mean + own history` is harder to beat.
+    /// The row of the tables that the others are tested against; a table that lacks it takes
+    /// `global mean`. `item mean + own history` is harder to beat.
+    #[schemars(length(min = 1))]
     pub reference: String,
 }
 
@@ -30,18 +36,34 @@ impl Default for EvalSettings {
     }
 }
 
-impl EvalSettings {
-    /// Are the values in range?
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub fn check(&self) -> Result<()> {
-        calibration::check_bins(self.bins)?;
-        if self.bootstrap > 100_000 {
-            return Err(Error::usage("evaluate.bootstrap", format!("{} replicates", self.bootstrap))
-                .next("choose 0 to 100000; 1000 is usual"));
-        }
-        Ok(())
+/// Names of the rows that a table of results can have; `merged, N experts` and those of the
+/// ablation table go beside them.
+pub const ROWS: [&str; 12] = [
+    "global mean",
+    "item mean",
+    "item mean + own history",
+    "LightGCN",
+    "facts alone",
+    "zero-shot",
+    "tuned",
+    "reasoning",
+    "merged",
+    "reasoning, without the hint",
+    "merged, without the hint",
+    "tuned, as the recipe retrieves",
+];
+
+impl Checked for EvalSettings {
+    fn contradictions(&self) -> Faults {
+        let name = self.reference.as_str();
+        let other = ["merged, ", "tuned, "].iter().any(|start| name.starts_with(start));
+        let next = match nearest(name, ROWS.into_iter()) {
+            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", ROWS.join("; ")),
+            None => format!("the rows are: {}", ROWS.join("; ")),
+        };
+        let mut faults = Faults::default();
+        faults.unless(other || ROWS.contains(&name), "reference", format!("no row is called \"{name}\""), next);
+        faults
     }
 }
 

@@ -30,7 +30,7 @@ pub fn moving_accuracy(key: &[f64], p: &[f64], labels: &[bool], window: usize) -
         .next("give all three for the same rows"));
     }
     if window == 0 {
-        return Err(Error::usage("merge.window", "0 rows").next("choose 1 or more; 500 is usual"));
+        return Err(Error::usage("window", "0 rows").next("choose 1 or more; 500 is usual"));
     }
     if let Some(r) = (0..n).find(|&r| !key[r].is_finite() || !p[r].is_finite()) {
         return Err(Error::input(format!("consistency view, row {r}"), format!("key {}, prediction {}", key[r], p[r]))

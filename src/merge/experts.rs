@@ -17,7 +17,7 @@ pub enum Expert {
     Tuned,
     /// The reasoning model, where it has samples.
     Reasoning,
-    /// What the facts alone say (`facts.knowledge`).
+    /// What the causal features alone say (`collab`).
     Collaborative,
 }
 

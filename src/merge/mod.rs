@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::merge as op;
+use crate::settings::{Checked, Faults};
 
 pub use experts::{Expert, Opinions, merge_all, weigh};
 pub use op::Trust;
@@ -22,7 +23,8 @@ pub enum TunedMean {
     /// The mean of its runs, as the paper says. The default.
     #[default]
     Mean,
-    /// The first run's value, as the authors' code does; the variance is over all runs all the same.
+    /// The first run's value, as the authors' code does; the variance is over all runs all the
+    /// same.
     First,
 }
 
@@ -30,29 +32,33 @@ pub enum TunedMean {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Trust in the reasoning model, >= 0: its weight is `alpha / (variance / tau_reasoning + epsilon)`; the tuned
-    /// model's numerator is 1. Default 0.1.
+    /// Trust in the reasoning model: its weight is `alpha / (variance / tau_reasoning + epsilon)`.
+    /// The tuned model's weight is `1 / (variance / tau_tuned + epsilon)`.
+    #[schemars(range(min = 0.0, max = 1_000_000_000.0))]
     pub alpha: f64,
-    /// Added to each variance, > 0. Default 0.001.
+    /// Added to each variance.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
-    /// Divisor of the reasoning model's variance, > 0. Default 1.
+    /// Divisor of the reasoning model's variance.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub tau_reasoning: f64,
-    /// Divisor of the tuned model's variance, > 0. Default 1.
+    /// Divisor of the tuned model's variance.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub tau_tuned: f64,
-    /// Only the first so many reasoning samples of a row count; 0 means all. Default 0.
+    /// Only the first so many reasoning samples of a row count; 0 means all.
     pub samples: u32,
-    /// `mean` of the tuned model's runs, or the `first` run as the authors' code takes. Default `mean`.
+    /// Which value of the tuned model enters: the mean of its runs (the paper), or its first run
+    /// (the authors' code).
     pub tuned_mean: TunedMean,
-    /// The grid that is searched on the validation rows; empty lists mean: no search. Default: none.
+    /// The grid that is searched on the validation rows; empty lists mean no search.
     pub sweep: SweepSettings,
-    /// Beyond the papers: a second merge over these experts, in a row of its own; `tuned`, `reasoning` (where it has
-    /// samples), `collaborative` (what the facts alone say). Default: none.
+    /// Beyond the papers: a second merge over these experts, in a row of its own. `reasoning` takes
+    /// part where it has samples; `collaborative` is what the causal features alone say.
+    #[schemars(extend("uniqueItems" = true))]
     pub experts: Vec<Expert>,
-    /// Weights among which each expert's is chosen on validation rows, >= 0, the first expert's being 1. Default 0, and
-    /// 0.01 to 100 in steps of about 3.
+    /// Weights among which each expert's is chosen on validation rows; the first expert's is 1.
+    #[schemars(length(min = 1), inner(range(min = 0.0, max = 1_000_000_000.0)))]
     pub weights: Vec<f64>,
-    /// Rows of the moving window of the consistency view, > 0. Default 500.
-    pub window: u32,
 }
 
 impl Default for Settings {
@@ -67,7 +73,6 @@ impl Default for Settings {
             sweep: SweepSettings::default(),
             experts: Vec::new(),
             weights: vec![0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
-            window: 500,
         }
     }
 }
@@ -77,28 +82,19 @@ fn in_range(key: &str, value: f64, zero: bool) -> Result<()> {
         return Ok(());
     }
     let bound = if zero { "0 or above" } else { "above 0" };
-    Err(Error::usage(format!("merge.{key}"), format!("{value} is out of range"))
-        .next(format!("choose a number {bound}")))
+    Err(Error::usage(key, format!("{value} is out of range")).next(format!("choose a number {bound}")))
+}
+
+impl Checked for Settings {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        let some = self.weights.iter().any(|w| *w > 0.0);
+        faults.unless(some, "weights", "no weight is above 0", "give values such as [0.1, 1, 10]");
+        faults
+    }
 }
 
 impl Settings {
-    /// Are the values in range?
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub fn check(&self) -> Result<()> {
-        in_range("alpha", self.alpha, true)?;
-        in_range("epsilon", self.epsilon, false)?;
-        in_range("tau_reasoning", self.tau_reasoning, false)?;
-        in_range("tau_tuned", self.tau_tuned, false)?;
-        in_range("window", f64::from(self.window), false)?;
-        let again = self.experts.iter().enumerate().find(|(n, e)| self.experts[..*n].contains(e));
-        if let Some((_, expert)) = again {
-            return Err(Error::usage("merge.experts", format!("`{}` twice", expert.name())).next("name each once"));
-        }
-        self.sweep.check()
-    }
-
     fn limit(&self) -> usize {
         if self.samples == 0 { usize::MAX } else { self.samples as usize }
     }
@@ -150,7 +146,8 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// `rows[r]` are the probabilities that model `name` gave row r: at least one a row, numbers may differ.
+    /// `rows[r]` are the probabilities that model `name` gave row r: at least one a row, numbers
+    /// may differ.
     ///
     /// # Errors
     /// A row without samples, a value that is no probability.

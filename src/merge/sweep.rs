@@ -3,12 +3,13 @@
 use rallrec_events::{Event, metric};
 use serde::{Deserialize, Serialize};
 
-use super::{Samples, Settings, in_range, same_rows};
+use super::{Samples, Settings, same_rows};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::monitor::Monitor;
 use crate::ops::merge as op;
+use crate::settings::Checked;
 
 /// What the search minimises or maximises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -54,13 +55,16 @@ impl Metric {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SweepSettings {
-    /// Values of alpha, each >= 0. Default: none.
+    /// Values of alpha that are tried. Empty: only `merge.alpha`.
+    #[schemars(inner(range(min = 0.0, max = 1_000_000_000.0)))]
     pub alpha: Vec<f64>,
-    /// Values of epsilon, each > 0; the papers look at 1e-2 to 1e-6. Default: none.
+    /// Values of epsilon that are tried; the papers look at 1e-2 to 1e-6. Empty: only
+    /// `merge.epsilon`.
+    #[schemars(extend("items" = { "type": "number", "format": "double", "exclusiveMinimum": 0, "maximum": 1e9 }))]
     pub epsilon: Vec<f64>,
-    /// Numbers of samples; 0 means all. Default: none.
+    /// Numbers of samples that are tried; 0 means all. Empty: only `merge.samples`.
     pub samples: Vec<u32>,
-    /// `log_loss` or `auc`, on the validation rows. Default `log_loss`.
+    /// What decides on the validation rows: the lowest `log_loss` or the highest `auc`.
     pub metric: Metric,
 }
 
@@ -68,11 +72,6 @@ impl SweepSettings {
     /// Is there anything to search?
     pub fn is_empty(&self) -> bool {
         self.alpha.is_empty() && self.epsilon.is_empty() && self.samples.is_empty()
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        self.alpha.iter().try_for_each(|&a| in_range("sweep.alpha", a, true))?;
-        self.epsilon.iter().try_for_each(|&e| in_range("sweep.epsilon", e, false))
     }
 }
 
@@ -91,10 +90,12 @@ pub struct Cell {
     pub chosen: bool,
 }
 
-/// Every cell of the grid on the rows given, none of them chosen; in grid order: samples, then alpha, then epsilon.
+/// Every cell of the grid on the rows given, none of them chosen; in grid order: samples, then
+/// alpha, then epsilon.
 ///
 /// # Errors
-/// Different numbers of rows, one-class labels under AUC, settings out of range, a stop that was asked for.
+/// Different numbers of rows, one-class labels under AUC, settings out of range, a stop that was
+/// asked for.
 pub fn grid(
     reasoning: &Samples,
     tuned: &Samples,
@@ -131,9 +132,9 @@ pub fn grid(
     Ok(cells)
 }
 
-/// The best cell of [`grid`] on *validation* rows. Ties go to the cheaper and more cautious cell: fewer samples (all last), then
-/// smaller alpha, then larger epsilon. Returns the cells in grid order, the chosen one marked, and `settings` with its values;
-/// emits one event a cell.
+/// The best cell of [`grid`] on *validation* rows. Ties go to the cheaper and more cautious cell:
+/// fewer samples (all last), then smaller alpha, then larger epsilon. Returns the cells in grid
+/// order, the chosen one marked, and `settings` with its values; emits one event a cell.
 ///
 /// # Errors
 /// Those of [`grid`].

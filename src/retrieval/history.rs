@@ -11,6 +11,7 @@ use super::mixture::{Embedding, Mixture, Part};
 use super::settings::{Settings, SimilarUser, SoftmaxOver};
 use crate::data::{Item, ItemIdx, Rated};
 use crate::error::{Error, Result};
+use crate::settings::Checked;
 
 /// Similarity by each block; `None` where the embedding type has no such block.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ pub struct Retriever<'a> {
 impl<'a> Retriever<'a> {
     /// `items` is the catalogue whose rows the mixture holds; its raw ids matter only for `faithful_off_by_one`.
     pub fn new(mixture: &'a Mixture, settings: &'a Settings, items: &[Item]) -> Result<Self> {
-        settings.validate()?;
+        settings.check()?;
         if mixture.items() != items.len() {
             let what = format!("{} rows for a catalogue of {} items", mixture.items(), items.len());
             return Err(Error::failed("retrieval", what).next("make the embeddings of this data set again"));

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::mixture::{Embedding, Scale};
 use super::rerank::{RerankRule, Template};
-use crate::error::{Error, Result};
 pub use crate::ops::infonce::Similarity;
+use crate::settings::Checked;
 
 /// What the softmax of `mix2` runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -35,38 +35,45 @@ pub enum SimilarUser {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// History items that a prompt shows (K), 1 to 1000. Default 30.
+    /// History items that a prompt shows (K).
+    #[schemars(range(min = 1, max = 1000))]
     pub k: usize,
-    /// `txt`, `text`, `colla`, `mix`, `mix2`, `mix3` or `hybrid`. Default mix3.
+    /// Which embeddings a history item and the target are compared by: the templated text (`txt`),
+    /// the description (`text`), LightGCN (`colla`), or a mixture of them.
     pub embedding: Embedding,
-    /// How blocks are brought to one scale: `max_row_norm` or `unit_rows`. Default max_row_norm.
+    /// How the blocks of a mixture are brought to one scale.
     pub scale: Scale,
-    /// Dimensions that text is reduced to by PCA; 0 leaves it whole. Default 128.
+    /// Dimensions that text vectors are reduced to by PCA; 0 leaves them whole.
+    #[schemars(range(max = 65_536))]
     pub pca: usize,
-    /// Reduce `txt` too (as on BookCrossing). Default false.
+    /// Reduce the templated text (`txt`) too, as the authors do on Book-Crossing.
     pub pca_plain: bool,
-    /// `cosine` (ML-1M, Amazon) or `inner_product` (BookCrossing). Default cosine.
+    /// How two vectors are compared: the authors take `cosine` on ML-1M and Amazon, `inner_product`
+    /// on Book-Crossing.
     pub similarity: Similarity,
-    /// What the softmax of `mix2` runs over: `catalogue` or `history`. Default catalogue.
+    /// What the softmax of `mix2` runs over.
     pub softmax_over: SoftmaxOver,
-    /// Items of the most similar user: `off`, `add` or `replace`. Default off.
+    /// What is done with items of the most similar user.
     pub similar_user: SimilarUser,
-    /// Most items borrowed from the similar user. Default 3.
+    /// Most items borrowed from the similar user.
+    #[schemars(range(max = 1000))]
     pub similar_items: usize,
-    /// Which items in which order: `simple`, `low`, `high`, `sequential` or `rerank`. Default rerank.
+    /// Which items are shown, and in which order.
     pub template: Template,
-    /// Rule of `rerank`: `ml_1m`, `amazon`, `book_crossing` or `score`. Default ml_1m.
+    /// How `rerank` joins retrieved and recent items.
     pub rule: RerankRule,
-    /// Rule `score`: weight of similarity against recency, 0 to 1. Default 0.5.
+    /// Rule `score`: weight of similarity; that of recency is the rest of 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub gamma: f64,
-    /// Rule `score`: how fast recency fades with age, at least 0. Default 1.
+    /// Rule `score`: how fast recency fades with age.
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub beta: f64,
-    /// Faithful to defect D1: a history item is judged by the embedding of the *next* raw id. Default false.
+    /// Faithful to defect D1: a history item is judged by the embedding of the *next* raw id.
     pub faithful_off_by_one: bool,
-    /// Faithful to defect D6: the target may be retrieved from its own history. Default false.
+    /// Faithful to defect D6: the target may be retrieved from its own history.
     pub faithful_target_in_history: bool,
-    /// Faithful to defect D10: the walk back through a history with repeats starts at the number of distinct
-    /// items. Default false.
+    /// Faithful to defect D10: the walk back through a history with repeats starts at the number of
+    /// distinct items.
     pub faithful_walk_back: bool,
 }
 
@@ -94,7 +101,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// With the defects of the authors' retrieval. `raw_ids_are_rows`: raw item ids count from 1, so that D1 can be.
+    /// With the defects of the authors' retrieval. `raw_ids_are_rows`: raw item ids count from 1,
+    /// so that D1 can be.
     #[must_use]
     pub fn faithful(self, raw_ids_are_rows: bool) -> Self {
         Self {
@@ -104,15 +112,6 @@ impl Settings {
             ..self
         }
     }
-
-    /// Refuses values outside the ranges above.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |key: &str, what: &str| Err(Error::usage(format!("retrieval.{key}"), what));
-        match self {
-            s if s.k == 0 || s.k > 1000 => bad("k", "must be 1 to 1000"),
-            s if !(0.0..=1.0).contains(&s.gamma) => bad("gamma", "must be 0 to 1"),
-            s if !(s.beta.is_finite() && s.beta >= 0.0) => bad("beta", "must be at least 0"),
-            _ => Ok(()),
-        }
-    }
 }
+
+impl Checked for Settings {}

@@ -4,15 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::eval::Score;
+use crate::settings::{Checked, Faults};
 
 /// How sure the tuned model must be for the stronger wordings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `|p - 0.5|` above which the answer "is" Yes or No, 0 to 0.5. Default: 0.424 for two_way scores and 0.2 for
-    /// double_softmax, which is the same cut.
+    /// Distance of the tuned model's probability from 0.5 above which the hint says that the answer
+    /// "is" Yes or No. Not set:
+    /// 0.424 for `predict.score = "two_way"` and 0.2 for `double_softmax`, which is the same cut.
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub strong: Option<f64>,
-    /// `|p - 0.5|` above which it "may be", else it "might be". Default: 0.203 and 0.1.
+    /// Distance above which it "may be", else it "might be". Not set: 0.203 and 0.1.
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub middle: Option<f64>,
 }
 
@@ -24,6 +28,17 @@ impl Settings {
             Score::DoubleSoftmax => (0.2, 0.1),
         };
         (self.strong.unwrap_or(strong), self.middle.unwrap_or(middle))
+    }
+}
+
+impl Checked for Settings {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        for (key, value) in [("strong", self.strong), ("middle", self.middle)] {
+            let finite = value.is_none_or(f64::is_finite);
+            faults.unless(finite, key, "the value is not a finite number", "set it to a number, 0 to 0.5");
+        }
+        faults
     }
 }
 
@@ -73,7 +88,8 @@ mod tests {
         }
     }
 
-    /// The two pairs of thresholds are the same cut when P(Yes) + P(No) = 1, up to their three digits.
+    /// The two pairs of thresholds are the same cut when P(Yes) + P(No) = 1, up to their three
+    /// digits.
     #[test]
     fn both_scales_cut_at_the_same_place() {
         for (two, double) in [(0.424, 0.2), (0.203, 0.1)] {

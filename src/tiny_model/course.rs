@@ -188,20 +188,19 @@ fn settings(sort: Sort, rng: &mut Rng) -> prompts::Settings {
         _ => List::Grouped,
     };
     let order = [Order::InOrder, Order::MostRelevant, Order::Relevant][rng.below(3) as usize];
-    let knowledge = match rng.below(10) {
+    let placement = match rng.below(10) {
         0 => Placement::AfterQuestion,
         1 => Placement::First,
         _ => Placement::BeforeQuestion,
     };
     let friendly = sort == Sort::Recommend && rng.below(8) > 0;
     prompts::Settings {
-        history: 30,
         style: if short { Style::Short } else { Style::Paper },
         list,
         order,
         threshold_note: rng.below(4) > 0,
         profile: rng.below(4) > 0,
-        knowledge,
+        placement,
         system: if friendly { FRIENDLY.into() } else { String::new() },
         ..prompts::Settings::default()
     }

@@ -19,6 +19,7 @@ use crate::models::decoder::train::Parameters;
 use crate::models::decoder::{Config, Family, Weights};
 use crate::monitor::Monitor;
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 use crate::store::{ChatTemplate, Tokenizer, fixture, save_hf};
 use crate::tensor::Dtype;
 use crate::tune::{self, History};

@@ -110,5 +110,5 @@ fn lessons_are_sound() {
     }
     assert!(short > 20 && thoughts > 10, "{short} {thoughts}");
     // The facts of the rows come from the same data that any run would use.
-    build_samples(&worlds[0].dataset, &crate::data::Settings::new(Kind::Synthetic, "")).unwrap();
+    build_samples(&worlds[0].dataset, &crate::data::Settings::new(Kind::SYNTHETIC, "")).unwrap();
 }

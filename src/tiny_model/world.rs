@@ -17,7 +17,7 @@ pub(super) struct World {
 impl World {
     pub fn new(settings: &synthetic::Settings) -> Result<Self> {
         let (dataset, latent) = synthetic::generate(&settings.checked()?);
-        let samples = build_samples(&dataset, &Settings::new(Kind::Synthetic, ""))?;
+        let samples = build_samples(&dataset, &Settings::new(Kind::SYNTHETIC, ""))?;
         let train = &samples.samples[samples.split.train.clone()];
         let counts = Counts::fit(dataset.items.len(), THRESHOLD, train, &CollabSettings::default())?;
         Ok(Self { dataset, descriptions: latent.descriptions, samples, counts })

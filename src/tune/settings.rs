@@ -1,9 +1,9 @@
-//! The knobs of fine-tuning.
+//! What a recipe may set of tuning.
 
 use serde::{Deserialize, Serialize};
 
 use crate::models::lora::Target;
-use crate::{Error, Result};
+use crate::settings::Checked;
 
 /// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -15,56 +15,76 @@ pub enum Schedule {
     Constant,
 }
 
-/// Fine-tuning settings. The defaults are the authors' (rank 8, alpha 16, dropout 0.05 on query and value, AdamW at
-/// 5e-4 with linear decay, clip 1, early stop after 5 evaluations, seed 42), except for the batch, which is sized for
-/// a CPU.
+/// Fine-tuning settings. The defaults are the authors' (rank 8, alpha 16, dropout 0.05 on query and
+/// value, AdamW at 5e-4 with linear decay, clip 1, early stop after 5 evaluations, seed 42), except
+/// for the batch, which is sized for a CPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Rank of the adapter, 1 or more. Default 8.
+    /// Rank of the adapter.
+    #[schemars(range(min = 1, max = 65_536))]
     pub rank: usize,
-    /// The adapter's product is multiplied by `alpha / rank`. Default 16.
+    /// The adapter's product is multiplied by `alpha / rank`.
+    #[schemars(range(max = 1_000_000.0), extend("exclusiveMinimum" = 0))]
     pub alpha: f64,
-    /// Probability of dropping an element of an adapter's input, in [0, 1). Default 0.05.
+    /// Probability of dropping an element of an adapter's input.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
-    /// Linear layers that get a pair. Default `["q_proj", "v_proj"]`.
+    /// Linear layers that get an adapter.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     pub targets: Vec<Target>,
-    /// Layers below this one are left as they are: a higher number is faster and learns less. Default 0.
+    /// Layers below this one, counted from 0, are left as they are: a higher number is faster and
+    /// learns less.
+    #[schemars(range(max = 10_000))]
     pub first_layer: usize,
-    /// Highest learning rate, above 0. Default 5e-4.
+    /// Highest learning rate.
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Steps in which the learning rate rises from 0. Default 0.
+    /// Steps in which the learning rate rises from 0 to its highest value.
+    #[schemars(range(max = 1_000_000_000))]
     pub warmup_steps: u64,
-    /// `linear` or `constant`. Default `linear`.
+    /// How the learning rate falls after the warm-up.
     pub schedule: Schedule,
-    /// AdamW's decoupled weight decay, 0 or more. Default 0.
+    /// AdamW's decoupled weight decay.
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub weight_decay: f64,
-    /// AdamW's decay of the first moment, in [0, 1). Default 0.9.
+    /// AdamW's decay of the first moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
-    /// AdamW's decay of the second moment, in [0, 1). Default 0.999.
+    /// AdamW's decay of the second moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
-    /// AdamW's epsilon, above 0. Default 1e-8.
+    /// AdamW's epsilon.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
-    /// Largest norm of the whole gradient; longer ones are shortened to it. 0: no limit. Default 1.
+    /// Largest norm of the whole gradient; a longer gradient is shortened to it. 0 means no limit.
+    #[schemars(range(min = 0.0, max = 1_000_000_000.0))]
     pub clip: f64,
-    /// Groups (a history with its targets) in an optimiser step, 1 or more. Default 16.
+    /// Groups of a step of the optimiser. A group is a history with its targets.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub batch: usize,
-    /// Tokens computed at a time: decides memory and speed, not the result beyond rounding. A longer group is computed
-    /// whole. Default 1024.
+    /// Tokens that are computed at a time. More takes more memory and is faster; the result changes
+    /// by rounding only. A longer group is computed whole.
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub micro_tokens: usize,
-    /// Times that every group is seen, 1 or more. Default 3.
+    /// Times that every group is seen.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: u32,
-    /// Most optimiser steps; 0: as many as the epochs have. Default 0.
+    /// Most steps of the optimiser; 0 means as many as the epochs have.
+    #[schemars(range(max = 1_000_000_000))]
     pub max_steps: u64,
-    /// Steps between evaluations; 0: one at the end of each epoch. Default 0.
+    /// Steps between two evaluations; 0 means one evaluation at the end of each epoch.
+    #[schemars(range(max = 1_000_000_000))]
     pub eval_steps: u64,
-    /// Evaluations without a better value before training ends; 0: never. Default 5.
+    /// Stop after so many evaluations without a better value; 0 never stops.
     pub early_stop_patience: u32,
-    /// Seed of the initial adapter, the order and the dropout. Default 42.
+    /// Seed of the first adapter (and the first soft projector), the order of groups, and dropout.
+    /// Not set: the recipe's `seed`.
     pub seed: u64,
-    /// Whether the end-of-turn token after the answer is learnt too. Default true (the authors do not).
+    /// Learn the end-of-turn token after the answer too (the authors do not).
     pub train_end_of_turn: bool,
-    /// Seconds between checkpoints; one is also written at a stop and at each evaluation. Default 60.
+    /// Seconds between two checkpoints. One is also written at a stop and at each evaluation.
+    #[schemars(range(min = 0.0, max = 1_000_000_000.0))]
     pub checkpoint_seconds: f64,
 }
 
@@ -97,34 +117,4 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Checks every range.
-    ///
-    /// # Errors
-    /// Names the first field that is out of range, and what it may be.
-    pub fn check(&self) -> Result<()> {
-        let rules: [(&str, bool, &str); 14] = [
-            ("rank", self.rank >= 1 && self.rank <= 65_536, "1 or more"),
-            ("alpha", self.alpha.is_finite() && self.alpha > 0.0, "above 0"),
-            ("dropout", (0.0..1.0).contains(&self.dropout), "in [0, 1)"),
-            ("targets", !self.targets.is_empty(), "at least one layer name, e.g. [\"q_proj\", \"v_proj\"]"),
-            ("learning_rate", self.learning_rate.is_finite() && self.learning_rate > 0.0, "above 0, e.g. 5e-4"),
-            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0, "0 or more"),
-            ("beta1", (0.0..1.0).contains(&self.beta1), "in [0, 1)"),
-            ("beta2", (0.0..1.0).contains(&self.beta2), "in [0, 1)"),
-            ("epsilon", self.epsilon.is_finite() && self.epsilon > 0.0, "above 0"),
-            ("clip", self.clip.is_finite() && self.clip >= 0.0, "0 (off) or more"),
-            ("batch", self.batch >= 1, "1 or more"),
-            ("micro_tokens", self.micro_tokens >= 1, "1 or more"),
-            ("epochs", self.epochs >= 1, "1 or more"),
-            ("checkpoint_seconds", self.checkpoint_seconds >= 0.0, "0 or more"),
-        ];
-        for (field, fine, range) in rules {
-            if !fine {
-                return Err(Error::usage(format!("tune.{field}"), "the value is out of range")
-                    .next(format!("set it to a value {range}")));
-            }
-        }
-        Ok(())
-    }
-}
+impl Checked for Settings {}

@@ -19,6 +19,7 @@ use crate::models::soft_prompt::Inputs;
 use crate::monitor::Monitor;
 use crate::ops::adamw::AdamW;
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 use crate::{Error, Result};
 
 /// A validation metric, asked for at the end of epochs (or every so many steps).

@@ -113,7 +113,7 @@ test = 12
 path = "{model}"
 [describe]
 source = "file"
-max_words = 12
+words = 12
 [embed]
 max_tokens = 64
 [graph.lightgcn]
@@ -131,7 +131,7 @@ style = "short"
 list = "lines"
 profile = false
 [tune]
-renderings = ["high"]
+templates = ["high"]
 [tune.lora]
 rank = 2
 batch = 3

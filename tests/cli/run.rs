@@ -195,7 +195,7 @@ fn until_ends_early_and_colours_stay_off() {
 fn the_tuned_model_ranks_with_the_facts_that_it_was_tuned_with() {
     let place = Place::new();
     let (recipe, out) = (place.recipe(), place.text("run"));
-    let sets = ["--set", "facts.knowledge=verdict", "--set", "facts.taste.sources=['ratings']", "--until", "tune"];
+    let sets = ["--set", "collab.wording=verdict", "--set", "collab.fold_in.sources=['ratings']", "--until", "tune"];
     say(&[&["run", &recipe, "--out", &out][..], &sets].concat()).ended_with(0);
     let ask = || {
         say(&["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"]).ended_with(0).json()

@@ -66,10 +66,10 @@ fn recipes_with_mistakes_are_refused_with_the_right_name() {
         std::fs::write(&path, text).unwrap();
         say(&["run", &path, "--print-recipe"])
     };
-    with("nmae = \"x\"").ended_with(2).err_has("did you mean 'name'?").err_has("line 1");
+    with("nmae = \"x\"").ended_with(2).err_has("did you mean 'name'?").err_has("recipe.toml:1: nmae");
     with("[data]\nkind = \"synthetc\"").ended_with(2).err_has("did you mean 'synthetic'?");
     with("[retrieve]\nk = \"many\"").ended_with(2).err_has("next:");
-    with("[data\n").ended_with(2).err_has("line 1");
+    with("[data\n").ended_with(2).err_has("recipe.toml:1: the line is no TOML");
     with("name = \"a/b\"").ended_with(2).err_has("name");
     std::fs::write(&path, b"name = \"\xff\"").unwrap();
     say(&["run", &path]).ended_with(2).err_has("recipe.toml").err_has("next:");
@@ -84,13 +84,49 @@ fn set_changes_a_key_or_says_what_is_wrong() {
     let with = |change: &str| say(&["run", &path, "--print-recipe", "--set", change]);
     let said = with("retrieve.k=7").ended_with(0);
     assert!(said.out.lines().any(|l| l == "k = 7"), "{}", said.out);
-    with("retrieve.kk=7").ended_with(2).err_has("did you mean 'k'?");
+    with("retrieve.kk=7").ended_with(2).err_has("did you mean 'retrieve.k'?");
     with("retrieve.k").ended_with(2).err_has("'='");
     with("retrieve..k=7").ended_with(2).err_has("empty part");
     with("name.first=a").ended_with(2).err_has("not a section");
     with("retrieve.k=-1").ended_with(2).err_has("--set");
     with("reason.samples=0").ended_with(2).err_has("reason.samples");
     say(&["run", &path, "--until", "grph"]).ended_with(2).err_has("graph");
+}
+
+#[test]
+fn nothing_is_started_with_a_recipe_that_cannot_run() {
+    let place = Place::new();
+    let path = place.text("recipe.toml");
+    let out = place.text("run");
+    for (text, key) in [
+        ("merge.epsilon = 0", "1: merge.epsilon: 0 is out of range"),
+        ("tune.lora.rank = 0", "1: tune.lora.rank: 0 is out of range"),
+        ("reason.temperature = -1", "1: reason.temperature: -1 is out of range"),
+        ("tune.lora.learning_rate = 1e300", "1: tune.lora.learning_rate: 1e300 is out of range"),
+        ("graph.lightgcn.dim = 4611686018427387904", "1: graph.lightgcn.dim: 4611686018427387904 is out of range"),
+        ("align.tau = inf", "1: align.tau: inf is not a finite number"),
+        ("evaluate.reference = \"nobody\"", "1: evaluate.reference: no row is called"),
+        ("model.path = \"/nonexistent/model\"", "1: model.path: /nonexistent/model is neither"),
+        ("model.path = \"builtin\"\nmodel.reasoning = \"/nonexistent\"", "2: model.reasoning: /nonexistent is neither"),
+        ("data = { kind = \"ml-1m\", path = \"/nonexistent/ml-1m\" }", "1: data.path: /nonexistent/ml-1m is neither"),
+        ("describe = { source = \"file\", file = \"/nonexistent.json\" }", "1: describe.file: there is no file"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let said = say(&["run", &path, "--out", &out, "-q"]).ended_with(2);
+        said.err_has(&format!("recipe.toml:{key}")).err_has("next:");
+        assert!(!std::path::Path::new(&out).exists(), "{text} has started a run");
+    }
+}
+
+#[test]
+fn an_old_name_works_and_is_told_once() {
+    let place = Place::new();
+    let path = place.text("recipe.toml");
+    std::fs::write(&path, "[facts]\nknowledge = \"silent\"\n[facts.taste]\nsources = [\"ratings\"]\n").unwrap();
+    let said = say(&["run", &path, "--print-recipe"]).ended_with(0);
+    assert_eq!(said.err.matches("recipe: 'facts.taste' is now 'collab.fold_in'\n").count(), 1, "{}", said.err);
+    assert!(said.out.contains("[collab.fold_in]") && said.out.contains("wording = \"silent\""), "{}", said.out);
+    say(&["demo", "--print-recipe", "--set", "facts.folds=3"]).ended_with(0).err_has("'facts' is now 'collab'");
 }
 
 #[test]

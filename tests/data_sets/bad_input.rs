@@ -19,27 +19,27 @@ fn readers() -> Vec<(Settings, Files)> {
     (plays.table.items, plays.table.users) = (String::new(), String::new());
     vec![
         (
-            of(Kind::MovieLensCsv),
+            of(Kind::ML_25M),
             vec![("ratings.csv", movielens_csv::RATINGS.to_vec()), ("movies.csv", movielens_csv::MOVIES.to_vec())],
         ),
         (
-            of(Kind::BookCrossing),
+            of(Kind::BOOK_CROSSING),
             vec![
                 ("BX-Book-Ratings.csv", book_crossing::RATINGS.to_vec()),
                 ("BX-Users.csv", book_crossing::USERS.to_vec()),
                 ("BX-Books.csv", book_crossing::BOOKS.to_vec()),
             ],
         ),
-        (of(Kind::Amazon), vec![("M.json", amazon::OLD.to_vec()), ("meta_M.json", amazon::OLD_META.to_vec())]),
-        (of(Kind::Amazon2023), vec![("M.jsonl", amazon::NEW.to_vec()), ("meta_M.jsonl", amazon::NEW_META.to_vec())]),
+        (of(Kind::AMAZON), vec![("M.json", amazon::OLD.to_vec()), ("meta_M.json", amazon::OLD_META.to_vec())]),
+        (of(Kind::AMAZON_2023), vec![("M.jsonl", amazon::NEW.to_vec()), ("meta_M.jsonl", amazon::NEW_META.to_vec())]),
         (
-            of(Kind::AmazonCsv),
+            of(Kind::AMAZON_CSV),
             vec![
                 ("reviews.csv", b"asin,reviewerID,overall,unixReviewTime\nB1,A1,5,1\nB2,A1,4,2\n".to_vec()),
                 ("items.csv", b"asin,title\nB1,One\n".to_vec()),
             ],
         ),
-        (of(Kind::LightGcn), vec![("train.txt", b"0 1 2\n1 2\n".to_vec()), ("test.txt", b"0 3\n".to_vec())]),
+        (of(Kind::LIGHTGCN), vec![("train.txt", b"0 1 2\n1 2\n".to_vec()), ("test.txt", b"0 3\n".to_vec())]),
         (plays, vec![("plays.csv", table::PLAYS.to_vec())]),
     ]
 }
@@ -135,7 +135,7 @@ fn duplicates_are_kept_and_told() {
         let listener = Listener::default();
         let settings = Settings { path: dir.path().to_owned(), ..settings };
         let twice = data::open(&settings, &listener).expect("reads");
-        let added = data::loaders::repeat_count(&twice.interactions);
+        let added = data::sets::repeat_count(&twice.interactions);
         assert!(added.rows >= 1 && added.rows == added.exact, "{}", settings.kind);
         assert_eq!(twice.interactions.len(), plain.interactions.len() + added.rows);
         assert!(listener.heard().iter().any(|w| w.contains("repeat a (user, item) pair")), "{}", settings.kind);
@@ -162,7 +162,7 @@ fn a_user_with_fifty_thousand_ratings_is_one_user() {
     let dir = folder(&[("ratings.csv", &bytes)]);
     let start = std::time::Instant::now();
     for repeats in [Repeats::Drop, Repeats::ExcludeTarget, Repeats::Keep] {
-        let settings = Settings { repeats, ..Settings::new(Kind::Table, dir.path()) };
+        let settings = Settings { repeats, ..Settings::new(Kind::TABLE, dir.path()) };
         let dataset = open(&settings).expect("opens");
         let samples = data::build_samples(&dataset, &settings).expect("samples");
         assert_eq!(samples.samples.len(), 50_000 - 5 + 100 - 5);
@@ -173,7 +173,7 @@ fn a_user_with_fifty_thousand_ratings_is_one_user() {
     let mut bytes = b"user,item,rating,time\n".to_vec();
     (0..50_000).for_each(|n| bytes.extend_from_slice(format!("1,{},3,{n}\n", n % 25_000).as_bytes()));
     let dir = folder(&[("ratings.csv", &bytes)]);
-    let settings = Settings { repeats: Repeats::ExcludeTarget, ..Settings::new(Kind::Table, dir.path()) };
+    let settings = Settings { repeats: Repeats::ExcludeTarget, ..Settings::new(Kind::TABLE, dir.path()) };
     let dataset = open(&settings).expect("opens");
     refuse(data::build_samples(&dataset, &settings), "data.repeats", "too much memory");
 }

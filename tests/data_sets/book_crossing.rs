@@ -18,7 +18,7 @@ pub fn small(changed: &str, bytes: &[u8]) -> tempfile::TempDir {
 
 #[test]
 fn fields_are_read_as_they_were_meant() {
-    let dataset = load(Kind::BookCrossing, small("", b"").path()).expect("reads");
+    let dataset = load(Kind::BOOK_CROSSING, small("", b"").path()).expect("reads");
     assert_eq!((dataset.noun.as_str(), dataset.scale, dataset.has_times), ("book", (0.0, 10.0), false));
     let field = |at: usize| -> Vec<(&str, &str)> {
         dataset.items[at].fields.iter().map(|f| (f.name.as_str(), f.value.as_str())).collect()
@@ -52,7 +52,7 @@ fn damaged_rows_are_left_out_and_counted() {
     );
     let listener = Listener::default();
     let dataset =
-        data::load(Kind::BookCrossing, small("BX-Book-Ratings.csv", &bytes).path(), &listener).expect("reads");
+        data::load(Kind::BOOK_CROSSING, small("BX-Book-Ratings.csv", &bytes).path(), &listener).expect("reads");
     assert_eq!(dataset.interactions.len(), 3 + 60 + 1);
     let heard = listener.heard();
     assert!(heard[0].contains("4 damaged rows") && heard[0].contains(":65:"), "{heard:?}");
@@ -70,7 +70,7 @@ fn without_times_each_user_gives_one_sample() {
     let dir = small("BX-Book-Ratings.csv", &bytes);
     let books = [BOOKS, &b"\"I0\";\"T\";\"A\";\"2000\";\"P\";\"a\";\"b\";\"c\"\n"[..]].concat();
     std::fs::write(dir.path().join("BX-Books.csv"), books).expect("writes");
-    let settings = Settings { min_history: 4, ..Settings::new(Kind::BookCrossing, dir.path()) };
+    let settings = Settings { min_history: 4, ..Settings::new(Kind::BOOK_CROSSING, dir.path()) };
     let dataset = open(&settings).expect("opens");
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     // Lists of 5, 6 and 7 have at least 4 earlier ones: 3 of 5 users.
@@ -82,7 +82,7 @@ fn without_times_each_user_gives_one_sample() {
     }
     assert_eq!((samples.split.train.len(), samples.split.valid.len(), samples.split.test.len()), (19, 2, 3));
     assert!(samples == data::build_samples(&dataset, &settings).expect("samples"), "the same seed, other samples");
-    let other = data::build_samples(&dataset, &Settings { shuffle_seed: 1, ..settings.clone() }).expect("samples");
+    let other = data::build_samples(&dataset, &Settings { seed: 1, ..settings.clone() }).expect("samples");
     assert!(samples.timelines != other.timelines && samples.samples != other.samples);
     // The authors' way gives users with lists of equal length the same order of positions.
     let python = Settings { shuffle: Shuffle::Python, ..settings.clone() };
@@ -116,7 +116,7 @@ fn without_times_each_user_gives_one_sample() {
 fn the_real_files_have_their_counts_and_give_the_authors_own() {
     let Some(path) = real("book-crossing") else { return };
     let start = std::time::Instant::now();
-    let dataset = load(Kind::BookCrossing, &path).expect("loads");
+    let dataset = load(Kind::BOOK_CROSSING, &path).expect("loads");
     println!("load: {:.3} s", start.elapsed().as_secs_f64());
     assert_eq!((dataset.interactions.len(), dataset.users.len(), dataset.items.len()), (1_149_779, 105_283, 340_549));
     let count = |rating: f32| dataset.interactions.iter().filter(|r| r.rating == rating).count();
@@ -128,7 +128,7 @@ fn the_real_files_have_their_counts_and_give_the_authors_own() {
 
     // Core sizes of all ratings and of the explicit ones.
     let core = |implicit, k| {
-        let settings = Settings { core: data::Core::k(k), implicit, ..Settings::new(Kind::BookCrossing, &path) };
+        let settings = Settings { core: data::Core::k(k), implicit, ..Settings::new(Kind::BOOK_CROSSING, &path) };
         let (core, _) = data::filter(dataset.clone(), &settings).expect("filters");
         (core.interactions.len(), core.users.len(), core.items.len())
     };
@@ -142,7 +142,7 @@ fn the_real_files_have_their_counts_and_give_the_authors_own() {
 
     // The authors' numbers: 227,735 ratings of 8,723 users and 3,547 items, 147,856 of them 0; 7,850 + 873 samples, of whose
     // targets 0.4622 are likes.
-    let settings = Settings::method(Kind::BookCrossing, &path);
+    let settings = Settings::method(Kind::BOOK_CROSSING, &path);
     let (method, steps) = data::filter(dataset, &settings).expect("filters");
     assert_eq!((method.interactions.len(), method.users.len(), method.items.len()), (227_735, 8723, 3547));
     assert_eq!(method.interactions.iter().filter(|r| r.rating == 0.0).count(), 147_856);

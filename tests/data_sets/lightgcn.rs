@@ -7,7 +7,7 @@ use crate::common::*;
 fn a_ready_made_split_stays_as_it_is() {
     let dir =
         folder(&[("train.txt", b"0 5 1 2 3 4\n1 0 1 2 3 4 5 6 7 8 9\n2\n"), ("test.txt", b"0 6\n1 10 11\n2 0\n")]);
-    let settings = Settings::new(Kind::LightGcn, dir.path());
+    let settings = Settings::new(Kind::LIGHTGCN, dir.path());
     let dataset = open(&settings).expect("opens");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (3, 12, 19));
     let samples = data::build_samples(&dataset, &settings).expect("samples");
@@ -30,10 +30,10 @@ fn a_ready_made_split_stays_as_it_is() {
 #[test]
 fn gowalla_has_the_published_counts() {
     let Some(path) = real("gowalla") else { return };
-    let settings = Settings { split: Fractions { train: 0.8, valid: 0.0 }, ..Settings::new(Kind::LightGcn, &path) };
+    let settings = Settings { split: Fractions { train: 0.8, valid: 0.0 }, ..Settings::new(Kind::LIGHTGCN, &path) };
     let dataset = open(&settings).expect("opens");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (29_858, 40_981, 1_027_370));
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     assert_eq!((samples.split.train.len(), samples.split.test.len()), (810_128, 217_242));
-    assert_eq!(data::loaders::repeat_count(&dataset.interactions).rows, 0);
+    assert_eq!(data::sets::repeat_count(&dataset.interactions).rows, 0);
 }

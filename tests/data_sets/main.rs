@@ -6,6 +6,7 @@ mod bad_input;
 mod big;
 mod book_crossing;
 mod common;
+mod goodbooks;
 mod lightgcn;
 mod movielens_csv;
 mod parquet_file;

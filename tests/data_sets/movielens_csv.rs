@@ -13,7 +13,7 @@ pub fn small(changed: &str, bytes: &[u8]) -> tempfile::TempDir {
 #[test]
 fn folder_gzip_and_zip_read_alike() {
     let dir = small("", b"");
-    let a = load(Kind::MovieLensCsv, dir.path()).expect("reads");
+    let a = load(Kind::ML_25M, dir.path()).expect("reads");
     assert_eq!(
         a.items.iter().map(|i| i.title.as_str()).collect::<Vec<_>>(),
         ["Fenêtre, La (1990)", "The \"Up\" (1991)", "Unseen (2000)"]
@@ -24,19 +24,19 @@ fn folder_gzip_and_zip_read_alike() {
         [(90, 0.5), (95, 1.0), (100, 5.0)]
     );
     let packed = folder(&[("ratings.csv.gz", &pack(RATINGS)), ("movies.csv", MOVIES)]);
-    assert_eq!(load(Kind::MovieLensCsv, packed.path()).expect("reads"), a);
+    assert_eq!(load(Kind::ML_25M, packed.path()).expect("reads"), a);
     let zip = dir.path().join("ml-32m.zip");
     zipped(&zip, &[("ml-32m/README.txt", b"x"), ("ml-32m/ratings.csv", RATINGS), ("ml-32m/movies.csv", MOVIES)]);
-    assert_eq!(load(Kind::MovieLensCsv, &zip).expect("reads"), a);
+    assert_eq!(load(Kind::ML_25M, &zip).expect("reads"), a);
     zipped(&zip, &[("ml-32m/ratings.csv.gz", &pack(RATINGS)), ("ml-32m/movies.csv", MOVIES)]);
-    assert_eq!(load(Kind::MovieLensCsv, &zip).expect("reads"), a);
+    assert_eq!(load(Kind::ML_25M, &zip).expect("reads"), a);
     // A folder that holds nothing but the zip file is as good as the file.
     let alone = tempfile::tempdir().expect("folder");
     std::fs::copy(&zip, alone.path().join("ml-32m.zip")).expect("copies");
-    assert_eq!(load(Kind::MovieLensCsv, alone.path()).expect("reads"), a);
+    assert_eq!(load(Kind::ML_25M, alone.path()).expect("reads"), a);
     // Columns in another order are found by their names; CRLF, a byte order mark and blank lines do not matter.
     let turned = "\u{feff}timestamp,rating,movieId,userId\r\n100,5,10,1\r\n\r\n90,0.5,20,1\r\n95,1,10,2".as_bytes();
-    assert_eq!(load(Kind::MovieLensCsv, small("ratings.csv", turned).path()).expect("reads"), a);
+    assert_eq!(load(Kind::ML_25M, small("ratings.csv", turned).path()).expect("reads"), a);
 }
 
 #[test]
@@ -47,12 +47,12 @@ fn a_damaged_zip_says_so() {
         (0..4000u32).flat_map(|n| format!("{n},10,{}.0,{}\n", 1 + n % 5, n * 7919 % 90_001).into_bytes()).collect();
     let many = [&RATINGS[..32], &many].concat();
     zipped(&zip, &[("ratings.csv", &many), ("movies.csv", MOVIES)]);
-    assert_eq!(load(Kind::MovieLensCsv, &zip).expect("reads").interactions.len(), 4000);
+    assert_eq!(load(Kind::ML_25M, &zip).expect("reads").interactions.len(), 4000);
     let sound = std::fs::read(&zip).expect("reads");
     let mut flipped = sound.clone();
     flipped[sound.len() / 3] ^= 0x40;
     std::fs::write(&zip, &flipped).expect("writes");
-    let error = load(Kind::MovieLensCsv, &zip).expect_err("damaged");
+    let error = load(Kind::ML_25M, &zip).expect_err("damaged");
     assert!(error.place().contains("ml-25m.zip") && !error.next_step().is_empty(), "{error}");
     // One digit changed where nothing is compressed: only the checksum tells.
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -65,11 +65,11 @@ fn a_damaged_zip_says_so() {
     let at = bytes.windows(8).position(|w| w == b"1,10,5.0").expect("the row") + 5;
     bytes[at] = b'4';
     std::fs::write(&zip, &bytes).expect("writes");
-    let error = load(Kind::MovieLensCsv, &zip).expect_err("changed");
+    let error = load(Kind::ML_25M, &zip).expect_err("changed");
     assert!(error.what().contains("checksum"), "{error}");
     for cut in [4, 100, sound.len() / 2, sound.len() - 10] {
         std::fs::write(&zip, &sound[..cut]).expect("writes");
-        let error = load(Kind::MovieLensCsv, &zip).expect_err("cut");
+        let error = load(Kind::ML_25M, &zip).expect_err("cut");
         assert!(error.place().contains("ml-25m.zip") && !error.next_step().is_empty(), "{cut}: {error}");
     }
 }

@@ -188,7 +188,7 @@ fn a_data_set_is_pulled_checked_and_readable() {
     let dir = tempfile::tempdir().expect("folder");
     let wanted = pull::find("amazon-2023:Movies_and_TV").expect("known").from(&server.base);
     let pulled = pull::pull(&wanted, dir.path(), &Silent).expect("pulls");
-    assert_eq!((pulled.kind, pulled.path.as_path(), pulled.files.len()), (Kind::Amazon2023, dir.path(), 2));
+    assert_eq!((pulled.kind, pulled.path.as_path(), pulled.files.len()), (Kind::AMAZON_2023, dir.path(), 2));
     assert_eq!(data::load(pulled.kind, &pulled.path, &Silent).expect("reads").items[0].title, "One");
     // A damaged archive is found by its own checksum.
     let dir = tempfile::tempdir().expect("folder");

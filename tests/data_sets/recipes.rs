@@ -15,10 +15,10 @@ fn recipe(name: &str, changes: &[String]) -> config::Recipe {
 #[test]
 fn they_have_the_authors_filters() {
     for (name, kind) in [
-        ("book-crossing.toml", data::Kind::BookCrossing),
-        ("book-crossing-quick.toml", data::Kind::BookCrossing),
-        ("amazon-movies.toml", data::Kind::Amazon),
-        ("amazon-movies-quick.toml", data::Kind::AmazonCsv),
+        ("book-crossing.toml", data::Kind::BOOK_CROSSING),
+        ("book-crossing-quick.toml", data::Kind::BOOK_CROSSING),
+        ("amazon-movies.toml", data::Kind::AMAZON),
+        ("amazon-movies-quick.toml", data::Kind::AMAZON_CSV),
     ] {
         let recipe = recipe(name, &[]);
         let method = data::Settings::method(kind, &recipe.data.path);

@@ -31,7 +31,7 @@ pub fn settings(dir: &Path) -> Settings {
         user_text: "The listener lives in {{ town }}.".into(),
         ..Table::default()
     };
-    Settings { table, ..Settings::new(Kind::Table, dir) }
+    Settings { table, ..Settings::new(Kind::TABLE, dir) }
 }
 
 pub fn small(changed: &str, bytes: &[u8]) -> tempfile::TempDir {
@@ -160,7 +160,7 @@ fn parquet_gives_what_csv_gives() {
     let dir = tempfile::tempdir().expect("folder");
     let file = dir.path().join("ratings.parquet");
     parquet(&file, 20_000, 9000);
-    let mut settings = Settings::new(Kind::Table, dir.path());
+    let mut settings = Settings::new(Kind::TABLE, dir.path());
     settings.table.ratings = "ratings.parquet".into();
     refuse(open(&settings), ": row 6", "the rating ``");
     settings.table.damaged = Damaged::Skip;
@@ -171,7 +171,7 @@ fn parquet_gives_what_csv_gives() {
         csv += &format!("u{},{},{},{}\n", n % 7, n % 11, 1.0 + (n % 9) as f64 / 2.0, n + 1_000_000);
     }
     std::fs::write(dir.path().join("ratings.csv"), csv).expect("writes");
-    let b = open(&Settings::new(Kind::Table, dir.path())).expect("opens");
+    let b = open(&Settings::new(Kind::TABLE, dir.path())).expect("opens");
     assert!(a == b, "CSV and Parquet differ");
     settings.table.rating = "tags".into();
     refuse(open(&settings), ": row 1", "the rating ``");
@@ -185,7 +185,7 @@ fn damaged_parquet_is_refused() {
     let file = dir.path().join("ratings.parquet");
     parquet(&file, 3000, 1000);
     let sound = std::fs::read(&file).expect("reads");
-    let mut settings = Settings::new(Kind::Table, dir.path());
+    let mut settings = Settings::new(Kind::TABLE, dir.path());
     settings.table.ratings = "ratings.parquet".into();
     settings.table.damaged = Damaged::Skip;
     assert_eq!(open(&settings).expect("opens").interactions.len(), 2999);

@@ -1,5 +1,6 @@
-//! The built-in data set: invented users and items with latent tastes, learnable by the same means as a real one and
-//! free of any licence. Descriptions tell the theme and the reception of an item, which its title does not.
+//! The built-in data set: invented users and items with latent tastes, learnable by the same means
+//! as a real one and free of any licence. Descriptions tell the theme and the reception of an item,
+//! which its title does not.
 
 mod text;
 mod words;
@@ -7,13 +8,26 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Field, Interaction, Item, User};
-use super::{ItemIdx, RawId, UserIdx, loaders};
-use crate::error::{Error, Result};
+use super::set::DataSet;
+use super::{ItemIdx, RawId, UserIdx, sets};
+use crate::error::Result;
 use crate::rng::{Rng, Use};
+use crate::settings::{Checked, Faults};
 use words::{AGES, GENRES, OCCUPATIONS, THEMES};
 
+/// The data set.
+pub static SET: DataSet = DataSet {
+    name: "synthetic",
+    about: "the built-in invented set; needs no files",
+    noun: "movie",
+    described: true,
+    ready: |_, _| Ok(()),
+    load: |_, settings, _| Ok(generate(&settings.synthetic.checked()?).0),
+    ..DataSet::PLAIN
+};
+
 /// A rating above this is a like.
-pub const THRESHOLD: f32 = 3.0;
+pub const THRESHOLD: f32 = SET.threshold;
 const START: i64 = 978_307_200;
 const SPAN: i64 = 3 * 365 * 86_400;
 /// Cold items appear within this last share of the time.
@@ -23,21 +37,28 @@ const COLD_FROM: f64 = 0.85;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Any number; another seed is another world. Default 1.
+    /// Which invented world: another seed is another data set. It does not follow the recipe's
+    /// `seed`.
     pub seed: u64,
-    /// Users, 2 to 1,000,000. Default 300.
+    /// Users.
+    #[schemars(range(min = 2, max = 1_000_000))]
     pub users: u32,
-    /// Items, 20 to 100,000. Default 200.
+    /// Items.
+    #[schemars(range(min = 20, max = 100_000))]
     pub items: u32,
-    /// Ratings, met within a few per cent; 6 a user to half of users x items. Default 20,000.
+    /// Ratings, met within a few per cent: at least 6 a user, at most half of users times items.
     pub ratings: u32,
-    /// Standard deviation of the noise in a rating, in stars, 0 to 5. Default 0.9.
+    /// Standard deviation of the noise in a rating, in stars.
+    #[schemars(range(min = 0.0, max = 5.0))]
     pub noise: f32,
-    /// How far tastes move over the whole time, as a share of their size, 0 to 2. Default 0.5.
+    /// How far the users' likings move over the whole time, as a share of their size.
+    #[schemars(range(min = 0.0, max = 2.0))]
     pub drift: f32,
-    /// Share of items that appear only in the last 15 % of the time, 0 to 0.5. Default 0.08.
+    /// Share of items that appear only in the last 15 % of the time.
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub cold: f32,
-    /// Share of ratings that are made a second time later, 0 to 0.5. Default 0, as in MovieLens.
+    /// Share of ratings that are made a second time later; MovieLens has none.
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub repeats: f32,
 }
 
@@ -48,28 +69,23 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses values outside the documented ranges.
-    pub fn check(&self) -> Result<()> {
-        let pairs = u64::from(self.users) * u64::from(self.items);
-        let wrong = if !(2..=1_000_000).contains(&self.users) {
-            "users must be 2 to 1000000"
-        } else if !(20..=100_000).contains(&self.items) {
-            "items must be 20 to 100000"
-        } else if u64::from(self.ratings) < 6 * u64::from(self.users) || u64::from(self.ratings) > pairs / 2 {
-            "ratings must be at least 6 a user and at most half of users x items"
-        } else if !((0.0..=5.0).contains(&self.noise) && (0.0..=2.0).contains(&self.drift)) {
-            "noise must be 0 to 5 and drift 0 to 2"
-        } else if !((0.0..=0.5).contains(&self.cold) && (0.0..=0.5).contains(&self.repeats)) {
-            "cold and repeats must be 0 to 0.5"
-        } else {
-            return Ok(());
-        };
-        Err(Error::usage("data.synthetic", wrong).next("change the value, or leave it out for the default"))
-    }
-
     /// Itself, when sound.
     pub fn checked(&self) -> Result<Self> {
         self.check().map(|()| self.clone())
+    }
+}
+
+impl Checked for Settings {
+    fn contradictions(&self) -> Faults {
+        let (few, pairs) = (6 * u64::from(self.users), u64::from(self.users) * u64::from(self.items));
+        let mut faults = Faults::default();
+        faults.unless(
+            (few..=pairs / 2).contains(&u64::from(self.ratings)),
+            "ratings",
+            format!("{} is out of range for these users and items", self.ratings),
+            format!("set it to {few} to {}: at least 6 a user, at most half of users times items", pairs / 2),
+        );
+        faults
     }
 }
 
@@ -115,12 +131,12 @@ pub fn generate(settings: &Settings) -> (Dataset, Latent) {
     for (u, count) in (0..).map(UserIdx).zip(activity(settings)) {
         rate(settings, u, count, &latent, &appear, &popularity, &mut interactions);
     }
-    loaders::sort(&mut interactions);
+    sets::sort(&mut interactions);
     let dataset = Dataset {
-        name: "synthetic".into(),
-        noun: "movie".into(),
-        scale: (1.0, 5.0),
-        has_times: true,
+        name: SET.name.into(),
+        noun: SET.noun.into(),
+        scale: SET.scale,
+        has_times: SET.has_times,
         items,
         users,
         interactions,
@@ -128,8 +144,9 @@ pub fn generate(settings: &Settings) -> (Dataset, Latent) {
     (dataset, latent)
 }
 
-/// Text snippets that sound like everything the pipeline will tokenize for this data: titles, templated texts,
-/// descriptions, user profiles, rated lists, answers. For training a small tokenizer or language model.
+/// Text snippets that sound like everything the pipeline will tokenize for this data: titles,
+/// templated texts, descriptions, user profiles, rated lists, answers. For training a small
+/// tokenizer or language model.
 pub fn corpus(settings: &Settings) -> Vec<String> {
     let (dataset, latent) = generate(settings);
     text::corpus(&dataset, &latent)
@@ -223,7 +240,8 @@ fn activity(settings: &Settings) -> Vec<usize> {
     counts(scale)
 }
 
-/// One user's ratings: items by popularity and liking, at times within a period of their own, in sessions.
+/// One user's ratings: items by popularity and liking, at times within a period of their own, in
+/// sessions.
 fn rate(
     settings: &Settings,
     user: UserIdx,

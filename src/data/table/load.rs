@@ -6,11 +6,12 @@ use minijinja::{Environment, UndefinedBehavior};
 
 use super::rows::{Rows, find};
 use super::{Damaged, Settings, TimeFormat};
-use crate::data::loaders::fields::{At, decimal, shown, text};
-use crate::data::loaders::{About, LeftOut, Log, Names, Nature};
-use crate::data::{Dataset, Field, Kind};
+use crate::data::sets::fields::{At, decimal, shown, text};
+use crate::data::sets::{About, LeftOut, Log, Names, Nature};
+use crate::data::{Dataset, Field};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
+use crate::settings::Checked;
 
 /// The name of the field that replaces the built-in sentences about an item or a user.
 pub const TEXT: &str = "text";
@@ -49,7 +50,7 @@ pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<D
         read_users(&find(folder, &table.users, "users")?, table, &log.users, monitor)?
     };
     let nature = Nature {
-        name: Kind::Table.name(),
+        name: super::SET.name,
         noun: table.noun.trim(),
         scale: table.scale(),
         has_times: !table.time.is_empty(),

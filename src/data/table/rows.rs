@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::parquet::Columns;
 use crate::data::delimited::{Dialect, Records};
-use crate::data::loaders::fields::At;
+use crate::data::sets::fields::At;
 use crate::data::source;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;

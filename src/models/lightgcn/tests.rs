@@ -10,6 +10,7 @@ use crate::error::{Kind, Result};
 use crate::events::Event;
 use crate::monitor::{Monitor, Silent};
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 
 type Lists = Vec<(UserIdx, Vec<ItemIdx>)>;
 
@@ -155,7 +156,7 @@ fn nonsense_is_refused() {
         Settings { batch: 0, ..settings() },
         Settings { eval_every: 0, ..settings() },
     ] {
-        assert_eq!(bad.validate().unwrap_err().kind(), Kind::Usage);
+        assert_eq!(bad.check().unwrap_err().kind(), Kind::Usage);
     }
     let error = run(None, &Settings { learning_rate: 1e38, ..settings() }, &Silent).unwrap_err();
     assert!(error.to_string().contains("learning_rate"), "{error}");

@@ -16,6 +16,7 @@ use crate::monitor::Monitor;
 use crate::ops::bpr::Batch;
 use crate::ops::spmm::Lines;
 use crate::ops::topk::{self, Seen};
+use crate::settings::Checked;
 use crate::tensor::Matrix;
 
 /// Length of the lists that validation looks at.
@@ -65,7 +66,7 @@ pub fn train(
     folder: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Embeddings> {
-    settings.validate()?;
+    settings.check()?;
     for (user, items) in valid {
         if user.at() >= graph.users() || items.iter().any(|i| i.at() >= graph.items()) {
             return Err(Error::input(

@@ -2,41 +2,49 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 pub use crate::ops::infonce::Similarity;
 pub use crate::ops::mlp::Activation;
+use crate::settings::{Checked, Faults};
 
 /// Settings of the alignment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `cosine` or `inner_product`. Default cosine.
+    /// How a text vector and a collaborative one are compared.
     pub similarity: Similarity,
-    /// Temperature, above 0. Default 0.1.
+    /// Temperature of the contrastive loss.
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub tau: f32,
-    /// Learn the temperature too, starting from `tau`. Default false.
+    /// Learn the temperature too, starting from `tau`.
     pub learn_tau: bool,
-    /// Hidden width; 0 means twice the output's. Default 0.
+    /// Width of the projector's hidden layer; 0 means twice the output's.
+    #[schemars(range(max = 1_048_576))]
     pub hidden: usize,
-    /// `relu`, `tanh`, `silu` or `identity`. Default relu.
+    /// What stands between the projector's two layers.
     pub activation: Activation,
-    /// Items of a batch, at least 2; 0 means all at once. Default 1024.
+    /// Items of a batch; 0 means all at once. A batch of 1 has nothing to contrast with and is
+    /// refused.
+    #[schemars(range(max = 16_777_216))]
     pub batch: usize,
-    /// Most epochs, at least 1. Default 200.
+    /// Most epochs; an epoch sees every item once.
+    #[schemars(range(min = 1))]
     pub epochs: u32,
-    /// Adam's step size, above 0. Default 1e-3.
+    /// Adam's step size.
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f32,
-    /// Keep the collaborative rows as they are; else a copy of them is trained along. Default true.
+    /// Keep the collaborative vectors as they are; else a copy of them is trained along.
     pub freeze_collaborative: bool,
-    /// Reduce text by PCA to so many dimensions first; 0 means no. Default 0.
+    /// Reduce text vectors by PCA to so many dimensions first; 0 means no reduction.
+    #[schemars(range(max = 65_536))]
     pub text_pca: usize,
-    /// Take half of the two directions' sum (their mean). Default false.
+    /// Take the mean of the losses of the two directions instead of their sum.
     pub half: bool,
-    /// Share of items held out to decide when to stop, 0 to 0.5. Default 0.1.
+    /// Share of items held out; their loss decides when to stop.
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub held_out: f32,
-    /// Stop after so many epochs without a lower held-out loss; 0 never stops. Default 10.
+    /// Stop after so many epochs without a lower held-out loss; 0 never stops.
     pub early_stop: u32,
-    /// Seed of initial weights, held-out items and batches. Default 42.
+    /// Seed of first weights, held-out items and batches. Not set: the recipe's `seed`.
     pub seed: u64,
 }
 
@@ -61,21 +69,11 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Refuses values outside the ranges above.
-    pub fn validate(&self) -> Result<()> {
-        let positive = |x: f32| x.is_finite() && x > 0.0;
-        let bad = |key: &str, what: &str| {
-            Err(Error::usage(format!("align.{key}"), what).next("mend the recipe, or use --set"))
-        };
-        match self {
-            s if !positive(s.tau) => bad("tau", "must be above 0"),
-            s if !positive(s.learning_rate) => bad("learning_rate", "must be above 0"),
-            s if s.batch == 1 => bad("batch", "must be 0 (all items) or at least 2"),
-            s if s.epochs == 0 => bad("epochs", "must be at least 1"),
-            s if !(0.0..=0.5).contains(&s.held_out) => bad("held_out", "must be 0 to 0.5"),
-            s if s.hidden > 1 << 20 => bad("hidden", "must be at most 1048576"),
-            _ => Ok(()),
-        }
+impl Checked for Settings {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        let next = "set it to 0 (all items) or to at least 2";
+        faults.unless(self.batch != 1, "batch", "a batch of one item has nothing to contrast with", next);
+        faults
     }
 }

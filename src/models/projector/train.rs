@@ -17,6 +17,7 @@ use crate::ops::infonce::{self, Gradients, Params};
 use crate::ops::mlp::{self, Mlp, Placed, Tensors};
 use crate::retrieval::pca::Pca;
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 use crate::tensor::Matrix;
 
 /// Items beyond which a held-out or final loss is taken over batches.
@@ -109,7 +110,7 @@ pub(super) fn train_keeping(
     keep: Option<(&Path, f64)>,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
-    settings.validate()?;
+    settings.check()?;
     let Embeddings { text, colla, both } = of;
     check(text, colla, both)?;
     let digest = checkpoint::digest(text, colla, both);

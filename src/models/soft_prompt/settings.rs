@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::ops::mlp::Activation;
+use crate::settings::{Checked, Faults};
 
 /// Which embeddings become soft tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -48,21 +48,26 @@ pub enum User {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `none`, `colla` (LightGCN), `ssl` (aligned text) or `text`. Default `none`: no soft tokens.
+    /// Which embeddings become soft tokens: of LightGCN (`colla`), of aligned text (`ssl`), of
+    /// text, or none.
     pub source: Source,
-    /// Which items get one behind their title: `target`, or `all` with the history items shown. Default `target`.
+    /// Which items get a soft token behind their title.
     pub items: Items,
-    /// A token for the user at the beginning of the prompt: `none`, `liked` (mean over the liked items of the history) or
-    /// `graph` (LightGCN's user embedding; with `colla` and `ssl` only). Default `none`.
+    /// What a soft token for the user, at the beginning of the prompt, is made of. `graph` goes
+    /// with `colla` and `ssl` only.
     pub user: User,
-    /// Hidden width of the projector, 1 to 65536. Default 128.
+    /// Width of the projector's hidden layer.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
-    /// `silu`, `relu`, `tanh`, or `identity`: a linear map of rank `hidden`. Default `silu`.
+    /// What stands between the projector's two layers; `identity` makes it a linear map of rank
+    /// `hidden`.
     pub activation: Activation,
-    /// Highest learning rate of the projector, above 0; warm-up and schedule are those of `tune.lora`. Default 1e-3.
+    /// Highest learning rate of the projector; warm-up and schedule are those of `tune.lora`.
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Mean norm of a fresh projector's vectors, in units of the mean norm of the model's token embeddings, above 0 and at
-    /// most 100. Default 1.
+    /// Mean norm of a fresh projector's vectors, in units of the mean norm of the model's token
+    /// embeddings.
+    #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0))]
     pub scale: f64,
 }
 
@@ -85,23 +90,17 @@ impl Settings {
     pub fn is_on(&self) -> bool {
         self.source != Source::None
     }
+}
 
-    /// Refuses values outside the ranges above.
-    ///
-    /// # Errors
-    /// Names the first key that is out of range, and what it may be.
-    pub fn check(&self) -> Result<()> {
-        let bad = |key: &str, what: &str| {
-            Err(Error::usage(format!("soft.{key}"), what).next("mend the recipe, or use --set"))
-        };
-        match self {
-            s if !(1..=65_536).contains(&s.hidden) => bad("hidden", "must be 1 to 65536"),
-            s if !(s.learning_rate.is_finite() && s.learning_rate > 0.0) => bad("learning_rate", "must be above 0"),
-            s if !(s.scale > 0.0 && s.scale <= 100.0) => bad("scale", "must be above 0 and at most 100"),
-            s if s.source == Source::Text && s.user == User::Graph => {
-                bad("user", "\"graph\" lies in LightGCN's space: soft.source must be \"colla\" or \"ssl\"")
-            }
-            _ => Ok(()),
-        }
+impl Checked for Settings {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.unless(
+            !(self.source == Source::Text && self.user == User::Graph),
+            "user",
+            "\"graph\" lies in LightGCN's space, and the source \"text\" does not",
+            "set soft.source to \"colla\" or \"ssl\", or soft.user to \"liked\"",
+        );
+        faults
     }
 }

@@ -5,6 +5,7 @@ use crate::models::decoder::train::Parameters;
 use crate::ops::linear::Weight;
 use crate::ops::mlp::{Activation, oracle};
 use crate::rng::{Rng, Use};
+use crate::settings::Checked;
 use crate::tensor::Matrix;
 
 fn random(rows: usize, cols: usize, salt: u32) -> Matrix {
@@ -105,14 +106,13 @@ fn settings_out_of_range_are_refused_by_name() {
     let fine = Settings::default();
     fine.check().unwrap();
     let wrong = [
-        ("soft.hidden", Settings { hidden: 0, ..fine.clone() }),
-        ("soft.learning_rate", Settings { learning_rate: f64::NAN, ..fine.clone() }),
-        ("soft.scale", Settings { scale: 0.0, ..fine.clone() }),
-        ("soft.scale", Settings { scale: f64::NAN, ..fine.clone() }),
-        ("soft.user", Settings { source: Source::Text, user: User::Graph, ..fine.clone() }),
+        ("hidden", Settings { hidden: 0, ..fine.clone() }),
+        ("learning_rate", Settings { learning_rate: f64::NAN, ..fine.clone() }),
+        ("scale", Settings { scale: 0.0, ..fine.clone() }),
+        ("scale", Settings { scale: f64::NAN, ..fine.clone() }),
+        ("user", Settings { source: Source::Text, user: User::Graph, ..fine.clone() }),
     ];
     for (key, settings) in wrong {
-        let said = settings.check().unwrap_err().to_string();
-        assert!(said.contains(key), "{said}");
+        assert_eq!(settings.check().unwrap_err().place(), key);
     }
 }

@@ -58,7 +58,7 @@ impl Ground {
 /// Runs or reuses the stage.
 pub fn data(run: &Run, recipe: &Recipe) -> Result<Ground> {
     let mut key = KeyBuilder::new(StageId::Data.name(), 1).settings("data", &recipe.data)?;
-    if recipe.data.kind != Kind::Synthetic {
+    if recipe.data.kind != Kind::SYNTHETIC {
         key = key.path("raw", &recipe.data.path)?;
     }
     let artifact = run.stage(StageId::Data, &key.finish(), |work| {
@@ -99,7 +99,7 @@ fn choose(samples: &Samples, recipe: &Recipe) -> Result<ChosenRows> {
         let pool = if recipe.rows.pool == 0 { range.len() } else { recipe.rows.pool.min(range.len()) };
         let mut rows: Vec<usize> = (range.start..range.start + pool).collect();
         if recipe.rows.choice == RowChoice::Random {
-            Rng::new(recipe.seed, Use::Rows, part as u32, 0).shuffle(&mut rows);
+            Rng::new(recipe.rows.seed, Use::Rows, part as u32, 0).shuffle(&mut rows);
         }
         rows.truncate(count);
         rows.sort_unstable();
@@ -123,7 +123,7 @@ fn choose(samples: &Samples, recipe: &Recipe) -> Result<ChosenRows> {
         }
     }
     let mut order: Vec<usize> = train.clone().collect();
-    Rng::new(recipe.seed, Use::Rows, Part::Train as u32, 0).shuffle(&mut order);
+    Rng::new(recipe.rows.seed, Use::Rows, Part::Train as u32, 0).shuffle(&mut order);
     let mut taken = vec![false; train.len()];
     let mut tune = Vec::new();
     for first in order {

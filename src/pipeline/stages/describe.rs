@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::data::Ground;
 use super::language::{self, Language};
 use super::scorer::Scorer;
-use crate::config::{DescribeSource, Recipe};
+use crate::config::{Describe, DescribeSource, Recipe};
+use crate::data::ItemIdx;
 use crate::data::descriptions::{self, DescriptionRow, Descriptions};
-use crate::data::{ItemIdx, Kind};
 use crate::device::Device;
 use crate::error::Result;
 use crate::events::StageId;
@@ -39,15 +39,16 @@ pub fn describe(
         .input("data", &ground.artifact.key)
         .settings("describe", &recipe.describe)?;
     if recipe.describe.source == DescribeSource::Model {
-        key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.settings("seed", &recipe.seed)?;
+        key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?;
     }
-    if let (DescribeSource::File, Some(file)) = (recipe.describe.source, &recipe.data.descriptions) {
+    if let (DescribeSource::File, Some(file)) = (recipe.describe.source, &recipe.describe.file) {
         key = key.path("file", file)?;
     }
     let artifact = run.stage(StageId::Describe, &key.finish(), |work| match recipe.describe.source {
         DescribeSource::Model => write(work, recipe, device, ground, language.get()?),
         DescribeSource::File => {
-            let found = descriptions::load(&recipe.data, &ground.dataset, work.monitor)?;
+            let Describe { file, words, .. } = &recipe.describe;
+            let found = descriptions::load(&recipe.data, file.as_deref(), *words, &ground.dataset, work.monitor)?;
             keep(work, ground, &found)
         }
         DescribeSource::None => {
@@ -64,11 +65,11 @@ pub fn describe(
             texts.len()
         ));
     }
-    if recipe.describe.source == DescribeSource::File && missing == texts.len() && recipe.data.kind != Kind::Synthetic {
+    if recipe.describe.source == DescribeSource::File && missing == texts.len() && !recipe.data.kind.set().described {
         crate::Monitor::warn(
             run.reporter(),
             "no item has a description",
-            "set data.descriptions to a file of this data set",
+            "set describe.file to a file of this data set",
         );
     }
     Ok(Described { descriptions: Descriptions { texts, missing, ..Default::default() }, artifact })
@@ -99,14 +100,14 @@ fn write(work: &Work<'_>, recipe: &Recipe, device: &Device, ground: &Ground, lan
         top_k: 0,
         min_new_tokens: settings.min_tokens,
         max_new_tokens: settings.max_tokens,
-        seed: recipe.seed,
+        seed: settings.seed,
         ..generate::Settings::default()
     };
     let mut listener = Writer {
         file: &mut file,
         ground,
         language,
-        max_words: settings.max_words,
+        words: settings.words,
         done: done.len() as u64,
         monitor: work.monitor,
     };
@@ -119,7 +120,7 @@ struct Writer<'a> {
     file: &'a mut RowFile<DescriptionRow>,
     ground: &'a Ground,
     language: &'a Language,
-    max_words: usize,
+    words: usize,
     done: u64,
     monitor: &'a dyn Monitor,
 }
@@ -127,7 +128,7 @@ struct Writer<'a> {
 impl Listener for Writer<'_> {
     fn finished(&mut self, sample: Sample) -> Result<()> {
         let text = clean_description(&self.language.tokenizer.decode(&sample.tokens, true)?);
-        let text = if self.max_words == 0 { &text } else { descriptions::cut(&text, self.max_words).0 };
+        let text = if self.words == 0 { &text } else { descriptions::cut(&text, self.words).0 };
         let item = self.ground.dataset.items[sample.row as usize].raw.clone();
         self.file.append(&DescriptionRow { item, text: text.to_string() })?;
         self.done += 1;

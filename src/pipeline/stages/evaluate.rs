@@ -188,7 +188,7 @@ impl<'a> WithoutWords<'a> {
         let ground = inputs.ground;
         let train = ground.samples.part(Part::Train);
         let base = Baselines::fit(ground.dataset.items.len(), train, &BaselineSettings::default())?;
-        let lightgcn = GraphBaseline::fit(&inputs.colla.users, &inputs.colla.items, train, recipe.seed)?;
+        let lightgcn = GraphBaseline::fit(&inputs.colla.users, &inputs.colla.items, train, recipe.evaluate.seed)?;
         Ok(Self { base, lightgcn, threshold: recipe.data.threshold() })
     }
 
@@ -248,7 +248,7 @@ fn notes(recipe: &Recipe, inputs: &Inputs<'_>) -> Vec<String> {
     if let Some(mass) = inputs.predictions.mean_mass(Who::Tuned) {
         notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average over the test rows"));
     }
-    if recipe.facts.wording != crate::text::ratings::Wording::None {
+    if recipe.collab.wording != crate::text::ratings::Wording::None {
         notes.push(
             "prompts carry causal features in words (an option beyond the papers), cross-fitted on training rows"
                 .into(),

@@ -24,7 +24,7 @@ pub fn fit(
     file: &Path,
     monitor: &dyn Monitor,
 ) -> Result<Option<CrossFit>> {
-    let fitted = CrossFit::fit(&recipe.facts, sources(recipe, ground, colla), recipe.seed, monitor)?;
+    let fitted = CrossFit::fit(&recipe.collab, sources(recipe, ground, colla), recipe.collab.seed, monitor)?;
     let weights = fitted.as_ref().map(CrossFit::weights);
     let json = serde_json::to_vec(&weights).map_err(|e| Error::failed(file.display(), e))?;
     write_atomically(file, &json)?;
@@ -42,13 +42,13 @@ pub fn for_new_rows(
     let sources = sources(recipe, ground, colla);
     // Runs of earlier versions have no such file.
     let Ok(bytes) = std::fs::read(file) else {
-        return CrossFit::fit(&recipe.facts, sources, recipe.seed, monitor);
+        return CrossFit::fit(&recipe.collab, sources, recipe.collab.seed, monitor);
     };
     let weights = serde_json::from_slice(&bytes)
         .map_err(|e| Error::input(file.display(), e).next("run the stage again: --from prompts"))?;
     match weights {
-        Some(weights) => CrossFit::for_new_rows(&recipe.facts, sources, weights, monitor),
-        None => CrossFit::fit(&recipe.facts, sources, recipe.seed, monitor),
+        Some(weights) => CrossFit::for_new_rows(&recipe.collab, sources, weights, monitor),
+        None => CrossFit::fit(&recipe.collab, sources, recipe.collab.seed, monitor),
     }
 }
 

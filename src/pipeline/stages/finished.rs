@@ -89,7 +89,7 @@ pub fn ask_tuned(
         let shown: Vec<Rated> =
             order(history, item, &retrieved, &settings).into_iter().map(|p| history[p as usize]).collect();
         let known = fitted.as_ref().map(|f| f.new_row(user, item, history));
-        let stated = known.and_then(|f| f.stated(recipe.facts.wording));
+        let stated = known.and_then(|f| f.stated(recipe.collab.wording));
         let fitted = fit(
             &|keep| prompter.build_some(user, &shown, keep, item, stated.as_ref()),
             &drop_order(least_valuable(template), shown.len()),

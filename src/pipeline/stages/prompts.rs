@@ -89,7 +89,7 @@ pub fn prompts(
         .input("data", &ground.artifact.key)
         .input("retrieve", &retrieval.artifact.key)
         .settings("prompt", &recipe.prompt)?
-        .settings("facts", &recipe.facts)?;
+        .settings("facts", &recipe.collab)?;
     let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?;
     let key = soft::add_to_key(key, recipe, embeddings)?.finish();
     let artifact = run.stage(StageId::Prompts, &key, |work| {
@@ -128,7 +128,7 @@ fn write(
         let places = soft.as_mut().map(|s| s.places(ground, shown.row, shown.at));
         let prompter = Prompter::new(&ground.dataset, recipe.data.threshold(), &settings)?.with_soft(places);
         let known = fitted.as_ref().map(|f| features::of(f, ground, shown.set, shown.row, shown.at));
-        let stated = known.and_then(|f| f.stated(recipe.facts.wording));
+        let stated = known.and_then(|f| f.stated(recipe.collab.wording));
         let least = drop_order(least_valuable(template), shown.items.len());
         let fitted = fit(
             &|keep| prompter.build_some(sample.user, &shown.items, keep, sample.item, stated.as_ref()),

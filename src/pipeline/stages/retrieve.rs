@@ -10,7 +10,7 @@ use super::data::Ground;
 use super::embed::Embedded;
 use super::graph::Collaborative;
 use crate::config::Recipe;
-use crate::data::{Kind, Rated};
+use crate::data::Rated;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
@@ -83,7 +83,7 @@ impl Variant {
             Variant::Mix => with(Embedding::Mix),
             Variant::Mix3 => with(Embedding::Mix3),
             Variant::Unranked => Settings { template: Template::High, ..base.clone() },
-            Variant::Published => base.clone().faithful(recipe.data.kind == Kind::MovieLens1m),
+            Variant::Published => base.clone().faithful(recipe.data.kind.set().ids_are_rows),
             Variant::Rendering(template) => Settings { template, ..base.clone() },
         }
     }
@@ -154,7 +154,7 @@ type Wish = (Set, usize, usize, Variant);
 fn wishes(recipe: &Recipe, ground: &Ground) -> Vec<Wish> {
     let mut out = Vec::new();
     for group in &ground.rows.tune {
-        for &template in &recipe.tune.renderings {
+        for &template in &recipe.tune.templates {
             out.extend(group.iter().map(|&row| (Set::Tune, row, group[0], Variant::Rendering(template))));
         }
     }
@@ -176,7 +176,7 @@ pub fn retrieve(run: &Run, recipe: &Recipe, ground: &Ground, from: &Embeddings<'
         .input("graph", &from.colla.artifact.key)
         .input("align", &from.ssl.artifact.key)
         .settings("retrieve", &recipe.retrieve)?
-        .settings("rows", &(&recipe.rows, recipe.seed, &recipe.tune.renderings, recipe.tune.targets_per_history))?
+        .settings("rows", &(&recipe.rows, &recipe.tune.templates, recipe.tune.targets_per_history))?
         .settings("ablation", &recipe.predict.ablation_rows)?
         .finish();
     let artifact = run.stage(StageId::Retrieve, &key, |work| {

@@ -234,7 +234,7 @@ mod tests {
         let prompt = &rows()[0].prompt;
         let ours = language(&Recipe::default(), true);
         assert_eq!(ours.scoring_tokens(prompt).unwrap(), ours.prompt_tokens(prompt).unwrap());
-        let theirs = language(&Recipe { faithful: true, ..Recipe::default() }.resolve().unwrap(), true);
+        let theirs = language(&Recipe { faithful: true, ..Recipe::default() }.faithfully(), true);
         assert_eq!(theirs.prompt_tokens(prompt).unwrap(), ours.prompt_tokens(prompt).unwrap(), "tuning keeps its own");
         let empty = [Message::system(""), prompt.messages[1].clone()];
         assert_eq!(theirs.scoring_tokens(prompt).unwrap(), ours.chat_tokens(&empty).unwrap());

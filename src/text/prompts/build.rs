@@ -3,9 +3,10 @@
 
 use super::list::{items, one_line};
 use super::{Placement, Settings, Style, wording};
-use crate::data::{Dataset, ItemIdx, Rated, UserIdx};
+use crate::data::{Dataset, ItemIdx, Rated, UserIdx, nouns};
 use crate::error::{Error, Result};
 use crate::models::soft_prompt::Items;
+use crate::settings::Checked;
 use crate::store::chat::{Message, Role};
 use crate::text::ratings::Stated;
 
@@ -160,24 +161,24 @@ impl<'a> Prompter<'a> {
         let known = line(stated.map_or_else(String::new, |s| s.sentences(&data.noun, data.scale.1)));
         let (question, behind_title) = wording::question(data, &title, settings.style);
         let only = wording::answer_only(settings.style);
-        // Books put the question before the two notes; everything else after them.
-        let question_first = data.noun == "book" && settings.style == Style::Paper;
-        let after = settings.knowledge == Placement::AfterQuestion && !known.is_empty();
+        // The papers' prompt for books puts the question before the two notes, the others after them.
+        let question_first = nouns::of(&data.noun).question_first && settings.style == Style::Paper;
+        let after = settings.placement == Placement::AfterQuestion && !known.is_empty();
         let end = if question_first || after { "\n" } else { " " };
         let (common, question) = if question_first {
             (format!("{profile}{list}"), format!("{question}{end}{notes}"))
         } else {
             (format!("{profile}{list}{notes}"), format!("{question}{end}"))
         };
-        let split = if settings.knowledge == Placement::First && !known.is_empty() { 0 } else { common.len() };
-        let content = match settings.knowledge {
+        let split = if settings.placement == Placement::First && !known.is_empty() { 0 } else { common.len() };
+        let content = match settings.placement {
             Placement::First => format!("{known}{common}{question}{only}"),
             Placement::BeforeQuestion => format!("{common}{known}{question}{only}"),
             Placement::AfterQuestion => format!("{common}{question}{known}{only}"),
         };
         let mut soft = Vec::new();
         if let Some(SoftPlaces { items, user }) = self.soft {
-            let (first, before) = match settings.knowledge {
+            let (first, before) = match settings.placement {
                 Placement::First => (known.len(), known.len()),
                 Placement::BeforeQuestion => (0, known.len()),
                 Placement::AfterQuestion => (0, 0),

@@ -1,6 +1,6 @@
 //! The request for an item's description.
 
-use crate::data::{Dataset, ItemIdx};
+use crate::data::{Dataset, ItemIdx, nouns};
 use crate::error::{Error, Result};
 use crate::store::chat::Message;
 
@@ -27,11 +27,7 @@ pub fn description(dataset: &Dataset, item: ItemIdx) -> Result<Vec<Message>> {
     if !details.is_empty() {
         about += &format!(" ({})", details.join("; "));
     }
-    let (who, maker) = match one.as_str() {
-        "book" => ("the main characters", "the author's style"),
-        "movie" | "film" | "show" => ("the main characters and the actors who play them", "the director's style"),
-        _ => ("who or what it is about", "its maker's style"),
-    };
+    let nouns::Noun { who, maker, .. } = nouns::of(one);
     let request = format!(
         "Write a short and informative description of the {about}. Cover an outline of the plot without spoilers, its \
          themes and genre, the setting, {who}, {maker}, the tone, and its cultural weight. Use fewer than 80 words and \

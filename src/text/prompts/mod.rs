@@ -1,5 +1,6 @@
-//! Everything that is said to a language model: the recommendation prompt, the request for a description, the
-//! reasoning prompt and its second pass. Wording follows the papers' description of it.
+//! Everything that is said to a language model: the recommendation prompt, the request for a
+//! description, the reasoning prompt and its second pass. Wording follows the papers' description
+//! of it.
 
 mod build;
 mod describe;
@@ -12,7 +13,7 @@ mod wording;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::settings::{Checked, Faults};
 
 pub use build::{Mark, Prompt, Prompter, SoftPlaces};
 pub use describe::{clean_description, description};
@@ -52,7 +53,8 @@ pub enum List {
     Grouped,
 }
 
-/// What the order of the shown items means; it decides one word of the wording.
+/// What the order of the shown items means. It follows from the template and decides one word of
+/// the wording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -82,43 +84,41 @@ pub enum Placement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// History items shown at most (K of the papers), 0 to 1000. Default 30.
-    pub history: u32,
-    /// `paper` (full sentences) or `short`. Default `paper`.
+    /// Full sentences as in the papers, or few words for small models and small budgets.
     pub style: Style,
-    /// `python`, `lines`, `inline` or `grouped`. Default `python`.
+    /// How the history is written.
     pub list: List,
-    /// What the order of the items means: `in_order`, `most_relevant`, `relevant`. Default `in_order`.
+    /// What the order of the items means; whoever shows them knows it.
+    #[serde(skip)]
     pub order: Order,
-    /// Number the items from 0, as the authors do in one template of the book data. Default false.
+    /// Number the items from 0, as the authors do in one template of the book data.
     pub numbered: bool,
-    /// Say what makes an item "liked". Default true.
+    /// Say from which rating on an item counts as liked.
     pub threshold_note: bool,
-    /// Say who the user is, where the data knows. Default true.
+    /// Say who the user is, where the data knows.
     pub profile: bool,
-    /// Where the sentences on ratings of the target go: `before_question`, `after_question`, `first`. Default `before_question`.
-    pub knowledge: Placement,
-    /// The system message, in tuning and scoring alike; `predict.system` sets another one for scoring (defect D8).
-    /// Default: one sentence on a friendly and helpful assistant.
+    /// Where the sentences go that `collab.wording` asks for.
+    pub placement: Placement,
+    /// The system message, in tuning and scoring alike; `predict.system` sets another one for
+    /// scoring (defect D8).
     pub system: String,
-    /// Send a system turn at all, even an empty one. Default true.
+    /// Send a system turn at all, even an empty one.
     pub system_turn: bool,
-    /// The date that chat templates which print one get, `YYYY-MM-DD`. Empty: the one written in the template, so
-    /// that a prompt never changes by day. Default empty.
+    /// The date, as YYYY-MM-DD, for chat templates that print one. Empty: the date written in the
+    /// template, so that a prompt never changes by day.
     pub date: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            history: 30,
             style: Style::Paper,
             list: List::Python,
             order: Order::InOrder,
             numbered: false,
             threshold_note: true,
             profile: true,
-            knowledge: Placement::BeforeQuestion,
+            placement: Placement::BeforeQuestion,
             system: FRIENDLY.into(),
             system_turn: true,
             date: String::new(),
@@ -136,20 +136,14 @@ impl Settings {
     pub fn date(&self) -> Option<&str> {
         (!self.date.is_empty()).then_some(self.date.as_str())
     }
+}
 
-    /// Are the values in range?
-    ///
-    /// # Errors
-    /// Names the key that is not.
-    pub fn check(&self) -> Result<()> {
-        if self.history > 1000 {
-            return Err(Error::usage("prompt.history", format!("{} items", self.history))
-                .next("choose 0 to 1000; the authors use 30"));
-        }
-        if self.date().is_some_and(|d| d.parse::<jiff::civil::Date>().is_err()) {
-            return Err(Error::usage("prompt.date", format!("`{}` is not a date", self.date))
-                .next("write it as YYYY-MM-DD, or leave it empty"));
-        }
-        Ok(())
+impl Checked for Settings {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        let fine = self.date().is_none_or(|d| d.parse::<jiff::civil::Date>().is_ok());
+        let what = format!("`{}` is not a date", self.date);
+        faults.unless(fine, "date", what, "write it as YYYY-MM-DD, or leave it empty");
+        faults
     }
 }

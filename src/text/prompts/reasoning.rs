@@ -1,5 +1,5 @@
-//! What a reasoning model is asked: first to think, sampled several times; then, with its thoughts given back, for
-//! the answer whose probability is read.
+//! What a reasoning model is asked: first to think, sampled several times; then, with its thoughts
+//! given back, for the answer whose probability is read.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,8 @@ pub enum ThinkTag {
     /// After the assistant's header, where reasoning models were trained to see it. The default.
     #[default]
     Assistant,
-    /// Inside the user turn, without a generation prompt, the text encoded with special tokens once more: the
-    /// authors' way.
+    /// Inside the user turn, without a generation prompt, the text encoded with special tokens once
+    /// more: the authors' way.
     User,
     /// None, for models that have no such tag.
     None,
@@ -36,11 +36,11 @@ pub enum SecondPass {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReasoningSettings {
-    /// Its system message. Default empty, as the models' makers advise.
+    /// The reasoning model's system message; empty, as the models' makers advise.
     pub system: String,
-    /// Where the opening think tag stands: `assistant`, `user` (the authors) or `none`. Default `assistant`.
+    /// Where the opening think tag stands; the authors put it into the user turn.
     pub think_tag: ThinkTag,
-    /// Where the second pass puts the thoughts: `user` (the authors) or `assistant`. Default `user`.
+    /// Where the second pass puts the reasoning; the authors put it into the user turn.
     pub second_pass: SecondPass,
 }
 
@@ -59,7 +59,8 @@ pub struct Conversation {
     pub generation_prompt: bool,
     /// Text to put right behind the rendered template.
     pub assistant_prefix: String,
-    /// Encode the rendered text with special tokens again: one BOS too many, as the authors have it (defect D8).
+    /// Encode the rendered text with special tokens again: one BOS too many, as the authors have it
+    /// (defect D8).
     pub extra_bos: bool,
 }
 
@@ -72,7 +73,8 @@ fn turns(prompt: &Prompt, system: &str, content: String) -> Vec<Message> {
     messages
 }
 
-/// The first pass: the task, the hint (see [`crate::text::hint`]; empty for none), and the opening think tag.
+/// The first pass: the task, the hint (see [`crate::text::hint`]; empty for none), and the opening
+/// think tag.
 pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> Conversation {
     let mut content = format!("{}{hint}", prompt.user());
     if settings.think_tag == ThinkTag::User {
@@ -87,8 +89,8 @@ pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> C
     }
 }
 
-/// The second pass of one sampled answer: the task without the hint, its thoughts between think tags, and the place
-/// where "Yes" or "No" is scored.
+/// The second pass of one sampled answer: the task without the hint, its thoughts between think
+/// tags, and the place where "Yes" or "No" is scored.
 pub fn second_pass(prompt: &Prompt, answer: &str, settings: &ReasoningSettings) -> Conversation {
     let thoughts = format!("<think>\n{}\n</think>", thoughts(answer).trim());
     let (content, assistant_prefix) = match settings.second_pass {

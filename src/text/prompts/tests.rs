@@ -112,7 +112,7 @@ fn wording_follows_the_order() {
 
 #[test]
 fn facts_stand_where_they_are_told_to() {
-    let at = |knowledge| text("movie", 0, &Settings { knowledge, ..Settings::default() }, Some(&stated()));
+    let at = |placement| text("movie", 0, &Settings { placement, ..Settings::default() }, Some(&stated()));
     let line = "Ratings alone suggest: very likely yes (90%).\n";
     let first = at(Placement::First);
     assert!(first.user().starts_with(line) && first.prefix().is_empty());
@@ -127,10 +127,11 @@ fn system_turns_and_bad_settings() {
     let empty = Settings { system: String::new(), ..Settings::default() };
     assert_eq!(text("movie", 0, &empty, None).messages[0].content, "");
     let data = dataset("movie");
-    for bad in
-        [Settings { date: "tomorrow".into(), ..Settings::default() }, Settings { history: 5000, ..Settings::default() }]
-    {
-        assert!(Prompter::new(&data, 3.0, &bad).err().unwrap().place().starts_with("prompt."));
+    for bad in [
+        Settings { date: "tomorrow".into(), ..Settings::default() },
+        Settings { date: "2024-13-01".into(), ..Settings::default() },
+    ] {
+        assert_eq!(Prompter::new(&data, 3.0, &bad).err().unwrap().place(), "date");
     }
     let settings = Settings::default();
     let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
@@ -242,8 +243,8 @@ fn settings_survive_toml_and_refuse_unknown_keys() {
     let settings = Settings::short();
     let text = toml::to_string(&settings).unwrap();
     assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
-    assert_eq!(toml::from_str::<Settings>("history = 10").unwrap().history, 10);
-    assert!(toml::from_str::<Settings>("historie = 10").is_err());
+    assert!(toml::from_str::<Settings>("numbered = true").unwrap().numbered);
+    assert!(toml::from_str::<Settings>("number = true").is_err());
 }
 
 #[test]
@@ -253,11 +254,11 @@ fn soft_tokens_stand_behind_titles_and_change_no_word() {
     let places = [Placement::BeforeQuestion, Placement::AfterQuestion, Placement::First];
     for noun in ["movie", "book"] {
         for (settings, numbered) in base.iter().flat_map(|s| [(s, false), (s, true)]) {
-            for (list, knowledge) in [List::Python, List::Lines, List::Inline, List::Grouped]
+            for (list, placement) in [List::Python, List::Lines, List::Inline, List::Grouped]
                 .into_iter()
                 .flat_map(|l| places.map(|p| (l, p)))
             {
-                let settings = Settings { list, knowledge, numbered, ..settings.clone() };
+                let settings = Settings { list, placement, numbered, ..settings.clone() };
                 let data = dataset(noun);
                 let plain = Prompter::new(&data, 3.0, &settings).unwrap();
                 let build = |p: Prompter<'_>| p.build(UserIdx(0), &shown(), ItemIdx(3), Some(&stated())).unwrap();

@@ -1,7 +1,7 @@
 //! The sentences, by kind of data and style.
 
 use super::{Order, Settings, Style};
-use crate::data::{Dataset, User};
+use crate::data::{Dataset, User, nouns};
 
 /// Words that depend on what the items are.
 pub(super) struct Words {
@@ -15,13 +15,7 @@ pub(super) struct Words {
 
 pub(super) fn words(dataset: &Dataset) -> Words {
     let noun = if dataset.noun.trim().is_empty() { "item" } else { dataset.noun.trim() };
-    let did = match noun {
-        "movie" | "film" | "show" => "watched",
-        "book" => "read",
-        "song" | "album" => "listened to",
-        "game" => "played",
-        _ => "rated",
-    };
+    let did = nouns::of(noun).did;
     let many = match noun.strip_suffix('y') {
         Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
         _ if noun.ends_with('s') || noun.ends_with('x') || noun.ends_with("ch") => format!("{noun}es"),

@@ -84,7 +84,7 @@ pub fn reason(
     let key = KeyBuilder::new(StageId::Reason.name(), 2)
         .input("prompts", &prompts.artifact.key)
         .input("predict", &predictions.artifact.key)
-        .settings("reason", &(&recipe.reason, recipe.predict.score, recipe.seed))?;
+        .settings("reason", &(&recipe.reason, recipe.predict.score))?;
     let key = language::add_to_key(key, "model", spec, &recipe.model)?.finish();
     let artifact = run.stage(StageId::Reason, &key, |work| {
         let other;
@@ -185,7 +185,7 @@ impl Stage<'_> {
             top_k: settings.top_k,
             min_new_tokens: 0,
             max_new_tokens: settings.max_tokens,
-            seed: self.recipe.seed,
+            seed: self.recipe.reason.seed,
             ..generate::Settings::default()
         };
         let mut shown = 0;

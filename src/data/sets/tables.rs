@@ -6,6 +6,7 @@ use rayon::slice::ParallelSliceMut;
 
 use super::fields::shown;
 use crate::data::lines::Lines;
+use crate::data::set::DataSet;
 use crate::data::{Dataset, Interaction, Item, ItemIdx, RawId, User, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -28,7 +29,8 @@ impl Row for User {
     }
 }
 
-/// From ids in a file to rows of a table. Small numbers go through an array, everything else through a map.
+/// From ids in a file to rows of a table. Small numbers go through an array, everything else
+/// through a map.
 pub struct Ids {
     dense: Vec<u32>,
     sparse: HashMap<Box<[u8]>, u32>,
@@ -97,15 +99,9 @@ impl Tables {
         }
     }
 
-    /// Sorts the ratings and puts the data set together. `source` names the ratings file in messages.
-    pub fn finish(
-        self,
-        about: (&str, &str, (f32, f32), bool),
-        ratings: Ratings,
-        source: &Lines,
-        monitor: &dyn Monitor,
-    ) -> Result<Dataset> {
-        let (name, noun, scale, has_times) = about;
+    /// Sorts the ratings and puts the data set together. `source` names the ratings file in
+    /// messages.
+    pub fn finish(self, set: &DataSet, ratings: Ratings, source: &Lines, monitor: &dyn Monitor) -> Result<Dataset> {
         let mut interactions = ratings.rows;
         if interactions.is_empty() {
             return Err(Error::input(source.path().display(), "holds no ratings")
@@ -114,10 +110,10 @@ impl Tables {
         sort(&mut interactions);
         warn_of_repeats(&interactions, source.path(), monitor);
         Ok(Dataset {
-            name: name.into(),
-            noun: noun.into(),
-            scale,
-            has_times,
+            name: set.name.into(),
+            noun: set.noun.into(),
+            scale: set.scale,
+            has_times: set.has_times,
             items: self.items,
             users: self.users,
             interactions,
@@ -136,7 +132,8 @@ impl Ratings {
     /// Adds one rating of the current line.
     ///
     /// # Errors
-    /// An id that is in neither table: with complete files that means a wrong column or a mix of two data sets.
+    /// An id that is in neither table: with complete files that means a wrong column or a mix of
+    /// two data sets.
     pub fn add(&mut self, lines: &Lines, user: &[u8], item: &[u8], rating: f32, time: i64) -> Result<()> {
         let unknown = |what: &str, id: &[u8], file: &str| {
             lines
@@ -160,8 +157,8 @@ impl Ratings {
     }
 }
 
-/// Sorts by (time, user, item, rating). The rating decides between repeats at the same second, so that the result
-/// depends on the set of rows only.
+/// Sorts by (time, user, item, rating). The rating decides between repeats at the same second, so
+/// that the result depends on the set of rows only.
 pub fn sort(interactions: &mut [Interaction]) {
     interactions.par_sort_unstable_by(|a, b| {
         (a.time, a.user, a.item).cmp(&(b.time, b.user, b.item)).then_with(|| a.rating.total_cmp(&b.rating))

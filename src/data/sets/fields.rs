@@ -61,9 +61,10 @@ pub fn shown(field: &[u8]) -> String {
     if field.len() > 40 { format!("`{text}...`") } else { format!("`{text}`") }
 }
 
-/// Text as UTF-8. The published catalogues are ISO-8859-1 (read as windows-1252, which adds only printable
-/// characters); a line whose other-than-ASCII bytes are sound UTF-8 comes from a converted copy and is taken as such,
-/// as accented letters followed by ASCII never form UTF-8 by chance.
+/// Text as UTF-8. The published catalogues are ISO-8859-1 (read as windows-1252, which adds only
+/// printable characters); a line whose other-than-ASCII bytes are sound UTF-8 comes from a
+/// converted copy and is taken as such, as accented letters followed by ASCII never form UTF-8 by
+/// chance.
 pub fn text(field: &[u8]) -> String {
     decoded(field).trim().to_owned()
 }
@@ -140,7 +141,8 @@ pub fn time(lines: &impl At, field: &[u8]) -> Result<i64> {
     }
 }
 
-/// The seven age brackets of MovieLens; MovieLens 1M writes each bracket's lowest age, MovieLens 100K the age.
+/// The seven age brackets of MovieLens; MovieLens 1M writes each bracket's lowest age, MovieLens
+/// 100K the age.
 pub fn age_bracket(age: u64) -> Option<&'static str> {
     Some(match age {
         0..18 => "under 18",

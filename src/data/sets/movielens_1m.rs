@@ -4,15 +4,12 @@ use std::path::Path;
 
 use super::fields::{self, cut, cut_last, shown, text, unsigned};
 use super::tables::{Tables, Unique};
-use super::{Loader, require};
 use crate::data::lines::{Lines, locate};
-use crate::data::{Dataset, Item, Kind, RawId, Settings, User};
+use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
+use crate::data::set::{DataSet, LeaveOneOut};
+use crate::data::{Dataset, Item, RawId, Settings, User};
 use crate::error::Result;
 use crate::monitor::Monitor;
-
-pub struct MovieLens1m;
-
-const SCALE: (f32, f32) = (1.0, 5.0);
 
 /// The data set's occupation codes 0 to 20, worded so that they read well after "works as".
 const OCCUPATIONS: [&str; 21] = [
@@ -39,39 +36,45 @@ const OCCUPATIONS: [&str; 21] = [
     "writer",
 ];
 
-impl Loader for MovieLens1m {
-    fn kind(&self) -> Kind {
-        Kind::MovieLens1m
-    }
+/// The data set.
+pub static SET: DataSet = DataSet {
+    name: "ml-1m",
+    about: "MovieLens 1M: ratings.dat, movies.dat, users.dat",
+    files: &["ratings.dat", "movies.dat", "users.dat"],
+    noun: "movie",
+    scale: (1.0, 5.0),
+    threshold: 3.0,
+    ids_are_rows: true,
+    leave_one_out: LeaveOneOut { more_than: 10, often: 2 },
+    remote: Some(Remote {
+        name: "ml-1m",
+        base: GROUPLENS,
+        files: &[RemoteFile { path: "ml-1m.zip", md5: Some("c4d9eecfca2ab87c1945afe126590906") }],
+        publisher: &MOVIELENS,
+    }),
+    load,
+    ..DataSet::PLAIN
+};
 
-    fn files(&self) -> &'static [&'static str] {
-        &["ratings.dat", "movies.dat", "users.dat"]
-    }
-
-    fn threshold(&self) -> f32 {
-        3.0
-    }
-
-    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-        let folder = settings.path.as_path();
-        require(self, folder)?;
-        let tables = Tables::new(movies(&locate(folder, "movies.dat"))?, users(&locate(folder, "users.dat"))?);
-        let mut lines = Lines::open(&locate(folder, "ratings.dat"))?;
-        let mut ratings = tables.ratings(ROWS);
-        while lines.advance()? {
-            let [user, item, rating, time] = rating(lines.line()).ok_or_else(|| {
-                lines
-                    .error(format!("not of the form user::movie::rating::time: {}", shown(lines.line())))
-                    .next("the line is cut or of another format: compare it with the original ratings.dat")
-            })?;
-            let rating = fields::rating(&lines, rating, SCALE)?;
-            ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
-            if ratings.len().is_multiple_of(65_536) {
-                lines.report(monitor)?;
-            }
+fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    let folder = settings.path.as_path();
+    set.require(folder)?;
+    let tables = Tables::new(movies(&locate(folder, "movies.dat"))?, users(&locate(folder, "users.dat"))?);
+    let mut lines = Lines::open(&locate(folder, "ratings.dat"))?;
+    let mut ratings = tables.ratings(ROWS);
+    while lines.advance()? {
+        let [user, item, rating, time] = rating(lines.line()).ok_or_else(|| {
+            lines
+                .error(format!("not of the form user::movie::rating::time: {}", shown(lines.line())))
+                .next("the line is cut or of another format: compare it with the original ratings.dat")
+        })?;
+        let rating = fields::rating(&lines, rating, set.scale)?;
+        ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
+        if ratings.len().is_multiple_of(65_536) {
+            lines.report(monitor)?;
         }
-        tables.finish((self.kind().name(), "movie", SCALE, true), ratings, &lines, monitor)
     }
+    tables.finish(set, ratings, &lines, monitor)
 }
 
 /// Rows of the published file; only sizes a buffer.

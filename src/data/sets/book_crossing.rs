@@ -1,60 +1,80 @@
-//! Book-Crossing: `BX-Book-Ratings.csv`, `BX-Users.csv`, `BX-Books.csv` with `;` between fields, every field quoted, an
-//! inner quote written `\"`, cp1252. There are no times. Some rows of the published files are damaged: they are left out
-//! and counted. Users and books that nobody rated or that rated nothing are not kept; rated books need not be in
-//! the table of books.
+//! Book-Crossing: `BX-Book-Ratings.csv`, `BX-Users.csv`, `BX-Books.csv` with `;` between fields,
+//! every field quoted, an inner quote written `\"`, cp1252. There are no times. Some rows of the
+//! published files are damaged: they are left out and counted. Users and books that nobody rated or
+//! that rated nothing are not kept; rated books need not be in the table of books.
 
 use std::path::Path;
 
 use super::fields::{self, known, shown, text, unescaped, unsigned};
-use super::{About, LeftOut, Loader, Log, Names, Nature, require};
+use super::{About, LeftOut, Log, Names};
 use crate::data::delimited::{Dialect, Fields, Splitter};
 use crate::data::lines::Lines;
+use crate::data::method::{BOUNDS, NO_VALIDATION, PYTHON, REPEATS};
+use crate::data::pull::{Publisher, Remote, RemoteFile};
+use crate::data::set::{DataSet, LeaveOneOut};
 use crate::data::source::locate;
-use crate::data::{Dataset, Field, Kind, Settings};
+use crate::data::{Core, Dataset, Field, Known, Settings, Targets};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
-pub struct BookCrossing;
-
-const SCALE: (f32, f32) = (0.0, 10.0);
 const DIALECT: Dialect = Dialect { separator: b';', escape: Some(b'\\') };
 
-impl Loader for BookCrossing {
-    fn kind(&self) -> Kind {
-        Kind::BookCrossing
-    }
+/// The data set.
+pub static SET: DataSet = DataSet {
+    name: "book-crossing",
+    about: "Book-Crossing: BX-Book-Ratings.csv, BX-Users.csv, BX-Books.csv",
+    files: &["BX-Book-Ratings.csv", "BX-Users.csv", "BX-Books.csv"],
+    noun: "book",
+    scale: (0.0, 10.0),
+    // 5 of 10 is a like.
+    threshold: 4.0,
+    has_times: false,
+    zero_is_unrated: true,
+    leave_one_out: LeaveOneOut { more_than: 5, often: 5 },
+    // The bounds choose the items; all their ratings come back, of users with at least 5.
+    method: |settings| Settings {
+        core: Core { known: Known::Title, known_after: true, items_only: true, last_user_min: 5, ..BOUNDS },
+        min_history: 4,
+        targets: Targets::Last,
+        ..settings
+    },
+    switches: &[REPEATS, PYTHON, NO_VALIDATION],
+    remote: Some(Remote {
+        name: "book-crossing",
+        base: "http://www2.informatik.uni-freiburg.de/~cziegler/BX",
+        files: &[RemoteFile { path: "BX-CSV-Dump.zip", md5: Some("37d647ee9e18ba134ea6d78ee4fe5292") }],
+        publisher: &Publisher {
+            name: "Cai-Nicolas Ziegler, University of Freiburg",
+            terms: "Freely available for research when the paper below is acknowledged.",
+            cite: "Ziegler, McNee, Konstan, Lausen, Improving Recommendation Lists Through Topic Diversification, WWW 2005",
+            page: "http://www2.informatik.uni-freiburg.de/~cziegler/BX/",
+        },
+    }),
+    load,
+    ..DataSet::PLAIN
+};
 
-    fn files(&self) -> &'static [&'static str] {
-        &["BX-Book-Ratings.csv", "BX-Users.csv", "BX-Books.csv"]
-    }
-
-    /// 5 of 10 is a like.
-    fn threshold(&self) -> f32 {
-        4.0
-    }
-
-    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-        require(self, &settings.path)?;
-        let file = locate(&settings.path, "BX-Book-Ratings.csv");
-        let mut log = Log::default();
-        rows(&file, ["user-id", "isbn", "book-rating"], monitor, |lines, row| {
-            let user = row.get(0);
-            if unsigned(user).is_none() {
-                return Err(lines
-                    .error(format!("the user id {} is not a number", shown(user)))
-                    .next("check the order of the columns: User-ID, ISBN, Book-Rating"));
-            }
-            log.add(lines, user, row.get(1), fields::rating(lines, row.get(2), SCALE)?, 0)
-        })?;
-        let users = users(&locate(&settings.path, "BX-Users.csv"), &log.users, monitor)?;
-        let books = books(&locate(&settings.path, "BX-Books.csv"), &log.items, monitor)?;
-        let nature = Nature { name: self.kind().name(), noun: "book", scale: SCALE, has_times: false };
-        log.finish(&nature, books, users, &file, monitor)
-    }
+fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    set.require(&settings.path)?;
+    let file = locate(&settings.path, "BX-Book-Ratings.csv");
+    let mut log = Log::default();
+    rows(&file, ["user-id", "isbn", "book-rating"], monitor, |lines, row| {
+        let user = row.get(0);
+        if unsigned(user).is_none() {
+            return Err(lines
+                .error(format!("the user id {} is not a number", shown(user)))
+                .next("check the order of the columns: User-ID, ISBN, Book-Rating"));
+        }
+        log.add(lines, user, row.get(1), fields::rating(lines, row.get(2), set.scale)?, 0)
+    })?;
+    let users = users(&locate(&settings.path, "BX-Users.csv"), &log.users, monitor)?;
+    let books = books(&locate(&settings.path, "BX-Books.csv"), &log.items, monitor)?;
+    log.finish(&set.nature(), books, users, &file, monitor)
 }
 
-/// Every sound row of a file whose first line names `columns`; damaged rows, and those that `take` refuses, are counted.
-/// Rows are lines: a quote that never closes damages its own row and no other.
+/// Every sound row of a file whose first line names `columns`; damaged rows, and those that `take`
+/// refuses, are counted. Rows are lines: a quote that never closes damages its own row and no
+/// other.
 fn rows<const N: usize>(
     path: &Path,
     columns: [&str; N],

@@ -1,5 +1,6 @@
-//! A log of ratings whose users and items are met as it is read: for data sets without complete tables of both. Ids are
-//! kept once, in one block of memory, so that a log of tens of millions of rows stays small.
+//! A log of ratings whose users and items are met as it is read: for data sets without complete
+//! tables of both. Ids are kept once, in one block of memory, so that a log of tens of millions of
+//! rows stays small.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
@@ -170,8 +171,8 @@ impl Log {
         self.rows.is_empty()
     }
 
-    /// Puts the data set together: `items` and `users` say, by place, what is known of each; what they lack stays
-    /// empty. `source` names the ratings file in messages.
+    /// Puts the data set together: `items` and `users` say, by place, what is known of each; what
+    /// they lack stays empty. `source` names the ratings file in messages.
     ///
     /// # Errors
     /// A log without a rating.
@@ -242,7 +243,8 @@ impl LeftOut {
         self.first.get_or_insert(error);
     }
 
-    /// Warns if there were any. When they are more than a tenth of all, the file is not what it seems.
+    /// Warns if there were any. When they are more than a tenth of all, the file is not what it
+    /// seems.
     ///
     /// # Errors
     /// The first row's, when more than a tenth of `kept` and them are damaged.

@@ -1,72 +1,76 @@
-//! Amazon reviews as CSV: one `reviews*.csv` with the columns `asin`, `reviewerID`, `overall` and `reviewTime` or
-//! `unixReviewTime`, and any number of `items*.csv` with `asin` and some of `title`, `genre`, `genres`, `year`. The first file
-//! (by name) that knows a product's title or genre decides.
+//! Amazon reviews as CSV: one `reviews*.csv` with the columns `asin`, `reviewerID`, `overall` and
+//! `reviewTime` or `unixReviewTime`, and any number of `items*.csv` with `asin` and some of
+//! `title`, `genre`, `genres`, `year`. The first file (by name) that knows a product's title or
+//! genre decides.
 
 use std::path::{Path, PathBuf};
 
 use super::amazon::{SCALE, day};
 use super::fields::{self, known, shown, text, unescaped};
-use super::{About, LeftOut, Loader, Log, Names, Nature};
+use super::{About, LeftOut, Log, Names};
 use crate::data::delimited::{Dialect, Records};
-use crate::data::{Dataset, Kind, Settings, source};
+use crate::data::method::BOUNDS;
+use crate::data::set::DataSet;
+use crate::data::{Core, Dataset, Known, Settings, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
-pub struct AmazonCsv;
+/// The data set.
+pub static SET: DataSet = DataSet {
+    name: "amazon-csv",
+    about: "Amazon reviews as CSV: reviews*.csv, items*.csv",
+    files: &["reviews*.csv", "items*.csv"],
+    noun: "movie",
+    scale: SCALE,
+    threshold: 3.0,
+    // As `amazon`, but products of this form have no category.
+    method: |settings| Settings {
+        core: Core { known: Known::Title, item_max: 200, top_items: 5000, ..BOUNDS },
+        ..settings
+    },
+    ready: |_, settings| files(&settings.path).map(drop),
+    load,
+    ..DataSet::PLAIN
+};
 
-impl Loader for AmazonCsv {
-    fn kind(&self) -> Kind {
-        Kind::AmazonCsv
+fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    let (reviews, about) = files(&settings.path)?;
+    let mut log = Log::default();
+    let (mut rows, header) = Records::with_header(&reviews, Dialect::CSV)?;
+    let (user, item, rated) = (
+        header.need(&["reviewerID", "user_id", "user"])?,
+        header.need(&["asin", "item"])?,
+        header.need(&["overall", "rating"])?,
+    );
+    let (date, unix) = (header.find(&["reviewTime"]), header.find(&["unixReviewTime"]));
+    if unix.is_none() {
+        header.need(&["reviewTime", "unixReviewTime"])?;
     }
-
-    fn files(&self) -> &'static [&'static str] {
-        &["reviews*.csv", "items*.csv"]
-    }
-
-    fn threshold(&self) -> f32 {
-        3.0
-    }
-
-    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-        let (reviews, about) = files(&settings.path)?;
-        let mut log = Log::default();
-        let (mut rows, header) = Records::with_header(&reviews, Dialect::CSV)?;
-        let (user, item, rated) = (
-            header.need(&["reviewerID", "user_id", "user"])?,
-            header.need(&["asin", "item"])?,
-            header.need(&["overall", "rating"])?,
-        );
-        let (date, unix) = (header.find(&["reviewTime"]), header.find(&["unixReviewTime"]));
-        if unix.is_none() {
-            header.need(&["reviewTime", "unixReviewTime"])?;
+    while rows.advance()? {
+        if !rows.is_whole() {
+            return Err(rows.ragged());
         }
-        while rows.advance()? {
-            if !rows.is_whole() {
-                return Err(rows.ragged());
+        let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
+        let time = match (unix, date) {
+            (Some(column), _) => fields::time(&rows, rows.get(column))?,
+            (None, column) => {
+                let field = rows.get(column.unwrap_or(usize::MAX));
+                std::str::from_utf8(field).ok().and_then(day).ok_or_else(|| {
+                    rows.error(format!("the time {} is not of the form `04 4, 2004`", shown(field)))
+                        .next("reviewTime is month, day, comma, year, from 1970 to 2100")
+                })?
             }
-            let rating = fields::rating(&rows, rows.get(rated), SCALE)?;
-            let time = match (unix, date) {
-                (Some(column), _) => fields::time(&rows, rows.get(column))?,
-                (None, column) => {
-                    let field = rows.get(column.unwrap_or(usize::MAX));
-                    std::str::from_utf8(field).ok().and_then(day).ok_or_else(|| {
-                        rows.error(format!("the time {} is not of the form `04 4, 2004`", shown(field)))
-                            .next("reviewTime is month, day, comma, year, from 1970 to 2100")
-                    })?
-                }
-            };
-            log.add(&rows, rows.get(user), rows.get(item), rating, time)?;
-            if log.len().is_multiple_of(16_384) {
-                rows.report(monitor)?;
-            }
+        };
+        log.add(&rows, rows.get(user), rows.get(item), rating, time)?;
+        if log.len().is_multiple_of(16_384) {
+            rows.report(monitor)?;
         }
-        let mut items = vec![About::default(); log.items.len()];
-        for file in &about {
-            read_items(file, &log.items, &mut items, monitor)?;
-        }
-        let nature = Nature { name: self.kind().name(), noun: "movie", scale: SCALE, has_times: true };
-        log.finish(&nature, items, Vec::new(), &reviews, monitor)
     }
+    let mut items = vec![About::default(); log.items.len()];
+    for file in &about {
+        read_items(file, &log.items, &mut items, monitor)?;
+    }
+    log.finish(&set.nature(), items, Vec::new(), &reviews, monitor)
 }
 
 /// The file of reviews and those of items.

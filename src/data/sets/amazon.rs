@@ -1,6 +1,6 @@
-//! Amazon reviews as JSON lines: the releases of 2014 and 2018 (`reviewerID`, `asin`, `overall`, `unixReviewTime` or
-//! `reviewTime`) and of 2023 (`user_id`, `parent_asin`, `rating`, `timestamp` in milliseconds), each with its `meta_`
-//! file of titles and categories, which may be absent.
+//! Amazon reviews as JSON lines: the releases of 2014 and 2018 (`reviewerID`, `asin`, `overall`,
+//! `unixReviewTime` or `reviewTime`) and of 2023 (`user_id`, `parent_asin`, `rating`, `timestamp`
+//! in milliseconds), each with its `meta_` file of titles and categories, which may be absent.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -8,83 +8,106 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::fields::{LATEST, shown};
-use super::{Loader, Log, Nature, amazon_meta};
+use super::{Log, Nature, amazon_meta};
 use crate::data::lines::Lines;
-use crate::data::{Dataset, Kind, Settings, source};
+use crate::data::method::BOUNDS;
+use crate::data::pull::{Publisher, Remote, RemoteFile};
+use crate::data::set::DataSet;
+use crate::data::{Core, Dataset, Known, Settings, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
-
-/// The releases of 2014 and 2018.
-pub struct Amazon;
-/// The release of 2023.
-pub struct Amazon2023;
 
 pub(super) const SCALE: (f32, f32) = (1.0, 5.0);
 /// Longest line, in bytes: reviews and product pages are long.
 pub(super) const LONGEST: usize = 16 << 20;
 
-impl Loader for Amazon {
-    fn kind(&self) -> Kind {
-        Kind::Amazon
-    }
+/// The releases of 2014 and 2018.
+pub static SET: DataSet = DataSet {
+    name: "amazon",
+    about: "Amazon reviews of 2014 or 2018: CATEGORY.json, meta_CATEGORY.json",
+    files: &["CATEGORY.json", "meta_CATEGORY.json"],
+    noun: "product",
+    scale: SCALE,
+    threshold: 3.0,
+    method,
+    ready,
+    load: old,
+    ..DataSet::PLAIN
+};
 
-    fn files(&self) -> &'static [&'static str] {
-        &["CATEGORY.json", "meta_CATEGORY.json"]
-    }
-
-    fn threshold(&self) -> f32 {
-        3.0
-    }
-
-    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-        load(self, settings, monitor, |lines| {
-            let row: Old<'_> = parse(lines)?;
-            if row.reviewer.is_empty() && row.user_id.is_some() {
-                return Err(lines
-                    .error("this is the 2023 form: it has `user_id`")
-                    .next("set data.kind to \"amazon-2023\""));
-            }
-            let time = match (row.unix_time, row.time.as_deref()) {
-                (Some(time), _) => seconds(lines, time)?,
-                (None, Some(date)) => day(date).ok_or_else(|| {
-                    lines
-                        .error(format!("reviewTime {} is not of the form `04 4, 2004`", shown(date.as_bytes())))
-                        .next("compare the line with the original")
-                })?,
-                (None, None) => return Err(missing(lines, "unixReviewTime or reviewTime")),
-            };
-            Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall, time })
-        })
-    }
+fn old(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    load(set, settings, monitor, |lines| {
+        let row: Old<'_> = parse(lines)?;
+        if row.reviewer.is_empty() && row.user_id.is_some() {
+            return Err(lines
+                .error("this is the 2023 form: it has `user_id`")
+                .next("set data.kind to \"amazon-2023\""));
+        }
+        let time = match (row.unix_time, row.time.as_deref()) {
+            (Some(time), _) => seconds(lines, time)?,
+            (None, Some(date)) => day(date).ok_or_else(|| {
+                lines
+                    .error(format!("reviewTime {} is not of the form `04 4, 2004`", shown(date.as_bytes())))
+                    .next("compare the line with the original")
+            })?,
+            (None, None) => return Err(missing(lines, "unixReviewTime or reviewTime")),
+        };
+        Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall, time })
+    })
 }
 
-impl Loader for Amazon2023 {
-    fn kind(&self) -> Kind {
-        Kind::Amazon2023
-    }
+/// The release of 2023.
+pub static SET_2023: DataSet = DataSet {
+    name: "amazon-2023",
+    about: "Amazon reviews of 2023: CATEGORY.jsonl, meta_CATEGORY.jsonl",
+    files: &["CATEGORY.jsonl", "meta_CATEGORY.jsonl"],
+    noun: "product",
+    scale: SCALE,
+    threshold: 3.0,
+    method,
+    ready,
+    remote: Some(Remote {
+        name: "amazon-2023",
+        base: "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw",
+        files: &[
+            RemoteFile { path: "review_categories/{category}.jsonl.gz", md5: None },
+            RemoteFile { path: "meta_categories/meta_{category}.jsonl.gz", md5: None },
+        ],
+        publisher: &Publisher {
+            name: "McAuley Lab, University of California San Diego",
+            terms: "The publisher states no licence; the reviews are other people's. Citing the paper below is asked for.",
+            cite: "Hou et al., Bridging Language and Items for Retrieval and Recommendation, 2024, arXiv 2403.03952",
+            page: "https://amazon-reviews-2023.github.io/",
+        },
+    }),
+    load: new,
+    ..DataSet::PLAIN
+};
 
-    fn files(&self) -> &'static [&'static str] {
-        &["CATEGORY.jsonl", "meta_CATEGORY.jsonl"]
-    }
+/// "More than 10 and at most 200" of a user, 10 to 200 of an item, then the 5,000 most frequent
+/// items; items without a category of three levels are dropped.
+fn method(settings: Settings) -> Settings {
+    Settings { core: Core { known: Known::TitleAndGenre, item_max: 200, top_items: 5000, ..BOUNDS }, ..settings }
+}
 
-    fn threshold(&self) -> f32 {
-        3.0
-    }
+fn ready(_: &DataSet, settings: &Settings) -> Result<()> {
+    files(&settings.path, settings.category.as_deref()).map(drop)
+}
 
-    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-        load(self, settings, monitor, |lines| {
-            let row: New<'_> = parse(lines)?;
-            if row.user.is_empty() && row.reviewer.is_some() {
-                return Err(lines
-                    .error("this is the form of 2014 and 2018: it has `reviewerID`")
-                    .next("set data.kind to \"amazon\""));
-            }
-            let Some(time) = row.timestamp else { return Err(missing(lines, "timestamp")) };
-            // The seconds of the first days after 1970 look like milliseconds too, but nobody sold anything then.
-            let time = seconds(lines, time.div_euclid(1000))?;
-            Ok(Review { user: row.user, item: row.item, rating: row.rating, time })
-        })
-    }
+fn new(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    load(set, settings, monitor, |lines| {
+        let row: New<'_> = parse(lines)?;
+        if row.user.is_empty() && row.reviewer.is_some() {
+            return Err(lines
+                .error("this is the form of 2014 and 2018: it has `reviewerID`")
+                .next("set data.kind to \"amazon\""));
+        }
+        let Some(time) = row.timestamp else { return Err(missing(lines, "timestamp")) };
+        // The seconds of the first days after 1970 look like milliseconds too, but nobody sold
+        // anything then.
+        let time = seconds(lines, time.div_euclid(1000))?;
+        Ok(Review { user: row.user, item: row.item, rating: row.rating, time })
+    })
 }
 
 /// A line of the releases of 2014 and 2018.
@@ -155,7 +178,7 @@ pub(super) fn day(text: &str) -> Option<i64> {
 }
 
 fn load(
-    loader: &dyn Loader,
+    set: &DataSet,
     settings: &Settings,
     monitor: &dyn Monitor,
     read: impl for<'a> Fn(&'a Lines) -> Result<Review<'a>>,
@@ -188,7 +211,7 @@ fn load(
         }
     };
     let noun = noun(&reviews);
-    let nature = Nature { name: loader.kind().name(), noun, scale: SCALE, has_times: true };
+    let nature = Nature { noun, ..set.nature() };
     log.finish(&nature, items, Vec::new(), &reviews, monitor)
 }
 
@@ -203,7 +226,7 @@ fn noun(file: &Path) -> &'static str {
         ("music", "album"),
         ("cds", "album"),
     ];
-    nouns.into_iter().find(|(part, _)| name.contains(part)).map_or("product", |(_, noun)| noun)
+    nouns.into_iter().find(|(part, _)| name.contains(part)).map_or(SET.noun, |(_, noun)| noun)
 }
 
 /// The reviews file of a folder (or the file itself) and its meta file.

@@ -1,5 +1,5 @@
-//! Amazon's product data: `meta_*.json` lines of 2014 (Python literals), 2018 and 2023 (JSON). Only products that were
-//! reviewed are kept.
+//! Amazon's product data: `meta_*.json` lines of 2014 (Python literals), 2018 and 2023 (JSON). Only
+//! products that were reviewed are kept.
 
 use std::path::Path;
 

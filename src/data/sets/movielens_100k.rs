@@ -1,55 +1,58 @@
-//! MovieLens 100K: ratings between tabs, catalogue and users between vertical bars, titles in ISO-8859-1.
+//! MovieLens 100K: ratings between tabs, catalogue and users between vertical bars, titles in
+//! ISO-8859-1.
 
 use std::path::Path;
 
 use super::fields::{self, shown, text, unsigned};
 use super::tables::{Tables, Unique};
-use super::{Loader, require};
 use crate::data::lines::{Lines, locate};
-use crate::data::{Dataset, Field, Item, Kind, RawId, Settings, User};
+use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
+use crate::data::set::DataSet;
+use crate::data::{Dataset, Field, Item, RawId, Settings, User};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
-pub struct MovieLens100k;
-
-const SCALE: (f32, f32) = (1.0, 5.0);
 /// Rows of the published file; only sizes a buffer.
 const ROWS: usize = 100_000;
 
-impl Loader for MovieLens100k {
-    fn kind(&self) -> Kind {
-        Kind::MovieLens100k
-    }
+/// The data set.
+pub static SET: DataSet = DataSet {
+    name: "ml-100k",
+    about: "MovieLens 100K: u.data, u.item, u.user, u.genre",
+    files: &["u.data", "u.item", "u.user", "u.genre"],
+    noun: "movie",
+    scale: (1.0, 5.0),
+    threshold: 3.0,
+    remote: Some(Remote {
+        name: "ml-100k",
+        base: GROUPLENS,
+        files: &[RemoteFile { path: "ml-100k.zip", md5: Some("0e33842e24a9c977be4e0107933c0723") }],
+        publisher: &MOVIELENS,
+    }),
+    load,
+    ..DataSet::PLAIN
+};
 
-    fn files(&self) -> &'static [&'static str] {
-        &["u.data", "u.item", "u.user", "u.genre"]
-    }
-
-    fn threshold(&self) -> f32 {
-        3.0
-    }
-
-    fn load(&self, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
-        let folder = settings.path.as_path();
-        require(self, folder)?;
-        let genres = genres(&locate(folder, "u.genre"))?;
-        let tables = Tables::new(items(&locate(folder, "u.item"), &genres)?, users(&locate(folder, "u.user"))?);
-        let mut lines = Lines::open(&locate(folder, "u.data"))?;
-        let mut ratings = tables.ratings(ROWS);
-        while lines.advance()? {
-            let [user, item, rating, time] = columns(lines.line(), b'\t').ok_or_else(|| {
-                lines
-                    .error(format!("not four columns between tabs: {}", shown(lines.line())))
-                    .next("the line is cut or of another format: compare it with the original u.data")
-            })?;
-            let rating = fields::rating(&lines, rating, SCALE)?;
-            ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
-            if ratings.len().is_multiple_of(16_384) {
-                lines.report(monitor)?;
-            }
+fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    let folder = settings.path.as_path();
+    set.require(folder)?;
+    let genres = genres(&locate(folder, "u.genre"))?;
+    let tables = Tables::new(items(&locate(folder, "u.item"), &genres)?, users(&locate(folder, "u.user"))?);
+    let mut lines = Lines::open(&locate(folder, "u.data"))?;
+    let mut ratings = tables.ratings(ROWS);
+    while lines.advance()? {
+        let [user, item, rating, time] = columns(lines.line(), b'\t').ok_or_else(|| {
+            lines
+                .error(format!("not four columns between tabs: {}", shown(lines.line())))
+                .next("the line is cut or of another format: compare it with the original u.data")
+        })?;
+        let rating = fields::rating(&lines, rating, set.scale)?;
+        ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
+        if ratings.len().is_multiple_of(16_384) {
+            lines.report(monitor)?;
         }
-        tables.finish((self.kind().name(), "movie", SCALE, true), ratings, &lines, monitor)
     }
+    tables.finish(set, ratings, &lines, monitor)
 }
 
 /// Exactly `N` columns.
@@ -82,7 +85,8 @@ fn genres(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// `id|title|release date|video release date|URL|flags`, one flag a genre. The genre `unknown` means none.
+/// `id|title|release date|video release date|URL|flags`, one flag a genre. The genre `unknown`
+/// means none.
 fn items(path: &Path, genres: &[String]) -> Result<Vec<Item>> {
     let (mut lines, mut unique, mut items) = (Lines::open(path)?, Unique::default(), Vec::new());
     while lines.advance()? {

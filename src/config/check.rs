@@ -1,0 +1,111 @@
+//! What no section alone can say of a recipe: sections that contradict each other, files and models
+//! that are not there.
+
+use rallrec_events::StageId;
+
+use super::{DescribeSource, Recipe};
+use crate::data::GraphEdges;
+use crate::eval::Score;
+use crate::merge::{Expert, TunedMean};
+use crate::settings::{Checked, Faults};
+use crate::store::{builtin, hub};
+use crate::text::prompts::ThinkTag;
+use crate::text::ratings::Wording;
+
+impl Recipe {
+    /// Turns every reproducible defect of the authors' code on, where `faithful` asks for it.
+    #[must_use]
+    pub fn faithfully(mut self) -> Self {
+        if self.faithful {
+            self.data.make_faithful();
+            self.graph.edges = GraphEdges::LeaveOneOut;
+            self.predict.score = Score::DoubleSoftmax;
+            self.predict.system = Some(String::new());
+            self.tune.select_on_test = true;
+            self.tune.faithful_bos = true;
+            self.reason.prompt.think_tag = ThinkTag::User;
+            self.retrieve = self.retrieve.faithful(self.data.kind.set().ids_are_rows);
+            self.merge.tuned_mean = TunedMean::First;
+            self.tune.lora.train_end_of_turn = false;
+        }
+        self
+    }
+
+    /// Files and models that the stages up to `until` need, and that are not there.
+    pub fn missing(&self, until: Option<StageId>) -> Faults {
+        let reaches = |stage: StageId| until.is_none_or(|last| stage <= last);
+        let mut faults = Faults::default();
+        faults.extend("data", self.data.missing());
+        if let (DescribeSource::File, Some(file)) = (self.describe.source, &self.describe.file) {
+            let what = format!("there is no file {}", file.display());
+            faults.unless(!reaches(StageId::Describe) || file.is_file(), "describe.file", what, "check the path");
+        }
+        // Items without titles are embedded by the graph alone.
+        let words = !self.data.kind.set().graph_only;
+        let writes = self.describe.source == DescribeSource::Model && reaches(StageId::Describe);
+        if words && (writes || reaches(StageId::Embed)) {
+            model(&mut faults, "model.path", &self.model.path);
+        }
+        if words && reaches(StageId::Reason) && !self.model.reasoning.is_empty() {
+            model(&mut faults, "model.reasoning", &self.model.reasoning);
+        }
+        faults
+    }
+}
+
+fn model(faults: &mut Faults, key: &str, spec: &str) {
+    if spec == builtin::NAME {
+        return;
+    }
+    if let Err(e) = hub::resolve(spec) {
+        faults.unless(false, key, format!("{} {}", e.place(), e.what()), e.next_step());
+    }
+}
+
+impl Checked for Recipe {
+    fn contradictions(&self) -> Faults {
+        let mut faults = Faults::default();
+        let name = &self.name;
+        faults.unless(
+            !name.contains(['/', '\\']) && !name.starts_with('.'),
+            "name",
+            format!("'{name}' is no plain name of a folder"),
+            "leave out slashes and a leading point: the run's folder is named so",
+        );
+        faults.extend("data", self.data.contradictions());
+        faults.extend("describe", self.describe.contradictions());
+        faults.extend("graph.lightgcn", self.graph.lightgcn.contradictions());
+        faults.extend("align", self.align.contradictions());
+        faults.extend("retrieve", self.retrieve.contradictions());
+        faults.extend("prompt", self.prompt.contradictions());
+        faults.extend("collab", self.collab.contradictions());
+        faults.extend("soft", self.soft.contradictions());
+        faults.extend("tune.lora", self.tune.lora.contradictions());
+        faults.extend("predict", self.predict.contradictions());
+        faults.extend("merge", self.merge.contradictions());
+        faults.extend("evaluate", self.evaluate.contradictions());
+        faults.extend("reason.certainty", self.reason.certainty.contradictions());
+        let (strong, middle) = self.reason.certainty.thresholds(self.predict.score);
+        faults.unless(
+            middle <= strong,
+            "reason.certainty.middle",
+            format!("{middle} is above strong = {strong}"),
+            "choose middle at most as large as strong",
+        );
+        faults.unless(
+            self.describe.source != DescribeSource::File
+                || self.describe.file.is_some()
+                || self.data.kind.set().described,
+            "describe.file",
+            "describe.source = \"file\" needs a file of descriptions",
+            "name the file, or set describe.source to \"model\" or \"none\"",
+        );
+        faults.unless(
+            !self.merge.experts.contains(&Expert::Collaborative) || self.collab.wording != Wording::None,
+            "merge.experts",
+            "`collaborative` needs the causal features, and collab.wording = \"none\" makes none",
+            "set collab.wording, e.g. to \"silent\"",
+        );
+        faults
+    }
+}

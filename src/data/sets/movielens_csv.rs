@@ -1,0 +1,88 @@
+//! MovieLens 25M and 32M (and 20M, latest, latest-small): `ratings.csv` and `movies.csv` with
+//! commas and a header.
+
+use super::fields::{self, shown, text};
+use super::{About, Log};
+use crate::data::delimited::{Dialect, Records};
+use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
+use crate::data::set::DataSet;
+use crate::data::source::locate;
+use crate::data::{Dataset, Settings};
+use crate::error::Result;
+use crate::monitor::Monitor;
+
+/// The data set.
+pub static SET: DataSet = DataSet {
+    name: "ml-25m",
+    aliases: &["ml-32m"],
+    about: "MovieLens 20M, 25M, 32M and latest: ratings.csv, movies.csv",
+    files: &["ratings.csv", "movies.csv"],
+    noun: "movie",
+    scale: (0.5, 5.0),
+    threshold: 3.0,
+    remote: Some(Remote {
+        name: "ml-32m",
+        base: GROUPLENS,
+        files: &[RemoteFile { path: "ml-32m.zip", md5: Some("d472be332d4daa821edc399621853b57") }],
+        publisher: &MOVIELENS,
+    }),
+    load,
+    ..DataSet::PLAIN
+};
+
+fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    set.require(&settings.path)?;
+    let mut log = Log::default();
+    let (mut movies, header) = Records::with_header(&locate(&settings.path, "movies.csv"), Dialect::CSV)?;
+    let (id, title, genres) = (header.need(&["movieId"])?, header.need(&["title"])?, header.need(&["genres"])?);
+    let mut items = Vec::new();
+    while movies.advance()? {
+        if !movies.is_whole() {
+            return Err(movies.ragged());
+        }
+        let raw = movies.get(id);
+        if fields::unsigned(raw).is_none() {
+            return Err(movies
+                .error(format!("the movie id {} is not a number", shown(raw)))
+                .next("check the order of the columns: movieId, title, genres"));
+        }
+        if log.items.get(raw).is_some() {
+            return Err(movies
+                .error(format!("movie {} stands on an earlier line already", shown(raw)))
+                .next("remove one of the two lines"));
+        }
+        log.items.place(raw);
+        let genres = text(movies.get(genres));
+        let genres = genres.split('|').filter(|g| !g.is_empty() && *g != "(no genres listed)");
+        items.push(About {
+            title: text(movies.get(title)),
+            genres: genres.map(str::to_owned).collect(),
+            fields: Vec::new(),
+        });
+    }
+    let (mut rows, header) = Records::with_header(&locate(&settings.path, "ratings.csv"), Dialect::CSV)?;
+    let columns = (header.need(&["userId"])?, header.need(&["movieId"])?);
+    let (rated, when) = (header.need(&["rating"])?, header.need(&["timestamp"])?);
+    while rows.advance()? {
+        if !rows.is_whole() {
+            return Err(rows.ragged());
+        }
+        let (user, item) = (rows.get(columns.0), rows.get(columns.1));
+        if fields::unsigned(user).is_none() {
+            return Err(rows
+                .error(format!("the user id {} is not a number", shown(user)))
+                .next("check the order of the columns: userId, movieId, rating, timestamp"));
+        }
+        if log.items.get(item).is_none() {
+            return Err(rows
+                .error(format!("movie {} is not in movies.csv", shown(item)))
+                .next("check the order of the columns, and that both files are of the same data set"));
+        }
+        let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
+        log.add(&rows, user, item, rating, fields::time(&rows, rows.get(when))?)?;
+        if log.len().is_multiple_of(65_536) {
+            rows.report(monitor)?;
+        }
+    }
+    log.finish(&set.nature(), items, Vec::new(), rows.path(), monitor)
+}
