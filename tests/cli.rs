@@ -5,6 +5,8 @@
 mod common;
 #[path = "cli/data.rs"]
 mod data;
+#[path = "cli/keys.rs"]
+mod keys;
 #[path = "cli/llm.rs"]
 mod llm;
 #[path = "cli/run.rs"]

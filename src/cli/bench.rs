@@ -10,8 +10,8 @@ use crate::bench::{self, Bound, Ceilings, Measured, kernels};
 use crate::device::{Choice, Device, KernelDevice};
 use crate::error::{Error, Result};
 use crate::pipeline::artifact::write_atomically;
+use crate::pipeline::control;
 use crate::pipeline::progress::short;
-use crate::pipeline::{control, stages};
 
 /// Measure the operators against what this machine's memory and arithmetic units allow.
 ///
@@ -66,7 +66,7 @@ pub fn main(args: Args) -> Result<()> {
         return Err(Error::usage("--write", "is for the kernels").next("add --device cuda, or use --json"));
     }
     let cases = bench::select(&args.ops)?;
-    stages::set_threads(args.threads);
+    crate::pipeline::set_threads(args.threads);
     let ceilings = bench::ceilings();
     let mut measured = Vec::new();
     for case in cases {

@@ -8,8 +8,8 @@ use super::output::{self, Interruptible};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::pipeline::progress::thousands;
-use crate::pipeline::recommend::{Recommendation, Recommendations, Wish, recommend};
 use crate::pipeline::run::Run;
+use crate::serve::{Recommendation, Recommendations, Wish, recommend};
 
 /// What ranks the recommendations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -24,7 +24,7 @@ enum Ranking {
 /// Recommend items to one user of a finished run, with the parts of each score and the reasons.
 ///
 /// Ranks every item that the user has not rated. Needs the stages data, describe, embed, graph and align of the run
-/// (and, with --score llm, retrieve, prompts and tune); nothing is computed again.
+/// (and, with --score llm, collab, retrieve, prompts and tune); nothing is computed again.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec recommend --run runs/demo --user 17 --top 10")]
 pub struct Args {

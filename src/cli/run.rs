@@ -10,7 +10,6 @@ use crate::events::StageId;
 use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
-use crate::pipeline::stages;
 use crate::pipeline::trace::TraceFile;
 
 /// Run a recipe: raw rating files and a language model in, merged predictions and a result table out.
@@ -131,7 +130,7 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
             run.reporter().trace(trace);
         }
     }
-    match stages::run_all(&run, &recipe) {
+    match crate::pipeline::run_all(&run, &recipe) {
         Ok(Some(results)) => {
             if json {
                 output::json(&results)?;

@@ -18,6 +18,8 @@ pub enum StageId {
     Graph,
     /// Text embeddings mapped into the space of LightGCN's.
     Align,
+    /// What ratings and graph say of a row by themselves.
+    Collab,
     /// Which items of a history a prompt shows.
     Retrieve,
     /// What the language model reads.
@@ -71,7 +73,7 @@ const fn about(
 }
 
 /// In the order of a run, and of [`StageId`].
-const ABOUT: [About; 12] = {
+const ABOUT: [About; 13] = {
     use Checkpoints::{Asked, EveryEpoch, EveryFewSeconds, None, Rows};
     use StageId::*;
     [
@@ -80,6 +82,7 @@ const ABOUT: [About; 12] = {
         about(Embed, "embed", "Text embeddings", "tokens", false, Rows),
         about(Graph, "graph", "LightGCN", "edges", true, EveryEpoch),
         about(Align, "align", "Alignment", "items", true, EveryFewSeconds),
+        about(Collab, "collab", "Causal features", "rows", false, None),
         about(Retrieve, "retrieve", "Retrieval", "prompts", false, None),
         about(Prompts, "prompts", "Prompts", "prompts", false, None),
         about(Tune, "tune", "LoRA tuning", "tokens", true, Asked),

@@ -1,7 +1,9 @@
-//! The artifact store of a run folder: `artifacts/STAGE-KEY/`, made complete or not at all.
+//! The artifact store of a run folder: `artifacts/STAGE-KEY/`, made complete or not at all. An artifact of a part of a
+//! stage lies in `artifacts/STAGE.PART-KEY/`.
 //!
 //! A stage works in `STAGE-KEY.part/`. Long stages append rows there and find them again after a kill. When the stage
-//! is done, `done.json` is written and the folder is renamed: a folder without `.part` is always whole.
+//! is done, `artifact.json` says what the artifact is made of and the folder is renamed: a folder without `.part` is
+//! always whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +11,25 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
+use crate::content::{Content, hash_file};
 use crate::error::{Error, Result};
+
+/// What an artifact is made of, in its own folder.
+pub const MANIFEST: &str = "artifact.json";
+
+/// Layout of run folders that this program reads and writes: names of artifacts and [`Manifest`].
+pub const FORMAT: u32 = 2;
+
+/// In `artifacts/`: the layout's number.
+const FORMAT_FILE: &str = "format";
 
 /// A finished result of a stage.
 #[derive(Debug, Clone)]
 pub struct Artifact {
-    /// Identity; input of later stages' keys.
-    pub key: Key,
     /// The folder with its files.
     pub folder: PathBuf,
+    /// What it is made of.
+    pub manifest: Manifest,
 }
 
 impl Artifact {
@@ -27,17 +39,76 @@ impl Artifact {
     }
 }
 
-/// `done.json` of a finished artifact.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Done {
-    /// Stage name.
+/// An input of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// What it is to the stage.
+    pub name: String,
+    /// What it held.
+    pub content: Content,
+}
+
+/// A file of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Path below the artifact's folder.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// BLAKE3, hexadecimal.
+    pub blake3: String,
+}
+
+/// `artifact.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Name of the stage.
     pub stage: String,
-    /// Full key.
+    /// Part of the stage, empty for a stage with one artifact.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
+    /// Identity.
     pub key: Key,
-    /// Seconds of work, over all tries.
-    pub seconds: f64,
+    /// Version of the stage's code.
+    pub version: u32,
+    /// The settings that the stage saw.
+    pub settings: Content,
+    /// What it read.
+    pub inputs: Vec<InputRecord>,
+    /// What it wrote.
+    pub files: Vec<FileRecord>,
+    /// What the files hold that later stages read: equal contents mean equal inputs.
+    pub content: Content,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Seconds of work in the process that finished it.
+    pub seconds: f64,
+}
+
+/// What is known of an artifact before it is made.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Name of the stage.
+    pub stage: &'static str,
+    /// Part of the stage, empty for a stage with one artifact.
+    pub part: &'static str,
+    /// Identity.
+    pub key: Key,
+    /// Version of the stage's code.
+    pub version: u32,
+    /// The settings that the stage sees.
+    pub settings: Content,
+    /// What it reads.
+    pub inputs: Vec<(&'static str, Content)>,
+    /// Files that say how the work went and that no stage reads.
+    pub notes: &'static [&'static str],
+}
+
+impl Origin {
+    fn name(&self) -> String {
+        let dot = if self.part.is_empty() { "" } else { "." };
+        format!("{}{dot}{}-{}", self.stage, self.part, self.key.short())
+    }
 }
 
 /// The folder of artifacts.
@@ -48,26 +119,55 @@ pub struct Store {
 
 impl Store {
     /// Opens (and makes) `run/artifacts`.
+    ///
+    /// # Errors
+    /// Artifacts of another layout, a folder that cannot be made.
     pub fn open(run: &Path) -> Result<Self> {
         let root = run.join("artifacts");
-        fs::create_dir_all(&root).map_err(|e| Error::io(&root, "make the folder", &e))?;
+        let file = root.join(FORMAT_FILE);
+        check_format(run)?;
+        if !file.exists() {
+            fs::create_dir_all(&root).map_err(|e| Error::io(&root, "make the folder", &e))?;
+            write_atomically(&file, format!("{FORMAT}\n").as_bytes())?;
+        }
         Ok(Self { root })
     }
 
-    fn folder(&self, stage: &str, key: &Key) -> PathBuf {
-        self.root.join(format!("{stage}-{}", key.short()))
+    /// The same for a run that is only read: nothing is made.
+    ///
+    /// # Errors
+    /// No artifacts, or artifacts of another layout.
+    pub fn open_finished(run: &Path) -> Result<Self> {
+        let root = run.join("artifacts");
+        if !root.is_dir() {
+            return Err(Error::input(run.display(), "is not a run folder: there is no artifacts/ in it")
+                .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
+        }
+        check_format(run)?;
+        Ok(Self { root })
     }
 
-    /// The finished artifact of this key, if it is there and whole.
-    pub fn find(&self, stage: &str, key: &Key) -> Option<(Artifact, Done)> {
-        let folder = self.folder(stage, key);
-        let done: Done = serde_json::from_slice(&fs::read(folder.join("done.json")).ok()?).ok()?;
-        (done.key == *key).then(|| (Artifact { key: key.clone(), folder }, done))
+    fn folder(&self, origin: &Origin) -> PathBuf {
+        self.root.join(origin.name())
+    }
+
+    fn unfinished(&self, origin: &Origin) -> PathBuf {
+        self.root.join(origin.name() + ".part")
+    }
+
+    /// The finished artifact of this origin, if it is there and whole.
+    pub fn find(&self, origin: &Origin) -> Option<Artifact> {
+        let folder = self.folder(origin);
+        let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+        (manifest.key == origin.key).then_some(Artifact { folder, manifest })
     }
 
     /// The working folder of an unfinished artifact; made when absent. True when earlier work is in it.
-    pub fn begin(&self, stage: &str, key: &Key) -> Result<(PathBuf, bool)> {
-        let part = self.folder(stage, key).with_extension("part");
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn begin(&self, origin: &Origin) -> Result<(PathBuf, bool)> {
+        let part = self.unfinished(origin);
         let resumed = part.is_dir();
         if resumed {
             remove_torn(&part);
@@ -76,30 +176,93 @@ impl Store {
         Ok((part, resumed))
     }
 
-    /// Marks the working folder as done and gives it its final name.
-    pub fn commit(&self, stage: &str, key: &Key, seconds: f64) -> Result<(Artifact, Done)> {
-        let folder = self.folder(stage, key);
-        let part = folder.with_extension("part");
-        let done = Done { stage: stage.into(), key: key.clone(), seconds, bytes: folder_bytes(&part) };
-        let json = serde_json::to_vec_pretty(&done).map_err(|e| Error::failed("done.json", e))?;
-        let file = part.join("done.json");
+    /// Records what the working folder holds and gives it its final name.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn commit(&self, origin: &Origin, seconds: f64) -> Result<Artifact> {
+        let (folder, part) = (self.folder(origin), self.unfinished(origin));
+        let mut files = Vec::new();
+        list(&part, "", &mut files)?;
+        files.retain(|f: &FileRecord| f.name != MANIFEST);
+        let read = files.iter().filter(|f| !origin.notes.contains(&f.name.as_str()));
+        let manifest = Manifest {
+            stage: origin.stage.into(),
+            part: origin.part.into(),
+            key: origin.key.clone(),
+            version: origin.version,
+            settings: origin.settings.clone(),
+            inputs: (origin.inputs.iter())
+                .map(|(name, content)| InputRecord { name: (*name).into(), content: content.clone() })
+                .collect(),
+            content: Content::of_parts(read.map(|f| (f.name.as_str(), f.blake3.as_str()))),
+            bytes: files.iter().map(|f| f.bytes).sum(),
+            files,
+            seconds,
+        };
+        let json = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::failed(MANIFEST, e))?;
+        let file = part.join(MANIFEST);
         fs::write(&file, json).map_err(|e| Error::io(&file, "write the file", &e))?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, "replace the folder", &e))?;
         }
         fs::rename(&part, &folder).map_err(|e| Error::io(&folder, "rename the finished artifact", &e))?;
-        Ok((Artifact { key: key.clone(), folder }, done))
+        Ok(Artifact { folder, manifest })
     }
 
     /// Removes a finished artifact, so that its stage runs again.
-    pub fn discard(&self, stage: &str, key: &Key) -> Result<()> {
-        for folder in [self.folder(stage, key), self.folder(stage, key).with_extension("part")] {
+    ///
+    /// # Errors
+    /// A folder that cannot be removed.
+    pub fn discard(&self, origin: &Origin) -> Result<()> {
+        for folder in [self.folder(origin), self.unfinished(origin)] {
             if folder.exists() {
                 fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, "remove the folder", &e))?;
             }
         }
         Ok(())
     }
+}
+
+/// Refuses artifacts that another version of the program has laid out otherwise; a folder without artifacts is fine.
+///
+/// # Errors
+/// Artifacts without the layout's number, as the first version wrote them, or with another number.
+pub fn check_format(run: &Path) -> Result<()> {
+    let root = run.join("artifacts");
+    let found = match fs::read_to_string(root.join(FORMAT_FILE)) {
+        Ok(text) => text.trim().to_string(),
+        Err(_) if fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_some()) => "1".into(),
+        Err(_) => return Ok(()),
+    };
+    if found == FORMAT.to_string() {
+        return Ok(());
+    }
+    let what = format!("its artifacts are in layout {found}, this version of rallrec reads and writes layout {FORMAT}");
+    Err(Error::input(run.display(), what).next(
+        "run into another folder with --out, go on with the version of rallrec that made it, or remove its artifacts/ \
+         to do every stage again",
+    ))
+}
+
+/// All files below `folder`, by name.
+fn list(folder: &Path, prefix: &str, out: &mut Vec<FileRecord>) -> Result<()> {
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, "read the folder", &e))? {
+        entries.push(entry.map_err(|e| Error::io(folder, "read the folder", &e))?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        if path.is_dir() {
+            list(&path, &name, out)?;
+        } else {
+            let bytes = fs::metadata(&path).map_err(|e| Error::io(&path, "look at the file", &e))?.len();
+            out.push(FileRecord { name, bytes, blake3: hash_file(&path)? });
+        }
+    }
+    Ok(())
 }
 
 /// Removes what a killed [`write_atomically`] left in an unfinished artifact.
@@ -118,20 +281,10 @@ fn remove_torn(folder: &Path) {
 /// Names of files that are being written begin like this (the `tempfile` library's own way).
 const TEMPORARY: &str = ".tmp";
 
-/// Bytes of all files below `folder`.
-pub fn folder_bytes(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries
-        .flatten()
-        .map(|e| match e.metadata() {
-            Ok(meta) if meta.is_dir() => folder_bytes(&e.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
-}
-
 /// Writes a file whole or not at all: to a temporary name beside it, then renamed.
+///
+/// # Errors
+/// A folder that cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io(folder, "write in the folder", &e))?;
@@ -143,26 +296,76 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::key::KeyBuilder;
+    use crate::pipeline::key::key;
+
+    fn origin(stage: &'static str, settings: u32) -> Origin {
+        let settings = Content::of(&settings).unwrap();
+        let inputs = vec![("data", Content::of(&0).unwrap())];
+        let key = key(stage, "", 1, &settings, &inputs);
+        Origin { stage, part: "", key, version: 1, settings, inputs, notes: &["history.json"] }
+    }
 
     #[test]
     fn an_artifact_is_found_only_when_it_was_committed() {
         let run = tempfile::tempdir().unwrap();
         let store = Store::open(run.path()).unwrap();
-        let key = KeyBuilder::new("graph", 1).finish();
-        let (part, resumed) = store.begin("graph", &key).unwrap();
+        let graph = origin("graph", 1);
+        let (part, resumed) = store.begin(&graph).unwrap();
         assert!(!resumed);
         fs::write(part.join("rows"), "half").unwrap();
         fs::write(part.join(".tmpA1b2C3"), "torn").unwrap();
-        assert!(store.find("graph", &key).is_none());
-        let (part, resumed) = store.begin("graph", &key).unwrap();
+        assert!(store.find(&graph).is_none());
+        let (part, resumed) = store.begin(&graph).unwrap();
         assert!(resumed);
         assert_eq!(fs::read_to_string(part.join("rows")).unwrap(), "half");
-        store.commit("graph", &key, 1.0).unwrap();
-        let (artifact, done) = store.find("graph", &key).unwrap();
-        assert_eq!(done.bytes, 4);
+        store.commit(&graph, 1.0).unwrap();
+        let artifact = store.find(&graph).unwrap();
+        assert_eq!(artifact.manifest.bytes, 4);
         assert_eq!(fs::read_to_string(artifact.file("rows")).unwrap(), "half");
-        store.discard("graph", &key).unwrap();
-        assert!(store.find("graph", &key).is_none());
+        store.discard(&graph).unwrap();
+        assert!(store.find(&graph).is_none());
+    }
+
+    #[test]
+    fn an_artifact_says_what_it_is_made_of_and_its_content_is_what_others_read() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::open(run.path()).unwrap();
+        let made = |settings: u32, rows: &str, history: &str| {
+            let tune = origin("tune", settings);
+            let (part, _) = store.begin(&tune).unwrap();
+            fs::create_dir_all(part.join("adapter")).unwrap();
+            fs::write(part.join("adapter/weights"), rows).unwrap();
+            fs::write(part.join("history.json"), history).unwrap();
+            store.commit(&tune, 2.0).unwrap().manifest
+        };
+        let one = made(1, "abc", "first");
+        let names: Vec<&str> = one.files.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["adapter/weights", "history.json"]);
+        assert_eq!((one.files[0].bytes, &one.files[0].blake3), (3, &blake3::hash(b"abc").to_hex().to_string()));
+        assert_eq!((one.inputs[0].name.as_str(), one.bytes, one.seconds), ("data", 8, 2.0));
+        let two = made(2, "abc", "second");
+        assert_eq!(one.content, two.content, "a note is no part of the content");
+        assert_ne!(one.key, two.key);
+        assert_ne!(one.content, made(3, "abd", "first").content);
+    }
+
+    #[test]
+    fn folders_of_another_layout_are_refused_with_what_to_do() {
+        let run = tempfile::tempdir().unwrap();
+        let artifacts = run.path().join("artifacts");
+        // The first version: artifacts with a `done.json`, and no number.
+        fs::create_dir_all(artifacts.join("graph-0123456789ab")).unwrap();
+        fs::write(artifacts.join("graph-0123456789ab/done.json"), "{}").unwrap();
+        for open in [Store::open, Store::open_finished] {
+            let error = open(run.path()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.what().contains("layout 1") && error.next_step().contains("--out"), "{error}");
+        }
+        fs::write(artifacts.join(FORMAT_FILE), "3\n").unwrap();
+        assert!(Store::open(run.path()).unwrap_err().what().contains("layout 3"));
+        fs::remove_dir_all(&artifacts).unwrap();
+        Store::open(run.path()).unwrap();
+        Store::open(run.path()).unwrap();
+        Store::open_finished(run.path()).unwrap();
     }
 }

@@ -1,15 +1,12 @@
-//! Keys of artifacts: a hash of everything that a stage's result depends on.
+//! Keys of artifacts: what a stage's result follows from.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::content::{Content, Digest};
 
-/// The identity of an artifact, 32 hexadecimal digits of BLAKE3. Equal keys mean equal content.
+/// The identity of an artifact, 32 hexadecimal digits of BLAKE3 over all that its stage sees.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(String);
@@ -19,6 +16,13 @@ impl Key {
     pub fn short(&self) -> &str {
         &self.0[..self.0.len().min(12)]
     }
+
+    /// One key for several.
+    pub fn of_all<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Self {
+        let mut hash = Digest::new("keys");
+        keys.into_iter().for_each(|key| hash.part("key", key.0.as_bytes()));
+        Self(hash.hex())
+    }
 }
 
 impl fmt::Display for Key {
@@ -27,83 +31,17 @@ impl fmt::Display for Key {
     }
 }
 
-/// Collects what a stage depends on. Every part is written with its name and length, so parts cannot run together.
-pub struct KeyBuilder(blake3::Hasher);
-
-impl KeyBuilder {
-    /// Begins the key of `stage`. Raise `version` when the stage's code changes what it writes.
-    pub fn new(stage: &str, version: u32) -> Self {
-        let mut builder = Self(blake3::Hasher::new());
-        builder.part("stage", stage.as_bytes());
-        builder.part("version", &version.to_le_bytes());
-        builder
+/// The key of a stage: its name and part, its code's version, the settings that it sees, the content of its inputs.
+pub fn key(stage: &str, part: &str, version: u32, settings: &Content, inputs: &[(&'static str, Content)]) -> Key {
+    let mut hash = Digest::new("key");
+    hash.part("stage", stage.as_bytes());
+    hash.part("part", part.as_bytes());
+    hash.part("version", &version.to_le_bytes());
+    hash.part("settings", settings.as_str().as_bytes());
+    for (name, content) in inputs {
+        hash.part(name, content.as_str().as_bytes());
     }
-
-    fn part(&mut self, name: &str, bytes: &[u8]) {
-        for piece in [name.as_bytes(), bytes] {
-            self.0.update(&(piece.len() as u64).to_le_bytes());
-            self.0.update(piece);
-        }
-    }
-
-    /// Settings, as canonical JSON.
-    pub fn settings(mut self, name: &str, settings: &impl Serialize) -> Result<Self> {
-        let json = serde_json::to_vec(settings).map_err(|e| Error::failed("key", format!("{name}: {e}")))?;
-        self.part(name, &json);
-        Ok(self)
-    }
-
-    /// The key of an input artifact.
-    pub fn input(mut self, name: &str, key: &Key) -> Self {
-        self.part(name, key.0.as_bytes());
-        self
-    }
-
-    /// A file, or every file of a folder (not its subfolders), by name and content. Of a file beyond 64 MB, the size
-    /// and three probes of a megabyte stand for the content.
-    pub fn path(mut self, name: &str, path: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        if path.is_dir() {
-            for entry in std::fs::read_dir(path).map_err(|e| Error::io(path, "read the folder", &e))? {
-                let entry = entry.map_err(|e| Error::io(path, "read the folder", &e))?.path();
-                if entry.is_file() {
-                    files.push(entry);
-                }
-            }
-            files.sort();
-        } else {
-            files.push(path.to_path_buf());
-        }
-        for file in files {
-            let label = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            self.part(&format!("{name}/{label}"), &fingerprint(&file)?);
-        }
-        Ok(self)
-    }
-
-    /// The finished key.
-    pub fn finish(self) -> Key {
-        Key(self.0.finalize().to_hex()[..32].to_string())
-    }
-}
-
-fn fingerprint(path: &Path) -> Result<Vec<u8>> {
-    const WHOLE: u64 = 64 << 20;
-    const PROBE: u64 = 1 << 20;
-    let err = |e: std::io::Error| Error::io(path, "read the file", &e);
-    let mut file = File::open(path).map_err(err)?;
-    let length = file.metadata().map_err(err)?.len();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&length.to_le_bytes());
-    if length <= WHOLE {
-        hasher.update_reader(&mut file).map_err(err)?;
-    } else {
-        for start in [0, length / 2, length - PROBE] {
-            file.seek(SeekFrom::Start(start)).map_err(err)?;
-            hasher.update_reader(Read::by_ref(&mut file).take(PROBE)).map_err(err)?;
-        }
-    }
-    Ok(hasher.finalize().as_bytes().to_vec())
+    Key(hash.hex())
 }
 
 #[cfg(test)]
@@ -112,22 +50,16 @@ mod tests {
 
     #[test]
     fn keys_depend_on_every_part_and_on_nothing_else() {
-        let key = |s: &str, n: u32| KeyBuilder::new("graph", 1).settings(s, &n).unwrap().finish();
-        assert_eq!(key("a", 1), key("a", 1));
-        assert_ne!(key("a", 1), key("a", 2));
-        assert_ne!(key("a", 1), key("b", 1));
-        let chained = KeyBuilder::new("align", 1).input("graph", &key("a", 1)).finish();
-        assert_ne!(chained, KeyBuilder::new("align", 1).input("graph", &key("a", 2)).finish());
-    }
-
-    #[test]
-    fn a_changed_file_changes_the_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ratings.dat");
-        std::fs::write(&file, "1::1::5::0").unwrap();
-        let before = KeyBuilder::new("data", 1).path("raw", folder.path()).unwrap().finish();
-        std::fs::write(&file, "1::1::4::0").unwrap();
-        assert_ne!(before, KeyBuilder::new("data", 1).path("raw", folder.path()).unwrap().finish());
-        assert!(KeyBuilder::new("data", 1).path("raw", &folder.path().join("absent")).is_err());
+        let content = |n: u32| Content::of(&n).unwrap();
+        let of = |part: &str, version, settings: u32, input: u32| {
+            key("graph", part, version, &content(settings), &[("data", content(input))])
+        };
+        assert_eq!(of("", 1, 1, 1), of("", 1, 1, 1));
+        for other in [of("a", 1, 1, 1), of("", 2, 1, 1), of("", 1, 2, 1), of("", 1, 1, 2)] {
+            assert_ne!(other, of("", 1, 1, 1));
+        }
+        assert_ne!(key("graph", "", 1, &content(1), &[]), key("align", "", 1, &content(1), &[]));
+        let named = |name: &'static str| key("graph", "", 1, &content(1), &[(name, content(1))]);
+        assert_ne!(named("a"), named("b"));
     }
 }

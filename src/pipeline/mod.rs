@@ -1,20 +1,33 @@
 //! The pipeline: stages from raw files to the result table, their artifacts, events and progress.
+//!
+//! A stage declares what it sees and reads ([`stage`]); [`run`] derives its key from that and finds or makes its artifact;
+//! [`chain`] is the order.
 
 pub mod artifact;
+pub mod chain;
+pub mod chosen;
 pub mod control;
+mod examples;
 pub mod key;
+#[cfg(test)]
+mod keys_test;
 pub mod machine;
 pub mod matrices;
 pub mod progress;
-pub mod recommend;
 pub mod reporter;
 pub mod results;
 pub mod rows;
 pub mod run;
+mod scatter;
+pub mod soft;
+pub mod stage;
 pub mod stages;
+mod summary;
 pub mod trace;
 
 pub use artifact::Artifact;
-pub use key::{Key, KeyBuilder};
+pub use chain::{Chain, run_all, set_threads};
+pub use key::Key;
 pub use reporter::Reporter;
 pub use run::{Run, Span};
+pub use stage::{Made, Stage, Work};

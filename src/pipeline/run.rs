@@ -5,7 +5,7 @@
 //! events.jsonl    what happened, append-only
 //! log.txt         the same for people
 //! control         words from a watcher: pause, run, checkpoint, stop
-//! artifacts/      results of the stages, keyed by content
+//! artifacts/      results of the stages, keyed by what they follow from; artifacts/format is the layout's number
 //! scatter.json    the item embeddings in two dimensions, for dashboards and reports
 //! results.json    the final tables; results.md the same for people
 //! ```
@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 
 use rallrec_events::{Event, StageId};
 
-use super::artifact::{Artifact, Store};
-use super::key::Key;
+use super::artifact::{Artifact, Origin, Store};
+use super::key::{Key, key};
 use super::progress::Verbosity;
 use super::reporter::Reporter;
 use super::results::StageTime;
-use crate::device::nvtx;
+use super::stage::{Inputs, Made, Stage, Work};
+use crate::content::Content;
+use crate::device::{Device, nvtx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -53,6 +55,10 @@ impl Span {
     }
 }
 
+/// What a stage of a test does in the place of its work: writes one file.
+#[cfg(test)]
+pub type StandIn = fn(&Origin, &Path) -> Result<()>;
+
 /// An open run folder.
 pub struct Run {
     folder: PathBuf,
@@ -63,14 +69,8 @@ pub struct Run {
     times: Mutex<Vec<StageTime>>,
     /// `None` for a finished run that is only read.
     lock: Option<File>,
-}
-
-/// What a stage's work is given.
-pub struct Work<'a> {
-    /// Its folder; files there survive a kill and are found again.
-    pub folder: &'a Path,
-    /// Where to report.
-    pub monitor: &'a dyn Monitor,
+    #[cfg(test)]
+    stand_in: Option<StandIn>,
 }
 
 impl Run {
@@ -88,34 +88,35 @@ impl Run {
             return Err(Error::failed(folder.display(), "another process is working in this run folder")
                 .next("wait for it, stop it, or give another folder with --out"));
         }
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            store: Store::open(folder)?,
-            reporter: Reporter::new(Some(folder), verbosity)?,
-            span,
-            started: Instant::now(),
-            times: Mutex::new(Vec::new()),
-            lock: Some(lock),
-        })
+        let store = Store::open(folder)?;
+        Ok(Self::new(folder, store, Reporter::new(Some(folder), verbosity)?, span, Some(lock)))
     }
 
     /// Opens the folder of a run for reading: a stage whose artifact is not there is an error that names it, and
     /// nothing is made, written or locked.
     pub fn open_finished(folder: &Path) -> Result<Self> {
-        let artifacts = folder.join("artifacts");
-        if !artifacts.is_dir() {
-            return Err(Error::input(folder.display(), "is not a run folder: there is no artifacts/ in it")
-                .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
-        }
-        Ok(Self {
+        let store = Store::open_finished(folder)?;
+        Ok(Self::new(folder, store, Reporter::new(None, Verbosity::Quiet)?, Span::default(), None))
+    }
+
+    fn new(folder: &Path, store: Store, reporter: Reporter, span: Span, lock: Option<File>) -> Self {
+        Self {
             folder: folder.to_path_buf(),
-            store: Store::open(folder)?,
-            reporter: Reporter::new(None, Verbosity::Quiet)?,
-            span: Span::default(),
+            store,
+            reporter,
+            span,
             started: Instant::now(),
             times: Mutex::new(Vec::new()),
-            lock: None,
-        })
+            lock,
+            #[cfg(test)]
+            stand_in: None,
+        }
+    }
+
+    /// The same with stand-ins for the work of every stage but `data`.
+    #[cfg(test)]
+    pub fn with_stand_in(self, stand_in: StandIn) -> Self {
+        Self { stand_in: Some(stand_in), ..self }
     }
 
     /// The folder.
@@ -138,149 +139,307 @@ impl Run {
         self.times.lock().map_or(Vec::new(), |t| t.clone())
     }
 
-    fn note_time(&self, stage: StageId, seconds: f64, reused: bool) {
-        if let Ok(mut times) = self.times.lock() {
-            times.push(StageTime { stage: stage.into(), seconds, reused });
-        }
-    }
-
     /// True when `--until` names a stage before this one.
     pub fn is_beyond(&self, stage: StageId) -> bool {
         self.span.until.is_some_and(|until| stage > until)
     }
 
-    /// Returns the stage's artifact: the one that is there, or what `work` makes. The stage's files must be written
-    /// into `Work::folder`. On a stop or an error the folder keeps what was done, and the next run goes on there.
-    pub fn stage(&self, stage: StageId, key: &Key, work: impl FnOnce(&Work<'_>) -> Result<()>) -> Result<Artifact> {
-        self.reporter.enter(stage);
-        if self.span.from.is_some_and(|from| stage >= from) {
-            self.store.discard(stage.name(), key)?;
+    /// A stage with one artifact: the one that is there, or what the stage makes. On a stop or an error the folder
+    /// keeps what was done, and the next run goes on there.
+    ///
+    /// # Errors
+    /// Those of the stage.
+    pub fn stage<S: Stage>(
+        &self,
+        settings: &S::Settings<'_>,
+        inputs: &S::Inputs<'_>,
+        device: &Device,
+    ) -> Result<Made<S::Output>> {
+        let mut stage = self.enter(S::ID, device);
+        let made = stage.part::<S>("", settings, inputs)?;
+        stage.finish();
+        Ok(made)
+    }
+
+    /// Begins a stage that has several artifacts, each with a key of its own.
+    pub fn enter<'a>(&'a self, id: StageId, device: &'a Device) -> Entered<'a> {
+        self.reporter.enter(id);
+        Entered { run: self, id, device, keys: Vec::new(), began: false, took: 0.0, seconds: 0.0, bytes: 0 }
+    }
+
+    fn work<S: Stage>(
+        &self,
+        origin: &Origin,
+        settings: &S::Settings<'_>,
+        inputs: &S::Inputs<'_>,
+        work: &Work<'_>,
+    ) -> Result<()> {
+        #[cfg(test)]
+        if let Some(stand_in) = self.stand_in.filter(|_| S::ID != StageId::Data) {
+            return stand_in(origin, work.folder);
         }
-        let shown = key.short().to_string();
-        if let Some((artifact, done)) = self.store.find(stage.name(), key) {
-            self.reporter.emit(Event::StageFinished {
-                stage: stage.into(),
-                key: shown,
-                cached: true,
-                seconds: 0.0,
-                bytes: done.bytes,
-            });
-            self.reporter.line().finish(stage.name(), true, 0.0, "");
-            self.note_time(stage, done.seconds, true);
-            return Ok(artifact);
+        let _ = origin;
+        S::run(settings, inputs, work)
+    }
+}
+
+/// A stage that is being found or made, part by part. It is told as one: begun with the first part that has to be made.
+pub struct Entered<'a> {
+    run: &'a Run,
+    id: StageId,
+    device: &'a Device,
+    keys: Vec<Key>,
+    /// A part had to be made.
+    began: bool,
+    /// Seconds of this process.
+    took: f64,
+    /// Seconds when the parts were made.
+    seconds: f64,
+    bytes: u64,
+}
+
+impl Entered<'_> {
+    /// The artifact of a part, found or made.
+    ///
+    /// # Errors
+    /// Those of the stage.
+    pub fn part<S: Stage>(
+        &mut self,
+        part: &'static str,
+        settings: &S::Settings<'_>,
+        inputs: &S::Inputs<'_>,
+    ) -> Result<Made<S::Output>> {
+        let (settings_content, contents) = (Content::of(settings)?, inputs.contents()?);
+        let origin = Origin {
+            stage: S::ID.name(),
+            part,
+            key: key(S::ID.name(), part, S::VERSION, &settings_content, &contents),
+            version: S::VERSION,
+            settings: settings_content,
+            inputs: contents,
+            notes: S::NOTES,
+        };
+        let store = &self.run.store;
+        if self.run.lock.is_some() && self.run.span.from.is_some_and(|from| self.id >= from) {
+            store.discard(&origin)?;
         }
-        if self.lock.is_none() {
-            let recipe = self.folder.join("recipe.toml");
-            return Err(Error::input(
-                self.folder.display(),
-                format!("the stage '{stage}' is not there, or its recipe, raw files or model have changed since"),
-            )
-            .next(format!(
-                "make it: rallrec run {} --until {stage} --out {}",
+        self.keys.push(origin.key.clone());
+        let artifact = match store.find(&origin) {
+            Some(artifact) => artifact,
+            None => self.make::<S>(&origin, settings, inputs)?,
+        };
+        self.seconds += artifact.manifest.seconds;
+        self.bytes += artifact.manifest.bytes;
+        Ok(Made::new(artifact, S::load))
+    }
+
+    fn make<S: Stage>(
+        &mut self,
+        origin: &Origin,
+        settings: &S::Settings<'_>,
+        inputs: &S::Inputs<'_>,
+    ) -> Result<Artifact> {
+        let (run, id, reporter) = (self.run, self.id, &self.run.reporter);
+        if run.lock.is_none() {
+            let what = format!("the stage '{id}' is not there, or its recipe, raw files or model have changed since");
+            let recipe = run.folder.join("recipe.toml");
+            return Err(Error::input(run.folder.display(), what).next(format!(
+                "make it: rallrec run {} --until {id} --out {}",
                 recipe.display(),
-                self.folder.display()
+                run.folder.display()
             )));
         }
-        let (folder, resumed) = self.store.begin(stage.name(), key)?;
-        self.reporter.emit(Event::StageStarted { stage: stage.into(), key: shown.clone() });
-        self.reporter.line().start(stage.name());
+        let (folder, resumed) = run.store.begin(origin)?;
+        if !self.began {
+            self.began = true;
+            reporter.emit(Event::StageStarted { stage: id.into(), key: origin.key.short().into() });
+            reporter.line().start(id.name());
+        }
         if resumed {
-            self.reporter
-                .emit(Event::Log { level: "debug".into(), text: format!("{stage}: going on with earlier work") });
+            let text = format!("{id}: going on with earlier work");
+            reporter.emit(Event::Log { level: "debug".into(), text });
         }
         let begun = Instant::now();
-        let range = nvtx::range(stage.name());
-        let outcome = self.reporter.check().and_then(|()| work(&Work { folder: &folder, monitor: &self.reporter }));
+        let range = nvtx::range(id.name());
+        let work = Work { folder: &folder, device: self.device, monitor: reporter };
+        let outcome = reporter.check().and_then(|()| run.work::<S>(origin, settings, inputs, &work));
         drop(range);
-        self.reporter.stage_took(stage.name(), begun, begun.elapsed().as_secs_f64());
+        let seconds = begun.elapsed().as_secs_f64();
+        reporter.stage_took(id.name(), begun, seconds);
         if let Err(error) = outcome {
-            self.reporter.line().abandon();
+            reporter.line().abandon();
             return Err(error);
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        let (artifact, done) = self.store.commit(stage.name(), key, seconds)?;
-        self.note_time(stage, seconds, false);
-        let (resident, peak) = self.reporter.memory();
-        self.reporter.emit(Event::Memory { resident, peak });
-        self.reporter.emit(Event::StageFinished {
-            stage: stage.into(),
-            key: shown,
-            cached: false,
-            seconds,
-            bytes: done.bytes,
+        self.took += seconds;
+        run.store.commit(origin, seconds)
+    }
+
+    /// Tells that all parts are there.
+    pub fn finish(self) {
+        let (id, reporter) = (self.id, &self.run.reporter);
+        let cached = !self.began;
+        let shown = match &self.keys[..] {
+            [only] => only.clone(),
+            several => Key::of_all(several),
+        };
+        if let Ok(mut times) = self.run.times.lock() {
+            times.push(StageTime { stage: id.into(), seconds: self.seconds, reused: cached });
+        }
+        let mut note = String::new();
+        if !cached {
+            let (resident, peak) = reporter.memory();
+            reporter.emit(Event::Memory { resident, peak });
+            note = format!("(memory peak {:.2} GiB)", peak as f64 / (1u64 << 30) as f64);
+        }
+        reporter.emit(Event::StageFinished {
+            stage: id.into(),
+            key: shown.short().into(),
+            cached,
+            seconds: self.took,
+            bytes: self.bytes,
         });
-        self.reporter.line().finish(
-            stage.name(),
-            false,
-            seconds,
-            &format!("(memory peak {:.2} GiB)", peak as f64 / (1u64 << 30) as f64),
-        );
-        Ok(artifact)
+        reporter.line().finish(id.name(), cached, self.took, &note);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::key::KeyBuilder;
     use std::cell::Cell;
+
+    thread_local! {
+        static DONE: Cell<u32> = const { Cell::new(0) };
+    }
 
     fn open(folder: &Path, span: Span) -> Run {
         Run::open(folder, span, Verbosity::Quiet).unwrap()
     }
 
+    /// Counts how often it is done; its result is the setting without its last digit.
+    struct Graph;
+
+    impl Stage for Graph {
+        const ID: StageId = StageId::Graph;
+        const VERSION: u32 = 1;
+        type Settings<'r> = u32;
+        type Inputs<'a> = ();
+        type Output = String;
+
+        fn run(settings: &u32, (): &(), work: &Work<'_>) -> Result<()> {
+            DONE.set(DONE.get() + 1);
+            fs::write(work.folder.join("rows"), (settings / 10).to_string()).map_err(|e| Error::failed("graph", e))
+        }
+
+        fn load(artifact: &Artifact) -> Result<String> {
+            fs::read_to_string(artifact.file("rows")).map_err(|e| Error::failed("graph", e))
+        }
+    }
+
+    /// Reads the graph; fails once where the setting says so.
+    struct Align;
+
+    struct Read<'a>(&'a Made<String>);
+
+    impl Inputs for Read<'_> {
+        fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+            Ok(vec![("graph", self.0.content())])
+        }
+    }
+
+    impl Stage for Align {
+        const ID: StageId = StageId::Align;
+        const VERSION: u32 = 1;
+        type Settings<'r> = bool;
+        type Inputs<'a> = Read<'a>;
+        type Output = ();
+
+        fn run(fails: &bool, inputs: &Read<'_>, work: &Work<'_>) -> Result<()> {
+            DONE.set(DONE.get() + 1);
+            let file = work.folder.join("checkpoint");
+            if *fails && !file.exists() {
+                fs::write(&file, inputs.0.get()?).unwrap();
+                return Err(Error::stopped("align"));
+            }
+            Ok(())
+        }
+
+        fn load(_: &Artifact) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn graph(run: &Run, setting: u32) -> Made<String> {
+        run.stage::<Graph>(&setting, &(), &Device::Cpu).unwrap()
+    }
+
     #[test]
-    fn a_stage_is_done_once_and_again_when_its_key_changes_or_when_asked() {
+    fn a_stage_is_done_once_and_again_when_its_settings_change_or_when_asked() {
         let folder = tempfile::tempdir().unwrap();
-        let count = Cell::new(0);
-        let go = |run: &Run, setting: u32| {
-            let key = KeyBuilder::new(StageId::Graph.name(), 1).settings("s", &setting).unwrap().finish();
-            run.stage(StageId::Graph, &key, |_| {
-                count.set(count.get() + 1);
-                Ok(())
-            })
-            .unwrap();
+        let go = |setting, from| {
+            graph(&open(folder.path(), Span { from, until: None }), setting);
+            DONE.take()
         };
-        go(&open(folder.path(), Span::default()), 1);
-        go(&open(folder.path(), Span::default()), 1);
-        assert_eq!(count.get(), 1);
-        go(&open(folder.path(), Span::default()), 2);
-        assert_eq!(count.get(), 2);
-        go(&open(folder.path(), Span { from: Some(StageId::Embed), until: None }), 2);
-        assert_eq!(count.get(), 3);
-        go(&open(folder.path(), Span { from: Some(StageId::Align), until: None }), 2);
-        assert_eq!(count.get(), 3);
+        assert_eq!(go(10, None), 1);
+        assert_eq!(go(10, None), 0);
+        assert_eq!(go(20, None), 1);
+        assert_eq!(go(20, Some(StageId::Embed)), 1);
+        assert_eq!(go(20, Some(StageId::Align)), 0);
+    }
+
+    #[test]
+    fn an_input_that_comes_out_as_it_was_ends_the_cascade() {
+        let folder = tempfile::tempdir().unwrap();
+        let go = |setting| {
+            let run = open(folder.path(), Span::default());
+            let input = graph(&run, setting);
+            run.stage::<Align>(&false, &Read(&input), &Device::Cpu).unwrap();
+            DONE.take()
+        };
+        assert_eq!(go(10), 2);
+        assert_eq!(go(11), 1, "another setting, the same result");
+        assert_eq!(go(21), 2);
     }
 
     #[test]
     fn a_failed_stage_keeps_its_work_and_is_not_taken_for_done() {
         let folder = tempfile::tempdir().unwrap();
-        let key = KeyBuilder::new(StageId::Tune.name(), 1).finish();
         let run = open(folder.path(), Span::default());
-        let failed = run.stage(StageId::Tune, &key, |w| {
-            fs::write(w.folder.join("checkpoint"), "7").unwrap();
-            Err(Error::stopped("tune"))
-        });
-        assert_eq!(failed.unwrap_err().exit_code(), 130);
-        let artifact = run.stage(StageId::Tune, &key, |w| {
-            assert_eq!(fs::read_to_string(w.folder.join("checkpoint")).unwrap(), "7");
-            Ok(())
-        });
-        assert!(artifact.unwrap().file("checkpoint").exists());
+        let input = graph(&run, 70);
+        let go = || run.stage::<Align>(&true, &Read(&input), &Device::Cpu);
+        assert_eq!(go().err().unwrap().exit_code(), 130);
+        let artifact = go().unwrap().artifact().clone();
+        assert_eq!(fs::read_to_string(artifact.file("checkpoint")).unwrap(), "7");
+        assert_eq!(artifact.manifest.inputs[0].content, input.content());
+    }
+
+    #[test]
+    fn parts_of_a_stage_are_told_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let go = |one: u32, two: u32| {
+            let run = open(folder.path(), Span::default());
+            let mut stage = run.enter(StageId::Graph, &Device::Cpu);
+            let made = [stage.part::<Graph>("one", &one, &()).unwrap(), stage.part::<Graph>("two", &two, &()).unwrap()];
+            stage.finish();
+            assert_eq!(made.map(|m| m.get().unwrap().clone()), [(one / 10).to_string(), (two / 10).to_string()]);
+            let told = run.times();
+            assert_eq!(told.len(), 1);
+            (DONE.take(), told[0].reused)
+        };
+        assert_eq!(go(10, 10), (2, false), "the same settings, but not the same part");
+        assert_eq!(go(10, 20), (1, false));
+        assert_eq!(go(10, 20), (0, true));
     }
 
     #[test]
     fn a_finished_run_is_read_and_nothing_is_made() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Run::open_finished(folder.path()).err().unwrap().exit_code(), 2);
-        let key = KeyBuilder::new(StageId::Graph.name(), 1).finish();
-        open(folder.path(), Span::default()).stage(StageId::Graph, &key, |_| Ok(())).unwrap();
+        graph(&open(folder.path(), Span::default()), 10);
+        DONE.take();
         let run = Run::open_finished(folder.path()).unwrap();
-        run.stage(StageId::Graph, &key, |_| panic!("made again")).unwrap();
-        let missing = run
-            .stage(StageId::Align, &KeyBuilder::new(StageId::Align.name(), 1).finish(), |_| panic!("made"))
-            .unwrap_err();
-        assert_eq!(missing.exit_code(), 2);
+        let input = graph(&run, 10);
+        let missing = run.stage::<Align>(&false, &Read(&input), &Device::Cpu).err().unwrap();
+        assert_eq!((missing.exit_code(), DONE.take()), (2, 0));
         assert!(missing.next_step().contains("--until align"), "{missing}");
     }
 

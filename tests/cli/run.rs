@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::common::{Place, rallrec, results, say};
 
 /// Names of the stages that were reused, and of those that were done.
-fn outcome(err: &str) -> (Vec<String>, Vec<String>) {
+pub fn outcome(err: &str) -> (Vec<String>, Vec<String>) {
     let of = |how: &str| {
         let line = |l: &&str| l.split_whitespace().nth(1) == Some(how);
         err.lines().filter(line).filter_map(|l| l.split_whitespace().next()).map(str::to_string).collect()
@@ -13,9 +13,9 @@ fn outcome(err: &str) -> (Vec<String>, Vec<String>) {
     (of("reused"), of("done"))
 }
 
-const ALL: [&str; 12] = [
-    "data", "describe", "embed", "graph", "align", "retrieve", "prompts", "tune", "predict", "reason", "merge",
-    "evaluate",
+const ALL: [&str; 13] = [
+    "data", "describe", "embed", "graph", "align", "collab", "retrieve", "prompts", "tune", "predict", "reason",
+    "merge", "evaluate",
 ];
 
 #[test]
@@ -37,12 +37,16 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
 
     runs_are_held_to_one_another(&place, &out);
 
-    // The merge's constant concerns nothing before the merge, the alignment's seed nothing before the alignment.
-    let third = go(&["--set", "merge.alpha=0.5"]);
-    assert_eq!(outcome(&third.err).1, ALL[10..], "{}", third.err);
+    // The merge's constants concern nothing before the merge, the alignment's seed nothing before the alignment. The sweep
+    // chooses alpha, so that another one changes nothing behind the merge.
+    let third = go(&["--set", "merge.epsilon=0.5"]);
+    assert_eq!(outcome(&third.err).1, ALL[11..], "{}", third.err);
+    let swept = go(&["--set", "merge.alpha=0.5"]);
+    assert_eq!(outcome(&swept.err).1, ["merge"], "{}", swept.err);
     let fourth = go(&["--set", "align.seed=1"]);
-    assert_eq!(outcome(&fourth.err).0, ALL[..4], "{}", fourth.err);
-    assert_eq!(outcome(&fourth.err).1.first().map(String::as_str), Some("align"));
+    let (reused, done) = outcome(&fourth.err);
+    assert_eq!(reused[..5], ["data", "describe", "embed", "graph", "collab"], "{}", fourth.err);
+    assert_eq!(done[..2], ["align", "retrieve"], "{}", fourth.err);
     // The printed recipe of the run folder is a recipe: with it everything is found again.
     let own = place.text("run/recipe.toml");
     let fifth = say(&["run", &own, "--out", &out]).ended_with(0);
@@ -50,7 +54,7 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
     let sixth = go(&["--from", "predict"]);
     assert_eq!(
         outcome(&sixth.err),
-        (ALL[..8].iter().map(|s| s.to_string()).collect(), ALL[8..].iter().map(|s| s.to_string()).collect())
+        (ALL[..9].iter().map(|s| s.to_string()).collect(), ALL[9..].iter().map(|s| s.to_string()).collect())
     );
     assert_eq!(results(&place.at("run")), found, "done again with the same result");
 
@@ -112,11 +116,20 @@ fn recommendations(place: &Place, out: &str) {
     assert!(!again.map(|e| e.file_name()).any(|n| n.to_string_lossy().starts_with("align-")));
 }
 
-/// Artifacts of a run folder that belong to a stage.
+/// Artifacts of a run folder that belong to a stage (`tune`) or to a part of one (`prompts.tune`).
 fn artifacts(run: &std::path::Path, stage: &str) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(run.join("artifacts")).unwrap().flatten();
     let own = |p: &std::path::PathBuf| p.file_name().unwrap().to_string_lossy().starts_with(&format!("{stage}-"));
     entries.map(|e| e.path()).filter(own).collect()
+}
+
+/// Names of all artifacts of a stage and of its parts, sorted.
+fn names(run: &std::path::Path, stage: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(run.join("artifacts")).unwrap().flatten();
+    let name = |e: std::fs::DirEntry| e.file_name().to_string_lossy().into_owned();
+    let mut names: Vec<String> = entries.map(name).filter(|n| n.split(['-', '.']).next() == Some(stage)).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -136,12 +149,14 @@ fn soft_tokens_run_end_to_end_and_leave_everything_before_the_prompts_alone() {
         let text = std::fs::read_to_string(found[0].join(file)).unwrap();
         text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     };
-    for stage in &ALL[..9] {
-        let names = ["soft", "plain"].map(|run| artifacts(&place.at(run), stage)[0].file_name().unwrap().to_owned());
-        assert_eq!(names[0] == names[1], !["prompts", "tune", "predict"].contains(stage), "{stage}");
+    for stage in &ALL[..10] {
+        let names = ["soft", "plain"].map(|run| names(&place.at(run), stage));
+        let same = names[0].iter().filter(|name| names[1].contains(name)).count();
+        let touched = ["prompts", "tune", "predict"].contains(stage);
+        assert_eq!(same, if touched { 0 } else { names[0].len() }, "{stage}: {names:?}");
     }
     // The words are the same; the user, the shown items and the target have tokens.
-    let mut prompts = [lines("soft", "prompts", "prompts.jsonl"), lines("plain", "prompts", "prompts.jsonl")];
+    let mut prompts = ["soft", "plain"].map(|run| lines(run, "prompts.tune", "prompts.jsonl"));
     for row in &mut prompts[0] {
         let prompt = row["prompt"].as_object_mut().unwrap();
         let soft = prompt.remove("soft").unwrap();
@@ -149,16 +164,22 @@ fn soft_tokens_run_end_to_end_and_leave_everything_before_the_prompts_alone() {
     }
     assert_eq!(prompts[0], prompts[1]);
     assert!(artifacts(&place.at("soft"), "tune")[0].join("projector.safetensors").is_file());
-    let scored = [lines("soft", "predict", "predictions.jsonl"), lines("plain", "predict", "predictions.jsonl")];
+    let scored = ["soft", "plain"].map(|run| {
+        ["score", "ablation", "zero_shot"]
+            .into_iter()
+            .flat_map(|part| lines(run, &format!("predict.{part}"), "predictions.jsonl"))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(scored[0].len(), scored[1].len());
     for (a, b) in scored[0].iter().zip(&scored[1]) {
         assert_eq!(a["p"] == b["p"], a["model"] == "zero_shot", "{a} {b}");
     }
     // A killed prediction goes on, with the same result.
     let found = results(&place.at("soft"));
-    let folder = artifacts(&place.at("soft"), "predict").remove(0);
+    let folder = artifacts(&place.at("soft"), "predict.score").remove(0);
     let part = folder.with_file_name(format!("{}.part", folder.file_name().unwrap().to_string_lossy()));
     std::fs::rename(&folder, &part).unwrap();
-    std::fs::remove_file(part.join("done.json")).unwrap();
+    std::fs::remove_file(part.join("artifact.json")).unwrap();
     let rows = std::fs::read_to_string(part.join("predictions.jsonl")).unwrap();
     let some: Vec<&str> = rows.lines().take(7).collect();
     std::fs::write(part.join("predictions.jsonl"), some.join("\n") + "\n").unwrap();
@@ -166,7 +187,7 @@ fn soft_tokens_run_end_to_end_and_leave_everything_before_the_prompts_alone() {
     assert_eq!(results(&place.at("soft")), found);
     // The projector's settings concern nothing before the tuning.
     let other = go(&["--set", "soft.learning_rate=1e-2"]);
-    assert_eq!(outcome(&other.err).1, ALL[7..], "{}", other.err);
+    assert_eq!(outcome(&other.err).1, ALL[8..], "{}", other.err);
     let ask = ["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"];
     let asked = say(&ask).ended_with(0).json();
     assert!((0..3).all(|i| asked["items"][i]["model_probability"].as_f64().is_some()), "{asked}");
@@ -190,21 +211,40 @@ fn until_ends_early_and_colours_stay_off() {
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
 }
 
-/// What the facts weigh is kept with the prompts; without that file, as in runs of earlier versions, it is learnt again.
+/// What the features weigh is kept with them; a damaged artifact is named.
 #[test]
-fn the_tuned_model_ranks_with_the_facts_that_it_was_tuned_with() {
+fn the_tuned_model_ranks_with_the_features_that_it_was_tuned_with() {
     let place = Place::new();
     let (recipe, out) = (place.recipe(), place.text("run"));
     let sets = ["--set", "collab.wording=verdict", "--set", "collab.fold_in.sources=['ratings']", "--until", "tune"];
     say(&[&["run", &recipe, "--out", &out][..], &sets].concat()).ended_with(0);
-    let ask = || {
-        say(&["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"]).ended_with(0).json()
-    };
-    let kept = ask();
-    for folder in artifacts(&place.at("run"), "prompts") {
-        std::fs::remove_file(folder.join("facts.json")).expect("the weights");
+    let ask = || say(&["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"]);
+    let kept = ask().ended_with(0).json();
+    assert!((0..3).all(|i| kept["items"][i]["model_probability"].as_f64().is_some()), "{kept}");
+    for folder in artifacts(&place.at("run"), "collab.tune") {
+        std::fs::remove_file(folder.join("weights.json")).expect("the weights");
     }
-    assert_eq!(kept["items"], ask()["items"]);
+    ask().ended_with(2).err_has("weights.json");
+}
+
+/// A folder of the version before has another layout: it is refused, by `run` and by what reads a run.
+#[test]
+fn a_run_folder_of_the_version_before_is_refused_with_what_to_do() {
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.text("old"));
+    let artifact = place.at("old").join("artifacts/graph-0123456789ab");
+    std::fs::create_dir_all(&artifact).unwrap();
+    std::fs::write(artifact.join("done.json"), r#"{"stage":"graph","key":"0123456789ab","seconds":1.0,"bytes":0}"#)
+        .unwrap();
+    std::fs::copy(&recipe, place.at("old").join("recipe.toml")).unwrap();
+    for command in [
+        &["run", &recipe, "--out", &out][..],
+        &["recommend", "--run", &out, "--user", "3"],
+        &["compare", &out, &out, "--within", "0"],
+    ] {
+        say(command).ended_with(2).err_has("layout 1").err_has("--out").err_has("do every stage again");
+    }
+    assert!(artifact.join("done.json").exists(), "nothing is removed");
 }
 
 #[test]
@@ -269,6 +309,11 @@ fn runs_are_held_to_one_another(place: &Place, run: &str) {
     let copy = |name: &str, stage: &str, file: &str, change: &dyn Fn(&str) -> String| {
         for entry in std::fs::read_dir(place.at("run/artifacts")).expect("artifacts").flatten() {
             let to = place.at(name).join("artifacts").join(entry.file_name());
+            if entry.path().is_file() {
+                std::fs::create_dir_all(place.at(name).join("artifacts")).expect("a folder");
+                std::fs::copy(entry.path(), &to).expect("copied");
+                continue;
+            }
             std::fs::create_dir_all(&to).expect("a folder");
             let of_stage = entry.file_name().to_string_lossy().starts_with(stage);
             let parts = std::fs::read_dir(entry.path()).expect("an artifact").flatten();
@@ -288,7 +333,7 @@ fn runs_are_held_to_one_another(place: &Place, run: &str) {
         let end = at + text[at..].find(',').expect("more fields");
         format!("{}{}{}", &text[..at], 0.987_654_321, &text[end..])
     };
-    let moved = copy("moved", "predict-", "predictions.jsonl", &number);
+    let moved = copy("moved", "predict.score-", "predictions.jsonl", &number);
     let said = say(&["compare", run, &moved, "--within", "0.001"]).ended_with(1);
     assert!(
         said.err.contains("predictions differ") && said.out.contains("predictions: 1 of"),

@@ -33,7 +33,7 @@ code=0; "$1" run "$2" --out "$3/run" || code=$?
 echo "full: $code"
 # A name that is not a working name belongs to a whole artifact.
 for folder in "$3"/run/artifacts/*; do
-    case "$folder" in *.part|*'*') ;; *) test -f "$folder/done.json" || echo "half: $folder" ;; esac
+    case "$folder" in *.part|*/format|*'*') ;; *) test -f "$folder/artifact.json" || echo "half: $folder" ;; esac
 done
 test ! -e "$3/run/results.json" || echo "results: there"
 mount -o remount,size=200m "$3"

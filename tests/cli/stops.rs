@@ -25,7 +25,7 @@ fn working_on(stage: &str, out: &Path, child: &mut Child) -> bool {
     while begun.elapsed() < Duration::from_secs(240) {
         let entries = std::fs::read_dir(out.join("artifacts")).into_iter().flatten().flatten();
         let names = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.ends_with(".part"));
-        if names.filter_map(|n| n.split_once('-').map(|n| place(n.0))).any(|at| at >= place(stage)) {
+        if names.filter_map(|n| n.split(['-', '.']).next().map(&place)).any(|at| at >= place(stage)) {
             return true;
         }
         if child.try_wait().expect("waits").is_some() {

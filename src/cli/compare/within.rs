@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::events::StageId;
+use crate::pipeline::artifact::{MANIFEST, check_format};
 use crate::pipeline::rows::read_rows;
 
 /// What names a row in both runs.
@@ -56,17 +57,23 @@ impl Rows {
     /// # Errors
     /// A stage that is not there, or there more than once: with other settings it was done again in the same folder.
     pub fn read(run: &Path) -> Result<Self> {
-        let file = |stage: StageId, name: &str| Ok::<_, Error>(artifact(run, stage)?.join(name));
+        check_format(run)?;
+        let file = |stage: StageId, part: &str, name: &str| Ok::<_, Error>(artifact(run, stage, part)?.join(name));
         let mut rows = Self::default();
-        for line in read_rows::<PromptLine>(&file(StageId::Prompts, "prompts.jsonl")?)? {
-            rows.prompts.insert(format!("{} row {}, {}", line.set, line.row, line.variant), line.prompt);
+        for part in ["tune", "score", "ablation"] {
+            for line in read_rows::<PromptLine>(&file(StageId::Prompts, part, "prompts.jsonl")?)? {
+                // Rows that the early stop looks at are scored too; their prompts are the same.
+                rows.prompts.insert(format!("{} row {}, {}", line.set, line.row, line.variant), line.prompt);
+            }
         }
-        for line in read_rows::<PredictionLine>(&file(StageId::Predict, "predictions.jsonl")?)? {
-            let name = format!("{} model, {} row {}, {}", line.model, line.set, line.row, line.variant);
-            rows.predictions.insert(name, line.p);
+        for part in ["score", "ablation", "zero_shot"] {
+            for line in read_rows::<PredictionLine>(&file(StageId::Predict, part, "predictions.jsonl")?)? {
+                let name = format!("{} model, {} row {}, {}", line.model, line.set, line.row, line.variant);
+                rows.predictions.insert(name, line.p);
+            }
         }
         for (which, name) in [("", "samples.jsonl"), (" without a hint", "without_hint.jsonl")] {
-            let path = file(StageId::Reason, name)?;
+            let path = file(StageId::Reason, "", name)?;
             // Only a recipe that asks for them has answers without a hint.
             if !which.is_empty() && !path.exists() {
                 continue;
@@ -80,14 +87,16 @@ impl Rows {
     }
 }
 
-/// The folder of a stage's only artifact.
-fn artifact(run: &Path, stage: StageId) -> Result<PathBuf> {
+/// The folder of the only artifact of a stage's part.
+fn artifact(run: &Path, stage: StageId, part: &str) -> Result<PathBuf> {
     let all = run.join("artifacts");
+    let dot = if part.is_empty() { "" } else { "." };
+    let prefix = format!("{stage}{dot}{part}-");
     let entries = std::fs::read_dir(&all)
         .map_err(|e| Error::io(&all, "read the run", &e).next("give the folder of a finished run, e.g. runs/demo"))?;
     let whole = |path: &PathBuf| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        name.strip_prefix(stage.name()).is_some_and(|rest| rest.starts_with('-')) && path.join("done.json").exists()
+        name.strip_prefix(&prefix).is_some_and(|key| !key.contains(['-', '.'])) && path.join(MANIFEST).exists()
     };
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(whole).collect();
     match (found.pop(), found.len()) {

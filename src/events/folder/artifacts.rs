@@ -7,10 +7,13 @@ use serde::Serialize;
 
 use super::RunFolder;
 
+/// What an artifact is made of, in its folder.
+const MANIFEST: &str = "artifact.json";
+
 /// One artifact.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ArtifactInfo {
-    /// Stage.
+    /// Stage, with a dot and the part where a stage has several artifacts.
     pub stage: String,
     /// Short key.
     pub key: String,
@@ -25,7 +28,7 @@ pub struct ArtifactInfo {
 }
 
 impl RunFolder {
-    /// The artifacts by stage and key; empty when there are none. Sizes of complete ones come from their `done.json`.
+    /// The artifacts by stage and key; empty when there are none. Sizes of complete ones come from their `artifact.json`.
     pub fn artifacts(&self) -> Vec<ArtifactInfo> {
         let Ok(entries) = fs::read_dir(self.path().join("artifacts")) else { return Vec::new() };
         let mut out: Vec<_> = entries.flatten().filter_map(|e| describe(&e.path())).collect();
@@ -39,7 +42,7 @@ impl RunFolder {
         if let Some(key) = key.filter(|k| !k.is_empty()) {
             return of_stage.into_iter().find(|a| a.key == key);
         }
-        let written = |a: &ArtifactInfo| fs::metadata(a.path.join("done.json")).and_then(|m| m.modified()).ok();
+        let written = |a: &ArtifactInfo| fs::metadata(a.path.join(MANIFEST)).and_then(|m| m.modified()).ok();
         of_stage.sort_by_key(written);
         of_stage.pop()
     }
@@ -53,7 +56,7 @@ fn describe(path: &Path) -> Option<ArtifactInfo> {
         return None;
     }
     let done: Option<serde_json::Value> =
-        fs::read(path.join("done.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        fs::read(path.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let field = |name: &str| done.as_ref().and_then(|d| d.get(name));
     Some(ArtifactInfo {
         stage: stage.to_string(),

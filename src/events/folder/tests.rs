@@ -33,7 +33,7 @@ fn artifacts_tell_stage_key_size_and_whether_they_are_whole() {
     let folder = run_folder(root.path(), "r", "");
     let done = folder.join("artifacts/graph-aa11");
     fs::create_dir(&done).unwrap();
-    fs::write(done.join("done.json"), "{\"bytes\": 70, \"seconds\": 2.5}").unwrap();
+    fs::write(done.join("artifact.json"), "{\"bytes\": 70, \"seconds\": 2.5}").unwrap();
     let part = folder.join("artifacts/tune-bb22.part");
     fs::create_dir(&part).unwrap();
     fs::write(part.join("x"), "12345").unwrap();

@@ -1,51 +1,49 @@
 //! `align`: the projector that maps text embeddings into the collaborative space (SSL embedding).
 
-use super::data::Ground;
-use super::embed::Embedded;
 use super::graph::Collaborative;
-use crate::config::Recipe;
+use crate::content::Content;
 use crate::data::ItemIdx;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::models::projector;
 use crate::pipeline::artifact::{Artifact, write_atomically};
-use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
-use crate::pipeline::run::Run;
+use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::tensor::Matrix;
 
-/// SSL embeddings.
-pub struct AlignedItems {
-    /// Items x dim.
-    pub ssl: Matrix,
-    /// The artifact.
-    pub artifact: Artifact,
+/// The stage.
+pub struct Align;
+
+/// What it reads.
+pub struct AlignInputs<'a> {
+    /// Text embeddings.
+    pub text: &'a Made<Matrix>,
+    /// LightGCN embeddings.
+    pub colla: &'a Made<Collaborative>,
 }
 
-/// Runs or reuses the stage.
-pub fn align(
-    run: &Run,
-    recipe: &Recipe,
-    device: &Device,
-    ground: &Ground,
-    text: &Embedded,
-    colla: &Collaborative,
-) -> Result<AlignedItems> {
-    let key = KeyBuilder::new(StageId::Align.name(), 1)
-        .input("data", &ground.artifact.key)
-        .input("embed", &text.artifact.key)
-        .input("graph", &colla.artifact.key)
-        .settings("align", &recipe.align)?
-        .finish();
-    let artifact = run.stage(StageId::Align, &key, |work| {
+impl Inputs for AlignInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("text", self.text.content()), ("graph", self.colla.content())])
+    }
+}
+
+impl Stage for Align {
+    const ID: StageId = StageId::Align;
+    const VERSION: u32 = 1;
+    const NOTES: &'static [&'static str] = &["align.json"];
+    type Settings<'r> = &'r projector::Settings;
+    type Inputs<'a> = AlignInputs<'a>;
+    /// SSL embeddings, items x dim.
+    type Output = Matrix;
+
+    fn run(settings: &&projector::Settings, inputs: &AlignInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let (text, items) = (inputs.text.get()?, &inputs.colla.get()?.items);
         let filled = |m: &Matrix, i: usize| m.row(i).iter().any(|&x| x != 0.0);
-        let both: Vec<ItemIdx> = (0..ground.dataset.items.len())
-            .filter(|&i| filled(&text.text, i) && filled(&colla.items, i))
-            .map(|i| ItemIdx(i as u32))
-            .collect();
-        let of = projector::Embeddings { text: &text.text, colla: &colla.items, both: &both };
-        let aligned = projector::train(device, of, &recipe.align, Some(work.folder), work.monitor)?;
+        let both: Vec<ItemIdx> =
+            (0..text.rows()).filter(|&i| filled(text, i) && filled(items, i)).map(|i| ItemIdx(i as u32)).collect();
+        let of = projector::Embeddings { text, colla: items, both: &both };
+        let aligned = projector::train(work.device, of, settings, Some(work.folder), work.monitor)?;
         let summary = serde_json::json!({
             "items": both.len(), "before": aligned.before, "after": aligned.after, "history": aligned.history,
         });
@@ -53,6 +51,9 @@ pub fn align(
         write_atomically(&work.folder.join("align.json"), &json)?;
         matrices::write(&work.folder.join("ssl.safetensors"), &[("ssl", &aligned.ssl)])?;
         projector::forget(work.folder)
-    })?;
-    Ok(AlignedItems { ssl: matrices::read(&artifact.file("ssl.safetensors"), "ssl")?, artifact })
+    }
+
+    fn load(artifact: &Artifact) -> Result<Matrix> {
+        matrices::read(&artifact.file("ssl.safetensors"), "ssl")
+    }
 }

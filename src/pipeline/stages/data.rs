@@ -1,47 +1,29 @@
-//! `data`: raw files to data set, samples and the rows that this run uses.
+//! `data`: raw files to data set and samples. Two artifacts: what concerns items alone does not depend on how the samples
+//! are made and split.
 
-use std::collections::HashMap;
+use std::path::Path;
 
-use crate::config::{Recipe, RowChoice};
-use crate::data::{self, Dataset, Kind, Part, Rated, Sample, Samples, leaks};
-use crate::error::{Error, Result};
+use crate::config::Recipe;
+use crate::content::Content;
+use crate::data::{self, Dataset, Kind, Rated, Sample, Samples};
+use crate::error::Result;
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
-use crate::pipeline::key::KeyBuilder;
-use crate::pipeline::run::Run;
-use crate::rng::{Rng, Use};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 
-/// Everything later stages stand on.
-pub struct Ground {
+/// Data set and samples, as later stages use them.
+#[derive(Clone, Copy)]
+pub struct DataOutput<'a> {
     /// Tables.
-    pub dataset: Dataset,
+    pub dataset: &'a Dataset,
     /// Samples with histories and split.
-    pub samples: Samples,
-    /// The chosen rows.
-    pub rows: ChosenRows,
-    /// The artifact they come from.
-    pub artifact: Artifact,
+    pub samples: &'a Samples,
 }
 
-/// Indices into [`Samples::samples`].
-pub struct ChosenRows {
-    /// Targets that share a history, one entry a history; the first target's position is the history's length.
-    pub tune: Vec<Vec<usize>>,
-    /// Validation rows.
-    pub valid: Vec<usize>,
-    /// Test rows.
-    pub test: Vec<usize>,
-}
-
-impl Ground {
+impl<'a> DataOutput<'a> {
     /// The sample at an index.
-    pub fn sample(&self, row: usize) -> &Sample {
+    pub fn sample(&self, row: usize) -> &'a Sample {
         &self.samples.samples[row]
-    }
-
-    /// Labels of rows.
-    pub fn labels(&self, rows: &[usize]) -> Vec<bool> {
-        rows.iter().map(|&r| self.sample(r).label).collect()
     }
 
     /// The history of `row`, frozen at the position of `at` (the earliest target of its group).
@@ -55,95 +37,98 @@ impl Ground {
     }
 }
 
-/// Runs or reuses the stage.
-pub fn data(run: &Run, recipe: &Recipe) -> Result<Ground> {
-    let mut key = KeyBuilder::new(StageId::Data.name(), 1).settings("data", &recipe.data)?;
-    if recipe.data.kind != Kind::SYNTHETIC {
-        key = key.path("raw", &recipe.data.path)?;
+/// Users, items, interactions after the filters.
+pub struct Tables;
+
+/// The raw files; the built-in set has none.
+pub struct Raw<'a>(pub Option<&'a Path>);
+
+impl Inputs for Raw<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([("raw", self.0.map(Content::of_path).transpose()?)]))
     }
-    let artifact = run.stage(StageId::Data, &key.finish(), |work| {
-        work.monitor.progress(0, 3, "steps");
-        let dataset = data::open(&recipe.data, work.monitor)?;
-        work.monitor.progress(1, 3, "steps");
-        let samples = data::build_samples(&dataset, &recipe.data)?;
-        work.monitor.progress(2, 3, "steps");
-        dataset.write(&work.folder.join("dataset.bin"))?;
-        samples.write(&work.folder.join("samples.bin"))?;
-        work.monitor.progress(3, 3, "steps");
-        Ok(())
-    })?;
-    let dataset = Dataset::read(&artifact.file("dataset.bin"))?;
-    let samples = Samples::read(&artifact.file("samples.bin"))?;
-    let selection = if recipe.tune.select_on_test { Part::Test } else { Part::Valid };
-    let allowed = leaks::Allowed {
-        target_in_history: recipe.data.repeats == data::Repeats::Keep,
-        later_edges: recipe.graph.edges == data::GraphEdges::LeaveOneOut,
-        selection_on_test: recipe.tune.select_on_test,
-    };
-    leaks::check(
-        leaks::Inputs { samples: &samples, edges: None, selection: Some(selection), allowed },
-        run.reporter(),
-    )?;
-    let rows = choose(&samples, recipe)?;
-    Ok(Ground { dataset, samples, rows, artifact })
 }
 
-/// Draws the rows; a pure function of samples and settings.
-fn choose(samples: &Samples, recipe: &Recipe) -> Result<ChosenRows> {
-    let part = |part: Part, count: usize, key: &str| -> Result<Vec<usize>> {
-        let range = samples.split.range(part);
-        if range.is_empty() {
-            return Err(Error::input("data", format!("the {} part of the split is empty", part.name()))
-                .next("use more data, a smaller data.min_history, or another data.split"));
-        }
-        let pool = if recipe.rows.pool == 0 { range.len() } else { recipe.rows.pool.min(range.len()) };
-        let mut rows: Vec<usize> = (range.start..range.start + pool).collect();
-        if recipe.rows.choice == RowChoice::Random {
-            Rng::new(recipe.rows.seed, Use::Rows, part as u32, 0).shuffle(&mut rows);
-        }
-        rows.truncate(count);
-        rows.sort_unstable();
-        if rows.is_empty() {
-            return Err(Error::usage(format!("rows.{key}"), "no rows"));
-        }
-        Ok(rows)
-    };
-    let train = samples.split.range(Part::Train);
-    if train.is_empty() {
-        return Err(Error::input("data", "the training part of the split is empty")
-            .next("use more data, or a smaller data.min_history"));
+/// The keys that decide the tables, all others at their defaults. The path is an input.
+pub fn tables_settings(recipe: &Recipe) -> data::Settings {
+    let own = recipe.data.clone();
+    let none = data::Settings::default();
+    data::Settings {
+        kind: own.kind,
+        category: own.category,
+        core: own.core,
+        implicit: if own.kind.set().zero_is_unrated { own.implicit } else { none.implicit },
+        table: if own.kind == Kind::TABLE { own.table } else { none.table },
+        synthetic: if own.kind == Kind::SYNTHETIC { own.synthetic } else { none.synthetic },
+        path: none.path,
+        min_history: none.min_history,
+        threshold: none.threshold,
+        targets: none.targets,
+        shuffle: none.shuffle,
+        seed: none.seed,
+        repeats: none.repeats,
+        split: none.split,
     }
-    // For each training sample the next one of the same user, so that a group is one walk.
-    let mut next: HashMap<u32, usize> = HashMap::new();
-    let mut after = vec![usize::MAX; train.len()];
-    for row in train.clone().rev() {
-        let user = samples.samples[row].user.0;
-        if let Some(later) = next.insert(user, row) {
-            after[row - train.start] = later;
-        }
+}
+
+impl Stage for Tables {
+    const ID: StageId = StageId::Data;
+    const VERSION: u32 = 1;
+    type Settings<'r> = data::Settings;
+    type Inputs<'a> = Raw<'a>;
+    type Output = Dataset;
+
+    fn run(settings: &data::Settings, raw: &Raw<'_>, work: &Work<'_>) -> Result<()> {
+        work.monitor.progress(0, 2, "steps");
+        let path = raw.0.map_or_else(Default::default, Path::to_path_buf);
+        let dataset = data::open(&data::Settings { path, ..settings.clone() }, work.monitor)?;
+        work.monitor.progress(1, 2, "steps");
+        dataset.write(&work.folder.join("dataset.bin"))
     }
-    let mut order: Vec<usize> = train.clone().collect();
-    Rng::new(recipe.rows.seed, Use::Rows, Part::Train as u32, 0).shuffle(&mut order);
-    let mut taken = vec![false; train.len()];
-    let mut tune = Vec::new();
-    for first in order {
-        if tune.len() == recipe.rows.tune {
-            break;
-        }
-        let mut group = Vec::new();
-        let mut row = first;
-        while row != usize::MAX && group.len() < recipe.tune.targets_per_history && !taken[row - train.start] {
-            taken[row - train.start] = true;
-            group.push(row);
-            row = after[row - train.start];
-        }
-        if !group.is_empty() {
-            tune.push(group);
-        }
+
+    fn load(artifact: &Artifact) -> Result<Dataset> {
+        Dataset::read(&artifact.file("dataset.bin"))
     }
-    Ok(ChosenRows {
-        tune,
-        valid: part(Part::Valid, recipe.rows.valid, "valid")?,
-        test: part(Part::Test, recipe.rows.test, "test")?,
-    })
+}
+
+/// Labelled samples with histories and split.
+pub struct SampleRows;
+
+impl Inputs for &Made<Dataset> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("tables", self.content())])
+    }
+}
+
+/// The keys that decide the samples, all others at their defaults.
+pub fn samples_settings(recipe: &Recipe) -> data::Settings {
+    let own = &recipe.data;
+    data::Settings {
+        min_history: own.min_history,
+        threshold: Some(own.threshold()),
+        targets: own.targets,
+        shuffle: own.shuffle,
+        seed: own.seed,
+        repeats: own.repeats,
+        split: own.split.clone(),
+        ..data::Settings::default()
+    }
+}
+
+impl Stage for SampleRows {
+    const ID: StageId = StageId::Data;
+    const VERSION: u32 = 1;
+    type Settings<'r> = data::Settings;
+    type Inputs<'a> = &'a Made<Dataset>;
+    type Output = Samples;
+
+    fn run(settings: &data::Settings, dataset: &&Made<Dataset>, work: &Work<'_>) -> Result<()> {
+        let samples = data::build_samples(dataset.get()?, settings)?;
+        work.monitor.progress(2, 2, "steps");
+        samples.write(&work.folder.join("samples.bin"))
+    }
+
+    fn load(artifact: &Artifact) -> Result<Samples> {
+        Samples::read(&artifact.file("samples.bin"))
+    }
 }

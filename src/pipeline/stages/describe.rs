@@ -1,138 +1,197 @@
 //! `describe`: item descriptions, written by the model, read from a file, or none.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::path::Path;
 
-use super::data::Ground;
-use super::language::{self, Language};
-use super::scorer::Scorer;
-use crate::config::{Describe, DescribeSource, Recipe};
-use crate::data::ItemIdx;
+use serde::Serialize;
+
+use crate::config::{DescribeSource, Recipe};
+use crate::content::Content;
 use crate::data::descriptions::{self, DescriptionRow, Descriptions};
-use crate::device::Device;
-use crate::error::Result;
+use crate::data::{self, Dataset, ItemIdx, Kind};
+use crate::error::{Error, Result};
 use crate::events::StageId;
-use crate::generate::{self, Listener, Prompt, Sample};
+use crate::generate;
+use crate::lm::{Answer, Ask, Listener, Reading, View};
 use crate::monitor::{CountedElsewhere, Monitor};
-use crate::pipeline::artifact::Artifact;
-use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::artifact::{Artifact, write_atomically};
 use crate::pipeline::rows::{RowFile, read_rows};
-use crate::pipeline::run::{Run, Work};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::text::prompts::{clean_description, description};
 
-/// Descriptions in the order of the catalogue.
-pub struct Described {
-    /// The texts.
-    pub descriptions: Descriptions,
-    /// The artifact.
-    pub artifact: Artifact,
+/// The stage.
+pub struct Describe;
+
+/// What it sees of the recipe.
+#[derive(Serialize)]
+pub enum DescribeSettings<'r> {
+    /// Written by the model.
+    Written {
+        /// Descriptions are cut after this many words; 0 keeps them whole.
+        words: usize,
+        /// Sampling.
+        temperature: f32,
+        /// Nucleus.
+        top_p: f64,
+        /// Fewest new tokens.
+        min_tokens: usize,
+        /// Most new tokens.
+        max_tokens: usize,
+        /// Of the draws.
+        seed: u64,
+    },
+    /// Read from a file, or the built-in set's own.
+    Read {
+        /// Descriptions are cut after this many words; 0 keeps them whole.
+        words: usize,
+        /// The built-in set, where there is no file.
+        built_in: Option<&'r data::synthetic::Settings>,
+    },
+    /// None.
+    None,
 }
 
-/// Runs or reuses the stage.
-pub fn describe(
-    run: &Run,
-    recipe: &Recipe,
-    device: &Device,
-    ground: &Ground,
-    language: &mut super::Lazy<'_>,
-) -> Result<Described> {
-    let mut key = KeyBuilder::new(StageId::Describe.name(), 1)
-        .input("data", &ground.artifact.key)
-        .settings("describe", &recipe.describe)?;
-    if recipe.describe.source == DescribeSource::Model {
-        key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?;
-    }
-    if let (DescribeSource::File, Some(file)) = (recipe.describe.source, &recipe.describe.file) {
-        key = key.path("file", file)?;
-    }
-    let artifact = run.stage(StageId::Describe, &key.finish(), |work| match recipe.describe.source {
-        DescribeSource::Model => write(work, recipe, device, ground, language.get()?),
-        DescribeSource::File => {
-            let Describe { file, words, .. } = &recipe.describe;
-            let found = descriptions::load(&recipe.data, file.as_deref(), *words, &ground.dataset, work.monitor)?;
-            keep(work, ground, &found)
+impl<'r> DescribeSettings<'r> {
+    /// Of a recipe.
+    pub fn of(recipe: &'r Recipe) -> Self {
+        let own = &recipe.describe;
+        match own.source {
+            DescribeSource::Model => Self::Written {
+                words: own.words,
+                temperature: own.temperature,
+                top_p: own.top_p,
+                min_tokens: own.min_tokens,
+                max_tokens: own.max_tokens,
+                seed: own.seed,
+            },
+            DescribeSource::File => {
+                let built_in = own.file.is_none() && recipe.data.kind == Kind::SYNTHETIC;
+                Self::Read { words: own.words, built_in: built_in.then_some(&recipe.data.synthetic) }
+            }
+            DescribeSource::None => Self::None,
         }
-        DescribeSource::None => {
-            keep(work, ground, &Descriptions { texts: vec![None; ground.dataset.items.len()], ..Default::default() })
-        }
-    })?;
-    let rows: Vec<DescriptionRow> = read_rows(&artifact.file("descriptions.jsonl"))?;
-    let mut by_id: HashMap<_, _> = rows.into_iter().map(|r| (r.item, r.text)).collect();
-    let texts: Vec<_> = ground.dataset.items.iter().map(|i| by_id.remove(&i.raw).filter(|t| !t.is_empty())).collect();
-    let missing = texts.iter().filter(|t| t.is_none()).count();
-    if missing > 0 && recipe.describe.source != DescribeSource::None {
-        run.reporter().line().line(&format!(
-            "describe   {missing} of {} items have no description: their templated text stands in",
-            texts.len()
-        ));
     }
-    if recipe.describe.source == DescribeSource::File && missing == texts.len() && !recipe.data.kind.set().described {
-        crate::Monitor::warn(
-            run.reporter(),
-            "no item has a description",
-            "set describe.file to a file of this data set",
-        );
-    }
-    Ok(Described { descriptions: Descriptions { texts, missing, ..Default::default() }, artifact })
 }
 
-fn keep(work: &Work<'_>, ground: &Ground, found: &Descriptions) -> Result<()> {
-    let (mut file, done) = RowFile::<DescriptionRow>::open(&work.folder.join("descriptions.jsonl"))?;
-    let total = found.texts.len() as u64;
-    for (n, (item, text)) in ground.dataset.items.iter().zip(&found.texts).enumerate().skip(done.len()) {
-        file.append(&DescriptionRow { item: item.raw.clone(), text: text.clone().unwrap_or_default() })?;
-        work.monitor.progress(n as u64 + 1, total, "items");
-    }
-    Ok(())
+/// What it reads.
+pub struct DescribeInputs<'a> {
+    /// The items.
+    pub tables: &'a Made<Dataset>,
+    /// The model that writes.
+    pub model: Option<View<'a>>,
+    /// The file with descriptions.
+    pub file: Option<&'a Path>,
 }
 
-fn write(work: &Work<'_>, recipe: &Recipe, device: &Device, ground: &Ground, language: &Language) -> Result<()> {
-    let settings = &recipe.describe;
-    let (mut file, done) = RowFile::<DescriptionRow>::open(&work.folder.join("descriptions.jsonl"))?;
-    let written: std::collections::HashSet<_> = done.iter().map(|r| r.item.clone()).collect();
+impl Inputs for DescribeInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("tables", Some(self.tables.content())),
+            ("model", self.model.map(|m| m.identity()).transpose()?),
+            ("file", self.file.map(Content::of_path).transpose()?),
+        ]))
+    }
+}
+
+/// One line an item, in the order of the catalogue; empty where there is none.
+const FILE: &str = "descriptions.jsonl";
+
+impl Stage for Describe {
+    const ID: StageId = StageId::Describe;
+    const VERSION: u32 = 2;
+    type Settings<'r> = DescribeSettings<'r>;
+    type Inputs<'a> = DescribeInputs<'a>;
+    /// In the order of the catalogue.
+    type Output = Descriptions;
+
+    fn run(settings: &DescribeSettings<'_>, inputs: &DescribeInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let dataset = inputs.tables.get()?;
+        let found = match settings {
+            DescribeSettings::Written { .. } => return write(settings, inputs, dataset, work),
+            DescribeSettings::Read { words, built_in } => {
+                let settings = data::Settings {
+                    kind: if built_in.is_some() { Kind::SYNTHETIC } else { Kind::TABLE },
+                    synthetic: (*built_in).cloned().unwrap_or_default(),
+                    ..data::Settings::default()
+                };
+                descriptions::load(&settings, inputs.file, *words, dataset, work.monitor)?.texts
+            }
+            DescribeSettings::None => vec![None; dataset.items.len()],
+        };
+        let rows = dataset.items.iter().zip(found);
+        keep(work, rows.map(|(item, text)| DescriptionRow { item: item.raw.clone(), text: text.unwrap_or_default() }))
+    }
+
+    fn load(artifact: &Artifact) -> Result<Descriptions> {
+        let rows: Vec<DescriptionRow> = read_rows(&artifact.file(FILE))?;
+        let texts: Vec<_> = rows.into_iter().map(|r| Some(r.text).filter(|t| !t.is_empty())).collect();
+        let missing = texts.iter().filter(|t| t.is_none()).count();
+        Ok(Descriptions { texts, missing, ..Default::default() })
+    }
+}
+
+fn keep(work: &Work<'_>, rows: impl Iterator<Item = DescriptionRow>) -> Result<()> {
+    let mut text = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut text, &row).map_err(|e| Error::failed(FILE, e))?;
+        text.push(b'\n');
+    }
+    write_atomically(&work.folder.join(FILE), &text)
+}
+
+fn write(
+    settings: &DescribeSettings<'_>,
+    inputs: &DescribeInputs<'_>,
+    dataset: &Dataset,
+    work: &Work<'_>,
+) -> Result<()> {
+    let DescribeSettings::Written { words, temperature, top_p, min_tokens, max_tokens, seed } = *settings else {
+        return Ok(());
+    };
+    let Some(model) = inputs.model else { return Err(Error::failed("describe", "no model was handed over")) };
+    let path = work.folder.join(FILE);
+    let (mut file, done) = RowFile::<DescriptionRow>::open(&path)?;
+    let written: HashSet<_> = done.iter().map(|r| r.item.clone()).collect();
     let mut asked = Vec::new();
-    for (n, _) in ground.dataset.items.iter().enumerate().filter(|(_, i)| !written.contains(&i.raw)) {
-        let tokens = language.chat_tokens(&description(&ground.dataset, ItemIdx(n as u32))?)?;
-        asked.push(Prompt::new(n as u32, tokens, 1));
+    for (n, _) in dataset.items.iter().enumerate().filter(|(_, i)| !written.contains(&i.raw)) {
+        let reading = Reading::chat(description(dataset, ItemIdx(n as u32))?);
+        asked.push(Ask { row: n as u32, reading, samples: vec![0] });
     }
     let sampling = generate::Settings {
-        temperature: settings.temperature,
-        top_p: settings.top_p,
+        temperature,
+        top_p,
         top_k: 0,
-        min_new_tokens: settings.min_tokens,
-        max_new_tokens: settings.max_tokens,
-        seed: settings.seed,
+        min_new_tokens: min_tokens,
+        max_new_tokens: max_tokens,
+        seed,
         ..generate::Settings::default()
     };
-    let mut listener = Writer {
-        file: &mut file,
-        ground,
-        language,
-        words: settings.words,
-        done: done.len() as u64,
-        monitor: work.monitor,
-    };
+    let mut listener = Writer { file: &mut file, dataset, words, done: done.len() as u64, monitor: work.monitor };
     let quiet = CountedElsewhere(work.monitor);
-    Scorer::new(device, &language.model)?.generate(&asked, &language.stop, &sampling, &quiet, &mut listener)
+    model.open(work.device)?.write_on(&asked, &sampling, &quiet, &mut listener)?;
+    // Answers end in any order, and after a kill in another one: the artifact has them in the order of the catalogue.
+    let mut rows: std::collections::HashMap<_, _> =
+        read_rows::<DescriptionRow>(&path)?.into_iter().map(|r| (r.item.clone(), r)).collect();
+    keep(work, dataset.items.iter().filter_map(|item| rows.remove(&item.raw)))
 }
 
 /// Writes a description as soon as it is finished.
 struct Writer<'a> {
     file: &'a mut RowFile<DescriptionRow>,
-    ground: &'a Ground,
-    language: &'a Language,
+    dataset: &'a Dataset,
     words: usize,
     done: u64,
     monitor: &'a dyn Monitor,
 }
 
 impl Listener for Writer<'_> {
-    fn finished(&mut self, sample: Sample) -> Result<()> {
-        let text = clean_description(&self.language.tokenizer.decode(&sample.tokens, true)?);
+    fn finished(&mut self, answer: Answer) -> Result<()> {
+        let text = clean_description(&answer.text);
         let text = if self.words == 0 { &text } else { descriptions::cut(&text, self.words).0 };
-        let item = self.ground.dataset.items[sample.row as usize].raw.clone();
+        let item = self.dataset.items[answer.row as usize].raw.clone();
         self.file.append(&DescriptionRow { item, text: text.to_string() })?;
         self.done += 1;
-        self.monitor.progress(self.done, self.ground.dataset.items.len() as u64, "items");
+        self.monitor.progress(self.done, self.dataset.items.len() as u64, "items");
         Ok(())
     }
 }

@@ -1,155 +1,184 @@
 //! `embed`: item texts to vectors, pooled over their real tokens, each distinct text read once.
+//!
+//! The embedding of the plain texts alone is an artifact of its own, made only where retrieval asks for `txt`.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use super::data::Ground;
-use super::describe::Described;
-use super::language::{self, Language};
-use super::scorer::{PASS, Scorer};
-use crate::config::{Embed, Pooling, Recipe};
-use crate::device::Device;
+use serde::Serialize;
+
+use crate::config::{Embed as Section, Pooling, Recipe};
+use crate::content::Content;
+use crate::data::{Dataset, Descriptions};
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::generate;
-use crate::generate::embed::Plan;
+use crate::lm::{Clip, View};
 use crate::pipeline::artifact::Artifact;
-use crate::pipeline::key::KeyBuilder;
 use crate::pipeline::matrices;
-use crate::pipeline::run::{Run, Work};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::tensor::Matrix;
 use crate::text::item_text::{Genres, TextSource, texts};
 
-/// Text embeddings.
-pub struct Embedded {
+/// The stage.
+pub struct Embed;
+
+/// What it sees of the recipe.
+#[derive(Debug, Clone, Serialize)]
+pub struct EmbedSettings {
+    source: TextSource,
+    pooling: Pooling,
+    max_tokens: usize,
+    description_tokens: usize,
+}
+
+impl EmbedSettings {
+    /// Of a recipe.
+    pub fn of(recipe: &Recipe) -> Self {
+        let Section { source, pooling, max_tokens, description_tokens } = recipe.embed;
+        let description_tokens = if source == TextSource::Plain { 0 } else { description_tokens };
+        Self { source, pooling, max_tokens, description_tokens }
+    }
+
+    /// The same for the plain texts alone.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { source: TextSource::Plain, description_tokens: 0, ..self }
+    }
+
+    /// Descriptions are read.
+    pub fn reads_descriptions(&self) -> bool {
+        self.source != TextSource::Plain
+    }
+
+    /// Most tokens of an item's text number `part` of `parts`. Descriptions stand last; plain texts alone have none
+    /// behind them.
+    fn limit(&self, part: usize, parts: usize) -> usize {
+        let described = self.reads_descriptions() && part + 1 == parts;
+        match self.description_tokens {
+            shorter if described && shorter > 0 => shorter.min(self.max_tokens),
+            _ => self.max_tokens,
+        }
+    }
+}
+
+/// What it reads.
+pub struct EmbedInputs<'a> {
+    /// The items.
+    pub tables: &'a Made<Dataset>,
+    /// Their descriptions, where they are embedded.
+    pub descriptions: Option<&'a Made<Descriptions>>,
+    /// The model.
+    pub model: View<'a>,
+}
+
+impl Inputs for EmbedInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("tables", Some(self.tables.content())),
+            ("descriptions", self.descriptions.map(Made::content)),
+            ("model", Some(self.model.identity()?)),
+        ]))
+    }
+}
+
+impl Stage for Embed {
+    const ID: StageId = StageId::Embed;
+    const VERSION: u32 = 1;
+    type Settings<'r> = EmbedSettings;
+    type Inputs<'a> = EmbedInputs<'a>;
     /// Items x width (hidden size, or twice that for `both`).
-    pub text: Matrix,
-    /// The artifact.
-    pub artifact: Artifact,
-}
+    type Output = Matrix;
 
-/// Runs or reuses the stage.
-pub fn embed(
-    run: &Run,
-    recipe: &Recipe,
-    device: &Device,
-    ground: &Ground,
-    described: &Described,
-    language: &mut super::Lazy<'_>,
-) -> Result<Embedded> {
-    let key = KeyBuilder::new(StageId::Embed.name(), 1)
-        .input("data", &ground.artifact.key)
-        .input("describe", &described.artifact.key)
-        .settings("embed", &recipe.embed)?;
-    let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact =
-        run.stage(StageId::Embed, &key, |work| work_out(work, recipe, device, ground, described, language.get()?))?;
-    Ok(Embedded { text: matrices::read(&artifact.file("text.safetensors"), "text")?, artifact })
-}
-
-fn work_out(
-    work: &Work<'_>,
-    recipe: &Recipe,
-    device: &Device,
-    ground: &Ground,
-    described: &Described,
-    language: &Language,
-) -> Result<()> {
-    let all = texts(&ground.dataset, &described.descriptions, recipe.embed.source, Genres::First);
-    let parts = all.first().map_or(1, Vec::len);
-    let hidden = language.model.config().hidden;
-    let tokens = token_ids(&recipe.embed, &all, language)?;
-    let plan = Plan::new(&tokens);
-    let path = work.folder.join("distinct.f32");
-    let mut rows = read_rows(&path, hidden)?;
-    rows.truncate(plan.distinct.len());
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|f| f.set_len((rows.len() * hidden * 4) as u64).map(|()| f))
-        .map_err(|e| Error::io(&path, "open for appending", &e))?;
-    let cost = |texts: &[&[u32]]| texts.iter().map(|text| plan.cost(text)).sum::<usize>() as u64;
-    let (total, mut done) = (cost(&plan.distinct), cost(&plan.distinct[..rows.len()]));
-    work.monitor.progress(done, total, "tokens");
-    let pooling = match recipe.embed.pooling {
-        Pooling::Mean => generate::Pooling::Mean,
-        Pooling::Last => generate::Pooling::Last,
-    };
-    let model = Scorer::new(device, &language.model)?;
-    while rows.len() < plan.distinct.len() {
-        work.monitor.check()?;
-        let left = &plan.distinct[rows.len()..];
-        let mut size = 0;
-        let fits = |text: &&&[u32]| {
-            size += plan.cost(text);
-            size <= PASS
+    fn run(settings: &EmbedSettings, inputs: &EmbedInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let none = Descriptions::default();
+        let descriptions = inputs.descriptions.map_or(Ok(&none), Made::get)?;
+        let all = texts(inputs.tables.get()?, descriptions, settings.source, Genres::First);
+        let parts = all.first().map_or(1, Vec::len);
+        let clips: Vec<Clip<'_>> = (all.iter())
+            .flat_map(|item| item.iter().enumerate())
+            .map(|(part, text)| Clip { text, most_tokens: settings.limit(part, parts) })
+            .collect();
+        let pooling = match settings.pooling {
+            Pooling::Mean => generate::Pooling::Mean,
+            Pooling::Last => generate::Pooling::Last,
         };
-        // A text longer than a pass is one by itself.
-        let batch = &left[..left.iter().take_while(fits).count().max(1)];
-        let pooled = model.embed(plan.head, batch, pooling)?;
-        for row in 0..batch.len() {
-            let row = pooled.row(row).to_vec();
-            file.write_all(bytemuck::cast_slice(&row)).map_err(|e| Error::io(&path, "append a row", &e))?;
-            rows.push(row);
-        }
-        done += cost(batch);
-        work.monitor.progress(done, total, "tokens");
+        let model = inputs.model.open(work.device)?;
+        let hidden = model.hidden();
+        let path = work.folder.join("vectors.f32");
+        let mut vectors = Matrix::zeros(clips.len(), hidden);
+        let known = read_vectors(&path, &mut vectors)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|f| f.set_len((known.len() * record(hidden)) as u64).map(|()| f))
+            .map_err(|e| Error::io(&path, "open for appending", &e))?;
+        model.embed(&clips, pooling, &|text| known.contains(&text), work.monitor, &mut |text, vector| {
+            vectors.row_mut(text).copy_from_slice(vector);
+            let mut bytes = (text as u32).to_le_bytes().to_vec();
+            bytes.extend_from_slice(bytemuck::cast_slice(vector));
+            file.write_all(&bytes).map_err(|e| Error::io(&path, "append a row", &e))
+        })?;
+        // The vectors of an item's texts lie side by side.
+        let text = Matrix::from_vec(all.len(), hidden * parts, vectors.into_vec())?;
+        matrices::write(&work.folder.join("text.safetensors"), &[("text", &text)])?;
+        std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove the working file", &e))
     }
-    let mut text = Matrix::zeros(all.len(), hidden * parts);
-    for (i, &place) in plan.place.iter().enumerate() {
-        let (item, part) = (i / parts, i % parts);
-        text.row_mut(item)[part * hidden..(part + 1) * hidden].copy_from_slice(&rows[place]);
+
+    fn load(artifact: &Artifact) -> Result<Matrix> {
+        matrices::read(&artifact.file("text.safetensors"), "text")
     }
-    matrices::write(&work.folder.join("text.safetensors"), &[("text", &text)])?;
-    std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove the working file", &e))
 }
 
-/// Tokens of every text, those of an item next to each other, cut to their limits.
-fn token_ids(settings: &Embed, items: &[Vec<String>], language: &Language) -> Result<Vec<Vec<u32>>> {
-    let limit = settings.max_tokens.min(language.model.config().context).max(1);
-    let shorter = if settings.description_tokens == 0 { limit } else { limit.min(settings.description_tokens) };
-    let mut tokens = Vec::with_capacity(items.iter().map(Vec::len).sum());
-    for texts in items {
-        for (part, text) in texts.iter().enumerate() {
-            // Descriptions stand last; templated texts alone have no description behind them.
-            let described = settings.source != TextSource::Plain && part + 1 == texts.len();
-            let mut ids = language.tokenizer.encode(text, true)?;
-            ids.truncate(if described { shorter } else { limit });
-            tokens.push(ids);
-        }
-    }
-    Ok(tokens)
+/// Bytes of one text in the working file: its number and its vector.
+fn record(width: usize) -> usize {
+    4 + 4 * width
 }
 
-/// Whole rows of an earlier try.
-fn read_rows(path: &Path, width: usize) -> Result<Vec<Vec<f32>>> {
+/// Puts the whole rows of an earlier try in their places; returns whose they are.
+fn read_vectors(path: &Path, vectors: &mut Matrix) -> Result<HashSet<usize>> {
+    let mut known = HashSet::new();
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(known);
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read the file", &e))?;
-    Ok(bytes.chunks_exact(width * 4).map(bytemuck::pod_collect_to_vec).collect())
+    for record in bytes.chunks_exact(record(vectors.cols())) {
+        let (number, vector) = record.split_at(4);
+        let text = number.try_into().map_or(usize::MAX, |n| u32::from_le_bytes(n) as usize);
+        if text >= vectors.rows() {
+            return Err(Error::input(path.display(), format!("there is no text {text}"))
+                .next("delete the file: the stage writes it again"));
+        }
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(vector);
+        vectors.row_mut(text).copy_from_slice(&values);
+        known.insert(text);
+    }
+    Ok(known)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lm::{Local, Options};
 
     #[test]
     fn descriptions_and_other_texts_have_limits_of_their_own_in_tokens() {
-        let language = Language::load(crate::store::builtin::NAME, &Recipe::default()).unwrap();
-        let text = "a long and winding story of a town by the sea and of all who lived there".to_owned();
-        let whole = language.tokenizer.encode(&text, true).unwrap();
+        let model = Local::load(crate::store::builtin::NAME, &Options::default()).unwrap();
+        let text = "a long and winding story of a town by the sea and of all who lived there";
+        let whole = model.tokenizer.encode(text, true).unwrap();
         assert!(whole.len() > 12, "{}", whole.len());
         let lengths = |source, max_tokens, description_tokens| {
-            let settings = Embed { source, max_tokens, description_tokens, ..Embed::default() };
+            let settings = EmbedSettings { source, pooling: Pooling::Mean, max_tokens, description_tokens };
             let parts = if source == TextSource::Both { 2 } else { 1 };
-            let items = vec![vec![text.clone(); parts]; 2];
-            let found = token_ids(&settings, &items, &language).unwrap();
-            assert!(found.iter().all(|ids| whole.starts_with(ids)), "the beginning is kept");
-            assert_eq!(found[..parts], found[parts..]);
-            found[..parts].iter().map(Vec::len).collect::<Vec<_>>()
+            let ids = (0..parts).map(|part| {
+                let ids = model.clip(&Clip { text, most_tokens: settings.limit(part, parts) }).unwrap();
+                assert!(whole.starts_with(&ids), "the beginning is kept");
+                ids.len()
+            });
+            ids.collect::<Vec<_>>()
         };
         let all = whole.len();
         assert_eq!(lengths(TextSource::Both, 512, 0), [all, all]);
@@ -158,5 +187,24 @@ mod tests {
         assert_eq!(lengths(TextSource::Both, 5, 7), [5, 5]);
         assert_eq!(lengths(TextSource::Description, 512, 5), [5]);
         assert_eq!(lengths(TextSource::Plain, 512, 5), [all]);
+    }
+
+    #[test]
+    fn a_torn_row_of_an_earlier_try_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vectors.f32");
+        let row = |text: u32, x: f32| [&text.to_le_bytes()[..], bytemuck::cast_slice(&[x, -x])].concat();
+        let bytes = [row(2, 1.5), row(0, 2.5), row(1, 3.5)].concat();
+        for cut in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let mut vectors = Matrix::zeros(3, 2);
+            let known = read_vectors(&path, &mut vectors).unwrap();
+            assert_eq!(known.len(), cut / record(2));
+            if known.len() > 1 {
+                assert_eq!((vectors.row(2), vectors.row(0)), (&[1.5, -1.5][..], &[2.5, -2.5][..]));
+            }
+        }
+        std::fs::write(&path, row(3, 0.0)).unwrap();
+        assert!(read_vectors(&path, &mut Matrix::zeros(3, 2)).is_err());
     }
 }

@@ -1,13 +1,13 @@
 //! `merge`: alpha, epsilon and S chosen on validation rows from the stored samples, then the merge of the test rows.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::data::Ground;
-use super::predict::{Predictions, Who};
-use super::prompts::Prompts;
+use super::collab::Features;
+use super::predict::Predictions;
 use super::reason::{self, Reasoning};
-use super::retrieve::{Set, Variant};
-use crate::config::Recipe;
+use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::merge::{
@@ -15,8 +15,31 @@ use crate::merge::{
 };
 use crate::monitor::Monitor;
 use crate::pipeline::artifact::{Artifact, write_atomically};
-use crate::pipeline::key::KeyBuilder;
-use crate::pipeline::run::{Run, Work};
+use crate::pipeline::chosen::{Set, Variant};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
+
+/// The stage. It sees the recipe's section on the merge.
+pub struct Merge;
+
+/// What it reads.
+pub struct MergeInputs<'a> {
+    /// Scores of the tuned model, with the rows and their labels.
+    pub predictions: &'a Made<Predictions>,
+    /// Samples of the reasoning model.
+    pub reasoning: &'a Made<Reasoning>,
+    /// What ratings and graph say, where they are an expert.
+    pub features: Option<&'a Made<Features>>,
+}
+
+impl Inputs for MergeInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("predict", Some(self.predictions.content())),
+            ("reason", Some(self.reasoning.content())),
+            ("collab", self.features.map(Made::content)),
+        ]))
+    }
+}
 
 /// The stage's result.
 #[derive(Serialize, Deserialize)]
@@ -50,35 +73,31 @@ pub struct ExpertOutcome {
     pub test: Vec<(usize, f64)>,
 }
 
-/// The outcome with its artifact.
-pub struct MergedRows {
-    /// The outcome.
-    pub outcome: MergeOutcome,
-    /// The artifact.
-    pub artifact: Artifact,
-}
+const FILE: &str = "merge.json";
 
-/// Runs or reuses the stage.
-pub fn merge(
-    run: &Run,
-    recipe: &Recipe,
-    ground: &Ground,
-    prompts: &Prompts,
-    predictions: &Predictions,
-    reasoning: &Reasoning,
-) -> Result<MergedRows> {
-    let key = KeyBuilder::new(StageId::Merge.name(), 3)
-        .input("predict", &predictions.artifact.key)
-        .input("reason", &reasoning.artifact.key)
-        .settings("merge", &recipe.merge)?
-        .finish();
-    let artifact =
-        run.stage(StageId::Merge, &key, |work| write(work, recipe, ground, prompts, predictions, reasoning))?;
-    let path = artifact.file("merge.json");
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-    let outcome = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from merge"))?;
-    Ok(MergedRows { outcome, artifact })
+impl Stage for Merge {
+    const ID: StageId = StageId::Merge;
+    const VERSION: u32 = 3;
+    type Settings<'r> = &'r Settings;
+    type Inputs<'a> = MergeInputs<'a>;
+    type Output = MergeOutcome;
+
+    fn run(settings: &&Settings, inputs: &MergeInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let opinions = ExpertOpinions {
+            settings,
+            predictions: inputs.predictions.get()?,
+            reasoning: inputs.reasoning.get()?,
+            features: inputs.features.map(Made::get).transpose()?,
+        };
+        write(settings, &opinions, work)
+    }
+
+    fn load(artifact: &Artifact) -> Result<MergeOutcome> {
+        let path = artifact.file(FILE);
+        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from merge"))
+    }
 }
 
 /// Reasoned rows of a set, in order, with both models' values.
@@ -91,7 +110,7 @@ fn gather(
     let (mut kept, mut reasoned, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
     for &row in rows {
         let samples = reasoning.get(&(set, row));
-        let p = predictions.p(Who::Tuned, set, row, Variant::Main);
+        let p = predictions.p(set, row, Variant::Main);
         if let (Some(samples), Some(p)) = (samples, p) {
             kept.push(row);
             reasoned.push(samples.iter().map(|s| s.p).collect::<Vec<f64>>());
@@ -101,66 +120,67 @@ fn gather(
     Ok((kept, Samples::new("reasoning", &reasoned)?, Samples::new("tuned", &tuned)?))
 }
 
-fn write(
-    work: &Work<'_>,
-    recipe: &Recipe,
-    ground: &Ground,
-    prompts: &Prompts,
-    predictions: &Predictions,
-    reasoning: &Reasoning,
-) -> Result<()> {
+/// Values of rows, by row.
+fn labels_of(rows: &[usize], all: &(Vec<usize>, Vec<bool>)) -> Vec<bool> {
+    let by_row: HashMap<usize, bool> = all.0.iter().copied().zip(all.1.iter().copied()).collect();
+    rows.iter().filter_map(|row| by_row.get(row).copied()).collect()
+}
+
+fn write(settings: &Settings, opinions: &ExpertOpinions<'_>, work: &Work<'_>) -> Result<()> {
+    let ExpertOpinions { predictions, reasoning, .. } = *opinions;
+    let [all_valid, all_test] = [Set::Valid, Set::Test].map(|set| predictions.labelled(set));
     let gather = |rows: &[usize], set, samples| gather(rows, set, predictions, samples);
-    let (valid, valid_r, valid_t) = gather(&ground.rows.valid, Set::Valid, &reasoning.rows)?;
-    let (test, test_r, test_t) = gather(&ground.rows.test, Set::Test, &reasoning.rows)?;
-    let (cells, test_cells, chosen) = if recipe.merge.sweep.is_empty() {
-        (Vec::new(), Vec::new(), recipe.merge.clone())
+    let (valid, valid_r, valid_t) = gather(&all_valid.0, Set::Valid, &reasoning.rows)?;
+    let (test, test_r, test_t) = gather(&all_test.0, Set::Test, &reasoning.rows)?;
+    let (cells, test_cells, chosen) = if settings.sweep.is_empty() {
+        (Vec::new(), Vec::new(), settings.clone())
     } else {
-        let (cells, chosen) = sweep(&valid_r, &valid_t, &ground.labels(&valid), &recipe.merge, work.monitor)?;
-        let labels = ground.labels(&test);
+        let labels = labels_of(&valid, &all_valid);
+        let (cells, chosen) = sweep(&valid_r, &valid_t, &labels, settings, work.monitor)?;
+        let labels = labels_of(&test, &all_test);
         // Test rows of one class have no AUC, none at all have nothing; that is no reason to stop.
         let mixed = labels.iter().any(|l| *l) && labels.iter().any(|l| !l);
-        let mut test_cells =
-            if mixed { grid(&test_r, &test_t, &labels, &recipe.merge, work.monitor)? } else { Vec::new() };
+        let mut test_cells = if mixed { grid(&test_r, &test_t, &labels, settings, work.monitor)? } else { Vec::new() };
         test_cells.iter_mut().zip(&cells).for_each(|(test, valid)| test.chosen = valid.chosen);
         (cells, test_cells, chosen)
     };
     let merged = merge_rows(&test_r, &test_t, &chosen)?;
-    for (&row, m) in test.iter().zip(&merged) {
-        work.monitor.emit(m.event(row as u64, Some(ground.sample(row).label)));
+    for ((&row, m), label) in test.iter().zip(&merged).zip(labels_of(&test, &all_test)) {
+        work.monitor.emit(m.event(row as u64, Some(label)));
     }
-    let (bare, bare_r, bare_t) = gather(&ground.rows.test, Set::Test, &reasoning.without_hint)?;
+    let (bare, bare_r, bare_t) = gather(&all_test.0, Set::Test, &reasoning.without_hint)?;
     let without_hint = bare.into_iter().zip(merge_rows(&bare_r, &bare_t, &chosen)?).collect();
-    let heard = Heard { recipe, prompts, predictions, reasoning };
-    let experts = (!recipe.merge.experts.is_empty()).then(|| heard.merge(ground, &chosen, work.monitor)).transpose()?;
+    let wanted = !settings.experts.is_empty();
+    let experts = wanted.then(|| opinions.merge(&all_valid, &all_test.0, &chosen, work.monitor)).transpose()?;
     let outcome = MergeOutcome {
         cells,
         test_cells,
-        metric: recipe.merge.sweep.metric.name().into(),
+        metric: settings.sweep.metric.name().into(),
         chosen,
         valid_rows: valid.len(),
         test: test.into_iter().zip(merged).collect(),
         without_hint,
         experts,
     };
-    let json = serde_json::to_vec(&outcome).map_err(|e| Error::failed("merge.json", e))?;
-    write_atomically(&work.folder.join("merge.json"), &json)
+    let json = serde_json::to_vec(&outcome).map_err(|e| Error::failed(FILE, e))?;
+    write_atomically(&work.folder.join(FILE), &json)
 }
 
-/// All that any expert has said.
-struct Heard<'a> {
-    recipe: &'a Recipe,
-    prompts: &'a Prompts,
+/// What every expert says.
+#[derive(Clone, Copy)]
+struct ExpertOpinions<'a> {
+    settings: &'a Settings,
     predictions: &'a Predictions,
     reasoning: &'a Reasoning,
+    features: Option<&'a Features>,
 }
 
-impl Heard<'_> {
-    fn opinions(&self, set: Set, rows: &[usize]) -> Result<Vec<Opinions>> {
-        let facts = self.prompts.facts(set);
+impl ExpertOpinions<'_> {
+    fn of(&self, set: Set, rows: &[usize]) -> Result<Vec<Opinions>> {
         let of = |expert: Expert, row: usize| -> Option<(f64, f64)> {
             match expert {
-                Expert::Tuned => self.predictions.p(Who::Tuned, set, row, Variant::Main).map(|p| (p, 0.0)),
-                Expert::Collaborative => facts.get(&row).map(|&p| (p, 0.0)),
+                Expert::Tuned => self.predictions.p(set, row, Variant::Main).map(|p| (p, 0.0)),
+                Expert::Collaborative => self.features.and_then(|f| f.p(set, row)).map(|p| (p, 0.0)),
                 Expert::Reasoning => {
                     let p: Vec<f64> = self.reasoning.rows.get(&(set, row))?.iter().map(|s| s.p).collect();
                     let (mean, var) = Samples::new("reasoning", &[p]).ok()?.moments(usize::MAX).ok()?;
@@ -168,21 +188,26 @@ impl Heard<'_> {
                 }
             }
         };
-        let experts = self.recipe.merge.experts.iter();
+        let experts = self.settings.experts.iter();
         experts.map(|&e| Opinions::new(e.name(), rows.iter().map(|&row| of(e, row)))).collect()
     }
 
-    /// Weights from all validation rows, then the merge of all test rows.
-    fn merge(&self, ground: &Ground, chosen: &Settings, monitor: &dyn Monitor) -> Result<ExpertOutcome> {
-        let settings = &self.recipe.merge;
+    /// Weights from all validation rows (with their labels), then the merge of all test rows.
+    fn merge(
+        &self,
+        (valid, labels): &(Vec<usize>, Vec<bool>),
+        test: &[usize],
+        chosen: &Settings,
+        monitor: &dyn Monitor,
+    ) -> Result<ExpertOutcome> {
+        let settings = self.settings;
         let [tau_reasoning, tau_tuned] = chosen.trust().map(|t| t.tau);
         let tau = |e: &Expert| if *e == Expert::Reasoning { tau_reasoning } else { tau_tuned };
         let taus: Vec<f64> = settings.experts.iter().map(tau).collect();
-        let (valid, test) = (&ground.rows.valid, &ground.rows.test);
         let (epsilon, metric) = (chosen.epsilon, settings.sweep.metric);
-        let said = self.opinions(Set::Valid, valid)?;
-        let trust = weigh(&said, &taus, &ground.labels(valid), &settings.weights, epsilon, metric, monitor)?;
-        let (p, _) = merge_all(&self.opinions(Set::Test, test)?, &trust, epsilon)?;
+        let said = self.of(Set::Valid, valid)?;
+        let trust = weigh(&said, &taus, labels, &settings.weights, epsilon, metric, monitor)?;
+        let (p, _) = merge_all(&self.of(Set::Test, test)?, &trust, epsilon)?;
         Ok(ExpertOutcome {
             alphas: settings.experts.iter().copied().zip(trust.iter().map(|t| t.alpha)).collect(),
             valid_rows: valid.len(),

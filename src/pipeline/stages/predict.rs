@@ -1,28 +1,96 @@
 //! `predict`: the Yes/No probability of every row, by the tuned and the untuned model, for every variant.
+//!
+//! Three artifacts: the tuned model on the rows that are merged and reported, on the variants of the ablation table, and
+//! the untuned model.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::language::{self, Language};
-use super::prompts::{PromptRow, Prompts};
-use super::retrieve::{Set, Variant};
-use super::scorer::Scorer;
+use super::prompts::{PromptRow, PromptRows};
 use super::tune::Tuned;
 use crate::config::Recipe;
-use crate::device::Device;
+use crate::content::Content;
 use crate::error::Result;
 use crate::eval::Score;
 use crate::events::{Event, StageId};
-use crate::generate::scoring::Bundle;
+use crate::lm::{LanguageModel, Reading, View};
 use crate::monitor::Monitor;
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::artifact::Artifact;
-use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::rows::{RowFile, read_rows};
-use crate::pipeline::run::{Run, Work};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::text::prompts::Prompt;
+
+/// The stage.
+pub struct Predict;
+
+/// What it sees of the recipe.
+#[derive(Clone, Serialize)]
+pub struct PredictSettings<'r> {
+    score: Score,
+    /// Yes, no.
+    answers: [&'r str; 2],
+    /// System message in scoring, where it is not that of tuning.
+    system: Option<&'r str>,
+    /// Test rows for the untuned model; 0 = all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zero_shot_rows: Option<usize>,
+}
+
+impl<'r> PredictSettings<'r> {
+    /// Of a recipe, for the tuned model.
+    pub fn tuned(recipe: &'r Recipe) -> Self {
+        let own = &recipe.predict;
+        Self { score: own.score, answers: [&own.yes, &own.no], system: own.system.as_deref(), zero_shot_rows: None }
+    }
+
+    /// Of a recipe, for the untuned model.
+    pub fn zero_shot(recipe: &'r Recipe) -> Self {
+        Self { zero_shot_rows: Some(recipe.predict.zero_shot_rows), ..Self::tuned(recipe) }
+    }
+
+    /// Yes, no.
+    pub fn answers(&self) -> [&'r str; 2] {
+        self.answers
+    }
+
+    /// What the model reads of a prompt.
+    pub fn reading<'p>(&self, prompt: Cow<'p, Prompt>) -> Reading<'p> {
+        Reading::Prompt(match self.system {
+            Some(system) => Cow::Owned(prompt.with_system(system)),
+            None => prompt,
+        })
+    }
+
+    /// Probability of "Yes".
+    pub fn probability(&self, choice: &Choice) -> f64 {
+        as_probability(choice, self.score)
+    }
+}
+
+/// What it reads.
+pub struct PredictInputs<'a> {
+    /// What is scored.
+    pub prompts: &'a Made<PromptRows>,
+    /// The adapter; the untuned model has none.
+    pub tuned: Option<&'a Made<Tuned>>,
+    /// The model.
+    pub model: View<'a>,
+}
+
+impl Inputs for PredictInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("prompts", Some(self.prompts.content())),
+            ("tune", self.tuned.map(Made::content)),
+            ("model", Some(self.model.identity()?)),
+        ]))
+    }
+}
 
 /// Which model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,31 +123,44 @@ pub struct Prediction {
     pub label: bool,
 }
 
-/// All scores.
+/// The scores of one model.
 pub struct Predictions {
-    rows: HashMap<(Who, Set, usize, Variant), Prediction>,
-    /// The artifact.
-    pub artifact: Artifact,
+    rows: Vec<Prediction>,
+    places: HashMap<(Set, usize, Variant), usize>,
 }
 
 impl Predictions {
+    fn new(rows: Vec<Prediction>) -> Self {
+        let places = rows.iter().enumerate().map(|(n, p)| ((p.set, p.row, p.variant), n)).collect();
+        Self { rows, places }
+    }
+
     /// One score.
-    pub fn get(&self, model: Who, set: Set, row: usize, variant: Variant) -> Option<&Prediction> {
-        self.rows.get(&(model, set, row, variant))
+    pub fn get(&self, set: Set, row: usize, variant: Variant) -> Option<&Prediction> {
+        self.places.get(&(set, row, variant)).map(|&at| &self.rows[at])
     }
 
     /// The probability of one score.
-    pub fn p(&self, model: Who, set: Set, row: usize, variant: Variant) -> Option<f64> {
-        self.get(model, set, row, variant).map(|p| p.p)
+    pub fn p(&self, set: Set, row: usize, variant: Variant) -> Option<f64> {
+        self.get(set, row, variant).map(|p| p.p)
     }
 
-    /// Mean of P(Yes) + P(No) over a model's test rows, with the history as the recipe has it.
-    pub fn mean_mass(&self, model: Who) -> Option<f64> {
-        let own = |p: &&Prediction| p.model == model && p.set == Set::Test && p.variant == Variant::Main;
-        let mut rows: Vec<&Prediction> = self.rows.values().filter(own).collect();
-        // Sums must not depend on the order of a hash map.
-        rows.sort_by_key(|p| p.row);
-        (!rows.is_empty()).then(|| rows.iter().map(|p| p.choice.mass()).sum::<f64>() / rows.len() as f64)
+    /// The rows of a set with their labels, in order, with the history as the recipe has it.
+    pub fn labelled(&self, set: Set) -> (Vec<usize>, Vec<bool>) {
+        let own = self.rows.iter().filter(|p| p.set == set && p.variant == Variant::Main);
+        own.map(|p| (p.row, p.label)).unzip()
+    }
+
+    /// Rows of a variant, in order.
+    pub fn rows_of(&self, variant: Variant) -> Vec<usize> {
+        self.rows.iter().filter(|p| p.variant == variant).map(|p| p.row).collect()
+    }
+
+    /// Mean of P(Yes) + P(No) over the test rows, with the history as the recipe has it.
+    pub fn mean_mass(&self) -> Option<f64> {
+        let own = self.rows.iter().filter(|p| p.set == Set::Test && p.variant == Variant::Main);
+        let masses: Vec<f64> = own.map(|p| p.choice.mass()).collect();
+        (!masses.is_empty()).then(|| masses.iter().sum::<f64>() / masses.len() as f64)
     }
 }
 
@@ -94,119 +175,144 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     }
 }
 
-/// Scores prompts in order; those of one sample that stand next to each other share their common beginning. `tokens`
-/// makes a prompt's tokens: as in tuning or as in scoring.
-pub fn score_rows(
-    language: &Language,
-    model: &Scorer<'_>,
-    rows: &[&PromptRow],
-    tokens: &dyn Fn(&Prompt) -> Result<Vec<u32>>,
-    monitor: &dyn Monitor,
-) -> Result<Vec<Choice>> {
-    let mut out = Vec::with_capacity(rows.len());
-    let chunks: Vec<&[&PromptRow]> = rows.chunk_by(|a, b| a.set == b.set && a.row == b.row).collect();
-    for some in chunks.chunks(16) {
-        monitor.check()?;
-        let mut bundles: Vec<Bundle> = Vec::with_capacity(some.len());
-        for same in some {
-            bundles.push(same.iter().map(|r| tokens(&r.prompt)).collect::<Result<_>>()?);
-        }
-        out.extend(model.score(&bundles, language.yes_no)?.into_iter().flatten());
-    }
-    Ok(out)
-}
+const FILE: &str = "predictions.jsonl";
 
-/// Runs or reuses the stage.
-pub fn predict(
-    run: &Run,
-    recipe: &Recipe,
-    device: &Device,
-    prompts: &Prompts,
-    tuned: &Tuned,
-    language: &mut super::Lazy<'_>,
-) -> Result<Predictions> {
-    let key = KeyBuilder::new(StageId::Predict.name(), 1)
-        .input("prompts", &prompts.artifact.key)
-        .input("tune", &tuned.artifact.key)
-        .settings("predict", &recipe.predict)?;
-    let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?.finish();
-    let artifact =
-        run.stage(StageId::Predict, &key, |work| write(work, recipe, device, prompts, tuned, language.get()?))?;
-    let rows: Vec<Prediction> = read_rows(&artifact.file("predictions.jsonl"))?;
-    let rows = rows.into_iter().map(|p| ((p.model, p.set, p.row, p.variant), p)).collect();
-    Ok(Predictions { rows, artifact })
-}
+impl Stage for Predict {
+    const ID: StageId = StageId::Predict;
+    const VERSION: u32 = 2;
+    type Settings<'r> = PredictSettings<'r>;
+    type Inputs<'a> = PredictInputs<'a>;
+    type Output = Predictions;
 
-fn write(
-    work: &Work<'_>,
-    recipe: &Recipe,
-    device: &Device,
-    prompts: &Prompts,
-    tuned: &Tuned,
-    language: &Language,
-) -> Result<()> {
-    let (mut file, done) = RowFile::<Prediction>::open(&work.folder.join("predictions.jsonl"))?;
-    let there: HashSet<_> = done.iter().map(|p| (p.model, p.set, p.row, p.variant)).collect();
-    let mut tests = Vec::new();
-    let mut wanted: Vec<(Who, &PromptRow)> = Vec::new();
-    for row in prompts.rows.iter().filter(|r| r.set != Set::Tune) {
-        wanted.push((Who::Tuned, row));
-        if row.set == Set::Test && row.variant == Variant::Main {
-            tests.push(row);
+    fn run(settings: &PredictSettings<'_>, inputs: &PredictInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let (mut file, done) = RowFile::<Prediction>::open(&work.folder.join(FILE))?;
+        let there: HashSet<_> = done.iter().map(|p| (p.set, p.row, p.variant)).collect();
+        let prompts = inputs.prompts.get()?;
+        let mut wanted: Vec<&PromptRow> = prompts.rows.iter().collect();
+        if let Some(rows) = settings.zero_shot_rows {
+            wanted.retain(|r| r.set == Set::Test);
+            wanted.truncate(if rows == 0 { usize::MAX } else { rows });
         }
-    }
-    let zero_shot = if recipe.predict.zero_shot_rows == 0 { tests.len() } else { recipe.predict.zero_shot_rows };
-    wanted.extend(tests.into_iter().take(zero_shot).map(|row| (Who::ZeroShot, row)));
-    let total = wanted.len() as u64;
-    wanted.retain(|(who, r)| !there.contains(&(*who, r.set, r.row, r.variant)));
-    let mut count = total - wanted.len() as u64;
-    let inputs = prompts.inputs(language)?;
-    let adapted = language.with_adapter(&tuned.adapter, tuned.projector.as_ref().zip(inputs.as_ref()))?;
-    for some in wanted.chunk_by(|a, b| a.0 == b.0) {
-        let model = Scorer::new(device, if some[0].0 == Who::Tuned { &adapted } else { &language.model })?;
-        let rows: Vec<&PromptRow> = some.iter().map(|(_, r)| *r).collect();
-        // Whole samples at a time, so that their variants stay together.
-        let samples: Vec<&[&PromptRow]> = rows.chunk_by(|a, b| a.set == b.set && a.row == b.row).collect();
-        for few in samples.chunks(16) {
-            work.monitor.check()?;
-            let rows = few.concat();
-            let began = Instant::now();
-            // What a projector was not trained for has no soft tokens.
-            let tokens = |prompt: &Prompt| match some[0].0 {
-                Who::Tuned => language.scoring_tokens(prompt),
-                Who::ZeroShot => language.scoring_tokens(&prompt.without_soft()),
+        let total = wanted.len() as u64;
+        wanted.retain(|r| !there.contains(&(r.set, r.row, r.variant)));
+        // Variants of a sample begin alike.
+        let samples: Vec<&[&PromptRow]> = wanted.chunk_by(|a, b| a.set == b.set && a.row == b.row).collect();
+        let mut teller = Teller {
+            settings,
+            who: if inputs.tuned.is_some() { Who::Tuned } else { Who::ZeroShot },
+            count: total - wanted.len() as u64,
+            total,
+            since: Instant::now(),
+            untold: 0,
+            monitor: work.monitor,
+        };
+        let mut received = |at: usize, choices: &[Choice]| -> Result<()> {
+            let told = samples[at].iter().zip(choices).map(|(row, choice)| teller.tell(row, choice));
+            told.collect::<Vec<_>>().iter().try_for_each(|p| file.append(p))
+        };
+        let score =
+            |model: &dyn LanguageModel, received: &mut dyn FnMut(usize, &[Choice]) -> Result<()>, soft: bool| {
+                let mut bundles: Vec<Vec<Reading<'_>>> = Vec::with_capacity(samples.len());
+                for same in &samples {
+                    bundles.push(same.iter().map(|row| settings.reading(prompt(row, soft))).collect());
+                }
+                model.score(&bundles, settings.answers, work.monitor, received)
             };
-            for (row, choice) in rows.iter().zip(score_rows(language, &model, &rows, &tokens, work.monitor)?) {
-                let p = as_probability(&choice, recipe.predict.score);
-                let who = some[0].0;
-                file.append(&Prediction {
-                    model: who,
-                    set: row.set,
-                    row: row.row,
-                    variant: row.variant,
-                    score: recipe.predict.score,
-                    p,
-                    choice,
-                    label: row.label,
-                })?;
-                work.monitor.emit(Event::SampleScored {
-                    stage: StageId::Predict.into(),
-                    model: format!("{}/{}", if who == Who::Tuned { "tuned" } else { "zero_shot" }, row.variant.title()),
-                    row: row.row as u64,
-                    p,
-                    yes_no_mass: choice.mass(),
-                    label: Some(row.label),
-                });
-                count += 1;
+        match inputs.tuned {
+            None => score(inputs.model.open(work.device)?.as_ref(), &mut received, false)?,
+            Some(tuned) => {
+                let (local, tuned) = (inputs.model.local()?, tuned.get()?);
+                let (adapter, projector) = (tuned.adapter(local)?, tuned.projector(local)?);
+                let soft = prompts.inputs(local)?;
+                let adapted = inputs.model.adapted(&adapter, projector.as_ref().zip(soft.as_ref()))?;
+                score(&adapted.open(work.device)?, &mut received, true)?;
             }
-            work.monitor.emit(Event::PromptCost {
-                how: "plain".into(),
-                prompts: rows.len() as u64,
-                seconds: began.elapsed().as_secs_f64(),
-                tokens: 0,
-            });
-            work.monitor.progress(count, total, "prompts");
+        }
+        teller.tell_cost();
+        Ok(())
+    }
+
+    fn load(artifact: &Artifact) -> Result<Predictions> {
+        Ok(Predictions::new(read_rows(&artifact.file(FILE))?))
+    }
+}
+
+/// What a projector was not trained for has no soft tokens.
+fn prompt(row: &PromptRow, soft: bool) -> Cow<'_, Prompt> {
+    if soft { Cow::Borrowed(&row.prompt) } else { Cow::Owned(row.prompt.without_soft()) }
+}
+
+/// Prompts whose cost is told as one.
+const TOLD_TOGETHER: u64 = 16;
+
+/// Makes predictions of choices and tells whoever watches.
+struct Teller<'a> {
+    settings: &'a PredictSettings<'a>,
+    who: Who,
+    count: u64,
+    total: u64,
+    since: Instant,
+    untold: u64,
+    monitor: &'a dyn Monitor,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
+        let p = self.settings.probability(choice);
+        self.monitor.emit(Event::SampleScored {
+            stage: StageId::Predict.into(),
+            model: format!("{}/{}", if self.who == Who::Tuned { "tuned" } else { "zero_shot" }, row.variant.title()),
+            row: row.row as u64,
+            p,
+            yes_no_mass: choice.mass(),
+            label: Some(row.label),
+        });
+        self.count += 1;
+        self.untold += 1;
+        if self.untold >= TOLD_TOGETHER {
+            self.tell_cost();
+        }
+        self.monitor.progress(self.count, self.total, "prompts");
+        Prediction {
+            model: self.who,
+            set: row.set,
+            row: row.row,
+            variant: row.variant,
+            score: self.settings.score,
+            p,
+            choice: *choice,
+            label: row.label,
         }
     }
-    Ok(())
+
+    fn tell_cost(&mut self) {
+        if self.untold == 0 {
+            return;
+        }
+        let seconds = self.since.elapsed().as_secs_f64();
+        self.monitor.emit(Event::PromptCost { how: "plain".into(), prompts: self.untold, seconds, tokens: 0 });
+        (self.since, self.untold) = (Instant::now(), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::chat::Message;
+
+    #[test]
+    fn d8_scoring_has_another_system_message_where_the_recipe_says_so() {
+        let messages = vec![Message::system("Be kind."), Message::user("Seen: Heat. Next: Up?".to_string())];
+        let prompt = Prompt { messages, split: 0, shown: vec![0], soft: Vec::new() };
+        let read =
+            |recipe: &Recipe, prompt: &Prompt| match PredictSettings::tuned(recipe).reading(Cow::Borrowed(prompt)) {
+                Reading::Prompt(prompt) => prompt.into_owned(),
+                Reading::Conversation(_) => panic!("not a prompt"),
+            };
+        let theirs = Recipe { faithful: true, ..Recipe::default() }.faithfully();
+        assert_eq!(read(&Recipe::default(), &prompt), prompt);
+        assert_eq!(read(&theirs, &prompt).messages, [Message::system(""), prompt.messages[1].clone()]);
+        let bare = Prompt { messages: vec![prompt.messages[1].clone()], ..prompt.clone() };
+        assert_eq!(read(&theirs, &bare), bare, "no turn is added");
+    }
 }

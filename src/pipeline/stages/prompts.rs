@@ -1,27 +1,101 @@
 //! `prompts`: what the language model reads for every row and variant, within the model's context.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::Ground;
-use super::features;
-use super::graph::Collaborative;
-use super::language::{self, Language};
-use super::retrieve::{Embeddings, Retrieval, Set, Variant};
-use super::soft::{self, SoftSource};
+use super::collab::Features;
+use super::data::DataOutput;
+use super::retrieve::Shown;
+use crate::collab::CausalFeatures;
 use crate::config::Recipe;
+use crate::content::Content;
+use crate::data::{Dataset, ItemIdx, Rated, Samples, UserIdx};
 use crate::error::{Error, Kind, Result};
 use crate::events::StageId;
-use crate::models::soft_prompt::Inputs;
+use crate::lm::{Local, Reader, Reading, View};
+use crate::models::soft_prompt::Inputs as SoftInputs;
 use crate::pipeline::artifact::{Artifact, write_atomically};
-use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::matrices;
 use crate::pipeline::rows::{RowFile, read_rows};
-use crate::pipeline::run::{Run, Work};
+use crate::pipeline::soft::{self, SoftFrom, SoftTokens};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::retrieval::Template;
 use crate::tensor::Matrix;
-use crate::text::prompts::{CutReport, Drop, Order, Prompt, Prompter, drop_order, fit};
+use crate::text::prompts::{self, CutReport, Drop, Fitted, Order, Prompt, Prompter, SoftPlaces, drop_order, fit};
+use crate::text::ratings::Wording;
+
+/// The stage.
+pub struct Prompts;
+
+/// What it sees of the recipe.
+#[derive(Clone, Serialize)]
+pub struct PromptsSettings<'r> {
+    prompt: &'r prompts::Settings,
+    /// A rating above it is a like.
+    threshold: f32,
+    /// What is said of the causal features; `None` where nothing is.
+    wording: Wording,
+    /// Which items in which order the recipe shows.
+    template: Template,
+    /// Which soft tokens there are.
+    soft: Option<SoftTokens>,
+}
+
+impl<'r> PromptsSettings<'r> {
+    /// Of a recipe.
+    pub fn of(recipe: &'r Recipe) -> Self {
+        let wording = recipe.collab.wording;
+        Self {
+            prompt: &recipe.prompt,
+            threshold: recipe.data.threshold(),
+            wording: if wording.speaks() { wording } else { Wording::None },
+            template: recipe.retrieve.template,
+            soft: SoftTokens::of(&recipe.soft),
+        }
+    }
+
+    /// The causal features are put into words.
+    pub fn speaks(&self) -> bool {
+        self.wording.speaks()
+    }
+
+    /// Which soft tokens there are.
+    pub fn soft(&self) -> Option<SoftTokens> {
+        self.soft
+    }
+}
+
+/// What it reads.
+pub struct PromptsInputs<'a> {
+    /// Users and items.
+    pub tables: &'a Made<Dataset>,
+    /// Rows and histories.
+    pub samples: &'a Made<Samples>,
+    /// What is shown.
+    pub shown: &'a Made<Vec<Shown>>,
+    /// Causal features, where they are put into words.
+    pub features: Option<&'a Made<Features>>,
+    /// Embeddings behind soft tokens.
+    pub soft: SoftFrom<'a>,
+    /// The model that reads the prompts: its tokens and its context.
+    pub model: View<'a>,
+}
+
+impl Inputs for PromptsInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("tables", Some(self.tables.content())),
+            ("samples", Some(self.samples.content())),
+            ("retrieve", Some(self.shown.content())),
+            ("collab", self.features.map(Made::content)),
+            ("soft items", self.soft.items_content()),
+            ("soft users", self.soft.users.map(Made::content)),
+            ("model", Some(self.model.identity()?)),
+        ]))
+    }
+}
 
 /// One prompt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,104 +110,144 @@ pub struct PromptRow {
     pub variant: Variant,
     /// Its label.
     pub label: bool,
-    /// What the causal features alone say, where the recipe wants them.
-    pub facts_p: Option<f64>,
     /// The turns.
     pub prompt: Prompt,
 }
 
-/// All prompts.
-pub struct Prompts {
-    /// In the order of sets, rows, variants.
+/// The prompts of some rows.
+pub struct PromptRows {
+    /// In the order of the rows asked for.
     pub rows: Vec<PromptRow>,
     /// Embeddings behind the soft tokens, where the recipe wants them, in ascending order of their numbers.
     pub soft: Option<Matrix>,
-    /// The artifact.
-    pub artifact: Artifact,
 }
 
-impl Prompts {
-    /// What the causal features alone say of the rows of a set, where there are any.
-    pub fn facts(&self, set: Set) -> HashMap<usize, f64> {
-        let own = |r: &&PromptRow| r.set == set && r.variant == Variant::Main;
-        self.rows.iter().filter(own).filter_map(|r| r.facts_p.map(|p| (r.row, p))).collect()
-    }
-
+impl PromptRows {
     /// The projector's inputs, where the prompts have soft tokens.
-    pub fn inputs(&self, language: &Language) -> Result<Option<Inputs>> {
-        let of = |x: &Matrix| Inputs::new(soft::ids(&soft::numbers(&self.rows), language), x.clone());
+    ///
+    /// # Errors
+    /// Embeddings that do not belong to these prompts.
+    pub fn inputs(&self, model: &Local) -> Result<Option<SoftInputs>> {
+        let of = |x: &Matrix| SoftInputs::new(soft::ids(&soft::numbers(&self.rows), model), x.clone());
         self.soft.as_ref().map(of).transpose()
     }
 }
 
+/// Room left for the answer and the end of the turn.
+const ANSWER_ROOM: usize = 8;
+
+const ROWS: &str = "prompts.jsonl";
+const CUTS: &str = "cuts.json";
 /// The embeddings behind the soft tokens.
 const SOFT: &str = "soft.safetensors";
 
-/// The weight of each causal feature.
-pub(super) const WEIGHTS: &str = "facts.json";
+impl Stage for Prompts {
+    const ID: StageId = StageId::Prompts;
+    const VERSION: u32 = 2;
+    const NOTES: &'static [&'static str] = &[CUTS];
+    type Settings<'r> = PromptsSettings<'r>;
+    type Inputs<'a> = PromptsInputs<'a>;
+    type Output = PromptRows;
 
-/// Room left for the answer and the end of the turn.
-pub(super) const ANSWER_ROOM: usize = 8;
+    fn run(settings: &PromptsSettings<'_>, inputs: &PromptsInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let path = work.folder.join(ROWS);
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
+        }
+        let (mut file, _) = RowFile::<PromptRow>::open(&path)?;
+        let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
+        let features = inputs.features.map(Made::get).transpose()?;
+        let mut soft = inputs.soft.source(settings.soft, settings.threshold)?;
+        let maker = PromptMaker { dataset: data.dataset, settings, reader: inputs.model.reader()? };
+        let mut cuts = CutReport::default();
+        let shown = inputs.shown.get()?;
+        for (n, Shown { request, items, .. }) in shown.iter().enumerate() {
+            if n % 256 == 0 {
+                work.monitor.check()?;
+            }
+            let sample = data.sample(request.row);
+            let fitted = maker.make(&Asked {
+                user: sample.user,
+                target: sample.item,
+                shown: items,
+                variant: request.variant,
+                features: features.and_then(|f| f.of(request.set, request.row)),
+                soft: soft.as_mut().map(|s| s.places(data, request.row, request.at)),
+            })?;
+            cuts.add(fitted.dropped);
+            file.append(&PromptRow {
+                set: request.set,
+                row: request.row,
+                at: request.at,
+                variant: request.variant,
+                label: sample.label,
+                prompt: fitted.prompt,
+            })?;
+            work.monitor.progress(n as u64 + 1, shown.len() as u64, "prompts");
+        }
+        if cuts.cut > 0 {
+            let what = format!(
+                "{} of {} prompts were too long for the model: {} history items left out",
+                cuts.cut, cuts.prompts, cuts.items
+            );
+            work.monitor.warn(&what, "lower retrieve.k, or use a model with a longer context");
+        }
+        if let Some(soft) = &soft {
+            let embeddings = soft.matrix(&soft::numbers(&read_rows(&path)?))?;
+            matrices::write(&work.folder.join(SOFT), &[("embeddings", &embeddings)])?;
+        }
+        let json = serde_json::to_vec_pretty(&cuts).map_err(|e| Error::failed(CUTS, e))?;
+        write_atomically(&work.folder.join(CUTS), &json)
+    }
 
-/// Runs or reuses the stage.
-pub fn prompts(
-    run: &Run,
-    recipe: &Recipe,
-    ground: &Ground,
-    retrieval: &Retrieval,
-    embeddings: &Embeddings<'_>,
-    language: &mut super::Lazy<'_>,
-) -> Result<Prompts> {
-    let colla = embeddings.colla;
-    let key = KeyBuilder::new(StageId::Prompts.name(), 1)
-        .input("data", &ground.artifact.key)
-        .input("retrieve", &retrieval.artifact.key)
-        .settings("prompt", &recipe.prompt)?
-        .settings("facts", &recipe.collab)?;
-    let key = language::add_to_key(key, "model", &recipe.model.path, &recipe.model)?;
-    let key = soft::add_to_key(key, recipe, embeddings)?.finish();
-    let artifact = run.stage(StageId::Prompts, &key, |work| {
-        let soft = SoftSource::new(recipe, embeddings);
-        write(work, recipe, ground, retrieval, colla, soft, language.get()?)
-    })?;
-    let soft = recipe.soft.is_on().then(|| matrices::read(&artifact.file(SOFT), "embeddings")).transpose()?;
-    Ok(Prompts { rows: read_rows(&artifact.file("prompts.jsonl"))?, soft, artifact })
+    fn load(artifact: &Artifact) -> Result<PromptRows> {
+        let soft = artifact.file(SOFT);
+        let soft = soft.exists().then(|| matrices::read(&soft, "embeddings")).transpose()?;
+        Ok(PromptRows { rows: read_rows(&artifact.file(ROWS))?, soft })
+    }
 }
 
-fn write(
-    work: &Work<'_>,
-    recipe: &Recipe,
-    ground: &Ground,
-    retrieval: &Retrieval,
-    colla: &Collaborative,
-    mut soft: Option<SoftSource>,
-    language: &Language,
-) -> Result<()> {
-    let path = work.folder.join("prompts.jsonl");
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
-    }
-    let (mut file, _) = RowFile::<PromptRow>::open(&path)?;
-    let fitted = features::fit(recipe, ground, colla, &work.folder.join(WEIGHTS), work.monitor)?;
-    let limit = language.model.config().context.saturating_sub(ANSWER_ROOM);
-    let mut cuts = CutReport::default();
-    let total = retrieval.shown.len() as u64;
-    for (n, shown) in retrieval.shown.iter().enumerate() {
-        if n % 256 == 0 {
-            work.monitor.check()?;
-        }
-        let sample = ground.sample(shown.row);
-        let template = shown.variant.settings(recipe).template;
-        let settings = crate::text::prompts::Settings { order: wording(template), ..recipe.prompt.clone() };
-        let places = soft.as_mut().map(|s| s.places(ground, shown.row, shown.at));
-        let prompter = Prompter::new(&ground.dataset, recipe.data.threshold(), &settings)?.with_soft(places);
-        let known = fitted.as_ref().map(|f| features::of(f, ground, shown.set, shown.row, shown.at));
-        let stated = known.and_then(|f| f.stated(recipe.collab.wording));
-        let least = drop_order(least_valuable(template), shown.items.len());
-        let fitted = fit(
-            &|keep| prompter.build_some(sample.user, &shown.items, keep, sample.item, stated.as_ref()),
-            &least,
-            &|prompt| language.prompt_tokens(prompt).map(|t| t.len()),
+/// What a prompt is about.
+pub struct Asked<'a> {
+    /// Whose history.
+    pub user: UserIdx,
+    /// The item that is asked about.
+    pub target: ItemIdx,
+    /// History items in the order shown.
+    pub shown: &'a [Rated],
+    /// How they were chosen.
+    pub variant: Variant,
+    /// What ratings and graph say of the row.
+    pub features: Option<&'a CausalFeatures>,
+    /// Its soft tokens.
+    pub soft: Option<SoftPlaces>,
+}
+
+/// Makes the prompts of a recipe, of rows and of what is asked of a finished run alike.
+pub struct PromptMaker<'a> {
+    /// Users and items.
+    pub dataset: &'a Dataset,
+    /// Wording.
+    pub settings: &'a PromptsSettings<'a>,
+    /// The model that reads the prompts.
+    pub reader: &'a dyn Reader,
+}
+
+impl PromptMaker<'_> {
+    /// The prompt with as many history items as the model's context holds.
+    ///
+    /// # Errors
+    /// A prompt that is too long even without history; users or items that are not in the data set.
+    pub fn make(&self, asked: &Asked<'_>) -> Result<Fitted> {
+        let template = asked.variant.template(self.settings.template);
+        let settings = prompts::Settings { order: order(template), ..self.settings.prompt.clone() };
+        let prompter = Prompter::new(self.dataset, self.settings.threshold, &settings)?.with_soft(asked.soft);
+        let stated = asked.features.and_then(|f| f.stated(self.settings.wording));
+        let limit = self.reader.context().saturating_sub(ANSWER_ROOM);
+        fit(
+            &|keep| prompter.build_some(asked.user, asked.shown, keep, asked.target, stated.as_ref()),
+            &drop_order(least_valuable(template), asked.shown.len()),
+            &|prompt| self.reader.count(&Reading::Prompt(Cow::Borrowed(prompt))),
             limit,
         )
         .map_err(|e| {
@@ -142,36 +256,12 @@ fn write(
             }
             Error::input(e.place(), format!("{}: the model reads {} tokens", e.what(), limit + ANSWER_ROOM))
                 .next("use a model with a longer context, or a shorter wording: prompt.style = \"short\"")
-        })?;
-        cuts.add(fitted.dropped);
-        file.append(&PromptRow {
-            set: shown.set,
-            row: shown.row,
-            at: shown.at,
-            variant: shown.variant,
-            label: sample.label,
-            facts_p: known.map(|f| f.p),
-            prompt: fitted.prompt,
-        })?;
-        work.monitor.progress(n as u64 + 1, total, "prompts");
+        })
     }
-    if cuts.cut > 0 {
-        let what = format!(
-            "{} of {} prompts were too long for the model: {} history items left out",
-            cuts.cut, cuts.prompts, cuts.items
-        );
-        work.monitor.warn(&what, "lower retrieve.k, or use a model with a longer context");
-    }
-    if let Some(soft) = &soft {
-        let embeddings = soft.matrix(&soft::numbers(&read_rows(&path)?))?;
-        matrices::write(&work.folder.join(SOFT), &[("embeddings", &embeddings)])?;
-    }
-    let json = serde_json::to_vec_pretty(&cuts).map_err(|e| Error::failed("cuts.json", e))?;
-    write_atomically(&work.folder.join("cuts.json"), &json)
 }
 
 /// What the prompt says about the order of the items.
-pub(super) fn wording(template: Template) -> Order {
+fn order(template: Template) -> Order {
     match template {
         Template::Simple | Template::Sequential => Order::InOrder,
         Template::High | Template::Low => Order::MostRelevant,
@@ -180,7 +270,7 @@ pub(super) fn wording(template: Template) -> Order {
 }
 
 /// Which end of the list matters least.
-pub(super) fn least_valuable(template: Template) -> Drop {
+fn least_valuable(template: Template) -> Drop {
     match template {
         Template::Simple | Template::Sequential | Template::Low => Drop::Front,
         Template::High | Template::Rerank => Drop::Back,

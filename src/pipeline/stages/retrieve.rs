@@ -1,128 +1,119 @@
 //! `retrieve`: for every row and every way of retrieving, which history items the prompt shows, in which order.
+//!
+//! Three artifacts: rows that are tuned on, rows that are scored, and the variants of the ablation table, so that more
+//! rows of one kind leave the others alone.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::align::AlignedItems;
-use super::data::Ground;
-use super::embed::Embedded;
+use super::data::DataOutput;
 use super::graph::Collaborative;
 use crate::config::Recipe;
-use crate::data::Rated;
+use crate::content::Content;
+use crate::data::{Dataset, ItemIdx, Rated, Samples, UserIdx};
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
-use crate::pipeline::key::KeyBuilder;
+use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::rows::{RowFile, read_rows};
-use crate::pipeline::run::Run;
-use crate::retrieval::{Embedding, Mixture, Retrieved, Retriever, Settings, Sources, Template, needed, order};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
+use crate::retrieval::{Embedding, Mixture, RerankRule, Retrieved, Retriever, Settings, SimilarUser, Sources, needed, order};
 use crate::tensor::Matrix;
 
-/// A way of choosing the shown items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Variant {
-    /// The recipe's embedding and template: what is tuned, reported and merged.
-    Main,
-    /// The most recent items: no retrieval.
-    NoRetrieval,
-    /// By text only.
-    Text,
-    /// By LightGCN only.
-    Collaborative,
-    /// By text and LightGCN.
-    Mix,
-    /// By text, LightGCN and SSL.
-    Mix3,
-    /// As the recipe, but in order of similarity: no rerank.
-    Unranked,
-    /// As the recipe, but with what the authors' published retrieval does otherwise (D1, D6, D10).
-    Published,
-    /// A rendering of tuning rows.
-    Rendering(Template),
+/// The stage.
+pub struct Retrieve;
+
+/// What it sees of the recipe.
+#[derive(Clone, Serialize)]
+pub struct RetrieveSettings {
+    /// Keys that nothing is made of are at their defaults.
+    retrieval: Settings,
+    raw_ids_are_rows: bool,
+    rows: Vec<RowRequest>,
 }
 
-impl Variant {
-    /// The rows of the ablation table.
-    pub const ABLATION: [Variant; 7] = [
-        Variant::NoRetrieval,
-        Variant::Text,
-        Variant::Collaborative,
-        Variant::Mix,
-        Variant::Mix3,
-        Variant::Unranked,
-        Variant::Published,
-    ];
-
-    /// For tables.
-    pub fn title(self) -> &'static str {
-        match self {
-            Variant::Main => "recipe",
-            Variant::NoRetrieval => "no retrieval",
-            Variant::Text => "text only",
-            Variant::Collaborative => "collaborative only",
-            Variant::Mix => "mix",
-            Variant::Mix3 => "mix3",
-            Variant::Unranked => "without rerank",
-            Variant::Published => "as the authors' code retrieves",
-            Variant::Rendering(_) => "rendering",
+impl RetrieveSettings {
+    /// Of a recipe, for these rows.
+    pub fn of(recipe: &Recipe, rows: Vec<RowRequest>) -> Self {
+        let raw_ids_are_rows = recipe.data.kind.set().ids_are_rows;
+        let mut own = Self { retrieval: recipe.retrieve.clone(), raw_ids_are_rows, rows };
+        let (embeddings, none) = (own.embeddings(), Settings::default());
+        let retrieval = &mut own.retrieval;
+        if retrieval.rule != RerankRule::Score {
+            (retrieval.gamma, retrieval.beta) = (none.gamma, none.beta);
         }
+        if retrieval.similar_user == SimilarUser::Off {
+            retrieval.similar_items = none.similar_items;
+        }
+        if !embeddings.contains(&Embedding::Mix2) {
+            retrieval.softmax_over = none.softmax_over;
+        }
+        if !embeddings.contains(&Embedding::Txt) {
+            retrieval.pca_plain = none.pca_plain;
+        }
+        own
     }
 
-    /// Retrieval settings of this variant.
-    pub fn settings(self, recipe: &Recipe) -> Settings {
-        let base = &recipe.retrieve;
-        let with = |embedding| Settings { embedding, ..base.clone() };
-        match self {
-            Variant::Main => base.clone(),
-            Variant::NoRetrieval => Settings { template: Template::Simple, ..base.clone() },
-            Variant::Text => with(Embedding::Text),
-            Variant::Collaborative => with(Embedding::Colla),
-            Variant::Mix => with(Embedding::Mix),
-            Variant::Mix3 => with(Embedding::Mix3),
-            Variant::Unranked => Settings { template: Template::High, ..base.clone() },
-            Variant::Published => base.clone().faithful(recipe.data.kind.set().ids_are_rows),
-            Variant::Rendering(template) => Settings { template, ..base.clone() },
+    /// The settings of a variant.
+    fn variant(&self, variant: Variant) -> Settings {
+        variant.settings(&self.retrieval, self.raw_ids_are_rows)
+    }
+
+    /// The embeddings that the rows are looked up by.
+    pub fn embeddings(&self) -> Vec<Embedding> {
+        let mut found: Vec<Embedding> = Vec::new();
+        for request in &self.rows {
+            let embedding = self.variant(request.variant).embedding;
+            if !found.contains(&embedding) {
+                found.push(embedding);
+            }
         }
+        found
+    }
+
+    /// Items of similar users are borrowed.
+    pub fn borrows(&self) -> bool {
+        self.retrieval.similar_user != SimilarUser::Off
     }
 }
 
-/// Which set a row belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Set {
-    /// Tuning.
-    Tune,
-    /// Validation.
-    Valid,
-    /// Test.
-    Test,
+/// What it reads. Of the embeddings, those that the rows are looked up by.
+pub struct RetrieveInputs<'a> {
+    /// The items.
+    pub tables: &'a Made<Dataset>,
+    /// Rows and histories.
+    pub samples: &'a Made<Samples>,
+    /// Embeddings of the plain texts.
+    pub plain: Option<&'a Made<Matrix>>,
+    /// Text embeddings.
+    pub text: Option<&'a Made<Matrix>>,
+    /// LightGCN embeddings.
+    pub colla: Option<&'a Made<Collaborative>>,
+    /// SSL embeddings.
+    pub ssl: Option<&'a Made<Matrix>>,
 }
 
-impl Set {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Set::Tune => "tune",
-            Set::Valid => "valid",
-            Set::Test => "test",
-        }
+impl Inputs for RetrieveInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("tables", Some(self.tables.content())),
+            ("samples", Some(self.samples.content())),
+            ("plain", self.plain.map(Made::content)),
+            ("text", self.text.map(Made::content)),
+            ("graph", self.colla.map(Made::content)),
+            ("align", self.ssl.map(Made::content)),
+        ]))
     }
 }
 
 /// The shown history of one row and variant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {
-    /// Which set.
-    pub set: Set,
-    /// Index of the sample.
-    pub row: usize,
-    /// Index of the sample whose position the history is frozen at (the row itself, but for groups of targets).
-    pub at: usize,
-    /// Which variant.
-    pub variant: Variant,
+    /// Which row.
+    #[serde(flatten)]
+    pub request: RowRequest,
     /// History items in the order shown.
     pub items: Vec<Rated>,
     /// What was retrieved, with similarities; kept for the recipe's own variant of validation and test rows.
@@ -130,126 +121,125 @@ pub struct Shown {
     pub retrieved: Vec<Retrieved>,
 }
 
-/// All of them.
-pub struct Retrieval {
-    /// In the order of sets, rows, variants.
-    pub shown: Vec<Shown>,
-    /// The artifact.
-    pub artifact: Artifact,
-}
+const FILE: &str = "shown.jsonl";
 
-/// The item embeddings.
-pub struct Embeddings<'a> {
-    /// Text.
-    pub text: &'a Embedded,
-    /// LightGCN.
-    pub colla: &'a Collaborative,
-    /// SSL.
-    pub ssl: &'a AlignedItems,
-}
+impl Stage for Retrieve {
+    const ID: StageId = StageId::Retrieve;
+    const VERSION: u32 = 2;
+    type Settings<'r> = RetrieveSettings;
+    type Inputs<'a> = RetrieveInputs<'a>;
+    /// In the order of the rows asked for.
+    type Output = Vec<Shown>;
 
-/// A row to be shown: set, row, frozen at, variant.
-type Wish = (Set, usize, usize, Variant);
-
-fn wishes(recipe: &Recipe, ground: &Ground) -> Vec<Wish> {
-    let mut out = Vec::new();
-    for group in &ground.rows.tune {
-        for &template in &recipe.tune.templates {
-            out.extend(group.iter().map(|&row| (Set::Tune, row, group[0], Variant::Rendering(template))));
-        }
-    }
-    out.extend(ground.rows.valid.iter().map(|&row| (Set::Valid, row, row, Variant::Main)));
-    for (n, &row) in ground.rows.test.iter().enumerate() {
-        out.push((Set::Test, row, row, Variant::Main));
-        if recipe.predict.ablation_rows == 0 || n < recipe.predict.ablation_rows {
-            out.extend(Variant::ABLATION.iter().map(|&v| (Set::Test, row, row, v)));
-        }
-    }
-    out
-}
-
-/// Runs or reuses the stage.
-pub fn retrieve(run: &Run, recipe: &Recipe, ground: &Ground, from: &Embeddings<'_>) -> Result<Retrieval> {
-    let key = KeyBuilder::new(StageId::Retrieve.name(), 1)
-        .input("data", &ground.artifact.key)
-        .input("embed", &from.text.artifact.key)
-        .input("graph", &from.colla.artifact.key)
-        .input("align", &from.ssl.artifact.key)
-        .settings("retrieve", &recipe.retrieve)?
-        .settings("rows", &(&recipe.rows, &recipe.tune.templates, recipe.tune.targets_per_history))?
-        .settings("ablation", &recipe.predict.ablation_rows)?
-        .finish();
-    let artifact = run.stage(StageId::Retrieve, &key, |work| {
-        let wishes = wishes(recipe, ground);
-        let path = work.folder.join("shown.jsonl");
+    fn run(settings: &RetrieveSettings, inputs: &RetrieveInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let path = work.folder.join(FILE);
         if path.exists() {
             std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
         }
         let (mut file, _) = RowFile::<Shown>::open(&path)?;
+        let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
+        let colla = inputs.colla.map(Made::get).transpose()?;
         let sources = Sources {
-            plain: Some(&from.text.text),
-            text: Some(&from.text.text),
-            colla: Some(&from.colla.items),
-            ssl: Some(&from.ssl.ssl),
+            plain: inputs.plain.map(Made::get).transpose()?,
+            text: inputs.text.map(Made::get).transpose()?,
+            colla: colla.map(|c| &c.items),
+            ssl: inputs.ssl.map(Made::get).transpose()?,
         };
-        let mut mixtures: HashMap<Embedding, Mixture> = HashMap::new();
-        for (_, _, _, variant) in &wishes {
-            let settings = variant.settings(recipe);
-            if let std::collections::hash_map::Entry::Vacant(slot) = mixtures.entry(settings.embedding) {
-                slot.insert(Mixture::build(&sources, &settings)?);
-            }
-        }
-        let neighbours = SimilarUsers::new(recipe, ground, &from.colla.users);
-        let total = wishes.len() as u64;
-        for (n, chunk) in wishes.chunks(4096).enumerate() {
+        let histories = Histories::new(settings, data, &sources, colla.map(|c| &c.users))?;
+        let total = settings.rows.len() as u64;
+        for (n, chunk) in settings.rows.chunks(4096).enumerate() {
             work.monitor.check()?;
-            let found: Vec<Result<Shown>> =
-                chunk.par_iter().map(|wish| show(wish, recipe, ground, &mixtures, &neighbours)).collect();
+            let found: Vec<Result<Shown>> = chunk.par_iter().map(|&request| histories.of_row(request)).collect();
             for shown in found {
                 file.append(&shown?)?;
             }
             work.monitor.progress((n * 4096 + chunk.len()) as u64, total, "prompts");
         }
         Ok(())
-    })?;
-    Ok(Retrieval { shown: read_rows(&artifact.file("shown.jsonl"))?, artifact })
+    }
+
+    fn load(artifact: &Artifact) -> Result<Vec<Shown>> {
+        read_rows(&artifact.file(FILE))
+    }
 }
 
-fn show(
-    &(set, row, at, variant): &Wish,
-    recipe: &Recipe,
-    ground: &Ground,
-    mixtures: &HashMap<Embedding, Mixture>,
-    neighbours: &SimilarUsers,
-) -> Result<Shown> {
-    let settings = variant.settings(recipe);
-    let history = ground.history_at(row, at);
-    let target = ground.sample(row).item;
-    let mixture = &mixtures[&settings.embedding];
-    let retriever = Retriever::new(mixture, &settings, &ground.dataset.items)?;
-    let retrieved = retriever.retrieve(&history, target, needed(&settings))?;
-    let mut items: Vec<Rated> =
-        order(&history, target, &retrieved, &settings).into_iter().map(|p| history[p as usize]).collect();
-    if let Some(other) = neighbours.history_of(ground, row) {
-        let lent = retriever.borrow_from(other, &retrieved, &history, target)?;
-        if settings.similar_user == crate::retrieval::SimilarUser::Replace {
-            items.drain(..lent.len().min(items.len()));
+/// Chooses the items that a prompt shows.
+pub struct Histories<'a> {
+    settings: &'a RetrieveSettings,
+    data: DataOutput<'a>,
+    mixtures: HashMap<Embedding, Mixture>,
+    neighbours: SimilarUsers,
+}
+
+impl<'a> Histories<'a> {
+    /// Builds the mixtures that the rows are looked up by. `users`: LightGCN's, where items are borrowed.
+    ///
+    /// # Errors
+    /// An embedding that is not there.
+    pub fn new(
+        settings: &'a RetrieveSettings,
+        data: DataOutput<'a>,
+        sources: &Sources<'_>,
+        users: Option<&Matrix>,
+    ) -> Result<Self> {
+        let mut mixtures = HashMap::new();
+        for embedding in settings.embeddings() {
+            let own = Settings { embedding, ..settings.retrieval.clone() };
+            mixtures.insert(embedding, Mixture::build(sources, &own)?);
         }
-        items.splice(0..0, lent.iter().map(|r| other[r.position as usize]));
+        let neighbours =
+            users.filter(|_| settings.borrows()).map_or_else(Default::default, |u| SimilarUsers::new(data.samples, u));
+        Ok(Self { settings, data, mixtures, neighbours })
     }
-    let keep = variant == Variant::Main && set != Set::Tune;
-    Ok(Shown { set, row, at, variant, items, retrieved: if keep { retrieved } else { Vec::new() } })
+
+    fn of_row(&self, request: RowRequest) -> Result<Shown> {
+        let sample = self.data.sample(request.row);
+        let history = self.data.history_at(request.row, request.at);
+        let (items, retrieved) = self.choose(request.variant, sample.user, Some(sample.time), &history, sample.item)?;
+        let keep = request.variant == Variant::Main && request.set != Set::Tune;
+        Ok(Shown { request, items, retrieved: if keep { retrieved } else { Vec::new() } })
+    }
+
+    /// The items that a prompt about `target` shows of `history`, and what was retrieved. What a similar user rated at
+    /// `time` or later is not borrowed.
+    ///
+    /// # Errors
+    /// An item that is not in the data set.
+    pub fn choose(
+        &self,
+        variant: Variant,
+        user: UserIdx,
+        time: Option<i64>,
+        history: &[Rated],
+        target: ItemIdx,
+    ) -> Result<(Vec<Rated>, Vec<Retrieved>)> {
+        let settings = self.settings.variant(variant);
+        let mixture = self
+            .mixtures
+            .get(&settings.embedding)
+            .ok_or_else(|| Error::failed("retrieve", format!("{:?} was not asked for", settings.embedding)))?;
+        let retriever = Retriever::new(mixture, &settings, &self.data.dataset.items)?;
+        let retrieved = retriever.retrieve(history, target, needed(&settings))?;
+        let mut items: Vec<Rated> =
+            order(history, target, &retrieved, &settings).into_iter().map(|p| history[p as usize]).collect();
+        if let Some(other) = self.neighbours.history_of(self.data.samples, user, time) {
+            let lent = retriever.borrow_from(other, &retrieved, history, target)?;
+            if settings.similar_user == SimilarUser::Replace {
+                items.drain(..lent.len().min(items.len()));
+            }
+            items.splice(0..0, lent.iter().map(|r| other[r.position as usize]));
+        }
+        Ok((items, retrieved))
+    }
 }
 
 /// The most similar user of each user, by LightGCN, where the recipe borrows from one.
+#[derive(Default)]
 struct SimilarUsers(HashMap<u32, u32>);
 
 impl SimilarUsers {
-    fn new(recipe: &Recipe, ground: &Ground, users: &Matrix) -> Self {
-        if recipe.retrieve.similar_user == crate::retrieval::SimilarUser::Off {
-            return Self(HashMap::new());
-        }
-        let mut wanted: Vec<u32> = ground.samples.samples.iter().map(|s| s.user.0).collect();
+    fn new(samples: &Samples, users: &Matrix) -> Self {
+        let mut wanted: Vec<u32> = samples.samples.iter().map(|s| s.user.0).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let norm = |u: u32| users.row(u as usize).iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -269,12 +259,11 @@ impl SimilarUsers {
         Self(wanted.par_iter().filter_map(|&u| nearest(u).map(|n| (u, n))).collect())
     }
 
-    /// What the similar user had rated by the time of the row's target.
-    fn history_of<'a>(&self, ground: &'a Ground, row: usize) -> Option<&'a [Rated]> {
-        let sample = ground.sample(row);
-        let other = self.0.get(&sample.user.0)?;
-        let timeline = ground.samples.timelines.get(*other as usize)?;
-        let end = timeline.partition_point(|r| r.time < sample.time);
+    /// What the similar user had rated before `time`.
+    fn history_of<'a>(&self, samples: &'a Samples, user: UserIdx, time: Option<i64>) -> Option<&'a [Rated]> {
+        let other = self.0.get(&user.0)?;
+        let timeline = samples.timelines.get(*other as usize)?;
+        let end = time.map_or(timeline.len(), |time| timeline.partition_point(|r| r.time < time));
         Some(&timeline[..end])
     }
 }

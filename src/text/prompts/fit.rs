@@ -1,4 +1,4 @@
-//! Prompts that are too long: drop history items until they fit, or cut tokens as the authors do.
+//! Prompts that are too long: drop history items until they fit.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,12 +94,4 @@ pub fn fit(
         }
     }
     Ok(best)
-}
-
-/// The authors' way: keep the first `limit` (theirs: 2049) tokens, so that an over-long training row loses its answer
-/// and an over-long prompt its question. True when something was cut.
-pub fn cut_right(tokens: &mut Vec<u32>, limit: usize) -> bool {
-    let cut = tokens.len() > limit;
-    tokens.truncate(limit);
-    cut
 }

@@ -17,7 +17,7 @@ use crate::settings::{Checked, Faults};
 
 pub use build::{Mark, Prompt, Prompter, SoftPlaces};
 pub use describe::{clean_description, description};
-pub use fit::{CutReport, Drop, Fitted, cut_right, drop_order, fit};
+pub use fit::{CutReport, Drop, Fitted, drop_order, fit};
 pub use list::python_string;
 pub use reasoning::{Conversation, ReasoningSettings, SecondPass, ThinkTag, reasoning, second_pass};
 

@@ -189,10 +189,7 @@ proptest! {
 }
 
 #[test]
-fn cutting_as_the_authors_do() {
-    let mut tokens: Vec<u32> = (0..10).collect();
-    assert!(!cut_right(&mut tokens, 10) && cut_right(&mut tokens, 4));
-    assert_eq!(tokens, [0, 1, 2, 3]);
+fn cut_prompts_are_counted() {
     let mut report = CutReport::default();
     [0, 3, 0, 1].iter().for_each(|&d| report.add(d));
     assert_eq!(report, CutReport { prompts: 4, cut: 2, items: 4 });

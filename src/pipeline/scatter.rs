@@ -4,14 +4,12 @@
 use rallrec_events::Event;
 use rallrec_events::scatter::{Dot, FILE, Scatter, Space};
 
-use super::align::AlignedItems;
-use super::data::Ground;
-use super::embed::Embedded;
-use super::graph::Collaborative;
+use super::artifact::write_atomically;
+use super::chain::Embeddings;
+use super::run::Run;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
-use crate::pipeline::artifact::write_atomically;
-use crate::pipeline::run::Run;
 use crate::retrieval::pca::Pca;
 use crate::tensor::Matrix;
 
@@ -19,13 +17,14 @@ use crate::tensor::Matrix;
 const ITEMS: usize = 4000;
 
 /// Writes the scatter when its embeddings have changed, and says where it lies.
-pub fn scatter(run: &Run, ground: &Ground, text: &Embedded, colla: &Collaborative, ssl: &AlignedItems) -> Result<()> {
-    let key = format!("{}-{}-{}", text.artifact.key, colla.artifact.key, ssl.artifact.key);
+pub fn scatter(run: &Run, dataset: &Dataset, from: Embeddings<'_>) -> Result<()> {
+    let Embeddings { text, colla, ssl } = from;
+    let key = format!("{}-{}-{}", text.text.content(), colla.content(), ssl.content());
     let known = Scatter::read(run.folder()).ok().flatten().filter(|s| s.key == key);
     let picture = match known {
         Some(picture) => picture,
         None => {
-            let picture = draw(ground, &text.text, &colla.items, &ssl.ssl, key)?;
+            let picture = draw(dataset, text.text.get()?, &colla.get()?.items, ssl.get()?, key)?;
             let json = serde_json::to_vec(&picture).map_err(|e| Error::failed(FILE, e))?;
             write_atomically(&run.folder().join(FILE), &json)?;
             picture
@@ -52,8 +51,8 @@ fn filled(m: &Matrix, chosen: &[usize]) -> (Matrix, Vec<usize>) {
 }
 
 /// Retrieval and alignment look at directions alone, so unit rows are what is projected.
-fn draw(ground: &Ground, text: &Matrix, colla: &Matrix, ssl: &Matrix, key: String) -> Result<Scatter> {
-    let all = &ground.dataset.items;
+fn draw(dataset: &Dataset, text: &Matrix, colla: &Matrix, ssl: &Matrix, key: String) -> Result<Scatter> {
+    let all = &dataset.items;
     let step = all.len().div_ceil(ITEMS).max(1);
     let chosen: Vec<usize> = (0..all.len()).step_by(step).collect();
     let items = chosen

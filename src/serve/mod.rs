@@ -1,16 +1,23 @@
 //! The whole catalogue ranked for one user of a finished run, with the parts of each score and reasons in words.
 
+mod ask;
+
 use serde::Serialize;
 
-use super::run::Run;
-use super::stages::{self, Finished};
 use crate::collab::{BaselineSettings, Baselines};
 use crate::config::Recipe;
 use crate::data::{Item, ItemIdx, Part, Rated, UserIdx};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
+use crate::pipeline::Run;
+use crate::pipeline::chain::{Chain, DataMade, Embeddings, TextMade};
+use crate::pipeline::stage::Made;
+use crate::pipeline::stages::data::DataOutput;
+use crate::pipeline::stages::graph::Collaborative;
 use crate::retrieval::history::Parts;
-use crate::retrieval::{Embedding, Mixture, Retriever, Settings, catalogue};
+use crate::retrieval::{Embedding, Mixture, Retriever, Settings, Sources, catalogue};
+use crate::tensor::Matrix;
 
 /// Liked items named as a reason.
 const REASONS: usize = 2;
@@ -96,19 +103,22 @@ pub struct Because {
 
 /// Ranks for one user. `run` is opened for reading, `recipe` is the one of its folder.
 pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor) -> Result<Recommendations> {
-    let found = stages::finished(run, recipe)?;
-    let user = find_user(&found, &wish.user)?;
+    let chain = Chain::new(run, recipe, &Device::Cpu);
+    let found = Finished::find(&chain)?;
+    let data = found.data.output()?;
+    let (users, vectors) = (&found.colla.get()?.users, &found.colla.get()?.items);
+    let user = find_user(data, &wish.user)?;
     let about = About::new(&found, recipe, user)?;
-    let candidates: Vec<ItemIdx> = (0..found.ground.dataset.items.len() as u32)
+    let candidates: Vec<ItemIdx> = (0..data.dataset.items.len() as u32)
         .map(ItemIdx)
         .filter(|i| !about.history.iter().any(|r| r.item == *i))
         .collect();
     let known = |m: &crate::Matrix, row: usize| m.row(row).iter().any(|&v| v != 0.0);
-    let in_graph = known(&found.colla.users, user.at());
+    let in_graph = known(users, user.at());
     let mut items = Vec::new();
     if in_graph {
         let seen: Vec<ItemIdx> = about.history.iter().map(|r| r.item).collect();
-        let hits = catalogue::recommend(&found.colla.users, &found.colla.items, user, &seen, wish.top)?;
+        let hits = catalogue::recommend(users, vectors, user, &seen, wish.top)?;
         for (place, (item, score)) in hits.into_iter().enumerate() {
             items.push(about.explain(item, Some((place + 1, score)))?);
         }
@@ -121,7 +131,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor)
     }
     if wish.ask_model {
         let asked: Vec<ItemIdx> = items.iter().map(|r| r.0).collect();
-        let answers = stages::ask_tuned(run, recipe, &found, user, about.history, &asked, monitor)?;
+        let answers = ask::ask_tuned(&chain, recipe, &found, user, about.history, &asked, monitor)?;
         for ((_, item), p) in items.iter_mut().zip(answers) {
             item.model_probability = Some(p);
         }
@@ -130,7 +140,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor)
     }
     let mut cold: Vec<(f32, ItemIdx)> = Vec::new();
     if wish.cold > 0 {
-        for &item in candidates.iter().filter(|i| !known(&found.colla.items, i.at())) {
+        for &item in candidates.iter().filter(|i| !known(vectors, i.at())) {
             let nearest = about.nearest(item)?.first().map_or(0.0, |b| b.parts.ssl.or(b.parts.text).unwrap_or(0.0));
             cold.push((nearest, item));
         }
@@ -150,9 +160,40 @@ pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor)
     })
 }
 
+/// Data set and item embeddings of a run.
+struct Finished {
+    data: DataMade,
+    text: TextMade,
+    colla: Made<Collaborative>,
+    ssl: Made<Matrix>,
+}
+
+impl Finished {
+    /// Finds what the stages `data` to `align` have made.
+    fn find(chain: &Chain<'_>) -> Result<Self> {
+        let data = chain.data()?;
+        let text = chain.embed(&data, &chain.describe(&data)?)?;
+        let colla = chain.graph(&data)?;
+        let ssl = chain.align(&text, &colla)?;
+        Ok(Self { data, text, colla, ssl })
+    }
+
+    fn embeddings(&self) -> Embeddings<'_> {
+        Embeddings { text: &self.text, colla: &self.colla, ssl: &self.ssl }
+    }
+
+    /// The item embeddings under the names that a mixture knows.
+    fn sources(&self) -> Result<Sources<'_>> {
+        let text = self.text.text.get()?;
+        let plain = self.text.plain.as_ref().map_or(Ok(text), Made::get)?;
+        let (colla, ssl) = (&self.colla.get()?.items, self.ssl.get()?);
+        Ok(Sources { plain: Some(plain), text: Some(text), colla: Some(colla), ssl: Some(ssl) })
+    }
+}
+
 /// The user of an id, or an error with the ids that look most like it.
-fn find_user(found: &Finished, id: &str) -> Result<UserIdx> {
-    let users = &found.ground.dataset.users;
+fn find_user(data: DataOutput<'_>, id: &str) -> Result<UserIdx> {
+    let users = &data.dataset.users;
     if let Some(at) = users.iter().position(|u| u.raw.0 == id) {
         return Ok(UserIdx(at as u32));
     }
@@ -175,7 +216,7 @@ fn find_user(found: &Finished, id: &str) -> Result<UserIdx> {
 
 /// What is known of one user and of every item.
 struct About<'a> {
-    found: &'a Finished,
+    data: DataOutput<'a>,
     mixture: Mixture,
     settings: Settings,
     baselines: Baselines,
@@ -193,21 +234,21 @@ impl<'a> About<'a> {
             faithful_target_in_history: false,
             ..recipe.retrieve.clone()
         };
-        let ground = &found.ground;
-        let train = ground.samples.part(Part::Train);
-        let items = ground.dataset.items.len();
+        let data = found.data.output()?;
+        let train = data.samples.part(Part::Train);
+        let items = data.dataset.items.len();
         let mut counts = vec![(0, 0); items];
         for sample in train {
             let count = &mut counts[sample.item.at()];
             *count = (count.0 + usize::from(sample.label), count.1 + 1);
         }
         Ok(Self {
-            found,
-            mixture: Mixture::build(&found.sources(), &settings)?,
+            data,
+            mixture: Mixture::build(&found.sources()?, &settings)?,
             settings,
             baselines: Baselines::fit(items, train, &BaselineSettings::default())?,
             counts,
-            history: ground.samples.timelines.get(user.at()).map_or(&[], Vec::as_slice),
+            history: data.samples.timelines.get(user.at()).map_or(&[], Vec::as_slice),
             threshold: recipe.data.threshold(),
         })
     }
@@ -218,7 +259,7 @@ impl<'a> About<'a> {
 
     /// The liked history items nearest to `item`, nearest first; empty when none is liked.
     fn nearest(&self, item: ItemIdx) -> Result<Vec<Because>> {
-        let items = &self.found.ground.dataset.items;
+        let items = &self.data.dataset.items;
         let retriever = Retriever::new(&self.mixture, &self.settings, items)?;
         let all = retriever.retrieve(self.history, item, usize::MAX)?;
         let rating = |p: u32| self.history[p as usize].rating;
@@ -238,7 +279,7 @@ impl<'a> About<'a> {
     }
 
     fn explain(&self, index: ItemIdx, place: Option<(usize, f32)>) -> Result<(ItemIdx, Recommendation)> {
-        let Item { raw, title, genres, .. } = &self.found.ground.dataset.items[index.at()];
+        let Item { raw, title, genres, .. } = &self.data.dataset.items[index.at()];
         let (likes, ratings) = self.counts[index.at()];
         let because = self.nearest(index)?;
         let reason = in_words(&because, likes, ratings);

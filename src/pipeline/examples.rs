@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use rallrec_events::{Event, HistoryItem, ItemName};
 
-use super::data::Ground;
-use super::prompts::PromptRow;
-use super::retrieve::{Retrieval, Set, Variant};
-use crate::config::Recipe;
+use super::chosen::{Set, Variant};
+use super::stages::data::DataOutput;
+use super::stages::prompts::PromptRow;
+use super::stages::retrieve::Shown;
 use crate::data::{ItemIdx, Rated};
 use crate::monitor::Monitor;
-use crate::pipeline::run::Run;
+use crate::retrieval::Embedding;
 
 /// Test rows whose retrieval is told.
 const RETRIEVALS: usize = 48;
@@ -21,17 +21,18 @@ pub const PROMPTS: usize = 256;
 /// Bytes of a prompt that are told.
 const TEXT: usize = 8000;
 
-fn name(ground: &Ground, item: ItemIdx) -> ItemName {
-    let item = &ground.dataset.items[item.at()];
+fn name(data: DataOutput<'_>, item: ItemIdx) -> ItemName {
+    let item = &data.dataset.items[item.at()];
     ItemName { id: item.raw.0.clone(), title: item.title.clone(), genres: item.genres.clone() }
 }
 
 /// The first test rows: similarity parts, retrieved order, order in the prompt.
-pub fn tell_retrieval(run: &Run, recipe: &Recipe, ground: &Ground, retrieval: &Retrieval) {
-    let rows = retrieval.shown.iter().filter(|s| s.set == Set::Test && s.variant == Variant::Main).take(RETRIEVALS);
+pub fn tell_retrieval(monitor: &dyn Monitor, embedding: Embedding, data: DataOutput<'_>, shown: &[Shown]) {
+    let own = |s: &&Shown| s.request.set == Set::Test && s.request.variant == Variant::Main;
+    let rows = shown.iter().filter(own).take(RETRIEVALS);
     for shown in rows {
-        let sample = ground.sample(shown.row);
-        let history = ground.history_at(shown.row, shown.at);
+        let sample = data.sample(shown.request.row);
+        let history = data.history_at(shown.request.row, shown.request.at);
         // An item that was rated twice stands where it was rated last, as retrieval counts it.
         let same = |a: &Rated, b: &Rated| a.item == b.item && a.time == b.time;
         let place = |p: u32| shown.items.iter().position(|s| history.get(p as usize).is_some_and(|h| same(h, s)));
@@ -43,7 +44,7 @@ pub fn tell_retrieval(run: &Run, recipe: &Recipe, ground: &Ground, retrieval: &R
                 let order = retrieved.get(&(p as u32)).copied();
                 let found = order.and_then(|n| shown.retrieved.get(n));
                 HistoryItem {
-                    item: name(ground, rated.item),
+                    item: name(data, rated.item),
                     position: p as u32,
                     rating: f64::from(rated.rating),
                     retrieved: order.map(|n| n as u32 + 1),
@@ -55,11 +56,11 @@ pub fn tell_retrieval(run: &Run, recipe: &Recipe, ground: &Ground, retrieval: &R
                 }
             })
             .collect();
-        run.reporter().emit(Event::RetrievalExample {
-            row: shown.row as u64,
-            target: name(ground, sample.item),
+        monitor.emit(Event::RetrievalExample {
+            row: shown.request.row as u64,
+            target: name(data, sample.item),
             label: Some(sample.label),
-            embedding: serde_json::to_value(recipe.retrieve.embedding)
+            embedding: serde_json::to_value(embedding)
                 .ok()
                 .and_then(|v| v.as_str().map(str::to_string))
                 .unwrap_or_default(),
@@ -69,13 +70,13 @@ pub fn tell_retrieval(run: &Run, recipe: &Recipe, ground: &Ground, retrieval: &R
 }
 
 /// What the reasoning model reads about one row.
-pub fn tell_prompt(monitor: &dyn Monitor, ground: &Ground, row: &PromptRow, text: &str, hint: &str) {
+pub fn tell_prompt(monitor: &dyn Monitor, data: DataOutput<'_>, row: &PromptRow, text: &str, hint: &str) {
     let cut = (0..=TEXT.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     monitor.emit(Event::PromptExample {
         row: row.row as u64,
         set: row.set.name().into(),
         label: Some(row.label),
-        target: name(ground, ground.sample(row.row).item),
+        target: name(data, data.sample(row.row).item),
         prompt: text[..cut].to_string(),
         hint: hint.trim().to_string(),
     });

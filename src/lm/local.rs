@@ -1,65 +1,104 @@
-//! A language model with its tokenizer and chat template, as the stages use it.
+//! The local engine's model: weights, tokenizer and chat template.
 
-use std::path::PathBuf;
-
-use crate::config::{ModelSettings, Recipe};
-use crate::device::Choice;
+use super::{Clip, Reader, Reading};
 use crate::error::{Error, Result};
 use crate::models::decoder::{Arithmetic, Model};
-use crate::models::lora::Adapter;
-use crate::models::soft_prompt::{Inputs, Projector};
-use crate::pipeline::key::KeyBuilder;
 use crate::store::chat::{ChatTemplate, Message};
 use crate::store::tokenizer::Tokenizer;
 use crate::store::{self, LoadOptions, hub};
+use crate::tensor::Dtype;
 use crate::text::prompts::{Conversation, Mark, Prompt};
 
-/// See the module.
-pub struct Language {
+/// How a model is loaded and read.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Storage of the weights; `None` as stored.
+    pub dtype: Option<Dtype>,
+    /// How products with the weights are done where nothing is learnt.
+    pub arithmetic: Arithmetic,
+    /// `arithmetic` is looked at: not where the products are the kernels', and codes would only take memory.
+    pub on_cpu: bool,
+    /// The date that chat templates print; empty: the one written in the template.
+    pub date: String,
+    /// The answer words: a model of which they are no single tokens is refused at once.
+    pub answers: [String; 2],
+}
+
+/// A loaded model.
+pub struct Local {
     /// Configuration and weights.
     pub model: Model,
     /// Tokenizer.
     pub tokenizer: Tokenizer,
     chat: ChatTemplate,
     date: String,
-    scoring_system: Option<String>,
-    /// Ids of the answers.
-    pub yes_no: [u32; 2],
     /// Tokens that end a generation.
     pub stop: Vec<u32>,
 }
 
-impl Language {
+impl Local {
     /// Loads `spec`: a path, a name in the model store, or `builtin`.
-    pub fn load(spec: &str, recipe: &Recipe) -> Result<Self> {
-        let predict = &recipe.predict;
-        let options = LoadOptions { dtype: recipe.model.dtype };
+    ///
+    /// # Errors
+    /// A model that is not there, cannot be read, or has other tokens for the answers than one each.
+    pub fn load(spec: &str, options: &Options) -> Result<Self> {
+        let load = LoadOptions { dtype: options.dtype };
         let loaded = match spec {
-            crate::store::builtin::NAME => crate::store::builtin::load(&options)?,
-            _ => store::load(&hub::resolve(spec)?, &options)?,
+            crate::store::builtin::NAME => crate::store::builtin::load(&load)?,
+            _ => store::load(&hub::resolve(spec)?, &load)?,
         };
         let tokenizer = loaded.tokenizer;
-        let yes_no = [tokenizer.single_token(&predict.yes)?, tokenizer.single_token(&predict.no)?];
+        options.answers.iter().filter(|a| !a.is_empty()).try_for_each(|a| tokenizer.single_token(a).map(drop))?;
         let mut stop = loaded.config.eos.clone();
         stop.extend(tokenizer.eos().filter(|id| !stop.contains(id)));
-        // Elsewhere the products are the kernels', and codes would only take memory.
-        let cpu = matches!(recipe.device, Choice::Auto | Choice::Cpu);
-        let arithmetic = if cpu { recipe.model.arithmetic } else { Arithmetic::F32 };
+        let arithmetic = if options.on_cpu { options.arithmetic } else { Arithmetic::F32 };
         Ok(Self {
             model: Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic)?,
             tokenizer,
             chat: loaded.chat,
-            date: recipe.prompt.date.clone(),
-            scoring_system: predict.system.clone(),
-            yes_no,
+            date: options.date.clone(),
             stop,
         })
     }
 
-    /// The same with an adapter, and with the soft tokens that a projector makes of these embeddings.
-    pub fn with_adapter(&self, adapter: &Adapter, soft: Option<(&Projector, &Inputs)>) -> Result<Model> {
-        let tokens = soft.map(|(projector, inputs)| projector.tokens(inputs)).transpose()?;
-        self.model.with_adapter(Some(adapter))?.with_soft(tokens)
+    /// Ids of two answers.
+    ///
+    /// # Errors
+    /// An answer that is not one token.
+    pub fn answer_ids(&self, answers: [&str; 2]) -> Result<[u32; 2]> {
+        Ok([self.tokenizer.single_token(answers[0])?, self.tokenizer.single_token(answers[1])?])
+    }
+
+    /// Tokens of anything that is read.
+    ///
+    /// # Errors
+    /// A chat template that cannot be filled in.
+    pub fn tokens(&self, reading: &Reading<'_>) -> Result<Vec<u32>> {
+        match reading {
+            Reading::Prompt(prompt) => self.prompt_tokens(prompt),
+            Reading::Conversation(conversation) => self.conversation_tokens(conversation),
+        }
+    }
+
+    /// The same for scoring: a conversation that does not fit loses its middle, never the question or the place of the
+    /// answer.
+    pub(super) fn scored_tokens(&self, reading: &Reading<'_>) -> Result<Vec<u32>> {
+        let (tokens, context) = (self.tokens(reading)?, self.model.config().context);
+        if matches!(reading, Reading::Prompt(_)) || tokens.len() <= context {
+            return Ok(tokens);
+        }
+        let tail = context / 4;
+        Ok([&tokens[..context - tail], &tokens[tokens.len() - tail..]].concat())
+    }
+
+    /// Tokens of a text that is embedded.
+    ///
+    /// # Errors
+    /// A text that cannot be encoded.
+    pub fn clip(&self, clip: &Clip<'_>) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.encode(clip.text, true)?;
+        ids.truncate(clip.most_tokens.min(self.model.config().context).max(1));
+        Ok(ids)
     }
 
     fn date(&self) -> Option<&str> {
@@ -96,14 +135,6 @@ impl Language {
         (self.model.config().vocab as u32).saturating_add(token)
     }
 
-    /// The same for scoring, with `predict.system` where the recipe sets it.
-    pub fn scoring_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
-        match &self.scoring_system {
-            Some(system) => self.prompt_tokens(&prompt.with_system(system)),
-            None => self.prompt_tokens(prompt),
-        }
-    }
-
     /// `tokens` with one BOS too many, as the authors have it (defect D8); unchanged where the tokenizer adds none.
     pub fn extra_bos(&self, mut tokens: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.tokenizer.bos() {
@@ -130,12 +161,12 @@ impl Language {
     }
 }
 
-/// Adds the model's files to a key.
-pub fn add_to_key(key: KeyBuilder, name: &str, spec: &str, settings: &ModelSettings) -> Result<KeyBuilder> {
-    let key = key.settings(&format!("{name} settings"), settings)?;
-    if spec == crate::store::builtin::NAME {
-        return key.settings(name, &crate::store::builtin::fingerprint());
+impl Reader for Local {
+    fn context(&self) -> usize {
+        self.model.config().context
     }
-    let path: PathBuf = hub::resolve(spec)?;
-    key.path(name, &path)
+
+    fn count(&self, reading: &Reading<'_>) -> Result<usize> {
+        self.tokens(reading).map(|t| t.len())
+    }
 }

@@ -3,28 +3,108 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::data::Ground;
-use super::language::Language;
-use super::prompts::PromptRow;
-use super::retrieve::Embeddings;
-use crate::config::Recipe;
+use serde::Serialize;
+
+use super::stage::Made;
+use super::stages::data::DataOutput;
+use super::stages::graph::Collaborative;
+use super::stages::prompts::PromptRow;
+use crate::content::Content;
 use crate::data::{Rated, UserIdx};
 use crate::error::{Error, Result};
-use crate::models::soft_prompt::{Inputs, Items, Source, User, standardised};
-use crate::pipeline::key::KeyBuilder;
+use crate::lm::Local;
+use crate::models::soft_prompt::{Inputs, Items, Settings, Source, User, standardised};
 use crate::tensor::Matrix;
 use crate::text::prompts::{Prompt, SoftPlaces};
 
-/// Adds what soft tokens depend on to the key of the prompts; nothing where there are none.
-pub(super) fn add_to_key(key: KeyBuilder, recipe: &Recipe, embeddings: &Embeddings<'_>) -> Result<KeyBuilder> {
-    let soft = &recipe.soft;
-    let key = match soft.source {
-        Source::None => return Ok(key),
-        Source::Colla => key,
-        Source::Ssl => key.input("align", &embeddings.ssl.artifact.key),
-        Source::Text => key.input("embed", &embeddings.text.artifact.key),
-    };
-    key.input("graph", &embeddings.colla.artifact.key).settings("soft", &(soft.source, soft.items, soft.user))
+/// Which soft tokens prompts have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SoftTokens {
+    /// Whose embeddings.
+    pub source: Source,
+    /// Behind which titles.
+    pub items: Items,
+    /// Whether the user has one.
+    pub user: User,
+}
+
+impl SoftTokens {
+    /// `None` when the recipe wants none.
+    pub fn of(settings: &Settings) -> Option<Self> {
+        let Settings { source, items, user, .. } = *settings;
+        settings.is_on().then_some(Self { source, items, user })
+    }
+}
+
+/// Where the embeddings of items come from.
+#[derive(Clone, Copy, Default)]
+pub enum SoftItems<'a> {
+    /// There are none.
+    #[default]
+    None,
+    /// LightGCN's.
+    Graph(&'a Made<Collaborative>),
+    /// Of the text, or aligned.
+    Text(&'a Made<Matrix>),
+}
+
+/// The embeddings behind soft tokens.
+#[derive(Clone, Copy, Default)]
+pub struct SoftFrom<'a> {
+    /// Of items.
+    pub items: SoftItems<'a>,
+    /// Of users, where they are LightGCN's.
+    pub users: Option<&'a Made<Collaborative>>,
+}
+
+impl<'a> SoftFrom<'a> {
+    /// What `tokens` needs of a run's embeddings.
+    pub fn of(
+        tokens: Option<SoftTokens>,
+        text: &'a Made<Matrix>,
+        colla: &'a Made<Collaborative>,
+        ssl: &'a Made<Matrix>,
+    ) -> Self {
+        let Some(tokens) = tokens else { return Self::default() };
+        let items = match tokens.source {
+            Source::None => SoftItems::None,
+            Source::Colla => SoftItems::Graph(colla),
+            Source::Ssl => SoftItems::Text(ssl),
+            Source::Text => SoftItems::Text(text),
+        };
+        Self { items, users: (tokens.user == User::Graph).then_some(colla) }
+    }
+
+    /// What the items' embeddings hold.
+    pub fn items_content(&self) -> Option<Content> {
+        match self.items {
+            SoftItems::None => None,
+            SoftItems::Graph(made) => Some(made.content()),
+            SoftItems::Text(made) => Some(made.content()),
+        }
+    }
+
+    /// The tokens' source; `None` where there are none. `threshold`: a rating above it is a like.
+    ///
+    /// # Errors
+    /// Embeddings that cannot be read.
+    pub fn source(&self, tokens: Option<SoftTokens>, threshold: f32) -> Result<Option<SoftSource>> {
+        let Some(tokens) = tokens else { return Ok(None) };
+        let items = match self.items {
+            SoftItems::None => return Ok(None),
+            SoftItems::Graph(made) => &made.get()?.items,
+            SoftItems::Text(made) => made.get()?,
+        };
+        Ok(Some(SoftSource {
+            items: standardised(items),
+            users: self.users.map(|m| m.get().map(|c| standardised(&c.users))).transpose()?,
+            which: tokens.items,
+            user: tokens.user,
+            threshold,
+            numbers: HashMap::new(),
+            made: Vec::new(),
+        }))
+    }
 }
 
 /// Whose token it is.
@@ -50,42 +130,22 @@ pub struct SoftSource {
 }
 
 impl SoftSource {
-    /// `None` when the recipe wants no soft tokens.
-    pub fn new(recipe: &Recipe, embeddings: &Embeddings<'_>) -> Option<Self> {
-        let items = match recipe.soft.source {
-            Source::None => return None,
-            Source::Colla => &embeddings.colla.items,
-            Source::Ssl => &embeddings.ssl.ssl,
-            Source::Text => &embeddings.text.text,
-        };
-        let users = (recipe.soft.user == User::Graph).then(|| standardised(&embeddings.colla.users));
-        Some(Self {
-            items: standardised(items),
-            users,
-            which: recipe.soft.items,
-            user: recipe.soft.user,
-            threshold: recipe.data.threshold(),
-            numbers: HashMap::new(),
-            made: Vec::new(),
-        })
-    }
-
     /// Where the prompt of `row` has soft tokens, with the history frozen at `at`.
-    pub fn places(&mut self, ground: &Ground, row: usize, at: usize) -> SoftPlaces {
-        let sample = ground.sample(row);
+    pub fn places(&mut self, data: DataOutput<'_>, row: usize, at: usize) -> SoftPlaces {
+        let sample = data.sample(row);
         let whose = match self.user {
             User::None => return SoftPlaces { items: self.which, user: None },
             User::Graph => Whose::User(sample.user.0),
             User::Liked => {
                 // Prompts of one group share their beginning, so they share the token, unless that would tell the answer.
-                let told = row != at && ground.history_at(at, at).iter().any(|r| r.item == sample.item);
+                let told = row != at && data.history_at(at, at).iter().any(|r| r.item == sample.item);
                 Whose::History { at, without: told.then_some(row) }
             }
         };
         let number = match self.numbers.get(&whose) {
             Some(&number) => number,
             None => {
-                let number = self.add(sample.user, &ground.history_at(row, at));
+                let number = self.add(sample.user, &data.history_at(row, at));
                 self.numbers.insert(whose, number);
                 number
             }
@@ -137,44 +197,46 @@ impl SoftSource {
         Matrix::from_vec(numbers.len(), self.items.cols(), values)
     }
 
-    /// The projector's inputs for the soft tokens of a prompt.
-    pub fn inputs_of(&self, prompt: &Prompt, language: &Language) -> Result<Inputs> {
-        let numbers: BTreeSet<u32> = prompt.soft.iter().map(|mark| mark.token).collect();
-        let numbers: Vec<u32> = numbers.into_iter().collect();
-        Inputs::new(ids(&numbers, language), self.matrix(&numbers)?)
+    /// The projector's inputs for the soft tokens of some prompts.
+    ///
+    /// # Errors
+    /// Prompts with tokens of another source.
+    pub fn inputs_of(&self, prompts: &[Prompt], model: &Local) -> Result<Inputs> {
+        let numbers = numbers_of(prompts.iter());
+        Inputs::new(ids(&numbers, model), self.matrix(&numbers)?)
     }
 }
 
-/// Numbers of the soft tokens in these prompts, ascending.
-pub(super) fn numbers(rows: &[PromptRow]) -> Vec<u32> {
-    let found: BTreeSet<u32> = rows.iter().flat_map(|r| &r.prompt.soft).map(|mark| mark.token).collect();
+/// Numbers of the soft tokens in these rows' prompts, ascending.
+pub fn numbers(rows: &[PromptRow]) -> Vec<u32> {
+    numbers_of(rows.iter().map(|r| &r.prompt))
+}
+
+fn numbers_of<'a>(prompts: impl Iterator<Item = &'a Prompt>) -> Vec<u32> {
+    let found: BTreeSet<u32> = prompts.flat_map(|p| &p.soft).map(|mark| mark.token).collect();
     found.into_iter().collect()
 }
 
 /// The ids that a model reads them by.
-pub(super) fn ids(numbers: &[u32], language: &Language) -> Vec<u32> {
-    numbers.iter().map(|&n| language.soft_id(n)).collect()
+pub fn ids(numbers: &[u32], model: &Local) -> Vec<u32> {
+    numbers.iter().map(|&n| model.soft_id(n)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{self, ItemIdx};
+    use crate::data::{self, Dataset, ItemIdx, Samples};
     use crate::monitor::Silent;
-    use crate::pipeline::artifact::Artifact;
-    use crate::pipeline::stages::ChosenRows;
 
-    fn ground() -> Ground {
+    fn data() -> (Dataset, Samples) {
         let settings = data::Settings::default();
         let dataset = data::open(&settings, &Silent).unwrap();
         let samples = data::build_samples(&dataset, &settings).unwrap();
-        let rows = ChosenRows { tune: vec![], valid: vec![], test: vec![] };
-        let artifact = Artifact { key: KeyBuilder::new("test", 1).finish(), folder: "nowhere".into() };
-        Ground { dataset, samples, rows, artifact }
+        (dataset, samples)
     }
 
-    fn source(ground: &Ground, user: User) -> SoftSource {
-        let (items, users) = (ground.dataset.items.len(), ground.dataset.users.len());
+    fn source(data: DataOutput<'_>, user: User) -> SoftSource {
+        let (items, users) = (data.dataset.items.len(), data.dataset.users.len());
         let matrix = |rows: usize, salt: usize| {
             let values = (0..rows * 2).map(|i| ((i * 7 + salt) % 11) as f32 - 5.0).collect();
             Matrix::from_vec(rows, 2, values).unwrap()
@@ -192,16 +254,17 @@ mod tests {
 
     #[test]
     fn rows_of_one_history_share_the_token_unless_the_target_is_in_it() {
-        let ground = ground();
-        let items = ground.dataset.items.len() as u32;
-        let mut source = source(&ground, User::Liked);
+        let (dataset, samples) = data();
+        let data = DataOutput { dataset: &dataset, samples: &samples };
+        let items = dataset.items.len() as u32;
+        let mut source = source(data, User::Liked);
         // A user's third sample, and two later ones of the same user frozen at its position.
-        let at = (0..).find(|&i| ground.sample(i).user == ground.sample(i + 2).user).unwrap();
-        let number = |s: &mut SoftSource, row: usize, at: usize| s.places(&ground, row, at).user.unwrap();
+        let at = (0..).find(|&i| data.sample(i).user == data.sample(i + 2).user).unwrap();
+        let number = |s: &mut SoftSource, row: usize, at: usize| s.places(data, row, at).user.unwrap();
         let first = number(&mut source, at, at);
         assert_eq!(first, items);
         assert_eq!(number(&mut source, at + 1, at), first);
-        let history = ground.history_at(at, at);
+        let history = data.history_at(at, at);
         let liked: Vec<&Rated> = history.iter().filter(|r| r.rating > 3.0).collect();
         assert!(!liked.is_empty() && liked.len() < history.len(), "the row says something");
         let mean = |column: usize| {
@@ -214,35 +277,37 @@ mod tests {
         }
         assert!(source.matrix(&[first + 1]).is_err());
         // A target that was liked before: its own rating must not be in its user's token.
-        let mut repeated = ground;
         let again = liked[0].item;
-        repeated.samples.samples[at + 2].item = again;
-        let own = source.places(&repeated, at + 2, at).user.unwrap();
+        let mut repeated = samples.clone();
+        repeated.samples[at + 2].item = again;
+        let repeated = DataOutput { dataset: &dataset, samples: &repeated };
+        let own = source.places(repeated, at + 2, at).user.unwrap();
         assert_ne!(own, first);
         let mut told = source.items.clone();
         told.row_mut(again.at()).fill(1000.0);
         source.items = told;
-        let far = source.places(&repeated, at + 2, at).user.unwrap();
+        let far = source.places(repeated, at + 2, at).user.unwrap();
         assert_eq!(far, own, "the number is remembered");
         source.numbers.clear();
-        let fresh = source.places(&repeated, at + 2, at).user.unwrap();
+        let fresh = source.places(repeated, at + 2, at).user.unwrap();
         assert!(source.matrix(&[fresh]).unwrap().row(0).iter().all(|v| v.abs() < 10.0));
     }
 
     #[test]
     fn users_of_the_graph_have_one_token_each() {
-        let ground = ground();
-        let mut source = source(&ground, User::Graph);
-        let a = source.places(&ground, 0, 0);
+        let (dataset, samples) = data();
+        let data = DataOutput { dataset: &dataset, samples: &samples };
+        let mut source = source(data, User::Graph);
+        let a = source.places(data, 0, 0);
         assert_eq!(a.items, Items::All);
-        let same = (1..).find(|&i| ground.sample(i).user == ground.sample(0).user).unwrap();
-        let other = (1..).find(|&i| ground.sample(i).user != ground.sample(0).user).unwrap();
-        assert_eq!(source.places(&ground, same, same).user, a.user);
-        assert_ne!(source.places(&ground, other, other).user, a.user);
-        let row = source.users.as_ref().unwrap().row(ground.sample(0).user.at()).to_vec();
+        let same = (1..).find(|&i| data.sample(i).user == data.sample(0).user).unwrap();
+        let other = (1..).find(|&i| data.sample(i).user != data.sample(0).user).unwrap();
+        assert_eq!(source.places(data, same, same).user, a.user);
+        assert_ne!(source.places(data, other, other).user, a.user);
+        let row = source.users.as_ref().unwrap().row(data.sample(0).user.at()).to_vec();
         assert_eq!(source.matrix(&[a.user.unwrap()]).unwrap().row(0), row);
         // Nothing liked: the mean item.
-        let mut source = self::source(&ground, User::Liked);
+        let mut source = self::source(data, User::Liked);
         let history = [Rated { item: ItemIdx(0), rating: 1.0, time: 0 }];
         let places = source.of_candidate(UserIdx(0), &history);
         assert_eq!(source.matrix(&[places.user.unwrap()]).unwrap().row(0), [0.0, 0.0]);

@@ -1,0 +1,158 @@
+//! What a value, a file or a folder holds, as a hash: its identity, whatever its name and place.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What something holds, 32 hexadecimal digits of BLAKE3; neither its name nor its place is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Content(String);
+
+impl Content {
+    /// Of a value, as JSON.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold.
+    pub fn of(value: &impl Serialize) -> Result<Self> {
+        let json = serde_json::to_vec(value).map_err(|e| Error::failed("key", e))?;
+        let mut hash = Digest::new("value");
+        hash.part("json", &json);
+        Ok(Self(hash.hex()))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Of a text, e.g. a fingerprint that was made elsewhere.
+    pub fn of_text(text: &str) -> Self {
+        let mut hash = Digest::new("text");
+        hash.part("text", text.as_bytes());
+        Self(hash.hex())
+    }
+
+    /// Of named parts, e.g. the files of an artifact.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut hash = Digest::new("parts");
+        parts.into_iter().for_each(|(name, content)| hash.part(name, content.as_bytes()));
+        Self(hash.hex())
+    }
+
+    /// Of a file, or of every file of a folder (not its subfolders) by name. Of a file beyond 64 MB, the size and
+    /// three probes of a megabyte stand for the content.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn of_path(path: &Path) -> Result<Self> {
+        let mut hash = Digest::new("path");
+        if !path.is_dir() {
+            hash.part("file", &fingerprint(path)?);
+            return Ok(Self(hash.hex()));
+        }
+        let mut files: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(|e| Error::io(path, "read the folder", &e))? {
+            let entry = entry.map_err(|e| Error::io(path, "read the folder", &e))?.path();
+            if entry.is_file() {
+                files.push(entry);
+            }
+        }
+        files.sort();
+        for file in files {
+            let label = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            hash.part(&label, &fingerprint(&file)?);
+        }
+        Ok(Self(hash.hex()))
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A hash of parts. Every part is written with its name and length, so parts cannot run together.
+pub(crate) struct Digest(blake3::Hasher);
+
+impl Digest {
+    /// `what` keeps hashes of different kinds apart.
+    pub(crate) fn new(what: &str) -> Self {
+        let mut digest = Self(blake3::Hasher::new());
+        digest.part("what", what.as_bytes());
+        digest
+    }
+
+    /// Takes one part in.
+    pub(crate) fn part(&mut self, name: &str, bytes: &[u8]) {
+        for piece in [name.as_bytes(), bytes] {
+            self.0.update(&(piece.len() as u64).to_le_bytes());
+            self.0.update(piece);
+        }
+    }
+
+    /// 32 hexadecimal digits.
+    pub(crate) fn hex(&self) -> String {
+        self.0.finalize().to_hex()[..32].to_string()
+    }
+}
+
+/// BLAKE3 of a whole file, in hexadecimal.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn hash_file(path: &Path) -> Result<String> {
+    let err = |e: std::io::Error| Error::io(path, "read the file", &e);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path).map_err(err)?).map_err(err)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn fingerprint(path: &Path) -> Result<Vec<u8>> {
+    const WHOLE: u64 = 64 << 20;
+    const PROBE: u64 = 1 << 20;
+    let err = |e: std::io::Error| Error::io(path, "read the file", &e);
+    let mut file = File::open(path).map_err(err)?;
+    let length = file.metadata().map_err(err)?.len();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&length.to_le_bytes());
+    if length <= WHOLE {
+        hasher.update_reader(&mut file).map_err(err)?;
+    } else {
+        for start in [0, length / 2, length - PROBE] {
+            file.seek(SeekFrom::Start(start)).map_err(err)?;
+            hasher.update_reader(Read::by_ref(&mut file).take(PROBE)).map_err(err)?;
+        }
+    }
+    Ok(hasher.finalize().as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_what_a_folder_holds_and_not_where_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        for place in [&one, &two] {
+            std::fs::create_dir(place).unwrap();
+            std::fs::write(place.join("ratings.dat"), "1::1::5::0").unwrap();
+        }
+        let of = |path: &Path| Content::of_path(path).unwrap();
+        assert_eq!(of(&one), of(&two));
+        assert_eq!(of(&one.join("ratings.dat")), of(&two.join("ratings.dat")));
+        std::fs::write(two.join("ratings.dat"), "1::1::4::0").unwrap();
+        assert_ne!(of(&one), of(&two));
+        std::fs::write(two.join("ratings.dat"), "1::1::5::0").unwrap();
+        std::fs::rename(two.join("ratings.dat"), two.join("other.dat")).unwrap();
+        assert_ne!(of(&one), of(&two), "a loader finds its files by their names");
+        assert!(Content::of_path(&folder.path().join("absent")).is_err());
+    }
+}

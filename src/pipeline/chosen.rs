@@ -1,0 +1,234 @@
+//! Which samples a run tunes on, chooses on and reports, and what is asked for each of them.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Recipe, RowChoice};
+use crate::data::{Part, Samples};
+use crate::error::{Error, Result};
+use crate::retrieval::{Embedding, Settings, Template};
+use crate::rng::{Rng, Use};
+
+/// Which set a row belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Set {
+    /// Tuning.
+    Tune,
+    /// Validation.
+    Valid,
+    /// Test.
+    Test,
+}
+
+impl Set {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Set::Tune => "tune",
+            Set::Valid => "valid",
+            Set::Test => "test",
+        }
+    }
+}
+
+/// A way of choosing the shown items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// The recipe's embedding and template: what is tuned, reported and merged.
+    Main,
+    /// The most recent items: no retrieval.
+    NoRetrieval,
+    /// By text only.
+    Text,
+    /// By LightGCN only.
+    Collaborative,
+    /// By text and LightGCN.
+    Mix,
+    /// By text, LightGCN and SSL.
+    Mix3,
+    /// As the recipe, but in order of similarity: no rerank.
+    Unranked,
+    /// As the recipe, but with what the authors' published retrieval does otherwise (D1, D6, D10).
+    Published,
+    /// A rendering of tuning rows.
+    Rendering(Template),
+}
+
+impl Variant {
+    /// The rows of the ablation table.
+    pub const ABLATION: [Variant; 7] = [
+        Variant::NoRetrieval,
+        Variant::Text,
+        Variant::Collaborative,
+        Variant::Mix,
+        Variant::Mix3,
+        Variant::Unranked,
+        Variant::Published,
+    ];
+
+    /// For tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Variant::Main => "recipe",
+            Variant::NoRetrieval => "no retrieval",
+            Variant::Text => "text only",
+            Variant::Collaborative => "collaborative only",
+            Variant::Mix => "mix",
+            Variant::Mix3 => "mix3",
+            Variant::Unranked => "without rerank",
+            Variant::Published => "as the authors' code retrieves",
+            Variant::Rendering(_) => "rendering",
+        }
+    }
+
+    /// Which items in which order, where the recipe says `template`.
+    pub fn template(self, template: Template) -> Template {
+        match self {
+            Variant::NoRetrieval => Template::Simple,
+            Variant::Unranked => Template::High,
+            Variant::Rendering(own) => own,
+            _ => template,
+        }
+    }
+
+    /// Retrieval settings, where the recipe has `base`. `raw_ids_are_rows`: raw item ids count from 1.
+    pub fn settings(self, base: &Settings, raw_ids_are_rows: bool) -> Settings {
+        let base = Settings { template: self.template(base.template), ..base.clone() };
+        let with = |embedding| Settings { embedding, ..base.clone() };
+        match self {
+            Variant::Text => with(Embedding::Text),
+            Variant::Collaborative => with(Embedding::Colla),
+            Variant::Mix => with(Embedding::Mix),
+            Variant::Mix3 => with(Embedding::Mix3),
+            Variant::Published => base.faithful(raw_ids_are_rows),
+            Variant::Main | Variant::NoRetrieval | Variant::Unranked | Variant::Rendering(_) => base,
+        }
+    }
+}
+
+/// A row and how its history is to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowRequest {
+    /// Which set.
+    pub set: Set,
+    /// Index of the sample.
+    pub row: usize,
+    /// Index of the sample whose position the history is frozen at (the row itself, but for groups of targets).
+    pub at: usize,
+    /// How the history is chosen.
+    pub variant: Variant,
+}
+
+/// Indices into [`Samples::samples`].
+#[derive(Debug, Clone)]
+pub struct ChosenRows {
+    /// Targets that share a history, one entry a history; the first target's position is the history's length.
+    pub tune: Vec<Vec<usize>>,
+    /// Validation rows.
+    pub valid: Vec<usize>,
+    /// Test rows.
+    pub test: Vec<usize>,
+}
+
+impl ChosenRows {
+    /// Draws the rows; a pure function of samples and settings.
+    ///
+    /// # Errors
+    /// A part of the split that is empty.
+    pub fn of(samples: &Samples, recipe: &Recipe) -> Result<Self> {
+        let part = |part: Part, count: usize, key: &str| -> Result<Vec<usize>> {
+            let range = samples.split.range(part);
+            if range.is_empty() {
+                return Err(Error::input("data", format!("the {} part of the split is empty", part.name()))
+                    .next("use more data, a smaller data.min_history, or another data.split"));
+            }
+            let pool = if recipe.rows.pool == 0 { range.len() } else { recipe.rows.pool.min(range.len()) };
+            let mut rows: Vec<usize> = (range.start..range.start + pool).collect();
+            if recipe.rows.choice == RowChoice::Random {
+                Rng::new(recipe.rows.seed, Use::Rows, part as u32, 0).shuffle(&mut rows);
+            }
+            rows.truncate(count);
+            rows.sort_unstable();
+            if rows.is_empty() {
+                return Err(Error::usage(format!("rows.{key}"), "no rows"));
+            }
+            Ok(rows)
+        };
+        Ok(Self {
+            tune: groups(samples, recipe)?,
+            valid: part(Part::Valid, recipe.rows.valid, "valid")?,
+            test: part(Part::Test, recipe.rows.test, "test")?,
+        })
+    }
+
+    /// What tuning reads: its own rows in every rendering, and the rows that the early stop looks at.
+    pub fn tuned(&self, recipe: &Recipe) -> Vec<RowRequest> {
+        let mut out = Vec::new();
+        for group in &self.tune {
+            for &template in &recipe.tune.templates {
+                let variant = Variant::Rendering(template);
+                out.extend(group.iter().map(|&row| RowRequest { set: Set::Tune, row, at: group[0], variant }));
+            }
+        }
+        let (set, rows) = if recipe.tune.select_on_test { (Set::Test, &self.test) } else { (Set::Valid, &self.valid) };
+        let most = if recipe.tune.valid_rows == 0 { usize::MAX } else { recipe.tune.valid_rows };
+        out.extend(rows.iter().take(most).map(|&row| whole(set, row, Variant::Main)));
+        out
+    }
+
+    /// What is scored, merged and reported: validation rows, then test rows.
+    pub fn scored(&self) -> Vec<RowRequest> {
+        let valid = self.valid.iter().map(|&row| whole(Set::Valid, row, Variant::Main));
+        valid.chain(self.test.iter().map(|&row| whole(Set::Test, row, Variant::Main))).collect()
+    }
+
+    /// Test rows for the ablation table, each in all variants. `rows`: so many; 0 = all.
+    pub fn ablation(&self, rows: usize) -> Vec<RowRequest> {
+        let rows = self.test.iter().take(if rows == 0 { usize::MAX } else { rows });
+        rows.flat_map(|&row| Variant::ABLATION.map(|variant| whole(Set::Test, row, variant))).collect()
+    }
+}
+
+fn whole(set: Set, row: usize, variant: Variant) -> RowRequest {
+    RowRequest { set, row, at: row, variant }
+}
+
+fn groups(samples: &Samples, recipe: &Recipe) -> Result<Vec<Vec<usize>>> {
+    let train = samples.split.range(Part::Train);
+    if train.is_empty() {
+        return Err(Error::input("data", "the training part of the split is empty")
+            .next("use more data, or a smaller data.min_history"));
+    }
+    // For each training sample the next one of the same user, so that a group is one walk.
+    let mut next: HashMap<u32, usize> = HashMap::new();
+    let mut after = vec![usize::MAX; train.len()];
+    for row in train.clone().rev() {
+        let user = samples.samples[row].user.0;
+        if let Some(later) = next.insert(user, row) {
+            after[row - train.start] = later;
+        }
+    }
+    let mut order: Vec<usize> = train.clone().collect();
+    Rng::new(recipe.rows.seed, Use::Rows, Part::Train as u32, 0).shuffle(&mut order);
+    let mut taken = vec![false; train.len()];
+    let mut tune = Vec::new();
+    for first in order {
+        if tune.len() == recipe.rows.tune {
+            break;
+        }
+        let mut group = Vec::new();
+        let mut row = first;
+        while row != usize::MAX && group.len() < recipe.tune.targets_per_history && !taken[row - train.start] {
+            taken[row - train.start] = true;
+            group.push(row);
+            row = after[row - train.start];
+        }
+        if !group.is_empty() {
+            tune.push(group);
+        }
+    }
+    Ok(tune)
+}
