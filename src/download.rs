@@ -47,6 +47,20 @@ pub struct Fetched {
 /// No network, an answer that is not the file, another size or hash than expected. What was fetched so far stays, so the same
 /// call goes on with it, unless it was complete and wrong.
 pub fn fetch(url: &str, to: &Path, expected: &Expected, monitor: &dyn Monitor) -> Result<Fetched> {
+    fetch_as(None, url, to, expected, monitor)
+}
+
+/// [`fetch`] by somebody: `token` goes to the server of `url`, and to no other that it sends us to.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_as(
+    token: Option<&str>,
+    url: &str,
+    to: &Path,
+    expected: &Expected,
+    monitor: &dyn Monitor,
+) -> Result<Fetched> {
     if to.exists() {
         let bytes = size(to)?;
         let md5 = md5_of(to, monitor)?;
@@ -60,7 +74,7 @@ pub fn fetch(url: &str, to: &Path, expected: &Expected, monitor: &dyn Monitor) -
     let mut tries = 0;
     loop {
         let before = part.bytes();
-        match part.go_on(url, expected, monitor) {
+        match part.go_on(token, url, expected, monitor) {
             Ok(()) => break,
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Again(error)) => {
@@ -81,6 +95,23 @@ pub fn fetch(url: &str, to: &Path, expected: &Expected, monitor: &dyn Monitor) -
     fs::rename(&part.path, to).map_err(|e| Error::io(to, "rename the finished download", &e))?;
     part.remove();
     Ok(Fetched { path: to.to_owned(), url: url.into(), bytes, md5, resumed_at })
+}
+
+/// Whether the server has something at `url`; it has `within` to say so, a name's look-up and all.
+///
+/// # Errors
+/// No answer in time, or one that is neither yes nor no.
+pub fn is_there(url: &str, token: Option<&str>, within: Duration) -> Result<bool> {
+    let mut request = agent().head(url);
+    if let Some(token) = token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    let answer = request.config().timeout_global(Some(within)).build().call().map_err(|e| unreachable(url, &e))?;
+    match answer.status().as_u16() {
+        200..=299 => Ok(true),
+        404 | 410 => Ok(false),
+        status => Err(refused(url, status)),
+    }
 }
 
 /// A small text from `url`, at most 64 KiB.
@@ -133,10 +164,13 @@ impl Part {
         let _ = fs::remove_file(&self.tag);
     }
 
-    fn go_on(&self, url: &str, expected: &Expected, monitor: &dyn Monitor) -> Result<(), Trouble> {
+    fn go_on(&self, token: Option<&str>, url: &str, expected: &Expected, monitor: &dyn Monitor) -> Result<(), Trouble> {
         let start = self.bytes();
         let tag = fs::read_to_string(&self.tag).unwrap_or_default();
         let mut request = agent().get(url).header("Accept-Encoding", "identity");
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
         if start > 0 && !tag.is_empty() {
             request = request.header("Range", format!("bytes={start}-")).header("If-Range", tag.trim());
         }
@@ -222,6 +256,7 @@ fn agent() -> ureq::Agent {
         .timeout_connect(Some(PATIENCE))
         .timeout_recv_response(Some(PATIENCE))
         .http_status_as_error(false)
+        .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
         .user_agent(concat!("rallrec/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent()

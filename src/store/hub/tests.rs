@@ -82,3 +82,54 @@ fn names_are_resolved_only_where_the_store_has_them() {
     assert_eq!(resolve_in(here.to_str().unwrap(), store).unwrap(), here);
     assert_eq!(pull("no-such-model", Source::Auto).unwrap_err().kind(), crate::error::Kind::Usage);
 }
+
+/// A hub on this machine with these files of the first known model; its address.
+fn hub(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head);
+            let asked = head.split(' ').nth(1).unwrap_or_default();
+            let at = |name: &str| asked == format!("/{}/resolve/main/{name}", KNOWN[0].repository);
+            let found = files.iter().find(|(name, _)| at(name));
+            let (status, body) = found.map_or((404, &[][..]), |(_, body)| (200, body.as_slice()));
+            // A client that goes away is its own matter.
+            let _ =
+                write!(stream, "HTTP/1.1 {status} S\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = if head.starts_with("HEAD") { Ok(()) } else { stream.write_all(body) };
+        }
+    });
+    address
+}
+
+#[test]
+fn a_model_comes_from_the_hub_whole_or_not_at_all() {
+    let asset = |name: &'static str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-model").join(name);
+        (name, fs::read(path).unwrap())
+    };
+    let weights = asset("model.safetensors");
+    let mut files = vec![asset("config.json"), asset("tokenizer.json"), asset("tokenizer_config.json")];
+    let base = tempfile::tempdir().unwrap();
+    let pull = |address: &str| pull_into(&KNOWN[0], Source::Hub, base.path(), &[], Some(address));
+    let error = pull(&hub(files.clone())).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors") && error.contains("404"), "{error}");
+    assert_eq!(leftovers(base.path()), 0);
+    files.push(weights.clone());
+    let address = hub(files);
+    let pulled = pull(&address).unwrap();
+    assert_eq!(pulled.fetched, Some(Source::Hub));
+    assert_eq!(fs::read(pulled.path.join("model.safetensors")).unwrap(), weights.1);
+    // What a model can do without was not there, and nothing else lies in its folder.
+    assert_eq!(fs::read_dir(&pulled.path).unwrap().count(), 4);
+    assert_eq!(pull(&address).unwrap().fetched, None);
+}
