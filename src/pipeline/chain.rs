@@ -404,11 +404,7 @@ impl<'a> Chain<'a> {
 }
 
 /// The embeddings that a part of `retrieve` looks its rows up by.
-fn retrieve_inputs<'b>(
-    settings: &RetrieveSettings,
-    data: &'b DataMade,
-    from: Embeddings<'b>,
-) -> RetrieveInputs<'b> {
+fn retrieve_inputs<'b>(settings: &RetrieveSettings, data: &'b DataMade, from: Embeddings<'b>) -> RetrieveInputs<'b> {
     let embeddings = settings.embeddings();
     let any = |wanted: &[Embedding]| embeddings.iter().any(|e| wanted.contains(e));
     let mixed = [Embedding::Mix, Embedding::Mix2, Embedding::Mix3, Embedding::Hybrid];

@@ -199,9 +199,12 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("embed.description_tokens", "50", With(&["embed.source=plain"]), NONE),
     ("graph.edges", "leave_one_out", Plain, GRAPH),
     ("graph.lightgcn.dim", "16", Plain, GRAPH),
-    ("graph.lightgcn.dim", "16", SPOKEN, &[
-        Graph, Align, Collab, Retrieve, Prompts, Tune, Predict, Reason, Merge, Evaluate,
-    ]),
+    (
+        "graph.lightgcn.dim",
+        "16",
+        SPOKEN,
+        &[Graph, Align, Collab, Retrieve, Prompts, Tune, Predict, Reason, Merge, Evaluate],
+    ),
     ("graph.lightgcn.layers", "2", Plain, GRAPH),
     ("graph.lightgcn.learning_rate", "0.01", Plain, GRAPH),
     ("graph.lightgcn.lambda", "0.01", Plain, GRAPH),

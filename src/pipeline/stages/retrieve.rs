@@ -19,7 +19,9 @@ use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
-use crate::retrieval::{Embedding, Mixture, RerankRule, Retrieved, Retriever, Settings, SimilarUser, Sources, needed, order};
+use crate::retrieval::{
+    Embedding, Mixture, RerankRule, Retrieved, Retriever, Settings, SimilarUser, Sources, needed, order,
+};
 use crate::tensor::Matrix;
 
 /// The stage.

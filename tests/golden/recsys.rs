@@ -9,7 +9,7 @@ use rallrec::ops::spmm::{self, Lines, Nodes, Precision, Propagation, Sparse};
 use rallrec::ops::topk::{self, Nothing};
 use safetensors::SafeTensors;
 
-const FILE: &[u8] = include_bytes!("goldens/recsys.safetensors");
+const FILE: &[u8] = include_bytes!("../goldens/recsys.safetensors");
 const USERS: usize = 30;
 const ITEMS: usize = 20;
 const DIM: usize = 8;

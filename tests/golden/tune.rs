@@ -1,7 +1,5 @@
 //! LoRA loss, gradients and three optimiser steps on SmolLM2-135M against PyTorch's, kept as reference outputs.
 
-mod common;
-
 use std::path::PathBuf;
 
 use rallrec::models::decoder::train::{Engine, Group, Model, Packed, Parameters, Pass, Trained};
@@ -81,7 +79,7 @@ fn worst(adapter: &Adapter, flat: &[f32], want: impl Fn(&str) -> Option<Vec<f32>
 
 #[test]
 fn lora_training_matches_pytorch() {
-    let (Some(loaded), Some(bytes)) = (common::smollm2(), golden()) else { return };
+    let (Some(loaded), Some(bytes)) = (crate::shared::smollm2(), golden()) else { return };
     let t = SafeTensors::deserialize(&bytes).unwrap();
     let mut a = adapter(&t, "lora", loaded.config.layers);
     a.check(&loaded.config).unwrap();

@@ -1,8 +1,6 @@
 //! The decoder against its f64 oracle on tiny random models of every family, and the equalities that callers rely on.
 
-mod common;
-
-use common::assert_close;
+use crate::shared::assert_close;
 use proptest::prelude::*;
 use rallrec::generate::scoring::score;
 use rallrec::generate::{Pooling, embed};

@@ -1,4 +1,4 @@
-"""What PEFT makes of an adapter, and an adapter that PEFT made; called by tests/peft_exchange.rs.
+"""What PEFT makes of an adapter, and an adapter that PEFT made; called by tests/models/peft_exchange.rs.
 
     peft_exchange.py read  MODEL ADAPTER PROMPTS.json OUT.json   logits of MODEL with the adapter in ADAPTER
     peft_exchange.py write MODEL ADAPTER PROMPTS.json OUT.json   makes an adapter into ADAPTER first

@@ -1,9 +1,7 @@
 //! The fuzz targets on mutated seeds, without a fuzzer: a few seconds a target, or as long as RALLREC_FUZZ_SECONDS says.
 //! RALLREC_FUZZ_SEED varies the draw; RALLREC_FUZZ_TARGET names one target.
 
-#[path = "data_sets/parquet_file.rs"]
-mod parquet_file;
-#[path = "../fuzz/src/lib.rs"]
+#[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
 use std::fs;
@@ -11,6 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rallrec::rng::{Rng, Use};
+
+use super::parquet_file;
 
 /// The committed seeds of a target and one for each of its sound files.
 fn seeds(target: &str) -> Vec<Vec<u8>> {

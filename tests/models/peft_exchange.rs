@@ -5,12 +5,10 @@
 //! the golden (an adapter that PEFT 0.21 wrote, with its logits) stands alone. `RALLREC_WRITE_GOLDENS=1` makes the golden
 //! again.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{assert_close, wide};
+use crate::shared::{assert_close, wide};
 use rallrec::models::decoder::train::Parameters;
 use rallrec::models::decoder::{Config, Family, Model, families};
 use rallrec::models::lora::{Adapter, Pair, Target};
@@ -84,7 +82,7 @@ fn python(mode: &str, model: &Path, adapter: &Path, work: &Path) -> Option<Value
     };
     let (asked, out) = (work.join("prompts.json"), work.join("out.json"));
     std::fs::write(&asked, serde_json::to_string(&prompts()).unwrap()).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peft_exchange.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/peft_exchange.py");
     let output = Command::new(&interpreter)
         .arg(script)
         .arg(mode)

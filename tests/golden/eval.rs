@@ -10,7 +10,7 @@ struct Golden {
 }
 
 fn golden() -> Golden {
-    let all: Value = serde_json::from_str(include_str!("goldens/metrics.json")).unwrap();
+    let all: Value = serde_json::from_str(include_str!("../goldens/metrics.json")).unwrap();
     let list = |key: &str| all[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
     Golden { labels: list("labels").iter().map(|&y| y == 1.0).collect(), p: list("scores"), want: all.clone() }
 }

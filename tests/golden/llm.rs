@@ -1,8 +1,6 @@
 //! SmolLM2-135M against reference outputs of PyTorch and of an independent f64 forward.
 
-mod common;
-
-use common::{Tensors, assert_close, golden, smollm2, wide};
+use crate::shared::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::generate::scoring::score;
 use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};

@@ -1,0 +1,11 @@
+//! The program from outside: what it prints, what it leaves behind, and its exit codes.
+#![cfg(unix)]
+
+mod common;
+mod data;
+mod keys;
+mod llm;
+mod run;
+mod space;
+mod stops;
+mod usage;

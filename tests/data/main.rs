@@ -1,0 +1,20 @@
+//! Ratings and everything around them: the readers on sound files, broken ones and the real ones where they are there;
+//! samples, splits, leaks; the built-in data set; getting data.
+
+mod amazon;
+mod bad_input;
+mod big;
+mod book_crossing;
+mod broken_files;
+mod common;
+mod fuzz;
+mod goodbooks;
+mod lightgcn;
+mod movielens_csv;
+mod parquet_file;
+mod properties;
+mod pull;
+mod real;
+mod recipes;
+mod synthetic;
+mod table;
