@@ -10,6 +10,11 @@
 
 #include "common/base.cuh"
 
+#define ADAM_ARGS(F) F(float*, p) F(const T*, g) F(float*, m) F(float*, v) F(const float*, weight)         \
+    F(const unsigned char*, touched) F(uint64_t, values) F(uint32_t, stride) F(float, rate) F(float, root) \
+    F(float, beta1) F(float, beta2) F(float, one_minus_beta1) F(float, one_minus_beta2) F(float, epsilon)
+ARGUMENTS_OF(AdamArgs, ADAM_ARGS);
+
 namespace {
 
 constexpr int kThreads = 256;
@@ -47,14 +52,12 @@ __device__ __forceinline__ void rows(float* __restrict__ p, const T* __restrict_
 
 }  // namespace
 
-#define ADAM(SUFFIX, T)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                               \
-        adam_rows_##SUFFIX(float* p, const T* g, float* m, float* v, const float* weight, const unsigned char* touched,  \
-                           uint64_t values, uint32_t stride, float rate, float root, float beta1, float beta2,           \
-                           float one_minus_beta1, float one_minus_beta2, float epsilon) {                                \
-        rows<T>(p, g, m, v, weight, touched, values, stride,                                                             \
-                AdamStep{rate, root, beta1, beta2, one_minus_beta1, one_minus_beta2, epsilon});                          \
-    }                                                                                                                    \
+#define ADAM(SUFFIX, T)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                    \
+        adam_rows_##SUFFIX(const AdamArgs<T> a) {                                                             \
+        rows<T>(a.p, a.g, a.m, a.v, a.weight, a.touched, a.values, a.stride,                                  \
+                AdamStep{a.rate, a.root, a.beta1, a.beta2, a.one_minus_beta1, a.one_minus_beta2, a.epsilon}); \
+    }                                                                                                         \
     RALLREC_KERNEL(adam_rows_##SUFFIX, kThreads);
 
 ADAM(f32, float)

@@ -17,6 +17,21 @@
 #include "common/sort.cuh"
 #include "common/warp.cuh"
 
+#define NEGATIVES_ARGS(F) F(uint32_t, key0) F(uint32_t, key1) F(uint32_t, epoch) F(uint32_t, first)     \
+    F(uint32_t, count) F(const uint32_t*, users) F(const uint64_t*, starts) F(const uint32_t*, indices) \
+    F(uint32_t, first_item) F(uint32_t, items) F(uint32_t*, negatives)
+ARGUMENTS(NegativesArgs, NEGATIVES_ARGS);
+
+#define TERMS_ARGS(F) F(const T*, e) F(const float*, e0) F(uint32_t, stride) F(const uint32_t*, users) \
+    F(const uint32_t*, positives) F(const uint32_t*, negatives) F(uint32_t, count) F(float, lambda)    \
+    F(float*, slopes) F(double*, losses)
+ARGUMENTS_OF(TermsArgs, TERMS_ARGS);
+
+#define RANK_GRADIENT_ARGS(F) F(const uint64_t*, keys) F(uint32_t, entries) F(const T*, e) F(uint32_t, stride)    \
+    F(const uint32_t*, users) F(const uint32_t*, positives) F(const uint32_t*, negatives) F(const float*, slopes) \
+    F(float, penalty) F(float*, by_e) F(float*, weights)
+ARGUMENTS_OF(RankGradientArgs, RANK_GRADIENT_ARGS);
+
 namespace {
 
 constexpr int kThreads = 128;
@@ -117,16 +132,15 @@ __device__ __forceinline__ void gradient(const uint64_t* __restrict__ keys, uint
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads)
-    bpr_negatives(uint32_t key0, uint32_t key1, uint32_t epoch, uint32_t first, uint32_t count, const uint32_t* users,
-                  const uint64_t* starts, const uint32_t* indices, uint32_t first_item, uint32_t items, uint32_t* negatives) {
+    bpr_negatives(const NegativesArgs a) {
     const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
-    if (i >= count) return;
-    const uint64_t begin = starts[users[i]], taken = starts[users[i] + 1] - begin;
-    Stream draws(make_uint2(key0, key1), epoch, first + i);
+    if (i >= a.count) return;
+    const uint64_t begin = a.starts[a.users[i]], taken = a.starts[a.users[i] + 1] - begin;
+    Stream draws(make_uint2(a.key0, a.key1), a.epoch, a.first + i);
     uint32_t node;
-    do node = first_item + draws.below(items);
-    while (contains(indices + begin, taken, node));
-    negatives[i] = node;
+    do node = a.first_item + draws.below(a.items);
+    while (contains(a.indices + begin, taken, node));
+    a.negatives[i] = node;
 }
 RALLREC_KERNEL(bpr_negatives, kThreads);
 
@@ -177,19 +191,17 @@ extern "C" __global__ void __launch_bounds__(kThreads) sort_step(uint64_t* keys,
 }
 RALLREC_KERNEL(sort_step, kThreads);
 
-#define BPR(SUFFIX, T)                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                            \
-        bpr_terms_##SUFFIX(const T* e, const float* e0, uint32_t stride, const uint32_t* users, const uint32_t* positives, \
-                           const uint32_t* negatives, uint32_t count, float lambda, float* slopes, double* losses) {     \
-        terms<T>(e, e0, stride, users, positives, negatives, count, lambda, slopes, losses);                             \
-    }                                                                                                                    \
-    RALLREC_KERNEL(bpr_terms_##SUFFIX, kThreads);                                                                        \
-    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                               \
-        bpr_gradient_##SUFFIX(const uint64_t* keys, uint32_t entries, const T* e, uint32_t stride, const uint32_t* users, \
-                              const uint32_t* positives, const uint32_t* negatives, const float* slopes, float penalty,  \
-                              float* by_e, float* weights) {                                                             \
-        gradient<T>(keys, entries, e, stride, users, positives, negatives, slopes, penalty, by_e, weights);              \
-    }                                                                                                                    \
+#define BPR(SUFFIX, T)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                         \
+        bpr_terms_##SUFFIX(const TermsArgs<T> a) {                                                                    \
+        terms<T>(a.e, a.e0, a.stride, a.users, a.positives, a.negatives, a.count, a.lambda, a.slopes, a.losses);      \
+    }                                                                                                                 \
+    RALLREC_KERNEL(bpr_terms_##SUFFIX, kThreads);                                                                     \
+    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                         \
+        bpr_gradient_##SUFFIX(const RankGradientArgs<T> a) {                                                          \
+        gradient<T>(a.keys, a.entries, a.e, a.stride, a.users, a.positives, a.negatives, a.slopes, a.penalty, a.by_e, \
+            a.weights);                                                                                               \
+    }                                                                                                                 \
     RALLREC_KERNEL(bpr_gradient_##SUFFIX, kThreads);
 
 BPR(f32, float)

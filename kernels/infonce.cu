@@ -30,6 +30,19 @@
 #include "common/tile.cuh"
 #include "common/warp.cuh"
 
+#define LSE_ARGS(F) F(const T*, a) F(const T*, b) F(uint64_t, rows) F(uint32_t, dim) F(uint32_t, stride) \
+    F(const float*, inv_a) F(const float*, inv_b) F(float, scale) F(float*, out) F(float*, diagonal)
+ARGUMENTS_OF(LseArgs, LSE_ARGS);
+
+#define CONTRAST_BACKWARD_ARGS(F) F(const T*, a) F(const T*, b) F(uint64_t, rows) F(uint32_t, dim)                  \
+    F(uint32_t, stride) F(const float*, inv_a) F(const float*, inv_b) F(const float*, lse_a) F(const float*, lse_b) \
+    F(float, scale) F(float, weight) F(float*, out) F(uint32_t, out_stride) F(float*, by_tau)
+ARGUMENTS_OF(ContrastBackwardArgs, CONTRAST_BACKWARD_ARGS);
+
+#define FINISH_ARGS(F) F(const T*, x) F(uint64_t, rows) F(uint32_t, dim) F(uint32_t, stride) F(int, cosine) \
+    F(float, inv_tau) F(const float*, inverse) F(float*, g) F(uint32_t, g_stride)
+ARGUMENTS_OF(FinishArgs, FINISH_ARGS);
+
 namespace {
 
 // Joins (max, sum of 2^(v - max)) pairs; an empty one is (-inf, 0).
@@ -227,34 +240,32 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
 }  // namespace
 
 // scale = log2(e) / tau in every kernel: scores and log-sums are in base 2.
-#define INFONCE(SUFFIX, T)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                           \
-        infonce_norms_##SUFFIX(const T* x, uint64_t rows, uint32_t dim, uint32_t stride, int cosine, float* inverse) {   \
-        norms<T>(x, rows, dim, stride, cosine, inverse);                                                                 \
-    }                                                                                                                    \
-    RALLREC_KERNEL(infonce_norms_##SUFFIX, kTileThreads);                                                                \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                           \
-        infonce_lse_##SUFFIX(const T* a, const T* b, uint64_t rows, uint32_t dim, uint32_t stride, const float* inv_a,   \
-                             const float* inv_b, float scale, float* out, float* diagonal) {                             \
-        DYNAMIC_SHARED(bytes);                                                                                           \
-        lse<T>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a, rows, dim, stride}, RowsOf<T>{b, rows, dim, stride}, \
-               inv_a, inv_b, scale, out, diagonal);                                                                      \
-    }                                                                                                                    \
-    RALLREC_KERNEL(infonce_lse_##SUFFIX, kTileThreads);                                                                  \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                           \
-        infonce_backward_##SUFFIX(const T* a, const T* b, uint64_t rows, uint32_t dim, uint32_t stride,                  \
-                                  const float* inv_a, const float* inv_b, const float* lse_a, const float* lse_b,        \
-                                  float scale, float weight, float* out, uint32_t out_stride, float* by_tau) {           \
-        DYNAMIC_SHARED(bytes);                                                                                           \
-        backward<T>(*reinterpret_cast<BackwardShared<T>*>(bytes), RowsOf<T>{a, rows, dim, stride},                       \
-                    RowsOf<T>{b, rows, dim, stride}, inv_a, inv_b, lse_a, lse_b, scale, weight, out, out_stride, by_tau); \
-    }                                                                                                                    \
-    RALLREC_KERNEL(infonce_backward_##SUFFIX, kTileThreads);                                                             \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                           \
-        infonce_finish_##SUFFIX(const T* x, uint64_t rows, uint32_t dim, uint32_t stride, int cosine, float inv_tau,     \
-                                const float* inverse, float* g, uint32_t g_stride) {                                     \
-        finish<T>(x, rows, dim, stride, cosine, inv_tau, inverse, g, g_stride);                                          \
-    }                                                                                                                    \
+#define INFONCE(SUFFIX, T)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+        infonce_norms_##SUFFIX(const T* x, uint64_t rows, uint32_t dim, uint32_t stride, int cosine, float* inverse) { \
+        norms<T>(x, rows, dim, stride, cosine, inverse);                                                               \
+    }                                                                                                                  \
+    RALLREC_KERNEL(infonce_norms_##SUFFIX, kTileThreads);                                                              \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+        infonce_lse_##SUFFIX(const LseArgs<T> a) {                                                                     \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        lse<T>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride}, RowsOf<T>{a.b,       \
+            a.rows, a.dim, a.stride},                                                                                  \
+               a.inv_a, a.inv_b, a.scale, a.out, a.diagonal);                                                          \
+    }                                                                                                                  \
+    RALLREC_KERNEL(infonce_lse_##SUFFIX, kTileThreads);                                                                \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+        infonce_backward_##SUFFIX(const ContrastBackwardArgs<T> a) {                                                   \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        backward<T>(*reinterpret_cast<BackwardShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride},             \
+                    RowsOf<T>{a.b, a.rows, a.dim, a.stride}, a.inv_a, a.inv_b, a.lse_a, a.lse_b, a.scale, a.weight,    \
+                        a.out, a.out_stride, a.by_tau);                                                                \
+    }                                                                                                                  \
+    RALLREC_KERNEL(infonce_backward_##SUFFIX, kTileThreads);                                                           \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+        infonce_finish_##SUFFIX(const FinishArgs<T> a) {                                                               \
+        finish<T>(a.x, a.rows, a.dim, a.stride, a.cosine, a.inv_tau, a.inverse, a.g, a.g_stride);                      \
+    }                                                                                                                  \
     RALLREC_KERNEL(infonce_finish_##SUFFIX, kTileThreads);
 
 INFONCE(f32, float)

@@ -31,6 +31,22 @@
 #include "common/strip.cuh"
 #include "common/warp.cuh"
 
+#define SUMS_ARGS(F) F(const T*, x) F(const T*, y) F(uint64_t, rows) F(uint32_t, dim) F(uint32_t, stride)      \
+    F(const float*, inv_x) F(const float*, inv_y) F(float, scale) F(float*, row_parts) F(float*, column_parts) \
+    F(float*, diagonal)
+ARGUMENTS_OF(SumsArgs, SUMS_ARGS);
+
+#define CONTRAST_GRADIENT_ARGS(F) F(const T*, x) F(const T*, y) F(uint64_t, rows) F(uint32_t, dim)               \
+    F(uint32_t, stride) F(const float*, inv_x) F(const float*, inv_y) F(const float*, part_x)                    \
+    F(const float*, part_y) F(float, scale) F(float, weight) F(float*, dx) F(float*, dy) F(uint32_t, out_stride) \
+    F(const float*, diagonal) F(float*, by_tau)
+ARGUMENTS_OF(ContrastGradientArgs, CONTRAST_GRADIENT_ARGS);
+
+#define REDUCE_ARGS(F) F(const float*, row_parts) F(uint32_t, ranges) F(const float*, column_parts)         \
+    F(uint32_t, groups) F(uint64_t, n) F(float, scale) F(float*, part_x) F(float*, part_y) F(float*, lse_x) \
+    F(float*, lse_y)
+ARGUMENTS(ReduceArgs, REDUCE_ARGS);
+
 namespace {
 
 constexpr int kThreads = 128;
@@ -222,26 +238,26 @@ __device__ __forceinline__ void gradient(typename S::Shared& shared, const Side<
 }  // namespace
 
 // scale = log2(e) / tau in every kernel: scores and log-sums are in base 2.
-#define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                                        \
-        infonce_sums_##SUFFIX(const T* x, const T* y, uint64_t rows, uint32_t dim, uint32_t stride, const float* inv_x,              \
-                              const float* inv_y, float scale, float* row_parts, float* column_parts, float* diagonal) {             \
-        DYNAMIC_SHARED(bytes);                                                                                                       \
-        sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{x, rows, dim, stride}, RowsOf<T>{y, rows, dim, stride},    \
-                   inv_x, inv_y, scale, row_parts, column_parts, diagonal);                                                          \
-    }                                                                                                                                \
-    RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                                 \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                                           \
-        infonce_gradient_##SUFFIX(const T* x, const T* y, uint64_t rows, uint32_t dim, uint32_t stride, const float* inv_x,          \
-                                  const float* inv_y, const float* part_x, const float* part_y, float scale, float weight, float* dx, \
-                                  float* dy, uint32_t out_stride, const float* diagonal, float* by_tau) {                            \
-        DYNAMIC_SHARED(bytes);                                                                                                       \
-        const bool turned = blockIdx.y;                                                                                              \
-        const Side<T> own = {turned ? y : x, turned ? inv_y : inv_x, turned ? part_y : part_x, turned ? dy : dx};                     \
-        const Side<T> other = {turned ? x : y, turned ? inv_x : inv_y, turned ? part_x : part_y, nullptr};                            \
-        gradient<Strip<T, D>>(*reinterpret_cast<Strip<T, D>::Shared*>(bytes), own, other, rows, dim, stride, scale, weight, out_stride,       \
-                       diagonal, turned ? nullptr : by_tau);                                                                                   \
-    }                                                                                                                                \
+#define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                          \
+        infonce_sums_##SUFFIX(const SumsArgs<T> a) {                                                                   \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{a.x, a.rows, a.dim, a.stride},              \
+            RowsOf<T>{a.y, a.rows, a.dim, a.stride},                                                                   \
+                   a.inv_x, a.inv_y, a.scale, a.row_parts, a.column_parts, a.diagonal);                                \
+    }                                                                                                                  \
+    RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                   \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                             \
+        infonce_gradient_##SUFFIX(const ContrastGradientArgs<T> a) {                                                   \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        const bool turned = blockIdx.y;                                                                                \
+        const Side<T> own = {turned ? a.y : a.x, turned ? a.inv_y : a.inv_x, turned ? a.part_y : a.part_x,             \
+            turned ? a.dy : a.dx};                                                                                     \
+        const Side<T> other = {turned ? a.x : a.y, turned ? a.inv_x : a.inv_y, turned ? a.part_x : a.part_y, nullptr}; \
+        gradient<Strip<T, D>>(*reinterpret_cast<Strip<T, D>::Shared*>(bytes), own, other, a.rows, a.dim, a.stride,     \
+            a.scale, a.weight, a.out_stride,                                                                           \
+                       a.diagonal, turned ? nullptr : a.by_tau);                                                       \
+    }                                                                                                                  \
     RALLREC_KERNEL(infonce_gradient_##SUFFIX, kThreads);
 
 INFONCE_BOUNDED(f32_64, float, 64)
@@ -251,14 +267,13 @@ INFONCE_BOUNDED(bf16_256, bf16, 256)
 
 // part = 1 / sum of a row's parts, and lse = c + log2 of it in base 2; for rows, then for columns.
 extern "C" __global__ void __launch_bounds__(kThreads)
-    infonce_reduce(const float* row_parts, uint32_t ranges, const float* column_parts, uint32_t groups, uint64_t n, float scale,
-                   float* part_x, float* part_y, float* lse_x, float* lse_y) {
+    infonce_reduce(const ReduceArgs a) {
     const uint64_t i = uint64_t(blockIdx.x) * kThreads + threadIdx.x;
-    if (i >= n) return;
+    if (i >= a.n) return;
     float row = 0, column = 0;
-    for (uint32_t c = 0; c < ranges; c++) row += row_parts[c * n + i];
-    for (uint32_t g = 0; g < groups; g++) column += column_parts[g * n + i];
-    part_x[i] = 1.0f / row, part_y[i] = 1.0f / column;
-    lse_x[i] = scale + log2f(row), lse_y[i] = scale + log2f(column);
+    for (uint32_t c = 0; c < a.ranges; c++) row += a.row_parts[c * a.n + i];
+    for (uint32_t g = 0; g < a.groups; g++) column += a.column_parts[g * a.n + i];
+    a.part_x[i] = 1.0f / row, a.part_y[i] = 1.0f / column;
+    a.lse_x[i] = a.scale + log2f(row), a.lse_y[i] = a.scale + log2f(column);
 }
 RALLREC_KERNEL(infonce_reduce, kThreads);

@@ -15,6 +15,11 @@
 
 #include "common/warp.cuh"
 
+#define SWEEP_ARGS(F) F(const double*, means) F(const double*, vars) F(const double*, trust) F(uint32_t, experts) \
+    F(uint64_t, rows) F(const double*, grid) F(const unsigned char*, labels) F(double, clip) F(double*, p)        \
+    F(double*, losses)
+ARGUMENTS(SweepArgs, SWEEP_ARGS);
+
 namespace {
 
 constexpr int kRows = 128;
@@ -104,20 +109,19 @@ RALLREC_KERNEL(merge_rows, kSweep);
 // Point blockIdx.y of `grid`, pairs (alpha of the first expert, epsilon). `p` is points x rows or null, `losses` points x
 // gridDim.x: sums over a block's rows of the log loss against the labels 0 and 1.
 extern "C" __global__ void __launch_bounds__(kSweep)
-    merge_sweep(const double* means, const double* vars, const double* trust, uint32_t experts, uint64_t rows,
-                const double* grid, const unsigned char* labels, double clip, double* p, double* losses) {
+    merge_sweep(const SweepArgs a) {
     SHARED(double, parts, [kSweep / 32]);
     const uint64_t r = uint64_t(blockIdx.x) * kSweep + threadIdx.x;
-    const double alpha = grid[2 * blockIdx.y], epsilon = grid[2 * blockIdx.y + 1];
+    const double alpha = a.grid[2 * blockIdx.y], epsilon = a.grid[2 * blockIdx.y + 1];
     double loss = 0;
-    if (r < rows) {
-        const double value = merged(means, vars, trust, experts, rows, r, epsilon, alpha, nullptr);
-        if (p) p[blockIdx.y * rows + r] = value;
-        const double held = value < clip ? clip : value > 1 - clip ? 1 - clip : value;
-        loss = -log(labels[r] ? held : 1 - held);
+    if (r < a.rows) {
+        const double value = merged(a.means, a.vars, a.trust, a.experts, a.rows, r, epsilon, alpha, nullptr);
+        if (a.p) a.p[blockIdx.y * a.rows + r] = value;
+        const double held = value < a.clip ? a.clip : value > 1 - a.clip ? 1 - a.clip : value;
+        loss = -log(a.labels[r] ? held : 1 - held);
     }
     loss = block_sum(loss, parts);
-    if (threadIdx.x == 0) losses[uint64_t(blockIdx.y) * gridDim.x + blockIdx.x] = loss;
+    if (threadIdx.x == 0) a.losses[uint64_t(blockIdx.y) * gridDim.x + blockIdx.x] = loss;
 }
 RALLREC_KERNEL(merge_sweep, kSweep);
 

@@ -31,6 +31,11 @@ struct SpmmLong {
     uint64_t first;   // chunk, and partial
 };
 
+#define SPMM_LAYER_ARGS(F) F(const T*, z) F(const uint32_t*, indices) F(const SpmmChunk*, chunks)     \
+    F(uint64_t, chunk_count) F(uint64_t, partial_count) F(const float*, inv_sqrt) F(uint32_t, stride) \
+    F(float, scale) F(float*, partials) F(T*, next) F(float*, total)
+ARGUMENTS_OF(SpmmLayerArgs, SPMM_LAYER_ARGS);
+
 namespace {
 
 constexpr int kThreads = 128;
@@ -159,12 +164,12 @@ __device__ __forceinline__ void start(const float* __restrict__ x, const float* 
 
 }  // namespace
 
-#define SPMM_LAYER(NAME, T, L)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                              \
-        NAME(const T* z, const uint32_t* indices, const SpmmChunk* chunks, uint64_t chunk_count, uint64_t partial_count, \
-             const float* inv_sqrt, uint32_t stride, float scale, float* partials, T* next, float* total) {             \
-        layer<T, L>(z, indices, chunks, chunk_count, partial_count, inv_sqrt, stride, scale, partials, next, total);    \
-    }                                                                                                                   \
+#define SPMM_LAYER(NAME, T, L)                                                                               \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                   \
+        NAME(const SpmmLayerArgs<T> a) {                                                                     \
+        layer<T, L>(a.z, a.indices, a.chunks, a.chunk_count, a.partial_count, a.inv_sqrt, a.stride, a.scale, \
+            a.partials, a.next, a.total);                                                                    \
+    }                                                                                                        \
     RALLREC_KERNEL(NAME, kThreads);
 
 SPMM_LAYER(spmm_layer_f32_4, float, 4)
@@ -176,17 +181,17 @@ SPMM_LAYER(spmm_layer_bf16_8, bf16, 8)
 SPMM_LAYER(spmm_layer_bf16_16, bf16, 16)
 SPMM_LAYER(spmm_layer_bf16_32, bf16, 32)
 
-#define SPMM_REST(SUFFIX, T)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                               \
-        spmm_reduce_##SUFFIX(const SpmmLong* rows, const float* partials, const float* inv_sqrt, uint32_t stride,        \
-                             float scale, T* next, float* total) {                                                       \
-        reduce<T>(rows, partials, inv_sqrt, stride, scale, next, total);                                                 \
-    }                                                                                                                    \
-    RALLREC_KERNEL(spmm_reduce_##SUFFIX, kThreads);                                                                      \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                               \
+#define SPMM_REST(SUFFIX, T)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                                 \
+        spmm_reduce_##SUFFIX(const SpmmLong* rows, const float* partials, const float* inv_sqrt, uint32_t stride,          \
+                             float scale, T* next, float* total) {                                                         \
+        reduce<T>(rows, partials, inv_sqrt, stride, scale, next, total);                                                   \
+    }                                                                                                                      \
+    RALLREC_KERNEL(spmm_reduce_##SUFFIX, kThreads);                                                                        \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                                 \
         spmm_start_##SUFFIX(const float* x, const float* inv_sqrt, uint64_t values, uint32_t stride, T* z, float* total) { \
-        start<T>(x, inv_sqrt, values, stride, z, total);                                                                 \
-    }                                                                                                                    \
+        start<T>(x, inv_sqrt, values, stride, z, total);                                                                   \
+    }                                                                                                                      \
     RALLREC_KERNEL(spmm_start_##SUFFIX, kThreads);
 
 SPMM_REST(f32, float)

@@ -9,30 +9,17 @@
 //
 // Bytes: s (3 M W), backward s (5 M W). FLOP: about 12 M W and 20 M W.
 
-#include "common/base.cuh"
+#include "common/gate.cuh"
 
 namespace {
 
 constexpr int kThreads = 256;
 
-struct Place {
-    uint64_t row;
-    uint32_t column;
-    bool inside;
-};
-
-template <int V> __device__ __forceinline__ Place place(uint64_t rows, uint32_t width) {
-    const uint32_t pieces = (width + V - 1) / V;
-    const uint64_t unit = uint64_t(blockIdx.x) * kThreads + threadIdx.x;
-    if (!pieces || unit >= rows * pieces) return {0, 0, false};
-    return {unit / pieces, uint32_t(unit % pieces) * V, true};
-}
-
 template <class T>
 __device__ __forceinline__ void forward(const T* gate, const T* up, uint64_t rows, uint32_t width, uint32_t stride, T* y,
                                         uint32_t stride_y) {
     constexpr int V = Vec<T>::size;
-    const Place at = place<V>(rows, width);
+    const GatePlace at = gate_place<V, kThreads>(rows, width);
     if (!at.inside) return;
     Vec<T> g, u;
     g.load(gate + at.row * stride + at.column);
@@ -47,7 +34,7 @@ template <class T>
 __device__ __forceinline__ void backward(T* gate, T* up, const T* dy, uint64_t rows, uint32_t width, uint32_t stride,
                                          uint32_t stride_y) {
     constexpr int V = Vec<T>::size;
-    const Place at = place<V>(rows, width);
+    const GatePlace at = gate_place<V, kThreads>(rows, width);
     if (!at.inside) return;
     Vec<T> g, u, d;
     g.load(gate + at.row * stride + at.column);

@@ -16,6 +16,17 @@
 #include "common/tile.cuh"
 #include "common/warp.cuh"
 
+#define TOPK_FINISH_ARGS(F) F(const T*, queries) F(uint64_t, query_count) F(uint32_t, query_stride)          \
+    F(const T*, items) F(uint64_t, item_count) F(uint32_t, item_stride) F(uint32_t, dim)                     \
+    F(const uint64_t*, candidates) F(uint32_t, splits) F(uint32_t, room) F(uint32_t, size) F(uint32_t, keep) \
+    F(uint32_t, k) F(uint32_t*, index) F(float*, score) F(uint32_t*, counts)
+ARGUMENTS_OF(TopkFinishArgs, TOPK_FINISH_ARGS);
+
+#define HISTORY_ARGS(F) F(const T*, items) F(uint64_t, item_count) F(uint32_t, stride) F(uint32_t, dim) \
+    F(const uint32_t*, targets) F(const uint64_t*, starts) F(const uint32_t*, rows) F(uint32_t, k)      \
+    F(uint32_t*, index) F(float*, score) F(uint32_t*, counts)
+ARGUMENTS_OF(HistoryArgs, HISTORY_ARGS);
+
 namespace {
 
 constexpr int kWarps = kTileThreads / 32;
@@ -124,34 +135,29 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
 
 }  // namespace
 
-#define TOPK(SUFFIX, T)                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(kTileThreads, 2)                                                            \
-        topk_scan_##SUFFIX(const T* queries, uint64_t query_count, uint32_t query_stride, const T* items,                 \
-                           uint64_t item_count, uint32_t item_stride, uint32_t dim, const uint64_t* seen_starts,          \
-                           const uint32_t* seen_items, uint32_t room, uint32_t keep, uint32_t step, uint32_t* thresholds, \
-                           uint64_t* lists, uint64_t* candidates) {                                                       \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        const BestInput in = {query_count, item_count, seen_starts, seen_items, room, keep, thresholds};                  \
-        scan<T>(bytes, RowsOf<T>{queries, query_count, dim, query_stride}, RowsOf<T>{items, item_count, dim, item_stride}, in, \
-                step, lists, candidates);                                                                                 \
-    }                                                                                                                     \
-    RALLREC_KERNEL(topk_scan_##SUFFIX, kTileThreads);                                                                     \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        topk_finish_##SUFFIX(const T* queries, uint64_t query_count, uint32_t query_stride, const T* items,               \
-                             uint64_t item_count, uint32_t item_stride, uint32_t dim, const uint64_t* candidates,         \
-                             uint32_t splits, uint32_t room, uint32_t size, uint32_t keep, uint32_t k, uint32_t* index,   \
-                             float* score, uint32_t* counts) {                                                            \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        finish<T>(reinterpret_cast<uint64_t*>(bytes), RowsOf<T>{queries, query_count, dim, query_stride},                 \
-                  RowsOf<T>{items, item_count, dim, item_stride}, candidates, splits, room, size, keep, k, index, score, counts); \
-    }                                                                                                                     \
-    RALLREC_KERNEL(topk_finish_##SUFFIX, kTileThreads);                                                                   \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        topk_history_##SUFFIX(const T* items, uint64_t item_count, uint32_t stride, uint32_t dim, const uint32_t* targets, \
-                              const uint64_t* starts, const uint32_t* rows, uint32_t k, uint32_t* index, float* score,    \
-                              uint32_t* counts) {                                                                         \
-        history<T>(RowsOf<T>{items, item_count, dim, stride}, targets, starts, rows, k, index, score, counts);            \
-    }                                                                                                                     \
+#define TOPK(SUFFIX, T)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(kTileThreads, 2)                                                      \
+        topk_scan_##SUFFIX(const ScanArgs<T> a) {                                                                      \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        const BestInput in = {a.query_count, a.item_count, a.seen_starts, a.seen_items, a.room, a.keep, a.thresholds}; \
+        scan<T>(bytes, RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride}, RowsOf<T>{a.items, a.item_count,    \
+            a.dim, a.item_stride}, in,                                                                                 \
+                a.step, a.lists, a.candidates);                                                                        \
+    }                                                                                                                  \
+    RALLREC_KERNEL(topk_scan_##SUFFIX, kTileThreads);                                                                  \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+        topk_finish_##SUFFIX(const TopkFinishArgs<T> a) {                                                              \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        finish<T>(reinterpret_cast<uint64_t*>(bytes), RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride},      \
+                  RowsOf<T>{a.items, a.item_count, a.dim, a.item_stride}, a.candidates, a.splits, a.room, a.size,      \
+                      a.keep, a.k, a.index, a.score, a.counts);                                                        \
+    }                                                                                                                  \
+    RALLREC_KERNEL(topk_finish_##SUFFIX, kTileThreads);                                                                \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+        topk_history_##SUFFIX(const HistoryArgs<T> a) {                                                                \
+        history<T>(RowsOf<T>{a.items, a.item_count, a.dim, a.stride}, a.targets, a.starts, a.rows, a.k, a.index,       \
+            a.score, a.counts);                                                                                        \
+    }                                                                                                                  \
     RALLREC_KERNEL(topk_history_##SUFFIX, kTileThreads);
 
 TOPK(f32, float)

@@ -33,16 +33,15 @@ __device__ __forceinline__ void scan(char* bytes, const RowsOf<bf16>& queries, c
 
 }  // namespace
 
-#define TOPK_STRIP(NAME, ...)                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                                    \
-        NAME(const bf16* queries, uint64_t query_count, uint32_t query_stride, const bf16* items, uint64_t item_count,           \
-             uint32_t item_stride, uint32_t dim, const uint64_t* seen_starts, const uint32_t* seen_items, uint32_t room,         \
-             uint32_t keep, uint32_t step, uint32_t* thresholds, uint64_t* lists, uint64_t* candidates) {                        \
-        DYNAMIC_SHARED(bytes);                                                                                                   \
-        const BestInput in = {query_count, item_count, seen_starts, seen_items, room, keep, thresholds};                         \
-        scan<StripShape<bf16, __VA_ARGS__>>(bytes, RowsOf<bf16>{queries, query_count, dim, query_stride},                        \
-                                            RowsOf<bf16>{items, item_count, dim, item_stride}, in, step, lists, candidates);     \
-    }                                                                                                                            \
+#define TOPK_STRIP(NAME, ...)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                          \
+        NAME(const ScanArgs<bf16> a) {                                                                                 \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        const BestInput in = {a.query_count, a.item_count, a.seen_starts, a.seen_items, a.room, a.keep, a.thresholds}; \
+        scan<StripShape<bf16, __VA_ARGS__>>(bytes, RowsOf<bf16>{a.queries, a.query_count, a.dim, a.query_stride},      \
+                                            RowsOf<bf16>{a.items, a.item_count, a.dim, a.item_stride}, in, a.step,     \
+                                                a.lists, a.candidates);                                                \
+    }                                                                                                                  \
     RALLREC_KERNEL(NAME, kThreads)
 
 // Width, rows of 16 a warp, items of a tile, stages, steps of the width at once.

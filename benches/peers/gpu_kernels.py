@@ -49,7 +49,7 @@ def goal(line):
         return 1.5
     if op == "topk" and work in ("catalogue", "RAFT's shape"):
         return 3.0
-    if op == "gemm" and storage == "bf16":
+    if op == "linear" and storage == "bf16":
         return 0.85
     if op == "lora" and storage == "bf16":
         if work == "forward and backward":

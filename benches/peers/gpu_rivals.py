@@ -126,7 +126,7 @@ def mlp(c):
     return "torch", inputs, run
 
 
-@rival("gemm", "A B^T", "A B", "A^T B")
+@rival("linear", "A B^T", "A B", "A^T B")
 def gemm(c):
     m, n, k = (c.n[name] for name in "mnk")
     a, b = {"A B^T": ((m, k), (n, k)), "A B": ((m, k), (k, n)), "A^T B": ((k, m), (k, n))}[c.work]
@@ -183,7 +183,7 @@ def lora_both(c):
     return "cuBLASLt, separate calls", layer(c)[0], run
 
 
-@rival("decode", "bf16 weight", "bf16 weight, SmolLM2's head", "Q8_0 weight", "Q4_0 weight", "Q4_1 weight")
+@rival("linear_decode", "bf16 weight", "bf16 weight, SmolLM2's head", "Q8_0 weight", "Q4_0 weight", "Q4_1 weight")
 def decode(c):
     m, inp, out = (c.n[name] for name in ("rows", "in", "out"))
     inputs = lambda: (c.rows(m, inp, type=torch.bfloat16), c.rows(out, inp, type=torch.bfloat16))
@@ -215,7 +215,7 @@ def attention_backward(c):
     return "torch SDPA, kv heads repeated before", inputs, run
 
 
-@rival("decode-attention", "samples behind one prompt")
+@rival("attention_decode", "samples behind one prompt")
 def decode_attention(c):
     keys = c.n["prefix"] + c.n["own"]
     return "torch SDPA, the prompt copied for each sample", lambda: heads(c, 1, c.n["samples"], keys), F.scaled_dot_product_attention
@@ -239,13 +239,13 @@ def dropout(c):
     return "torch dropout", lambda: (c.rows(c.n["rows"], c.n["width"]),), lambda x: F.dropout(x, 0.1)
 
 
-@rival("copy", "gather")
+@rival("rows", "gather")
 def gather(c):
     at = 2 * torch.arange(c.n["rows"], device=c.device)
     return "index_select", lambda: (c.rows(2 * c.n["rows"], c.n["width"]),), lambda x: x.index_select(0, at)
 
 
-@rival("add-rows", "to places")
+@rival("rows", "to places")
 def add_rows(c):
     at = 2 * torch.arange(c.n["runs"], device=c.device)
     inputs = lambda: (c.rows(2 * c.n["runs"], c.n["width"]), c.rows(c.n["runs"], c.n["width"]))
@@ -257,7 +257,7 @@ def hidden_and_head(c, grad):
     return inputs, c.whole(c.n["vocabulary"], c.n["rows"])
 
 
-@rival("cross-entropy", "loss and gradient")
+@rival("cross_entropy", "loss and gradient")
 def cross_entropy(c):
     inputs, targets = hidden_and_head(c, True)
 
@@ -266,7 +266,7 @@ def cross_entropy(c):
     return "torch, all logits", inputs, run
 
 
-@rival("cross-entropy", "Yes / No")
+@rival("cross_entropy", "Yes / No")
 def answers(c):
     def run(h, head):
         logits = (h @ head.T).float()

@@ -1,4 +1,4 @@
-// Softmax attention of a tile of query rows over two runs of keys: the inside of attention.cu and decode_attention.cu.
+// Softmax attention of a tile of query rows over two runs of keys: the inside of attention.cu and attention_decode.cu.
 //
 // A block of W warps owns 16 W rows; each warp 16 of them, so that a row's softmax stays within four lanes. Keys and values
 // come in tiles of K rows:

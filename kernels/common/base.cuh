@@ -13,9 +13,26 @@
 #define DYNAMIC_SHARED(NAME)                                     \
     extern __shared__ __align__(16) char rallrec_dynamic_shared[]; \
     char* NAME = rallrec_dynamic_shared
+// Nothing to export: the host build is what tests compare with Rust.
+#define RALLREC_LAYOUT(NAME, TYPE, LIST)
 // Makes a kernel known to the host build. MAX_THREADS must be what __launch_bounds__ says.
 #define RALLREC_KERNEL(NAME, MAX_THREADS) static_assert(MAX_THREADS <= 1024, "too many threads")
 #endif
+
+// The arguments of a kernel that takes more than a handful, as one struct that Rust shares (`arguments!` beside the launch):
+// `#define NAME_ARGS(F) F(float*, p) F(uint64_t, values)`, then `ARGUMENTS(NameArgs, NAME_ARGS);`, or `ARGUMENTS_OF` where
+// pointers are to storage `T`. Names and order are those of the Rust struct; a test compares both layouts field by field.
+#define RALLREC_FIELD(TYPE, NAME) TYPE NAME;
+#define ARGUMENTS(NAME, LIST)     \
+    struct NAME {                 \
+        LIST(RALLREC_FIELD)       \
+    };                            \
+    RALLREC_LAYOUT(NAME, NAME, LIST) static_assert(sizeof(NAME) <= 256, "more than a launch carries")
+#define ARGUMENTS_OF(NAME, LIST)  \
+    template <class T> struct NAME { \
+        LIST(RALLREC_FIELD)       \
+    };                            \
+    RALLREC_LAYOUT(NAME, NAME<float>, LIST) static_assert(sizeof(NAME<float>) <= 256, "more than a launch carries")
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 

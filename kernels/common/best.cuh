@@ -13,6 +13,13 @@
 #include "sort.cuh"
 #include "warp.cuh"
 
+// The arguments of a scan, in topk.cu and topk_strip.cu.
+#define SCAN_ARGS(F) F(const T*, queries) F(uint64_t, query_count) F(uint32_t, query_stride) F(const T*, items)   \
+    F(uint64_t, item_count) F(uint32_t, item_stride) F(uint32_t, dim) F(const uint64_t*, seen_starts)             \
+    F(const uint32_t*, seen_items) F(uint32_t, room) F(uint32_t, keep) F(uint32_t, step) F(uint32_t*, thresholds) \
+    F(uint64_t*, lists) F(uint64_t*, candidates)
+ARGUMENTS_OF(ScanArgs, SCAN_ARGS);
+
 __device__ __forceinline__ bool seen(const uint64_t* __restrict__ starts, const uint32_t* __restrict__ items, uint64_t query,
                                      uint32_t item) {
     if (!starts) return false;

@@ -38,7 +38,7 @@ struct Q8 {
         if (row >= w.rows) return make_uint2(0, 0);
         return *reinterpret_cast<const uint2*>(static_cast<const uint8_t*>(w.values) + row * w.depth + block * 32 + 8 * t);
     }
-    static __device__ __forceinline__ void widen(Raw raw, uint32_t (&pairs)[4]) {
+    static __device__ __forceinline__ void dequantise(Raw raw, uint32_t (&pairs)[4]) {
         const uint32_t words[2] = {raw.x ^ 0x80808080u, raw.y ^ 0x80808080u};
         constexpr float kBias = 8388608.0f + 128.0f;
 #pragma unroll
@@ -57,7 +57,7 @@ template <bool kWithMinimum> struct Q4 {
         return *reinterpret_cast<const uint32_t*>(static_cast<const uint8_t*>(w.values) + row * (w.depth / 2) + block * 16 +
                                                   4 * t);
     }
-    static __device__ __forceinline__ void widen(Raw raw, uint32_t (&pairs)[4]) {
+    static __device__ __forceinline__ void dequantise(Raw raw, uint32_t (&pairs)[4]) {
         constexpr float kBias = 8388608.0f + (kWithMinimum ? 0.0f : 8.0f);
 #pragma unroll
         for (int i = 0; i < 4; i++) {

@@ -1,35 +1,44 @@
-//! What memory and arithmetic units give at best.
+//! What the memory and the arithmetic units of a device give at best.
 
 use std::time::Instant;
 
+use half::bf16;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::measure::launches;
+use super::scale;
+use crate::device::{Device, DeviceRows, KernelDevice};
+use crate::error::{Error, Result};
+use crate::ops::rows::kernel::{Places, gather};
 use crate::ops::linear::gemm::{View, product};
+use crate::ops::peak;
+use crate::ops::registry::Scale;
 use crate::tensor::Cost;
 
-/// Bytes of the buffers: far beyond any cache.
+/// Bytes of the buffers on the CPU: far beyond any cache.
 const BUFFER: usize = 256 << 20;
-/// Side of the square product.
+/// Side of the square product on the CPU.
 const SIDE: usize = 1536;
-/// Tries; the best counts.
-const TRIES: usize = 5;
+/// Tries on the CPU, and of a kernel; the best counts.
+const TRIES: (usize, usize) = (5, 10);
 
-/// Measured with all threads.
+/// Of a CPU with all threads, or of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ceilings {
-    /// Copying a large buffer, gigabytes read plus written a second.
+    /// Copying a large buffer (on a GPU rows within its memory), gigabytes read plus written a second.
     pub copy_gb_s: f64,
-    /// Reading a large buffer, gigabytes a second.
-    pub read_gb_s: f64,
-    /// A large f32 product, GFLOP a second.
+    /// Reading a large buffer, gigabytes a second; of a CPU.
+    pub read_gb_s: Option<f64>,
+    /// GFLOP a second: of a CPU a large f32 product, of a GPU bf16 products of `mma.sync` with sums in f32 (on sm_90
+    /// `wgmma` gives more).
     pub gflop_s: f64,
 }
 
 impl Ceilings {
     /// The better of reading and copying.
     pub fn memory_gb_s(&self) -> f64 {
-        self.copy_gb_s.max(self.read_gb_s)
+        self.copy_gb_s.max(self.read_gb_s.unwrap_or(0.0))
     }
 
     /// Least seconds that this work takes of the memory, and of the arithmetic units.
@@ -51,11 +60,21 @@ fn best(mut body: impl FnMut()) -> f64 {
         body();
         start.elapsed().as_secs_f64()
     };
-    (0..TRIES).map(|_| once(&mut body)).fold(f64::INFINITY, f64::min)
+    (0..TRIES.0).map(|_| once(&mut body)).fold(f64::INFINITY, f64::min)
 }
 
 /// Measures; takes about a second.
-pub fn measure() -> Ceilings {
+///
+/// # Errors
+/// Out of memory; a device that fails.
+pub fn measure(device: &Device) -> Result<Ceilings> {
+    match device {
+        Device::Cpu => Ok(of_cpu()),
+        Device::Kernels(device) => of_kernels(device),
+    }
+}
+
+fn of_cpu() -> Ceilings {
     const PIECE: usize = 1 << 17;
     let from = vec![1u64; BUFFER / 8];
     let mut to = vec![0u64; BUFFER / 8];
@@ -76,7 +95,36 @@ pub fn measure() -> Ceilings {
     });
     Ceilings {
         copy_gb_s: 2.0 * BUFFER as f64 / copy / 1e9,
-        read_gb_s: BUFFER as f64 / read / 1e9,
+        read_gb_s: Some(BUFFER as f64 / read / 1e9),
         gflop_s: 2.0 * (n as f64).powi(3) / multiply / 1e9,
     }
+}
+
+/// The best of a kernel's launches, as an amount a second.
+fn best_launch(kernel: &str, amount: fn(Cost) -> f64, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut rate = 0.0f64;
+    for _ in 0..TRIES.1 {
+        for launch in launches(&mut run)?.iter().filter(|l| l.kernel == kernel) {
+            rate = rate.max(amount(launch.cost) / launch.seconds);
+        }
+    }
+    if rate > 0.0 { Ok(rate) } else { Err(Error::failed("bench", format!("{kernel} was not timed"))) }
+}
+
+fn of_kernels(device: &KernelDevice) -> Result<Ceilings> {
+    let (rows, blocks, steps) = match scale(device) {
+        Scale::Full => (1 << 16, 4096, 4096),
+        Scale::Tiny => (16, 2, 2),
+    };
+    const WIDTH: usize = 2048;
+    let from = DeviceRows::<bf16>::zeros(device, rows, WIDTH, "copied from")?;
+    let mut to = DeviceRows::<bf16>::zeros(device, rows, WIDTH, "copied to")?;
+    let places = Places::upload(device, &(0..rows as u32).collect::<Vec<_>>())?;
+    let copy = best_launch("copy_rows", |c| c.bytes, || gather(&from, &places, &mut to).map(drop))?;
+    let mut out = device.zeros(blocks, "sums")?;
+    let mma = best_launch("mma_peak", |c| c.flops, || peak::multiply(device, steps, &mut out).map(drop))?;
+    if device.download(&out)?.iter().any(|sum| *sum != 128.0 * steps as f32) {
+        return Err(Error::failed("bench", "the products of the ceiling are wrong"));
+    }
+    Ok(Ceilings { copy_gb_s: copy / 1e9, read_gb_s: None, gflop_s: mma / 1e9 })
 }

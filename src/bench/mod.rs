@@ -1,124 +1,87 @@
-//! How fast the operators are on this machine, against what its memory and its arithmetic units allow.
+//! How fast the operators are on a device, against what its memory and its arithmetic units allow.
 //!
-//! Two ceilings are measured first: bytes a second that all threads read or copy, and FLOP a second of a large f32
-//! product. Each case then runs on rotated inputs (many sets, so that a small operand is not found in cache from the
-//! run before); its median time is compared with the time that the nearer ceiling allows for its [`Cost`].
+//! The ceilings are measured first ([`ceilings`]). Each case then runs many times on rotated inputs (many sets, so that
+//! a small operand is not found in cache from the run before). On the CPU the time of a run is taken by the clock; with
+//! kernels every launch is timed by events on the device's stream, and what an operator took is the sum of its launches:
+//! gaps between launches, buffers set to zero and copies to and from the CPU are not in it. Times are medians over the
+//! runs, beside the tenth and the ninetieth per cent. A case's floor is what it must move and compute, whatever was done;
+//! a goal is a share of that floor, of another work timed beside it, or a time.
+//!
+//! No GPU has run the kernels yet; on the host build, where tests run them, times mean nothing and goals are not judged.
 
-mod cases;
+mod about;
 mod ceilings;
-pub mod kernels;
+mod goal;
+mod language;
+mod measure;
+mod step;
 
-use std::time::{Duration, Instant};
-
-use serde::Serialize;
-
-pub use cases::{CASES, Case};
+pub use about::About;
 pub use ceilings::{Ceilings, measure as ceilings};
+pub use goal::Verdict;
+pub use measure::{Beside, Bound, Launched, Measured, time};
 
+use crate::device::{Device, KernelDevice, Kind};
 use crate::error::{Error, Result};
-use crate::tensor::Cost;
+use crate::ops::registry::{self, Case, Make, Operator, Scale};
 
-/// Input sets and a way to run one.
-pub struct Prepared {
-    /// Of one run.
-    pub cost: Cost,
-    /// Number of input sets.
-    pub sets: usize,
-    /// Runs input set number `i`.
-    pub run: Box<dyn FnMut(usize)>,
+/// Works of several operators, by a name of their own.
+const TOGETHER: &[(&str, &[Case])] = &[("decode_step", step::CASES)];
+
+/// The cases of an operator.
+fn of(operator: &'static Operator) -> impl Iterator<Item = &'static Case> {
+    let beside = language::CASES.iter().copied().flatten();
+    operator.cases.iter().chain(beside.filter(|case| registry::find(case.op).is_some_and(|o| o.name == operator.name)))
 }
 
-/// Which ceiling is nearer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Bound {
-    /// Moving the bytes takes longer than the arithmetic.
-    Memory,
-    /// The arithmetic takes longer.
-    Compute,
+/// All cases, those of one operator together.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    registry::ALL.iter().flat_map(|o| of(o)).chain(TOGETHER.iter().flat_map(|(_, cases)| cases.iter()))
 }
 
-/// The result of one case.
-#[derive(Debug, Clone, Serialize)]
-pub struct Measured {
-    /// Operator.
-    pub op: &'static str,
-    /// Shapes in words.
-    pub shape: &'static str,
-    /// Timed runs.
-    pub runs: usize,
-    /// Median seconds of a run.
-    pub seconds: f64,
-    /// Gigabytes a second by the operator's cost.
-    pub gb_s: f64,
-    /// GFLOP a second by the operator's cost.
-    pub gflop_s: f64,
-    /// The nearer ceiling.
-    pub bound: Bound,
-    /// Time that the nearer ceiling allows, in per cent of the time taken. Above 100 means that operands came from
-    /// cache, which is faster than the memory ceiling.
-    pub percent: f64,
+/// Whether a case is one for the device's sort, there or not.
+fn meant_for(case: &Case, device: &Device) -> bool {
+    matches!(case.make, Make::Cpu(_)) == matches!(device, Device::Cpu)
 }
 
-/// Least and most timed runs of a case.
-const RUNS: (usize, usize) = (5, 2001);
-
-/// The cases of the operators named; of all when none is named. An unknown name gets the nearest one.
-pub fn select(names: &[String]) -> Result<Vec<&'static Case>> {
-    named(CASES, |case| case.op, names)
-}
-
-fn named<C>(cases: &'static [C], op: fn(&C) -> &'static str, names: &[String]) -> Result<Vec<&'static C>> {
-    let mut known: Vec<&str> = cases.iter().map(op).collect();
-    known.dedup();
+/// The cases for `device` of the operators named, by any of their names ([`registry::find`]); of all when none is named.
+///
+/// # Errors
+/// An unknown name, with the nearest one; an operator that has no case for the device.
+pub fn select(names: &[String], device: &Device) -> Result<Vec<&'static Case>> {
+    let mut chosen = Vec::new();
     for name in names {
-        if !known.contains(&name.as_str()) {
-            let near = known.iter().min_by_key(|k| (strsim::damerau_levenshtein(name, k), **k)).copied().unwrap_or("");
-            return Err(Error::usage("bench", format!("there is no operator '{name}'"))
-                .next(format!("did you mean '{near}'? The operators are: {}", known.join(", "))));
+        let together = TOGETHER.iter().find(|(known, _)| *known == name.replace('-', "_"));
+        let cases: Vec<&Case> = match together {
+            Some((_, cases)) => cases.iter().collect(),
+            None => of(registry::named("bench", name)?).collect(),
+        };
+        let before = chosen.len();
+        chosen.extend(cases.into_iter().filter(|case| meant_for(case, device)));
+        if chosen.len() == before {
+            let other = if matches!(device, Device::Cpu) { "cuda" } else { "cpu" };
+            return Err(Error::usage("bench", format!("'{name}' has nothing to measure on this device"))
+                .next(format!("try --device {other}")));
         }
     }
-    Ok(cases.iter().filter(|c| names.is_empty() || names.iter().any(|n| n == op(c))).collect())
-}
-
-/// Runs one case for about `seconds`.
-pub fn time(case: &Case, ceilings: &Ceilings, seconds: f64) -> Result<Measured> {
-    let mut prepared = (case.make)()?;
-    (prepared.run)(0);
-    let (begun, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
-    let mut times = Vec::new();
-    while times.len() < RUNS.0 || (begun.elapsed() < limit && times.len() < RUNS.1) {
-        let set = (times.len() + 1) % prepared.sets;
-        let start = Instant::now();
-        (prepared.run)(set);
-        times.push(start.elapsed().as_secs_f64());
+    if names.is_empty() {
+        chosen.extend(all().filter(|case| meant_for(case, device)));
     }
-    let runs = times.len();
-    let seconds = median(times);
-    let (bound, percent) = against(ceilings.each(prepared.cost), seconds);
-    let rate = |amount: f64| amount / seconds / 1e9;
-    Ok(Measured {
-        op: case.op,
-        shape: case.shape,
-        runs,
-        seconds,
-        gb_s: rate(prepared.cost.bytes),
-        gflop_s: rate(prepared.cost.flops),
-        bound,
-        percent,
-    })
+    Ok(chosen)
 }
 
-/// Which of the two is nearer, for the least seconds that a work takes of the memory and of the arithmetic units; and the share of it.
-fn against((memory, compute): (f64, f64), seconds: f64) -> (Bound, f64) {
-    let bound = if memory >= compute { Bound::Memory } else { Bound::Compute };
-    (bound, 100.0 * memory.max(compute) / seconds)
+/// Why the device cannot run a case that is meant for its sort, if it cannot.
+pub fn left_out(case: &Case, device: &Device) -> Option<String> {
+    let needs = match (&case.make, device) {
+        (Make::Hopper(_), Device::Kernels(device)) => device.capability() != Some((9, 0)),
+        _ => false,
+    };
+    needs.then(|| "needs a GPU of compute capability 9.0".to_owned())
 }
 
-/// The middle of the times, the lower one of two.
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[(times.len() - 1) / 2]
+/// The size of a device's cases.
+fn scale(device: &KernelDevice) -> Scale {
+    if device.kind() == Kind::Host { Scale::Tiny } else { Scale::Full }
 }
 
 #[cfg(test)]
@@ -126,32 +89,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_operators_get_the_nearest_name() {
-        assert_eq!(select(&[]).unwrap().len(), CASES.len());
-        assert!(select(&["topk".into()]).unwrap().iter().all(|c| c.op == "topk"));
-        let error = select(&["spmn".into()]).unwrap_err();
+    fn names_that_a_profile_shows_are_benched_and_unknown_ones_get_the_nearest() {
+        let cpu = |name: &str| select(&[name.into()], &Device::Cpu);
+        let all = select(&[], &Device::Cpu).unwrap();
+        assert!(all.len() > 30, "{} cases of the CPU", all.len());
+        assert!(cpu("topk").unwrap().iter().all(|c| c.op == "topk"));
+        assert_eq!(cpu("topk_scan_bf16").unwrap().len(), cpu("topk").unwrap().len(), "a kernel's name");
+        let error = cpu("spmn").unwrap_err();
         assert!(error.next_step().contains("'spmm'"), "{error}");
         assert_eq!(error.exit_code(), 2);
+        let host = Device::Kernels(KernelDevice::host(0));
+        assert!(!select(&["decode-step".into()], &host).unwrap().is_empty());
+        assert!(cpu("decode_step").unwrap_err().next_step().contains("cuda"));
     }
 
     #[test]
-    fn the_nearer_ceiling_is_the_one_that_takes_longer() {
-        let ceilings = Ceilings { copy_gb_s: 10.0, read_gb_s: 20.0, gflop_s: 100.0 };
-        let (bound, percent) = against(ceilings.each(Cost { bytes: 20e9, flops: 50e9 }), 2.0);
-        assert_eq!(bound, Bound::Memory);
-        assert!((percent - 50.0).abs() <= 1e-9);
-        let (bound, percent) = against(ceilings.each(Cost { bytes: 2e9, flops: 100e9 }), 4.0);
-        assert_eq!(bound, Bound::Compute);
-        assert!((percent - 25.0).abs() <= 1e-9);
+    fn every_operator_is_measured_somewhere() {
+        for operator in registry::ALL.iter().filter(|o| o.name != "peak") {
+            assert!(of(operator).next().is_some(), "{} has no case", operator.name);
+            for case in of(operator) {
+                assert!(operator.has(case.op), "{} in the list of {}", case.op, operator.name);
+            }
+        }
+        assert_eq!(
+            all().count(),
+            language::CASES.iter().map(|c| c.len()).sum::<usize>()
+                + registry::ALL.iter().map(|o| o.cases.len()).sum::<usize>()
+                + step::CASES.len(),
+            "a case belongs to nobody"
+        );
     }
 
     #[test]
-    fn every_case_runs_on_all_its_inputs_and_has_a_cost() {
-        for case in CASES.iter().filter(|c| !c.shape.contains("49152")) {
-            let mut prepared = (case.make)().unwrap();
-            assert!(prepared.sets > 0 && prepared.cost.bytes > 0.0 && prepared.cost.flops > 0.0, "{}", case.op);
-            (prepared.run)(0);
-            (prepared.run)(prepared.sets - 1);
+    fn every_case_of_the_cpu_runs_on_all_its_inputs_and_has_a_cost() {
+        for case in all().filter(|c| !c.work.contains("49152")) {
+            let Make::Cpu(make) = case.make else { continue };
+            let mut prepared = make().unwrap();
+            let floor = prepared.floor.unwrap();
+            assert!(prepared.sets > 0 && floor.bytes > 0.0 && floor.flops > 0.0, "{}", case.op);
+            (prepared.run)(0).unwrap();
+            (prepared.run)(prepared.sets - 1).unwrap();
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use half::bf16;
 
-use super::cases::{draw, errors, narrow, wide};
-use super::{Shape, Target};
-use crate::device::{DeviceRows, KernelDevice, Storage};
+use crate::device::{Device, DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::attention::{self, Heads};
 use crate::ops::cross_entropy::choose;
 use crate::ops::linear::decode::{Format, Quantised};
+use crate::ops::linear::int8;
 use crate::ops::lora::kernel::{self as lora, Adapters, Batch, Beside, Segment};
+use crate::ops::lora::wgmma;
+use crate::ops::registry::{Check, Class, On, Shape, draw, errors, kernels_of, narrow, wide};
 use crate::ops::{cross_entropy, linear, rmsnorm, rope, sampling, swiglu};
 use crate::rng::{Rng, Use};
 
@@ -27,17 +28,17 @@ fn dot(depth: usize, term: impl Fn(usize) -> f64) -> (f64, f64) {
     (0..depth).map(term).fold((0.0, 0.0), |(s, t), v| (s + v, t + v.abs()))
 }
 
-pub(super) fn norm<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn norm<T: Storage>(device: &Device, [rows, _, width]: Shape, seed: u64) -> Result<Vec<f64>> {
     let x: Vec<T> = draw(rows * width, seed, 0);
     let w: Vec<f32> = draw(width, seed, 1);
     let want = rmsnorm::oracle::rmsnorm(&narrow(&x), &w, 1e-5);
-    let got = match target {
-        Target::Cpu => {
+    let got = match device {
+        Device::Cpu => {
             let mut y = vec![0.0; x.len()];
             rmsnorm::cpu::rmsnorm(&narrow(&x), &w, 1e-5, &mut y);
             y
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let mut on_device = DeviceRows::upload(device, width, &x, "x")?;
             let w = DeviceRows::upload(device, width, &w, "w")?;
             let mut y = DeviceRows::<T>::zeros(device, rows, width, "y")?;
@@ -48,7 +49,7 @@ pub(super) fn norm<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
     Ok(errors(&got, &want, |i| unit::<T>(4e-6, 8e-3) * (1e-3 + want[i].abs())))
 }
 
-pub(super) fn turn<T: Storage>(target: &Target, [rows, heads, half]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn turn<T: Storage>(device: &Device, [rows, heads, half]: Shape, seed: u64) -> Result<Vec<f64>> {
     // Head widths are whole vectors.
     let (heads, dim) = (heads.min(8), half.min(64).next_multiple_of(8) * 2);
     let x: Vec<T> = draw(rows * heads * dim, seed, 0);
@@ -56,13 +57,13 @@ pub(super) fn turn<T: Storage>(target: &Target, [rows, heads, half]: Shape, seed
     let positions: Vec<u32> = (0..rows).map(|_| rng.below(4096)).collect();
     let want = rope::oracle::apply(&narrow(&x), heads, dim, 1e4, None, &positions);
     let of = rope::Rope::new(dim, 1e4, None);
-    let got = match target {
-        Target::Cpu => {
+    let got = match device {
+        Device::Cpu => {
             let mut y = narrow(&x);
             of.angles(positions.iter().copied()).apply(&mut y, heads);
             y
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let mut y = DeviceRows::upload(device, heads * dim, &x, "x")?;
             let positions = rope::kernel::Positions::upload(device, &positions)?;
             rope::kernel::DeviceAngles::new(device, &of, 4096)?.turn(&mut y, (0, heads), &positions, false)?;
@@ -72,7 +73,7 @@ pub(super) fn turn<T: Storage>(target: &Target, [rows, heads, half]: Shape, seed
     Ok(errors(&got, &want, |_| unit::<T>(2e-6, 2e-2) * 4.0))
 }
 
-pub(super) fn gate<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn gate<T: Storage>(device: &Device, [rows, _, width]: Shape, seed: u64) -> Result<Vec<f64>> {
     let width = width.next_multiple_of(8);
     let both: Vec<T> = draw(rows * 2 * width, seed, 0);
     let side = |first: usize| -> Vec<f32> {
@@ -80,13 +81,13 @@ pub(super) fn gate<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
     };
     let (gate, up) = (side(0), side(width));
     let want = swiglu::oracle::swiglu(&gate, &up);
-    let got = match target {
-        Target::Cpu => {
+    let got = match device {
+        Device::Cpu => {
             let mut y = vec![0.0; gate.len()];
             swiglu::cpu::swiglu(&gate, &up, &mut y);
             y
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let both = DeviceRows::upload(device, 2 * width, &both, "gate and up")?;
             let mut y = DeviceRows::<T>::zeros(device, rows, width, "y")?;
             swiglu::kernel::forward(&both, &mut y)?;
@@ -97,7 +98,7 @@ pub(super) fn gate<T: Storage>(target: &Target, [rows, _, width]: Shape, seed: u
 }
 
 /// Two adapters and rows without one, forward.
-pub(super) fn adapted<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn adapted<T: Storage>(device: &Device, [rows, out, inp]: Shape, seed: u64) -> Result<Vec<f64>> {
     let (rank, scale, count) = (8, 0.5f32, 2);
     let (x, w): (Vec<T>, Vec<T>) = (draw(rows * inp, seed, 0), draw(out * inp, seed, 1));
     let (a, b): (Vec<T>, Vec<T>) = (draw(count * rank * inp, seed, 2), draw(count * out * rank, seed, 3));
@@ -119,8 +120,8 @@ pub(super) fn adapted<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed
             size.push(base.1 + (0..rank).map(|j| s[j].1 * of_b(j).abs()).sum::<f64>());
         }
     }
-    let got = match target {
-        Target::Cpu => {
+    let got = match device {
+        Device::Cpu => {
             let mut y = vec![0.0; rows * out];
             linear::matmul_nt(&narrow(&x), &linear::Weight::from_f32(out, inp, narrow(&w))?, &mut y, false);
             let mut first = 0;
@@ -136,7 +137,7 @@ pub(super) fn adapted<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed
             }
             y
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let batch = Batch::new(device, &segments)?;
             let (x, w) = (DeviceRows::upload(device, inp, &x, "x")?, DeviceRows::upload(device, inp, &w, "w")?);
             let low = Adapters {
@@ -156,7 +157,7 @@ pub(super) fn adapted<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed
 }
 
 /// Few rows through a weight in one of the formats of GGUF files.
-pub(super) fn blocks<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn blocks<T: Storage>(device: &Device, [rows, out, inp]: Shape, seed: u64) -> Result<Vec<f64>> {
     let inp = inp.next_multiple_of(32);
     let mut rng = Rng::new(seed, Use::Synthetic, 5, 0);
     let format = [Format::Q8_0, Format::Q4_0, Format::Q4_1][rng.below(3) as usize];
@@ -183,14 +184,14 @@ pub(super) fn blocks<T: Storage>(target: &Target, [rows, out, inp]: Shape, seed:
         (0..rows * out).map(|at| dot(inp, |k| fx[at / out * inp + k] * w[at % out * inp + k])).collect();
     let want: Vec<f64> = cells.iter().map(|c| c.0).collect();
     let all: Vec<f64> = fx.chunks_exact(inp).map(|row| row.iter().map(|v| v.abs()).sum()).collect();
-    let got = match target {
-        Target::Cpu => {
+    let got = match device {
+        Device::Cpu => {
             let mut y = vec![0.0; rows * out];
             let w = w.iter().map(|&v| v as f32).collect();
             linear::matmul_nt(&narrow(&x), &linear::Weight::from_f32(out, inp, w)?, &mut y, false);
             y
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let w = Quantised::upload(device, format, (out, inp), &bytes)?;
             let x = DeviceRows::upload(device, inp, &x, "x")?;
             let mut y = DeviceRows::zeros(device, rows, out, "y")?;
@@ -235,17 +236,17 @@ impl<T: Storage> Sequence<T> {
     }
 }
 
-pub(super) fn attend<T: Storage>(target: &Target, shape: Shape, seed: u64) -> Result<Vec<f64>> {
+fn attend<T: Storage>(device: &Device, shape: Shape, seed: u64) -> Result<Vec<f64>> {
     let s = Sequence::<T>::new(shape, seed);
     let (rows, width) = (shape[0], s.heads.query * s.heads.dim);
     let want = attention::oracle::attention(&wide(&s.q), &wide(&s.k), &wide(&s.v), s.heads);
-    let got = match target {
-        Target::Cpu => {
+    let got = match device {
+        Device::Cpu => {
             let mut out = vec![0.0; s.q.len()];
             attention::causal(&narrow(&s.q), &narrow(&s.k), &narrow(&s.v), s.heads, &[rows], &mut out, None);
             out
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let [q, k, v] = s.upload(device)?;
             let mut out = DeviceRows::<T>::zeros(device, rows, width, "out")?;
             let plan = attention::kernel::Plan::new(device, &[attention::kernel::Span::causal(0..rows)])?;
@@ -256,7 +257,7 @@ pub(super) fn attend<T: Storage>(target: &Target, shape: Shape, seed: u64) -> Re
     Ok(errors(&got, &want, |_| 4.0 * unit::<T>(2e-6 * (1.0 + s.score), 2e-2 + 2e-6 * s.score)))
 }
 
-pub(super) fn attend_back<T: Storage>(device: &KernelDevice, shape: Shape, seed: u64) -> Result<Vec<f64>> {
+fn attend_back<T: Storage>(device: &KernelDevice, shape: Shape, seed: u64) -> Result<Vec<f64>> {
     use attention::gradient::{Backward, Given, Gradients};
     use attention::kernel::{Inputs, Plan, Span};
     let s = Sequence::<T>::new(shape, seed);
@@ -292,7 +293,7 @@ pub(super) fn attend_back<T: Storage>(device: &KernelDevice, shape: Shape, seed:
 }
 
 /// A step of samples behind one prompt.
-pub(super) fn decode<T: Storage>(device: &KernelDevice, [prefix, samples, dim]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn decode<T: Storage>(device: &KernelDevice, [prefix, samples, dim]: Shape, seed: u64) -> Result<Vec<f64>> {
     use attention::decode::{Plan, Prompt};
     let heads = heads_of(samples, dim);
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
@@ -321,7 +322,7 @@ pub(super) fn decode<T: Storage>(device: &KernelDevice, [prefix, samples, dim]: 
     Ok(errors(&narrow(&out.download()?), &want, |_| 4.0 * unit::<T>(2e-6 * (1.0 + score), 2e-2 + 2e-6 * score)))
 }
 
-pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn entropy<T: Storage>(device: &Device, [rows, vocab, width]: Shape, seed: u64) -> Result<Vec<f64>> {
     let vocab = vocab.max(2);
     let (h, w): (Vec<T>, Vec<T>) = (draw(rows * width, seed, 0), draw(vocab * width, seed, 1));
     let mut rng = Rng::new(seed, Use::Synthetic, 7, 0);
@@ -331,8 +332,8 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
     let (fh, fw) = (narrow(&h), narrow(&w));
     let (want, by_h) = cross_entropy::oracle::loss(&fh, &fw, width, &tokens, &weights);
     let chosen = choose::oracle::choose(&fh, &fw, width, ids);
-    let (loss, gradient, choices) = match target {
-        Target::Cpu => {
+    let (loss, gradient, choices) = match device {
+        Device::Cpu => {
             let head = linear::Weight::from_f32(vocab, width, fw.clone())?;
             let targets = cross_entropy::Targets { tokens: &tokens, weights: &weights };
             let mut dh = vec![0.0; fh.len()];
@@ -340,7 +341,7 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
             let loss = cross_entropy::loss(&fh, &head, targets, Some(&mut dh), None, scratch);
             (loss, dh, choose::cpu::choose(&fh, &head, ids))
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let (h, head) = (DeviceRows::upload(device, width, &h, "h")?, DeviceRows::upload(device, width, &w, "w")?);
             let targets = cross_entropy::kernel::DeviceTargets::upload(device, &tokens, &weights)?;
             let mut dh = DeviceRows::zeros(device, rows, width, "dh")?;
@@ -362,19 +363,19 @@ pub(super) fn entropy<T: Storage>(target: &Target, [rows, vocab, width]: Shape, 
 }
 
 /// How far the uniform number lies outside the interval of the token that was drawn.
-pub(super) fn draw_tokens(target: &Target, [rows, vocab, _]: Shape, seed: u64) -> Result<Vec<f64>> {
+fn draw_tokens(device: &Device, [rows, vocab, _]: Shape, seed: u64) -> Result<Vec<f64>> {
     let logits: Vec<f32> = draw::<f32>(rows * vocab, seed, 0).iter().map(|l| l * 3.0).collect();
     let cut = sampling::Cut { temperature: 0.8, top_k: 20, top_p: 0.9 };
     let draws: Vec<sampling::kernel::Draw> =
         (0..rows as u32).map(|row| sampling::kernel::Draw { row, sample: row % 5, step: u64::from(row) }).collect();
     let number = |d: &sampling::kernel::Draw| Rng::new(seed, Use::Token, d.row, d.sample).at(d.step).uniform_f64();
-    let tokens = match target {
-        Target::Cpu => {
+    let tokens = match device {
+        Device::Cpu => {
             let mut sampler = sampling::Sampler::default();
             let each = logits.chunks_exact(vocab).zip(&draws);
             each.map(|(row, d)| sampler.pick(row, cut, number(d))).collect::<Result<Vec<u32>>>()?
         }
-        Target::Kernels(device) => {
+        Device::Kernels(device) => {
             let logits = DeviceRows::upload(device, vocab, &logits, "logits")?;
             sampling::kernel::sample(device, &logits, seed, &draws, cut)?.0
         }
@@ -391,21 +392,118 @@ pub(super) fn draw_tokens(target: &Target, [rows, vocab, _]: Shape, seed: u64) -
     Ok(each.map(error).collect())
 }
 
-/// Keeps the two storage types in one place.
+fn product<T: Storage>(device: &Device, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    use linear::kernel::{Epilogue, Form, gemm};
+    let (a, b): (Vec<T>, Vec<T>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
+    let (fa, fb) = (wide(&a), wide(&b));
+    let dot = |i: usize, j: usize| (0..k).map(move |l| (i * k + l, j * k + l));
+    let cells = || (0..m).flat_map(|i| (0..n).map(move |j| (i, j)));
+    let want: Vec<f64> = cells().map(|(i, j)| dot(i, j).map(|(l, r)| fa[l] * fb[r]).sum()).collect();
+    let size: Vec<f64> = cells().map(|(i, j)| dot(i, j).map(|(l, r)| (fa[l] * fb[r]).abs()).sum()).collect();
+    let got = match device {
+        Device::Cpu => {
+            let mut out = vec![0.0; m * n];
+            linear::matmul_nt(&narrow(&a), &linear::Weight::from_f32(n, k, narrow(&b))?, &mut out, false);
+            out
+        }
+        Device::Kernels(device) => {
+            let (a, b) = (DeviceRows::upload(device, k, &a, "a")?, DeviceRows::upload(device, k, &b, "b")?);
+            let mut out = DeviceRows::zeros(device, m, n, "out")?;
+            gemm(Form::Nt, &a, &b, &Epilogue::default(), &mut out)?;
+            out.download()?
+        }
+    };
+    Ok(errors(&got, &want, |i| 2e-6 * size[i] + 1e-30))
+}
+
+/// Against the product of the values: the bound of what codes may change, and f32's rounding.
+fn product_int8([m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let (x, w): (Vec<f32>, Vec<f32>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
+    let codes = int8::Codes::new(&linear::Weight::from_f32(n, k, w.clone())?);
+    let mut y = vec![f32::NAN; m * n];
+    int8::matmul_nt_many(&x, k, &mut [int8::Product { weight: &codes, y: &mut y, bias: None, accumulate: false }]);
+    let (want, bound): (Vec<f64>, Vec<f64>) = int8::oracle::matmul_nt(&x, &w, k).into_iter().unzip();
+    Ok(errors(&y, &want, |i| bound[i] + 1e-5))
+}
+
+/// Forward and backward with an adapter of rank 8, a bias in the forward, and adding to what is there.
+fn product_wgmma(device: &KernelDevice, [m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    const RANK: usize = 8;
+    let of = |rows, dim, salt| -> Vec<bf16> { draw(rows * dim, seed, salt) };
+    let (bias, before): (Vec<f32>, Vec<f32>) = (draw(n, seed, 4), draw(m * n, seed, 5));
+    let up = |values: &[bf16], dim| DeviceRows::upload(device, dim, values, "operand");
+    let (x, s) = (of(m, k, 0), of(m, RANK, 2));
+    let mut all = Vec::new();
+    // Rows of the right operands lie along the depth, then, in the backward, across it.
+    for turned in [false, true] {
+        let (w, b) = if turned { (of(k, n, 1), of(RANK, n, 3)) } else { (of(n, k, 1), of(n, RANK, 3)) };
+        let product = |x: &[f32], w: &[f32], depth: usize| {
+            let along: Vec<f32> =
+                (0..n * depth).map(|i| if turned { w[i % depth * n + i / depth] } else { w[i] }).collect();
+            linear::oracle::matmul_nt(x, &along, depth, None)
+        };
+        // The sums, and those of the sizes of their terms.
+        let sums = |f: fn(f32) -> f32| -> Vec<f64> {
+            let [x, w, s, b] = [&x, &w, &s, &b].map(|v| v.iter().map(|v| f(v.to_f32())).collect::<Vec<_>>());
+            let (main, beside) = (product(&x, &w, k), product(&s, &b, RANK));
+            let rest = |i: usize| f64::from(f(before[i])) + if turned { 0.0 } else { f64::from(f(bias[i % n])) };
+            main.iter().zip(&beside).enumerate().map(|(i, (a, b))| a + b + rest(i)).collect()
+        };
+        let (want, size) = (sums(|v| v), sums(f32::abs));
+        let (dx, ds) = (up(&x, k)?, up(&s, RANK)?);
+        let mut y = DeviceRows::upload(device, n, &before, "y")?;
+        if turned {
+            wgmma::backward(&dx, (&up(&w, n)?, 0..k), Some((&ds, &up(&b, n)?)), true, &mut y)?;
+        } else {
+            let bias = device.upload(&bias, "bias")?;
+            wgmma::forward(&dx, &up(&w, k)?, Some((&ds, &up(&b, RANK)?)), Some(&bias), true, &mut y)?;
+        }
+        all.extend(errors(&y.download()?, &want, |i| 2e-6 * size[i] + 1e-30));
+    }
+    Ok(all)
+}
+
+/// Both storage types of one function.
 macro_rules! both {
-    ($name:ident, $of:ident, $target:ty) => {
-        pub(super) fn $name(target: &$target, shape: Shape, narrow: bool, seed: u64) -> Result<Vec<f64>> {
-            if narrow { $of::<bf16>(target, shape, seed) } else { $of::<f32>(target, shape, seed) }
+    ($of:ident) => {
+        |device, shape, narrow, seed| {
+            if narrow { $of::<bf16>(device, shape, seed) } else { $of::<f32>(device, shape, seed) }
+        }
+    };
+    (kernels $of:ident) => {
+        |device, shape, narrow, seed| {
+            let device = kernels_of(device)?;
+            if narrow { $of::<bf16>(device, shape, seed) } else { $of::<f32>(device, shape, seed) }
         }
     };
 }
 
-both!(check_rmsnorm, norm, Target);
-both!(check_rope, turn, Target);
-both!(check_swiglu, gate, Target);
-both!(check_lora, adapted, Target);
-both!(check_decode, blocks, Target);
-both!(check_attention, attend, Target);
-both!(check_attention_backward, attend_back, KernelDevice);
-both!(check_decode_attention, decode, KernelDevice);
-both!(check_cross_entropy, entropy, Target);
+/// With an inner dimension that goes round the four stages of 64 twice.
+const DEEP: &[Class] = &[
+    ("small", [(1, 9), (1, 9), (1, 9)]),
+    ("tile edges", [(127, 129), (127, 129), (63, 65)]),
+    ("larger", [(120, 400), (120, 400), (500, 700)]),
+];
+
+/// The lists.
+pub(super) const CHECKS: &[Check] = &[
+    Check::new("linear", ["m", "n", "k"], both!(product)),
+    Check::new("linear_int8", ["m", "n", "k"], |_, shape, _, seed| product_int8(shape, seed))
+        .one_storage()
+        .only(On::Cpu),
+    Check::new("linear_decode", ["rows", "out", "in"], both!(blocks)),
+    Check::new("lora", ["rows", "out", "in"], both!(adapted)),
+    Check::new("lora_sm90a", ["m", "n", "k"], |device, shape, _, seed| product_wgmma(kernels_of(device)?, shape, seed))
+        .one_storage()
+        .only(On::Hopper)
+        .shapes(DEEP),
+    Check::new("rmsnorm", ["rows", "-", "width"], both!(norm)),
+    Check::new("rope", ["rows", "heads", "half"], both!(turn)),
+    Check::new("swiglu", ["rows", "-", "width"], both!(gate)),
+    Check::new("attention", ["rows", "group", "dim"], both!(attend)),
+    Check::new("attention_backward", ["rows", "group", "dim"], both!(kernels attend_back)).only(On::Kernels),
+    Check::new("attention_decode", ["prefix", "samples", "dim"], both!(kernels decode)).only(On::Kernels),
+    Check::new("cross_entropy", ["rows", "vocab", "width"], both!(entropy)),
+    Check::new("sampling", ["rows", "vocab", "-"], |device, shape, _, seed| draw_tokens(device, shape, seed))
+        .one_storage(),
+];

@@ -1,63 +1,14 @@
 //! The numerical check: operators against their f64 oracle on random cases, on any device, with the distribution of the
 //! error and a worst case that can be run again.
 
-mod cases;
 mod language;
 
 use serde::Serialize;
 
-use crate::device::KernelDevice;
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::ops::lora::wgmma;
+use crate::ops::registry::{self, Check, Operator, Shape};
 use crate::rng::{Rng, Use};
-
-pub use cases::OPERATORS;
-
-/// Where an operator runs.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// The CPU backend.
-    Cpu,
-    /// Kernels, on the host build or a GPU.
-    Kernels(KernelDevice),
-}
-
-/// Sizes of a case; what each means is the operator's business.
-pub type Shape = [usize; 3];
-
-/// An operator with its sorts of shapes.
-#[derive(Clone, Copy)]
-pub struct Operator {
-    /// As on the command line.
-    pub name: &'static str,
-    /// What the three sizes are.
-    pub sizes: [&'static str; 3],
-    /// Name and inclusive ranges of the sizes.
-    pub classes: &'static [(&'static str, [(usize, usize); 3])],
-    /// Whether it also runs on bf16 storage.
-    pub bf16: bool,
-    /// Errors of every value in units of the tolerance.
-    pub run: Run,
-}
-
-/// A case: shape, whether storage is bf16, seed.
-#[derive(Clone, Copy)]
-pub enum Run {
-    /// On any target.
-    Anywhere(fn(&Target, Shape, bool, u64) -> Result<Vec<f64>>),
-    /// On the CPU alone: there is no kernel of it.
-    Cpu(fn(Shape, u64) -> Result<Vec<f64>>),
-    /// On GPUs of compute capability 9.0, and the host build.
-    Hopper(fn(&KernelDevice, Shape, u64) -> Result<Vec<f64>>),
-    /// Of kernels alone; the CPU backend has nothing to show.
-    Kernels(fn(&KernelDevice, Shape, bool, u64) -> Result<Vec<f64>>),
-}
-
-impl std::fmt::Debug for Operator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
 
 /// A case that can be run again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -95,15 +46,37 @@ pub struct Finding {
     pub pass: bool,
 }
 
-/// The operators of these names; all for none.
-pub fn select(names: &[String]) -> Result<Vec<&'static Operator>> {
-    let find = |name: &String| {
-        OPERATORS.iter().find(|o| o.name == name).ok_or_else(|| {
-            let known: Vec<&str> = OPERATORS.iter().map(|o| o.name).collect();
-            Error::usage("OP", format!("{name} is not checked")).next(format!("choose from {}", known.join(", ")))
-        })
-    };
-    if names.is_empty() { Ok(OPERATORS.iter().collect()) } else { names.iter().map(find).collect() }
+/// The checks of an operator.
+fn of(operator: &'static Operator) -> impl Iterator<Item = &'static Check> {
+    let beside = language::CHECKS.iter();
+    operator
+        .checks
+        .iter()
+        .chain(beside.filter(|check| registry::find(check.name).is_some_and(|o| o.name == operator.name)))
+}
+
+/// The checks of these names; all for none. A name is an operator's, its backward's or a kernel's
+/// ([`registry::find`]); where it is a check's own, that one alone is meant.
+///
+/// # Errors
+/// An unknown name, with the nearest one; an operator that is not checked by itself.
+pub fn select(names: &[String]) -> Result<Vec<&'static Check>> {
+    if names.is_empty() {
+        return Ok(registry::ALL.iter().flat_map(|o| of(o)).collect());
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        let operator = registry::named("check", name)?;
+        let own = name.replace('-', "_");
+        let exact = of(operator).any(|check| check.name == own && own != operator.name);
+        let before = chosen.len();
+        chosen.extend(of(operator).filter(|check| !exact || check.name == own));
+        if chosen.len() == before {
+            return Err(Error::usage("check", format!("'{name}' is not checked by itself"))
+                .next("its property tests are in tests/kernels"));
+        }
+    }
+    Ok(chosen)
 }
 
 /// Worst value and its place; a NaN is worse than all.
@@ -112,20 +85,14 @@ fn worst_of(errors: &[f64]) -> (usize, f64) {
     errors.iter().map(|&e| grade(e)).enumerate().fold((0, 0.0), |w, (i, e)| if e > w.1 { (i, e) } else { w })
 }
 
-fn run_case(op: &Operator, target: &Target, bf16: bool, shape: Shape, seed: u64) -> Result<(Vec<f64>, Case)> {
-    let errors = match (op.run, target) {
-        (Run::Anywhere(run), _) => run(target, shape, bf16, seed)?,
-        (Run::Kernels(run), Target::Kernels(device)) => run(device, shape, bf16, seed)?,
-        (Run::Cpu(run), Target::Cpu) => run(shape, seed)?,
-        (Run::Hopper(run), Target::Kernels(device)) if wgmma::is_there(device) => run(device, shape, seed)?,
-        _ => Vec::new(),
-    };
+fn run_case(op: &Check, device: &Device, bf16: bool, shape: Shape, seed: u64) -> Result<(Vec<f64>, Case)> {
+    let errors = (op.run)(device, shape, bf16, seed)?;
     let (at, error) = worst_of(&errors);
     Ok((errors, Case { shape, seed, at, error }))
 }
 
 /// Halves sizes as long as the case still fails.
-fn shrink(op: &Operator, target: &Target, bf16: bool, mut case: Case) -> Result<Case> {
+fn shrink(op: &Check, device: &Device, bf16: bool, mut case: Case) -> Result<Case> {
     loop {
         let mut smaller = None;
         for d in 0..3 {
@@ -135,7 +102,7 @@ fn shrink(op: &Operator, target: &Target, bf16: bool, mut case: Case) -> Result<
                 }
                 let mut shape = case.shape;
                 shape[d] = to;
-                let (_, tried) = run_case(op, target, bf16, shape, case.seed)?;
+                let (_, tried) = run_case(op, device, bf16, shape, case.seed)?;
                 if tried.error > 1.0 {
                     smaller = Some(tried);
                 }
@@ -149,17 +116,15 @@ fn shrink(op: &Operator, target: &Target, bf16: bool, mut case: Case) -> Result<
 }
 
 /// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that one.
-pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Option<Shape>) -> Result<Vec<Finding>> {
+///
+/// # Errors
+/// Those of the operator.
+pub fn check(op: &Check, device: &Device, cases: usize, seed: u64, shape: Option<Shape>) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let there = match (op.run, target) {
-        (Run::Anywhere(_), _) | (Run::Cpu(_), Target::Cpu) | (Run::Kernels(_), Target::Kernels(_)) => true,
-        (Run::Hopper(_), Target::Kernels(device)) => wgmma::is_there(device),
-        _ => false,
-    };
-    if !there {
+    if !op.runs_on(device) {
         return Ok(findings);
     }
-    let narrow = op.bf16 && matches!(target, Target::Kernels(_));
+    let narrow = op.bf16 && matches!(device, Device::Kernels(_));
     for (dtype, bf16) in [("f32", false), ("bf16", true)] {
         if bf16 && !narrow {
             continue;
@@ -172,14 +137,14 @@ pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Opt
                 let seed = seed.wrapping_add(case);
                 let mut rng = Rng::new(seed, Use::Synthetic, 0, u32::MAX);
                 let drawn = ranges.map(|(low, high)| low + rng.below((high - low + 1) as u32) as usize);
-                let (errors, found) = run_case(op, target, bf16, shape.unwrap_or(drawn), seed)?;
+                let (errors, found) = run_case(op, device, bf16, shape.unwrap_or(drawn), seed)?;
                 if found.error >= worst.error {
                     worst = found;
                 }
                 all.extend(errors);
             }
             if worst.error > 1.0 {
-                worst = shrink(op, target, bf16, worst)?;
+                worst = shrink(op, device, bf16, worst)?;
             }
             all.sort_unstable_by(f64::total_cmp);
             let quantile =
@@ -206,27 +171,40 @@ pub fn check(op: &Operator, target: &Target, cases: usize, seed: u64, shape: Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::KernelDevice;
 
     #[test]
     fn every_operator_passes_on_cpu_and_host() {
-        for target in [Target::Cpu, Target::Kernels(KernelDevice::host(1))] {
-            for op in OPERATORS {
-                for finding in check(op, &target, 2, 1, None).unwrap() {
-                    assert!(finding.pass && finding.values > 0, "{target:?}: {finding:?}");
+        for device in [Device::Cpu, Device::Kernels(KernelDevice::host(1))] {
+            for op in select(&[]).unwrap() {
+                for finding in check(op, &device, 2, 1, None).unwrap() {
+                    assert!(finding.pass && finding.values > 0, "{device:?}: {finding:?}");
                 }
             }
         }
     }
 
     #[test]
+    fn names_that_a_profile_shows_are_checked() {
+        let of = |name: &str| select(&[name.into()]).unwrap().iter().map(|c| c.name).collect::<Vec<_>>();
+        assert_eq!(of("spmm_layer_f32_16"), ["spmm"]);
+        assert_eq!(of("attention"), ["attention", "attention_backward"]);
+        assert_eq!(of("attention-backward"), ["attention_backward"]);
+        assert_eq!(of("wgmma"), ["lora_sm90a"], "the name of the version before");
+        assert!(select(&["spmn".into()]).unwrap_err().next_step().contains("'spmm'"));
+        let listed = registry::ALL.iter().map(|o| o.checks.len()).sum::<usize>() + language::CHECKS.len();
+        assert_eq!(select(&[]).unwrap().len(), listed, "a check belongs to nobody, or to two");
+    }
+
+    #[test]
     fn a_wrong_operator_fails_with_a_small_case() {
-        fn run(_: &Target, shape: Shape, _: bool, _: u64) -> Result<Vec<f64>> {
+        fn run(_: &Device, shape: Shape, _: bool, _: u64) -> Result<Vec<f64>> {
             // Wrong from the 17th value on, and NaN there.
             Ok((0..shape[0]).map(|i| if i > 16 { f64::NAN } else { 0.1 }).collect())
         }
         let classes = &[("any", [(40, 90), (1, 1), (1, 1)])];
-        let op = Operator { name: "wrong", sizes: ["n", "-", "-"], classes, bf16: false, run: Run::Anywhere(run) };
-        let findings = check(&op, &Target::Cpu, 5, 0, None).unwrap();
+        let op = Check::new("wrong", ["n", "-", "-"], run).one_storage().shapes(classes);
+        let findings = check(&op, &Device::Cpu, 5, 0, None).unwrap();
         assert_eq!((findings[0].pass, findings[0].worst.shape[0], findings[0].worst.at), (false, 18, 17));
     }
 }

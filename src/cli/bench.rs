@@ -6,8 +6,8 @@ use comfy_table::CellAlignment;
 use serde::Serialize;
 
 use super::output;
-use crate::bench::{self, Bound, Ceilings, Measured, kernels};
-use crate::device::{Choice, Device, KernelDevice};
+use crate::bench::{self, About, Bound, Ceilings, Measured, Verdict};
+use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::control;
@@ -15,16 +15,17 @@ use crate::pipeline::progress::short;
 
 /// Measure the operators against what this machine's memory and arithmetic units allow.
 ///
-/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large f32 product. Then
-/// times each operator at several shapes and prints how near it comes to the ceiling that binds it.
+/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large product (f32 on the CPU,
+/// bf16 by mma.sync on a GPU). Then times each operator at several shapes on rotated inputs and prints its median time
+/// with its spread, its floor, and how near it comes to the ceiling that binds it.
 ///
-/// With --device cuda: the ceilings of the GPU (rows copied in its memory, bf16 products of mma.sync), then every kernel at several
-/// shapes on rotated inputs. For each operator the median of the sum of its launches with its spread, its floor, and its goal where it has
-/// one: reached, or missed by how much; then each launch against the ceilings.
+/// With --device cuda an operator's time is the sum of its launches; a goal, where it has one, is reached, or missed by
+/// how much; then each launch is held against the ceilings.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec bench linear attention --seconds 1 --threads 2")]
 pub struct Args {
-    /// Operators to measure, e.g. spmm, linear, linear_int8, attention (default: all; a wrong name prints the list).
+    /// Operators to measure, by any name that a profile or the dashboard shows, e.g. spmm, linear, attention_backward
+    /// (default: all; a wrong name prints the list).
     #[arg(value_name = "OP")]
     ops: Vec<String>,
     /// Where operators run.
@@ -39,51 +40,16 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// With --device cuda: also write the JSON to a file.
+    /// Also write the JSON to a file.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
 struct Report {
-    device: String,
-    threads: usize,
+    about: About,
     ceilings: Ceilings,
     cases: Vec<Measured>,
-}
-
-pub fn main(args: Args) -> Result<()> {
-    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
-        return Err(
-            Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")
-        );
-    }
-    let (device, name) = args.device.resolve()?;
-    if let Device::Kernels(device) = device {
-        return on_device(&device, &args);
-    }
-    if args.write.is_some() {
-        return Err(Error::usage("--write", "is for the kernels").next("add --device cuda, or use --json"));
-    }
-    let cases = bench::select(&args.ops)?;
-    crate::pipeline::set_threads(args.threads);
-    let ceilings = bench::ceilings();
-    let mut measured = Vec::new();
-    for case in cases {
-        if control::interrupted() {
-            return Err(Error::stopped("bench"));
-        }
-        measured.push(bench::time(case, &ceilings, args.seconds)?);
-    }
-    let report = Report { device: name, threads: rayon::current_num_threads(), ceilings, cases: measured };
-    if args.json { output::json(&report) } else { output::text(&render(&report)) }
-}
-
-#[derive(Serialize)]
-struct DeviceReport {
-    about: kernels::About,
-    ceilings: kernels::Ceilings,
-    cases: Vec<kernels::Measured>,
     left_out: Vec<LeftOut>,
 }
 
@@ -94,26 +60,32 @@ struct LeftOut {
     why: String,
 }
 
-/// Operator by operator and launch by launch, on a GPU.
-fn on_device(device: &KernelDevice, args: &Args) -> Result<()> {
-    let cases = kernels::select(&args.ops)?;
-    let ceilings = kernels::ceilings(device)?;
+pub fn main(args: Args) -> Result<()> {
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        return Err(
+            Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")
+        );
+    }
+    let (device, name) = args.device.resolve()?;
+    let cases = bench::select(&args.ops, &device)?;
+    crate::pipeline::set_threads(args.threads);
+    let ceilings = bench::ceilings(&device)?;
     let (mut measured, mut left_out) = (Vec::new(), Vec::new());
     for case in cases {
         if control::interrupted() {
             return Err(Error::stopped("bench"));
         }
-        match case.left_out(device) {
+        match bench::left_out(case, &device) {
             Some(why) => left_out.push(LeftOut { op: case.op, work: case.work, why }),
-            None => measured.push(kernels::time(device, case, &ceilings, args.seconds)?),
+            None => measured.push(bench::time(&device, case, &ceilings, args.seconds)?),
         }
     }
-    let report = DeviceReport { about: kernels::About::new(device), ceilings, cases: measured, left_out };
+    let report = Report { about: About::new(&device, &name), ceilings, cases: measured, left_out };
     if let Some(path) = &args.write {
         let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed("bench", e))?;
         write_atomically(path, text.as_bytes())?;
     }
-    if args.json { output::json(&report) } else { output::text(&render_device(&report)) }
+    if args.json { output::json(&report) } else { output::text(&render(&report)) }
 }
 
 fn table<const N: usize>(header: [&str; N], left: usize) -> comfy_table::Table {
@@ -130,8 +102,11 @@ fn between(p10: f64, p90: f64) -> String {
     format!("{} - {}", duration(p10), duration(p90))
 }
 
-fn render_device(report: &DeviceReport) -> String {
-    let mut operators = table(["op", "work", "stored", "shape", "goal", "time", "10 - 90 %", "floor", "% of time"], 5);
+fn render(report: &Report) -> String {
+    let mut operators = table(
+        ["op", "work", "stored", "shape", "goal", "time", "10 - 90 %", "floor", "% of time", "GB/s", "GFLOP/s"],
+        5,
+    );
     let mut launches = table(["op", "kernel", "grid", "time", "10 - 90 %", "GB/s", "GFLOP/s", "% of ceiling"], 3);
     for m in &report.cases {
         operators.add_row([
@@ -139,11 +114,13 @@ fn render_device(report: &DeviceReport) -> String {
             m.work.to_string(),
             m.storage.to_string(),
             m.shape(),
-            m.goal.as_ref().map_or(String::new(), kernels::Verdict::text),
+            m.goal.as_ref().map_or(String::new(), Verdict::text),
             duration(m.seconds),
             between(m.p10, m.p90),
             duration(m.floor_seconds),
             format!("{:.0} {}", m.percent, bound(m.bound)),
+            short(m.floor.bytes / m.seconds / 1e9),
+            short(m.floor.flops / m.seconds / 1e9),
         ]);
         for l in &m.launches {
             let [x, y, z] = l.grid;
@@ -162,8 +139,9 @@ fn render_device(report: &DeviceReport) -> String {
     let (c, a) = (&report.ceilings, &report.about);
     let known = |what: &str, value: Option<&str>| value.map_or(String::new(), |v| format!(", {what} {v}"));
     let about = format!(
-        "{}{}{}\nkernels: {}\n{}{}, {}: {}",
+        "{}, {} threads{}{}\nkernels: {}\n{}{}, {}: {}",
         a.device,
+        a.threads,
         known("compute capability", a.capability.as_deref()),
         known("driver", a.driver.as_deref()),
         a.kernels,
@@ -172,9 +150,11 @@ fn render_device(report: &DeviceReport) -> String {
         a.date,
         a.command
     );
-    let ceilings = format!("copy {} GB/s, mma.sync in bf16 {} GFLOP/s", short(c.copy_gb_s), short(c.mma_gflop_s));
+    let read = c.read_gb_s.map_or(String::new(), |read| format!("read {} GB/s, ", short(read)));
+    let ceilings = format!("{read}copy {} GB/s, products {} GFLOP/s", short(c.copy_gb_s), short(c.gflop_s));
     let left: String = report.left_out.iter().map(|l| format!("left out: {}, {}: {}\n", l.op, l.work, l.why)).collect();
-    format!("{about}\nceilings: {ceilings}\n\n{operators}\n\n{launches}\n{left}")
+    let launches = if launches.is_empty() { String::new() } else { format!("\n\n{launches}") };
+    format!("{about}\nceilings: {ceilings}\n\n{operators}{launches}\n{left}")
 }
 
 fn bound(bound: Bound) -> &'static str {
@@ -182,30 +162,6 @@ fn bound(bound: Bound) -> &'static str {
         Bound::Memory => "memory",
         Bound::Compute => "compute",
     }
-}
-
-fn render(report: &Report) -> String {
-    let c = &report.ceilings;
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["op", "shape", "time", "GB/s", "GFLOP/s", "% of ceiling"]);
-    for m in &report.cases {
-        table.add_row([
-            m.op.to_string(),
-            m.shape.to_string(),
-            duration(m.seconds),
-            short(m.gb_s),
-            short(m.gflop_s),
-            format!("{:.0} {}", m.percent, bound(m.bound)),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!(
-        "{}, {} threads used\nceilings: read {:.1} GB/s, copy {:.1} GB/s, f32 product {:.0} GFLOP/s\n\n{table}\n",
-        report.device, report.threads, c.read_gb_s, c.copy_gb_s, c.gflop_s
-    )
 }
 
 fn duration(seconds: f64) -> String {

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::output;
-use crate::check::{self, Finding, Shape, Target};
-use crate::device::KernelDevice;
+use crate::check::{self, Finding};
+use crate::device::{Device, KernelDevice};
 use crate::error::{Error, Result};
+use crate::ops::registry::Shape;
 
 /// Compare operators with their f64 definition on random cases.
 ///
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec check topk infonce --device host --cases 20 --seed 7")]
 pub struct Args {
-    /// Operators (default: all): spmm, bpr, adam, infonce, topk, linear, merge.
+    /// Operators, by any name that a profile or the dashboard shows (default: all; a wrong name prints the list).
     #[arg(value_name = "OP")]
     ops: Vec<String>,
     /// What runs them: the CPU backend, the CUDA kernels compiled for the CPU (slow, finds races and stray accesses), or
@@ -57,14 +58,14 @@ pub fn main(args: Args) -> Result<()> {
         return Err(Error::usage("--shape", "sizes must be 1 to 1048576"));
     }
     let ops = check::select(&args.ops)?;
-    let target = match args.device {
-        On::Cpu => Target::Cpu,
-        On::Host => Target::Kernels(KernelDevice::host(args.seed)),
-        On::Cuda => Target::Kernels(KernelDevice::cuda(0)?),
+    let device = match args.device {
+        On::Cpu => Device::Cpu,
+        On::Host => Device::Kernels(KernelDevice::host(args.seed)),
+        On::Cuda => Device::Kernels(KernelDevice::cuda(0)?),
     };
     let mut findings = Vec::new();
     for op in ops {
-        findings.extend(check::check(op, &target, args.cases, args.seed, shape)?);
+        findings.extend(check::check(op, &device, args.cases, args.seed, shape)?);
     }
     let name = format!("{:?}", args.device).to_lowercase();
     let report = Report { device: name, findings };

@@ -103,7 +103,7 @@ fn look() -> Vec<Finding> {
     let none = crate::device::images::IMAGES.is_empty();
     findings.push(Finding {
         what: "kernels",
-        found: crate::device::catalogue::compiled(),
+        found: crate::device::images::compiled(),
         next: if none {
             "`scripts/nvcc-venv` fetches a CUDA compiler (five pip packages); or install a CUDA toolkit; then build again"
                 .into()

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::output;
-use crate::device::catalogue::{self, CATALOGUE, Entry};
+use crate::device::{images, resources};
 use crate::error::Result;
+use crate::ops::registry::{self, Kernel, Operator};
 
 /// List the CUDA kernels: what each serves, how it is launched, what it costs, which resources it takes.
 ///
@@ -21,6 +22,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Row {
+    op: &'static str,
     kernel: String,
     grid: &'static str,
     block: u32,
@@ -32,10 +34,11 @@ struct Row {
 }
 
 fn rows(sm: &str) -> Vec<Row> {
-    let reported = catalogue::resources();
-    let row = |entry: &Entry, kernel: String| {
+    let reported = resources::all();
+    let row = |op: &Operator, entry: &Kernel, kernel: String| {
         let found = reported.iter().find(|r| r.kernel == kernel && r.architecture == sm);
         Row {
+            op: op.name,
             grid: entry.grid,
             block: entry.block,
             registers: found.map(|r| r.registers),
@@ -46,7 +49,11 @@ fn rows(sm: &str) -> Vec<Row> {
             kernel,
         }
     };
-    CATALOGUE.iter().flat_map(|e| e.names().map(move |n| (e, n))).map(|(e, n)| row(e, n)).collect()
+    let kernels = registry::ALL.iter().flat_map(|op| op.kernels.iter().map(move |kernel| (op, kernel)));
+    kernels
+        .flat_map(|(op, kernel)| kernel.names().map(move |name| (op, kernel, name)))
+        .map(|(o, k, n)| row(o, k, n))
+        .collect()
 }
 
 pub fn main(args: Args) -> Result<()> {
@@ -57,9 +64,10 @@ pub fn main(args: Args) -> Result<()> {
     let number = |n: Option<u32>| n.map_or("-".to_owned(), |n| n.to_string());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["kernel", "blocks", "threads", "registers", "shared", "spilled", "cost", "serves"]);
+    table.set_header(["op", "kernel", "blocks", "threads", "registers", "shared", "spilled", "cost", "serves"]);
     for row in &rows {
         table.add_row([
+            row.op.to_owned(),
             row.kernel.clone(),
             row.grid.to_owned(),
             row.block.to_string(),
@@ -70,5 +78,5 @@ pub fn main(args: Args) -> Result<()> {
             row.serves.to_owned(),
         ]);
     }
-    output::text(&format!("{}\nresources for sm_{}\n\n{table}\n", catalogue::compiled(), args.sm))
+    output::text(&format!("{}\nresources for sm_{}\n\n{table}\n", images::compiled(), args.sm))
 }

@@ -125,7 +125,7 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
         // It takes a second or two, before the first stage says anything.
         let text = "measuring what memory and arithmetic units of this machine give, for --profile".to_owned();
         run.reporter().emit(rallrec_events::Event::Log { level: "info".into(), text });
-        run.reporter().profile(Some(crate::bench::ceilings()));
+        run.reporter().profile(Some(crate::bench::ceilings(&crate::device::Device::Cpu)?));
         if let Some(trace) = trace {
             run.reporter().trace(trace);
         }

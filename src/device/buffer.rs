@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 
+use super::arguments::Pointer;
 use super::kernel::{Arg, KernelDevice};
 use super::pool::Memory;
 
@@ -90,6 +91,11 @@ impl<T: Element> Buffer<T> {
 
     pub(super) fn address(&self) -> u64 {
         self.address
+    }
+
+    /// Its address, for a struct of arguments.
+    pub fn pointer(&self) -> Pointer {
+        Pointer(self.address)
     }
 
     /// As a kernel's argument.

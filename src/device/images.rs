@@ -35,3 +35,18 @@ pub fn best(unit: &str, major: u32, minor: u32) -> Option<&'static Image> {
 pub fn unit_of(kernel: &str) -> Option<&'static str> {
     KERNELS.iter().find(|(name, _)| *name == kernel).map(|(_, unit)| *unit)
 }
+
+/// What this binary holds, for people.
+pub fn compiled() -> String {
+    if IMAGES.is_empty() {
+        return "no CUDA code in this binary; scripts/nvcc-venv fetches a compiler, then set RALLREC_CUDA_VENV and build"
+            .to_owned();
+    }
+    let mut kinds: Vec<String> = IMAGES
+        .iter()
+        .map(|i| if i.ptx { format!("PTX {}", i.architecture) } else { format!("sm_{}", i.architecture) })
+        .collect();
+    kinds.sort();
+    kinds.dedup();
+    format!("{} ({})", kinds.join(", "), COMPILER)
+}

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 pub use rallrec_kernels_host::Arg;
 
+use super::arguments::{Block, Field};
 use super::buffer::{Buffer, Element};
 use super::cuda::Cuda;
 use super::nvtx;
@@ -112,6 +113,11 @@ impl KernelDevice {
             Backend::Host { .. } => Kind::Host,
             Backend::Cuda(_) => Kind::Cuda,
         }
+    }
+
+    /// Whether kernels for compute capability 9.0 alone run on it: such a GPU, or the host build.
+    pub fn has_hopper(&self) -> bool {
+        self.kind() == Kind::Host || self.capability() == Some((9, 0))
     }
 
     /// Uninitialised memory for `len` values. On the host it holds NaN.
@@ -242,17 +248,33 @@ impl KernelDevice {
 
     /// Names the kernel with its shapes.
     fn fault(&self, launch: &Launch, args: &[Arg], what: &dyn fmt::Display) -> Error {
+        let pointer = |p: u64| if p == 0 { "null".to_owned() } else { self.0.pool.describe(p) };
+        let fields = |block: &Block| {
+            let bytes = bytemuck::cast_slice::<u64, u8>(&block.bytes);
+            let word = |f: &Field| bytes[f.offset..].first_chunk::<8>().copied().unwrap_or_default();
+            let half = |f: &Field| bytes[f.offset..].first_chunk::<4>().copied().unwrap_or_default();
+            let value = |f: &Field| match f.kind {
+                "pointer" => pointer(u64::from_ne_bytes(word(f))),
+                "u64" => u64::from_ne_bytes(word(f)).to_string(),
+                "f64" => format!("{:?}", f64::from_ne_bytes(word(f))),
+                "u32" => u32::from_ne_bytes(half(f)).to_string(),
+                "i32" => i32::from_ne_bytes(half(f)).to_string(),
+                _ => format!("{:?}", f32::from_ne_bytes(half(f))),
+            };
+            let each: Vec<String> = block.fields.iter().map(|f| format!("{}: {}", f.name, value(f))).collect();
+            each.join(", ")
+        };
         let shapes: Vec<String> = args
             .iter()
             .map(|arg| match arg {
-                Arg::Pointer(0) => "null".to_owned(),
-                Arg::Pointer(p) => self.0.pool.describe(*p),
+                Arg::Pointer(p) => pointer(*p),
                 Arg::U32(v) => v.to_string(),
                 Arg::I32(v) => v.to_string(),
                 Arg::U64(v) => v.to_string(),
                 Arg::F32(v) => format!("{v:?}"),
                 Arg::F64(v) => format!("{v:?}"),
                 Arg::Map(_) => "a tensor map".to_owned(),
+                Arg::Block(block) => fields(block),
             })
             .collect();
         let Launch { kernel, grid, block, shared, .. } = launch;

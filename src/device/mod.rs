@@ -1,8 +1,8 @@
 //! Where operators run. The CPU is always there. CUDA needs a driver, which is looked for without linking against
 //! anything, and kernels embedded in the binary. The host backend runs the same kernels as C++ for tests and checks.
 
+pub mod arguments;
 mod buffer;
-pub mod catalogue;
 mod cuda;
 pub mod images;
 mod kernel;
@@ -11,11 +11,14 @@ mod place;
 mod pool;
 pub mod probe;
 mod recording;
+pub mod resources;
 mod rows;
 mod signatures;
 mod tensor_map;
 mod view;
 
+pub use arguments::Pointer;
+pub(crate) use arguments::arguments;
 pub use buffer::{Buffer, Element, Storage};
 pub use kernel::{Arg, KernelDevice, Kind, Launch};
 pub use place::{List, Place, Rows, mixed};

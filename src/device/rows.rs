@@ -1,5 +1,6 @@
 //! A matrix on a device, row-major, every row beginning at a 16-byte boundary.
 
+use super::arguments::Pointer;
 use super::buffer::{Buffer, Storage};
 use super::kernel::{Arg, KernelDevice};
 use crate::error::{Error, Result};
@@ -105,6 +106,21 @@ impl<T: Storage> DeviceRows<T> {
     /// The values with their padding, which must stay zero.
     pub fn values_mut(&mut self) -> &mut Buffer<T> {
         &mut self.values
+    }
+
+    /// The address, for a struct of arguments.
+    pub fn pointer(&self) -> Pointer {
+        self.values.pointer()
+    }
+
+    /// The stride as kernels take it (it fits: `zeros`).
+    pub fn stride_u32(&self) -> u32 {
+        self.stride as u32
+    }
+
+    /// The width as kernels take it.
+    pub fn dim_u32(&self) -> u32 {
+        self.dim as u32
     }
 
     /// The address as an argument.

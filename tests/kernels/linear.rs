@@ -4,7 +4,8 @@ use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
 use rallrec::ops::linear::kernel::{Epilogue, Form, gemm};
-use rallrec::ops::mlp::{Activation, Mlp, kernel, oracle};
+use rallrec::ops::mlp::cases::{ACTIVATIONS, OUTPUT, gradient_tolerance};
+use rallrec::ops::mlp::{Mlp, kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
 
@@ -59,8 +60,7 @@ proptest! {
     #[test]
     fn the_projector_meets_its_oracle(
         rows in prop::sample::select(vec![1usize, 9, 70]), input in 1usize..50, hidden in 1usize..70, output in 1usize..20,
-        activation in prop::sample::select(
-            vec![Activation::Relu, Activation::Tanh, Activation::Silu, Activation::Identity]),
+        activation in prop::sample::select(ACTIVATIONS),
         seed in 0u64..1_000_000,
     ) {
         let mlp = Mlp { input, hidden, output, activation };
@@ -75,9 +75,9 @@ proptest! {
             let mut g = kernel::DeviceTensors::zeros(&device, &mlp).unwrap();
             let (got, saved, _) = kernel::forward(&mlp, &dp, &dx).unwrap();
             kernel::backward(&mlp, &dp, &dx, &saved, &dby, &mut g).unwrap();
-            close("output", &got.download().unwrap(), &out, |_| 2e-5)?;
+            close("output", &got.download().unwrap(), &out, |_| OUTPUT)?;
             for (got, want) in g.download().unwrap().each().into_iter().zip(&grads) {
-                close("gradient", got, want, |_| 2e-4)?;
+                close("gradient", got, want, |i| gradient_tolerance(want[i]))?;
             }
         }
     }

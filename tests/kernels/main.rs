@@ -10,6 +10,7 @@ mod decode;
 mod decode_attention;
 mod decoder;
 mod device;
+mod geglu;
 mod golden;
 mod infonce;
 mod linear;

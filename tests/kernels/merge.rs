@@ -1,6 +1,7 @@
 //! Moments, merging and the sweep, in f64.
 
 use proptest::prelude::*;
+use rallrec::ops::merge::cases::tolerance;
 use rallrec::ops::merge::{Trust, kernel, oracle};
 
 use super::common::{cases, devices};
@@ -8,7 +9,7 @@ use super::common::{cases, devices};
 fn near(what: &str, got: &[f64], want: &[f64]) -> Result<(), TestCaseError> {
     prop_assert_eq!(got.len(), want.len());
     for (r, (g, w)) in got.iter().zip(want).enumerate() {
-        prop_assert!((g - w).abs() <= 1e-13 * (1.0 + w.abs()), "{} [{}]: {} and not {}", what, r, g, w);
+        prop_assert!((g - w).abs() <= tolerance(*w), "{} [{}]: {} and not {}", what, r, g, w);
     }
     Ok(())
 }

@@ -54,6 +54,7 @@ const char* where(const Worker& w, char* text, size_t bytes) {
 namespace {
 
 Kernel* kernels = nullptr;
+Layout* layouts = nullptr;
 
 // Not from the heap: a sanitiser takes its handing out for a write.
 Meeting* new_meeting() {
@@ -221,6 +222,11 @@ void enlist(Kernel* kernel) {
     kernels = kernel;
 }
 
+void enlist_layout(Layout* layout) {
+    layout->next = layouts;
+    layouts = layout;
+}
+
 Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Finish finish, bool orders) {
     Quiet quiet;
     Worker* me = worker();
@@ -338,6 +344,10 @@ int rallrec_host_launch(const Request* request, Fault* fault) {
 }
 
 // Calls `each` for every kernel.
+void rallrec_host_layouts(void (*each)(void*, const char*, size_t, unsigned, const char* const*, const size_t*), void* context) {
+    for (const Layout* l = layouts; l; l = l->next) each(context, l->name, l->size, l->count, l->names, l->places);
+}
+
 void rallrec_host_kernels(void (*each)(void*, const char*, unsigned, unsigned, const size_t*), void* context) {
     for (const Kernel* k = kernels; k; k = k->next) each(context, k->name, k->max_threads, k->count, k->sizes);
 }

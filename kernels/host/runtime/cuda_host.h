@@ -175,7 +175,33 @@ template <class... A, void (*F)(A...)> struct Enlist<F> {
     }
 };
 
+// The table of argument structs: each registers its layout, so that a test can compare it with Rust's.
+struct Layout {
+    const char* name;
+    size_t size;
+    unsigned count;
+    const char* const* names;
+    const size_t* places;  // offset and size of each field
+    Layout* next;
+};
+void enlist_layout(Layout* layout);
+
+struct EnlistLayout {
+    Layout entry;
+    explicit EnlistLayout(Layout layout) : entry(layout) { enlist_layout(&entry); }
+};
+
 }  // namespace rallrec_host
+
+#define RALLREC_FIELD_NAME(TYPE, NAME) #NAME,
+#define RALLREC_FIELD_PLACE(TYPE, NAME) offsetof(Here, NAME), sizeof(Here::NAME),
+#define RALLREC_LAYOUT(NAME, TYPE, LIST)                                                                 \
+    static const ::rallrec_host::EnlistLayout rallrec_layout_##NAME([] {                                  \
+        typedef TYPE Here;                                                                                \
+        static const char* const names[] = {LIST(RALLREC_FIELD_NAME)};                                    \
+        static const size_t places[] = {LIST(RALLREC_FIELD_PLACE)};                                       \
+        return ::rallrec_host::Layout{#NAME, sizeof(Here), sizeof(names) / sizeof(*names), names, places, nullptr}; \
+    }());
 
 #define RALLREC_SITE(WHAT)                                                           \
     ([]() -> const ::rallrec_host::Site* {                                           \

@@ -47,6 +47,10 @@ unsafe extern "C" {
         each: extern "C" fn(*mut c_void, *const c_char, u32, u32, *const usize),
         context: *mut c_void,
     );
+    pub fn rallrec_host_layouts(
+        each: extern "C" fn(*mut c_void, *const c_char, usize, u32, *const *const c_char, *const usize),
+        context: *mut c_void,
+    );
     pub fn rallrec_host_alloc(bytes: usize, label: *const c_char) -> *mut c_void;
     pub fn rallrec_host_free(p: *mut c_void);
 }

@@ -35,6 +35,32 @@ pub enum Arg {
     F64(f64),
     /// A tensor map by value.
     Map(MapBytes),
+    /// A struct by value.
+    Block(Block),
+}
+
+/// A struct of arguments: its bytes, and what stands where.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Block {
+    /// As the kernel reads them; the first [`Self::size`] count.
+    pub bytes: [u64; 32],
+    /// Bytes of the struct.
+    pub size: usize,
+    /// Its fields.
+    pub fields: &'static [Field],
+}
+
+/// A field of a struct of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Name, the same on both sides.
+    pub name: &'static str,
+    /// Bytes before it.
+    pub offset: usize,
+    /// Its bytes.
+    pub size: usize,
+    /// Its type: `pointer`, or a number's.
+    pub kind: &'static str,
 }
 
 /// The bytes of a tensor map, as kernels take them: aligned to 64.
@@ -49,6 +75,7 @@ impl Arg {
             Arg::Pointer(_) | Arg::U64(_) | Arg::F64(_) => 8,
             Arg::U32(_) | Arg::I32(_) | Arg::F32(_) => 4,
             Arg::Map(_) => size_of::<MapBytes>(),
+            Arg::Block(block) => block.size,
         }
     }
 
@@ -61,6 +88,7 @@ impl Arg {
             Arg::I32(v) => std::ptr::from_ref(v).cast_mut().cast(),
             Arg::F32(v) => std::ptr::from_ref(v).cast_mut().cast(),
             Arg::Map(v) => std::ptr::from_ref(v).cast_mut().cast(),
+            Arg::Block(v) => v.bytes.as_ptr().cast_mut().cast(),
         }
     }
 }
@@ -189,6 +217,46 @@ pub struct Kernel {
     pub max_threads: u32,
     /// Bytes of each argument.
     pub argument_sizes: Vec<usize>,
+}
+
+/// The layout of a struct of arguments, as the kernels' sources have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Name of the struct.
+    pub name: String,
+    /// Its bytes.
+    pub size: usize,
+    /// Name, offset and size of each field.
+    pub fields: Vec<(String, usize, usize)>,
+}
+
+/// All structs of arguments, by name.
+pub fn layouts() -> Vec<Layout> {
+    extern "C" fn each(
+        out: *mut c_void,
+        name: *const c_char,
+        size: usize,
+        count: u32,
+        names: *const *const c_char,
+        places: *const usize,
+    ) {
+        let count = count as usize;
+        // SAFETY: `out` is the vector below; names are literals, `count` of them, and an offset and a size for each.
+        let (out, name, names, places) = unsafe {
+            let names = std::slice::from_raw_parts(names, count);
+            let places = std::slice::from_raw_parts(places, 2 * count);
+            (&mut *out.cast::<Vec<Layout>>(), CStr::from_ptr(name), names, places)
+        };
+        // SAFETY: as above.
+        let text = |p: &*const c_char| unsafe { CStr::from_ptr(*p) }.to_string_lossy().into_owned();
+        let fields = names.iter().zip(places.chunks_exact(2)).map(|(n, p)| (text(n), p[0], p[1])).collect();
+        out.push(Layout { name: name.to_string_lossy().into_owned(), size, fields });
+    }
+    let mut out: Vec<Layout> = Vec::new();
+    // SAFETY: `each` gets the vector's address back and nothing keeps it.
+    unsafe { ffi::rallrec_host_layouts(each, (&raw mut out).cast()) };
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    out
 }
 
 /// All kernels, by name.

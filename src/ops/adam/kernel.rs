@@ -1,13 +1,34 @@
 //! The kernel of `kernels/adam.cu`.
 
 use super::Adam;
-use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 const THREADS: u32 = 256;
 /// Blocks enough to fill any GPU; each walks over its share.
 const BLOCKS: usize = 4096;
+
+arguments! {
+    /// Of `adam_rows`.
+    struct AdamArgs {
+        p: Pointer,
+        g: Pointer,
+        m: Pointer,
+        v: Pointer,
+        weight: Pointer,
+        touched: Pointer,
+        values: u64,
+        stride: u32,
+        rate: f32,
+        root: f32,
+        beta1: f32,
+        beta2: f32,
+        one_minus_beta1: f32,
+        one_minus_beta2: f32,
+        epsilon: f32,
+    }
+}
 
 /// Parameters and moments with what a row has of its own.
 #[derive(Debug)]
@@ -39,30 +60,23 @@ pub fn step<T: Storage>(adam: &Adam, t: u64, rows: Rows<'_>, g: &DeviceRows<T>) 
     let cost = Cost { bytes: n * (24.0 + size_of::<T>() as f64), flops: 12.0 * n };
     let blocks = values.div_ceil(4 * THREADS as usize).min(BLOCKS);
     let launch = Launch::new(T::pick("adam_rows_f32", "adam_rows_bf16"), blocks, THREADS, cost);
-    let null = Arg::Pointer(0);
-    let (rate, root) = (Arg::F32(rate), Arg::F32(root));
-    let betas = [adam.beta1, adam.beta2, 1.0 - adam.beta1, 1.0 - adam.beta2].map(Arg::F32);
+    let args = AdamArgs {
+        p: p.pointer(),
+        g: g.pointer(),
+        m: m.pointer(),
+        v: v.pointer(),
+        weight: weight.map_or(Pointer::NULL, Buffer::pointer),
+        touched: touched.map_or(Pointer::NULL, Buffer::pointer),
+        values: values as u64,
+        stride: p.stride_u32(),
+        rate,
+        root,
+        beta1: adam.beta1,
+        beta2: adam.beta2,
+        one_minus_beta1: 1.0 - adam.beta1,
+        one_minus_beta2: 1.0 - adam.beta2,
+        epsilon: adam.epsilon,
+    };
     // SAFETY: all four have `values` values in rows of one stride; a weight and a flag for every row.
-    unsafe {
-        p.device().launch(
-            &launch,
-            &[
-                p.arg(),
-                g.arg(),
-                m.arg(),
-                v.arg(),
-                weight.map_or(null, Buffer::arg),
-                touched.map_or(null, Buffer::arg),
-                Arg::U64(values as u64),
-                p.stride_arg(),
-                rate,
-                root,
-                betas[0],
-                betas[1],
-                betas[2],
-                betas[3],
-                Arg::F32(adam.epsilon),
-            ],
-        )
-    }
+    unsafe { p.device().launch(&launch, &[args.arg()]) }
 }

@@ -2,6 +2,7 @@
 //!
 //! Cost: 28 bytes and about 12 FLOP a parameter.
 
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod oracle;

@@ -1,4 +1,4 @@
-//! The kernels of `kernels/decode_attention.cu`: one new row for each of many samples that share their prompts.
+//! The kernels of `kernels/attention_decode.cu`: one new row for each of many samples that share their prompts.
 
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -15,6 +15,7 @@
 //! Cost: 4 FLOP for each (query head row, visible key, coordinate); bytes: q, out, and each distinct run once.
 
 pub mod cached;
+pub mod cases;
 mod cpu;
 pub mod decode;
 pub mod gradient;

@@ -1,7 +1,7 @@
 //! The kernels of `kernels/bpr.cu`.
 
 use super::Stream;
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::rng::{self, Use};
 use crate::tensor::Cost;
@@ -10,6 +10,56 @@ const THREADS: u32 = 128;
 const WARPS: usize = THREADS as usize / 32;
 /// Keys that a block of `sort_tile` holds.
 const TILE: usize = 2048;
+
+arguments! {
+    /// Of `bpr_negatives`.
+    struct NegativesArgs {
+        key0: u32,
+        key1: u32,
+        epoch: u32,
+        first: u32,
+        count: u32,
+        users: Pointer,
+        starts: Pointer,
+        indices: Pointer,
+        first_item: u32,
+        items: u32,
+        negatives: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `bpr_terms`.
+    struct TermsArgs {
+        e: Pointer,
+        e0: Pointer,
+        stride: u32,
+        users: Pointer,
+        positives: Pointer,
+        negatives: Pointer,
+        count: u32,
+        lambda: f32,
+        slopes: Pointer,
+        losses: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `bpr_gradient`.
+    struct RankGradientArgs {
+        keys: Pointer,
+        entries: u32,
+        e: Pointer,
+        stride: u32,
+        users: Pointer,
+        positives: Pointer,
+        negatives: Pointer,
+        slopes: Pointer,
+        penalty: f32,
+        by_e: Pointer,
+        weights: Pointer,
+    }
+}
 
 /// Each user's items as node numbers, ascending.
 #[derive(Debug)]
@@ -89,25 +139,22 @@ pub fn negatives(of: &DeviceItems, batch: &mut DeviceBatch, stream: Stream) -> R
     let [key0, key1] = rng::key(seed, Use::Negative);
     let cost = super::negatives_cost(n);
     let launch = Launch::new("bpr_negatives", n.div_ceil(THREADS as usize), THREADS, cost);
-    // SAFETY: users are below the users by the batch's contract, lists lie within the nodes (`UserItems::new`).
-    unsafe {
-        batch.users.device().launch(
-            &launch,
-            &[
-                Arg::U32(key0),
-                Arg::U32(key1),
-                Arg::U32(epoch),
-                Arg::U32(first),
-                Arg::U32(n as u32),
-                batch.users.arg(),
-                of.starts.arg(),
-                of.nodes.arg(),
-                Arg::U32(of.first_item),
-                Arg::U32(of.items),
-                batch.negatives.arg(),
-            ],
-        )
-    }
+    let args = NegativesArgs {
+        key0,
+        key1,
+        epoch,
+        first,
+        count: n as u32,
+        users: batch.users.pointer(),
+        starts: of.starts.pointer(),
+        indices: of.nodes.pointer(),
+        first_item: of.first_item,
+        items: of.items,
+        negatives: batch.negatives.pointer(),
+    };
+    // SAFETY: the caller has checked that users have lists and lack an item; lists lie within the nodes
+    // (`DeviceItems::new`).
+    unsafe { batch.users.device().launch(&launch, &[args.arg()]) }
 }
 
 /// Sorts `keys` (a power of two of them) ascending.
@@ -166,29 +213,25 @@ pub fn backward<T: Storage>(
     if n == 0 {
         return Ok((0.0, Cost::default()));
     }
-    let triples = [batch.users.arg(), batch.positives.arg(), batch.negatives.arg()];
+    let [users, positives, negatives] = [&batch.users, &batch.positives, &batch.negatives].map(Buffer::pointer);
     let (values, size) = (n as f64 * e.dim() as f64, size_of::<T>() as f64);
     let cost = Cost { bytes: values * (3.0 * size + 12.0), flops: 10.0 * values };
     let terms = Launch::new(T::pick("bpr_terms_f32", "bpr_terms_bf16"), n.div_ceil(WARPS), THREADS, cost);
+    let args = TermsArgs {
+        e: e.pointer(),
+        e0: e0.pointer(),
+        stride: e.stride_u32(),
+        users,
+        positives,
+        negatives,
+        count: n as u32,
+        lambda,
+        slopes: batch.slopes.pointer(),
+        losses: batch.losses.pointer(),
+    };
     // SAFETY: nodes of the batch are below the rows of e by the batch's contract; slopes and losses are one a triple, keys
     // at least three.
-    let mut total = unsafe {
-        device.launch(
-            &terms,
-            &[
-                e.arg(),
-                e0.arg(),
-                e.stride_arg(),
-                triples[0],
-                triples[1],
-                triples[2],
-                Arg::U32(n as u32),
-                Arg::F32(lambda),
-                batch.slopes.arg(),
-                batch.losses.arg(),
-            ],
-        )?
-    };
+    let mut total = unsafe { device.launch(&terms, &[args.arg()])? };
     let keys = batch.keys.len();
     let fill = Launch::new(
         "bpr_keys",
@@ -198,7 +241,7 @@ pub fn backward<T: Storage>(
     );
     // SAFETY: as above.
     total += unsafe {
-        let [users, positives, negatives] = triples;
+        let [users, positives, negatives] = [&batch.users, &batch.positives, &batch.negatives].map(Buffer::arg);
         device.launch(
             &fill,
             &[users, positives, negatives, Arg::U32(n as u32), Arg::U32(keys as u32), batch.keys.arg()],
@@ -208,25 +251,21 @@ pub fn backward<T: Storage>(
     let cost = Cost { bytes: values * (4.0 * size + 12.0), flops: 4.0 * values };
     let gradient =
         Launch::new(T::pick("bpr_gradient_f32", "bpr_gradient_bf16"), (3 * n).div_ceil(WARPS), THREADS, cost);
-    // SAFETY: as above; the first 3 n keys are rows below the rows of by_e.
-    total += unsafe {
-        device.launch(
-            &gradient,
-            &[
-                batch.keys.arg(),
-                Arg::U32(3 * n as u32),
-                e.arg(),
-                e.stride_arg(),
-                triples[0],
-                triples[1],
-                triples[2],
-                batch.slopes.arg(),
-                Arg::F32(lambda / n as f32),
-                by_e.arg(),
-                weights.arg(),
-            ],
-        )?
+    let args = RankGradientArgs {
+        keys: batch.keys.pointer(),
+        entries: 3 * n as u32,
+        e: e.pointer(),
+        stride: e.stride_u32(),
+        users,
+        positives,
+        negatives,
+        slopes: batch.slopes.pointer(),
+        penalty: lambda / n as f32,
+        by_e: by_e.pointer(),
+        weights: weights.pointer(),
     };
+    // SAFETY: as above; the first 3 n keys are rows below the rows of by_e.
+    total += unsafe { device.launch(&gradient, &[args.arg()])? };
     total += crate::ops::merge::kernel::sum_rows(&batch.losses, 1, 1.0 / n as f64, &mut batch.total)?;
     Ok((device.download(&batch.total)?[0], total))
 }

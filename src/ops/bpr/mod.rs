@@ -11,6 +11,7 @@
 //!
 //! Cost: about `14 B d` FLOP and `24 B d` bytes of gathers.
 
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod oracle;

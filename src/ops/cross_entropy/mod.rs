@@ -4,6 +4,7 @@
 //! `loss = sum_i w_i (lse(h_i W^T) - (h_i W^T)[t_i])`; `dh_i = w_i (softmax - onehot) W`.
 //! Cost: `2 R vocab hidden` FLOP forward, the same for dh, and for dW.
 
+pub mod cases;
 pub mod choose;
 pub mod kernel;
 pub mod oracle;

@@ -9,6 +9,7 @@
 //!
 //! Cost: `10 n^2 d` FLOP and about `3 n^2` exponentials for loss and gradients.
 
+pub mod cases;
 mod cpu;
 mod exp;
 pub mod kernel;

@@ -1,4 +1,4 @@
-//! The kernels of `kernels/decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files; and of `kernels/widen.cu`: the
+//! The kernels of `kernels/linear_decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files; and of `kernels/linear_dequantise.cu`: the
 //! values of such blocks, for products of more rows.
 
 use half::{bf16, f16};
@@ -156,15 +156,15 @@ impl Quantised {
     /// Out of memory.
     pub fn widen(&self) -> Result<DeviceRows<f32>> {
         let device = self.values.device();
-        let to = DeviceRows::unwritten(device, self.out, self.inp, "widened weight")?;
+        let to = DeviceRows::unwritten(device, self.out, self.inp, "dequantised weight")?;
         let shares = self.out * self.inp / 8;
         if shares == 0 {
             return Ok(to);
         }
         let kernel = match self.format {
-            Format::Q8_0 => "widen_q8_0",
-            Format::Q4_0 => "widen_q4_0",
-            Format::Q4_1 => "widen_q4_1",
+            Format::Q8_0 => "dequantise_q8_0",
+            Format::Q4_0 => "dequantise_q4_0",
+            Format::Q4_1 => "dequantise_q4_1",
         };
         let values = (self.out * self.inp) as f64;
         let launch = Launch::new(

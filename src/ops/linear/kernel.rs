@@ -1,11 +1,32 @@
-//! The kernels of `kernels/gemm.cu`.
+//! The kernels of `kernels/linear.cu`.
 
-use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
 const TILE: usize = 64;
+
+arguments! {
+    /// Of `gemm_nt`, `gemm_nn` and `gemm_tn`.
+    struct GemmArgs {
+        a: Pointer,
+        b: Pointer,
+        m: u64,
+        n: u64,
+        k: u32,
+        stride_a: u32,
+        stride_b: u32,
+        alpha: f32,
+        beta: f32,
+        act: i32,
+        bias: Pointer,
+        before: Pointer,
+        slope_of: Pointer,
+        out: Pointer,
+        stride: u32,
+    }
+}
 
 /// Which operands stand the other way; names as in BLAS, row-major.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,30 +92,25 @@ pub fn gemm<T: Storage>(
     let (mf, nf, kf) = (m as f64, n as f64, k as f64);
     let cost = Cost { bytes: size_of::<T>() as f64 * kf * (mf + nf) + 4.0 * mf * nf, flops: 2.0 * mf * nf * kf };
     let launch = Launch::new(kernel, m.div_ceil(TILE), THREADS, cost).by(n.div_ceil(TILE));
-    let null = Arg::Pointer(0);
+    let args = GemmArgs {
+        a: a.pointer(),
+        b: b.pointer(),
+        m: m as u64,
+        n: n as u64,
+        k: depth,
+        stride_a: a.stride_u32(),
+        stride_b: b.stride_u32(),
+        alpha: epilogue.alpha,
+        beta: epilogue.beta,
+        act: epilogue.activation,
+        bias: epilogue.bias.map_or(Pointer::NULL, Buffer::pointer),
+        before: epilogue.before.map_or(Pointer::NULL, DeviceRows::pointer),
+        slope_of: epilogue.slope_of.map_or(Pointer::NULL, DeviceRows::pointer),
+        out: out.pointer(),
+        stride: out.stride_u32(),
+    };
     // SAFETY: shapes checked above; `before` and `slope_of` have the shape, and so the stride, of `out`.
-    unsafe {
-        out.device().launch(
-            &launch.shared(2 * 2 * planes * TILE * 40 * 2),
-            &[
-                a.arg(),
-                b.arg(),
-                Arg::U64(m as u64),
-                Arg::U64(n as u64),
-                Arg::U32(depth),
-                a.stride_arg(),
-                b.stride_arg(),
-                Arg::F32(epilogue.alpha),
-                Arg::F32(epilogue.beta),
-                Arg::I32(epilogue.activation),
-                epilogue.bias.map_or(null, Buffer::arg),
-                epilogue.before.map_or(null, DeviceRows::arg),
-                epilogue.slope_of.map_or(null, DeviceRows::arg),
-                out.arg(),
-                out.stride_arg(),
-            ],
-        )
-    }
+    unsafe { out.device().launch(&launch.shared(2 * 2 * planes * TILE * 40 * 2), &[args.arg()]) }
 }
 
 /// Sums of the columns of `x`, rows in a fixed order.

@@ -2,6 +2,7 @@
 //!
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
+pub mod cases;
 pub mod convert;
 mod cpu;
 pub mod decode;

@@ -1,4 +1,4 @@
-//! Dropout on a device (`kernels/dropout.cu`): the masks of [`Dropout`], drawn where they are applied.
+//! Dropout on a device (`kernels/lora_dropout.cu`): the masks of [`Dropout`], drawn where they are applied.
 
 use super::Dropout;
 use crate::device::{Arg, Buffer, DeviceRows, Launch};

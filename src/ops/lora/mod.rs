@@ -4,6 +4,7 @@
 //! reading of x, one reading and writing of y; the backward twice that. The dropout mask is never stored: it is a
 //! pure function of (seed, step, layer, target, row name, column).
 
+pub mod cases;
 pub(super) mod cpu;
 mod dropout;
 pub mod kernel;

@@ -1,4 +1,4 @@
-//! The products of a layer with its adapter, forward and for the gradient of its input, by `kernels/gemm_sm90a.cu`: TMA brings tiles,
+//! The products of a layer with its adapter, forward and for the gradient of its input, by `kernels/lora_sm90a.cu`: TMA brings tiles,
 //! wgmma multiplies them. For devices of compute capability 9.0, and for the host build, which has twins of these instructions.
 //!
 //! `rallrec check wgmma --device cuda` holds it to the f64 oracle. No GPU has run it; until one has, the products of a run go through it

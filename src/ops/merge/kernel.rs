@@ -1,12 +1,28 @@
 //! The kernels of `kernels/merge.cu`.
 
 use super::{CLIP, Trust};
-use crate::device::{Arg, Buffer, KernelDevice, Launch};
+use crate::device::{Arg, Buffer, KernelDevice, Launch, Pointer, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 const ROWS: usize = 128;
 const SWEEP: usize = 256;
+
+arguments! {
+    /// Of `merge_sweep`.
+    struct SweepArgs {
+        means: Pointer,
+        vars: Pointer,
+        trust: Pointer,
+        experts: u32,
+        rows: u64,
+        grid: Pointer,
+        labels: Pointer,
+        clip: f64,
+        p: Pointer,
+        losses: Pointer,
+    }
+}
 
 /// As [`super::moments`]: `x` is `rows x stride`, every row has at least one sample and `limit` is above 0.
 pub fn moments(
@@ -108,10 +124,20 @@ pub fn sweep(
     let mut cost = super::sweep_cost(rows, of.experts, points);
     cost.bytes += kept;
     let launch = Launch::new("merge_sweep", blocks, SWEEP as u32, cost).by(points);
-    let p = p.map_or(Arg::Pointer(0), |p| p.arg());
-    let rest = [pairs.arg(), labels.arg(), Arg::F64(CLIP), p, partials.arg()];
+    let args = SweepArgs {
+        means: of.means.pointer(),
+        vars: of.vars.pointer(),
+        trust: of.trust.pointer(),
+        experts: of.experts as u32,
+        rows: rows as u64,
+        grid: pairs.pointer(),
+        labels: labels.pointer(),
+        clip: CLIP,
+        p: p.map_or(Pointer::NULL, |p| p.pointer()),
+        losses: partials.pointer(),
+    };
     // SAFETY: shapes checked above.
-    let mut total = unsafe { device.launch(&launch, &[&of.args()[..], &rest].concat())? };
+    let mut total = unsafe { device.launch(&launch, &[args.arg()])? };
     total += sum_rows(&partials, points, 1.0 / rows as f64, &mut losses)?;
     Ok((device.download(&losses)?, total))
 }

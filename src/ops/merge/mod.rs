@@ -13,6 +13,7 @@
 //! Bad shapes are errors that name them; values are checked by `crate::merge`. Values come from the CPU and go back
 //! there; on a device with kernels they are copied.
 
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod oracle;

@@ -1,4 +1,4 @@
-//! The projector as products with fused bias, activation and its slope (`kernels/gemm.cu`).
+//! The projector as products with fused bias, activation and its slope (`kernels/linear.cu`).
 
 use super::{Activation, Mlp, Tensors};
 use crate::device::{Buffer, DeviceRows, KernelDevice};

@@ -2,6 +2,7 @@
 //!
 //! Cost of forward and backward of M rows: `6 M (in hidden + hidden out)` FLOP.
 
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod oracle;

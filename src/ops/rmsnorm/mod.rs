@@ -4,6 +4,7 @@
 //! 4 width` bytes.
 
 mod backward;
+pub mod cases;
 pub mod cpu;
 pub mod kernel;
 pub mod oracle;

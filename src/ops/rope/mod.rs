@@ -5,6 +5,7 @@
 //! heads head_dim` FLOP, `8 rows heads head_dim` bytes. The inverse turn (negative angles) is also its backward.
 
 mod backward;
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod oracle;

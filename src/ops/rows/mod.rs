@@ -2,6 +2,7 @@
 //!
 //! Shapes: rows of one width in both. Cost: a reading and a writing of each row, and an addition a value where rows are added.
 
+pub mod cases;
 pub mod kernel;
 
 use self::kernel::{Places as OnDevice, Runs as RunsOnDevice};

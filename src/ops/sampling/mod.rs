@@ -11,6 +11,7 @@
 //!
 //! Cost: about 20 FLOP and 8 bytes for each entry of the vocabulary.
 
+pub mod cases;
 mod cpu;
 mod errors;
 pub mod kernel;

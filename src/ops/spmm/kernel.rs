@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Adjacency, LANE};
-use crate::device::{Arg, Buffer, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
@@ -12,6 +12,23 @@ const CHUNK: usize = 256;
 const THREADS: u32 = 128;
 /// Vectors that one thread of the first kernel copies, at least.
 const START_BLOCKS: usize = 4096;
+
+arguments! {
+    /// Of `spmm_layer`.
+    struct SpmmLayerArgs {
+        z: Pointer,
+        indices: Pointer,
+        chunks: Pointer,
+        chunk_count: u64,
+        partial_count: u64,
+        inv_sqrt: Pointer,
+        stride: u32,
+        scale: f32,
+        partials: Pointer,
+        next: Pointer,
+        total: Pointer,
+    }
+}
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -145,18 +162,28 @@ pub fn propagate<T: Storage>(
     };
     for layer in 1..=layers {
         let last = layer == layers;
-        let scale = Arg::F32(if last { 1.0 / (layers + 1) as f32 } else { 1.0 });
-        let next = if last { Arg::Pointer(0) } else { space.next.arg() };
+        let scale = if last { 1.0 / (layers + 1) as f32 } else { 1.0 };
+        let args = SpmmLayerArgs {
+            z: space.now.pointer(),
+            indices: graph.indices.pointer(),
+            chunks: graph.chunks.pointer(),
+            chunk_count: graph.chunks.len() as u64,
+            partial_count: graph.partial_chunks as u64,
+            inv_sqrt: graph.inv_sqrt.pointer(),
+            stride: stride as u32,
+            scale,
+            partials: space.partials.pointer(),
+            next: if last { Pointer::NULL } else { space.next.pointer() },
+            total: out.pointer(),
+        };
+        let (scale, next) = (Arg::F32(scale), if last { Arg::Pointer(0) } else { space.next.arg() });
         let cost = layer_cost(graph, stride, size, last);
         let blocks = graph.chunks.len().div_ceil(THREADS as usize / 32);
         // SAFETY: chunks lie within the columns, columns below `nodes` (Adjacency); a partial for every chunk of a long
         // row; layers and totals hold `values`.
         let spent = unsafe {
-            let rows = [Arg::U64(graph.chunks.len() as u64), Arg::U64(graph.partial_chunks as u64)];
             let (degrees, partials) = (graph.inv_sqrt.arg(), space.partials.arg());
-            let columns = [space.now.arg(), graph.indices.arg(), graph.chunks.arg(), rows[0], rows[1], degrees];
-            let rest = [stride_arg, scale, partials, next, out.arg()];
-            let spent = device.launch(&Launch::new(kernel, blocks, THREADS, cost), &[&columns[..], &rest].concat())?;
+            let spent = device.launch(&Launch::new(kernel, blocks, THREADS, cost), &[args.arg()])?;
             let moved = graph.partial_chunks as f64 * stride as f64;
             let cost = Cost { bytes: 4.0 * moved, flops: moved };
             let kernel = T::pick("spmm_reduce_f32", "spmm_reduce_bf16");

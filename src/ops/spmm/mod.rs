@@ -8,6 +8,7 @@
 //! Cost of a layer: `nnz d` additions, and `nnz (4 + b d)` bytes of gathers, mostly from cache, beside
 //! `(8 + 2 b) N d` bytes of rows read and written; b is 4, or 2 with [`Precision::Bf16`].
 
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod lines;

@@ -3,6 +3,7 @@
 //! Shapes: three slices of one length; y may take gate's place. Cost: about `12 n` FLOP, `12 n` bytes.
 
 mod backward;
+pub mod cases;
 pub mod cpu;
 pub mod kernel;
 pub mod oracle;

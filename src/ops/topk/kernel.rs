@@ -1,7 +1,7 @@
 //! The kernels of `kernels/topk.cu`.
 
 use super::{Hit, MAX_K};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
@@ -11,6 +11,66 @@ const TILE: usize = 64;
 const SPARE: usize = 32;
 /// Blocks that keep a large GPU busy.
 const BLOCKS: usize = 264;
+
+arguments! {
+    /// Of `topk_scan` and `topk_strip`.
+    struct ScanArgs {
+        queries: Pointer,
+        query_count: u64,
+        query_stride: u32,
+        items: Pointer,
+        item_count: u64,
+        item_stride: u32,
+        dim: u32,
+        seen_starts: Pointer,
+        seen_items: Pointer,
+        room: u32,
+        keep: u32,
+        step: u32,
+        thresholds: Pointer,
+        lists: Pointer,
+        candidates: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `topk_finish`.
+    struct TopkFinishArgs {
+        queries: Pointer,
+        query_count: u64,
+        query_stride: u32,
+        items: Pointer,
+        item_count: u64,
+        item_stride: u32,
+        dim: u32,
+        candidates: Pointer,
+        splits: u32,
+        room: u32,
+        size: u32,
+        keep: u32,
+        k: u32,
+        index: Pointer,
+        score: Pointer,
+        counts: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `topk_history`.
+    struct HistoryArgs {
+        items: Pointer,
+        item_count: u64,
+        stride: u32,
+        dim: u32,
+        targets: Pointer,
+        starts: Pointer,
+        rows: Pointer,
+        k: u32,
+        index: Pointer,
+        score: Pointer,
+        counts: Pointer,
+    }
+}
 
 /// Item rows that each query must not get, ascending within a query.
 #[derive(Debug)]
@@ -170,31 +230,50 @@ pub fn topk_by<T: Storage>(
     let cost =
         Cost { bytes: size_of::<T>() as f64 * d as f64 * (q + n) as f64, flops: 2.0 * q as f64 * n as f64 * d as f64 };
     let launch = Launch::new(scan.kernel, row_tiles, THREADS, cost).by(splits).shared(scan.shared(room));
-    let (starts, seen_items) = seen.map_or((Arg::Pointer(0), Arg::Pointer(0)), |s| (s.starts.arg(), s.items.arg()));
-    let (q_arg, n_arg) = (queries.rows_arg(), items.rows_arg());
-    let head = [queries.arg(), q_arg, queries.stride_arg(), items.arg(), n_arg, items.stride_arg(), items.dim_arg()];
-    let sizes = [Arg::U32(room as u32), Arg::U32(keep as u32), Arg::U32(step as u32)];
-    let tail = [starts, seen_items, sizes[0], sizes[1], sizes[2], thresholds.arg(), lists.arg(), candidates.arg()];
+    let args = ScanArgs {
+        queries: queries.pointer(),
+        query_count: q as u64,
+        query_stride: queries.stride_u32(),
+        items: items.pointer(),
+        item_count: n as u64,
+        item_stride: items.stride_u32(),
+        dim: items.dim_u32(),
+        seen_starts: seen.map_or(Pointer::NULL, |s| s.starts.pointer()),
+        seen_items: seen.map_or(Pointer::NULL, |s| s.items.pointer()),
+        room: room as u32,
+        keep: keep as u32,
+        step: step as u32,
+        thresholds: thresholds.pointer(),
+        lists: lists.pointer(),
+        candidates: candidates.pointer(),
+    };
     // SAFETY: rows as their types say; a list of 2 room for each row of each block, room candidates a query and split.
-    let mut total = unsafe { device.launch(&launch, &[&head[..], &tail].concat())? };
+    let mut total = unsafe { device.launch(&launch, &[args.arg()])? };
     let (candidates, splits) = join(device, candidates, (q, splits, room), &mut total)?;
     let out = (device.alloc(q * k, "hits")?, device.alloc(q * k, "scores")?, device.alloc(q, "hit counts")?);
     let size = (splits * room).next_power_of_two();
     let cost = Cost { bytes: (q * splits * room * 8) as f64, flops: 2.0 * (q * keep * d) as f64 };
     let finish = Launch::new(T::pick("topk_finish_f32", "topk_finish_bf16"), q, THREADS, cost).shared(8 * size);
-    let tail = [
-        candidates.arg(),
-        Arg::U32(splits as u32),
-        sizes[0],
-        Arg::U32(size as u32),
-        sizes[1],
-        Arg::U32(k as u32),
-        out.0.arg(),
-        out.1.arg(),
-        out.2.arg(),
-    ];
+    let args = TopkFinishArgs {
+        queries: args.queries,
+        query_count: args.query_count,
+        query_stride: args.query_stride,
+        items: args.items,
+        item_count: args.item_count,
+        item_stride: args.item_stride,
+        dim: args.dim,
+        candidates: candidates.pointer(),
+        splits: splits as u32,
+        room: args.room,
+        size: size as u32,
+        keep: args.keep,
+        k: k as u32,
+        index: out.0.pointer(),
+        score: out.1.pointer(),
+        counts: out.2.pointer(),
+    };
     // SAFETY: as above; k results a query.
-    total += unsafe { device.launch(&finish, &[&head[..], &tail].concat())? };
+    total += unsafe { device.launch(&finish, &[args.arg()])? };
     Ok((read(device, k, &out)?, total))
 }
 
@@ -222,10 +301,20 @@ pub fn history<T: Storage>(
     let (listed, d) = (all.items.len() as f64, items.dim() as f64);
     let cost = Cost { bytes: (listed + q as f64) * d * size_of::<T>() as f64, flops: 2.0 * listed * d };
     let launch = Launch::new(T::pick("topk_history_f32", "topk_history_bf16"), q, THREADS, cost);
-    let (stride, dim) = (items.stride_arg(), items.dim_arg());
-    let (to, rows) = ([out.0.arg(), out.1.arg(), out.2.arg()], items.rows_arg());
-    let head = [items.arg(), rows, stride, dim, targets.arg(), all.starts.arg(), all.items.arg(), Arg::U32(k as u32)];
+    let args = HistoryArgs {
+        items: items.pointer(),
+        item_count: rows,
+        stride: items.stride_u32(),
+        dim: items.dim_u32(),
+        targets: targets.pointer(),
+        starts: all.starts.pointer(),
+        rows: all.items.pointer(),
+        k: k as u32,
+        index: out.0.pointer(),
+        score: out.1.pointer(),
+        counts: out.2.pointer(),
+    };
     // SAFETY: rows checked above; k results a query.
-    let cost = unsafe { device.launch(&launch, &[&head[..], &to].concat())? };
+    let cost = unsafe { device.launch(&launch, &[args.arg()])? };
     Ok((read(device, k, &out)?, cost))
 }

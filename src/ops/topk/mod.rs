@@ -6,6 +6,7 @@
 //!
 //! Cost: `2 Q N d` FLOP, `4 d (Q + N)` bytes beside tiles that stay in cache.
 
+pub mod cases;
 mod cpu;
 pub mod kernel;
 pub mod oracle;

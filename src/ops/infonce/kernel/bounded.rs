@@ -1,9 +1,64 @@
 //! `kernels/infonce_bounded.cu`: cosines whose scores are known to lie within 1 / tau, of rows that fit into shared memory whole.
 
 use super::{Pairs, Similarity, Sums, THREADS, planes};
-use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::Result;
 use crate::tensor::Cost;
+
+arguments! {
+    /// Of `infonce_sums`.
+    struct SumsArgs {
+        x: Pointer,
+        y: Pointer,
+        rows: u64,
+        dim: u32,
+        stride: u32,
+        inv_x: Pointer,
+        inv_y: Pointer,
+        scale: f32,
+        row_parts: Pointer,
+        column_parts: Pointer,
+        diagonal: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `infonce_reduce`.
+    struct ReduceArgs {
+        row_parts: Pointer,
+        ranges: u32,
+        column_parts: Pointer,
+        groups: u32,
+        n: u64,
+        scale: f32,
+        part_x: Pointer,
+        part_y: Pointer,
+        lse_x: Pointer,
+        lse_y: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `infonce_gradient`.
+    struct ContrastGradientArgs {
+        x: Pointer,
+        y: Pointer,
+        rows: u64,
+        dim: u32,
+        stride: u32,
+        inv_x: Pointer,
+        inv_y: Pointer,
+        part_x: Pointer,
+        part_y: Pointer,
+        scale: f32,
+        weight: f32,
+        dx: Pointer,
+        dy: Pointer,
+        out_stride: u32,
+        diagonal: Pointer,
+        by_tau: Pointer,
+    }
+}
 
 /// A width that there are kernels for.
 #[derive(Debug, Clone, Copy)]
@@ -77,22 +132,39 @@ fn sums_by<T: Storage>(pairs: &Pairs<'_, T>, width: Width, groups: usize, ranges
     let launch = Launch::new(width.sums, groups, THREADS, cost)
         .by(ranges)
         .shared(width.shared::<T>() + 2 * 4 * width.streamed * 4);
-    let [rows, dim, stride] = pairs.shape();
-    let head = [pairs.x.arg(), pairs.y.arg(), rows, dim, stride, pairs.inv_x.arg(), pairs.inv_y.arg(), pairs.scale()];
-    // SAFETY: rows of the shape that is passed; norms go on with zeros to a multiple of a strip and of a tile; parts for each range and
-    // group of the grid.
-    let mut taken = unsafe {
-        let tail = [by_row.arg(), by_column.arg(), sums.diagonal.arg()];
-        device.launch(&launch, &[&head[..], &tail].concat())?
+    let (x, y) = (pairs.x, pairs.y);
+    let args = SumsArgs {
+        x: x.pointer(),
+        y: y.pointer(),
+        rows: n as u64,
+        dim: x.dim_u32(),
+        stride: x.stride_u32(),
+        inv_x: pairs.inv_x.pointer(),
+        inv_y: pairs.inv_y.pointer(),
+        scale: pairs.scale(),
+        row_parts: by_row.pointer(),
+        column_parts: by_column.pointer(),
+        diagonal: sums.diagonal.pointer(),
     };
+    // SAFETY: rows of the shape that is passed; norms go on with zeros to a multiple of a strip and of a tile; parts for
+    // each range and group of the grid.
+    let mut taken = unsafe { device.launch(&launch, &[args.arg()])? };
     let cost = Cost { bytes: kept + 16.0 * n as f64, flops: (ranges + groups) as f64 * n as f64 };
     let launch = Launch::new("infonce_reduce", n.div_ceil(THREADS as usize), THREADS, cost);
-    let head = [by_row.arg(), Arg::U32(ranges as u32), by_column.arg(), Arg::U32(groups as u32), rows, pairs.scale()];
-    // SAFETY: as many parts as are told, a value a row in each vector.
-    taken += unsafe {
-        let tail = [parts.0.arg(), parts.1.arg(), sums.lse_x.arg(), sums.lse_y.arg()];
-        device.launch(&launch, &[&head[..], &tail].concat())?
+    let args = ReduceArgs {
+        row_parts: by_row.pointer(),
+        ranges: ranges as u32,
+        column_parts: by_column.pointer(),
+        groups: groups as u32,
+        n: n as u64,
+        scale: pairs.scale(),
+        part_x: parts.0.pointer(),
+        part_y: parts.1.pointer(),
+        lse_x: sums.lse_x.pointer(),
+        lse_y: sums.lse_y.pointer(),
     };
+    // SAFETY: as many parts as are told, a value a row in each vector.
+    taken += unsafe { device.launch(&launch, &[args.arg()])? };
     Ok((Sums { parts: Some(parts), ..sums }, taken))
 }
 
@@ -105,18 +177,32 @@ pub(super) fn gradients<T: Storage>(
     y: &DeviceRows<f32>,
 ) -> Result<(Buffer<f32>, Cost)> {
     let by_tau = pairs.vector("by tau")?;
-    let [rows, dim, stride] = pairs.shape();
     let bytes = 2.0 * pairs.n() as f64 * (pairs.row_bytes() + 4.0 * pairs.x.dim() as f64);
     let launch =
         Launch::new(width.gradient, pairs.n().div_ceil(width.own), THREADS, Cost { bytes, flops: pairs.products(8.0) })
             .by(2)
             .shared(width.shared::<T>());
-    let head = [pairs.x.arg(), pairs.y.arg(), rows, dim, stride, pairs.inv_x.arg(), pairs.inv_y.arg()];
-    let vectors = [part_x.arg(), part_y.arg(), pairs.scale(), Arg::F32(pairs.weight())];
-    let tail = [x.arg(), y.arg(), x.stride_arg(), sums.diagonal.arg(), by_tau.arg()];
-    // SAFETY: rows of the shape that is passed; vectors go on with zeros to a multiple of a strip and of a tile; both gradients have the
-    // shape of the rows and so one stride.
-    let taken = unsafe { pairs.x.device().launch(&launch, &[&head[..], &vectors, &tail].concat())? };
+    let args = ContrastGradientArgs {
+        x: pairs.x.pointer(),
+        y: pairs.y.pointer(),
+        rows: pairs.n() as u64,
+        dim: pairs.x.dim_u32(),
+        stride: pairs.x.stride_u32(),
+        inv_x: pairs.inv_x.pointer(),
+        inv_y: pairs.inv_y.pointer(),
+        part_x: part_x.pointer(),
+        part_y: part_y.pointer(),
+        scale: pairs.scale(),
+        weight: pairs.weight(),
+        dx: x.pointer(),
+        dy: y.pointer(),
+        out_stride: x.stride_u32(),
+        diagonal: sums.diagonal.pointer(),
+        by_tau: by_tau.pointer(),
+    };
+    // SAFETY: rows of the shape that is passed; vectors go on with zeros to a multiple of a strip and of a tile; both
+    // gradients have the shape of the rows and so one stride.
+    let taken = unsafe { pairs.x.device().launch(&launch, &[args.arg()])? };
     Ok((by_tau, taken))
 }
 

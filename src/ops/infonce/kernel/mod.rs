@@ -3,17 +3,32 @@
 //! Cosines above a temperature of 1/40 have a bound that exponentials can be taken against: one pass and one exponential for both
 //! directions ([`bounded`]), for rows that fit into shared memory whole. Everything else keeps maxima ([`online`]).
 
-mod bounded;
-mod online;
+pub(in crate::ops) mod bounded;
+pub(in crate::ops) mod online;
 
 use super::{Params, Similarity};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::ops::merge::kernel::sum_rows;
 use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
 const WARPS: usize = 4;
+
+arguments! {
+    /// Of `infonce_finish`.
+    struct FinishArgs {
+        x: Pointer,
+        rows: u64,
+        dim: u32,
+        stride: u32,
+        cosine: i32,
+        inv_tau: f32,
+        inverse: Pointer,
+        g: Pointer,
+        g_stride: u32,
+    }
+}
 
 /// Loss and gradients on the device.
 #[derive(Debug)]
@@ -77,8 +92,9 @@ impl<'a, T: Storage> Pairs<'a, T> {
             let [n, dim, stride] = pairs.shape();
             let launch = pairs.by_row(T::pick("infonce_norms_f32", "infonce_norms_bf16"), cost);
             // SAFETY: n rows of the shape that is passed, a value a row.
-            let taken =
-                unsafe { x.device().launch(&launch, &[rows.arg(), n, dim, stride, pairs.cosine(), inv.arg()])? };
+            let taken = unsafe {
+                x.device().launch(&launch, &[rows.arg(), n, dim, stride, Arg::I32(pairs.cosine()), inv.arg()])?
+            };
             pairs.cost += taken;
         }
         Ok(pairs)
@@ -93,13 +109,13 @@ impl<'a, T: Storage> Pairs<'a, T> {
         [self.x.rows_arg(), self.x.dim_arg(), self.x.stride_arg()]
     }
 
-    fn cosine(&self) -> Arg {
-        Arg::I32(i32::from(self.params.similarity == Similarity::Cosine))
+    fn cosine(&self) -> i32 {
+        i32::from(self.params.similarity == Similarity::Cosine)
     }
 
     /// log2(e) / tau: scores and log-sums are in base 2.
-    fn scale(&self) -> Arg {
-        Arg::F32(std::f32::consts::LOG2_E / self.params.tau)
+    fn scale(&self) -> f32 {
+        std::f32::consts::LOG2_E / self.params.tau
     }
 
     /// Factor of the sum over rows.
@@ -153,11 +169,19 @@ impl<'a, T: Storage> Pairs<'a, T> {
                 T::pick("infonce_finish_f32", "infonce_finish_bf16"),
                 Cost { bytes: n * (self.row_bytes() + 8.0 * d), flops: 5.0 * n * d },
             );
-            let inv_tau = Arg::F32(1.0 / self.params.tau);
-            let [n, dim, stride] = self.shape();
-            let args = [rows.arg(), n, dim, stride, self.cosine(), inv_tau, inv.arg(), to.arg(), to.stride_arg()];
+            let args = FinishArgs {
+                x: rows.pointer(),
+                rows: rows.rows() as u64,
+                dim: rows.dim_u32(),
+                stride: rows.stride_u32(),
+                cosine: self.cosine(),
+                inv_tau: 1.0 / self.params.tau,
+                inverse: inv.pointer(),
+                g: to.pointer(),
+                g_stride: to.stride_u32(),
+            };
             // SAFETY: n rows of the shape that is passed, and of the gradient's, a value a row.
-            self.cost += unsafe { self.x.device().launch(&launch, &args)? };
+            self.cost += unsafe { self.x.device().launch(&launch, &[args.arg()])? };
         }
         Ok(by_tau)
     }

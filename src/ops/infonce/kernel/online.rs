@@ -2,9 +2,45 @@
 //! makes scores again for every 64 columns of the gradient.
 
 use super::{Pairs, Sums, THREADS, planes};
-use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::Result;
 use crate::tensor::Cost;
+
+arguments! {
+    /// Of `infonce_lse`.
+    struct LseArgs {
+        a: Pointer,
+        b: Pointer,
+        rows: u64,
+        dim: u32,
+        stride: u32,
+        inv_a: Pointer,
+        inv_b: Pointer,
+        scale: f32,
+        out: Pointer,
+        diagonal: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `infonce_backward`.
+    struct ContrastBackwardArgs {
+        a: Pointer,
+        b: Pointer,
+        rows: u64,
+        dim: u32,
+        stride: u32,
+        inv_a: Pointer,
+        inv_b: Pointer,
+        lse_a: Pointer,
+        lse_b: Pointer,
+        scale: f32,
+        weight: f32,
+        out: Pointer,
+        out_stride: u32,
+        by_tau: Pointer,
+    }
+}
 
 /// Rows and columns of a tile.
 const TILE: usize = 64;
@@ -19,18 +55,28 @@ pub(super) fn sums<T: Storage>(pairs: &Pairs<'_, T>) -> Result<(Sums, Cost)> {
     let vector = |label| pairs.vector(label);
     let sums =
         Sums { lse_x: vector("log-sums")?, lse_y: vector("log-sums")?, diagonal: vector("diagonal")?, parts: None };
-    let [n, dim, stride] = pairs.shape();
     let mut taken = Cost::default();
     for (a, b, inv_a, inv_b, lse, diagonal) in [
-        (pairs.x, pairs.y, &pairs.inv_x, &pairs.inv_y, &sums.lse_x, sums.diagonal.arg()),
-        (pairs.y, pairs.x, &pairs.inv_y, &pairs.inv_x, &sums.lse_y, Arg::Pointer(0)),
+        (pairs.x, pairs.y, &pairs.inv_x, &pairs.inv_y, &sums.lse_x, sums.diagonal.pointer()),
+        (pairs.y, pairs.x, &pairs.inv_y, &pairs.inv_x, &sums.lse_y, Pointer::NULL),
     ] {
         let cost = Cost { bytes: pairs.n() as f64 * (2.0 * pairs.row_bytes() + 8.0), flops: pairs.products(2.0) };
         let kernel = T::pick("infonce_lse_f32", "infonce_lse_bf16");
         let launch = Launch::new(kernel, pairs.n().div_ceil(TILE), THREADS, cost).shared(tile_bytes::<T>());
-        let vectors = [inv_a.arg(), inv_b.arg(), pairs.scale(), lse.arg(), diagonal];
+        let args = LseArgs {
+            a: a.pointer(),
+            b: b.pointer(),
+            rows: a.rows() as u64,
+            dim: a.dim_u32(),
+            stride: a.stride_u32(),
+            inv_a: inv_a.pointer(),
+            inv_b: inv_b.pointer(),
+            scale: pairs.scale(),
+            out: lse.pointer(),
+            diagonal,
+        };
         // SAFETY: rows of the shape that is passed, a value a row in each vector.
-        taken += unsafe { device.launch(&launch, &[&[a.arg(), b.arg(), n, dim, stride][..], &vectors].concat())? };
+        taken += unsafe { device.launch(&launch, &[args.arg()])? };
     }
     Ok((sums, taken))
 }
@@ -42,12 +88,11 @@ pub(super) fn gradients<T: Storage>(
     y: &DeviceRows<f32>,
 ) -> Result<(Buffer<f32>, Cost)> {
     let by_tau = pairs.vector("by tau")?;
-    let [n, dim, stride] = pairs.shape();
     let d = pairs.x.dim();
     let mut taken = Cost::default();
     for (a, b, inv_a, inv_b, lse_a, lse_b, to, by_tau) in [
-        (pairs.x, pairs.y, &pairs.inv_x, &pairs.inv_y, &sums.lse_x, &sums.lse_y, x, by_tau.arg()),
-        (pairs.y, pairs.x, &pairs.inv_y, &pairs.inv_x, &sums.lse_y, &sums.lse_x, y, Arg::Pointer(0)),
+        (pairs.x, pairs.y, &pairs.inv_x, &pairs.inv_y, &sums.lse_x, &sums.lse_y, x, by_tau.pointer()),
+        (pairs.y, pairs.x, &pairs.inv_y, &pairs.inv_x, &sums.lse_y, &sums.lse_x, y, Pointer::NULL),
     ] {
         let bytes = pairs.n() as f64 * (2.0 * pairs.row_bytes() + 4.0 * d as f64);
         let cost = Cost { bytes, flops: pairs.products(4.0) };
@@ -55,11 +100,24 @@ pub(super) fn gradients<T: Storage>(
         let launch = Launch::new(kernel, pairs.n().div_ceil(TILE), THREADS, cost)
             .by(d.div_ceil(TILE).max(1))
             .shared(tile_bytes::<T>() + planes::<T>() * TILE * (TILE + 8) * 2);
-        let rows = [a.arg(), b.arg(), n, dim, stride];
-        let vectors = [inv_a.arg(), inv_b.arg(), lse_a.arg(), lse_b.arg(), pairs.scale()];
-        let tail = [Arg::F32(pairs.weight()), to.arg(), to.stride_arg(), by_tau];
+        let args = ContrastBackwardArgs {
+            a: a.pointer(),
+            b: b.pointer(),
+            rows: a.rows() as u64,
+            dim: a.dim_u32(),
+            stride: a.stride_u32(),
+            inv_a: inv_a.pointer(),
+            inv_b: inv_b.pointer(),
+            lse_a: lse_a.pointer(),
+            lse_b: lse_b.pointer(),
+            scale: pairs.scale(),
+            weight: pairs.weight(),
+            out: to.pointer(),
+            out_stride: to.stride_u32(),
+            by_tau,
+        };
         // SAFETY: rows of the shape that is passed, a value a row in each vector, a gradient of that shape.
-        taken += unsafe { pairs.x.device().launch(&launch, &[&rows[..], &vectors, &tail].concat())? };
+        taken += unsafe { pairs.x.device().launch(&launch, &[args.arg()])? };
     }
     Ok((by_tau, taken))
 }
