@@ -53,7 +53,7 @@ pub fn records() -> Vec<Record> {
     let begun = |stage: &str| Event::StageStarted { stage: stage.into(), key: "0123456789ab".into() };
     push(finished("data", true, 0.0, 1_251_074), 5);
     push(begun("describe"), 1);
-    let (what, next) = ("12 items have no description".to_string(), "give a file with data.descriptions".to_string());
+    let (what, next) = ("12 items have no description".to_string(), "give a file with describe.file".to_string());
     push(Event::Warning { stage: "describe".into(), what, next }, 10);
     push(finished("describe", false, 2.9, 38_647), 2900);
     push(finished("embed", false, 0.9, 204_880), 900);
@@ -86,6 +86,7 @@ pub fn records() -> Vec<Record> {
         push(Event::Similarity { stage: "align".into(), epoch, positive: 0.8 - 0.5 * fade, negative: 0.1 }, 10);
     }
     push(finished("align", false, 0.1, 27_926), 10);
+    push(finished("collab", false, 0.1, 52_110), 0);
     push(begun("retrieve"), 1);
     push(Event::Scatter { file: "scatter.json".into(), items: 120, spaces: vec!["text".into()] }, 1);
     for row in 0..3u64 {
