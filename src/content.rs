@@ -45,8 +45,8 @@ impl Content {
         Self(hash.hex())
     }
 
-    /// Of a file, or of every file of a folder (not its subfolders) by name. Of a file beyond 64 MB, the size and
-    /// three probes of a megabyte stand for the content.
+    /// Of a file, or of every file of a folder (not its subfolders) by name. Of a file beyond 64
+    /// MB, the size and three probes of a megabyte stand for the content.
     ///
     /// # Errors
     /// What cannot be read.

@@ -1,4 +1,5 @@
-//! The stages of a run: their names in events and on the command line, and what is the same about each in every run.
+//! The stages of a run: their names in events and on the command line, and what is the same about
+//! each in every run.
 
 use std::fmt;
 

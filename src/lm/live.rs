@@ -35,7 +35,8 @@ impl Relay<'_> {
     fn pass_on(&mut self) -> Result<()> {
         let Some((row, sample)) = self.live.of else { return Ok(()) };
         let text = self.local.tokenizer.decode(&self.live.tokens, true)?;
-        // A character that is not whole yet, or a tokenizer that takes back what it said: wait for more.
+        // A character that is not whole yet, or a tokenizer that takes back what it said: wait for
+        // more.
         let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
         if let Some(new) = whole.get(self.live.passed..).filter(|new| !new.is_empty()) {
             self.listener.piece(row, sample, self.live.passed == 0, new)?;
@@ -60,7 +61,8 @@ impl generate::Listener for Relay<'_> {
 
     fn finished(&mut self, sample: Sample) -> Result<()> {
         if self.live.of == Some((sample.row, sample.sample)) {
-            // Short answers follow each other faster than anyone reads: only some of them are shown whole.
+            // Short answers follow each other faster than anyone reads: only some of them are shown
+            // whole.
             if self.live.passed > 0 {
                 self.pass_on()?;
             }

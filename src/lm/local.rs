@@ -16,7 +16,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// How products with the weights are done where nothing is learnt.
     pub arithmetic: Arithmetic,
-    /// `arithmetic` is looked at: not where the products are the kernels', and codes would only take memory.
+    /// `arithmetic` is looked at: not where the products are the kernels', and codes would only
+    /// take memory.
     pub on_cpu: bool,
     /// The date that chat templates print; empty: the one written in the template.
     pub date: String,
@@ -40,7 +41,8 @@ impl Local {
     /// Loads `spec`: a path, a name in the model store, or `builtin`.
     ///
     /// # Errors
-    /// A model that is not there, cannot be read, or has other tokens for the answers than one each.
+    /// A model that is not there, cannot be read, or has other tokens for the answers than one
+    /// each.
     pub fn load(spec: &str, options: &Options) -> Result<Self> {
         let load = LoadOptions { dtype: options.dtype };
         let loaded = match spec {
@@ -80,8 +82,8 @@ impl Local {
         }
     }
 
-    /// The same for scoring: a conversation that does not fit loses its middle, never the question or the place of the
-    /// answer.
+    /// The same for scoring: a conversation that does not fit loses its middle, never the question
+    /// or the place of the answer.
     pub(super) fn scored_tokens(&self, reading: &Reading<'_>) -> Result<Vec<u32>> {
         let (tokens, context) = (self.tokens(reading)?, self.model.config().context);
         if matches!(reading, Reading::Prompt(_)) || tokens.len() <= context {
@@ -112,8 +114,8 @@ impl Local {
 
     /// Tokens of a recommendation prompt up to where the answer is read.
     ///
-    /// Its soft tokens have the ids from the vocabulary's size on. They are put between the text's tokens, which are those of
-    /// the prompt without them.
+    /// Its soft tokens have the ids from the vocabulary's size on. They are put between the text's
+    /// tokens, which are those of the prompt without them.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
         if prompt.soft.is_empty() {
             return self.chat_tokens(&prompt.messages);
@@ -135,7 +137,8 @@ impl Local {
         (self.model.config().vocab as u32).saturating_add(token)
     }
 
-    /// `tokens` with one BOS too many, as the authors have it (defect D8); unchanged where the tokenizer adds none.
+    /// `tokens` with one BOS too many, as the authors have it (defect D8); unchanged where the
+    /// tokenizer adds none.
     pub fn extra_bos(&self, mut tokens: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.tokenizer.bos() {
             tokens.insert(0, bos);

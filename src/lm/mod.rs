@@ -1,8 +1,9 @@
 //! Language-model work behind one interface: writing on, scoring answers, embedding texts.
 //!
-//! Work is handed over in batches of words, and results are reported as they come, in whatever order. The local engine
-//! ([`Local`]) is one implementation: what it needs besides (tokens, weights) stays behind it. [`Source`] is a model that
-//! is loaded when it is first used; its [`View`]s say which of its facets a stage sees, and so what its key holds.
+//! Work is handed over in batches of words, and results are reported as they come, in whatever
+//! order. The local engine ([`Local`]) is one implementation: what it needs besides (tokens,
+//! weights) stays behind it. [`Source`] is a model that is loaded when it is first used; its
+//! [`View`]s say which of its facets a stage sees, and so what its key holds.
 
 mod live;
 mod local;
@@ -27,7 +28,8 @@ use crate::text::prompts::{Conversation, Prompt};
 pub enum Reading<'a> {
     /// A recommendation prompt; it may have soft tokens.
     Prompt(Cow<'a, Prompt>),
-    /// Any other conversation. One that is longer than the context loses its middle where it is scored.
+    /// Any other conversation. One that is longer than the context loses its middle where it is
+    /// scored.
     Conversation(Conversation),
 }
 
@@ -71,7 +73,8 @@ pub struct Answer {
 
 /// Receives what is written. An error ends the work.
 pub trait Listener {
-    /// A piece of one sample while it is written; one sample is followed at a time, `start` begins another.
+    /// A piece of one sample while it is written; one sample is followed at a time, `start` begins
+    /// another.
     ///
     /// # Errors
     /// The listener's own.
@@ -128,11 +131,12 @@ pub trait LanguageModel {
         listener: &mut dyn Listener,
     ) -> Result<()>;
 
-    /// What the model says about the two answers behind every reading. The readings of a bundle begin alike; results
-    /// come bundle by bundle as (its place, its choices).
+    /// What the model says about the two answers behind every reading. The readings of a bundle
+    /// begin alike; results come bundle by bundle as (its place, its choices).
     ///
     /// # Errors
-    /// Answers that are no single tokens, a reading beyond the context, a stop that was asked for, those of `received`.
+    /// Answers that are no single tokens, a reading beyond the context, a stop that was asked for,
+    /// those of `received`.
     fn score(
         &self,
         bundles: &[Vec<Reading<'_>>],
@@ -141,8 +145,9 @@ pub trait LanguageModel {
         received: &mut dyn FnMut(usize, &[Choice]) -> Result<()>,
     ) -> Result<()>;
 
-    /// One vector (`hidden`) a text, but for those of which `known` says that they are there already. Results come as
-    /// (the text's place, its vector); texts of the same tokens are read once.
+    /// One vector (`hidden`) a text, but for those of which `known` says that they are there
+    /// already. Results come as (the text's place, its vector); texts of the same tokens are read
+    /// once.
     ///
     /// # Errors
     /// A stop that was asked for, those of `received`.

@@ -148,7 +148,8 @@ impl<'a> View<'a> {
         Ok(Box::new(Running::new(local, &local.model, device)?))
     }
 
-    /// The model with an adapter, and with the soft tokens that a projector makes of these embeddings.
+    /// The model with an adapter, and with the soft tokens that a projector makes of these
+    /// embeddings.
     ///
     /// # Errors
     /// A model that cannot be loaded, an adapter of another model.

@@ -1,9 +1,9 @@
-//! The artifact store of a run folder: `artifacts/STAGE-KEY/`, made complete or not at all. An artifact of a part of a
-//! stage lies in `artifacts/STAGE.PART-KEY/`.
+//! The artifact store of a run folder: `artifacts/STAGE-KEY/`, made complete or not at all. An
+//! artifact of a part of a stage lies in `artifacts/STAGE.PART-KEY/`.
 //!
-//! A stage works in `STAGE-KEY.part/`. Long stages append rows there and find them again after a kill. When the stage
-//! is done, `artifact.json` says what the artifact is made of and the folder is renamed: a folder without `.part` is
-//! always whole.
+//! A stage works in `STAGE-KEY.part/`. Long stages append rows there and find them again after a
+//! kill. When the stage is done, `artifact.json` says what the artifact is made of and the folder
+//! is renamed: a folder without `.part` is always whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,8 @@ impl Store {
         (manifest.key == origin.key).then_some(Artifact { folder, manifest })
     }
 
-    /// The working folder of an unfinished artifact; made when absent. True when earlier work is in it.
+    /// The working folder of an unfinished artifact; made when absent. True when earlier work is in
+    /// it.
     ///
     /// # Errors
     /// A folder that cannot be made.
@@ -224,7 +225,8 @@ impl Store {
     }
 }
 
-/// Refuses artifacts that another version of the program has laid out otherwise; a folder without artifacts is fine.
+/// Refuses artifacts that another version of the program has laid out otherwise; a folder without
+/// artifacts is fine.
 ///
 /// # Errors
 /// Artifacts without the layout's number, as the first version wrote them, or with another number.

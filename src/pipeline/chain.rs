@@ -1,4 +1,5 @@
-//! The chain of stages: which recipe keys each one sees, what it reads, and the order in which they run.
+//! The chain of stages: which recipe keys each one sees, what it reads, and the order in which they
+//! run.
 
 use std::sync::OnceLock;
 
@@ -87,7 +88,8 @@ pub struct Embeddings<'a> {
     pub ssl: &'a Made<Matrix>,
 }
 
-/// Artifacts of a stage that has one for the rows that are tuned on and one for those that are scored.
+/// Artifacts of a stage that has one for the rows that are tuned on and one for those that are
+/// scored.
 pub struct ByUse<T> {
     /// Rows that tuning reads.
     pub tune: T,
@@ -333,8 +335,8 @@ impl<'a> Chain<'a> {
         self.run.stage::<Evaluate>(&EvaluateSettings::of(self.recipe), inputs, self.device)
     }
 
-    /// All stages in order; `None` when `--until` ends the run before the last. `aside` is told of what can be shown on
-    /// the way.
+    /// All stages in order; `None` when `--until` ends the run before the last. `aside` is told of
+    /// what can be shown on the way.
     ///
     /// # Errors
     /// Those of the stages.
@@ -483,8 +485,8 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     });
     reporter.emit(machine::facts(&device, rayon::current_num_threads()));
     reporter.emit(Event::Plan { stages: StageId::ALL.map(String::from).to_vec() });
-    // On a thread of the pool: from outside it each of the thousands of parallel regions a second would cost two
-    // changes of threads.
+    // On a thread of the pool: from outside it each of the thousands of parallel regions a second
+    // would cost two changes of threads.
     let outcome = rayon::scope(|_| {
         let made = Chain::new(run, recipe, &kernels).all(&Showing { run, recipe })?;
         made.map(|made| super::summary::write(run, recipe, &made, &device)).transpose()
@@ -499,7 +501,8 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     outcome
 }
 
-/// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first size.
+/// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first
+/// size.
 pub fn set_threads(threads: usize) {
     if threads > 0 {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();

@@ -94,7 +94,8 @@ impl Variant {
         }
     }
 
-    /// Retrieval settings, where the recipe has `base`. `raw_ids_are_rows`: raw item ids count from 1.
+    /// Retrieval settings, where the recipe has `base`. `raw_ids_are_rows`: raw item ids count from
+    /// 1.
     pub fn settings(self, base: &Settings, raw_ids_are_rows: bool) -> Settings {
         let base = Settings { template: self.template(base.template), ..base.clone() };
         let with = |embedding| Settings { embedding, ..base.clone() };
@@ -116,7 +117,8 @@ pub struct RowRequest {
     pub set: Set,
     /// Index of the sample.
     pub row: usize,
-    /// Index of the sample whose position the history is frozen at (the row itself, but for groups of targets).
+    /// Index of the sample whose position the history is frozen at (the row itself, but for groups
+    /// of targets).
     pub at: usize,
     /// How the history is chosen.
     pub variant: Variant,
@@ -125,7 +127,8 @@ pub struct RowRequest {
 /// Indices into [`Samples::samples`].
 #[derive(Debug, Clone)]
 pub struct ChosenRows {
-    /// Targets that share a history, one entry a history; the first target's position is the history's length.
+    /// Targets that share a history, one entry a history; the first target's position is the
+    /// history's length.
     pub tune: Vec<Vec<usize>>,
     /// Validation rows.
     pub valid: Vec<usize>,
@@ -164,7 +167,8 @@ impl ChosenRows {
         })
     }
 
-    /// What tuning reads: its own rows in every rendering, and the rows that the early stop looks at.
+    /// What tuning reads: its own rows in every rendering, and the rows that the early stop looks
+    /// at.
     pub fn tuned(&self, recipe: &Recipe) -> Vec<RowRequest> {
         let mut out = Vec::new();
         for group in &self.tune {

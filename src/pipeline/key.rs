@@ -31,7 +31,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// The key of a stage: its name and part, its code's version, the settings that it sees, the content of its inputs.
+/// The key of a stage: its name and part, its code's version, the settings that it sees, the
+/// content of its inputs.
 pub fn key(stage: &str, part: &str, version: u32, settings: &Content, inputs: &[(&'static str, Content)]) -> Key {
     let mut hash = Digest::new("key");
     hash.part("stage", stage.as_bytes());

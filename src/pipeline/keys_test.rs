@@ -1,7 +1,9 @@
-//! Every key of a recipe, changed to another legal value, does again exactly the stages that depend on it.
+//! Every key of a recipe, changed to another legal value, does again exactly the stages that depend
+//! on it.
 //!
-//! The data stage is the real one, on a few invented ratings; every other stage is a stand-in whose result is a hash of
-//! all that it sees and reads. So a stage is done again here whenever its key changes, and what it makes changes with it.
+//! The data stage is the real one, on a few invented ratings; every other stage is a stand-in whose
+//! result is a hash of all that it sees and reads. So a stage is done again here whenever its key
+//! changes, and what it makes changes with it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -365,7 +367,8 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("evaluate.reference", "tuned", Plain, &[Evaluate]),
 ];
 
-/// Keys that say how and where a run works, or where its files lie: nothing of a result depends on them.
+/// Keys that say how and where a run works, or where its files lie: nothing of a result depends on
+/// them.
 const NOTHING: [&str; 5] = ["name", "threads", "device", "data.path", "tune.lora.checkpoint_seconds"];
 
 fn stand_in(origin: &Origin, folder: &Path) -> Result<()> {

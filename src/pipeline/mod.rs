@@ -1,7 +1,7 @@
 //! The pipeline: stages from raw files to the result table, their artifacts, events and progress.
 //!
-//! A stage declares what it sees and reads ([`stage`]); [`run`] derives its key from that and finds or makes its artifact;
-//! [`chain`] is the order.
+//! A stage declares what it sees and reads ([`stage`]); [`run`] derives its key from that and finds
+//! or makes its artifact; [`chain`] is the order.
 
 pub mod artifact;
 pub mod chain;

@@ -5,7 +5,7 @@
 //! events.jsonl    what happened, append-only
 //! log.txt         the same for people
 //! control         words from a watcher: pause, run, checkpoint, stop
-//! artifacts/      results of the stages, keyed by what they follow from; artifacts/format is the layout's number
+//! artifacts/      results of the stages, keyed by what they follow from; format: their layout
 //! scatter.json    the item embeddings in two dimensions, for dashboards and reports
 //! results.json    the final tables; results.md the same for people
 //! ```
@@ -79,7 +79,8 @@ impl Run {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
         let path = folder.join(".lock");
         let lock = File::create(&path).map_err(|e| Error::io(&path, "write in the run folder", &e))?;
-        // Whoever lists runs looks at the lock for a moment: only one that stays held is another process at work.
+        // Whoever lists runs looks at the lock for a moment: only one that stays held is another
+        // process at work.
         let held = (0..5).all(|n| {
             std::thread::sleep(Duration::from_millis(30 * n));
             matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))
@@ -92,8 +93,8 @@ impl Run {
         Ok(Self::new(folder, store, Reporter::new(Some(folder), verbosity)?, span, Some(lock)))
     }
 
-    /// Opens the folder of a run for reading: a stage whose artifact is not there is an error that names it, and
-    /// nothing is made, written or locked.
+    /// Opens the folder of a run for reading: a stage whose artifact is not there is an error that
+    /// names it, and nothing is made, written or locked.
     pub fn open_finished(folder: &Path) -> Result<Self> {
         let store = Store::open_finished(folder)?;
         Ok(Self::new(folder, store, Reporter::new(None, Verbosity::Quiet)?, Span::default(), None))
@@ -144,8 +145,8 @@ impl Run {
         self.span.until.is_some_and(|until| stage > until)
     }
 
-    /// A stage with one artifact: the one that is there, or what the stage makes. On a stop or an error the folder
-    /// keeps what was done, and the next run goes on there.
+    /// A stage with one artifact: the one that is there, or what the stage makes. On a stop or an
+    /// error the folder keeps what was done, and the next run goes on there.
     ///
     /// # Errors
     /// Those of the stage.
@@ -183,7 +184,8 @@ impl Run {
     }
 }
 
-/// A stage that is being found or made, part by part. It is told as one: begun with the first part that has to be made.
+/// A stage that is being found or made, part by part. It is told as one: begun with the first part
+/// that has to be made.
 pub struct Entered<'a> {
     run: &'a Run,
     id: StageId,

@@ -1,5 +1,5 @@
-//! The item embeddings in two dimensions, for dashboards and reports: a file of the run folder, no artifact, as no
-//! stage depends on it.
+//! The item embeddings in two dimensions, for dashboards and reports: a file of the run folder, no
+//! artifact, as no stage depends on it.
 
 use rallrec_events::Event;
 use rallrec_events::scatter::{Dot, FILE, Scatter, Space};
@@ -66,7 +66,8 @@ fn draw(dataset: &Dataset, text: &Matrix, colla: &Matrix, ssl: &Matrix, key: Str
         if unit.rows() < 3 || unit.cols() < 2 {
             continue;
         }
-        // Aligned rows live in the collaborative space: on its axes one sees whether they came to lie with it.
+        // Aligned rows live in the collaborative space: on its axes one sees whether they came to
+        // lie with it.
         let shared = axes.as_ref().filter(|_| name == "aligned" && unit.cols() == colla.cols());
         let own;
         let (pca, method) = match shared {

@@ -1,5 +1,5 @@
-//! The embeddings behind soft tokens. Item i has token number i; tokens of users follow, in the order in which prompts ask
-//! for them.
+//! The embeddings behind soft tokens. Item i has token number i; tokens of users follow, in the
+//! order in which prompts ask for them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -110,7 +110,8 @@ impl<'a> SoftFrom<'a> {
 /// Whose token it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Whose {
-    /// Of a history that is frozen at a sample, without the target of another one when that is in it.
+    /// Of a history that is frozen at a sample, without the target of another one when that is in
+    /// it.
     History { at: usize, without: Option<usize> },
     /// LightGCN's user.
     User(u32),
@@ -137,7 +138,8 @@ impl SoftSource {
             User::None => return SoftPlaces { items: self.which, user: None },
             User::Graph => Whose::User(sample.user.0),
             User::Liked => {
-                // Prompts of one group share their beginning, so they share the token, unless that would tell the answer.
+                // Prompts of one group share their beginning, so they share the token, unless that
+                // would tell the answer.
                 let told = row != at && data.history_at(at, at).iter().any(|r| r.item == sample.item);
                 Whose::History { at, without: told.then_some(row) }
             }
@@ -168,7 +170,8 @@ impl SoftSource {
         (self.items.rows() + self.made.len() - 1) as u32
     }
 
-    /// Mean over the liked items that the embedding knows; zeros, the mean item, where there is none.
+    /// Mean over the liked items that the embedding knows; zeros, the mean item, where there is
+    /// none.
     fn mean_liked(&self, history: &[Rated]) -> Vec<f32> {
         let mut sum = vec![0.0f64; self.items.cols()];
         let mut n = 0;

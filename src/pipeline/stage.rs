@@ -1,7 +1,8 @@
 //! What a stage is: a value with an id, the settings that it sees, what it reads, what it makes.
 //!
-//! The engine ([`super::run`]) derives a stage's key from its settings and from the *content* of its inputs. What a
-//! stage does not see it cannot depend on, and an input that comes out as it was ends the cascade.
+//! The engine ([`super::run`]) derives a stage's key from its settings and from the *content* of
+//! its inputs. What a stage does not see it cannot depend on, and an input that comes out as it was
+//! ends the cascade.
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -1,5 +1,5 @@
-//! What a run ends with: `results.json` and `results.md`, the tables with the merge that was chosen and what is worth
-//! knowing about the numbers.
+//! What a run ends with: `results.json` and `results.md`, the tables with the merge that was chosen
+//! and what is worth knowing about the numbers.
 
 use std::collections::HashMap;
 

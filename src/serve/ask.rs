@@ -1,4 +1,5 @@
-//! The tuned model's opinion of items that a user has not rated. The prompts are made as the stages make them.
+//! The tuned model's opinion of items that a user has not rated. The prompts are made as the stages
+//! make them.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,8 @@ use crate::pipeline::stages::predict::PredictSettings;
 use crate::pipeline::stages::prompts::{Asked, PromptMaker, PromptsSettings};
 use crate::pipeline::stages::retrieve::{Histories, RetrieveSettings};
 
-/// The tuned model's probability that `user` likes each of `items`, given the whole history, prompted as in tuning.
+/// The tuned model's probability that `user` likes each of `items`, given the whole history,
+/// prompted as in tuning.
 pub(super) fn ask_tuned(
     chain: &Chain<'_>,
     recipe: &Recipe,

@@ -1,4 +1,5 @@
-//! The whole catalogue ranked for one user of a finished run, with the parts of each score and reasons in words.
+//! The whole catalogue ranked for one user of a finished run, with the parts of each score and
+//! reasons in words.
 
 mod ask;
 
@@ -44,7 +45,8 @@ pub struct Recommendations {
     pub ratings: usize,
     /// How many of them are likes.
     pub liked: usize,
-    /// What the candidates were ranked by: `lightgcn`, or `popularity` for a user outside the training graph.
+    /// What the candidates were ranked by: `lightgcn`, or `popularity` for a user outside the
+    /// training graph.
     pub ranked_by: &'static str,
     /// Items the user has not rated.
     pub candidates: usize,
@@ -70,7 +72,8 @@ pub struct Recommendation {
     /// The tuned language model's probability, when it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_probability: Option<f64>,
-    /// Share of likes among the item's training ratings, pulled towards the mean where there are few.
+    /// Share of likes among the item's training ratings, pulled towards the mean where there are
+    /// few.
     pub item_mean: f64,
     /// Training ratings of the item.
     pub item_ratings: usize,

@@ -1,5 +1,5 @@
-//! `collab`: what ratings and graph say of every row by themselves, as numbers. The prompts may put them into words, the
-//! tables and the merge take the probability.
+//! `collab`: what ratings and graph say of every row by themselves, as numbers. The prompts may put
+//! them into words, the tables and the merge take the probability.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -53,7 +53,8 @@ impl FeatureSettings {
     }
 }
 
-/// The section with everything but what is said; keys that nothing is made of are at their defaults.
+/// The section with everything but what is said; keys that nothing is made of are at their
+/// defaults.
 fn unworded(recipe: &Recipe) -> CollabSettings {
     let mut own = CollabSettings { wording: Wording::Silent, ..recipe.collab.clone() };
     let (fold_in, none) = (&mut own.fold_in, FoldInSettings::default());
@@ -182,8 +183,8 @@ impl Stage for Collab {
     }
 }
 
-/// The fit for rows that are no training rows, with the weights of an artifact; `None` where the recipe wants no
-/// features.
+/// The fit for rows that are no training rows, with the weights of an artifact; `None` where the
+/// recipe wants no features.
 ///
 /// # Errors
 /// Weights that cannot be read.

@@ -1,5 +1,5 @@
-//! `data`: raw files to data set and samples. Two artifacts: what concerns items alone does not depend on how the samples
-//! are made and split.
+//! `data`: raw files to data set and samples. Two artifacts: what concerns items alone does not
+//! depend on how the samples are made and split.
 
 use std::path::Path;
 

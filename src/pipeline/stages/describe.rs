@@ -169,7 +169,8 @@ fn write(
     let mut listener = Writer { file: &mut file, dataset, words, done: done.len() as u64, monitor: work.monitor };
     let quiet = CountedElsewhere(work.monitor);
     model.open(work.device)?.write_on(&asked, &sampling, &quiet, &mut listener)?;
-    // Answers end in any order, and after a kill in another one: the artifact has them in the order of the catalogue.
+    // Answers end in any order, and after a kill in another one: the artifact has them in the order
+    // of the catalogue.
     let mut rows: std::collections::HashMap<_, _> =
         read_rows::<DescriptionRow>(&path)?.into_iter().map(|r| (r.item.clone(), r)).collect();
     keep(work, dataset.items.iter().filter_map(|item| rows.remove(&item.raw)))

@@ -1,6 +1,7 @@
 //! `embed`: item texts to vectors, pooled over their real tokens, each distinct text read once.
 //!
-//! The embedding of the plain texts alone is an artifact of its own, made only where retrieval asks for `txt`.
+//! The embedding of the plain texts alone is an artifact of its own, made only where retrieval asks
+//! for `txt`.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -53,8 +54,8 @@ impl EmbedSettings {
         self.source != TextSource::Plain
     }
 
-    /// Most tokens of an item's text number `part` of `parts`. Descriptions stand last; plain texts alone have none
-    /// behind them.
+    /// Most tokens of an item's text number `part` of `parts`. Descriptions stand last; plain texts
+    /// alone have none behind them.
     fn limit(&self, part: usize, parts: usize) -> usize {
         let described = self.reads_descriptions() && part + 1 == parts;
         match self.description_tokens {

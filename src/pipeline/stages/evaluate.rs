@@ -141,7 +141,8 @@ impl Columns {
     }
 }
 
-/// All that was predicted, and the baselines without a language model, fitted on training rows only.
+/// All that was predicted, and the baselines without a language model, fitted on training rows
+/// only.
 struct Evaluation<'a> {
     settings: &'a EvaluateSettings<'a>,
     data: DataOutput<'a>,

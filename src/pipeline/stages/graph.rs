@@ -57,7 +57,8 @@ impl Stage for Graph {
         };
         leaks::check(leaks::Inputs { samples, edges: Some(&edges), selection: None, allowed }, work.monitor)?;
         let graph = Edges::new(dataset.users.len(), dataset.items.len(), &edges)?;
-        // Ranking is judged on what validation users took next; users without edges have no embedding to judge.
+        // Ranking is judged on what validation users took next; users without edges have no
+        // embedding to judge.
         let mut valid: BTreeMap<UserIdx, Vec<ItemIdx>> = BTreeMap::new();
         for sample in samples.part(Part::Valid) {
             if graph.nodes_of(sample.user).is_empty() || !graph.has_item(sample.item) {

@@ -1,4 +1,5 @@
-//! `merge`: alpha, epsilon and S chosen on validation rows from the stored samples, then the merge of the test rows.
+//! `merge`: alpha, epsilon and S chosen on validation rows from the stored samples, then the merge
+//! of the test rows.
 
 use std::collections::HashMap;
 
@@ -56,7 +57,8 @@ pub struct MergeOutcome {
     pub valid_rows: usize,
     /// Test rows in order.
     pub test: Vec<(usize, Merged)>,
-    /// The same rows, the reasoning model's samples being those without the hint; empty without `reason.ablation`.
+    /// The same rows, the reasoning model's samples being those without the hint; empty without
+    /// `reason.ablation`.
     pub without_hint: Vec<(usize, Merged)>,
     /// The merge of `merge.experts`, where the recipe names any.
     pub experts: Option<ExpertOutcome>,

@@ -1,5 +1,5 @@
-//! The stages, one file each. What a stage sees of the recipe and what it reads stands at the top of its file; the order
-//! in which they run is [`super::chain`].
+//! The stages, one file each. What a stage sees of the recipe and what it reads stands at the top
+//! of its file; the order in which they run is [`super::chain`].
 
 pub mod align;
 pub mod collab;

@@ -1,7 +1,8 @@
-//! `predict`: the Yes/No probability of every row, by the tuned and the untuned model, for every variant.
+//! `predict`: the Yes/No probability of every row, by the tuned and the untuned model, for every
+//! variant.
 //!
-//! Three artifacts: the tuned model on the rows that are merged and reported, on the variants of the ablation table, and
-//! the untuned model.
+//! Three artifacts: the tuned model on the rows that are merged and reported, on the variants of
+//! the ablation table, and the untuned model.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

@@ -118,7 +118,8 @@ pub struct PromptRow {
 pub struct PromptRows {
     /// In the order of the rows asked for.
     pub rows: Vec<PromptRow>,
-    /// Embeddings behind the soft tokens, where the recipe wants them, in ascending order of their numbers.
+    /// Embeddings behind the soft tokens, where the recipe wants them, in ascending order of their
+    /// numbers.
     pub soft: Option<Matrix>,
 }
 

@@ -1,4 +1,5 @@
-//! `reason`: S sampled chains of thought a row, behind the hint, and the soft answer that each of them leads to.
+//! `reason`: S sampled chains of thought a row, behind the hint, and the soft answer that each of
+//! them leads to.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -250,7 +251,8 @@ impl Asking<'_> {
                     shown += 1;
                 }
                 let chat = reasoning(&row.prompt, &sentence, &settings.prompt);
-                // Sample indices of the data are unique over validation and test, so they serve as random counters.
+                // Sample indices of the data are unique over validation and test, so they serve as
+                // random counters.
                 let number = u32::try_from(row.row).map_err(|_| Error::failed("reason", "more than 2^32 samples"))?;
                 asked.push(Ask { row: number, reading: Reading::Conversation(chat), samples: missing });
             }

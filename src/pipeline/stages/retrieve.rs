@@ -1,7 +1,8 @@
-//! `retrieve`: for every row and every way of retrieving, which history items the prompt shows, in which order.
+//! `retrieve`: for every row and every way of retrieving, which history items the prompt shows, in
+//! which order.
 //!
-//! Three artifacts: rows that are tuned on, rows that are scored, and the variants of the ablation table, so that more
-//! rows of one kind leave the others alone.
+//! Three artifacts: rows that are tuned on, rows that are scored, and the variants of the ablation
+//! table, so that more rows of one kind leave the others alone.
 
 use std::collections::HashMap;
 
@@ -118,7 +119,8 @@ pub struct Shown {
     pub request: RowRequest,
     /// History items in the order shown.
     pub items: Vec<Rated>,
-    /// What was retrieved, with similarities; kept for the recipe's own variant of validation and test rows.
+    /// What was retrieved, with similarities; kept for the recipe's own variant of validation and
+    /// test rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retrieved: Vec<Retrieved>,
 }
@@ -174,7 +176,8 @@ pub struct Histories<'a> {
 }
 
 impl<'a> Histories<'a> {
-    /// Builds the mixtures that the rows are looked up by. `users`: LightGCN's, where items are borrowed.
+    /// Builds the mixtures that the rows are looked up by. `users`: LightGCN's, where items are
+    /// borrowed.
     ///
     /// # Errors
     /// An embedding that is not there.
@@ -202,8 +205,8 @@ impl<'a> Histories<'a> {
         Ok(Shown { request, items, retrieved: if keep { retrieved } else { Vec::new() } })
     }
 
-    /// The items that a prompt about `target` shows of `history`, and what was retrieved. What a similar user rated at
-    /// `time` or later is not borrowed.
+    /// The items that a prompt about `target` shows of `history`, and what was retrieved. What a
+    /// similar user rated at `time` or later is not borrowed.
     ///
     /// # Errors
     /// An item that is not in the data set.

@@ -73,8 +73,8 @@ impl Inputs for TuneInputs<'_> {
     }
 }
 
-/// Where a tuned adapter lies: `adapter/` is a PEFT folder, `projector.safetensors` the projector of soft tokens, where
-/// there are any.
+/// Where a tuned adapter lies: `adapter/` is a PEFT folder, `projector.safetensors` the projector
+/// of soft tokens, where there are any.
 pub struct Tuned {
     artifact: Artifact,
 }
@@ -182,7 +182,8 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
     Ok(())
 }
 
-/// Prompts of one history and one rendering become one group: their common tokens once, then a branch for each target.
+/// Prompts of one history and one rendering become one group: their common tokens once, then a
+/// branch for each target.
 fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> Result<Vec<Group>> {
     let [yes, no] = settings.answers;
     let answer = |word: &str| model.answer_tokens(&format!("{word}."), settings.lora.train_end_of_turn);
@@ -203,7 +204,8 @@ fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> 
                 let answer = &answers[usize::from(row.label)];
                 let branch = [&tokens[prefix..], answer].concat();
                 let first = branch.len() - answer.len();
-                // The second BOS shifts the authors' mask by one: the prompt's last token is learnt too.
+                // The second BOS shifts the authors' mask by one: the prompt's last token is learnt
+                // too.
                 let shifted = settings.faithful_bos && model.tokenizer.bos().is_some() && first + prefix > 1;
                 let learnt = if shifted { first.saturating_sub(1) } else { first }..branch.len();
                 Branch { tokens: branch, learnt, weight: 1.0 }
