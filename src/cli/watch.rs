@@ -51,7 +51,7 @@ pub struct Looks {
     no_mouse: bool,
 }
 
-/// See [`Looks::theme`].
+/// The palettes by name.
 #[derive(clap::ValueEnum, Clone, Copy)]
 enum ThemeName {
     Dark,

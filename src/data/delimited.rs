@@ -138,7 +138,7 @@ impl Fields {
         &self.bytes[start..self.ends[column]]
     }
 
-    /// All of them.
+    /// The fields in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.count).map(|column| self.get(column))
     }

@@ -14,7 +14,7 @@ use crate::monitor::Monitor;
 
 /// A compressed file may unpack to so many times its size (text comes to 3 to 20 times), and to a little in any case.
 pub const EXPANSION: u64 = 200;
-/// See [`EXPANSION`].
+/// Bytes that may always be unpacked, however small the packed file is.
 const ALWAYS: u64 = 16 << 20;
 const BUFFER: usize = 1 << 18;
 

@@ -24,7 +24,7 @@ pub(super) struct Recorder {
     pub(super) spare: Vec<Memory>,
 }
 
-/// See the module. It holds the memory that its launches use between them.
+/// Launches that were recorded once and are run again as one. Holds the memory that they use between them.
 #[derive(Debug)]
 pub struct Recording {
     device: KernelDevice,

@@ -6,7 +6,7 @@ use crate::folder::RunFolder;
 use crate::tail::{Item, Polled, Tail};
 use crate::view::RunView;
 
-/// See the module.
+/// One run folder that is followed: its events while they grow, folded into a view.
 #[derive(Debug)]
 pub struct Follow {
     /// The folder.

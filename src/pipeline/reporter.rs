@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::tensor::profile::{self, Place};
 
-/// See the module.
+/// Where the engine reports to: the event stream, the progress line, and the control file that it obeys.
 pub struct Reporter {
     sink: Arc<Mutex<Sink>>,
     progress: Progress,

@@ -23,7 +23,7 @@ fn auc(scored: &[(f64, bool)]) -> f64 {
 }
 
 /// Item mean over the training rows plus what the user's own history says: mean offset, and offset by genre.
-fn yardstick(dataset: &Dataset, samples: &Samples, sample: &Sample, means: &[f64]) -> f64 {
+fn baseline(dataset: &Dataset, samples: &Samples, sample: &Sample, means: &[f64]) -> f64 {
     let history = samples.history(sample);
     let offset = |r: &data::Rated| f64::from(r.rating) - means[r.item.at()];
     let bias = history.iter().map(offset).sum::<f64>() / (history.len() as f64 + 5.0);
@@ -58,7 +58,7 @@ fn it_is_learnable() {
         let test = samples.part(Part::Test);
         let of = |score: &dyn Fn(&Sample) -> f64| auc(&test.iter().map(|s| (score(s), s.label)).collect::<Vec<_>>());
         let item = of(&|s| means[s.item.at()]);
-        let own = of(&|s| yardstick(&dataset, &samples, s, &means));
+        let own = of(&|s| baseline(&dataset, &samples, s, &means));
         let best = of(&|s| oracle(&latent, s));
         let likes = test.iter().filter(|s| s.label).count() as f64 / test.len() as f64;
         println!(

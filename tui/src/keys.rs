@@ -12,9 +12,9 @@ use crate::panes::{PANES, PaneId};
 pub enum Action {
     /// Focus a pane by its number.
     Focus(PaneId),
-    /// Focus the next or the previous pane.
+    /// Focus the next pane.
     NextPane,
-    /// See [`Action::NextPane`].
+    /// Focus the previous pane.
     PreviousPane,
     /// The focused pane fills the screen, or goes back.
     FullScreen,
@@ -46,13 +46,13 @@ pub enum Action {
     Suspend,
     /// Draw everything again.
     Redraw,
-    /// Up, down and so on, as the pane takes them.
+    /// Up, as the pane takes it.
     Up,
-    /// See [`Action::Up`].
+    /// Down, as the pane takes it.
     Down,
-    /// See [`Action::Up`].
+    /// To the left, as the pane takes it.
     Left,
-    /// See [`Action::Up`].
+    /// To the right, as the pane takes it.
     Right,
     /// A page up.
     PageUp,

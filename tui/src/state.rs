@@ -105,7 +105,7 @@ impl OpenRun {
         self.folder.file_name().map_or_else(|| self.folder.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// See [`Doing`].
+    /// What the run is doing, as far as folder and events tell.
     pub fn doing(&self) -> Doing {
         let run = &self.view.run;
         if self.status.trouble.is_some() && self.view.records > 0 {
@@ -259,7 +259,7 @@ pub enum Purpose {
     Folder,
 }
 
-/// See the module.
+/// The whole dashboard: what is open, what is shown, what is being asked.
 #[derive(Debug, Clone)]
 pub struct State {
     /// Columns and rows of the terminal.

@@ -16,7 +16,7 @@ use ratatui::backend::CrosstermBackend;
 /// What must be undone, wherever the process is when it has to leave. `None`: the terminal is as it was.
 static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
 
-/// See [`TAKEN`].
+/// The terminal as it was taken, so that it can be given back whatever happens.
 struct Taken {
     tty: File,
     mouse: bool,

@@ -214,7 +214,7 @@ impl Theme {
     }
 }
 
-/// See [`Theme::marks`].
+/// The glyphs that stand for states; plain ASCII where the user wants that.
 #[derive(Debug, Clone, Copy)]
 pub struct Marks {
     /// Not begun.

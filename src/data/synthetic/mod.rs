@@ -89,7 +89,7 @@ impl Checked for Settings {
     }
 }
 
-/// What the ratings are made of; only tests and yardsticks may look at it.
+/// What the ratings are made of; only tests and baselines may look at it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Latent {
     /// Per user: taste for each genre at the start, and its change over the whole time.

@@ -90,7 +90,7 @@ pub struct Polled {
     pub more: bool,
 }
 
-/// See the module.
+/// A file of events that is read while it grows; it may be cut, replaced or removed meanwhile.
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,

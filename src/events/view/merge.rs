@@ -113,7 +113,7 @@ impl Model {
     }
 }
 
-/// See the module.
+/// The merge of a run: its latest rows, the sweep, and how well each model does so far.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Merge {
     /// The latest rows.

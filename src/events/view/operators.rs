@@ -90,7 +90,7 @@ pub struct Ceilings {
     pub gflop_s: f64,
 }
 
-/// All of them.
+/// Every operator of a run with its time and work, by device.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Operators {
     /// In the order of their first call.

@@ -45,7 +45,7 @@ impl Example {
     }
 }
 
-/// See the module.
+/// The embeddings' scatter and the latest examples of retrieval.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Retrieval {
     /// File of the scatter inside the run folder, see [`crate::scatter`].

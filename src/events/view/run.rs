@@ -27,7 +27,7 @@ pub struct Control {
     pub effect: String,
 }
 
-/// See the module.
+/// Who runs what on which machine, since when, and how it ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RunInfo {
     /// Name of the recipe.

@@ -62,7 +62,7 @@ pub struct Scored {
 }
 flat!(Scored);
 
-/// See the module.
+/// Sampled answers of a run in numbers: counts, spread, lengths, cost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sampling {
     /// Answers that arrived.

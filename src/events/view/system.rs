@@ -30,7 +30,7 @@ pub struct Moment {
     pub gpus: Option<Vec<Gpu>>,
 }
 
-/// See the module.
+/// The machine while a run is at work: the latest sample, and curves over the whole run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct System {
     /// The latest sample.

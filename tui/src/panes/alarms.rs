@@ -205,3 +205,72 @@ fn lines(alarm: &Alarm, width: u16, theme: Theme) -> Vec<Line<'static>> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use rallrec_events::{Event, Record, VERSION};
+
+    use super::*;
+
+    fn run(events: Vec<Event>) -> OpenRun {
+        let mut run = OpenRun::new(1, "run".into());
+        run.opened = true;
+        for (event, t_ms) in events.into_iter().zip(1_000..) {
+            run.view.apply(&Record { v: VERSION, t_ms, event });
+        }
+        run
+    }
+
+    fn step(step: u64, loss: f64, norm: f64) -> Event {
+        Event::TrainStep {
+            stage: "tune".into(),
+            epoch: 1,
+            step,
+            steps: 100,
+            loss,
+            learning_rate: 1e-4,
+            gradient_norm: Some(norm),
+            rate: None,
+        }
+    }
+
+    fn metric(name: &str, value: f64) -> Event {
+        let (stage, name, split) = ("tune".into(), name.into(), "valid".into());
+        Event::Metric { stage, name, split, value, epoch: None, best: false }
+    }
+
+    fn whats(run: &OpenRun, now_ms: u64) -> Vec<String> {
+        alarms(run, now_ms).into_iter().map(|a| a.what).collect()
+    }
+
+    #[test]
+    fn a_healthy_run_has_no_alarm() {
+        let mut events: Vec<Event> = (1..60).map(|i| step(i, 1.0 / i as f64, 1.0)).collect();
+        events.extend([metric("log_loss", 0.7), step(60, 0.1, 1.5), metric("log_loss", 0.69), metric("auc", 0.6)]);
+        assert_eq!(whats(&run(events), 2_000), Vec::<String>::new());
+    }
+
+    /// The direction comes from the metric: a log loss that rises and an AUC that falls are both worse.
+    #[test]
+    fn overfitting_and_spikes_are_seen() {
+        let mut events: Vec<Event> = (1..60).map(|i| step(i, 0.5, if i == 50 { 5.93 } else { 0.07 })).collect();
+        events.extend([metric("log_loss", 0.7085), metric("auc", 0.7)]);
+        events.push(step(61, f64::NAN, 0.07));
+        events.extend([metric("log_loss", 0.7946), metric("auc", 0.6)]);
+        let found = alarms(&run(events), 2_000);
+        assert_eq!(found[0].weight, Weight::Bad);
+        let all: Vec<&str> = found.iter().map(|a| a.what.as_str()).collect();
+        for wanted in ["1 losses are no numbers", "auc (valid) was", "log_loss (valid) was", "gradient norm 5.93"] {
+            assert!(all.iter().any(|what| what.contains(wanted)), "{wanted}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn silence_and_a_full_disk_are_said() {
+        let mut silent = run(vec![step(1, 0.5, 1.0)]);
+        silent.status.disk = Some((1, 1000));
+        let found = whats(&silent, 1_000 + SILENT_MS + 1_000);
+        assert!(found.iter().any(|w| w.starts_with("no news for")), "{found:?}");
+        assert!(found.iter().any(|w| w.contains("free of")), "{found:?}");
+    }
+}

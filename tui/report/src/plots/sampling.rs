@@ -39,7 +39,7 @@ fn accuracy(title: &str, x: &str, bins: &Bins, window: u64, log: bool) -> Option
     Some(plot.finish())
 }
 
-/// All of them.
+/// The pictures of the sampled answers: accuracy against spread and length.
 pub fn figures(s: &Sampling) -> Vec<Figure> {
     let mut out = Vec::new();
     let mut add = |svg: Option<String>, caption: String| out.extend(svg.map(|svg| Figure::new(svg, caption)));

@@ -74,7 +74,7 @@ pub struct RunEntry {
     pub result: String,
 }
 
-/// See the module.
+/// The lists of pane 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Catalogue {
     /// Recipes, the demo first.
