@@ -88,13 +88,13 @@ macro_rules! arguments {
         $(#[$doc])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy)]
-        pub(in crate::ops) struct $name {
-            $(pub(in crate::ops) $field: $type,)*
+        pub(crate) struct $name {
+            $(pub(crate) $field: $type,)*
         }
 
         impl $name {
             /// What stands where.
-            pub(in crate::ops) const LAYOUT: $crate::device::arguments::Layout = $crate::device::arguments::Layout {
+            pub(crate) const LAYOUT: $crate::device::arguments::Layout = $crate::device::arguments::Layout {
                 name: stringify!($name),
                 size: size_of::<$name>(),
                 fields: &[$($crate::device::arguments::Field {
@@ -106,7 +106,7 @@ macro_rules! arguments {
             };
 
             /// As the one argument of a kernel.
-            pub(in crate::ops) fn arg(&self) -> $crate::device::Arg {
+            pub(crate) fn arg(&self) -> $crate::device::Arg {
                 const { assert!(size_of::<$name>() <= 256, "more than a launch carries") };
                 let mut all = $crate::device::arguments::Packing::new(Self::LAYOUT.size, Self::LAYOUT.fields);
                 $(all.put(std::mem::offset_of!($name, $field), self.$field);)*

@@ -9,9 +9,10 @@ use tokenizers::{AddedToken, TokenizerBuilder};
 use super::Settings;
 use super::course::spoken;
 use super::world::World;
-use crate::data::synthetic;
+use crate::data::{Item, synthetic};
 use crate::error::{Error, Result};
 use crate::store::fixture::SPECIAL;
+use crate::text::item_text::{Genres, plain_with};
 
 /// Ends a turn.
 pub(super) const END: &str = SPECIAL[2];
@@ -30,7 +31,8 @@ pub(super) fn learn(worlds: &[World], settings: &Settings) -> Result<String> {
     let fail = |e: tokenizers::Error| Error::failed("tokenizer", format!("cannot be learnt: {e}"));
     let mut texts = Vec::new();
     for i in 0..settings.worlds {
-        texts.extend(synthetic::corpus(&settings.world(i)));
+        let plain = |item: &Item, noun: &str| plain_with(item, noun, Genres::All);
+        texts.extend(synthetic::corpus(&settings.world(i), &plain));
     }
     for i in 0..LESSONS {
         texts.extend(spoken(worlds, settings.seed, i)?);

@@ -146,10 +146,10 @@ pub fn generate(settings: &Settings) -> (Dataset, Latent) {
 
 /// Text snippets that sound like everything the pipeline will tokenize for this data: titles,
 /// templated texts, descriptions, user profiles, rated lists, answers. For training a small
-/// tokenizer or language model.
-pub fn corpus(settings: &Settings) -> Vec<String> {
+/// tokenizer or language model. `plain` puts an item into words, given the noun of the catalogue.
+pub fn corpus(settings: &Settings, plain: &dyn Fn(&Item, &str) -> String) -> Vec<String> {
     let (dataset, latent) = generate(settings);
-    text::corpus(&dataset, &latent)
+    text::corpus(&dataset, &latent, plain)
 }
 
 /// A stream of its own for each (part, row).

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use super::Latent;
 use super::words::{ADJECTIVES, GENRES, Genre, HEROES, NAMES, PLACES, RECEPTION, SETTINGS, THEMES};
-use crate::data::{Dataset, ItemIdx, UserIdx};
+use crate::data::{Dataset, Item, ItemIdx, UserIdx};
 use crate::rng::Rng;
-use crate::text::item_text;
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.below(from.len() as u32) as usize]
@@ -77,10 +76,10 @@ pub fn description(rng: &mut Rng, latent: &Latent, item: usize) -> String {
     }
 }
 
-pub fn corpus(dataset: &Dataset, latent: &Latent) -> Vec<String> {
+pub fn corpus(dataset: &Dataset, latent: &Latent, plain: &dyn Fn(&Item, &str) -> String) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (item, description) in dataset.items.iter().zip(&latent.descriptions) {
-        texts.push(item_text::plain_with(item, &dataset.noun, item_text::Genres::All));
+        texts.push(plain(item, &dataset.noun));
         texts.push(description.clone());
         texts.push(format!("Will the user like the {} ***{}***?", dataset.noun, item.title));
     }

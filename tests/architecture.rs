@@ -1,0 +1,122 @@
+//! The rooms of `src/` stand in one order, and nothing imports upwards: so there is no cycle between them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every room of `src/`, each after all that it may import: the table of docs/architecture.md.
+fn rooms() -> Vec<String> {
+    let text = include_str!("../docs/architecture.md");
+    let table = text.split("## ").find(|section| section.starts_with("Rooms")).unwrap();
+    let table = table.split("| beside `src/` |").next().unwrap();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+    let names =
+        cells.flat_map(|cell| cell.split('`').filter(|part| part.starts_with(|c: char| c.is_ascii_lowercase())));
+    names.map(|name| name.trim_end_matches(".rs").to_owned()).collect()
+}
+
+fn files(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// The text without comments, and without tests: these may look at anything.
+fn code(text: &str) -> String {
+    let mut lines = text.lines();
+    let mut out = String::new();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]" {
+            // The item behind it: up to its `;` or to the brace that closes it, which stands as far left.
+            let indent = line.len() - line.trim_start().len();
+            for line in lines.by_ref() {
+                let ends_item = line.trim_end().ends_with(';') && line.len() - line.trim_start().len() == indent;
+                if ends_item || line.len() > indent && line[indent..].starts_with('}') {
+                    break;
+                }
+            }
+            continue;
+        }
+        out.push_str(line.split("//").next().unwrap_or_default());
+        out.push('\n');
+    }
+    out
+}
+
+/// The rooms that a text imports.
+fn imports(text: &str) -> BTreeSet<String> {
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let mut found: BTreeSet<String> = text.match_indices("crate::").map(|(at, _)| name(&text[at + 7..])).collect();
+    // `use crate::{a::X, b}`: the first name of each branch.
+    for (at, _) in text.match_indices("crate::{") {
+        let (mut depth, mut fresh) = (0, true);
+        for (i, c) in text[at + 7..].char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => fresh = true,
+                c if depth == 1 && fresh && c.is_ascii_alphabetic() => {
+                    found.insert(name(&text[at + 7 + i..]));
+                    fresh = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// Lower-case names only: the root re-exports a few types.
+fn rooms_of(text: &str) -> Vec<String> {
+    imports(&code(text)).into_iter().filter(|n| n.starts_with(|c: char| c.is_ascii_lowercase())).collect()
+}
+
+#[test]
+fn no_room_imports_upwards() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&source, &mut all);
+    let rooms = rooms();
+    let place = |room: &str| rooms.iter().position(|r| r == room);
+    let mut wrong = BTreeSet::new();
+    for file in all {
+        let inside = file.strip_prefix(&source).unwrap();
+        let room = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let named = inside.file_stem().unwrap().to_string_lossy().into_owned();
+        // events is a crate of its own, which cannot name ours; lib.rs names every room; tests may look at anything.
+        if room == "events" || room == "lib" || named == "tests" || named.ends_with("_tests") {
+            continue;
+        }
+        let Some(at) = place(&room) else {
+            wrong.insert(format!("src/{room} is not in the table of docs/architecture.md"));
+            continue;
+        };
+        for other in rooms_of(&fs::read_to_string(&file).unwrap()) {
+            match place(&other) {
+                Some(to) if to <= at => {}
+                Some(_) => drop(wrong.insert(format!("{} imports crate::{other}", inside.display()))),
+                None => drop(wrong.insert(format!(
+                    "{}: crate::{other} is not in the table of docs/architecture.md",
+                    inside.display()
+                ))),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "upwards, or unknown:\n{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn what_is_read() {
+    let text = "use crate::a::X;\n// crate::b\n#[cfg(test)]\nmod tests {\n    use crate::c;\n}\nuse crate::{d::{Y, Z}, e, F};\nfn f() { crate::g::h() }\n";
+    assert_eq!(rooms_of(text), ["a", "d", "e", "g"]);
+    let later = "#[cfg(test)]\nmod tests;\nuse crate::a;\n    #[cfg(test)]\n    fn x() {\n        crate::b::c();\n    }\n    crate::d::e();\n";
+    assert_eq!(rooms_of(later), ["a", "d"]);
+}
