@@ -71,6 +71,7 @@ impl Rng {
     }
 
     /// 32 uniform bits.
+    #[inline]
     pub fn next_u32(&mut self) -> u32 {
         if self.left == 0 {
             self.buffer = philox(self.key, [self.next as u32, (self.next >> 32) as u32, self.high[0], self.high[1]]);
@@ -82,21 +83,25 @@ impl Rng {
     }
 
     /// 64 uniform bits.
+    #[inline]
     pub fn next_u64(&mut self) -> u64 {
         u64::from(self.next_u32()) | u64::from(self.next_u32()) << 32
     }
 
     /// Uniform in [0, 1), 24 bits.
+    #[inline]
     pub fn uniform(&mut self) -> f32 {
         (self.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0)
     }
 
     /// Uniform in [0, 1), 53 bits.
+    #[inline]
     pub fn uniform_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 
     /// Uniform in 0..n (n > 0), unbiased (Lemire's multiply and reject).
+    #[inline]
     pub fn below(&mut self, n: u32) -> u32 {
         let mut product = u64::from(self.next_u32()) * u64::from(n);
         if (product as u32) < n {
