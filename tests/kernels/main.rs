@@ -16,6 +16,7 @@ mod infonce;
 mod linear;
 mod lora;
 mod merge;
+mod places;
 mod rmsnorm;
 mod rope;
 mod rows;

@@ -169,6 +169,7 @@ impl Span {
 #[derive(Debug)]
 pub struct Plan {
     heads: Heads,
+    rows: usize,
     longest: usize,
     on: On,
 }
@@ -223,7 +224,7 @@ impl Plan {
     /// # Errors
     /// Spans whose keys do not exist; more than one range of past keys on kernels; heads that kernels do not take.
     pub fn new(device: &Device, dtype: Dtype, heads: Heads, spans: Vec<Span>) -> Result<Self> {
-        let longest = check(heads, &spans)?;
+        let (longest, rows) = (check(heads, &spans)?, spans.last().map_or(0, |s| s.rows.end));
         let on = match (device, dtype) {
             (Device::Cpu, _) => On::Cpu(spans),
             (Device::Kernels(device), dtype) => {
@@ -239,7 +240,7 @@ impl Plan {
                 }
             }
         };
-        Ok(Self { heads, longest, on })
+        Ok(Self { heads, rows, longest, on })
     }
 
     /// Of a step of decoding: spans of one row each, those of one past next to each other, with room for `more` blocks of work
@@ -248,7 +249,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`]; spans of more rows.
     pub fn step(device: &Device, dtype: Dtype, heads: Heads, spans: Vec<Span>, more: usize) -> Result<Self> {
-        let longest = check(heads, &spans)?;
+        let (longest, rows) = (check(heads, &spans)?, spans.last().map_or(0, |s| s.rows.end));
         let on = match (device, dtype) {
             (Device::Cpu, _) => On::Cpu(spans),
             (Device::Kernels(device), Dtype::F32) => {
@@ -259,7 +260,7 @@ impl Plan {
             }
             (Device::Kernels(_), Dtype::F16) => return Err(no_kernels()),
         };
-        Ok(Self { heads, longest, on })
+        Ok(Self { heads, rows, longest, on })
     }
 
     /// Another step of as many rows in the same place, with keys below `keys`: for launches that are replayed. `false`, and nothing
@@ -293,6 +294,9 @@ impl Plan {
 /// Shapes that do not fit, keys beyond the cache, operands in different places; a window on kernels that some row's keys exceed.
 pub fn attention(q: &Rows, cache: &Cache, plan: &Plan, window: Option<usize>, out: &mut Rows) -> Result<Cost> {
     let places = [q.place(), out.place()];
+    if q.rows() != plan.rows {
+        return Err(Error::failed("attention", format!("{} query rows, planned for {}", q.rows(), plan.rows)));
+    }
     let window = window.filter(|&window| window < plan.longest);
     if window.is_some() && !matches!(plan.on, On::Cpu(_)) {
         let what = format!("{} tokens, with a window of fewer; kernels have no window yet", plan.longest);
