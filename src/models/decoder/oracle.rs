@@ -3,6 +3,7 @@
 
 use super::{Config, Linear, Weights};
 use crate::models::lora::{Adapter, Target};
+use crate::ops::attention::oracle::seen;
 use crate::ops::linear::Weight;
 use crate::ops::rope::oracle::frequency;
 
@@ -96,10 +97,11 @@ pub fn forward(config: &Config, weights: &Weights, adapter: Option<&Adapter>, to
                     let key = &keys[t][kv * d..(kv + 1) * d];
                     query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() / (d as f64).sqrt()
                 };
-                let scores: Vec<f64> = (0..=position).map(score).collect();
+                let seen = seen(position + 1, c.window_of(i));
+                let scores: Vec<f64> = seen.clone().map(score).collect();
                 let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
-                for (t, s) in scores.iter().enumerate() {
+                for (t, s) in seen.zip(&scores) {
                     for j in 0..d {
                         mixed[h * d + j] += (s - top).exp() / total * values[t][kv * d + j];
                     }

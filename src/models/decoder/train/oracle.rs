@@ -6,6 +6,7 @@ use super::batch::Packed;
 use super::params::{Slots, pair_slots};
 use crate::models::decoder::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
+use crate::ops::attention::oracle as window;
 use crate::ops::lora::Dropout;
 use crate::ops::rope::oracle::frequency;
 
@@ -98,7 +99,8 @@ impl<'a> Oracle<'a> {
             }
             for segment in &batch.segments {
                 for r in segment.rows.clone() {
-                    let seen: Vec<usize> = segment.prefix.clone().chain(segment.rows.start..=r).collect();
+                    let all: Vec<usize> = segment.prefix.clone().chain(segment.rows.start..=r).collect();
+                    let seen = &all[window::seen(all.len(), c.window_of(l))];
                     let mut out = Vec::new();
                     for head in 0..c.heads {
                         let (d, kv) = (c.head_dim, head / (c.heads / c.kv_heads) * c.head_dim);
