@@ -8,6 +8,8 @@
 //   row 0      ################################   ####
 //   row 1      ################################   #####
 //
+// With a window, a row sees no more than so many of the last of these: tiles before the first row's window are not read.
+//
 // With `lse`, (rows, heads), the log of each softmax's denominator, which is all that the backward keeps.
 //
 // FLOP: 4 D for each (query, head, visible key). Bytes: s (2 M H D) + s 2 D kv_heads x distinct keys (those of a sequence are
@@ -23,7 +25,9 @@ __device__ __forceinline__ void attention(AttentionShared<T, D>& shared, const A
     const AttentionWork work = works[blockIdx.x];
     const uint32_t head = blockIdx.y;
     AttentionState<D> state;
-    attend<T, D>(shared, work, head, in, q, keys, values, state);
+    const uint64_t before = uint64_t(work.len[0]) + (work.visible == ~0u ? work.len[1] : work.visible);
+    attend<T, D>(shared, work, head, in, q, keys, values, state,
+                 [&](uint32_t row) { return first_in_window(before + row, in.window); });
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -46,11 +50,11 @@ __device__ __forceinline__ void attention(AttentionShared<T, D>& shared, const A
 
 #define ATTENTION(NAME, T, D)                                                                                             \
     extern "C" __global__ void __launch_bounds__(32 * AttentionTile<T>::warps)                                            \
-        NAME(const AttentionWork* works, uint32_t heads, uint32_t kv_heads, uint32_t dim, float scale, const T* q,        \
-             uint32_t stride_q, const T* keys, uint32_t stride_k, const T* values, uint32_t stride_v, T* out,             \
+        NAME(const AttentionWork* works, uint32_t heads, uint32_t kv_heads, uint32_t dim, float scale, uint32_t window,   \
+             const T* q, uint32_t stride_q, const T* keys, uint32_t stride_k, const T* values, uint32_t stride_v, T* out, \
              uint32_t stride_out, float* lse) {                                                                           \
         DYNAMIC_SHARED(bytes);                                                                                            \
-        const AttentionInput in = {heads, kv_heads, dim, stride_q, stride_k, stride_v, scale};                            \
+        const AttentionInput in = {heads, kv_heads, dim, stride_q, stride_k, stride_v, scale, window};                    \
         attention<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), works, in, q, keys, values, out, stride_out,    \
                         lse);                                                                                             \
     }                                                                                                                     \

@@ -18,7 +18,7 @@
 //   f32    32 owned rows (2 warps), 16 streamed, one stage, three bf16 planes of everything
 //
 // What is streamed is a list of runs of rows. Key r of a run is seen by query i if r < edge + i, whichever of the two is
-// counted in the run and which in the tile; edge ~0: always.
+// counted in the run and which in the tile, and if it is one of the last `window` of these.
 //
 // FLOP: 14 D for each (query, head, visible key). Bytes: s (4 M H D + 4 keys kv_heads D) + 4 of each gradient.
 
@@ -35,7 +35,7 @@ struct AttentionTileOf {
 struct AttentionRun {
     uint64_t row;   // first row
     uint32_t len;   // at least 1
-    uint32_t edge;  // see above
+    uint32_t edge;  // see above; below 2^31
 };
 
 namespace {
@@ -61,7 +61,7 @@ template <class T> struct RowPair {
 template <bool kByKey, class T, int D>
 __device__ __forceinline__ void backward(BackShared<T, D>& shared, const AttentionTileOf* tiles, const AttentionRun* all_runs,
                                          const RowPair<T>& queries, const RowPair<T>& keys, uint32_t heads, uint32_t kv_heads,
-                                         uint32_t dim, float scale, const float* lse, const float* delta, float* out0,
+                                         uint32_t dim, float scale, uint32_t window, const float* lse, const float* delta, float* out0,
                                          uint32_t stride0, float* out1, uint32_t stride1) {
     using Tile = BackTile<T>;
     constexpr int K = Tile::streamed, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps, kSharers = 8;
@@ -152,7 +152,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
             for (int c = 0; c < 4; c++) {
                 const uint32_t own = 16 * warp + g + 8 * (c / 2), streamed = now.first + 8 * n + 2 * t + c % 2;
                 const uint32_t key = kByKey ? own : streamed, query = kByKey ? streamed : own;  // both below 2^31, as `edge`
-                const bool seen = own < tile.rows && streamed < run.len && (run.edge == ~0u || key < run.edge + query);
+                const uint32_t edge = run.edge + query;
+                const bool seen = own < tile.rows && streamed < run.len && key < edge && edge - key <= window;
                 float log_sum = own_lse[c / 2], dot = own_delta[c / 2];
                 if constexpr (kByKey) {
                     const uint64_t at = (run.row + streamed) * heads + streamed_head + now.pass;
@@ -203,26 +204,26 @@ __device__ __forceinline__ void delta_of(const T* out, uint32_t stride, const T*
 #define ATTENTION_BACKWARD(SUFFIX, T, D)                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps, 2)                                              \
         attention_by_query_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,               \
-                                    uint32_t kv_heads, uint32_t dim, float scale, const T* q, uint32_t stride_q,          \
-                                    const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,        \
+                                    uint32_t kv_heads, uint32_t dim, float scale, uint32_t window, const T* q,            \
+                                    uint32_t stride_q, const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,        \
                                     uint32_t stride_o, const float* lse, const float* delta, float* dq,                   \
                                     uint32_t stride_dq) {                                                                 \
         DYNAMIC_SHARED(bytes);                                                                                            \
         backward<false, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), tiles, runs, {{q, by_out}, {stride_q, stride_o}}, \
-                              {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, lse, delta, dq, stride_dq,     \
-                              nullptr, 0);                                                                                \
+                              {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, window, lse, delta, dq,        \
+                              stride_dq, nullptr, 0);                                                                     \
     }                                                                                                                     \
     RALLREC_KERNEL(attention_by_query_##SUFFIX, 32 * BackTile<T>::warps);                                                 \
     extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps)                                                 \
         attention_by_key_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,                 \
-                                  uint32_t kv_heads, uint32_t dim, float scale, const T* q, uint32_t stride_q,            \
-                                  const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,          \
+                                  uint32_t kv_heads, uint32_t dim, float scale, uint32_t window, const T* q,              \
+                                  uint32_t stride_q, const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,          \
                                   uint32_t stride_o, const float* lse, const float* delta, float* dk, uint32_t stride_dk, \
                                   float* dv, uint32_t stride_dv) {                                                        \
         DYNAMIC_SHARED(bytes);                                                                                            \
         backward<true, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), tiles, runs, {{q, by_out}, {stride_q, stride_o}}, \
-                             {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, lse, delta, dk, stride_dk, dv,  \
-                             stride_dv);                                                                                  \
+                             {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, window, lse, delta, dk,        \
+                             stride_dk, dv, stride_dv);                                                                   \
     }                                                                                                                     \
     RALLREC_KERNEL(attention_by_key_##SUFFIX, 32 * BackTile<T>::warps);
 

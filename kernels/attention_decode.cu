@@ -10,6 +10,8 @@
 // where all are empty M is taken as 0, so that -inf - -inf cannot arise. No atomics: the same bits every run, and the same
 // whatever other samples are beside it.
 //
+// `ends` says of every query row how many keys it sees in all; with a window only the last of them count.
+//
 // Bytes: s 2 D n_kv (P + sum of T_i) + partials 4 (D + 2) S H x spans. FLOP: 4 D S H (P + T).
 
 #include "common/attention.cuh"
@@ -29,11 +31,16 @@ __device__ __forceinline__ uint64_t part_at(uint32_t slot, uint32_t kv, uint32_t
 
 template <class T, int D>
 __device__ __forceinline__ void decode(AttentionShared<T, D>& shared, const AttentionWork* works, const AttentionInput& in,
-                                       const T* q, const T* keys, const T* values, float* partials) {
+                                       const T* q, const T* keys, const T* values, float* partials, const uint32_t* ends) {
     const AttentionWork work = works[blockIdx.x];
     const uint32_t kv = blockIdx.y, pitch = in.dim + 2;
     AttentionState<D> state;
-    attend<T, D>(shared, work, kv * (in.heads / in.kv_heads), in, q, keys, values, state);
+    // Run 1 is empty: its place says how many keys of the sample come before those of this block.
+    const uint32_t before = uint32_t(work.first[1]);
+    attend<T, D>(shared, work, kv * (in.heads / in.kv_heads), in, q, keys, values, state, [&](uint32_t row) {
+        const uint32_t first = first_in_window(ends[work.row + row], in.window);
+        return first > before ? first - before : 0;
+    });
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -79,11 +86,12 @@ __device__ __forceinline__ void merge(const DecodePart* parts, const uint32_t* b
 
 #define DECODE_ATTENTION(NAME, T, D)                                                                                      \
     extern "C" __global__ void __launch_bounds__(32 * AttentionTile<T>::warps)                                            \
-        NAME(const AttentionWork* works, uint32_t heads, uint32_t kv_heads, uint32_t dim, float scale, const T* q,        \
-             uint32_t stride_q, const T* keys, uint32_t stride_k, const T* values, uint32_t stride_v, float* partials) {  \
+        NAME(const AttentionWork* works, uint32_t heads, uint32_t kv_heads, uint32_t dim, float scale, uint32_t window,   \
+             const T* q, uint32_t stride_q, const T* keys, uint32_t stride_k, const T* values, uint32_t stride_v,         \
+             float* partials, const uint32_t* ends) {                                                                     \
         DYNAMIC_SHARED(bytes);                                                                                            \
-        const AttentionInput in = {heads, kv_heads, dim, stride_q, stride_k, stride_v, scale};                            \
-        decode<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), works, in, q, keys, values, partials);             \
+        const AttentionInput in = {heads, kv_heads, dim, stride_q, stride_k, stride_v, scale, window};                    \
+        decode<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), works, in, q, keys, values, partials, ends);       \
     }                                                                                                                     \
     RALLREC_KERNEL(NAME, 32 * AttentionTile<T>::warps);
 

@@ -31,8 +31,14 @@ struct AttentionWork {
 struct AttentionInput {
     uint32_t heads, kv_heads, dim;
     uint32_t stride_q, stride_k, stride_v;
-    float scale;  // log2(e) / sqrt(dim)
+    float scale;      // log2(e) / sqrt(dim)
+    uint32_t window;  // a row sees no more than so many of its last keys; ~0: all of them
 };
+
+// The first key that a row sees which is behind `seen` keys, its own included.
+__device__ __forceinline__ uint32_t first_in_window(uint64_t seen, uint32_t window) {
+    return window == ~0u || seen <= window ? 0 : uint32_t(seen - window);
+}
 
 template <class T> struct AttentionTile;
 template <> struct AttentionTile<bf16> { static constexpr int warps = 4, keys = 64, stages = 2; };
@@ -53,10 +59,12 @@ template <int D> struct AttentionState {
 };
 
 // Runs a tile of `work` for query head `head` (its first, when heads are packed). Every thread of the block calls it.
-template <class T, int D>
+// `first_of(i)` is the first key, counted through both runs, that query row i of the work sees. Without a window it is 0 and
+// changes no bit.
+template <class T, int D, class First>
 __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const AttentionWork& work, uint32_t head,
                                        const AttentionInput& in, const T* q, const T* keys, const T* values,
-                                       AttentionState<D>& state) {
+                                       AttentionState<D>& state, const First& first_of) {
     using Tile = AttentionTile<T>;
     constexpr int K = Tile::keys, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -65,6 +73,18 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
     const uint32_t last_row = (work.rows - 1) / work.pack;
     const uint32_t reach = work.visible == ~0u ? work.len[1] : uint32_t(min(uint64_t(work.len[1]), uint64_t(work.visible) + last_row));
     const uint32_t tiles0 = (work.len[0] + K - 1) / K, tiles = tiles0 + (reach + K - 1) / K;
+    // Tiles before the window of every row are not read either.
+    uint32_t begin = 0, low[2] = {};
+    if (in.window != ~0u) {
+        uint32_t least = work.rows ? first_of(0) : 0;
+        for (uint32_t row = 1; work.rows && row <= last_row; row++) least = min(least, first_of(row));
+        begin = least < work.len[0] ? least / K : min(tiles, tiles0 + (least - work.len[0]) / K);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const uint32_t row = 16 * warp + g + 8 * h;
+            if (row < work.rows) low[h] = first_of(row / work.pack);
+        }
+    }
     constexpr int kSharers = 8;
     auto fetch = [&](uint32_t tile) {
         const int run = tile >= tiles0, stage = tile % Tile::stages;
@@ -84,7 +104,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
         const T* from = inside ? q + at * in.stride_q + uint64_t(head + row % work.pack) * in.dim : q;
         strip_row<T, D, false>(shared.q, row, from, inside, in.dim, threadIdx.x % kSharers, kSharers);
     }
-    if (Tile::stages > 1 && tiles) fetch(0);
+    if (Tile::stages > 1 && begin < tiles) fetch(begin);
     cp_async_commit();
 #pragma unroll
     for (int h = 0; h < 2; h++) state.top[h] = -INFINITY, state.total[h] = 0;
@@ -92,7 +112,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
     for (int n = 0; n < D / 8; n++)
 #pragma unroll
         for (int c = 0; c < 4; c++) state.out[n][c] = 0;
-    for (uint32_t tile = 0; tile < tiles; tile++) {
+    for (uint32_t tile = begin; tile < tiles; tile++) {
         const int stage = tile % Tile::stages;
         if constexpr (Tile::stages > 1) {
             cp_async_wait(0);
@@ -113,12 +133,14 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
             const uint32_t row = 16 * warp + g + 8 * h;
             uint32_t end = run ? reach : work.len[0];
             if (run && work.visible != ~0u) end = uint32_t(min(uint64_t(end), uint64_t(work.visible) + row / work.pack));
+            const uint32_t from = !run ? low[h] : low[h] > work.len[0] ? low[h] - work.len[0] : 0;
             float top = state.top[h];
 #pragma unroll
             for (int n = 0; n < K / 8; n++)
 #pragma unroll
                 for (int c = 2 * h; c < 2 * h + 2; c++) {
-                    const bool seen = first + 8 * n + 2 * t + c % 2 < end;
+                    const uint32_t key = first + 8 * n + 2 * t + c % 2;
+                    const bool seen = key < end && key >= from;
                     s[n][c] = seen ? s[n][c] * in.scale : -INFINITY;
                     top = fmaxf(top, s[n][c]);
                 }

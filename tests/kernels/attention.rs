@@ -17,6 +17,7 @@ fn rows(x: &[f64], range: std::ops::Range<usize>, width: usize) -> Vec<f64> {
 
 struct Case<T> {
     heads: Heads,
+    window: Option<usize>,
     spans: Vec<Span>,
     q: Vec<T>,
     k: Vec<T>,
@@ -31,7 +32,7 @@ fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> (Vec<f32>, Vec<f32>) {
     let mut out = DeviceRows::zeros(device, q.rows(), qw, "out").unwrap();
     let mut lse = device.zeros(q.rows() * c.heads.query, "lse").unwrap();
     let plan = Plan::new(device, &c.spans).unwrap();
-    plan.forward(c.heads, &Inputs { q: &q, k: &k, v: &v }, &mut out, Some(&mut lse)).unwrap();
+    plan.forward_within(c.heads, c.window, &Inputs { q: &q, k: &k, v: &v }, &mut out, Some(&mut lse)).unwrap();
     (out.download().unwrap().iter().map(|v| v.to_f32()).collect(), device.download(&lse).unwrap())
 }
 
@@ -55,7 +56,7 @@ pub fn behind(past: usize, first: usize, lengths: &[(usize, usize)]) -> (Vec<Spa
 
 /// Lengths are (past, first own keys that have no query, queries) of each sequence; past runs are shared by all.
 fn check<T: Storage>(
-    heads: Heads,
+    (heads, window): (Heads, Option<usize>),
     past: usize,
     lengths: &[(usize, usize)],
     (values, scale): (Values, f32),
@@ -63,8 +64,9 @@ fn check<T: Storage>(
 ) -> Result<(), TestCaseError> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let (spans, queries, keys) = behind(past, 0, lengths);
-    let c = Case {
+    let mut c = Case {
         heads,
+        window,
         q: values.scaled::<T>(queries * qw, seed, scale),
         k: values.draw::<T>(keys * kw, seed + 1),
         v: Values::Normal.draw::<T>(keys * kw, seed + 2),
@@ -76,8 +78,8 @@ fn check<T: Storage>(
     for s in &c.spans {
         let all = |x: &[f64]| [rows(x, s.past.clone(), kw), rows(x, s.own.clone(), kw)].concat();
         let (q, k) = (rows(&q, s.rows.clone(), qw), all(&k));
-        want.extend(oracle::attention(&q, &k, &all(&v), heads));
-        log.extend(oracle::log_sum_exp(&q, &k, heads));
+        want.extend(oracle::attention_within(&q, &k, &all(&v), heads, window));
+        log.extend(oracle::log_sum_exp(&q, &k, heads, window));
     }
     // Scores are f32 sums of up to `scale x dim` terms; what they are off by shows in the weights. bf16 rounds weights and
     // output to 8 bits; values are of the order of 4.
@@ -86,6 +88,12 @@ fn check<T: Storage>(
     for device in devices(seed) {
         let (got, lse) = run(&device, &c);
         same_bits(&got, &run(&device, &c).0)?;
+        if window.is_none() {
+            // A window that hides nothing changes no bit.
+            c.window = Some(keys.max(1));
+            same_bits(&got, &run(&device, &c).0)?;
+            c.window = None;
+        }
         if values == Values::Huge {
             // One key takes all, and which one may hang on the last bit: the result is one of the values.
             let top = largest(&v);
@@ -108,11 +116,12 @@ proptest! {
     fn meets_the_oracle(
         head in any_head(), past in prop::sample::select(vec![0usize, 1, 31, 64, 100]),
         lengths in prop::collection::vec((0usize..40, 0usize..70), 0..4), scale in 0.1f32..6.0, seed in 0u64..1_000_000,
+        window in prop::option::of(1usize..150),
         values in prop::sample::select(vec![Values::Normal, Values::Equal, Values::Sparse, Values::Denormal, Values::Huge]),
     ) {
         let heads = Heads { query: head.0 * head.1, kv: head.0, dim: head.2 };
-        check::<f32>(heads, past, &lengths, (values, scale), seed)?;
-        check::<bf16>(heads, past, &lengths, (values, scale), seed)?;
+        check::<f32>((heads, window), past, &lengths, (values, scale), seed)?;
+        check::<bf16>((heads, window), past, &lengths, (values, scale), seed)?;
     }
 }
 
@@ -126,6 +135,8 @@ fn keys_that_are_not_there_are_refused() {
     let zeros = |n| DeviceRows::<f32>::zeros(&device, n, 8, "x").unwrap();
     let (q, k) = (zeros(4), zeros(3));
     assert!(plan.forward(heads, &Inputs { q: &q, k: &k, v: &k }, &mut zeros(4), None).is_err());
+    let windowed = plan.forward_within(heads, Some(0), &Inputs { q: &q, k: &q, v: &q }, &mut zeros(4), None);
+    assert!(windowed.is_err(), "a window of nothing");
     let odd = Heads { query: 1, kv: 1, dim: 7 };
     assert!(plan.forward(odd, &Inputs { q: &q, k: &q, v: &q }, &mut zeros(4), None).is_err());
 }

@@ -13,6 +13,7 @@ use super::common::{Values, cases, close, devices, largest, same_bits, wide};
 
 struct Case<T> {
     heads: Heads,
+    window: Option<usize>,
     spans: Vec<Span>,
     q: Vec<T>,
     k: Vec<T>,
@@ -27,18 +28,20 @@ fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> [Vec<f32>; 3] {
     let inputs = Inputs { q: &q, k: &k, v: &v };
     let mut out = DeviceRows::zeros(device, q.rows(), qw, "out").unwrap();
     let mut lse = device.zeros(q.rows() * c.heads.query, "lse").unwrap();
-    Plan::new(device, &c.spans).unwrap().forward(c.heads, &inputs, &mut out, Some(&mut lse)).unwrap();
+    let plan = Plan::new(device, &c.spans).unwrap();
+    plan.forward_within(c.heads, c.window, &inputs, &mut out, Some(&mut lse)).unwrap();
     let zeros = |rows, width| DeviceRows::<f32>::zeros(device, rows, width, "gradient").unwrap();
     let (mut dq, mut dk, mut dv) = (zeros(q.rows(), qw), zeros(k.rows(), kw), zeros(k.rows(), kw));
     let given = Given { out: &out, lse: &lse, by_out: &by_out };
     let mut gradients = Gradients { q: &mut dq, k: &mut dk, v: &mut dv };
-    Backward::new(device, &c.spans).unwrap().run(c.heads, &inputs, &given, &mut gradients).unwrap();
+    let backward = Backward::new(device, &c.spans).unwrap();
+    backward.run_within(c.heads, c.window, &inputs, &given, &mut gradients).unwrap();
     [dq, dk, dv].map(|g| g.download().unwrap())
 }
 
 /// `past` key rows that every span sees, itself a causal sequence if `learnt`; lengths are (own keys without a query, queries).
 fn check<T: Storage>(
-    heads: Heads,
+    (heads, window): (Heads, Option<usize>),
     (past, learnt): (usize, bool),
     lengths: &[(usize, usize)],
     (values, scale): (Values, f32),
@@ -49,8 +52,9 @@ fn check<T: Storage>(
     if learnt {
         spans.insert(0, Span::causal(0..past));
     }
-    let c = Case {
+    let mut c = Case {
         heads,
+        window,
         q: values.scaled::<T>(queries * qw, seed, scale),
         k: values.draw::<T>(keys * kw, seed + 1),
         v: Values::Normal.draw::<T>(keys * kw, seed + 2),
@@ -63,7 +67,8 @@ fn check<T: Storage>(
         let key_rows: Vec<usize> = s.past.clone().chain(s.own.clone()).collect();
         let all = |x: &[f64]| key_rows.iter().flat_map(|r| x[r * kw..(r + 1) * kw].to_vec()).collect::<Vec<_>>();
         let mine = s.rows.start * qw..s.rows.end * qw;
-        let [dq, dk, dv] = oracle::gradients(&q[mine.clone()], &all(&k), &all(&v), &g[mine.clone()], heads);
+        let [dq, dk, dv] =
+            oracle::gradients_within(&q[mine.clone()], &all(&k), &all(&v), &g[mine.clone()], (heads, window));
         want[0][mine].copy_from_slice(&dq);
         for (to, from) in [(1, dk), (2, dv)] {
             for (row, from) in key_rows.iter().zip(from.chunks_exact(kw)) {
@@ -84,10 +89,13 @@ fn check<T: Storage>(
     };
     for device in devices(seed) {
         let got = run(&device, &c);
+        // A window that hides nothing changes no bit.
+        c.window = window.or(Some(keys.max(1)));
         for (i, (got, again)) in got.iter().zip(&run(&device, &c)).enumerate() {
             same_bits(got, again)?;
             close(["dq", "dk", "dv"][i], got, &want[i], |_| tolerance(i) + 1e-30)?;
         }
+        c.window = window;
     }
     Ok(())
 }
@@ -99,20 +107,23 @@ proptest! {
         head in (1usize..3, 1usize..3, prop::sample::select(vec![8usize, 24, 64])),
         past in prop::sample::select(vec![(0usize, false), (1, true), (31, true), (40, false)]),
         lengths in prop::collection::vec((0usize..20, 0usize..36), 0..3), scale in 0.1f32..2.0, seed in 0u64..1_000_000,
+        window in prop::option::of(1usize..60),
         values in prop::sample::select(vec![Values::Normal, Values::Equal, Values::Sparse, Values::Denormal]),
     ) {
         let heads = Heads { query: head.0 * head.1, kv: head.0, dim: head.2 };
-        check::<f32>(heads, past, &lengths, (values, scale), seed)?;
-        check::<bf16>(heads, past, &lengths, (values, scale), seed)?;
+        check::<f32>((heads, window), past, &lengths, (values, scale), seed)?;
+        check::<bf16>((heads, window), past, &lengths, (values, scale), seed)?;
     }
 }
 
 #[test]
 fn wide_heads_and_more_rows_than_a_tile() {
     let wide = Heads { query: 3, kv: 1, dim: 72 };
+    let wide = (wide, None);
     check::<f32>(wide, (3, false), &[(2, 5), (0, 1)], (Values::Normal, 1.0), 1).unwrap();
     check::<bf16>(wide, (3, false), &[(2, 5), (0, 1)], (Values::Normal, 1.0), 2).unwrap();
-    check::<bf16>(Heads { query: 1, kv: 1, dim: 8 }, (70, true), &[(5, 66)], (Values::Normal, 1.0), 3).unwrap();
+    check::<bf16>((Heads { query: 1, kv: 1, dim: 8 }, Some(40)), (70, true), &[(5, 66)], (Values::Normal, 1.0), 3)
+        .unwrap();
 }
 
 #[test]

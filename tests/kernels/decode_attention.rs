@@ -9,18 +9,29 @@ use rallrec::ops::attention::{Heads, oracle};
 
 use super::common::{Values, cases, close, devices, largest, same_bits, wide};
 
-fn run<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], q: &[T], k: &[T], v: &[T]) -> Vec<f32> {
+type Shape = (Heads, Option<usize>);
+
+fn run<T: Storage>(device: &KernelDevice, shape: Shape, prompts: &[Prompt], q: &[T], k: &[T], v: &[T]) -> Vec<f32> {
+    let (heads, window) = shape;
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let q = DeviceRows::upload(device, qw, q, "q").unwrap();
     let k = DeviceRows::upload(device, kw, k, "k").unwrap();
     let v = DeviceRows::upload(device, kw, v, "v").unwrap();
     let mut out = DeviceRows::zeros(device, q.rows(), qw, "out").unwrap();
-    Plan::new(device, heads, prompts).unwrap().forward(&Inputs { q: &q, k: &k, v: &v }, &mut out).unwrap();
+    let plan = Plan::new(device, heads, prompts).unwrap();
+    plan.forward_within(window, &Inputs { q: &q, k: &k, v: &v }, &mut out).unwrap();
     out.download().unwrap().iter().map(|v| v.to_f32()).collect()
 }
 
 /// The same by a plan that was made for as many samples without a key.
-fn written<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], q: &[T], k: &[T], v: &[T]) -> Vec<f32> {
+fn written<T: Storage>(
+    device: &KernelDevice,
+    (heads, window): Shape,
+    prompts: &[Prompt],
+    q: &[T],
+    k: &[T],
+    v: &[T],
+) -> Vec<f32> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let q = DeviceRows::upload(device, qw, q, "q").unwrap();
     let k = DeviceRows::upload(device, kw, k, "k").unwrap();
@@ -36,11 +47,16 @@ fn written<T: Storage>(device: &KernelDevice, heads: Heads, prompts: &[Prompt], 
         assert!(plan.write(prompts, end - 1).is_err(), "keys beyond the last");
     }
     assert!(plan.write(prompts, k.rows()).unwrap());
-    plan.forward(&Inputs { q: &q, k: &k, v: &v }, &mut out).unwrap();
+    plan.forward_within(window, &Inputs { q: &q, k: &k, v: &v }, &mut out).unwrap();
     out.download().unwrap().iter().map(|v| v.to_f32()).collect()
 }
 
-fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, seed: u64) -> Result<(), TestCaseError> {
+fn check<T: Storage>(
+    (heads, window): Shape,
+    shape: &[(usize, Vec<usize>)],
+    scale: f32,
+    seed: u64,
+) -> Result<(), TestCaseError> {
     let (qw, kw) = (heads.query * heads.dim, heads.kv * heads.dim);
     let (mut keys, mut samples, mut prompts) = (0, 0, Vec::new());
     let mut take = |n: usize| {
@@ -65,19 +81,21 @@ fn check<T: Storage>(heads: Heads, shape: &[(usize, Vec<usize>)], scale: f32, se
             // Without any key there is nothing to average: zeros.
             match p.prefix.len() + own.len() {
                 0 => want.extend(vec![0.0; qw]),
-                _ => want.extend(oracle::attention(&wq[query.clone()], &both(&wk), &both(&wv), heads)),
+                _ => want.extend(oracle::attention_within(&wq[query.clone()], &both(&wk), &both(&wv), heads, window)),
             }
             let one = Prompt { prefix: p.prefix.clone(), own: vec![own.clone()] };
-            alone.extend(run(&KernelDevice::host(seed + 9), heads, &[one], &q[query], &k, &v));
+            alone.extend(run(&KernelDevice::host(seed + 9), (heads, window), &[one], &q[query], &k, &v));
             row += 1;
         }
     }
     let score = largest(&wq) * largest(&wk) * (heads.dim as f64).sqrt();
     let unit = if T::NAME == "f32" { 2e-6 * (1.0 + score) } else { 2e-2 + 2e-6 * score };
     for device in devices(seed) {
-        let got = run(&device, heads, &prompts, &q, &k, &v);
+        let got = run(&device, (heads, window), &prompts, &q, &k, &v);
         close("out", &got, &want, |_| unit * 4.0)?;
-        same_bits(&got, &written(&device, heads, &prompts, &q, &k, &v))?;
+        // A window that hides nothing changes no bit.
+        let window = window.or(Some(keys.max(1)));
+        same_bits(&got, &written(&device, (heads, window), &prompts, &q, &k, &v))?;
         if device.kind() == rallrec::device::Kind::Host {
             same_bits(&got, &alone)?;
         }
@@ -92,11 +110,11 @@ proptest! {
         kv in 1usize..3, group in prop::sample::select(vec![1usize, 3, 4, 8]),
         dim in prop::sample::select(vec![8usize, 40, 64, 128]),
         shape in prop::collection::vec((prop::sample::select(vec![0usize, 1, 70, 257, 300]), prop::collection::vec(0usize..20, 0..7)), 0..3),
-        scale in 0.1f32..6.0, seed in 0u64..1_000_000,
+        scale in 0.1f32..6.0, window in prop::option::of(1usize..300), seed in 0u64..1_000_000,
     ) {
         let heads = Heads { query: kv * group, kv, dim };
-        check::<f32>(heads, &shape, scale, seed)?;
-        check::<bf16>(heads, &shape, scale, seed)?;
+        check::<f32>((heads, window), &shape, scale, seed)?;
+        check::<bf16>((heads, window), &shape, scale, seed)?;
     }
 }
 
@@ -105,7 +123,7 @@ proptest! {
     #[test]
     fn more_rows_than_a_tile(samples in 17usize..40, own in 1usize..9, seed in 0u64..1_000_000) {
         let heads = Heads { query: 4, kv: 1, dim: 16 };
-        check::<f32>(heads, &[(40, vec![own; samples])], 1.0, seed)?;
-        check::<bf16>(heads, &[(40, vec![own; samples])], 1.0, seed)?;
+        check::<f32>((heads, None), &[(40, vec![own; samples])], 1.0, seed)?;
+        check::<bf16>((heads, Some(44)), &[(40, vec![own; samples])], 1.0, seed)?;
     }
 }

@@ -75,8 +75,8 @@ pub(crate) fn check(config: &Config, place: &str) -> Result<()> {
             return bad(format!("the rope scaling makes no sense: {s:?}"));
         }
     }
-    if let Some(window) = config.window.filter(|&w| w < config.context) {
-        return bad(format!("an attention window of {window} in a context of {} is not supported", config.context));
+    if config.window == Some(0) {
+        return bad("the attention window is 0".into());
     }
     for id in config.bos.iter().chain(&config.eos) {
         if *id as usize >= config.vocab {

@@ -9,7 +9,8 @@ use crate::rng::{Rng, Use};
 use crate::tensor::Dtype;
 
 /// Shape: 2 layers, hidden 32, 4 heads (8 wide; 16 with q and k norms), 2 key and value heads, intermediate 64,
-/// vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied, except with biases (Qwen2).
+/// vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied, except with biases (Qwen2). A window of 5 where
+/// the family has windows.
 pub fn config(family: &'static Family) -> Config {
     Config {
         family,
@@ -23,7 +24,7 @@ pub fn config(family: &'static Family) -> Config {
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: None,
-        window: (family.windows != Windows::Never).then_some(4096),
+        window: (family.windows != Windows::Never).then_some(5),
         context: 4096,
         tied: !family.qkv_bias,
         bos: None,

@@ -164,12 +164,7 @@ impl Buffers {
 #[derive(Clone, Copy)]
 pub(crate) enum Keys<'a> {
     /// Those of the pass itself, where a backward follows: of all rows, and of the last layer's.
-    Packed {
-        all: &'a Packed,
-        asked: &'a Packed,
-        /// Keys that the row which sees most sees.
-        longest: usize,
-    },
+    Packed { all: &'a Packed, asked: &'a Packed },
     /// A cache, which takes the new keys at `places`.
     Cached { all: &'a cached::Plan, asked: &'a cached::Plan, places: &'a RowNumbers },
 }
@@ -316,7 +311,7 @@ struct Which(usize, Norm, usize);
 /// Runs layer `l`. Whether `buffers.delta` is to be added to its output.
 ///
 /// # Errors
-/// Shapes that do not fit, operands in different places, out of memory; a text beyond a window that the device does not have.
+/// Shapes that do not fit, operands in different places, out of memory.
 pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> {
     let Out { tape: t, buffers: b, pending, cache, next, trace } = out;
     let c = s.config;
@@ -331,15 +326,11 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
     }
     let window = c.window_of(l);
     match (s.keys, cache) {
-        (Keys::Packed { all, asked: of_asked, longest }, _) => {
-            if let Some(window) = window.filter(|&w| w < longest) {
-                let what = format!("a text of {longest} tokens, beyond the model's attention window of {window}");
-                return Err(Error::input("training", what).next("show fewer history items (a smaller K)"));
-            }
+        (Keys::Packed { all, asked: of_asked }, _) => {
             t.attn.fit(m, c.q_width(), LABEL)?;
             fit_list(&mut t.lse, m * c.heads)?;
             let seen = if asked.is_some() { of_asked } else { all };
-            seen.attention(s.heads(), Inputs { q: &t.q, k: &t.k, v: &t.v }, &mut t.attn, &mut t.lse)?;
+            seen.attention(s.heads(), window, Inputs { q: &t.q, k: &t.k, v: &t.v }, &mut t.attn, &mut t.lse)?;
         }
         (Keys::Cached { all, asked: of_asked, places }, Some(cache)) => {
             cache.store(&t.k, &t.v, places)?;

@@ -14,7 +14,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::cpu::attend_within;
-use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel};
+use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel, window_arg};
 use crate::device::{Device, DeviceRows, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::ops::rows::{RowNumbers, scatter_rows};
@@ -291,45 +291,41 @@ impl Plan {
 /// row sees no more than so many of its last keys. `out` takes the shape of q.
 ///
 /// # Errors
-/// Shapes that do not fit, keys beyond the cache, operands in different places; a window on kernels that some row's keys exceed.
+/// Shapes that do not fit, keys beyond the cache, operands in different places.
 pub fn attention(q: &Rows, cache: &Cache, plan: &Plan, window: Option<usize>, out: &mut Rows) -> Result<Cost> {
     let places = [q.place(), out.place()];
     if q.rows() != plan.rows {
         return Err(Error::failed("attention", format!("{} query rows, planned for {}", q.rows(), plan.rows)));
     }
-    let window = window.filter(|&window| window < plan.longest);
-    if window.is_some() && !matches!(plan.on, On::Cpu(_)) {
-        let what = format!("{} tokens, with a window of fewer; kernels have no window yet", plan.longest);
-        return Err(Error::input("attention", what).next("use --device cpu, or shorter prompts"));
-    }
+    window_arg(window)?;
     out.fit(q.rows(), q.dim(), "activations")?;
     match (q, cache, &plan.on, out) {
         (Rows::Cpu(q), Cache::Cpu(blocks), On::Cpu(spans), Rows::Cpu(out)) => {
             on_cpu(q, blocks, plan.heads, spans, window, out)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::F32(plan_of), Rows::F32(out)) => {
-            plan_of.forward(plan.heads, &kernel::Inputs { q, k, v }, out, None)
+            plan_of.forward_within(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
         }
         (Rows::Bf16(q), Cache::Kernels([Rows::Bf16(k), Rows::Bf16(v)]), On::Bf16(plan_of), Rows::Bf16(out)) => {
-            plan_of.forward(plan.heads, &kernel::Inputs { q, k, v }, out, None)
+            plan_of.forward_within(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::StepF32(plan), Rows::F32(out)) => {
-            step(plan, q, (k, v), out)
+            step((plan, window), q, (k, v), out)
         }
         (Rows::Bf16(q), Cache::Kernels([Rows::Bf16(k), Rows::Bf16(v)]), On::StepBf16(plan), Rows::Bf16(out)) => {
-            step(plan, q, (k, v), out)
+            step((plan, window), q, (k, v), out)
         }
         _ => Err(mixed("attention", &places)),
     }
 }
 
 fn step<T: Storage>(
-    plan: &decode::Plan<T>,
+    (plan, window): (&decode::Plan<T>, Option<usize>),
     q: &DeviceRows<T>,
     (k, v): (&DeviceRows<T>, &DeviceRows<T>),
     out: &mut DeviceRows<T>,
 ) -> Result<Cost> {
-    plan.forward(&kernel::Inputs { q, k, v }, out)
+    plan.forward_within(window, &kernel::Inputs { q, k, v }, out)
 }
 
 fn on_cpu(

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::Heads;
 use super::kernel::{ALL, Inputs, Work, tile_rows, width, work};
+use super::{Heads, window_arg};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -30,6 +30,8 @@ pub struct Plan<T: Storage> {
     /// (slot, sample within it), as `DecodePart`, by query row.
     parts: Buffer<[u32; 2]>,
     begins: Buffer<u32>,
+    /// How many keys each query row sees.
+    ends: Buffer<u32>,
     rows: usize,
     keys_end: usize,
     distinct: usize,
@@ -42,6 +44,7 @@ struct Cut {
     works: Vec<Work>,
     parts: Vec<[u32; 2]>,
     begins: Vec<u32>,
+    ends: Vec<u32>,
     keys_end: usize,
     distinct: usize,
     pairs: usize,
@@ -56,12 +59,14 @@ fn nothing() -> Work {
 /// a block.
 fn cut(group: usize, together: usize, prompts: &[Prompt]) -> Cut {
     let (mut works, mut lists): (Vec<Work>, Vec<Vec<[u32; 2]>>) = (Vec::new(), Vec::new());
-    let (mut keys_end, mut distinct, mut pairs) = (0, 0, 0);
-    let mut cut = |row: usize, samples: usize, keys: &Range<usize>, lists: &mut Vec<Vec<[u32; 2]>>| {
+    let (mut keys_end, mut distinct, mut pairs, mut ends) = (0, 0, 0, Vec::new());
+    // `before` keys of the samples come before `keys`.
+    let mut cut = |row: usize, samples: usize, before: usize, keys: &Range<usize>, lists: &mut Vec<Vec<[u32; 2]>>| {
         for from in keys.clone().step_by(SPAN) {
             let span = from..(from + SPAN).min(keys.end);
             let slot = works.len();
-            works.push(work(row, (samples * group, group), [&span, &(0..0)], ALL, slot));
+            let at = before + from - keys.start;
+            works.push(work(row, (samples * group, group), [&span, &(at..at)], ALL, slot));
             for (sample, list) in lists[row..row + samples].iter_mut().enumerate() {
                 list.push([slot as u32, sample as u32]);
             }
@@ -71,11 +76,12 @@ fn cut(group: usize, together: usize, prompts: &[Prompt]) -> Cut {
         let first = lists.len();
         lists.resize(first + prompt.own.len(), Vec::new());
         for from in (0..prompt.own.len()).step_by(together) {
-            cut(first + from, (prompt.own.len() - from).min(together), &prompt.prefix, &mut lists);
+            cut(first + from, (prompt.own.len() - from).min(together), 0, &prompt.prefix, &mut lists);
         }
         distinct += prompt.prefix.len();
         for (sample, own) in prompt.own.iter().enumerate() {
-            cut(first + sample, 1, own, &mut lists);
+            cut(first + sample, 1, prompt.prefix.len(), own, &mut lists);
+            ends.push((prompt.prefix.len() + own.len()) as u32);
             keys_end = keys_end.max(own.end).max(prompt.prefix.end);
             distinct += own.len();
             pairs += own.len() + prompt.prefix.len();
@@ -85,7 +91,7 @@ fn cut(group: usize, together: usize, prompts: &[Prompt]) -> Cut {
     for list in &lists {
         begins.push(begins.last().copied().unwrap_or(0) + list.len() as u32);
     }
-    Cut { works, parts: lists.concat(), begins, keys_end, distinct, pairs }
+    Cut { works, parts: lists.concat(), begins, ends, keys_end, distinct, pairs }
 }
 
 impl<T: Storage> Plan<T> {
@@ -102,7 +108,7 @@ impl<T: Storage> Plan<T> {
             return Err(Error::failed("decode attention", format!("{group} query heads share a kv head; {room} fit")));
         }
         let together = room / group;
-        let Cut { mut works, mut parts, begins, keys_end, distinct, pairs } = cut(group, together, prompts);
+        let Cut { mut works, mut parts, begins, ends, keys_end, distinct, pairs } = cut(group, together, prompts);
         works.resize(works.len() + more, nothing());
         parts.resize(parts.len() + more * together, [0; 2]);
         Ok(Self {
@@ -111,6 +117,7 @@ impl<T: Storage> Plan<T> {
             works: device.upload(&works, "decode attention blocks")?,
             parts: device.upload(&parts, "parts of rows")?,
             begins: device.upload(&begins, "first part of rows")?,
+            ends: device.upload(&ends, "keys of rows")?,
             rows: begins.len() - 1,
             keys_end,
             distinct,
@@ -126,7 +133,8 @@ impl<T: Storage> Plan<T> {
     /// Keys beyond `keys`.
     pub fn write(&mut self, prompts: &[Prompt], keys: usize) -> Result<bool> {
         let group = self.heads.group();
-        let Cut { mut works, parts, begins, keys_end, distinct, pairs } = cut(group, tile_rows::<T>() / group, prompts);
+        let together = tile_rows::<T>() / group;
+        let Cut { mut works, parts, begins, ends, keys_end, distinct, pairs } = cut(group, together, prompts);
         if keys_end > keys {
             return Err(Error::failed("decode attention", format!("keys to {keys_end} of {keys}")));
         }
@@ -138,12 +146,24 @@ impl<T: Storage> Plan<T> {
         device.write(&mut self.works, &works)?;
         device.write(&mut self.parts, &parts)?;
         device.write(&mut self.begins, &begins)?;
+        device.write(&mut self.ends, &ends)?;
         (self.keys_end, self.distinct, self.pairs) = (keys_end, distinct, pairs);
         Ok(true)
     }
 
     /// `out` (samples, heads x dim) for `q` of the same shape; a sample without any key gets zeros.
     pub fn forward(&self, inputs: &Inputs<'_, T>, out: &mut DeviceRows<T>) -> Result<Cost> {
+        self.forward_within(None, inputs, out)
+    }
+
+    /// The same, where each sample sees no more than the `window` last of its keys.
+    pub fn forward_within(
+        &self,
+        window: Option<usize>,
+        inputs: &Inputs<'_, T>,
+        out: &mut DeviceRows<T>,
+    ) -> Result<Cost> {
+        let limit = window_arg(window)?;
         let heads = self.heads;
         let (wide, shared) = width::<T>(heads)?;
         inputs.check(heads)?;
@@ -160,7 +180,7 @@ impl<T: Storage> Plan<T> {
         let rows = (self.rows * heads.query) as f64;
         let cost = Cost {
             bytes: size * (2.0 * (self.distinct * k.dim()) as f64 + rows * heads.dim as f64),
-            flops: 4.0 * (self.pairs * q.dim()) as f64,
+            flops: 4.0 * (self.pairs.min(q.rows().saturating_mul(limit as usize)) * q.dim()) as f64,
         };
         let kernel = match wide {
             true => T::pick("decode_attention_f32_128", "decode_attention_bf16_128"),
@@ -169,8 +189,8 @@ impl<T: Storage> Plan<T> {
         let threads = tile_rows::<T>() as u32 * 2;
         let launch = Launch::new(kernel, self.works.len(), threads, cost).by(heads.kv).shared(shared);
         let mut args = vec![self.works.arg()];
-        args.extend(inputs.args(heads));
-        args.push(partials.arg());
+        args.extend(inputs.args(heads, limit));
+        args.extend([partials.arg(), self.ends.arg()]);
         // SAFETY: every block's rows and keys are inside q, k and v; a partial of 64 rows for each block.
         let mut cost = unsafe { device.launch(&launch, &args) }?;
         let values = (self.parts.len() * heads.query * pitch) as f64;

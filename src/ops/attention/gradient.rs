@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::kernel::{ALL, Inputs, Span, tile_rows};
-use super::{Heads, check_span};
+use super::kernel::{Inputs, Span, tile_rows};
+use super::{Heads, check_span, window_arg};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -85,7 +85,7 @@ impl<T: Storage> Backward<T> {
             for first in s.rows.clone().step_by(step) {
                 let (rows, at) = ((s.rows.end - first).min(step), s.visible + first - s.rows.start);
                 let own = (at + rows - 1).min(s.own.len());
-                let runs = [(&s.past, s.past.len(), ALL), (&s.own, own, at as u32)];
+                let runs = [(&s.past, s.past.len(), (s.past.len() + at) as u32), (&s.own, own, at as u32)];
                 let runs = runs.iter().filter(|r| r.1 > 0).map(|(keys, len, edge)| run(keys.start, *len, *edge));
                 by_query.push((first, rows, runs.collect()));
             }
@@ -124,6 +124,19 @@ impl<T: Storage> Backward<T> {
         given: &Given<'_, T>,
         g: &mut Gradients<'_>,
     ) -> Result<Cost> {
+        self.run_within(heads, None, inputs, given, g)
+    }
+
+    /// The same, where each row sees no more than the `window` last of its keys.
+    pub fn run_within(
+        &self,
+        heads: Heads,
+        window: Option<usize>,
+        inputs: &Inputs<'_, T>,
+        given: &Given<'_, T>,
+        g: &mut Gradients<'_>,
+    ) -> Result<Cost> {
+        let limit = window_arg(window)?;
         let (wide, shared) = room::<T>(heads)?;
         inputs.check(heads)?;
         let (q, k) = (inputs.q, inputs.k);
@@ -171,11 +184,12 @@ impl<T: Storage> Backward<T> {
             ),
         };
         let threads = tile_rows::<T>() as u32 * 2;
-        let (pairs, key_values) = ((self.pairs * q.dim()) as f64, (k.rows() * k.dim()) as f64);
+        let pairs = self.pairs.min(q.rows().saturating_mul(limit as usize));
+        let (pairs, key_values) = ((pairs * q.dim()) as f64, (k.rows() * k.dim()) as f64);
         let read = 2.0 * size * (rows + key_values);
         let args = |side: &Side| {
             let mut args = vec![side.tiles.arg(), side.runs.arg()];
-            args.extend(inputs.args(heads));
+            args.extend(inputs.args(heads, limit));
             args.extend([given.by_out.arg(), given.by_out.stride_arg(), given.lse.arg(), delta.arg()]);
             args
         };
@@ -198,7 +212,7 @@ impl<T: Storage> Backward<T> {
 /// The queries of `s` that see a key of the tile that begins `offset` keys into its range.
 fn seen_from(s: &Span, own: bool, offset: usize) -> Option<Run> {
     if !own {
-        return Some(run(s.rows.start, s.rows.len(), ALL));
+        return Some(run(s.rows.start, s.rows.len(), (s.past.len() + s.visible - offset) as u32));
     }
     // Query i sees key offset + r if r < visible - offset + i: the first that sees r = 0 has edge 1 at least.
     let skip = (offset + 1).saturating_sub(s.visible);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Heads, check_span};
+use super::{Heads, check_span, window_arg};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -104,12 +104,13 @@ impl<T: Storage> Inputs<'_, T> {
         Ok(())
     }
 
-    pub(super) fn args(&self, heads: Heads) -> [Arg; 10] {
+    pub(super) fn args(&self, heads: Heads, window: u32) -> [Arg; 11] {
         [
             Arg::U32(heads.query as u32),
             Arg::U32(heads.kv as u32),
             Arg::U32(heads.dim as u32),
             Arg::F32(scale(heads.dim)),
+            Arg::U32(window),
             self.q.arg(),
             self.q.stride_arg(),
             self.k.arg(),
@@ -162,6 +163,19 @@ impl<T: Storage> Plan<T> {
         out: &mut DeviceRows<T>,
         lse: Option<&mut Buffer<f32>>,
     ) -> Result<Cost> {
+        self.forward_within(heads, None, inputs, out, lse)
+    }
+
+    /// The same, where each row sees no more than the `window` last of its keys.
+    pub fn forward_within(
+        &self,
+        heads: Heads,
+        window: Option<usize>,
+        inputs: &Inputs<'_, T>,
+        out: &mut DeviceRows<T>,
+        lse: Option<&mut Buffer<f32>>,
+    ) -> Result<Cost> {
+        let limit = window_arg(window)?;
         let (wide, shared) = width::<T>(heads)?;
         inputs.check(heads)?;
         let (q, k) = (inputs.q, inputs.k);
@@ -180,12 +194,12 @@ impl<T: Storage> Plan<T> {
         let size = size_of::<T>() as f64;
         let cost = Cost {
             bytes: size * 2.0 * (q.rows() * q.dim()) as f64 + size * 2.0 * (self.distinct * k.dim()) as f64,
-            flops: 4.0 * (self.pairs * q.dim()) as f64,
+            flops: 4.0 * (self.pairs.min(q.rows().saturating_mul(limit as usize)) * q.dim()) as f64,
         };
         let threads = tile_rows::<T>() as u32 * 2;
         let launch = Launch::new(kernel, self.works.len(), threads, cost).by(heads.query).shared(shared);
         let mut args = vec![self.works.arg()];
-        args.extend(inputs.args(heads));
+        args.extend(inputs.args(heads, limit));
         args.extend([out.arg(), out.stride_arg(), lse.map_or(Arg::Pointer(0), |l| l.arg())]);
         // SAFETY: every tile's rows and keys are inside q, k and v; out has q's shape.
         unsafe { out.device().launch(&launch, &args) }

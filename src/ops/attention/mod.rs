@@ -55,10 +55,22 @@ impl Heads {
     }
 }
 
+/// A window as kernels take it: `u32::MAX` for none.
+///
+/// # Errors
+/// A window of nothing: a row sees itself at least.
+fn window_arg(window: Option<usize>) -> Result<u32> {
+    match window {
+        Some(0) => Err(Error::failed("attention", "a window of 0 keys").next("a row sees itself at least")),
+        None => Ok(u32::MAX),
+        Some(keys) => Ok(u32::try_from(keys).unwrap_or(u32::MAX)),
+    }
+}
+
 /// Fails on a span whose last row sees keys that do not exist.
 fn check_span(s: &kernel::Span) -> Result<()> {
     let nothing = s.past.is_empty() && s.visible == 0;
-    let large = [s.past.len(), s.own.len(), s.visible].iter().any(|&n| n >= kernel::ALL as usize / 2);
+    let large = s.past.len().saturating_add(s.own.len()).saturating_add(s.visible) >= kernel::ALL as usize / 2;
     if large || nothing || s.visible + s.rows.len() - 1 > s.own.len() {
         let what = format!("rows {:?} see {} of {:?} first, after {:?}", s.rows, s.visible, s.own, s.past);
         return Err(Error::failed("attention", what).next("the last row's keys must exist"));

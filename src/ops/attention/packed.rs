@@ -74,23 +74,39 @@ impl Packed {
         }))
     }
 
-    /// `out = softmax(q k^T / sqrt(dim)) v`, and `lse` (query rows x heads), the log of each denominator.
+    /// `out = softmax(q k^T / sqrt(dim)) v`, and `lse` (query rows x heads), the log of each denominator; with `window` each
+    /// row sees no more than so many of its last keys.
     ///
     /// # Errors
-    /// Shapes that do not fit, operands in different places.
-    pub fn attention(&self, heads: Heads, inputs: Inputs<'_>, out: &mut Rows, lse: &mut List<f32>) -> Result<Cost> {
+    /// Shapes that do not fit, operands in different places, a window of nothing.
+    pub fn attention(
+        &self,
+        heads: Heads,
+        window: Option<usize>,
+        inputs: Inputs<'_>,
+        out: &mut Rows,
+        lse: &mut List<f32>,
+    ) -> Result<Cost> {
         let places = [inputs.q.place(), inputs.k.place(), inputs.v.place(), out.place()];
         match (&self.0, inputs.q, inputs.k, inputs.v, out) {
             (Plan::Cpu(plan), Rows::Cpu(q), Rows::Cpu(k), Rows::Cpu(v), Rows::Cpu(out)) => {
                 let inputs = spans::Inputs { q: q.as_slice(), k: k.as_slice(), v: v.as_slice() };
-                spans::forward(plan, heads, inputs, out.as_mut_slice(), lse.cpu_mut("attention")?)
+                spans::forward(plan, (heads, window), inputs, out.as_mut_slice(), lse.cpu_mut("attention")?)
             }
-            (Plan::F32(plan, _), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out)) => {
-                plan.forward(heads, &kernel::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
-            }
-            (Plan::Bf16(plan, _), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out)) => {
-                plan.forward(heads, &kernel::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
-            }
+            (Plan::F32(plan, _), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out)) => plan.forward_within(
+                heads,
+                window,
+                &kernel::Inputs { q, k, v },
+                out,
+                Some(lse.kernels_mut("attention")?),
+            ),
+            (Plan::Bf16(plan, _), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out)) => plan.forward_within(
+                heads,
+                window,
+                &kernel::Inputs { q, k, v },
+                out,
+                Some(lse.kernels_mut("attention")?),
+            ),
             _ => Err(mixed("attention", &places)),
         }
     }
@@ -103,6 +119,7 @@ impl Packed {
     pub fn attention_backward(
         &self,
         heads: Heads,
+        window: Option<usize>,
         inputs: Inputs<'_>,
         given: Given<'_>,
         g: &mut Gradients<'_>,
@@ -119,13 +136,13 @@ impl Packed {
                 let lse = given.lse.cpu("attention backward")?;
                 let given = spans::Given { out: out.as_slice(), lse, by_out: by_out.as_slice() };
                 let mut g = spans::Gradients { q: dq.as_mut_slice(), k: dk.as_mut_slice(), v: dv.as_mut_slice() };
-                spans::backward(plan, heads, inputs, given, &mut g, scratch)
+                spans::backward(plan, (heads, window), inputs, given, &mut g, scratch)
             }
             (Plan::F32(_, plan), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out), Rows::F32(by_out)) => {
-                on_kernels(plan, heads, kernel::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
+                on_kernels(plan, (heads, window), kernel::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
             }
             (Plan::Bf16(_, plan), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out), Rows::Bf16(by_out)) => {
-                on_kernels(plan, heads, kernel::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
+                on_kernels(plan, (heads, window), kernel::Inputs { q, k, v }, (out, given.lse, by_out), [dq, dk, dv])
             }
             _ => Err(mixed("attention backward", &places)),
         }
@@ -134,7 +151,7 @@ impl Packed {
 
 fn on_kernels<T: Storage>(
     plan: &gradient::Backward<T>,
-    heads: Heads,
+    (heads, window): (Heads, Option<usize>),
     inputs: kernel::Inputs<'_, T>,
     (out, lse, by_out): (&DeviceRows<T>, &List<f32>, &DeviceRows<T>),
     [dq, dk, dv]: [&mut Rows; 3],
@@ -143,5 +160,5 @@ fn on_kernels<T: Storage>(
         return Err(Error::failed("attention backward", "the gradients are f32 rows on the device"));
     };
     let given = gradient::Given { out, lse: lse.kernels("attention backward")?, by_out };
-    plan.run(heads, &inputs, &given, &mut gradient::Gradients { q, k, v })
+    plan.run_within(heads, window, &inputs, &given, &mut gradient::Gradients { q, k, v })
 }

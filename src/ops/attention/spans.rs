@@ -11,7 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::kernel::Span;
-use super::{Heads, check_span};
+use super::{Heads, check_span, window_arg};
 use crate::error::{Error, Result};
 use crate::ops::linear::gemm::{View, product};
 use crate::tensor::Cost;
@@ -168,6 +168,7 @@ struct Tile {
     own: Range<usize>,
     /// How many of `own` the first row sees.
     edge: usize,
+    window: Option<usize>,
 }
 
 impl Tile {
@@ -180,17 +181,28 @@ impl Tile {
         [(self.past.clone(), 0), (self.own.clone(), self.past.len())]
     }
 
-    /// Visible keys of query row `i` of the tile.
-    fn visible(&self, i: usize) -> usize {
-        self.past.len() + self.edge + i
+    /// The keys that query row `i` of the tile sees.
+    fn seen(&self, i: usize) -> Range<usize> {
+        let end = self.past.len() + self.edge + i;
+        self.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 }
 
-fn tiles(span: &Span) -> impl Iterator<Item = Tile> {
+/// The tiles of a span, without the keys before the window of their first row.
+fn tiles(span: &Span, window: Option<usize>) -> impl Iterator<Item = Tile> {
     let Span { rows, past, own, visible } = span.clone();
     rows.clone().step_by(TILE).map(move |first| {
         let (count, edge) = (TILE.min(rows.end - first), visible + first - rows.start);
-        Tile { first, count, past: past.clone(), own: own.start..own.start + edge + count - 1, edge }
+        let before = window.map_or(0, |window| (past.len() + edge).saturating_sub(window));
+        let (skip_past, skip_own) = (before.min(past.len()), before.saturating_sub(past.len()));
+        Tile {
+            first,
+            count,
+            past: past.start + skip_past..past.end,
+            own: own.start + skip_own..own.start + edge + count - 1,
+            edge: edge - skip_own,
+            window,
+        }
     })
 }
 
@@ -235,7 +247,14 @@ fn check(spans: &Spans, heads: Heads, inputs: Inputs<'_>) -> Result<(usize, usiz
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn forward(spans: &Spans, heads: Heads, inputs: Inputs<'_>, out: &mut [f32], lse: &mut [f32]) -> Result<Cost> {
+pub fn forward(
+    spans: &Spans,
+    (heads, window): (Heads, Option<usize>),
+    inputs: Inputs<'_>,
+    out: &mut [f32],
+    lse: &mut [f32],
+) -> Result<Cost> {
+    window_arg(window)?;
     let _timed = timed("attention", || spans.cost(heads, 1.0));
     let (width, kv_width) = check(spans, heads, inputs)?;
     let (Inputs { q, k, v }, dim) = (inputs, heads.dim);
@@ -245,7 +264,7 @@ pub fn forward(spans: &Spans, heads: Heads, inputs: Inputs<'_>, out: &mut [f32],
     }
     let scale = 1.0 / (dim as f32).sqrt();
     let (out, lse) = (Shared::new(out), Shared::new(lse));
-    let work: Vec<Tile> = spans.spans.iter().flat_map(tiles).collect();
+    let work: Vec<Tile> = spans.spans.iter().flat_map(|s| tiles(s, window)).collect();
     (0..work.len() * heads.query).into_par_iter().for_each(|task| {
         let (tile, head) = (&work[task / heads.query], task % heads.query);
         let column = head / heads.group() * dim;
@@ -257,9 +276,10 @@ pub fn forward(spans: &Spans, heads: Heads, inputs: Inputs<'_>, out: &mut [f32],
             scores(tile, &sides, dim, scale, s);
             let mut sums = [0.0f32; TILE];
             for (i, row) in s.chunks_exact_mut(n).enumerate() {
-                let visible = tile.visible(i);
-                let (sum, max) = softmax_row(&mut row[..visible]);
-                row[visible..].fill(0.0);
+                let seen = tile.seen(i);
+                row[..seen.start].fill(0.0);
+                row[seen.end..].fill(0.0);
+                let (sum, max) = softmax_row(&mut row[seen]);
                 sums[i] = sum;
                 // SAFETY: (query row, head) belongs to this task alone, and is inside lse.
                 unsafe { *lse.at((tile.first + i) * heads.query + head) = max + sum.ln() };
@@ -290,12 +310,13 @@ pub fn forward(spans: &Spans, heads: Heads, inputs: Inputs<'_>, out: &mut [f32],
 /// Shapes that do not fit.
 pub fn backward(
     spans: &Spans,
-    heads: Heads,
+    (heads, window): (Heads, Option<usize>),
     inputs: Inputs<'_>,
     given: Given<'_>,
     g: &mut Gradients<'_>,
     by_head: &mut Vec<f32>,
 ) -> Result<Cost> {
+    window_arg(window)?;
     let _timed = timed("attention_backward", || spans.cost(heads, 2.5));
     let (width, kv_width) = check(spans, heads, inputs)?;
     let (Inputs { q, k, v }, Given { out, lse, by_out }, dim) = (inputs, given, heads.dim);
@@ -324,7 +345,7 @@ pub fn backward(
                 std::slice::from_raw_parts_mut(dv.at(row * width + head * dim), dim).fill(0.0);
             }
         }
-        for tile in spans.spans[of_group.clone()].iter().flat_map(tiles) {
+        for tile in spans.spans[of_group.clone()].iter().flat_map(|s| tiles(s, window)) {
             let n = tile.keys();
             with_scratch(2 * tile.count * n, |scratch| {
                 let (p, ds) = scratch.split_at_mut(tile.count * n);
@@ -338,13 +359,15 @@ pub fn backward(
                 scores(&tile, &sides(q, k), dim, scale, p);
                 scores(&tile, &sides(by_out, v), dim, 1.0, ds);
                 for (i, (p, ds)) in p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n)).enumerate() {
-                    let visible = tile.visible(i);
-                    probabilities_row(&mut p[..visible], lse[(tile.first + i) * heads.query + head]);
-                    p[visible..].fill(0.0);
+                    let seen = tile.seen(i);
+                    probabilities_row(&mut p[seen.clone()], lse[(tile.first + i) * heads.query + head]);
+                    p[..seen.start].fill(0.0);
+                    p[seen.end..].fill(0.0);
                     let o = at + i * width..at + i * width + dim;
                     let d = dot(&by_out[o.clone()], &out[o]);
-                    score_gradient_row(&mut ds[..visible], &p[..visible], d, scale);
-                    ds[visible..].fill(0.0);
+                    score_gradient_row(&mut ds[seen.clone()], &p[seen.clone()], d, scale);
+                    ds[..seen.start].fill(0.0);
+                    ds[seen.end..].fill(0.0);
                 }
                 for (run, first) in tile.runs() {
                     let (to, m) = (run.start * width + head * dim, run.len());

@@ -83,7 +83,7 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     let inputs = Inputs { q: &t.q, k: &t.k, v: &t.v };
     let given = Given { out: &t.attn, lse: &t.lse, by_out: &w.dattn };
     let mut gradients = Gradients { q: &mut w.dq, k: &mut w.dk, v: &mut w.dv };
-    seen.attention_backward(s.heads(), inputs, given, &mut gradients, &mut w.by_head)?;
+    seen.attention_backward(s.heads(), s.at.model.config.window_of(l), inputs, given, &mut gradients, &mut w.by_head)?;
     if last {
         spread(s, &mut w.dq, &mut w.at_all)?;
     }

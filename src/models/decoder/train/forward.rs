@@ -42,7 +42,7 @@ impl<'a> Shared<'a> {
             all: &layout.all,
             positions: &layout.positions,
             asked: Some(Asked { side: &layout.asking, rows: &layout.places, positions: None }),
-            keys: Keys::Packed { all: &layout.seen, asked: &layout.seen_asking, longest: layout.longest },
+            keys: Keys::Packed { all: &layout.seen, asked: &layout.seen_asking },
             noise: self.noise,
         }
     }

@@ -18,8 +18,6 @@ pub(super) struct Layout {
     pub positions: Positions,
     /// What they see as queries.
     pub seen: Attention,
-    /// Keys that the row which sees most sees.
-    pub longest: usize,
     /// The rows that are learnt from, each once; and what they see.
     pub asking: Side,
     pub seen_asking: Attention,
@@ -58,7 +56,6 @@ impl Layout {
         Ok(Self {
             all: Side::upload(device, &batch.names)?,
             positions: Positions::upload(device, &batch.positions)?,
-            longest: batch.segments.iter().map(|s| s.prefix.len() + s.rows.len()).max().unwrap_or(0),
             seen: Attention::new(device, Dtype::F32, &spans(&all, &batch.segments))?,
             asking: Side::upload(device, &names)?,
             seen_asking: Attention::new(device, Dtype::F32, &spans(&asking, &batch.segments))?,

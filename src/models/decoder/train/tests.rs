@@ -52,7 +52,7 @@ pub fn config(family: &'static Family) -> Config {
             high_freq_factor: 4.0,
             original_context: 32,
         }),
-        window: None,
+        window: (family.windows != families::Windows::Never).then_some(3),
         context: 512,
         tied: !family.qkv_bias,
         bos: None,
