@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::device::{Device, DeviceRows, KernelDevice, Storage};
+use crate::device::{Device, DeviceRows, KernelDevice, Rows, Storage};
 use crate::error::Result;
 use crate::ops::attention::{self, Heads};
 use crate::ops::cross_entropy::choose;
@@ -13,6 +13,7 @@ use crate::ops::lora::wgmma;
 use crate::ops::registry::{Check, Class, On, Shape, draw, errors, kernels_of, narrow, wide};
 use crate::ops::{cross_entropy, linear, rmsnorm, rope, sampling, swiglu};
 use crate::rng::{Rng, Use};
+use crate::tensor::Matrix;
 
 /// What f32 or bf16 storage may be off by, in units of the largest term.
 fn unit<T: Storage>(f32: f64, bf16: f64) -> f64 {
@@ -59,9 +60,11 @@ fn turn<T: Storage>(device: &Device, [rows, heads, half]: Shape, seed: u64) -> R
     let of = rope::Rope::new(dim, 1e4, None);
     let got = match device {
         Device::Cpu => {
-            let mut y = narrow(&x);
-            of.angles(positions.iter().copied()).apply(&mut y, heads);
-            y
+            let mut table = rope::Table::new(&Device::Cpu, of);
+            table.grow(4096)?;
+            let mut y = Rows::Cpu(Matrix::from_vec(rows, heads * dim, narrow(&x))?);
+            table.rope(&mut y, &rope::Positions::Cpu(positions))?;
+            y.download()?
         }
         Device::Kernels(device) => {
             let mut y = DeviceRows::upload(device, heads * dim, &x, "x")?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use half::bf16;
 
+use crate::device::{Device, Rows};
 use crate::error::Result;
 use crate::ops::attention::{self, Heads, Item, Run};
 use crate::ops::cross_entropy::{self, Scratch, Targets, choose};
@@ -11,10 +12,10 @@ use crate::ops::linear::int8::{self, Codes};
 use crate::ops::linear::{self, Storage, Weight, matmul_nt};
 use crate::ops::lora::{self, Low};
 use crate::ops::registry::{Case, Prepared, host_sets, normals};
-use crate::ops::rope::{self, Rope};
+use crate::ops::rope::{self, Positions, Rope, Table};
 use crate::ops::sampling::{self, Cut, Sampler};
 use crate::ops::{rmsnorm, swiglu};
-use crate::tensor::{Cost, Dtype};
+use crate::tensor::{Cost, Dtype, Matrix};
 
 /// A work of functions that cannot fail.
 struct Sure {
@@ -193,10 +194,14 @@ fn entropy(rows: usize, vocab: usize, hidden: usize) -> Result<Sure> {
 }
 
 fn turn(rows: usize, heads: usize, dim: usize) -> Result<Sure> {
-    let angles = Rope::new(dim, 1e5, None).angles(0..rows as u32);
+    let mut table = Table::new(&Device::Cpu, Rope::new(dim, 1e5, None));
+    table.grow(rows)?;
+    let positions = Positions::Cpu((0..rows as u32).collect());
     let n = host_sets(4.0 * (rows * heads * dim) as f64);
-    let mut x: Vec<_> = (0..n as u32).map(|s| normals(rows * heads * dim, s)).collect();
-    Ok(Sure { cost: rope::cost(rows, heads, dim), sets: n, run: Box::new(move |i| angles.apply(&mut x[i], heads)) })
+    let set = |s| Ok(Rows::Cpu(Matrix::from_vec(rows, heads * dim, normals(rows * heads * dim, s))?));
+    let mut x: Vec<Rows> = (0..n as u32).map(set).collect::<Result<_>>()?;
+    let run = move |i: usize| drop(table.rope(&mut x[i], &positions));
+    Ok(Sure { cost: rope::cost(rows, heads, dim), sets: n, run: Box::new(run) })
 }
 
 fn low_rank(rows: usize, inp: usize, out: usize, rank: usize) -> Result<Sure> {

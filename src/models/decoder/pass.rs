@@ -93,13 +93,20 @@ fn wanted_spans(wanted: &[u32], spans: &[Span]) -> Result<Vec<Span>> {
     Ok(out)
 }
 
+/// Tokens whose embeddings one thread reads faster than several.
+const SERIAL: usize = 64;
+
 /// Embeddings of tokens; rows of the table, soft tokens among them, are read on the CPU. `to` takes their shape.
 pub(crate) fn embed(table: &Weight, soft_tokens: Option<&SoftTokens>, tokens: &[u32], to: &mut Rows) -> Result<()> {
     let width = table.cols();
     to.fit(tokens.len(), width, LABEL)?;
     let read = |values: &mut [f32]| {
-        let lines = values.par_chunks_exact_mut(width).with_min_len(64).zip(tokens);
-        lines.for_each(|(row, &t)| soft::read(table, soft_tokens, t, row));
+        let one = |(row, &token): (&mut [f32], &u32)| soft::read(table, soft_tokens, token, row);
+        if tokens.len() <= SERIAL {
+            values.chunks_exact_mut(width).zip(tokens).for_each(one);
+        } else {
+            values.par_chunks_exact_mut(width).with_min_len(SERIAL).zip(tokens).for_each(one);
+        }
     };
     if let Rows::Cpu(m) = to {
         read(m.as_mut_slice());
