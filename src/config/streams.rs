@@ -37,11 +37,11 @@ const NESTED: (&str, &str) = ("collab.fold_in.ratings.seed", "collab.seed");
 /// Gives every stream that has no seed of its own the seed of the recipe.
 pub fn fill(keys: &mut Section) {
     let whole = |keys: &Section, path: &str| match tree::get(keys, path).map(|n| n.content.clone()) {
-        Some(Content::Leaf(Value::Integer(seed))) => Some(seed),
+        Some(Content::Leaf(Value::Integer(seed))) if (0..=i128::from(i64::MAX)).contains(&seed) => Some(seed),
         _ => None,
     };
     // Where the seed itself is wrong, that is the one fault to tell.
-    let Some(seed) = whole(keys, "seed").filter(|s| (0..=i128::from(i64::MAX)).contains(s)) else { return };
+    let Some(seed) = whole(keys, "seed") else { return };
     let all = STREAMS.iter().map(|s| (s.key, None)).chain([(NESTED.0, Some(NESTED.1))]);
     for (key, from) in all {
         let seed = from.and_then(|from| whole(keys, from)).unwrap_or(seed);

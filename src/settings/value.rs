@@ -27,7 +27,7 @@ impl Value {
             Self::Missing => "nothing".into(),
             Self::Bool(b) => b.to_string(),
             Self::Integer(i) => i.to_string(),
-            Self::Float(f) => toml::Value::Float(*f).to_string(),
+            Self::Float(f) => format!("{f:?}").to_lowercase(),
             Self::Text(text) if text.chars().count() > 40 => {
                 format!("\"{}...\"", text.chars().take(40).collect::<String>())
             }

@@ -51,7 +51,7 @@ fn bad_settings_are_named() {
         (Settings { hidden: 100, ..Settings::default() }, "hidden"),
         (Settings { layers: 0, ..Settings::default() }, "layers"),
         (Settings { learning_rate: f64::NAN, ..Settings::default() }, "learning_rate"),
-        (Settings { items: 1, ..Settings::default() }, "synthetic"),
+        (Settings { items: 1, ..Settings::default() }, "items"),
     ] {
         let error = make(&settings, &Silent).unwrap_err();
         assert!(error.place().contains(name) && !error.next_step().is_empty(), "{error}");

@@ -76,7 +76,7 @@ fn bad_input_is_named() {
     };
     assert!(run(&text, &both[..1], &Settings::default()).contains("fewer than two"));
     assert!(run(&text, &[ItemIdx(10)], &Settings::default()).contains("outside"));
-    assert!(run(&text, &both, &Settings { tau: 0.0, ..Settings::default() }).contains("align.tau"));
+    assert!(run(&text, &both, &Settings { tau: 0.0, ..Settings::default() }).contains("tau"));
     text.row_mut(7)[2] = f32::NAN;
     assert!(run(&text, &both, &Settings::default()).contains("text embedding of item 7"));
 }
