@@ -10,10 +10,10 @@ use super::measure::launches;
 use super::scale;
 use crate::device::{Device, DeviceRows, KernelDevice};
 use crate::error::{Error, Result};
-use crate::ops::rows::kernel::{Places, gather};
 use crate::ops::linear::gemm::{View, product};
 use crate::ops::peak;
 use crate::ops::registry::Scale;
+use crate::ops::rows::kernel::{Places, gather};
 use crate::tensor::Cost;
 
 /// Bytes of the buffers on the CPU: far beyond any cache.

@@ -1,5 +1,5 @@
-//! The dashboard's list of runs never showed a result: it looked for `tables[0].rows` in `results.json`, where the engine
-//! writes `tables[0].table.rows`.
+//! The dashboard's list of runs never showed a result: it looked for `tables[0].rows` in
+//! `results.json`, where the engine writes `tables[0].table.rows`.
 
 use rallrec::eval::{EvalSettings, Table};
 use rallrec::events::{Event, Record, VERSION};
