@@ -1,9 +1,11 @@
-//! Compiles `kernels/*.cu` for every supported GPU where an nvcc is found, and puts the code into the binary; without one
-//! the table is empty, a warning says so, and everything but `--device cuda` works.
+//! Compiles `kernels/*.cu` for every supported GPU where an nvcc is found, and puts the code into
+//! the binary; without one the table is empty, a warning says so, and everything but `--device
+//! cuda` works.
 //!
-//! nvcc is looked for in `$NVCC`, the Python environment `$RALLREC_CUDA_VENV` (`scripts/nvcc-venv` makes one), `$CUDA_HOME`,
-//! `$CUDA_PATH` and `PATH`. A source is compiled again when it, a header that it includes, the flags or the version of nvcc
-//! changed, and else not: the list of headers is what the compiler itself wrote.
+//! nvcc is looked for in `$NVCC`, the Python environment `$RALLREC_CUDA_VENV` (`scripts/nvcc-venv`
+//! makes one), `$CUDA_HOME`, `$CUDA_PATH` and `PATH`. A source is compiled again when it, a header
+//! that it includes, the flags or the version of nvcc changed, and else not: the list of headers is
+//! what the compiler itself wrote.
 
 use std::collections::hash_map::DefaultHasher;
 use std::env;
@@ -60,7 +62,8 @@ fn dependencies(rule: &str) -> Vec<PathBuf> {
     body.split_whitespace().map(|name| PathBuf::from(name.replace('\u{1}', " "))).collect()
 }
 
-/// What the output was made from: nvcc, flags, and every file that was read. `None` where one of them is gone.
+/// What the output was made from: nvcc, flags, and every file that was read. `None` where one of
+/// them is gone.
 fn key(version: &str, flags: &[String], files: &[PathBuf]) -> Option<String> {
     let mut hasher = DefaultHasher::new();
     (version, flags).hash(&mut hasher);
@@ -110,7 +113,8 @@ fn kernels(log: &str) -> Vec<String> {
     names.filter_map(|(_, rest)| rest.split_once('\'')).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Architectures to compile for: all, or those that `$RALLREC_SM` lists (`80,90a`), for a quick build.
+/// Architectures to compile for: all, or those that `$RALLREC_SM` lists (`80,90a`), for a quick
+/// build.
 fn wanted(architecture: &str) -> bool {
     env::var("RALLREC_SM").map_or(true, |list| list.split(',').any(|a| a.trim() == architecture))
 }

@@ -1,4 +1,5 @@
-//! Downloads over HTTP that can be cut short and go on: the bytes so far lie in `NAME.part` until all are there and right.
+//! Downloads over HTTP that can be cut short and go on: the bytes so far lie in `NAME.part` until
+//! all are there and right.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -44,8 +45,8 @@ pub struct Fetched {
 /// Fetches `url` into the file `to`, unless it is there and right.
 ///
 /// # Errors
-/// No network, an answer that is not the file, another size or hash than expected. What was fetched so far stays, so the same
-/// call goes on with it, unless it was complete and wrong.
+/// No network, an answer that is not the file, another size or hash than expected. What was fetched
+/// so far stays, so the same call goes on with it, unless it was complete and wrong.
 pub fn fetch(url: &str, to: &Path, expected: &Expected, monitor: &dyn Monitor) -> Result<Fetched> {
     fetch_as(None, url, to, expected, monitor)
 }
@@ -185,7 +186,8 @@ impl Part {
             (200, _) => (0, header("content-length").and_then(|l| l.parse().ok())),
             (206, Some((from, total))) if from == start => (from, total),
             (416, _) => {
-                // The part is longer than the file, or exactly it; which of the two, the next try from the start tells.
+                // The part is longer than the file, or exactly it; which of the two, the next try
+                // from the start tells.
                 self.remove();
                 let error = Error::failed(url, "the server has no more bytes than are there")
                     .next("run the same command again");

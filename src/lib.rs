@@ -1,5 +1,5 @@
-//! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to merged
-//! predictions.
+//! `rallrec`: RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430) from raw rating files to
+//! merged predictions.
 
 pub mod bench;
 pub mod check;

@@ -1,4 +1,5 @@
-//! The `rallrec` program. Everything it can do is in the library; this file only turns errors into exit codes.
+//! The `rallrec` program. Everything it can do is in the library; this file only turns errors into
+//! exit codes.
 
 use std::process::ExitCode;
 

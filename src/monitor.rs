@@ -4,19 +4,21 @@ use rallrec_events::Event;
 
 use crate::error::{Error, Result};
 
-/// Given to every long computation. Implementations must be cheap: `progress` may be called thousands of
-/// times a second and is thinned by the receiver.
+/// Given to every long computation. Implementations must be cheap: `progress` may be called
+/// thousands of times a second and is thinned by the receiver.
 pub trait Monitor: Sync {
     /// Publishes an event.
     fn emit(&self, event: Event);
 
-    /// `done` of `total` units (`edges`, `tokens`, `prompts`, ...) of the current stage are through.
+    /// `done` of `total` units (`edges`, `tokens`, `prompts`, ...) of the current stage are
+    /// through.
     fn progress(&self, done: u64, total: u64, unit: &str);
 
     /// True when the user asked to stop: leave at the next clean point.
     fn stop_requested(&self) -> bool;
 
-    /// True once when the user asked for a checkpoint that this stage can write: write it at the next clean point.
+    /// True once when the user asked for a checkpoint that this stage can write: write it at the
+    /// next clean point.
     fn checkpoint_requested(&self) -> bool {
         false
     }

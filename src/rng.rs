@@ -1,8 +1,9 @@
-//! Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-//! SC 2011). A draw is a pure function of (key, counter), so the CPU and a GPU draw the same numbers, and the
-//! order of work, the batch and a resume do not matter.
+//! Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+//! 1, 2, 3", SC 2011). A draw is a pure function of (key, counter), so the CPU and a GPU draw the
+//! same numbers, and the order of work, the batch and a resume do not matter.
 
-/// What a draw is for. Each use has streams of its own, so adding draws to one never shifts another.
+/// What a draw is for. Each use has streams of its own, so adding draws to one never shifts
+/// another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Use {
@@ -41,7 +42,8 @@ pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     c
 }
 
-/// The Philox key of `seed` for `purpose`: what [`Rng::new`] uses, for code that draws many counters at once.
+/// The Philox key of `seed` for `purpose`: what [`Rng::new`] uses, for code that draws many
+/// counters at once.
 pub fn key(seed: u64, purpose: Use) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32 ^ (purpose as u32).wrapping_mul(0x85EB_CA6B)]
 }

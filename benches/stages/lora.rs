@@ -30,7 +30,8 @@ pub enum Rows {
     Ragged,
 }
 
-/// Tokens of 16 tuning prompts of `configs/ml-1m-quick.toml` with `retrieve.k = 30`, drawn at random.
+/// Tokens of 16 tuning prompts of `configs/ml-1m-quick.toml` with `retrieve.k = 30`, drawn at
+/// random.
 const RAGGED: [usize; 16] = [280, 440, 440, 439, 428, 174, 448, 211, 486, 452, 411, 465, 444, 481, 455, 391];
 
 fn work(rows: Rows, length: usize) -> Vec<Group> {

@@ -1,5 +1,6 @@
-//! The stages that take the time, each as a whole piece of work, for comparison with the tools that a user would pick
-//! instead (`benches/peers`). `rallrec bench` measures single operators against the machine's ceilings.
+//! The stages that take the time, each as a whole piece of work, for comparison with the tools that
+//! a user would pick instead (`benches/peers`). `rallrec bench` measures single operators against
+//! the machine's ceilings.
 //!
 //! ```text
 //! cargo bench --bench stages -- prefill MODEL [--tokens 512]
@@ -12,8 +13,8 @@
 //! cargo bench --bench stages -- samples ML_1M_FOLDER
 //! ```
 //!
-//! Each prints one line of JSON: what was measured, the seconds of every run, the rate of the median run with its
-//! unit, the peak memory of the process.
+//! Each prints one line of JSON: what was measured, the seconds of every run, the rate of the
+//! median run with its unit, the peak memory of the process.
 
 mod llm;
 mod lora;

@@ -1,5 +1,6 @@
-//! What the fuzz targets do with their bytes: every reader that takes bytes must give data that hold together, or an error
-//! that names the place and the next step. It must not panic, hang, or hold more than the input is worth.
+//! What the fuzz targets do with their bytes: every reader that takes bytes must give data that
+//! hold together, or an error that names the place and the next step. It must not panic, hang, or
+//! hold more than the input is worth.
 
 use std::fs;
 use std::path::Path;
@@ -92,8 +93,9 @@ pub const TARGETS: [(&str, &[Sound]); 13] = [
     ("recipe", &[("recipe.toml", b"name = \"x\"\n[data]\nkind = \"table\"\npath = \"d\"\n[data.table]\nscale = [0, 10]\n[rows]\ntune = 3\n")]),
 ];
 
-/// One input: its first byte chooses the file that the rest stands for; the other files are sound. With the byte's highest bit set
-/// the folder is not a folder but a zip file, and the rest is all of it.
+/// One input: its first byte chooses the file that the rest stands for; the other files are sound.
+/// With the byte's highest bit set the folder is not a folder but a zip file, and the rest is all
+/// of it.
 pub fn one(target: &str, input: &[u8], folder: &Path) {
     let Some((_, files)) = TARGETS.iter().find(|(name, _)| *name == target) else { panic!("no target {target}") };
     let Some((&first, bytes)) = input.split_first() else { return };

@@ -15,17 +15,18 @@ use crate::pipeline::progress::short;
 
 /// Measure the operators against what this machine's memory and arithmetic units allow.
 ///
-/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large product (f32 on the CPU,
-/// bf16 by mma.sync on a GPU). Then times each operator at several shapes on rotated inputs and prints its median time
-/// with its spread, its floor, and how near it comes to the ceiling that binds it.
+/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large
+/// product (f32 on the CPU, bf16 by mma.sync on a GPU). Then times each operator at several shapes
+/// on rotated inputs and prints its median time with its spread, its floor, and how near it comes
+/// to the ceiling that binds it.
 ///
-/// With --device cuda an operator's time is the sum of its launches; a goal, where it has one, is reached, or missed by
-/// how much; then each launch is held against the ceilings.
+/// With --device cuda an operator's time is the sum of its launches; a goal, where it has one, is
+/// reached, or missed by how much; then each launch is held against the ceilings.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec bench linear attention --seconds 1 --threads 2")]
 pub struct Args {
-    /// Operators to measure, by any name that a profile or the dashboard shows, e.g. spmm, linear, attention_backward
-    /// (default: all; a wrong name prints the list).
+    /// Operators to measure, by any name that a profile or the dashboard shows, e.g. spmm, linear,
+    /// attention_backward (default: all; a wrong name prints the list).
     #[arg(value_name = "OP")]
     ops: Vec<String>,
     /// Where operators run.

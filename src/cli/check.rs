@@ -10,16 +10,17 @@ use crate::ops::registry::Shape;
 
 /// Compare operators with their f64 definition on random cases.
 ///
-/// Errors are in units of the stated tolerance: up to 1 is right. A case that fails is made smaller and printed with the
-/// command that runs it again. Exit code 1 if any fails.
+/// Errors are in units of the stated tolerance: up to 1 is right. A case that fails is made smaller
+/// and printed with the command that runs it again. Exit code 1 if any fails.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec check topk infonce --device host --cases 20 --seed 7")]
 pub struct Args {
-    /// Operators, by any name that a profile or the dashboard shows (default: all; a wrong name prints the list).
+    /// Operators, by any name that a profile or the dashboard shows (default: all; a wrong name
+    /// prints the list).
     #[arg(value_name = "OP")]
     ops: Vec<String>,
-    /// What runs them: the CPU backend, the CUDA kernels compiled for the CPU (slow, finds races and stray accesses), or
-    /// a GPU.
+    /// What runs them: the CPU backend, the CUDA kernels compiled for the CPU (slow, finds races
+    /// and stray accesses), or a GPU.
     #[arg(long, value_enum, default_value_t = On::Host)]
     device: On,
     /// Cases for each operator, storage type and sort of shapes; above 0.

@@ -18,9 +18,9 @@ pub struct Args {
 enum Command {
     /// Read the raw files and print counts, filters, ratings, histories, splits and repeats.
     ///
-    /// Counts are given for the correct settings and for the authors' published code, with the difference explained switch
-    /// by switch. With a kind and a folder, the authors' filters for that data set are used; with --recipe those of
-    /// the recipe.
+    /// Counts are given for the correct settings and for the authors' published code, with the
+    /// difference explained switch by switch. With a kind and a folder, the authors' filters for
+    /// that data set are used; with --recipe those of the recipe.
     Inspect {
         #[arg(help = kinds(), required_unless_present = "recipe", conflicts_with = "recipe")]
         kind: Option<Kind>,
@@ -39,8 +39,8 @@ enum Command {
     },
     /// Download a data set from its publisher, check it, and say where it is.
     ///
-    /// The publisher's terms are shown first; nothing is downloaded until --accept-licence says that you accept them. A
-    /// download that was cut short goes on where it stopped.
+    /// The publisher's terms are shown first; nothing is downloaded until --accept-licence says
+    /// that you accept them. A download that was cut short goes on where it stopped.
     Pull {
         #[arg(help = pull::names())]
         name: String,

@@ -7,10 +7,12 @@ use crate::error::Result;
 /// The demo's recipe, as it stands in configs/demo.toml.
 const RECIPE: &str = include_str!("../../configs/demo.toml");
 
-/// Run the whole chain on the built-in data and the built-in tiny model: no files, no network, about a minute.
+/// Run the whole chain on the built-in data and the built-in tiny model: no files, no network,
+/// about a minute.
 ///
-/// The data are synthetic: invented users, films and tastes. The model is a toy made by `rallrec tiny-model`. What the
-/// demo shows is every stage of the method at work, not what a real language model achieves.
+/// The data are synthetic: invented users, films and tastes. The model is a toy made by `rallrec
+/// tiny-model`. What the demo shows is every stage of the method at work, not what a real language
+/// model achieves.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

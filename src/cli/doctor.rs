@@ -10,8 +10,8 @@ use crate::error::Result;
 
 /// Show what rallrec finds on this machine and what to do about each gap.
 ///
-/// Looks at CPU features, memory, free disk space, GPU and driver, the embedded kernels, and the models that are
-/// already here.
+/// Looks at CPU features, memory, free disk space, GPU and driver, the embedded kernels, and the
+/// models that are already here.
 #[derive(clap::Args)]
 pub struct Args {
     /// Print JSON.

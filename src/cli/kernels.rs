@@ -7,9 +7,11 @@ use crate::device::{images, resources};
 use crate::error::Result;
 use crate::ops::registry::{self, Kernel, Operator};
 
-/// List the CUDA kernels: what each serves, how it is launched, what it costs, which resources it takes.
+/// List the CUDA kernels: what each serves, how it is launched, what it costs, which resources it
+/// takes.
 ///
-/// Registers and shared memory are the compiler's report for the architecture; `s` is the bytes of a stored value.
+/// Registers and shared memory are the compiler's report for the architecture; `s` is the bytes of
+/// a stored value.
 #[derive(clap::Args)]
 pub struct Args {
     /// The report of this architecture: 80, 86, 89, 90a or 100.

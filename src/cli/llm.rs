@@ -29,7 +29,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Print what the model would say next: the likeliest tokens, and how it stands between two answers.
+    /// Print what the model would say next: the likeliest tokens, and how it stands between two
+    /// answers.
     #[command(after_help = "Example: rallrec llm logits --model smollm2-135m --chat --prompt 'Is water wet?' \
                             --answers Yes,No")]
     Logits {
@@ -38,8 +39,8 @@ enum Command {
         /// How many of the likeliest tokens to print.
         #[arg(long, default_value_t = 10, value_name = "N")]
         top: usize,
-        /// Two answers, each one token: prints the probability of the first against the second, and the probability
-        /// that both hold together (the mass).
+        /// Two answers, each one token: prints the probability of the first against the second, and
+        /// the probability that both hold together (the mass).
         #[arg(long, value_name = "A,B")]
         answers: Option<String>,
     },

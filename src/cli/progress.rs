@@ -1,5 +1,5 @@
-//! A progress line on standard error for commands that are no runs; silent where nobody looks. Warnings are printed in
-//! either case.
+//! A progress line on standard error for commands that are no runs; silent where nobody looks.
+//! Warnings are printed in either case.
 
 use std::sync::Mutex;
 

@@ -23,8 +23,9 @@ enum Ranking {
 
 /// Recommend items to one user of a finished run, with the parts of each score and the reasons.
 ///
-/// Ranks every item that the user has not rated. Needs the stages data, describe, embed, graph and align of the run
-/// (and, with --score llm, collab, retrieve, prompts and tune); nothing is computed again.
+/// Ranks every item that the user has not rated. Needs the stages data, describe, embed, graph and
+/// align of the run (and, with --score llm, collab, retrieve, prompts and tune); nothing is
+/// computed again.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec recommend --run runs/demo --user 17 --top 10")]
 pub struct Args {
@@ -37,7 +38,8 @@ pub struct Args {
     /// How many items, 1 to 256.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     top: u16,
-    /// Items without any rating to learn from that are listed besides, by the similarity of their text.
+    /// Items without any rating to learn from that are listed besides, by the similarity of their
+    /// text.
     #[arg(long, default_value_t = 3, value_name = "N")]
     cold: usize,
     /// What ranks the recommendations.

@@ -8,8 +8,9 @@ use crate::pipeline::artifact::write_atomically;
 
 /// Make the report of a run: one HTML file with its tables and pictures.
 ///
-/// The file needs nothing beside it and no network: pictures are inside as SVG. It follows the reader's light or dark
-/// setting and prints well. A run that is still at work is reported as far as it has come.
+/// The file needs nothing beside it and no network: pictures are inside as SVG. It follows the
+/// reader's light or dark setting and prints well. A run that is still at work is reported as far
+/// as it has come.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  rallrec report runs/demo\n  rallrec report runs/ml-1m -o ml-1m.html\n  \
     rallrec report runs/demo --tensorboard runs/demo/tensorboard")]

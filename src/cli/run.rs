@@ -12,11 +12,12 @@ use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
 use crate::pipeline::trace::TraceFile;
 
-/// Run a recipe: raw rating files and a language model in, merged predictions and a result table out.
+/// Run a recipe: raw rating files and a language model in, merged predictions and a result table
+/// out.
 ///
-/// Everything is written into one run folder (default runs/NAME). A second run of the same recipe reuses every finished
-/// stage; a changed key does again exactly what depends on it; a stopped run goes on where it was. Ctrl-C stops at a
-/// clean point.
+/// Everything is written into one run folder (default runs/NAME). A second run of the same recipe
+/// reuses every finished stage; a changed key does again exactly what depends on it; a stopped run
+/// goes on where it was. Ctrl-C stops at a clean point.
 #[derive(clap::Args)]
 #[command(
     after_help = format!("Stages: {}.\n\
@@ -56,8 +57,8 @@ pub struct Options {
     /// Time every operator and write it into the events, for the dashboard and `rallrec report`.
     #[arg(long)]
     profile: bool,
-    /// Write every call of an operator and every kernel launch into this file, for Perfetto or chrome://tracing; times
-    /// operators as --profile does.
+    /// Write every call of an operator and every kernel launch into this file, for Perfetto or
+    /// chrome://tracing; times operators as --profile does.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// No progress.
@@ -72,7 +73,8 @@ pub fn main(args: Args) -> Result<()> {
     execute(read, args.options, &["run", &args.recipe.display().to_string()])
 }
 
-/// The command that goes on where this one was stopped: the same, but for `--from`, which would begin again.
+/// The command that goes on where this one was stopped: the same, but for `--from`, which would
+/// begin again.
 fn again(command: &[&str], options: &Options) -> String {
     let mut words: Vec<String> = ["rallrec"].iter().chain(command).map(|w| (*w).to_owned()).collect();
     for change in &options.set {
@@ -98,7 +100,8 @@ fn again(command: &[&str], options: &Options) -> String {
     words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs a recipe as the options say and prints what came of it; `command` is how the program was called for it.
+/// Runs a recipe as the options say and prints what came of it; `command` is how the program was
+/// called for it.
 pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Result<()> {
     if let Some(device) = options.device {
         read.recipe.device = device;
@@ -109,7 +112,8 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
     let again = again(command, &options);
     let Options { from, until, out, json, profile, trace, quiet, screen, .. } = options;
     let span = Span::named(from.as_deref(), until.as_deref())?;
-    // Before the dashboard or a folder is opened: what is wrong is told where the command was given.
+    // Before the dashboard or a folder is opened: what is wrong is told where the command was
+    // given.
     read.check_files(span.until)?;
     let recipe = read.recipe;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));

@@ -16,10 +16,11 @@ const UNSEEN: u64 = 501;
 /// Rows of the exam.
 const ROWS: usize = 600;
 
-/// Make the built-in tiny language model again: learn its tokenizer and train it from scratch on invented worlds.
+/// Make the built-in tiny language model again: learn its tokenizer and train it from scratch on
+/// invented worlds.
 ///
-/// The result is an ordinary Hugging Face folder of about 2 MB. The defaults are those of the model inside this
-/// program; the same command gives the same bytes on the same kind of processor.
+/// The result is an ordinary Hugging Face folder of about 2 MB. The defaults are those of the model
+/// inside this program; the same command gives the same bytes on the same kind of processor.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder for the model; it must not exist yet, or be empty.

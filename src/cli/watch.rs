@@ -1,4 +1,5 @@
-//! `rallrec watch`, `--tui`, and `rallrec` without a command: the dashboard of the `rallrec-tui` crate.
+//! `rallrec watch`, `--tui`, and `rallrec` without a command: the dashboard of the `rallrec-tui`
+//! crate.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
@@ -16,10 +17,12 @@ use super::output;
 use crate::error::{Error, Result};
 use crate::pipeline::control;
 
-/// Watch runs in the terminal, running or finished, here or from another machine that sees the folder.
+/// Watch runs in the terminal, running or finished, here or from another machine that sees the
+/// folder.
 ///
-/// Without a run folder it lists recipes and runs; from there runs are started, queued, resumed, repeated with changes
-/// and compared. A run is a process of its own: it goes on when the dashboard closes or dies. `?` shows every key.
+/// Without a run folder it lists recipes and runs; from there runs are started, queued, resumed,
+/// repeated with changes and compared. A run is a process of its own: it goes on when the dashboard
+/// closes or dies. `?` shows every key.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  rallrec watch runs/demo\n  rallrec watch runs/first runs/second\n  rallrec watch --once runs/demo"
@@ -40,7 +43,8 @@ pub struct Args {
 /// How the dashboard looks.
 #[derive(clap::Args, Clone)]
 pub struct Looks {
-    /// Colours of the dashboard (default: NO_COLOR, then what was chosen with t, then what the terminal says).
+    /// Colours of the dashboard (default: NO_COLOR, then what was chosen with t, then what the
+    /// terminal says).
     #[arg(long, value_enum)]
     theme: Option<ThemeName>,
     /// Plain ASCII in the dashboard instead of lines, blocks and braille dots.
@@ -144,7 +148,8 @@ pub fn start() -> Option<Result<()>> {
     there.then(|| open(Options { pane: Some(PaneId::Runs), ..Options::default() }))
 }
 
-/// `run --tui` and `demo --tui`: the same command without the flag in a process of its own, and the dashboard.
+/// `run --tui` and `demo --tui`: the same command without the flag in a process of its own, and the
+/// dashboard.
 pub fn with_run(folder: &Path, screen: &Screen) -> Result<()> {
     let own = |a: &String| !matches!(a.as_str(), "--tui" | "--ascii") && !a.starts_with("--theme=");
     let mut args: Vec<String> = Vec::new();
@@ -178,7 +183,8 @@ fn open(mut options: Options) -> Result<()> {
     options.program = std::env::current_exe().map_err(|e| Error::io("rallrec", "find the program's own file", &e))?;
     let Outcome { code, summary } = rallrec_tui::run(options).map_err(|e| Error::failed("the dashboard", e))?;
     output::text(&summary)?;
-    // A signal ends the program with the code that shells expect of it; the terminal was given back before.
+    // A signal ends the program with the code that shells expect of it; the terminal was given back
+    // before.
     if code != 0 {
         std::process::exit(code.into());
     }
@@ -197,8 +203,8 @@ pub fn hint(folder: &Path, quiet: bool) {
     }
 }
 
-/// Waits until the run of `--after` has ended. Meanwhile the folder says that it is queued; "stop" in its control file
-/// or a signal ends the waiting.
+/// Waits until the run of `--after` has ended. Meanwhile the folder says that it is queued; "stop"
+/// in its control file or a signal ends the waiting.
 ///
 /// # Errors
 /// The folder cannot be written, or the waiting was stopped.

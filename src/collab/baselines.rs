@@ -1,5 +1,5 @@
-//! Predictors that know no text, fitted on training rows only. A model that does not beat them has learnt nothing from
-//! the words.
+//! Predictors that know no text, fitted on training rows only. A model that does not beat them has
+//! learnt nothing from the words.
 
 use serde::{Deserialize, Serialize};
 

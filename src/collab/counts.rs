@@ -1,8 +1,9 @@
 //! Ratings counted per item, apart by folds of users.
 //!
-//! Nothing leaks: a training row is described by the *other folds of users* only, so its own rating (and every other
-//! rating of its user) has no part in what is said of the item; validation and test rows are described by training
-//! rows only; the user's own mean covers earlier ratings only, never the target.
+//! Nothing leaks: a training row is described by the *other folds of users* only, so its own rating
+//! (and every other rating of its user) has no part in what is said of the item; validation and
+//! test rows are described by training rows only; the user's own mean covers earlier ratings only,
+//! never the target.
 
 use super::features::CausalFeatures;
 use super::fold_in::ItemMeans;
@@ -61,7 +62,8 @@ fn fold(settings: &CollabSettings, user: UserIdx) -> usize {
 }
 
 impl Counts {
-    /// Sums up the training rows over a catalogue of `items` entries. `threshold`: a rating above it is a like.
+    /// Sums up the training rows over a catalogue of `items` entries. `threshold`: a rating above
+    /// it is a like.
     ///
     /// # Errors
     /// No rows, an item outside the catalogue, a rating that is not finite, settings out of range.
@@ -86,8 +88,8 @@ impl Counts {
         Ok(Self { settings: settings.clone(), threshold, folds, totals })
     }
 
-    /// Features of a *training* row: from the folds that its user is not in, and from `history`, the user's earlier
-    /// ratings.
+    /// Features of a *training* row: from the folds that its user is not in, and from `history`,
+    /// the user's earlier ratings.
     pub fn of_training_row(&self, user: UserIdx, target: ItemIdx, history: &[Rated]) -> CausalFeatures {
         self.features(target, history, Some(fold(&self.settings, user)))
     }

@@ -41,8 +41,8 @@ pub struct CrossFit {
 }
 
 impl CrossFit {
-    /// Fits what the settings ask for; `None` where they ask for nothing. `seed` draws the rows that the weights of
-    /// the features are learnt on.
+    /// Fits what the settings ask for; `None` where they ask for nothing. `seed` draws the rows
+    /// that the weights of the features are learnt on.
     ///
     /// # Errors
     /// Settings out of range, no or one-class training rows, a stop that was asked for.
@@ -67,8 +67,8 @@ impl CrossFit {
         Ok(Some(Self { parts, weights }))
     }
 
-    /// The same for rows that are no training rows, with [`weights`](Self::weights) that were learnt before: nothing
-    /// is fitted by folds.
+    /// The same for rows that are no training rows, with [`weights`](Self::weights) that were
+    /// learnt before: nothing is fitted by folds.
     ///
     /// # Errors
     /// As [`fit`](Self::fit).
@@ -146,7 +146,8 @@ impl Parts {
     }
 }
 
-/// A fold-in by every source: fitted on all training rows, and for each fold of users on the others' rows.
+/// A fold-in by every source: fitted on all training rows, and for each fold of users on the
+/// others' rows.
 struct FoldIns {
     whole: Vec<FoldIn>,
     without: Vec<Vec<FoldIn>>,
@@ -164,7 +165,8 @@ impl FoldIns {
         let fit = |fold: Option<usize>| -> Result<Vec<FoldIn>> {
             let means = counts.item_means(fold);
             let one = |source: &FoldInSource| match source {
-                // LightGCN has seen the training graph whole: an edge says that a user met an item, not the rating.
+                // LightGCN has seen the training graph whole: an edge says that a user met an item,
+                // not the rating.
                 FoldInSource::Lightgcn => FoldIn::on_embeddings(lightgcn, means.clone(), settings.lightgcn_ridge),
                 FoldInSource::Ratings => {
                     let others = |s: &&Sample| Some(counts.fold_of(s.user)) != fold;

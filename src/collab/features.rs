@@ -1,4 +1,5 @@
-//! What ratings and graph say of one row, as numbers. Only what happened before the row, or to other users, is in them.
+//! What ratings and graph say of one row, as numbers. Only what happened before the row, or to
+//! other users, is in them.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,8 @@ pub struct CausalFeatures {
     pub global: f64,
     /// Share of the items that suit the user less than the target, by LightGCN.
     pub affinity: Option<f64>,
-    /// Estimates by [`super::FoldIn`] in the order of the sources, in the rating's scale; 0 where there is none.
+    /// Estimates by [`super::FoldIn`] in the order of the sources, in the rating's scale; 0 where
+    /// there is none.
     pub fold_in: [f64; 2],
     /// Probability of liking that follows from the above; the verdict's base.
     pub p: f64,
@@ -26,8 +28,8 @@ pub struct CausalFeatures {
 pub const FEATURES: usize = 5;
 
 impl CausalFeatures {
-    /// Input of a logistic fit: log odds of item and user relative to the global share, the affinity (0.5 where there
-    /// is none), the fold-ins.
+    /// Input of a logistic fit: log odds of item and user relative to the global share, the
+    /// affinity (0.5 where there is none), the fold-ins.
     pub fn values(&self) -> [f64; FEATURES] {
         let g = log_odds(self.global);
         let [a, b] = self.fold_in;
@@ -41,7 +43,8 @@ impl CausalFeatures {
         self
     }
 
-    /// Adds how the target ranks by LightGCN, 0..=1; values outside are held to the ends, NaN is left out.
+    /// Adds how the target ranks by LightGCN, 0..=1; values outside are held to the ends, NaN is
+    /// left out.
     #[must_use]
     pub fn with_affinity(mut self, share_below: f64) -> Self {
         self.affinity = (!share_below.is_nan()).then(|| share_below.clamp(0.0, 1.0));

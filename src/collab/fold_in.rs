@@ -1,14 +1,16 @@
-//! Fold-in (Sarwar et al., ICCIT 2002): what a user's own earlier ratings say of a target, through item vectors.
+//! Fold-in (Sarwar et al., ICCIT 2002): what a user's own earlier ratings say of a target, through
+//! item vectors.
 //!
-//! The user's vector p is not trained; it is solved for. With `q_j` the vector of item j and `e_j` the residual of the
-//! user's rating of it (less the means of the item and of the user),
+//! The user's vector p is not trained; it is solved for. With `q_j` the vector of item j and `e_j`
+//! the residual of the user's rating of it (less the means of the item and of the user),
 //!
 //! ```text
 //! p = argmin  sum over history (e_j - q_j . p)^2 + ridge |p|^2        estimate for target t = q_t . p
 //! ```
 //!
-//! so a user who came after training is served as well as any other, and the target's own rating has no part in it. The
-//! item vectors are those of LightGCN or of [`als`](super::als), a factorisation of the ratings themselves.
+//! so a user who came after training is served as well as any other, and the target's own rating
+//! has no part in it. The item vectors are those of LightGCN or of [`als`](super::als), a
+//! factorisation of the ratings themselves.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -28,8 +30,8 @@ pub struct ItemMeans {
 }
 
 impl ItemMeans {
-    /// Each rating less its item's mean and less the (shrunk) mean of those differences, as `(item, residual)`.
-    /// Ratings of `without` and of unknown items are left out.
+    /// Each rating less its item's mean and less the (shrunk) mean of those differences, as `(item,
+    /// residual)`. Ratings of `without` and of unknown items are left out.
     pub(super) fn residuals(&self, history: &[Rated], without: Option<ItemIdx>) -> Vec<(usize, f64)> {
         let known = history.iter().filter(|r| Some(r.item) != without && r.item.at() < self.stars.len());
         let mut residuals: Vec<(usize, f64)> =
@@ -87,7 +89,8 @@ impl FoldIn {
         Ok(Self { means, vectors, ridge })
     }
 
-    /// The estimate for `target`, in the rating's scale, 0 for a user without history or an item that is not known.
+    /// The estimate for `target`, in the rating's scale, 0 for a user without history or an item
+    /// that is not known.
     pub fn estimate(&self, target: ItemIdx, history: &[Rated]) -> f64 {
         let residuals = self.means.residuals(history, Some(target));
         let p = fold_in(&self.vectors, &residuals, self.ridge);
@@ -112,7 +115,8 @@ vectorized! {
     }
 }
 
-/// Ridge regression of `residuals` on the vectors of their items. FLOP: `2 h d^2 + d^3 / 3` for h ratings.
+/// Ridge regression of `residuals` on the vectors of their items. FLOP: `2 h d^2 + d^3 / 3` for h
+/// ratings.
 pub(super) fn fold_in(vectors: &Matrix, residuals: &[(usize, f64)], ridge: f64) -> DVector<f64> {
     let d = vectors.cols();
     let (mut gram, mut right, mut q) = (vec![0.0; d * d], vec![0.0; d], vec![0.0; d]);

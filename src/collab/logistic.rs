@@ -30,12 +30,14 @@ fn softplus(x: f64) -> f64 {
 }
 
 impl Logistic {
-    /// Minimises `sum of log losses + ridge / 2 * |w|^2`, where w are the weights of the features brought to mean 0
-    /// and variance 1 and the intercept is free. `x` is rows x `features`, row-major. `ridge` must be positive: it
-    /// is what keeps separable data finite; 1 is a mild choice.
+    /// Minimises `sum of log losses + ridge / 2 * |w|^2`, where w are the weights of the features
+    /// brought to mean 0 and variance 1 and the intercept is free. `x` is rows x `features`,
+    /// row-major. `ridge` must be positive: it is what keeps separable data finite; 1 is a mild
+    /// choice.
     ///
     /// # Errors
-    /// No or one-class rows, shapes that do not agree, a feature that is not finite, a ridge out of range.
+    /// No or one-class rows, shapes that do not agree, a feature that is not finite, a ridge out of
+    /// range.
     pub fn fit(x: &[f64], features: usize, labels: &[bool], ridge: f64) -> Result<Self> {
         let (n, d) = (labels.len(), features);
         if n.checked_mul(d) != Some(x.len()) || n == 0 {

@@ -1,9 +1,13 @@
-//! The collaborative room: what ratings and the interaction graph say by themselves, without a language model.
+//! The collaborative room: what ratings and the interaction graph say by themselves, without a
+//! language model.
 //!
-//! - [`Counts`]: likes and stars of each item, apart by folds of users, so that a row is never described by itself;
+//! - [`Counts`]: likes and stars of each item, apart by folds of users, so that a row is never
+//!   described by itself;
 //! - [`Baselines`], [`GraphBaseline`]: predictors that a language model has to beat;
-//! - [`FoldIn`]: what a user's own earlier ratings say of a target, on LightGCN's item vectors or on those of [`als`];
-//! - [`CausalFeatures`]: all of these for one row, and the probability that a [`Logistic`] fit draws from them;
+//! - [`FoldIn`]: what a user's own earlier ratings say of a target, on LightGCN's item vectors or
+//!   on those of [`als`];
+//! - [`CausalFeatures`]: all of these for one row, and the probability that a [`Logistic`] fit
+//!   draws from them;
 //! - [`CrossFit`]: makes them so that no training row has a part in its own features.
 //!
 //! `text::ratings` puts the features into words.

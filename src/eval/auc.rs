@@ -1,5 +1,6 @@
-//! Area under the ROC curve, its variance and the test between two scores of the same rows, by DeLong, DeLong and
-//! Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything follows from midranks.
+//! Area under the ROC curve, its variance and the test between two scores of the same rows, by
+//! DeLong, DeLong and Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything
+//! follows from midranks.
 
 use super::check;
 use super::metrics::Estimate;
@@ -27,7 +28,8 @@ pub fn midranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Probability that a positive row scores above a negative one, ties one half. `None` when one class is missing.
+/// Probability that a positive row scores above a negative one, ties one half. `None` when one
+/// class is missing.
 ///
 /// # Errors
 /// Empty input, different lengths, a score that is not finite.
@@ -44,8 +46,8 @@ fn area(labels: &[bool], ranks: &[f64]) -> Option<f64> {
     (m > 0.0 && n > 0.0).then(|| (sum - m * (m + 1.0) / 2.0) / (m * n))
 }
 
-/// Structural components: for each positive the share of negatives below it, for each negative the share of
-/// positives above it. Their means are the AUC.
+/// Structural components: for each positive the share of negatives below it, for each negative the
+/// share of positives above it. Their means are the AUC.
 struct Components {
     positives: Vec<f64>,
     negatives: Vec<f64>,
@@ -74,8 +76,8 @@ fn covariance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| (x - ma) * (y - mb)).sum::<f64>() / (n - 1.0).max(1.0)
 }
 
-/// AUC with its 95 % interval from DeLong's variance, cut to 0..=1. `None` when one class is missing; no interval
-/// when a class has a single row, where the variance cannot be estimated.
+/// AUC with its 95 % interval from DeLong's variance, cut to 0..=1. `None` when one class is
+/// missing; no interval when a class has a single row, where the variance cannot be estimated.
 ///
 /// # Errors
 /// As [`auc`].
@@ -103,8 +105,8 @@ pub struct DelongTest {
     pub p: f64,
 }
 
-/// Two-sided test that two scores of the same rows have the same AUC. `None` where it is undefined: a class with
-/// fewer than two rows, or a difference whose estimated error is zero.
+/// Two-sided test that two scores of the same rows have the same AUC. `None` where it is undefined:
+/// a class with fewer than two rows, or a difference whose estimated error is zero.
 ///
 /// # Errors
 /// As [`auc`], for either score.
@@ -115,7 +117,8 @@ pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64]) -> Result<Opt
     if m < 2 || n < 2 {
         return Ok(None);
     }
-    // The variance of the difference taken directly: subtracting first keeps it from going below zero by rounding.
+    // The variance of the difference taken directly: subtracting first keeps it from going below
+    // zero by rounding.
     let minus = |p: &[f64], q: &[f64]| -> Vec<f64> { p.iter().zip(q).map(|(p, q)| p - q).collect() };
     let (dp, dn) = (minus(&x.positives, &y.positives), minus(&x.negatives, &y.negatives));
     let standard_error = (covariance(&dp, &dp) / m as f64 + covariance(&dn, &dn) / n as f64).sqrt();
@@ -217,7 +220,8 @@ mod tests {
         // Two scores that differ in one pair of four: AUC 1 and 0.75.
         let y = [true, true, false, false];
         let t = delong_test(&y, &[4.0, 3.0, 2.0, 1.0], &[4.0, 2.0, 3.0, 1.0]).unwrap().unwrap();
-        // Differences of components: positives 0, 1/2; negatives 1/2, 0: each variance 1/8, over 2 rows 1/16.
+        // Differences of components: positives 0, 1/2; negatives 1/2, 0: each variance 1/8, over 2
+        // rows 1/16.
         assert!((t.difference - 0.25).abs() <= 1e-12 && (t.standard_error - 0.125f64.sqrt()).abs() <= 1e-12);
         // z = 0.70711, two-sided p = 0.47950.
         assert!((t.p - 0.479_500_122).abs() <= 1e-8, "{}", t.p);

@@ -1,5 +1,6 @@
-//! Resampling of rows with replacement. Replicate `b` is a pure function of (seed, b, number of rows), so every
-//! model of a table is measured on the same resamples (differences are paired) and threads do not matter.
+//! Resampling of rows with replacement. Replicate `b` is a pure function of (seed, b, number of
+//! rows), so every model of a table is measured on the same resamples (differences are paired) and
+//! threads do not matter.
 
 use rayon::prelude::*;
 
@@ -34,8 +35,9 @@ pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     Some(low + (high - low) * at.fract())
 }
 
-/// Two-sided p value that the true difference is zero: the share of replicates that stray from the observed
-/// difference by at least as much as that differs from zero; never below 1 / (replicates + 1).
+/// Two-sided p value that the true difference is zero: the share of replicates that stray from the
+/// observed difference by at least as much as that differs from zero; never below 1 / (replicates +
+/// 1).
 pub fn p_value(observed: f64, replicates: &[f64]) -> f64 {
     // A hair of slack, so that a replicate equal to zero up to rounding counts.
     let bar = observed.abs() * (1.0 - 1e-12);

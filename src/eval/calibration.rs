@@ -29,8 +29,9 @@ impl Sorted {
         Self { rows }
     }
 
-    /// Sums per bin: (weight, weighted predictions, weighted positives). Rows with the same prediction go to the
-    /// same bin, the one that the middle of their mass falls in, so the order of rows cannot matter.
+    /// Sums per bin: (weight, weighted predictions, weighted positives). Rows with the same
+    /// prediction go to the same bin, the one that the middle of their mass falls in, so the order
+    /// of rows cannot matter.
     pub(super) fn sums(&self, bins: usize, weight: impl Fn(usize) -> u64) -> Vec<(u64, f64, u64)> {
         let total: u64 = self.rows.iter().map(|r| weight(r.0 as usize)).sum();
         let mut out = vec![(0u64, 0.0, 0u64); bins];
@@ -73,7 +74,8 @@ pub(super) fn check_bins(bins: u32) -> Result<usize> {
 /// The reliability table: `bins` bins of (nearly) equal mass, ascending; empty ones are left out.
 ///
 /// # Errors
-/// Empty input, different lengths, a value that is no probability, a number of bins outside 1..=10000.
+/// Empty input, different lengths, a value that is no probability, a number of bins outside
+/// 1..=10000.
 pub fn reliability(labels: &[bool], p: &[f64], bins: u32) -> Result<Vec<Bin>> {
     check::probabilities("calibration", labels, p)?;
     let sums = Sorted::new(labels, p).sums(check_bins(bins)?, |_| 1);
@@ -84,7 +86,8 @@ pub fn reliability(labels: &[bool], p: &[f64], bins: u32) -> Result<Vec<Bin>> {
     Ok(sums.iter().filter(|s| s.0 > 0).map(bin).collect())
 }
 
-/// Expected calibration error over `bins` bins of equal mass. It is biased upwards for few rows a bin.
+/// Expected calibration error over `bins` bins of equal mass. It is biased upwards for few rows a
+/// bin.
 ///
 /// # Errors
 /// As [`reliability`].

@@ -5,7 +5,8 @@ use super::check;
 use super::metrics::Estimate;
 use crate::error::Result;
 
-/// Probabilities are clipped to `[CLIP, 1 - CLIP]` before the logarithm: the machine epsilon of f64.
+/// Probabilities are clipped to `[CLIP, 1 - CLIP]` before the logarithm: the machine epsilon of
+/// f64.
 pub const CLIP: f64 = f64::EPSILON;
 
 /// `-ln p` of what happened, with the clip at [`CLIP`].

@@ -1,5 +1,6 @@
-//! How each metric of predictions is computed from rows, with its 95 % interval. What a metric is called and which way
-//! is better stands in [`rallrec_events::metric`]; a new one is an entry there and one here.
+//! How each metric of predictions is computed from rows, with its 95 % interval. What a metric is
+//! called and which way is better stands in [`rallrec_events::metric`]; a new one is an entry there
+//! and one here.
 
 use rallrec_events::metric::{self, Metric};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -105,7 +106,8 @@ impl Estimate {
     }
 }
 
-/// A metric of one set of predictions as a function of how often each row is there; `None` where it is undefined.
+/// A metric of one set of predictions as a function of how often each row is there; `None` where it
+/// is undefined.
 type Statistic = Box<dyn Fn(&[u32]) -> Option<f64> + Send + Sync>;
 
 /// Makes a [`Statistic`] of rows and predictions, so that a bootstrap replicate costs one pass.
@@ -146,7 +148,8 @@ fn by_user(rows: EvalRows<'_>, p: &[f64], _: &EvalSettings) -> Result<Statistic>
     Ok(Box::new(move |counts| by_user.under(counts)))
 }
 
-/// The metrics of one set of predictions, by name; `None` where a metric is undefined, as AUC for rows of one class.
+/// The metrics of one set of predictions, by name; `None` where a metric is undefined, as AUC for
+/// rows of one class.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metrics(Vec<(String, Option<Estimate>)>);
 
@@ -188,7 +191,8 @@ impl<'de> Deserialize<'de> for Metrics {
     }
 }
 
-/// Predictions prepared for evaluation: every metric that is resampled, and its value on the rows as they are.
+/// Predictions prepared for evaluation: every metric that is resampled, and its value on the rows
+/// as they are.
 pub(super) struct Prepared {
     /// (metric, the statistic, its value).
     resampled: Vec<(&'static Metric, Statistic, Option<f64>)>,

@@ -1,5 +1,5 @@
-//! How good a set of predictions is: metrics with 95 % intervals, tests between two sets on the same rows, and
-//! a table of them.
+//! How good a set of predictions is: metrics with 95 % intervals, tests between two sets on the
+//! same rows, and a table of them.
 
 pub mod auc;
 pub mod bootstrap;

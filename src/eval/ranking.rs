@@ -20,7 +20,8 @@ fn recall(list: &List) -> f64 {
     list.hits.iter().filter(|h| **h).count() as f64 / list.relevant as f64
 }
 
-/// A hit at place p (from 1) counts `1 / log2(p + 1)`, divided by the best that `min(relevant, cut)` hits could reach.
+/// A hit at place p (from 1) counts `1 / log2(p + 1)`, divided by the best that `min(relevant,
+/// cut)` hits could reach.
 fn ndcg(list: &List) -> f64 {
     let discount = |place: usize| 1.0 / ((place + 2) as f64).log2();
     let gain: f64 = list.hits.iter().enumerate().filter(|(_, h)| **h).map(|(place, _)| discount(place)).sum();
@@ -41,8 +42,8 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Adds a user: `ranked` is the list as recommended (its length is the cut K or less), `relevant` what
-    /// should be in it. A user with nothing relevant does not count.
+    /// Adds a user: `ranked` is the list as recommended (its length is the cut K or less),
+    /// `relevant` what should be in it. A user with nothing relevant does not count.
     pub fn add<T: PartialEq>(&mut self, ranked: &[T], relevant: &[T], cut: usize) {
         if relevant.is_empty() {
             return;

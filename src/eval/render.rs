@@ -1,4 +1,5 @@
-//! The table as text. A narrow terminal loses the intervals first, then the less common metrics, never a value.
+//! The table as text. A narrow terminal loses the intervals first, then the less common metrics,
+//! never a value.
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 
@@ -7,7 +8,8 @@ use rallrec_events::metric::{METRICS, Metric, Shown};
 use super::metrics::Estimate;
 use super::table::{Row, Table};
 
-/// The metrics of a table that is as wide as `most` allows. Of those beyond the usual ones only what is known.
+/// The metrics of a table that is as wide as `most` allows. Of those beyond the usual ones only
+/// what is known.
 fn columns(table: &Table, most: Shown) -> Vec<&'static Metric> {
     let known = |m: &Metric| table.rows.iter().any(|row| row.metrics.get(m.name).is_some());
     METRICS.into_iter().filter(|m| m.shown <= most && (m.shown < Shown::Wide || known(m))).collect()

@@ -49,7 +49,8 @@ impl Reading {
     /// Reads the ids `yes` and `no` from the logits of one position.
     ///
     /// # Errors
-    /// An id outside the vocabulary, equal ids, a logit that is NaN or +inf, or no finite logit at all.
+    /// An id outside the vocabulary, equal ids, a logit that is NaN or +inf, or no finite logit at
+    /// all.
     pub fn new(logits: &[f32], yes: u32, no: u32) -> Result<Self> {
         let get = |name: &str, id: u32| {
             logits.get(id as usize).map(|&x| f64::from(x)).ok_or_else(|| {

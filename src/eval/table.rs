@@ -1,4 +1,5 @@
-//! The table of results: one row a model, all on the same samples, each compared with a reference row.
+//! The table of results: one row a model, all on the same samples, each compared with a reference
+//! row.
 
 use rallrec_events::{Difference, Event};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,8 @@ pub struct Comparison {
     pub metric: String,
     /// This row minus the reference.
     pub difference: f64,
-    /// Two-sided p value: DeLong's test for AUC, a paired bootstrap for the others. `None` where it is undefined.
+    /// Two-sided p value: DeLong's test for AUC, a paired bootstrap for the others. `None` where it
+    /// is undefined.
     pub p: Option<f64>,
 }
 
@@ -33,8 +35,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row of the table `title` as an event: (metric, value, low, high); a missing interval has both ends at the
-    /// value.
+    /// The row of the table `title` as an event: (metric, value, low, high); a missing interval has
+    /// both ends at the value.
     pub fn event(&self, title: &str, table: &Table) -> Event {
         let metrics = self.metrics.iter().filter_map(|(name, e)| {
             let e = e?;
@@ -78,7 +80,8 @@ impl Table {
     /// Evaluates every set of predictions on the same `rows` and compares each with `reference`.
     ///
     /// # Errors
-    /// No model, two of the same name, an unknown reference, or predictions that [`super::measure()`] refuses.
+    /// No model, two of the same name, an unknown reference, or predictions that
+    /// [`super::measure()`] refuses.
     pub fn build<'a>(
         split: &str,
         rows: impl Into<EvalRows<'a>>,

@@ -1,6 +1,6 @@
-//! AUC inside each user's rows, averaged over the users that have both labels, each with the weight of its rows
-//! (GAUC of Zhu et al., KDD 2017). It asks how well one user's items are ordered, which a popular or a generous user
-//! cannot help.
+//! AUC inside each user's rows, averaged over the users that have both labels, each with the weight
+//! of its rows (GAUC of Zhu et al., KDD 2017). It asks how well one user's items are ordered, which
+//! a popular or a generous user cannot help.
 
 /// Rows sorted by user and score, ready to be summed under any row weights (as a bootstrap needs).
 pub(super) struct ByUser {
@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_value_done_by_hand() {
-        // User 0: 1 of 2 pairs in order, 3 rows. User 1: its only pair is tied, 2 rows. User 2 has one label.
+        // User 0: 1 of 2 pairs in order, 3 rows. User 1: its only pair is tied, 2 rows. User 2 has
+        // one label.
         let y = [true, false, false, true, false, true];
         let s = [0.5, 0.4, 0.6, 0.2, 0.2, 0.9];
         let got = ByUser::new(&y, &s, &[0, 0, 0, 1, 1, 2]).under(&[1; 6]).unwrap();

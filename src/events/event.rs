@@ -54,7 +54,8 @@ pub enum Event {
         epoch: Option<u32>,
         best: bool,
     },
-    /// Mean cosine of an item's own two embeddings and of two different items', while they are aligned.
+    /// Mean cosine of an item's own two embeddings and of two different items', while they are
+    /// aligned.
     Similarity {
         stage: String,
         epoch: u32,
@@ -76,10 +77,11 @@ pub enum Event {
         yes_no_mass: f64,
         label: Option<bool>,
     },
-    /// A piece of the text of one reasoning sample while it is written; one sample is followed at a time.
-    /// `start` clears what was shown before.
+    /// A piece of the text of one reasoning sample while it is written; one sample is followed at a
+    /// time. `start` clears what was shown before.
     TextChunk { row: u64, sample: u32, start: bool, text: String },
-    /// One sampled reasoning answer: its soft score, its hard answer, its length, the start of its text.
+    /// One sampled reasoning answer: its soft score, its hard answer, its length, the start of its
+    /// text.
     ReasoningSample {
         row: u64,
         sample: u32,
@@ -98,7 +100,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         yes_no_mass: Option<f64>,
     },
-    /// What answering a number of prompts cost; `how` is `plain` (one pass) or `reasoning` (S sampled answers).
+    /// What answering a number of prompts cost; `how` is `plain` (one pass) or `reasoning` (S
+    /// sampled answers).
     PromptCost {
         how: String,
         prompts: u64,
@@ -154,8 +157,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         against: Vec<Difference>,
     },
-    /// The file with the scatter of the item embeddings is written: a path inside the run folder, see
-    /// [`crate::scatter`].
+    /// The file with the scatter of the item embeddings is written: a path inside the run folder,
+    /// see [`crate::scatter`].
     Scatter { file: String, items: u64, spaces: Vec<String> },
     /// How the history of one row was retrieved and reranked.
     RetrievalExample { row: u64, target: ItemName, label: Option<bool>, embedding: String, history: Vec<HistoryItem> },
@@ -184,7 +187,8 @@ pub enum Event {
         /// Floating point operations.
         #[serde(deserialize_with = "number")]
         flops: f64,
-        /// Seconds that the calls would take at the measured ceiling of memory or arithmetic, whichever is longer.
+        /// Seconds that the calls would take at the measured ceiling of memory or arithmetic,
+        /// whichever is longer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ceiling_seconds: Option<f64>,
         /// Shape of the latest call.
@@ -224,7 +228,8 @@ pub enum Event {
         /// Empty without a GPU, `None` where the driver's library is not there.
         gpus: Option<Vec<Gpu>>,
     },
-    /// A word of the control file was heard: `pause`, `run`, `checkpoint` or `stop`, and what follows from it.
+    /// A word of the control file was heard: `pause`, `run`, `checkpoint` or `stop`, and what
+    /// follows from it.
     Control { word: String, effect: String },
     /// The stage waits.
     Paused { stage: String },

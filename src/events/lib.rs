@@ -1,17 +1,18 @@
 //! The run folder as others see it: the event stream `events.jsonl` and the files beside it.
 //!
-//! The engine writes [`Record`]s and never knows who reads them; a dashboard, a progress line and a report read them
-//! and never call the engine. This crate is all that the two sides share:
+//! The engine writes [`Record`]s and never knows who reads them; a dashboard, a progress line and a
+//! report read them and never call the engine. This crate is all that the two sides share:
 //!
 //! - [`Event`] and [`Record`]: what is said, one JSON object a line, append-only, versioned;
 //! - [`tail`]: reads a file of events while it grows, whatever happens to it;
 //! - [`view`]: folds records into what panes and reports show, in bounded memory;
-//! - [`folder`]: what else a run folder holds, and how a run is asked to pause, stop or write a checkpoint;
+//! - [`folder`]: what else a run folder holds, and how a run is asked to pause, stop or write a
+//!   checkpoint;
 //! - [`metric`]: the metrics, their titles and which way is better;
 //! - [`follow`]: tail and view of one run folder in one.
 //!
-//! A reader skips a torn line and shows, never refuses, a record whose `v` is newer or whose `kind` it does not know
-//! ([`Event::Unknown`]).
+//! A reader skips a torn line and shows, never refuses, a record whose `v` is newer or whose `kind`
+//! it does not know ([`Event::Unknown`]).
 
 mod event;
 pub mod folder;

@@ -1,5 +1,6 @@
-//! The metrics: what each is called, which way is better, where it is shown. Tables, events, dashboard, comparison and
-//! report read this list; how a metric is computed stands beside its use in the engine (`eval`).
+//! The metrics: what each is called, which way is better, where it is shown. Tables, events,
+//! dashboard, comparison and report read this list; how a metric is computed stands beside its use
+//! in the engine (`eval`).
 
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,14 +87,15 @@ pub const MRR: Metric = Metric { name: "mrr", title: "MRR", ..METRIC };
 pub const RANKING: [&Metric; 3] = [&RECALL, &NDCG, &MRR];
 
 impl Metric {
-    /// By its name in files and events, with or without the length of the lists (`recall@20`) or a split behind it
-    /// (`log_loss (valid)`).
+    /// By its name in files and events, with or without the length of the lists (`recall@20`) or a
+    /// split behind it (`log_loss (valid)`).
     pub fn named(name: &str) -> Option<&'static Metric> {
         let plain = name.split(['@', ' ']).next().unwrap_or_default();
         METRICS.into_iter().chain(RANKING).find(|m| m.name == plain)
     }
 
-    /// May the curve of the metric `name` stand in one chart with others? A loss of a newer program stands alone.
+    /// May the curve of the metric `name` stand in one chart with others? A loss of a newer program
+    /// stands alone.
     pub fn shares_a_chart(name: &str) -> bool {
         Metric::named(name).map_or_else(|| !name.contains("loss"), |m| m.share)
     }

@@ -9,7 +9,8 @@ use crate::view::bounded::cut;
 /// Version of the record layout. Raised when a field changes its meaning; adding an event or an
 /// optional field does not raise it.
 pub const VERSION: u32 = 1;
-/// Longest line, bytes: [`Record::to_line`] writes none that is longer, and a reader skips one that is.
+/// Longest line, bytes: [`Record::to_line`] writes none that is longer, and a reader skips one that
+/// is.
 pub const LONGEST: usize = 1 << 20;
 /// Bytes that are left of each text in a record that would be too long: the first that make it fit.
 const CUTS: [usize; 3] = [4096, 512, 64];
@@ -30,13 +31,15 @@ impl Record {
     /// Reads one line.
     ///
     /// # Errors
-    /// The line is torn, or no JSON, or a known event without its fields; the caller decides whether it was the last.
+    /// The line is torn, or no JSON, or a known event without its fields; the caller decides
+    /// whether it was the last.
     pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(line)
     }
 
-    /// The line that stands for this record, with its end. Texts come from users' files and have no bound of their own;
-    /// where the line would be beyond [`LONGEST`] they are cut, and where that does not help a message says so.
+    /// The line that stands for this record, with its end. Texts come from users' files and have no
+    /// bound of their own; where the line would be beyond [`LONGEST`] they are cut, and where that
+    /// does not help a message says so.
     ///
     /// # Errors
     /// None of the events that there are; a new one that has no JSON.
@@ -140,7 +143,8 @@ mod tests {
 
     #[test]
     fn texts_without_bound_are_cut_so_that_the_line_stays_readable() {
-        // A character of three bytes, so that cuts fall inside of it; a control character grows sixfold in JSON.
+        // A character of three bytes, so that cuts fall inside of it; a control character grows
+        // sixfold in JSON.
         for (title, items) in [("\u{20ac}uro ".repeat(12_000), 40), ("\u{1}".repeat(9_000), 150)] {
             let line = example(&title, items).to_line().expect("serialises");
             assert!(line.len() <= LONGEST && line.ends_with("}\n"), "{} bytes", line.len());

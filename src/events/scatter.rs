@@ -1,7 +1,8 @@
-//! The scatter of the item embeddings: a file of the run folder, named by [`crate::Event::Scatter`].
+//! The scatter of the item embeddings: a file of the run folder, named by
+//! [`crate::Event::Scatter`].
 //!
-//! Two pictures tell what alignment did: `text` and `collaborative` each on its own two main axes (before), and
-//! `collaborative` with `aligned` on the axes of `collaborative` (after).
+//! Two pictures tell what alignment did: `text` and `collaborative` each on its own two main axes
+//! (before), and `collaborative` with `aligned` on the axes of `collaborative` (after).
 
 use std::io;
 use std::path::Path;

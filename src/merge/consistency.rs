@@ -15,8 +15,9 @@ pub struct Point {
     pub accuracy: f64,
 }
 
-/// Orders the rows by `key`, ascending (ties: row), and gives for each window of `window` rows the mean key and the
-/// accuracy of `p > 0.5`. With fewer rows than `window` there is one point over all of them; no rows, no points.
+/// Orders the rows by `key`, ascending (ties: row), and gives for each window of `window` rows the
+/// mean key and the accuracy of `p > 0.5`. With fewer rows than `window` there is one point over
+/// all of them; no rows, no points.
 ///
 /// # Errors
 /// Different lengths, a window of 0, a key that is not a number.

@@ -1,5 +1,5 @@
-//! The consistency merge of any number of experts: `w_e = alpha_e / (var_e / tau_e + epsilon)`, with the alphas chosen on
-//! validation rows. An option beyond the papers, which merge two.
+//! The consistency merge of any number of experts: `w_e = alpha_e / (var_e / tau_e + epsilon)`,
+//! with the alphas chosen on validation rows. An option beyond the papers, which merge two.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +66,12 @@ impl Opinions {
     }
 }
 
-/// The merged probability of every row, and the first expert's share of the weight. `trust` is one an expert.
+/// The merged probability of every row, and the first expert's share of the weight. `trust` is one
+/// an expert.
 ///
 /// # Errors
-/// No expert, different numbers of rows, parameters out of range, a row of which nobody with any trust says anything.
+/// No expert, different numbers of rows, parameters out of range, a row of which nobody with any
+/// trust says anything.
 pub fn merge_all(opinions: &[Opinions], trust: &[Trust], epsilon: f64) -> Result<(Vec<f64>, Vec<f64>)> {
     in_range("epsilon", epsilon, false)?;
     let rows = opinions.first().map_or(0, |o| o.mean.len());
@@ -95,14 +97,17 @@ pub fn merge_all(opinions: &[Opinions], trust: &[Trust], epsilon: f64) -> Result
     Ok((p, share))
 }
 
-/// Rounds over the experts; each round can only improve, and a dozen is more than any search here has taken.
+/// Rounds over the experts; each round can only improve, and a dozen is more than any search here
+/// has taken.
 const ROUNDS: usize = 50;
 
-/// An alpha for every expert: coordinate search over `grid` on *validation* rows, from all experts at 1, the first held there.
-/// Only ratios matter, so nothing is lost by that. Ties keep the smaller alpha. `taus` is one an expert.
+/// An alpha for every expert: coordinate search over `grid` on *validation* rows, from all experts
+/// at 1, the first held there. Only ratios matter, so nothing is lost by that. Ties keep the
+/// smaller alpha. `taus` is one an expert.
 ///
 /// # Errors
-/// As [`merge_all`]; a grid without a number above 0; one-class labels under AUC; a stop that was asked for.
+/// As [`merge_all`]; a grid without a number above 0; one-class labels under AUC; a stop that was
+/// asked for.
 pub fn weigh(
     opinions: &[Opinions],
     taus: &[f64],

@@ -28,8 +28,9 @@ fn is_zero(row: &[f32]) -> bool {
     row.iter().all(|&v| v == 0.0)
 }
 
-/// The `k` (1 to 256) items of the largest score `users[user] . items[item]`, best first, ties to the lower index.
-/// Items in `seen` are left out, and so are items without an embedding (zero rows).
+/// The `k` (1 to 256) items of the largest score `users[user] . items[item]`, best first, ties to
+/// the lower index. Items in `seen` are left out, and so are items without an embedding (zero
+/// rows).
 pub fn recommend(
     users: &Matrix,
     items: &Matrix,
@@ -50,8 +51,8 @@ pub fn recommend(
     Ok(hits.into_iter().flatten().map(|h| (ItemIdx(h.index), h.score)).collect())
 }
 
-/// For every user the most cosine-similar other one among `present` (ties to the lower index); `None` for a user without
-/// an embedding, or when nobody else has one.
+/// For every user the most cosine-similar other one among `present` (ties to the lower index);
+/// `None` for a user without an embedding, or when nobody else has one.
 pub fn similar_users(users: &Matrix, present: &[UserIdx]) -> Result<Vec<Option<UserIdx>>> {
     let dim = users.cols();
     if let Some(bad) = present.iter().find(|u| u.at() >= users.rows()) {

@@ -1,7 +1,7 @@
 //! The items of a user's own history that are nearest to the target item.
 //!
-//! Only `|H|` inner products a sample are made. Ties go to the lower item index. For an item that occurs several times
-//! its last position and rating count.
+//! Only `|H|` inner products a sample are made. Ties go to the lower item index. For an item that
+//! occurs several times its last position and rating count.
 
 use std::collections::{HashMap, HashSet};
 
@@ -56,7 +56,8 @@ pub struct Retriever<'a> {
 }
 
 impl<'a> Retriever<'a> {
-    /// `items` is the catalogue whose rows the mixture holds; its raw ids matter only for `faithful_off_by_one`.
+    /// `items` is the catalogue whose rows the mixture holds; its raw ids matter only for
+    /// `faithful_off_by_one`.
     pub fn new(mixture: &'a Mixture, settings: &'a Settings, items: &[Item]) -> Result<Self> {
         settings.check()?;
         if mixture.items() != items.len() {
@@ -75,8 +76,8 @@ impl<'a> Retriever<'a> {
         }
     }
 
-    /// The first `limit` distinct items of `history` by similarity to `target`, most similar first. With `limit` =
-    /// `usize::MAX` the whole history in order.
+    /// The first `limit` distinct items of `history` by similarity to `target`, most similar first.
+    /// With `limit` = `usize::MAX` the whole history in order.
     pub fn retrieve(&self, history: &[Rated], target: ItemIdx, limit: usize) -> Result<Vec<Retrieved>> {
         if let Some(bad) = history.iter().map(|r| r.item).chain([target]).find(|i| i.at() >= self.mixture.items()) {
             return Err(Error::failed("retrieval", format!("item {} is outside the catalogue", bad.0)));
@@ -121,9 +122,10 @@ impl<'a> Retriever<'a> {
         max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
     }
 
-    /// What the similar user lends: items of `other` (that user's history), nearest the target first, that are nearer
-    /// than `own` (the retrieved list) has any. Empty when the option is off or does not apply. The prompt shows them
-    /// before its list; with `replace` as many entries at the front of `own` make room.
+    /// What the similar user lends: items of `other` (that user's history), nearest the target
+    /// first, that are nearer than `own` (the retrieved list) has any. Empty when the option is off
+    /// or does not apply. The prompt shows them before its list; with `replace` as many entries at
+    /// the front of `own` make room.
     pub fn borrow_from(
         &self,
         other: &[Rated],
@@ -206,7 +208,8 @@ mod tests {
         (0..n).map(item).collect()
     }
 
-    /// Item i has text value t[i] and collaborative value c[i]; the target is item 0 with 1 in both.
+    /// Item i has text value t[i] and collaborative value c[i]; the target is item 0 with 1 in
+    /// both.
     fn mixture(t: &[f32], c: &[f32], embedding: Embedding) -> (Mixture, Settings) {
         let text = Matrix::from_vec(t.len(), 1, t.to_vec()).unwrap();
         let colla = Matrix::from_vec(c.len(), 1, c.to_vec()).unwrap();
@@ -261,7 +264,8 @@ mod tests {
         let (mixture, settings) = mixture(&[1.0, 0.2, 0.9, 0.1, 0.5], &[0.0; 5], Embedding::Text);
         let settings = Settings { faithful_off_by_one: true, ..settings };
         let retriever = Retriever::new(&mixture, &settings, &catalogue(5)).unwrap();
-        // Item 1 is judged by row 2 (0.9), item 3 by row 4 (0.5), item 2 by row 3 (0.1), item 4 by none.
+        // Item 1 is judged by row 2 (0.9), item 3 by row 4 (0.5), item 2 by row 3 (0.1), item 4 by
+        // none.
         assert_eq!(ids(&retriever.retrieve(&rated(&[1, 2, 3, 4]), ItemIdx(0), 9).unwrap()), [1, 3, 2, 4]);
         let mut items = catalogue(5);
         items[2].raw = RawId("B00X".into());

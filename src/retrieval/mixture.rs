@@ -74,7 +74,8 @@ struct Block {
     squares: Vec<f32>,
 }
 
-/// Scaled blocks. The concatenation is never written out: inner products and squared norms add over blocks.
+/// Scaled blocks. The concatenation is never written out: inner products and squared norms add over
+/// blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
     embedding: Embedding,
@@ -138,7 +139,8 @@ impl Mixture {
         self.embedding
     }
 
-    /// Similarity of two items by all blocks (`None`) or one; 0 where a vector is zero or the block is absent.
+    /// Similarity of two items by all blocks (`None`) or one; 0 where a vector is zero or the block
+    /// is absent.
     pub fn similarity(&self, a: ItemIdx, b: ItemIdx, part: Option<Part>) -> f32 {
         let (mut product, mut square_a, mut square_b) = (0.0f32, 0.0f32, 0.0f32);
         for block in self.blocks.iter().filter(|block| part.is_none_or(|p| p == block.part)) {

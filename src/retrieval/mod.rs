@@ -1,4 +1,5 @@
-//! Which items of a user's own history a prompt shows, and in which order; and whole-catalogue recommendations.
+//! Which items of a user's own history a prompt shows, and in which order; and whole-catalogue
+//! recommendations.
 
 pub mod catalogue;
 pub mod history;

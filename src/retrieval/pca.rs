@@ -1,7 +1,8 @@
 //! Principal components, centred, without whitening.
 //!
-//! Up to 1,024 columns the covariance's eigenvectors are taken directly; above that, block subspace iteration. Both are
-//! deterministic; a component's sign is fixed so that its largest value (the first of equals) is positive.
+//! Up to 1,024 columns the covariance's eigenvectors are taken directly; above that, block subspace
+//! iteration. Both are deterministic; a component's sign is fixed so that its largest value (the
+//! first of equals) is positive.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
@@ -126,7 +127,8 @@ fn iterate(centred: &[f32], n: usize, d: usize, k: usize) -> Result<(Matrix, Vec
     let share = 1.0 / (n.max(2) - 1) as f64;
     let mut before = vec![0.0; k];
     for _ in 0..SWEEPS {
-        // X Q by a product whose weight is Q^T: nalgebra's column-major Q is exactly that, row-major.
+        // X Q by a product whose weight is Q^T: nalgebra's column-major Q is exactly that,
+        // row-major.
         let weight = Weight::from_f32(b, d, q.iter().map(|&v| v as f32).collect())?;
         let mut image = vec![0.0f32; n * b];
         matmul_nt(centred, &weight, &mut image, false);

@@ -1,4 +1,5 @@
-//! Which history items a prompt shows, and in which order: five template types, and four rules for one of them.
+//! Which history items a prompt shows, and in which order: five template types, and four rules for
+//! one of them.
 
 use std::collections::HashSet;
 
@@ -37,11 +38,11 @@ pub enum RerankRule {
     Ml1m,
     /// As `ml_1m` for histories longer than K, else as `high`.
     Amazon,
-    /// For histories longer than K: the K1 most similar, most similar first, then the K2 newest others, newest first;
-    /// else as `high`. Its `simple` lists are newest first too.
+    /// For histories longer than K: the K1 most similar, most similar first, then the K2 newest
+    /// others, newest first; else as `high`. Its `simple` lists are newest first too.
     BookCrossing,
-    /// `gamma * rank-normalised similarity + (1 - gamma) * exp(-beta * age)`, the K best, best first;
-    /// `age = (newest position - position) / |H|`. Needs the whole history in `retrieved`.
+    /// `gamma * rank-normalised similarity + (1 - gamma) * exp(-beta * age)`, the K best, best
+    /// first; `age = (newest position - position) / |H|`. Needs the whole history in `retrieved`.
     Score,
 }
 
@@ -52,8 +53,8 @@ pub fn needed(settings: &Settings) -> usize {
 
 /// Positions in `history` in the order in which a prompt shows them, at most K.
 ///
-/// `retrieved` comes from [`Retriever::retrieve`](super::Retriever::retrieve) for the same history and target with the
-/// limit [`needed`] gives, most similar first.
+/// `retrieved` comes from [`Retriever::retrieve`](super::Retriever::retrieve) for the same history
+/// and target with the limit [`needed`] gives, most similar first.
 pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settings: &Settings) -> Vec<u32> {
     let k = settings.k;
     let positions = distinct(history, (!settings.faithful_target_in_history).then_some(target));
@@ -103,7 +104,8 @@ fn recent(history: &[Rated], positions: &[u32], taken: &[u32], settings: &Settin
     let mut seen: HashSet<ItemIdx> = taken.iter().map(|&p| history[p as usize].item).collect();
     let mut fresh = |p: &u32| seen.insert(history[*p as usize].item);
     if settings.faithful_walk_back {
-        // The authors count distinct items but index the full list; an item's last position stands for it.
+        // The authors count distinct items but index the full list; an item's last position stands
+        // for it.
         let last = |p: u32| {
             let item = history[p as usize].item;
             history.iter().rposition(|r| r.item == item).map_or(p, |p| p as u32)
@@ -191,7 +193,8 @@ mod tests {
         let similar = [2, 6, 1, 5, 3, 4];
         let s = settings(Template::Rerank, RerankRule::Ml1m, 6);
         assert_eq!(run(&items, &similar, &s), [6, 5, 4, 3, 2, 7]);
-        // Defect D10: the walk starts at raw position 6 (7 distinct items), so the newest item is never seen.
+        // Defect D10: the walk starts at raw position 6 (7 distinct items), so the newest item is
+        // never seen.
         let faithful = Settings { faithful_walk_back: true, ..s };
         assert_eq!(run(&items, &similar, &faithful), [6, 5, 4, 3, 1, 2]);
     }
@@ -218,7 +221,8 @@ mod tests {
         };
         assert_eq!(score(1.0, 1.0), [2, 6, 0]);
         assert_eq!(score(0.0, 1.0), [6, 5, 4]);
-        // 2: 0.5 + 0.5 e^(-4/7) = 0.782; 6: 5/12 + 0.5 = 0.917; 0: 1/3 + 0.5 e^(-6/7) = 0.546; 5: 1/4 + 0.5 e^(-1/7) = 0.683.
+        // 2: 0.5 + 0.5 e^(-4/7) = 0.782; 6: 5/12 + 0.5 = 0.917; 0: 1/3 + 0.5 e^(-6/7) = 0.546; 5:
+        // 1/4 + 0.5 e^(-1/7) = 0.683.
         assert_eq!(score(0.5, 1.0), [6, 2, 5]);
     }
 

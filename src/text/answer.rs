@@ -26,9 +26,9 @@ impl Match {
     }
 }
 
-/// The hard answer: after the last closing think tag, or in the last 20 characters where there is none, "yes" wins,
-/// else "no"; `None` when neither is there. Case does not matter. Only for a quick look: what is merged is the
-/// second pass.
+/// The hard answer: after the last closing think tag, or in the last 20 characters where there is
+/// none, "yes" wins, else "no"; `None` when neither is there. Case does not matter. Only for a
+/// quick look: what is merged is the second pass.
 pub fn hard_answer(text: &str, matching: Match) -> Option<bool> {
     let place = match text.rfind(CLOSING) {
         Some(at) => &text[at + CLOSING.len()..],
@@ -52,8 +52,9 @@ pub fn hard_probability(answer: Option<bool>) -> f64 {
     answer.map_or(0.5, |yes| f64::from(u8::from(yes)))
 }
 
-/// The thoughts that go into the second pass: the longest (in characters; the first of equals) of the pieces around
-/// the closing think tags, or the whole text without one. An opening tag in front is not part of them.
+/// The thoughts that go into the second pass: the longest (in characters; the first of equals) of
+/// the pieces around the closing think tags, or the whole text without one. An opening tag in front
+/// is not part of them.
 pub fn thoughts(text: &str) -> &str {
     let mut best = "";
     let mut length = None;

@@ -1,4 +1,5 @@
-//! The texts that an item is embedded by: a templated one from its catalogue fields, and a description.
+//! The texts that an item is embedded by: a templated one from its catalogue fields, and a
+//! description.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +34,11 @@ pub fn plain(item: &Item, noun: &str) -> String {
     plain_with(item, noun, Genres::First)
 }
 
-/// The templated sentences of an item: what it is, its title, its genre, and for books whatever is known of ISBN,
-/// author, year and publisher.
+/// The templated sentences of an item: what it is, its title, its genre, and for books whatever is
+/// known of ISBN, author, year and publisher.
 ///
-/// An item with a field `text` has its own words: a recipe's `data.table.item_text` puts them there.
+/// An item with a field `text` has its own words: a recipe's `data.table.item_text` puts them
+/// there.
 pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
     if let Some(own) = item.fields.iter().find(|f| f.name == table::TEXT && !f.value.is_empty()) {
         return own.value.clone();
@@ -60,9 +62,10 @@ pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
     text
 }
 
-/// The texts to embed for each item, in the order of the catalogue: one, or with [`TextSource::Both`] two (templated
-/// first). An item without a description is represented by its templated text in the description's place, so that all
-/// items have the same number of texts and none is empty.
+/// The texts to embed for each item, in the order of the catalogue: one, or with
+/// [`TextSource::Both`] two (templated first). An item without a description is represented by its
+/// templated text in the description's place, so that all items have the same number of texts and
+/// none is empty.
 pub fn texts(dataset: &Dataset, descriptions: &Descriptions, source: TextSource, genres: Genres) -> Vec<Vec<String>> {
     (dataset.items.iter().enumerate())
         .map(|(at, item)| {

@@ -1,5 +1,6 @@
-//! Collaborative features in words: what other users thought of the target and how this user rates, as one or two
-//! sentences of the prompt. An option beyond the papers. Takes plain numbers; the room `collab` computes them.
+//! Collaborative features in words: what other users thought of the target and how this user rates,
+//! as one or two sentences of the prompt. An option beyond the papers. Takes plain numbers; the
+//! room `collab` computes them.
 
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +70,8 @@ impl Stated {
         }
     }
 
-    /// One or two short sentences on one line, without line break at the end; empty when nothing is to be said.
-    /// `noun` is what an item is called, `best` the best rating of the scale.
+    /// One or two short sentences on one line, without line break at the end; empty when nothing is
+    /// to be said. `noun` is what an item is called, `best` the best rating of the scale.
     pub fn sentences(&self, noun: &str, best: f32) -> String {
         let noun = if noun.is_empty() { "item" } else { noun };
         let percent = |x: f64| format!("{:.0}%", 100.0 * x);

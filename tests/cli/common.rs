@@ -85,7 +85,8 @@ impl Place {
         self.text(name)
     }
 
-    /// A recipe of the whole chain that takes seconds; written as `recipe.toml`, with the model beside it.
+    /// A recipe of the whole chain that takes seconds; written as `recipe.toml`, with the model
+    /// beside it.
     pub fn recipe(&self) -> String {
         let model = self.model("model", 4096, |t| t);
         let path = self.text("recipe.toml");

@@ -1,4 +1,5 @@
-//! On real runs: what a changed key does again. Every key is gone through in `src/pipeline/keys_test.rs`, on stand-ins.
+//! On real runs: what a changed key does again. Every key is gone through in
+//! `src/pipeline/keys_test.rs`, on stand-ins.
 
 use super::common::{Place, say};
 use super::run::outcome;
@@ -26,8 +27,8 @@ fn ten_keys_do_again_exactly_what_depends_on_them_and_a_renamed_model_nothing() 
         ("rows.test=13", &after_prompts),
         // The samples come out as they were, and so does everything behind them.
         ("data.seed=7", &["data"]),
-        // The template prints no date: each stage that the model works in is done, with the same result, and the merge
-        // finds its inputs as they were.
+        // The template prints no date: each stage that the model works in is done, with the same
+        // result, and the merge finds its inputs as they were.
         ("prompt.date=2024-05-17", &["prompts", "tune", "predict", "reason"]),
         // Keys of what is switched off, and how often a state is stored.
         ("retrieve.gamma=0.4", &[]),

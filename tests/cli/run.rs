@@ -37,8 +37,8 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
 
     runs_are_held_to_one_another(&place, &out);
 
-    // The merge's constants concern nothing before the merge, the alignment's seed nothing before the alignment. The sweep
-    // chooses alpha, so that another one changes nothing behind the merge.
+    // The merge's constants concern nothing before the merge, the alignment's seed nothing before
+    // the alignment. The sweep chooses alpha, so that another one changes nothing behind the merge.
     let third = go(&["--set", "merge.epsilon=0.5"]);
     assert_eq!(outcome(&third.err).1, ALL[11..], "{}", third.err);
     let swept = go(&["--set", "merge.alpha=0.5"]);
@@ -63,7 +63,8 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
     assert_eq!(found["merge"]["cells"].as_array().map(Vec::len), Some(2));
     assert_eq!(found["merge"]["test_cells"].as_array().map(Vec::len), Some(2));
 
-    // The ablation without the hint is what a run without hints gives: same rows, same random numbers.
+    // The ablation without the hint is what a run without hints gives: same rows, same random
+    // numbers.
     let log_loss = |results: &serde_json::Value, name: &str| {
         let rows = results["tables"][0]["table"]["rows"].as_array().expect("rows");
         let row = rows.iter().find(|row| row["name"] == name)?;
@@ -227,7 +228,8 @@ fn the_tuned_model_ranks_with_the_features_that_it_was_tuned_with() {
     ask().ended_with(2).err_has("weights.json");
 }
 
-/// A folder of the version before has another layout: it is refused, by `run` and by what reads a run.
+/// A folder of the version before has another layout: it is refused, by `run` and by what reads a
+/// run.
 #[test]
 fn a_run_folder_of_the_version_before_is_refused_with_what_to_do() {
     let place = Place::new();

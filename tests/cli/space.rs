@@ -4,8 +4,8 @@ use std::process::Command;
 
 use super::common::{Place, Said, rallrec, results, say};
 
-/// Starts shell commands in a mount namespace of their own, so that nothing outlives them; `None`, with a line that
-/// says so, where this user may make none.
+/// Starts shell commands in a mount namespace of their own, so that nothing outlives them; `None`,
+/// with a line that says so, where this user may make none.
 fn in_namespace(script: &str, arguments: &[&str]) -> Option<Said> {
     let flags = ["-rm", "-m"].into_iter().find(|flags| {
         let probe = Command::new("unshare").args([flags, "sh", "-c", "mount -t tmpfs none /mnt"]).output();
@@ -26,7 +26,8 @@ fn in_namespace(script: &str, arguments: &[&str]) -> Option<Said> {
     Some(Said::of(&output))
 }
 
-/// $1 the program, $2 the recipe, $3 the mount point, $4 the size, $5 a place for what is left in the end.
+/// $1 the program, $2 the recipe, $3 the mount point, $4 the size, $5 a place for what is left in
+/// the end.
 const FULL: &str = r#"
 mount -t tmpfs -o size="$4" none "$3"
 code=0; "$1" run "$2" --out "$3/run" || code=$?

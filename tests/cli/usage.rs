@@ -163,8 +163,8 @@ fn json_of_the_small_commands_parses() {
     assert!(found["cases"].as_array().is_some_and(|c| c.len() == 2));
 }
 
-/// Every case of the kernels launches something and is held against a floor and against ceilings, and every kernel is timed by some case.
-/// In a process of its own: it switches the profile.
+/// Every case of the kernels launches something and is held against a floor and against ceilings,
+/// and every kernel is timed by some case. In a process of its own: it switches the profile.
 #[test]
 fn every_kernel_is_timed_by_some_case() {
     let found = say(&["bench", "--device", "host", "--seconds", "0.001", "--json"]).ended_with(0).json();

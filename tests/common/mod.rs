@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rallrec::store::{LoadOptions, Loaded, load};
 use rallrec::tensor::Dtype;
 
-/// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the model store. `None`, with a line
-/// that says so, when it is not there.
+/// SmolLM2-135M-Instruct in bf16: where `RALLREC_SMOLLM2` says, or in the model store. `None`, with
+/// a line that says so, when it is not there.
 pub fn smollm2() -> Option<Loaded> {
     let named = std::env::var_os("RALLREC_SMOLLM2").map(PathBuf::from);
     let path = named.or_else(|| rallrec::store::hub::resolve("smollm2-135m").ok());
@@ -21,7 +21,8 @@ pub fn smollm2() -> Option<Loaded> {
     }
 }
 
-/// A file of the reference outputs beside the repository; `None`, with a line that says so, when it is absent.
+/// A file of the reference outputs beside the repository; `None`, with a line that says so, when it
+/// is absent.
 pub fn golden(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden").join(name);
     if path.exists() {

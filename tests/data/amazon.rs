@@ -151,7 +151,8 @@ fn the_sample_of_movies_and_tv_has_its_counts() {
     assert_eq!(data::sets::repeat_count(&dataset.interactions).rows, 0);
     assert_eq!(dataset.items.iter().filter(|i| !i.title.is_empty()).count(), 3084);
     assert!(dataset.items.iter().filter(|i| !i.genres.is_empty()).count() >= 2974);
-    // The authors' filter on what there is of the set; the whole of it (their 217,004 interactions) is not here.
+    // The authors' filter on what there is of the set; the whole of it (their 217,004 interactions)
+    // is not here.
     let settings = Settings::method(Kind::AMAZON_CSV, &path);
     let (kept, steps) = data::filter(dataset, &settings).expect("filters");
     for step in &steps {

@@ -102,7 +102,8 @@ fn utf_16_is_refused() {
 
 #[test]
 fn a_line_without_end_is_refused_without_being_held() {
-    // 64 MiB of one letter pack into little; reading must stop at the longest line that is accepted.
+    // 64 MiB of one letter pack into little; reading must stop at the longest line that is
+    // accepted.
     let mut writer = GzEncoder::new(Vec::new(), Compression::fast());
     let block = vec![b'1'; 1 << 20];
     (0..64).for_each(|_| writer.write_all(&block).expect("packs"));

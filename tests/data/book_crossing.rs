@@ -140,8 +140,8 @@ fn the_real_files_have_their_counts_and_give_the_authors_own() {
     let titled = titled.apply(dataset.clone()).expect("filters");
     assert_eq!((titled.interactions.len(), titled.users.len(), titled.items.len()), (365_894, 6605, 13_228));
 
-    // The authors' numbers: 227,735 ratings of 8,723 users and 3,547 items, 147,856 of them 0; 7,850 + 873 samples, of whose
-    // targets 0.4622 are likes.
+    // The authors' numbers: 227,735 ratings of 8,723 users and 3,547 items, 147,856 of them 0;
+    // 7,850 + 873 samples, of whose targets 0.4622 are likes.
     let settings = Settings::method(Kind::BOOK_CROSSING, &path);
     let (method, steps) = data::filter(dataset, &settings).expect("filters");
     assert_eq!((method.interactions.len(), method.users.len(), method.items.len()), (227_735, 8723, 3547));

@@ -1,5 +1,6 @@
-//! The fuzz targets on mutated seeds, without a fuzzer: a few seconds a target, or as long as RALLREC_FUZZ_SECONDS says.
-//! RALLREC_FUZZ_SEED varies the draw; RALLREC_FUZZ_TARGET names one target.
+//! The fuzz targets on mutated seeds, without a fuzzer: a few seconds a target, or as long as
+//! RALLREC_FUZZ_SECONDS says. RALLREC_FUZZ_SEED varies the draw; RALLREC_FUZZ_TARGET names one
+//! target.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

@@ -1,5 +1,5 @@
-//! Ratings and everything around them: the readers on sound files, broken ones and the real ones where they are there;
-//! samples, splits, leaks; the built-in data set; getting data.
+//! Ratings and everything around them: the readers on sound files, broken ones and the real ones
+//! where they are there; samples, splits, leaks; the built-in data set; getting data.
 
 mod amazon;
 mod bad_input;

@@ -34,7 +34,8 @@ fn folder_gzip_and_zip_read_alike() {
     let alone = tempfile::tempdir().expect("folder");
     std::fs::copy(&zip, alone.path().join("ml-32m.zip")).expect("copies");
     assert_eq!(load(Kind::ML_25M, alone.path()).expect("reads"), a);
-    // Columns in another order are found by their names; CRLF, a byte order mark and blank lines do not matter.
+    // Columns in another order are found by their names; CRLF, a byte order mark and blank lines do
+    // not matter.
     let turned = "\u{feff}timestamp,rating,movieId,userId\r\n100,5,10,1\r\n\r\n90,0.5,20,1\r\n95,1,10,2".as_bytes();
     assert_eq!(load(Kind::ML_25M, small("ratings.csv", turned).path()).expect("reads"), a);
 }

@@ -135,7 +135,8 @@ proptest! {
         let edges = data::graph_edges(&dataset, &samples, GraphEdges::TrainSplit);
         let inputs = leaks::Inputs { samples: &samples, edges: Some(&edges), selection: Some(Part::Valid), allowed };
         prop_assert!(leaks::check(inputs, &Silent).is_ok());
-        // Edges: each training target unless it returns later, and nothing later than the last of them.
+        // Edges: each training target unless it returns later, and nothing later than the last of
+        // them.
         let last = samples.part(Part::Train).last().expect("not empty");
         let later: HashSet<_> = samples.samples[samples.split.train.end..].iter().map(|s| (s.user, s.item)).collect();
         let mut want: Vec<_> = kept

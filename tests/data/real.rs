@@ -36,7 +36,8 @@ fn movielens_1m_has_the_published_counts() {
     let profile: Vec<_> = user.fields.iter().map(|f| f.value.as_str()).collect();
     assert_eq!(profile, ["female", "under 18", "K-12 student", "48067"]);
 
-    // The authors' settings (repeats kept) and the correct ones: MovieLens has no repeats, so both are equal.
+    // The authors' settings (repeats kept) and the correct ones: MovieLens has no repeats, so both
+    // are equal.
     let settings = Settings::new(Kind::ML_1M, &path);
     let start = Instant::now();
     let samples = data::build_samples(&dataset, &settings).expect("samples");

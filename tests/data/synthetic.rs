@@ -1,4 +1,5 @@
-//! The built-in data set: reproducible, learnable, and an end-to-end subject for samples, graph and leak checks.
+//! The built-in data set: reproducible, learnable, and an end-to-end subject for samples, graph and
+//! leak checks.
 
 use rallrec::Silent;
 use rallrec::data::synthetic::{self, Latent};
@@ -23,7 +24,8 @@ fn auc(scored: &[(f64, bool)]) -> f64 {
     (sum - likes * (likes + 1.0) / 2.0) / (likes * (scored.len() as f64 - likes))
 }
 
-/// Item mean over the training rows plus what the user's own history says: mean offset, and offset by genre.
+/// Item mean over the training rows plus what the user's own history says: mean offset, and offset
+/// by genre.
 fn baseline(dataset: &Dataset, samples: &Samples, sample: &Sample, means: &[f64]) -> f64 {
     let history = samples.history(sample);
     let offset = |r: &data::Rated| f64::from(r.rating) - means[r.item.at()];

@@ -58,8 +58,8 @@ fn every_layer_of_a_short_prompt() {
             Stage::Embedding => "trace.embed",
             Stage::LayerOutput => {
                 let want = &layers[layer * values.len()..(layer + 1) * values.len()];
-                // A few coordinates of the stream grow very large; the reference is f32 itself, so the bound is
-                // relative to the largest value.
+                // A few coordinates of the stream grow very large; the reference is f32 itself, so
+                // the bound is relative to the largest value.
                 let scale = f64::from(want.iter().fold(1.0f32, |a, b| a.max(b.abs())));
                 assert_close(&format!("layer {layer}"), values, &wide(want), 1e-5 * scale);
                 seen += 1;

@@ -1,4 +1,5 @@
-//! Against numbers that others computed: PyTorch, scikit-learn, published data, values done by hand.
+//! Against numbers that others computed: PyTorch, scikit-learn, published data, values done by
+//! hand.
 
 mod eval;
 mod llm;

@@ -148,7 +148,8 @@ fn the_sweep_finds_the_best_cell_and_breaks_ties_with_caution() {
     assert_eq!((chosen.samples, chosen.epsilon), (1, 1e-2));
 }
 
-/// Three experts: one knows the labels, one says the opposite, one knows nothing and is silent of every other row.
+/// Three experts: one knows the labels, one says the opposite, one knows nothing and is silent of
+/// every other row.
 fn three() -> (Vec<Opinions>, Vec<bool>) {
     let labels: Vec<bool> = (0..60).map(|i| i % 3 == 0).collect();
     let sure = |right: bool| labels.iter().map(move |&y| Some((if y == right { 0.8 } else { 0.2 }, 0.0)));

@@ -1,4 +1,5 @@
-//! The baselines on MovieLens-1M, where the data is there: the published time split, first 10,000 test rows.
+//! The baselines on MovieLens-1M, where the data is there: the published time split, first 10,000
+//! test rows.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -71,8 +72,9 @@ fn baselines_reach_their_known_auc_on_movielens() {
     assert!((item - 0.718).abs() <= 0.0015, "{item}");
     assert!((both - 0.777).abs() <= 0.0015, "{both}");
 
-    // Causal features: as good as the baseline on test rows, and cross-fitting keeps training rows from looking better
-    // than they are: every 40th training row against the same rows described with their own rating included.
+    // Causal features: as good as the baseline on test rows, and cross-fitting keeps training rows
+    // from looking better than they are: every 40th training row against the same rows described
+    // with their own rating included.
     let counts = Counts::fit(4000, 3.0, &samples[..train], &CollabSettings::default()).unwrap();
     let history = |s: &Sample| timelines[&i64::from(s.user.0)][..s.position as usize].to_vec();
     let features: Vec<f64> = test.iter().map(|s| counts.of_new_row(s.item, &history(s)).p).collect();

@@ -1,4 +1,5 @@
-//! Against PyTorch: LightGCN with BPR and Adam, InfoNCE, top-K. `tests/goldens/recsys.json` explains the tensors.
+//! Against PyTorch: LightGCN with BPR and Adam, InfoNCE, top-K. `tests/goldens/recsys.json`
+//! explains the tensors.
 
 use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::device::Device;

@@ -1,4 +1,5 @@
-//! LoRA loss, gradients and three optimiser steps on SmolLM2-135M against PyTorch's, kept as reference outputs.
+//! LoRA loss, gradients and three optimiser steps on SmolLM2-135M against PyTorch's, kept as
+//! reference outputs.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The decoder against its f64 oracle on tiny random models of every family, and the equalities that callers rely on.
+//! The decoder against its f64 oracle on tiny random models of every family, and the equalities
+//! that callers rely on.
 
 use crate::shared::assert_close;
 use proptest::prelude::*;
@@ -78,7 +79,8 @@ fn every_family_is_the_oracle() {
 
 #[test]
 fn families_differ_from_each_other() {
-    // If scaling, biases or norms were ignored, the oracle test would still have to be wrong in the same way.
+    // If scaling, biases or norms were ignored, the oracle test would still have to be wrong in the
+    // same way.
     let plain = fixture::config(Family::LLAMA);
     let scaled = Config { rope_scaling: Some(SCALING), ..plain.clone() };
     let tokens = tokens(40, 4);
@@ -106,7 +108,8 @@ fn adapters_on_all_targets_are_the_oracle_and_zero_b_changes_no_bit() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// However a text is cut into passes, and whatever stands beside it, its last logits have the same bits.
+    /// However a text is cut into passes, and whatever stands beside it, its last logits have the
+    /// same bits.
     #[test]
     fn cache_batch_and_sharing_do_not_show(
         which in 0usize..10, lengths in prop::collection::vec(1usize..100, 1..5), prefix in 1usize..150,

@@ -1,4 +1,5 @@
-//! Generation: answers are a function of (model, prompt, settings, row, sample) and of nothing else.
+//! Generation: answers are a function of (model, prompt, settings, row, sample) and of nothing
+//! else.
 
 use proptest::prelude::*;
 use rallrec::Silent;

@@ -235,7 +235,8 @@ fn damaged_files_are_refused() {
         std::fs::write(&path, [&length.to_le_bytes(), &bytes[8..]].concat()).unwrap();
         refused(&format!("header of {length} bytes"));
     }
-    // NaN in a norm: the last values of the file belong to a tensor of the model, so all are made NaN.
+    // NaN in a norm: the last values of the file belong to a tensor of the model, so all are made
+    // NaN.
     let mut nan = bytes.clone();
     nan[8 + header..].fill(0xFF);
     std::fs::write(&path, nan).unwrap();
@@ -306,7 +307,8 @@ fn a_summary_counts_right() {
     let folder = base.path().join("m");
     save(&folder, &config, Dtype::Bf16);
     let summary = rallrec::store::inspect::inspect(&folder).unwrap();
-    // Embedding 264 x 32; a layer: q, o 32 x 32, k, v 16 x 32, three of 64 x 32, two norms; the final norm.
+    // Embedding 264 x 32; a layer: q, o 32 x 32, k, v 16 x 32, three of 64 x 32, two norms; the
+    // final norm.
     let layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32;
     assert_eq!(summary.parameters, 264 * 32 + 2 * layer + 32);
     assert_eq!(summary.source.stored["bf16"], summary.parameters);

@@ -1,4 +1,5 @@
-//! Language models: their files, the decoder against its oracle, generation, tuning, adapters exchanged with PEFT.
+//! Language models: their files, the decoder against its oracle, generation, tuning, adapters
+//! exchanged with PEFT.
 
 mod chat;
 mod common;

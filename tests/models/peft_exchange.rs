@@ -1,9 +1,9 @@
-//! Adapters between this engine and PEFT, both ways, on a tiny model in Hugging Face layout with LoRA on every linear
-//! layer: the other side's logits are met within 5e-4.
+//! Adapters between this engine and PEFT, both ways, on a tiny model in Hugging Face layout with
+//! LoRA on every linear layer: the other side's logits are met within 5e-4.
 //!
-//! `RALLREC_PYTHON` names an interpreter with `peft`, `transformers` and `torch`; without it the two-way test skips and
-//! the golden (an adapter that PEFT 0.21 wrote, with its logits) stands alone. `RALLREC_WRITE_GOLDENS=1` makes the golden
-//! again.
+//! `RALLREC_PYTHON` names an interpreter with `peft`, `transformers` and `torch`; without it the
+//! two-way test skips and the golden (an adapter that PEFT 0.21 wrote, with its logits) stands
+//! alone. `RALLREC_WRITE_GOLDENS=1` makes the golden again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

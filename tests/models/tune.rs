@@ -1,4 +1,5 @@
-//! The training loop on a tiny model: it learns, accumulates, stops, resumes bit for bit, and refuses bad input.
+//! The training loop on a tiny model: it learns, accumulates, stops, resumes bit for bit, and
+//! refuses bad input.
 
 use std::path::Path;
 use std::sync::Mutex;

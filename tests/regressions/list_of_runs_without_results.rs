@@ -1,5 +1,5 @@
-//! The dashboard's list of runs never showed a result: it looked for `tables[0].rows` in `results.json`, where the engine
-//! writes `tables[0].table.rows`.
+//! The dashboard's list of runs never showed a result: it looked for `tables[0].rows` in
+//! `results.json`, where the engine writes `tables[0].table.rows`.
 
 use rallrec::eval::{EvalSettings, Table};
 use rallrec::events::{Event, Record, VERSION};
@@ -21,6 +21,7 @@ fn a_finished_run_shows_its_result() {
         .into_iter()
         .zip(1_750_000_000_000..)
         .map(|(event, t_ms)| serde_json::to_string(&Record { v: VERSION, t_ms, event }).unwrap() + "\n");
+    std::fs::write(run.join("recipe.toml"), "name = \"r\"\n").unwrap();
     std::fs::write(run.join("events.jsonl"), lines.collect::<String>()).unwrap();
     let p = [0.9, 0.2, 0.6, 0.4];
     let settings = EvalSettings { bootstrap: 0, ..EvalSettings::default() };

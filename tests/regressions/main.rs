@@ -1,6 +1,6 @@
-//! One short test for each bug that was found, in a file named after what went wrong. The test fails on the code of the
-//! day when the bug was found; its comment says what a user saw. A bug in code that cannot be reached from here has its
-//! test beside that code, with the same comment.
+//! One short test for each bug that was found, in a file named after what went wrong. The test
+//! fails on the code of the day when the bug was found; its comment says what a user saw. A bug in
+//! code that cannot be reached from here has its test beside that code, with the same comment.
 
 mod list_of_runs_without_results;
 mod results_of_an_older_program;

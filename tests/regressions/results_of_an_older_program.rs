@@ -1,4 +1,5 @@
-//! Results of a program that knows fewer metrics, or names one that this program does not know, are read and compared.
+//! Results of a program that knows fewer metrics, or names one that this program does not know, are
+//! read and compared.
 
 use rallrec::pipeline::results::{Results, side_by_side};
 

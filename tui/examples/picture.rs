@@ -1,6 +1,6 @@
-//! Draws the dashboard of a run folder as SVG: `cargo run -p rallrec-tui --example picture -- RUN OUT.svg [KEYS]`.
-//! KEYS are pressed before, one character each. Lines, blocks and dots become shapes, so that the picture does not
-//! depend on the viewer's fonts.
+//! Draws the dashboard of a run folder as SVG: `cargo run -p rallrec-tui --example picture -- RUN
+//! OUT.svg [KEYS]`. KEYS are pressed before, one character each. Lines, blocks and dots become
+//! shapes, so that the picture does not depend on the viewer's fonts.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
-//! The dashboard on its own: `cargo run -p rallrec-tui --example watch -- [RUN…]`. Pane 0 starts the program named by
-//! `RALLREC`, default `rallrec`.
+//! The dashboard on its own: `cargo run -p rallrec-tui --example watch -- [RUN…]`. Pane 0 starts
+//! the program named by `RALLREC`, default `rallrec`.
 
 use rallrec_tui::{Options, run};
 

@@ -1,5 +1,5 @@
-//! The loop: messages in, effects out, a drawing only when something has changed: at most ten times a second when somebody acts,
-//! twice a second for what a run tells.
+//! The loop: messages in, effects out, a drawing only when something has changed: at most ten times
+//! a second when somebody acts, twice a second for what a run tells.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ use crate::update::{self, terminal_event};
 
 /// Between two drawings when somebody acts.
 const FRAME: Duration = Duration::from_millis(100);
-/// Between two drawings of what a run tells by itself: on a machine whose cores all train, every drawing holds up the threads
-/// that wait for one another.
+/// Between two drawings of what a run tells by itself: on a machine whose cores all train, every
+/// drawing holds up the threads that wait for one another.
 const NEWS: Duration = Duration::from_millis(500);
 /// The clock's pace.
 const TICK: Duration = Duration::from_millis(500);
@@ -77,7 +77,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Opens the dashboard and returns when it is left. The terminal is as it was then, whatever happened.
+/// Opens the dashboard and returns when it is left. The terminal is as it was then, whatever
+/// happened.
 ///
 /// # Errors
 /// There is no terminal, or a run that was to be started did not start (with the engine's words).
@@ -116,7 +117,8 @@ pub fn run(options: Options) -> io::Result<Outcome> {
     go(state, edge, effects, screen, &receive)
 }
 
-/// The state before the first message: what was remembered, what the environment and the options say.
+/// The state before the first message: what was remembered, what the environment and the options
+/// say.
 fn first_state(options: &Options, prefs_path: Option<&Path>) -> io::Result<State> {
     let (prefs, trouble) = prefs_path.map_or_else(|| (Prefs::default(), None), Prefs::read);
     let environment = Palette::from_environment(variable("NO_COLOR").as_deref(), variable("COLORFGBG").as_deref());
@@ -147,7 +149,8 @@ fn go(
         for effect in std::mem::take(&mut effects) {
             match effect {
                 Effect::Quit(code) => {
-                    // Words of control and the layout are written by now: those effects came before this one.
+                    // Words of control and the layout are written by now: those effects came before
+                    // this one.
                     drop(screen);
                     let summary = state.runs.iter().map(|r| snapshot::summary(r, state.now_ms)).collect::<String>();
                     return Ok(Outcome { code, summary });

@@ -1,5 +1,6 @@
-//! Pause, checkpoint, stop: the word goes into the run folder's control file, so that it works from another terminal or
-//! machine as well; each word is confirmed when it was written and again when its effect is seen.
+//! Pause, checkpoint, stop: the word goes into the run folder's control file, so that it works from
+//! another terminal or machine as well; each word is confirmed when it was written and again when
+//! its effect is seen.
 
 use rallrec_events::folder::Word;
 
@@ -95,7 +96,8 @@ pub fn watch(state: &mut State) {
         Word::Stop if doing == Doing::Stopped => {
             Some((Weight::Good, format!("{name} has stopped; r in pane 0 lets it go on")))
         }
-        // Other effects that the engine itself puts into words, e.g. that a stage has nothing to save.
+        // Other effects that the engine itself puts into words, e.g. that a stage has nothing to
+        // save.
         Word::Checkpoint => heard.map(|c| (Weight::Plain, format!("{name}: {}", c.effect))),
         _ => None,
     };

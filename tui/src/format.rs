@@ -2,7 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// A value with about three significant figures: `0.6931`, `12.3`, `4.1k`, `2.5e-5`, `n/a` when not finite.
+/// A value with about three significant figures: `0.6931`, `12.3`, `4.1k`, `2.5e-5`, `n/a` when not
+/// finite.
 pub fn value(x: f64) -> String {
     if !x.is_finite() {
         return "n/a".into();
@@ -140,7 +141,8 @@ pub fn cut(text: &str, columns: usize, mark: char) -> String {
     out
 }
 
-/// Lines of at most `columns` columns, broken at spaces where there are any; line breaks of the text are kept.
+/// Lines of at most `columns` columns, broken at spaces where there are any; line breaks of the
+/// text are kept.
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut out = Vec::new();
@@ -172,7 +174,8 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     out
 }
 
-/// Text from outside made safe to draw: control characters (escape sequences above all) become spaces.
+/// Text from outside made safe to draw: control characters (escape sequences above all) become
+/// spaces.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }

@@ -1,5 +1,5 @@
-//! The key table. The handler, the help overlay, the hints in the bottom line and `docs/dashboard.md` all read
-//! [`TABLE`], so that none of them can say what another does not do.
+//! The key table. The handler, the help overlay, the hints in the bottom line and
+//! `docs/dashboard.md` all read [`TABLE`], so that none of them can say what another does not do.
 
 use std::sync::LazyLock;
 

@@ -79,7 +79,8 @@ impl Arrangement {
     }
 }
 
-/// Lays `panes` out in at most `columns` columns, filling rows; the last row's panes share its width.
+/// Lays `panes` out in at most `columns` columns, filling rows; the last row's panes share its
+/// width.
 fn tile(panes: &[PaneId], area: Rect, columns: usize) -> Vec<(PaneId, Rect)> {
     let columns = columns.min(panes.len()).max(1);
     let rows = panes.len().div_ceil(columns);

@@ -91,8 +91,8 @@ fn help_room(height: u16) -> usize {
     usize::from(height.saturating_sub(4)).max(1)
 }
 
-/// The first line shown after a key, of `count` lines where `room` fit: never beyond what fills the window, so that
-/// the way back begins at once.
+/// The first line shown after a key, of `count` lines where `room` fit: never beyond what fills the
+/// window, so that the way back begins at once.
 fn scrolled(scroll: usize, action: Action, count: usize, room: usize) -> usize {
     let page = room.saturating_sub(1).max(1);
     match action {

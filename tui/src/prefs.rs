@@ -9,7 +9,8 @@ use crate::layout::Arrangement;
 use crate::panes::PaneId;
 use crate::theme::Palette;
 
-/// The remembered settings. Unknown keys of a newer version are ignored, missing ones have their defaults.
+/// The remembered settings. Unknown keys of a newer version are ignored, missing ones have their
+/// defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[derive(Default)]
@@ -24,7 +25,8 @@ pub struct Prefs {
     pub seen: bool,
 }
 
-/// `$XDG_CONFIG_HOME/rallrec/dashboard.toml`, else `~/.config/rallrec/dashboard.toml`; `None` without a home.
+/// `$XDG_CONFIG_HOME/rallrec/dashboard.toml`, else `~/.config/rallrec/dashboard.toml`; `None`
+/// without a home.
 pub fn path(xdg: Option<&str>, home: Option<&str>) -> Option<PathBuf> {
     let base = match (xdg.filter(|x| !x.is_empty()), home.filter(|h| !h.is_empty())) {
         (Some(xdg), _) => PathBuf::from(xdg),

@@ -1,4 +1,5 @@
-//! Everything that the dashboard knows. Only [`crate::update`] changes it, and [`crate::draw`] only reads it.
+//! Everything that the dashboard knows. Only [`crate::update`] changes it, and [`crate::draw`] only
+//! reads it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
-//! The terminal while the dashboard is up. The screen is drawn to the controlling terminal itself; standard output and
-//! standard error, where they point at a terminal, go into a pipe instead, so that a stray print lands in the log pane
-//! and never on the screen. Whatever ends the process (a return, a panic, a signal), the terminal is as it was.
+//! The terminal while the dashboard is up. The screen is drawn to the controlling terminal itself;
+//! standard output and standard error, where they point at a terminal, go into a pipe instead, so
+//! that a stray print lands in the log pane and never on the screen. Whatever ends the process (a
+//! return, a panic, a signal), the terminal is as it was.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
@@ -13,7 +14,8 @@ use crossterm::{cursor, execute};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
-/// What must be undone, wherever the process is when it has to leave. `None`: the terminal is as it was.
+/// What must be undone, wherever the process is when it has to leave. `None`: the terminal is as it
+/// was.
 static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
 
 /// The terminal as it was taken, so that it can be given back whatever happens.
@@ -66,7 +68,8 @@ impl Screen {
         }
     }
 
-    /// Gives the terminal back and stops the process, as Ctrl-Z does elsewhere; returns when it goes on.
+    /// Gives the terminal back and stops the process, as Ctrl-Z does elsewhere; returns when it
+    /// goes on.
     ///
     /// # Errors
     /// The terminal cannot be taken again.
@@ -83,7 +86,8 @@ impl Screen {
     /// The terminal cannot be taken again.
     pub fn resume(&mut self) -> io::Result<()> {
         enter(self.mouse)?;
-        // Not `clear`: it asks the terminal where its cursor is, and the thread that reads keys takes the answer.
+        // Not `clear`: it asks the terminal where its cursor is, and the thread that reads keys
+        // takes the answer.
         let size = self.terminal.size()?;
         self.terminal.resize(size.into())
     }
@@ -157,8 +161,9 @@ pub fn restore() {
     }
 }
 
-/// A panic of the thread that draws ends the program, so the terminal is given back before its words are printed. One
-/// of a helper ends that helper alone: its words go where everything printed goes, and the screen stays up.
+/// A panic of the thread that draws ends the program, so the terminal is given back before its
+/// words are printed. One of a helper ends that helper alone: its words go where everything printed
+/// goes, and the screen stays up.
 fn install_panic_hook() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     let drawing = std::thread::current().id();

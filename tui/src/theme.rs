@@ -1,5 +1,5 @@
-//! Colours and glyphs. Indexed colours only, so that the screen looks the same through tmux and ssh; a mono theme
-//! (chosen by `NO_COLOR`) says everything with bold, dim and reversed instead.
+//! Colours and glyphs. Indexed colours only, so that the screen looks the same through tmux and
+//! ssh; a mono theme (chosen by `NO_COLOR`) says everything with bold, dim and reversed instead.
 
 use ratatui::style::{Color, Modifier, Style};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,8 @@ pub enum Palette {
 }
 
 impl Palette {
-    /// The palette that the environment asks for: `NO_COLOR` first, then `COLORFGBG` as terminals set it
-    /// ("foreground;background", 7 and 15 being light), else `None`.
+    /// The palette that the environment asks for: `NO_COLOR` first, then `COLORFGBG` as terminals
+    /// set it ("foreground;background", 7 and 15 being light), else `None`.
     pub fn from_environment(no_color: Option<&str>, colorfgbg: Option<&str>) -> Option<Self> {
         if no_color.is_some_and(|v| !v.is_empty()) {
             return Some(Palette::Mono);
@@ -56,7 +56,8 @@ pub struct Theme {
     pub ascii: bool,
 }
 
-/// Series colours on dark and on light ground: told apart by lightness too, for people who do not see red and green.
+/// Series colours on dark and on light ground: told apart by lightness too, for people who do not
+/// see red and green.
 const SERIES_DARK: [u8; 6] = [81, 214, 120, 213, 229, 111];
 const SERIES_LIGHT: [u8; 6] = [25, 166, 28, 127, 94, 60];
 /// From low to high.
@@ -150,7 +151,8 @@ impl Theme {
         MARKERS[i % MARKERS.len()]
     }
 
-    /// Cell of a heat map, `x` from 0 (low) to 1 (high): a glyph and a style that also reads without colour.
+    /// Cell of a heat map, `x` from 0 (low) to 1 (high): a glyph and a style that also reads
+    /// without colour.
     pub fn heat(self, x: f64) -> (char, Style) {
         let level = if x.is_finite() { (x.clamp(0.0, 1.0) * 7.0).round() as usize } else { 0 };
         match self.palette {

@@ -1,5 +1,5 @@
-//! What every message does to the state. Pure: no clock, no file, no terminal; what is to be done outside comes back
-//! as effects.
+//! What every message does to the state. Pure: no clock, no file, no terminal; what is to be done
+//! outside comes back as effects.
 
 use crossterm::event::{Event as TerminalEvent, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use rallrec_events::folder::Word;

@@ -1,4 +1,5 @@
-//! Any sequence of keys, mouse events, resizes, records and news neither panics nor draws outside the screen.
+//! Any sequence of keys, mouse events, resizes, records and news neither panics nor draws outside
+//! the screen.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Whole screens against committed ones, in `tests/snapshots`. `RALLREC_SNAPSHOTS=write` writes them anew.
+//! Whole screens against committed ones, in `tests/snapshots`. `RALLREC_SNAPSHOTS=write` writes
+//! them anew.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! The terminal is given back whatever ends the program: on a pseudo-terminal, with this test program as the child.
+//! The terminal is given back whatever ends the program: on a pseudo-terminal, with this test
+//! program as the child.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -72,7 +73,8 @@ impl Terminal {
         command.args(["--exact", "child", "--nocapture"]).env(CHILD, what).env(FOLDER, folder);
         command.env("XDG_CONFIG_HOME", folder).env("TERM", "xterm-256color");
         command.stdin(io()).stdout(io()).stderr(io());
-        // SAFETY: between fork and exec two system calls that are async-signal-safe and allocate nothing.
+        // SAFETY: between fork and exec two system calls that are async-signal-safe and allocate
+        // nothing.
         unsafe {
             command.pre_exec(|| {
                 rustix::process::setsid()?;

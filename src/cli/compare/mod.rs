@@ -1,4 +1,5 @@
-//! `rallrec compare`: the results of several runs in one table, and whether two of them are the same within a tolerance.
+//! `rallrec compare`: the results of several runs in one table, and whether two of them are the
+//! same within a tolerance.
 
 mod within;
 
@@ -10,8 +11,9 @@ use crate::pipeline::results::{Results, side_by_side};
 
 /// Put the result tables of several runs side by side.
 ///
-/// With --within, two runs of one recipe row by row: the same prompts, every probability within a tolerance, the same sampled answers.
-/// Ends with 1 where they differ: how a run on another device is held to the run on the CPU.
+/// With --within, two runs of one recipe row by row: the same prompts, every probability within a
+/// tolerance, the same sampled answers. Ends with 1 where they differ: how a run on another device
+/// is held to the run on the CPU.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec compare runs/cpu runs/cuda --within 0.002")]
 pub struct Args {
@@ -21,8 +23,8 @@ pub struct Args {
     /// Compare two runs row by row, with this difference of probabilities allowed, 0 to 1.
     #[arg(long, value_name = "TOLERANCE")]
     within: Option<f64>,
-    /// With --within: the share of rows that may differ all the same, 0 to 1: a near tie shows another history, a probability at the border
-    /// of two wordings gives another hint.
+    /// With --within: the share of rows that may differ all the same, 0 to 1: a near tie shows
+    /// another history, a probability at the border of two wordings gives another hint.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "within")]
     except: f64,
     /// Print JSON.

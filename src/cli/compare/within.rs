@@ -55,7 +55,8 @@ impl Rows {
     /// Of a finished run.
     ///
     /// # Errors
-    /// A stage that is not there, or there more than once: with other settings it was done again in the same folder.
+    /// A stage that is not there, or there more than once: with other settings it was done again in
+    /// the same folder.
     pub fn read(run: &Path) -> Result<Self> {
         check_format(run)?;
         let file = |stage: StageId, part: &str, name: &str| Ok::<_, Error>(artifact(run, stage, part)?.join(name));
@@ -140,7 +141,8 @@ const ANSWERS: &str = "sampled answers";
 /// Rows that are named.
 const NAMED: usize = 5;
 
-/// Compares rows by name. `apart` is the difference of two rows' probabilities, 0 for rows without any, or infinite for another text.
+/// Compares rows by name. `apart` is the difference of two rows' probabilities, 0 for rows without
+/// any, or infinite for another text.
 fn kind<T>(a: &BTreeMap<Name, T>, b: &BTreeMap<Name, T>, tolerance: f64, apart: impl Fn(&T, &T) -> f64) -> Kind {
     let mut names: Vec<&Name> = a.keys().chain(b.keys()).collect();
     names.sort();

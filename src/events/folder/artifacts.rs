@@ -28,7 +28,8 @@ pub struct ArtifactInfo {
 }
 
 impl RunFolder {
-    /// The artifacts by stage and key; empty when there are none. Sizes of complete ones come from their `artifact.json`.
+    /// The artifacts by stage and key; empty when there are none. Sizes of complete ones come from
+    /// their `artifact.json`.
     pub fn artifacts(&self) -> Vec<ArtifactInfo> {
         let Ok(entries) = fs::read_dir(self.path().join("artifacts")) else { return Vec::new() };
         let mut out: Vec<_> = entries.flatten().filter_map(|e| describe(&e.path())).collect();

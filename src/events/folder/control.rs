@@ -1,8 +1,8 @@
 //! The control file: how a run is asked to pause, go on, write a checkpoint or stop.
 //!
-//! It holds words. Of `pause`, `run` and `stop` the last one counts and stays in force until another is written;
-//! `checkpoint` is a request beside them, which the engine takes out when it has heard it. So a paused run can be
-//! asked for a checkpoint and stays paused.
+//! It holds words. Of `pause`, `run` and `stop` the last one counts and stays in force until
+//! another is written; `checkpoint` is a request beside them, which the engine takes out when it
+//! has heard it. So a paused run can be asked for a checkpoint and stays paused.
 
 use std::fs;
 use std::io::{self, Write};
@@ -108,8 +108,8 @@ impl Requests {
 }
 
 impl RunFolder {
-    /// Asks the run for something. The engine looks at the file about five times a second and answers by an
-    /// [`crate::Event::Control`].
+    /// Asks the run for something. The engine looks at the file about five times a second and
+    /// answers by an [`crate::Event::Control`].
     ///
     /// # Errors
     /// The folder cannot be written.

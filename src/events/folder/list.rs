@@ -40,8 +40,8 @@ pub fn is_run(folder: &Path) -> bool {
     folder.join("recipe.toml").is_file() && (folder.join("artifacts").is_dir() || folder.join("events.jsonl").is_file())
 }
 
-/// The runs directly below `root`, or `root` itself when it is one; latest first. A folder that cannot be read holds
-/// none.
+/// The runs directly below `root`, or `root` itself when it is one; latest first. A folder that
+/// cannot be read holds none.
 pub fn runs_below(root: &Path) -> Vec<RunSummary> {
     if is_run(root) {
         return vec![RunFolder::new(root).summary()];

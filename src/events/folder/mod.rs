@@ -86,7 +86,8 @@ impl RunFolder {
         }
     }
 
-    /// Whether a process works in the folder at the moment: its lock is held. A process that was killed holds none.
+    /// Whether a process works in the folder at the moment: its lock is held. A process that was
+    /// killed holds none.
     pub fn is_alive(&self) -> bool {
         let Ok(lock) = File::open(self.path.join(".lock")) else { return false };
         // A shared lock, and for a moment only: it does not stop other watchers.

@@ -26,7 +26,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Hands on every line that the piece completes, without its end; `None` for one that was too long.
+    /// Hands on every line that the piece completes, without its end; `None` for one that was too
+    /// long.
     pub fn feed(&mut self, piece: &[u8], line: &mut dyn FnMut(Option<&[u8]>)) {
         if piece.len() >= MARK {
             self.mark = piece[piece.len() - MARK..].to_vec();
@@ -68,8 +69,8 @@ impl Lines {
     }
 }
 
-/// Finds a field in the head of each line. It stands at the same place in nearly all of them, so it is looked for
-/// there first and searched for only where it is not.
+/// Finds a field in the head of each line. It stands at the same place in nearly all of them, so it
+/// is looked for there first and searched for only where it is not.
 #[derive(Debug, Default)]
 pub(super) struct Usual(usize);
 

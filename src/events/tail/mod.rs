@@ -1,7 +1,8 @@
 //! Reads `events.jsonl` while it grows, whatever happens to it.
 //!
-//! A torn last line waits for its rest; a damaged line is counted and skipped; a file that was truncated or replaced
-//! is read again from the start; a folder that is gone is a state and not a failure. A very long file is opened by
+//! A torn last line waits for its rest; a damaged line is counted and skipped; a file that was
+//! truncated or replaced is read again from the start; a folder that is gone is a state and not a
+//! failure. A very long file is opened by
 //! [`quick`]: its rare records and its end are read whole, its plentiful records are sampled, and [`Sampled`] says so.
 
 mod lines;
@@ -110,7 +111,8 @@ struct Opened {
 }
 
 impl Tail {
-    /// Follows the file at `path`, which need not be there yet. Nothing is read before the first [`Tail::poll`].
+    /// Follows the file at `path`, which need not be there yet. Nothing is read before the first
+    /// [`Tail::poll`].
     pub fn new(path: &Path) -> Self {
         Self::with_limit(path, LONG)
     }
@@ -121,8 +123,9 @@ impl Tail {
         Self { path: path.to_path_buf(), open: None, state, counts, seen: false, long }
     }
 
-    /// A first look at a very long file before the first [`Tail::poll`], in a fraction of a second also from a slow
-    /// disk: its beginning, its end, and a little from between. `None` for a file that a poll reads as fast.
+    /// A first look at a very long file before the first [`Tail::poll`], in a fraction of a second
+    /// also from a slow disk: its beginning, its end, and a little from between. `None` for a file
+    /// that a poll reads as fast.
     pub fn glance(&self) -> Option<RunView> {
         let bytes = Place::of(&self.path).ok().map(|place| place.bytes).filter(|bytes| *bytes > self.long)?;
         let mut view = RunView::new();
@@ -226,7 +229,8 @@ impl Tail {
 }
 
 impl Opened {
-    /// The file was not written anew over the same place: the bytes before the offset are those that were read.
+    /// The file was not written anew over the same place: the bytes before the offset are those
+    /// that were read.
     fn unchanged(&mut self, bytes: u64) -> io::Result<bool> {
         let mark = self.lines.mark();
         if bytes == self.offset || mark.is_empty() {

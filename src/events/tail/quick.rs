@@ -1,8 +1,9 @@
 //! Opens a very long file in seconds: every line is looked at, few are parsed.
 //!
-//! Kinds of which there are few (stages, metrics, warnings, tables) are read whole, wherever they stand; so is
-//! everything in the last [`END`] bytes. Of a plentiful kind one line in so many is read: lines about a row are chosen
-//! by the row, so that all samples of a prompt come or none does, the others by their number.
+//! Kinds of which there are few (stages, metrics, warnings, tables) are read whole, wherever they
+//! stand; so is everything in the last [`END`] bytes. Of a plentiful kind one line in so many is
+//! read: lines about a row are chosen by the row, so that all samples of a prompt come or none
+//! does, the others by their number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -26,11 +27,12 @@ const PROBES: u64 = 48;
 const PROBE: u64 = 32 << 10;
 /// Bytes of the beginning that are read for the first look.
 const FIRST: u64 = 1 << 20;
-/// Lines of one kind that are parsed in a piece at least, whatever the probes said, before they are thinned.
+/// Lines of one kind that are parsed in a piece at least, whatever the probes said, before they are
+/// thinned.
 const OF_A_PIECE: u64 = 512;
 
-/// Reads the beginning of `file` by sampling and hands it on in order. Returns the offset (a line's start) from which
-/// to read on.
+/// Reads the beginning of `file` by sampling and hands it on in order. Returns the offset (a line's
+/// start) from which to read on.
 pub(super) fn open(file: &File, bytes: u64, counts: &mut Counts, sink: &mut dyn FnMut(Item)) -> io::Result<u64> {
     let end = line_start(file, bytes.saturating_sub(END), bytes)?;
     let strides = strides(file, end)?;

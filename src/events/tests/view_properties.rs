@@ -1,5 +1,5 @@
-//! Whatever is applied, the view neither panics nor grows beyond its bound, and it does not matter how the records
-//! come.
+//! Whatever is applied, the view neither panics nor grows beyond its bound, and it does not matter
+//! how the records come.
 
 use proptest::prelude::*;
 use rallrec_events::tail::{Item, Tail};
@@ -216,7 +216,8 @@ proptest! {
     }
 }
 
-/// Titles so long that the line would be beyond what a reader takes: nothing is lost, wherever the file is cut.
+/// Titles so long that the line would be beyond what a reader takes: nothing is lost, wherever the
+/// file is cut.
 #[test]
 fn a_record_with_huge_titles_comes_through() {
     let item = ItemName { id: "7".into(), title: "\u{20ac}uro ".repeat(12_000), genres: vec![] };

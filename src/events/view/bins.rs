@@ -101,8 +101,8 @@ impl Bins {
         self.bins.iter().map(|b| b.n).sum()
     }
 
-    /// Share of hits around every filled bin: (middle, share, entries), over the nearest bins that together hold at
-    /// least `window` entries (all of them, when there are fewer).
+    /// Share of hits around every filled bin: (middle, share, entries), over the nearest bins that
+    /// together hold at least `window` entries (all of them, when there are fewer).
     pub fn moving(&self, window: u64) -> Vec<(f64, f64, u64)> {
         let mut out = Vec::new();
         for i in (0..self.bins.len()).filter(|&i| self.bins[i].n > 0) {

@@ -39,7 +39,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Appends a line; also for what did not come as an event, e.g. the caught output of the process.
+    /// Appends a line; also for what did not come as an event, e.g. the caught output of the
+    /// process.
     pub fn add(&mut self, t_ms: u64, level: &str, text: &str) {
         self.total += 1;
         push(&mut self.lines, LINES, Line { t_ms, level: cut(level, NAME), text: cut(text, LENGTH.min(TEXT)) });

@@ -160,8 +160,8 @@ impl Merge {
         self.cells.iter().find(|c| c.chosen)
     }
 
-    /// Largest share that the reasoning model can have at these constants when the tuned model has one run (variance
-    /// 0): `alpha / (alpha + 1)` where its own variance is 0 too.
+    /// Largest share that the reasoning model can have at these constants when the tuned model has
+    /// one run (variance 0): `alpha / (alpha + 1)` where its own variance is 0 too.
     pub fn largest_possible_share(alpha: f64) -> f64 {
         alpha / (alpha + 1.0)
     }

@@ -1,8 +1,9 @@
 //! What panes and reports show: a pure fold over records, in bounded memory.
 //!
-//! [`RunView::apply`] takes one record after the other; it neither reads a clock nor a file, and no sequence of
-//! records makes it panic or grow beyond [`MOST_BYTES`]. Series keep the whole run as buckets of (min, mean, max) and
-//! the most recent points exactly; counters run over everything that was seen; lists keep their latest entries.
+//! [`RunView::apply`] takes one record after the other; it neither reads a clock nor a file, and no
+//! sequence of records makes it panic or grow beyond [`MOST_BYTES`]. Series keep the whole run as
+//! buckets of (min, mean, max) and the most recent points exactly; counters run over everything
+//! that was seen; lists keep their latest entries.
 
 mod bins;
 pub(crate) mod bounded;
@@ -112,8 +113,9 @@ impl RunView {
         self.log.apply(t, &record.event);
     }
 
-    /// What an earlier process said about a stage is dropped when its work begins anew: with another key the old
-    /// numbers belong to other settings, and the last stages say everything again each time.
+    /// What an earlier process said about a stage is dropped when its work begins anew: with
+    /// another key the old numbers belong to other settings, and the last stages say everything
+    /// again each time.
     fn forget_earlier_work(&mut self, stage: &str, key: &str) {
         let another = self.stages.get(stage).is_some_and(|s| !s.key.is_empty() && s.key != key);
         if another {

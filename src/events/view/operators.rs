@@ -64,7 +64,8 @@ impl Operator {
         (self.seconds > 0.0).then(|| self.flops / self.seconds / 1e12)
     }
 
-    /// Share of the measured ceiling that was reached, 0 to 1 (cached data may pass the memory's ceiling).
+    /// Share of the measured ceiling that was reached, 0 to 1 (cached data may pass the memory's
+    /// ceiling).
     pub fn of_ceiling(&self) -> Option<f64> {
         (self.ceiling_of > 0.0).then(|| self.ceiling_seconds / self.ceiling_of)
     }

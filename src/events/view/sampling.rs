@@ -83,7 +83,8 @@ pub struct Sampling {
     pub hint_strength: Histogram,
     /// Variance over the samples of a prompt (those with two or more), 0 to 0.25.
     pub variance: Histogram,
-    /// Prompts by the standard deviation of their samples, 0 to 0.5; a hit is mean > 0.5 equal to the label.
+    /// Prompts by the standard deviation of their samples, 0 to 0.5; a hit is mean > 0.5 equal to
+    /// the label.
     pub by_deviation: Bins,
     /// Answers by length in tokens, 1 to 16,384; a hit is p > 0.5 equal to the label.
     pub by_length: Bins,
@@ -193,7 +194,8 @@ impl Sampling {
         };
         let before = prompts.get(*row);
         let first = before.is_none_or(|b| b.answers.is_empty());
-        // A sample that comes again (its writer was killed before it was stored) replaces the first one.
+        // A sample that comes again (its writer was killed before it was stored) replaces the first
+        // one.
         let old = before.and_then(|b| b.answers.iter().find(|a| a.sample == *sample)).map(|a| (a.answer, a.finished));
         match old {
             Some((answer, finished)) => {

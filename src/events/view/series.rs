@@ -1,4 +1,5 @@
-//! A curve of any length in bounded memory: the whole of it as buckets, the recent part point by point.
+//! A curve of any length in bounded memory: the whole of it as buckets, the recent part point by
+//! point.
 
 use std::collections::VecDeque;
 
@@ -74,8 +75,8 @@ impl Default for Series {
 }
 
 impl Series {
-    /// Adds a point. When `x` lies before the end, the curve was taken up again from there (training went on from a
-    /// checkpoint): what it replaces is dropped.
+    /// Adds a point. When `x` lies before the end, the curve was taken up again from there
+    /// (training went on from a checkpoint): what it replaces is dropped.
     pub fn push(&mut self, x: f64, y: f64) {
         if !x.is_finite() || !y.is_finite() {
             self.not_finite += 1;

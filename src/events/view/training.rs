@@ -26,8 +26,8 @@ pub struct MetricView {
 }
 
 impl MetricView {
-    /// Adds a value that was measured in `epoch` after `step` steps. A stage that measures several times in an epoch
-    /// goes by steps, or each value would take the place of the one before.
+    /// Adds a value that was measured in `epoch` after `step` steps. A stage that measures several
+    /// times in an epoch goes by steps, or each value would take the place of the one before.
     fn add(&mut self, epoch: Option<u32>, step: f64, value: f64, best: bool) {
         if self.series.is_empty() {
             self.by_epoch = epoch.is_some();

@@ -1,5 +1,6 @@
-//! The recommendation prompt. It is made of a beginning that depends on the user and the shown history only, and an
-//! end that names the target: prompts whose beginnings are equal can share a key-value cache.
+//! The recommendation prompt. It is made of a beginning that depends on the user and the shown
+//! history only, and an end that names the target: prompts whose beginnings are equal can share a
+//! key-value cache.
 
 use super::list::{items, one_line};
 use super::{Placement, Settings, Style, wording};
@@ -15,8 +16,9 @@ use crate::text::ratings::Stated;
 pub struct Prompt {
     /// The turns, the user turn last.
     pub messages: Vec<Message>,
-    /// Byte of the user turn where the target's part begins. What stands before depends only on the user, the shown
-    /// items and the settings, and ends with a line break (a place where tokens do not join), or is empty.
+    /// Byte of the user turn where the target's part begins. What stands before depends only on the
+    /// user, the shown items and the settings, and ends with a line break (a place where tokens do
+    /// not join), or is empty.
     pub split: usize,
     /// Positions in the list of candidates that are shown, in order.
     pub shown: Vec<usize>,
@@ -96,7 +98,8 @@ impl<'a> Prompter<'a> {
         Ok(Self { dataset, threshold, settings, soft: None })
     }
 
-    /// The same with soft tokens (or, with `None`, without). The text of the prompts does not change.
+    /// The same with soft tokens (or, with `None`, without). The text of the prompts does not
+    /// change.
     #[must_use]
     pub fn with_soft(self, soft: Option<SoftPlaces>) -> Self {
         Self { soft, ..self }
@@ -161,7 +164,8 @@ impl<'a> Prompter<'a> {
         let known = line(stated.map_or_else(String::new, |s| s.sentences(&data.noun, data.scale.1)));
         let (question, behind_title) = wording::question(data, &title, settings.style);
         let only = wording::answer_only(settings.style);
-        // The papers' prompt for books puts the question before the two notes, the others after them.
+        // The papers' prompt for books puts the question before the two notes, the others after
+        // them.
         let question_first = nouns::of(&data.noun).question_first && settings.style == Style::Paper;
         let after = settings.placement == Placement::AfterQuestion && !known.is_empty();
         let end = if question_first || after { "\n" } else { " " };

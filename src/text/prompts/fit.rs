@@ -54,10 +54,10 @@ impl CutReport {
     }
 }
 
-/// The prompt with the most history items that has at most `limit` tokens. `least_valuable_first` holds all positions
-/// of the shown list (see [`drop_order`]); `build` is given the positions to show, ascending; `count` counts the
-/// tokens of a whole prompt (template included). Fewer items must not make a prompt longer: then log2(items) prompts
-/// are built and counted.
+/// The prompt with the most history items that has at most `limit` tokens. `least_valuable_first`
+/// holds all positions of the shown list (see [`drop_order`]); `build` is given the positions to
+/// show, ascending; `count` counts the tokens of a whole prompt (template included). Fewer items
+/// must not make a prompt longer: then log2(items) prompts are built and counted.
 ///
 /// # Errors
 /// Those of `build` and `count`; a prompt that is too long even without history.

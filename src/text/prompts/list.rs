@@ -3,8 +3,8 @@
 use super::{List, Settings, Style};
 use crate::data::{Dataset, Rated};
 
-/// A string as Python's `repr` prints it: single quotes, or double quotes when the text has a single quote and no
-/// double quote; what cannot be printed is escaped.
+/// A string as Python's `repr` prints it: single quotes, or double quotes when the text has a
+/// single quote and no double quote; what cannot be printed is escaped.
 pub fn python_string(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);
@@ -28,12 +28,14 @@ pub fn python_string(text: &str) -> String {
     out
 }
 
-/// Python's `str.isprintable`: not control, format, surrogate, private, unassigned or separator, but for the space.
+/// Python's `str.isprintable`: not control, format, surrogate, private, unassigned or separator,
+/// but for the space.
 fn printable(c: char) -> bool {
     if c == ' ' || c.is_ascii_graphic() {
         return true;
     }
-    // The standard library escapes the same categories in Debug, but combining marks only at the start.
+    // The standard library escapes the same categories in Debug, but combining marks only at the
+    // start.
     let after_a_letter: String = ['a', c].iter().collect();
     after_a_letter.escape_debug().nth(1) != Some('\\')
 }
@@ -76,7 +78,8 @@ impl Listed {
     }
 }
 
-/// The items, each with its rating, in the order given. `likes` tells liked from disliked for [`List::Grouped`].
+/// The items, each with its rating, in the order given. `likes` tells liked from disliked for
+/// [`List::Grouped`].
 pub(super) fn items(dataset: &Dataset, shown: &[Rated], settings: &Settings, likes: impl Fn(f32) -> bool) -> Listed {
     let title = |r: &Rated| dataset.items.get(r.item.at()).map_or("", |i| i.title.as_str());
     let number = |i: usize| if settings.numbered { format!("{i}. ") } else { String::new() };

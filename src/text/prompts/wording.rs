@@ -39,7 +39,8 @@ fn known<'a>(user: &'a User, name: &str) -> Option<&'a str> {
 
 /// Who the user is; empty when nothing is known. Ends with a line break otherwise.
 ///
-/// A user with a field `text` has their own words: a recipe's `data.table.user_text` puts them there.
+/// A user with a field `text` has their own words: a recipe's `data.table.user_text` puts them
+/// there.
 pub(super) fn profile(user: &User, style: Style) -> String {
     if let Some(own) = known(user, crate::data::table::TEXT) {
         return format!("{own}\n");
@@ -87,7 +88,8 @@ pub(super) fn introduction(user: &User, dataset: &Dataset, settings: &Settings, 
     }
 }
 
-/// What the stars mean and when a new item counts as liked; without line break at the end, may be empty.
+/// What the stars mean and when a new item counts as liked; without line break at the end, may be
+/// empty.
 pub(super) fn notes(dataset: &Dataset, threshold: f32, settings: &Settings) -> String {
     let Words { one, .. } = words(dataset);
     let above = super::list::rating(threshold);

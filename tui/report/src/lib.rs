@@ -1,7 +1,9 @@
-//! The report of a run: one self-contained HTML file with tables and pictures, or event files for TensorBoard.
+//! The report of a run: one self-contained HTML file with tables and pictures, or event files for
+//! TensorBoard.
 //!
-//! It knows the run folder and the event stream alone, so a run of another machine or version can be reported, and a
-//! run that goes on can be reported as far as it has come. What a run did not say is left out, with a note.
+//! It knows the run folder and the event stream alone, so a run of another machine or version can
+//! be reported, and a run that goes on can be reported as far as it has come. What a run did not
+//! say is left out, with a note.
 
 mod page;
 mod plot;

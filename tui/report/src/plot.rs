@@ -1,5 +1,5 @@
-//! Plain SVG pictures. Colours are classes, so that the page's style decides them: the same picture reads on a light
-//! page, a dark one and on paper.
+//! Plain SVG pictures. Colours are classes, so that the page's style decides them: the same picture
+//! reads on a light page, a dark one and on paper.
 
 use std::fmt::Write;
 

@@ -61,7 +61,8 @@ fn cell(value: Option<f64>, interval: Option<(f64, f64)>, p: Option<f64>) -> Cel
     }
 }
 
-/// Marks the best value of each column, and takes out the columns of unusual metrics that no row has.
+/// Marks the best value of each column, and takes out the columns of unusual metrics that no row
+/// has.
 fn mark(mut table: TableView) -> TableView {
     for (column, metric) in METRICS.iter().enumerate().rev() {
         if metric.shown == Shown::Wide && table.rows.iter().all(|r| r.values[column].is_none()) {

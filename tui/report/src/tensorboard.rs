@@ -1,5 +1,5 @@
-//! The curves of a run as event files that TensorBoard reads: TFRecord frames with masked CRC-32C around protocol
-//! buffers. Every point of the event stream is written, none is thinned.
+//! The curves of a run as event files that TensorBoard reads: TFRecord frames with masked CRC-32C
+//! around protocol buffers. Every point of the event stream is written, none is thinned.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -124,8 +124,8 @@ impl Steps {
     }
 }
 
-/// Writes `folder/events.out.tfevents...` from the events of a run, whole or not at all; the path and the count of
-/// scalars. An earlier export of the same run is replaced.
+/// Writes `folder/events.out.tfevents...` from the events of a run, whole or not at all; the path
+/// and the count of scalars. An earlier export of the same run is replaced.
 ///
 /// # Errors
 /// The run holds no events, or `folder` cannot be written.

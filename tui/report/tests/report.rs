@@ -267,7 +267,8 @@ fn a_folder_without_events_is_an_error_that_names_the_file() {
     }
 }
 
-/// A real TensorBoard reads what was written: the interpreter that RALLREC_PYTHON names must have it.
+/// A real TensorBoard reads what was written: the interpreter that RALLREC_PYTHON names must have
+/// it.
 #[test]
 fn tensorboard_reads_the_event_files() {
     let folder = tempfile::tempdir().unwrap();

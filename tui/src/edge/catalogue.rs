@@ -20,7 +20,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// The usual places: `configs` and `recipes` here, the user's own recipes beside the remembered layout, `runs`.
+    /// The usual places: `configs` and `recipes` here, the user's own recipes beside the remembered
+    /// layout, `runs`.
     pub fn usual(prefs: Option<&Path>) -> Self {
         let mut recipes = vec![PathBuf::from("configs"), PathBuf::from("recipes"), PathBuf::from(".")];
         recipes.extend(prefs.and_then(Path::parent).map(|p| p.join("recipes")));
@@ -138,7 +139,8 @@ fn recipes(folders: &[PathBuf]) -> Vec<RecipeEntry> {
     out
 }
 
-/// A TOML file is a recipe when it names itself and sets nothing else at the top that a recipe does not have.
+/// A TOML file is a recipe when it names itself and sets nothing else at the top that a recipe does
+/// not have.
 fn recipe(path: &Path) -> Option<RecipeEntry> {
     let text = fs::read_to_string(path).ok().filter(|t| t.len() < 1 << 20)?;
     let table: toml::Table = text.parse().ok()?;

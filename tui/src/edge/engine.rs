@@ -95,8 +95,9 @@ pub fn measure(program: &Path, operator: &str, check: bool) -> Result<String, St
     ask(program, &args)
 }
 
-/// Starts the program in a session of its own, so that it goes on when this terminal closes, with its output in the
-/// run folder. Returns when it lives, or with what it said when it ended at once with an error.
+/// Starts the program in a session of its own, so that it goes on when this terminal closes, with
+/// its output in the run folder. Returns when it lives, or with what it said when it ended at once
+/// with an error.
 ///
 /// # Errors
 /// The folder cannot be made, the program cannot be started, or it ended with an error at once.
@@ -112,7 +113,8 @@ pub fn launch(program: &Path, args: &[String], folder: &Path) -> Result<(), Stri
     let again = file.try_clone().map_err(|e| at("cannot be written", &e))?;
     let mut command = Command::new(program);
     command.args(args).env("NO_COLOR", "1").stdin(Stdio::null()).stdout(file).stderr(again);
-    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates nothing.
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates
+    // nothing.
     unsafe {
         command.pre_exec(|| rustix::process::setsid().map(|_| ()).map_err(io::Error::from));
     }

@@ -1,5 +1,5 @@
-//! Everything that touches files and processes. Threads here send messages and are told what to do by effects; they
-//! never see the state.
+//! Everything that touches files and processes. Threads here send messages and are told what to do
+//! by effects; they never see the state.
 
 pub mod catalogue;
 pub mod engine;

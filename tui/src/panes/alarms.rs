@@ -1,5 +1,6 @@
-//! Pane 9: what somebody should look at, the worst first, each with what to do about it. Everything here follows from
-//! the events of the run; thresholds are round numbers that a healthy run stays clear of.
+//! Pane 9: what somebody should look at, the worst first, each with what to do about it. Everything
+//! here follows from the events of the run; thresholds are round numbers that a healthy run stays
+//! clear of.
 
 use rallrec_events::Metric;
 use rallrec_events::view::{Series, Training};
@@ -250,7 +251,8 @@ mod tests {
         assert_eq!(whats(&run(events), 2_000), Vec::<String>::new());
     }
 
-    /// The direction comes from the metric: a log loss that rises and an AUC that falls are both worse.
+    /// The direction comes from the metric: a log loss that rises and an AUC that falls are both
+    /// worse.
     #[test]
     fn overfitting_and_spikes_are_seen() {
         let mut events: Vec<Event> = (1..60).map(|i| step(i, 0.5, if i == 50 { 5.93 } else { 0.07 })).collect();

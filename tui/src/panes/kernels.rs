@@ -1,5 +1,5 @@
-//! Pane 6: operators with their share of time, calls, bandwidth, arithmetic, and how near they come to the measured
-//! ceiling; a bench or a check of one of them beside the live figures.
+//! Pane 6: operators with their share of time, calls, bandwidth, arithmetic, and how near they come
+//! to the measured ceiling; a bench or a check of one of them beside the live figures.
 
 use crate::keys::Key::Char;
 use crate::keys::{Action, DOWN, UP, bound};
@@ -121,7 +121,8 @@ pub fn click(state: &mut State, area: Rect, at: Position) {
     }
 }
 
-/// The table's part of the pane: below the summary, above the outcome of a bench where there is one.
+/// The table's part of the pane: below the summary, above the outcome of a bench where there is
+/// one.
 fn table_area(outcome: bool, area: Rect) -> Rect {
     let below = if outcome { (area.height / 3).max(3).min(area.height) } else { 0 };
     Rect { y: area.y + 1, height: area.height.saturating_sub(1 + below), ..area }

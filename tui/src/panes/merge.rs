@@ -1,4 +1,5 @@
-//! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single prompts.
+//! Pane 4: tuned, reasoning and merged predictions side by side: tables, sweep, reliability, single
+//! prompts.
 
 use crate::keys::Key::Char;
 use crate::keys::{Action, DOWN, END, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
@@ -427,7 +428,8 @@ fn draw_reliability(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme
     }
 }
 
-/// How the reasoning model's share of the weight is spread over the latest rows, from 0 to the largest.
+/// How the reasoning model's share of the weight is spread over the latest rows, from 0 to the
+/// largest.
 fn draw_shares(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {
     const BINS: usize = 24;
     let shares = || merge.rows.iter().map(|r| r.share_reasoning).filter(|s| s.is_finite());

@@ -1,5 +1,6 @@
-//! The panes: one file each, its own state beside its drawing. A pane is one value, [`Pane`]; key table, tabs, help,
-//! drawing, keys and mouse read the list [`PANES`]. A new pane is a file with its `PANE`, and its lines in this one.
+//! The panes: one file each, its own state beside its drawing. A pane is one value, [`Pane`]; key
+//! table, tabs, help, drawing, keys and mouse read the list [`PANES`]. A new pane is a file with
+//! its `PANE`, and its lines in this one.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};

@@ -1,4 +1,5 @@
-//! Pane 1: the stages as a graph with state, cache, duration, rate, time left and size; warnings and what to do.
+//! Pane 1: the stages as a graph with state, cache, duration, rate, time left and size; warnings
+//! and what to do.
 
 use crate::keys::Key::Char;
 use crate::keys::{Action, DOWN, UP, bound};
@@ -76,8 +77,8 @@ fn mark(stage: &Stage, doing: Doing, theme: Theme) -> (char, Style) {
     }
 }
 
-/// The two branches of the graph beside a stage: texts (describe, embed) on the left, ratings (graph) on the right;
-/// they meet in align. `*` stands for the stage's own mark.
+/// The two branches of the graph beside a stage: texts (describe, embed) on the left, ratings
+/// (graph) on the right; they meet in align. `*` stands for the stage's own mark.
 fn branches(stage: Option<StageId>, ascii: bool) -> [char; 2] {
     let glyphs = if ascii { ['|', '\\', '/'] } else { ['│', '╮', '╯'] };
     match stage {

@@ -1,4 +1,5 @@
-//! Pane 5: the embeddings before and after alignment, and how one target's history was retrieved and reranked.
+//! Pane 5: the embeddings before and after alignment, and how one target's history was retrieved
+//! and reranked.
 
 use crate::keys::Key::Char;
 use crate::keys::{Action, DOWN, LEFT, RIGHT, UP, VIEW, bound};

@@ -11,7 +11,8 @@ pub fn bar(x: f64, columns: usize, theme: Theme) -> String {
     (0..columns).map(|i| if i < filled { full } else { empty }).collect()
 }
 
-/// The last `columns` values as a line of eighths between `low` and `high` (their own bounds when `None`).
+/// The last `columns` values as a line of eighths between `low` and `high` (their own bounds when
+/// `None`).
 pub fn spark(values: &[f64], columns: usize, range: Option<(f64, f64)>, theme: Theme) -> String {
     let shown = &values[values.len().saturating_sub(columns)..];
     let Some((low, high)) = range.or_else(|| super::chart::bounds(shown.iter().copied())) else {

@@ -141,7 +141,8 @@ impl Chart<'_> {
         };
         let width_of = |entry: &[Span]| entry.iter().map(Span::width).sum::<usize>();
         let room = usize::from(width).saturating_sub(format::width(self.title));
-        // Where not all values fit, the names matter more: without them nobody knows which curve is which.
+        // Where not all values fit, the names matter more: without them nobody knows which curve is
+        // which.
         let mut shown = entries(!self.names_only);
         if told.clone().count() > 1 && shown.iter().map(|e| width_of(e)).sum::<usize>() > room {
             shown = entries(false);
@@ -235,8 +236,8 @@ fn raster(dots: &mut Dots, line: &Line, x: (f64, f64), y: (f64, f64), log: bool)
     }
 }
 
-/// Exponential smoothing with the start-up bias taken out; `weight` 0 leaves the curve as it is. Values that are not
-/// finite stay in place and are not smoothed over.
+/// Exponential smoothing with the start-up bias taken out; `weight` 0 leaves the curve as it is.
+/// Values that are not finite stay in place and are not smoothed over.
 pub fn smooth(points: &[(f64, f64)], weight: f64) -> Vec<(f64, f64)> {
     if weight <= 0.0 {
         return points.to_vec();

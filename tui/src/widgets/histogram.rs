@@ -6,8 +6,8 @@ use ratatui::layout::Rect;
 use super::text;
 use crate::theme::Theme;
 
-/// Draws `counts` as bars over the whole width, `ends` below the first and the last one, and beside the heading how
-/// many there are.
+/// Draws `counts` as bars over the whole width, `ends` below the first and the last one, and beside
+/// the heading how many there are.
 pub fn draw(title: &str, counts: &[u64], ends: (&str, &str), area: Rect, buffer: &mut Buffer, theme: Theme) {
     let area = area.intersection(buffer.area);
     if area.is_empty() {
@@ -39,7 +39,8 @@ pub fn draw(title: &str, counts: &[u64], ends: (&str, &str), area: Rect, buffer:
     text::right(area, buffer, bottom, ends.1, theme.dim());
 }
 
-/// `counts` laid over `columns` columns: bins are widened where there are fewer, added up where there are more.
+/// `counts` laid over `columns` columns: bins are widened where there are fewer, added up where
+/// there are more.
 pub fn spread(counts: &[u64], columns: usize) -> Vec<u64> {
     let bins = counts.len();
     if bins == 0 || columns == 0 {
@@ -52,7 +53,8 @@ pub fn spread(counts: &[u64], columns: usize) -> Vec<u64> {
     (0..columns).map(|i| counts[i * bins / columns..(i + 1) * bins / columns].iter().sum()).collect()
 }
 
-/// The bins from the first to the last that holds anything: (first, one past the last); all when every bin is empty.
+/// The bins from the first to the last that holds anything: (first, one past the last); all when
+/// every bin is empty.
 pub fn filled(counts: &[u64]) -> (usize, usize) {
     match (counts.iter().position(|c| *c > 0), counts.iter().rposition(|c| *c > 0)) {
         (Some(first), Some(last)) => (first, last + 1),

@@ -1,4 +1,5 @@
-//! What panes draw with. Each widget is a pure function of its data, the theme and a rectangle; none draws outside it.
+//! What panes draw with. Each widget is a pure function of its data, the theme and a rectangle;
+//! none draws outside it.
 
 pub mod bars;
 pub mod chart;

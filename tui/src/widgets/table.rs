@@ -1,5 +1,5 @@
-//! Tables: columns take the width of their content, numbers are flush right, what does not fit is left out from the
-//! right, the selected row stays in view.
+//! Tables: columns take the width of their content, numbers are flush right, what does not fit is
+//! left out from the right, the selected row stays in view.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -111,7 +111,8 @@ pub fn draw(
     }
 }
 
-/// The row of a table in `area` that the mouse is on; `selected` and `count` as the table was drawn with.
+/// The row of a table in `area` that the mouse is on; `selected` and `count` as the table was drawn
+/// with.
 pub fn hit(selected: usize, count: usize, area: Rect, at: Position) -> Option<usize> {
     // The heading is no row.
     let y = usize::from(at.y.checked_sub(area.y + 1)?);
@@ -120,8 +121,8 @@ pub fn hit(selected: usize, count: usize, area: Rect, at: Position) -> Option<us
     (area.contains(at) && row < count).then_some(row)
 }
 
-/// Shrinks the wide column first, then drops columns from the right; gives what is left to the wide column, or takes
-/// it from the last one that stays.
+/// Shrinks the wide column first, then drops columns from the right; gives what is left to the wide
+/// column, or takes it from the last one that stays.
 fn fit(columns: &[Column], widths: &mut [usize], total: usize) {
     let wide = columns.iter().position(|c| c.wide);
     let used = |widths: &[usize]| -> usize {
@@ -133,7 +134,8 @@ fn fit(columns: &[Column], widths: &mut [usize], total: usize) {
         let over = used(widths).saturating_sub(total);
         widths[i] = widths[i].saturating_sub(over).max(least);
     }
-    // A first column without a heading is a mark and says nothing alone: the second one stays with it.
+    // A first column without a heading is a mark and says nothing alone: the second one stays with
+    // it.
     let stay = 1 + usize::from(columns.first().is_some_and(|c| c.name.is_empty()));
     let last = columns.len().saturating_sub(1);
     for i in (stay..widths.len()).rev() {

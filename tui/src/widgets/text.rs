@@ -61,7 +61,8 @@ pub fn facts(pairs: &[(&str, String)], theme: Theme) -> Line<'static> {
     Line::from(spans)
 }
 
-/// As many of `pairs` a line as fit, in as many lines as are needed. A value that is longer than a line is cut.
+/// As many of `pairs` a line as fit, in as many lines as are needed. A value that is longer than a
+/// line is cut.
 pub fn fact_lines(pairs: &[(&str, String)], columns: u16, theme: Theme) -> Vec<Line<'static>> {
     let columns = usize::from(columns);
     let pairs: Vec<(&str, String)> = pairs

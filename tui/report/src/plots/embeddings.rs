@@ -61,7 +61,8 @@ fn together(scatter: &Scatter) -> Option<Figure> {
         plot.dots(class, radius, dots, &[]);
         plot.legend(class, label);
     }
-    // How far an item's own two points lie apart, against the spread of the space: a number for what the eye sees.
+    // How far an item's own two points lie apart, against the spread of the space: a number for
+    // what the eye sees.
     let pairs: Vec<f64> = colla
         .points
         .iter()

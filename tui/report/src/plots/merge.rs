@@ -137,7 +137,8 @@ fn side_by_side(merge: &Merge) -> Option<Figure> {
     Some(Figure::new(plot.finish(), "What the two models say about each merged row."))
 }
 
-/// The pictures of the merge: the sweep for each number of samples, shares, reliability, the two models side by side.
+/// The pictures of the merge: the sweep for each number of samples, shares, reliability, the two
+/// models side by side.
 pub fn figures(merge: &Merge) -> Vec<Figure> {
     let mut out = Vec::new();
     let mut counts: Vec<u32> = merge.cells.iter().map(|c| c.samples).collect();

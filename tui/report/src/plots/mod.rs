@@ -1,4 +1,5 @@
-//! The pictures of the report, one file a subject. Each is `None` when the run said nothing about it.
+//! The pictures of the report, one file a subject. Each is `None` when the run said nothing about
+//! it.
 
 pub mod embeddings;
 pub mod merge;

@@ -77,7 +77,8 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             edit(state, source, out)
         }
         (Action::Start | Action::Enqueue, Chosen::Recipe(source, name)) => {
-            // The same recipe in its own folder reuses finished stages; a folder at work needs another one.
+            // The same recipe in its own folder reuses finished stages; a folder at work needs
+            // another one.
             let own = state.panes.runs.catalogue.root.join(&name);
             let busy = state.panes.runs.catalogue.runs.iter().any(|r| r.folder == own && r.state.is_live());
             let out = if busy { state.panes.runs.catalogue.free_folder(&name) } else { own };

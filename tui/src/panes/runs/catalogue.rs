@@ -100,8 +100,8 @@ impl Catalogue {
         self.runs.iter().map(Entry::Run).chain(self.recipes.iter().map(Entry::Recipe)).collect()
     }
 
-    /// A folder name below the root that no run has yet, beginning with `name` without the number that an earlier
-    /// call gave it.
+    /// A folder name below the root that no run has yet, beginning with `name` without the number
+    /// that an earlier call gave it.
     pub fn free_folder(&self, name: &str) -> PathBuf {
         let numbered = name.rsplit_once('-').filter(|(stem, n)| {
             n.parse::<u32>().is_ok_and(|n| n > 1) && self.runs.iter().any(|r| r.folder == self.root.join(stem))

@@ -116,7 +116,8 @@ fn ago(now: u64, then: u64) -> String {
     }
 }
 
-/// The table's part of the editor: below the heading, above the documentation of the selected setting.
+/// The table's part of the editor: below the heading, above the documentation of the selected
+/// setting.
 fn editor_table(editor: &Editor, area: Rect) -> Rect {
     let head = 1 + u16::from(!editor.filter.is_empty());
     let about = if area.height >= 14 { 5 } else { 2 };

@@ -1,5 +1,5 @@
-//! Pane 0: recipes and run folders. From here the engine is driven: each run is a process of its own, which goes on
-//! when the dashboard closes or dies; settings are checked by the engine itself.
+//! Pane 0: recipes and run folders. From here the engine is driven: each run is a process of its
+//! own, which goes on when the dashboard closes or dies; settings are checked by the engine itself.
 
 mod act;
 mod catalogue;

@@ -17,8 +17,8 @@ pub struct Setting {
     pub unset: bool,
 }
 
-/// Reads what `--print-recipe` prints: comments above a key are its documentation, `# One of: a | b` its choices,
-/// `# key =   (not set)` a key without a value.
+/// Reads what `--print-recipe` prints: comments above a key are its documentation, `# One of: a |
+/// b` its choices, `# key = (not set)` a key without a value.
 pub fn parse_annotated(text: &str) -> Vec<Setting> {
     let mut out = Vec::new();
     let mut section = String::new();
