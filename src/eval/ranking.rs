@@ -11,8 +11,11 @@ struct List {
     cut: usize,
 }
 
+/// The value of one list.
+type Value = fn(&List) -> f64;
+
 /// Every metric with the value of one list, in the order of [`metric::RANKING`].
-const COMPUTED: [(&Metric, fn(&List) -> f64); metric::RANKING.len()] =
+const COMPUTED: [(&Metric, Value); metric::RANKING.len()] =
     [(&metric::RECALL, recall), (&metric::NDCG, ndcg), (&metric::MRR, reciprocal_rank)];
 
 /// Hits over relevant items.

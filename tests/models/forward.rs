@@ -167,7 +167,7 @@ proptest! {
             prop_assert_eq!(&bits(packed.row(i)), want);
         }
         // Token by token, behind the first part of the prefix.
-        let first: Vec<_> = if at > 0 { vec![0..at] } else { Vec::new() };
+        let first: Vec<_> = (at > 0).then_some(0..at).into_iter().collect();
         let mut last = None;
         for (seen, &token) in whole[0][at..].iter().enumerate() {
             let mut texts = Texts::default();

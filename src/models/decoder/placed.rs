@@ -376,7 +376,7 @@ impl<'a> Params<'a> {
             Params::Borrowed { weights, adapter } => {
                 let linear = weights.layers[layer].linear(target);
                 let pair = adapter.and_then(|adapter| {
-                    let Some(pair) = adapter.pair(layer, target) else { return None };
+                    let pair = adapter.pair(layer, target)?;
                     Some(Pair::Cpu { a: &pair.a, b: &pair.b, rank: adapter.rank, scale: adapter.scale() })
                 });
                 let weight = layers::Weight::Cpu(&linear.weight, linear.bias.as_deref());

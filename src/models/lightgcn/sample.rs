@@ -101,10 +101,11 @@ mod tests {
             assert_eq!(stream, Stream { seed: 1, epoch: 3, first: 4 * step as u32 });
             let (negatives, _) = bpr::negatives(&Device::Cpu, &items, &batch.users, stream).unwrap();
             assert_eq!(batch.users.len(), if step == 2 { 1 } else { 4 });
-            for i in 0..batch.users.len() {
-                seen.push((batch.users[i], batch.positives[i]));
-                drawn.push((batch.users[i], negatives[i]));
-                assert!(!graph.nodes_of(UserIdx(batch.users[i])).contains(&negatives[i]));
+            assert_eq!(negatives.len(), batch.users.len());
+            for ((&user, &positive), &negative) in batch.users.iter().zip(&batch.positives).zip(&negatives) {
+                seen.push((user, positive));
+                drawn.push((user, negative));
+                assert!(!graph.nodes_of(UserIdx(user)).contains(&negative));
             }
         }
         seen.sort_unstable();

@@ -24,6 +24,7 @@ use crate::tensor::{Cost, Dtype, Matrix};
 pub const ALIGN: usize = BLOCK;
 
 /// Keys and values of one layer.
+#[expect(clippy::large_enum_variant, reason = "few of them live at a time, and none is moved in a loop")]
 #[derive(Debug)]
 pub enum Cache {
     /// In this process.

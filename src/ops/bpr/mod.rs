@@ -124,6 +124,7 @@ pub struct Bpr {
     at: Buffers,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few of them live at a time, and none is moved in a loop")]
 #[derive(Debug)]
 enum Buffers {
     Cpu(Box<cpu::Bpr>),

@@ -41,6 +41,7 @@ pub struct RowTargets {
     end: usize,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few of them live at a time, and none is moved in a loop")]
 #[derive(Debug)]
 enum On {
     Cpu { tokens: Vec<u32>, weights: Vec<f32> },

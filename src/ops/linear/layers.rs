@@ -433,9 +433,10 @@ fn dropped(mask: Option<Dropout>, names: &Buffer<u64>, x: &DeviceRows<f32>) -> R
     Ok(Some(dropped))
 }
 
-fn on_kernels<'a>(
-    layer: &Layer<'a>,
-) -> Result<(&'a DeviceRows<f32>, Option<&'a Buffer<f32>>, Option<&'a Adapters<f32>>)> {
+/// A layer's weight, bias and adapter on a device with kernels.
+type OnKernels<'a> = (&'a DeviceRows<f32>, Option<&'a Buffer<f32>>, Option<&'a Adapters<f32>>);
+
+fn on_kernels<'a>(layer: &Layer<'a>) -> Result<OnKernels<'a>> {
     match (layer.weight, layer.pair) {
         (Weight::Kernels(w, bias), None) => Ok((w, bias, None)),
         (Weight::Kernels(w, bias), Some(Pair::Kernels(pair))) => Ok((w, bias, Some(pair))),

@@ -89,6 +89,7 @@ pub struct Placed {
     at: At,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few of them live at a time, and none is moved in a loop")]
 #[derive(Debug)]
 enum At {
     Cpu(cpu::Layers),
@@ -122,6 +123,7 @@ impl Placed {
 #[derive(Debug)]
 pub struct Saved(Kept);
 
+#[expect(clippy::large_enum_variant, reason = "few of them live at a time, and none is moved in a loop")]
 #[derive(Debug)]
 enum Kept {
     Cpu(cpu::Saved),

@@ -110,7 +110,7 @@ pub fn samples_settings(recipe: &Recipe) -> data::Settings {
         shuffle: own.shuffle,
         seed: own.seed,
         repeats: own.repeats,
-        split: own.split.clone(),
+        split: own.split,
         ..data::Settings::default()
     }
 }
