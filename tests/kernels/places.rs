@@ -148,7 +148,7 @@ proptest! {
         // Where the tokens stand: the beginning, then each sequence at the next block.
         let mut places_of: Vec<u32> = (0..past as u32).collect();
         let (mut spans, mut steps, mut at, mut row) = (Vec::new(), Vec::new(), past.next_multiple_of(ALIGN), 0);
-        let before: Vec<std::ops::Range<usize>> = if past > 0 { vec![0..past] } else { Vec::new() };
+        let before: Vec<std::ops::Range<usize>> = (past > 0).then_some(0..past).into_iter().collect();
         let (mut want, mut last) = (Vec::new(), Vec::new());
         for (i, &n) in lengths.iter().enumerate() {
             places_of.extend((at..at + n).map(|p| p as u32));
