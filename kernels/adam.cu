@@ -54,7 +54,7 @@ __device__ __forceinline__ void rows(float* __restrict__ p, const T* __restrict_
 
 #define ADAM(SUFFIX, T)                                                                                       \
     extern "C" __global__ void __launch_bounds__(kThreads)                                                    \
-        adam_rows_##SUFFIX(const AdamArgs<T> a) {                                                             \
+        adam_rows_##SUFFIX(const __grid_constant__ AdamArgs<T> a) {                                                             \
         rows<T>(a.p, a.g, a.m, a.v, a.weight, a.touched, a.values, a.stride,                                  \
                 AdamStep{a.rate, a.root, a.beta1, a.beta2, a.one_minus_beta1, a.one_minus_beta2, a.epsilon}); \
     }                                                                                                         \

@@ -132,7 +132,7 @@ __device__ __forceinline__ void gradient(const uint64_t* __restrict__ keys, uint
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads)
-    bpr_negatives(const NegativesArgs a) {
+    bpr_negatives(const __grid_constant__ NegativesArgs a) {
     const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
     if (i >= a.count) return;
     const uint64_t begin = a.starts[a.users[i]], taken = a.starts[a.users[i] + 1] - begin;
@@ -193,12 +193,12 @@ RALLREC_KERNEL(sort_step, kThreads);
 
 #define BPR(SUFFIX, T)                                                                                                \
     extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                         \
-        bpr_terms_##SUFFIX(const TermsArgs<T> a) {                                                                    \
+        bpr_terms_##SUFFIX(const __grid_constant__ TermsArgs<T> a) {                                                                    \
         terms<T>(a.e, a.e0, a.stride, a.users, a.positives, a.negatives, a.count, a.lambda, a.slopes, a.losses);      \
     }                                                                                                                 \
     RALLREC_KERNEL(bpr_terms_##SUFFIX, kThreads);                                                                     \
     extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                         \
-        bpr_gradient_##SUFFIX(const RankGradientArgs<T> a) {                                                          \
+        bpr_gradient_##SUFFIX(const __grid_constant__ RankGradientArgs<T> a) {                                                          \
         gradient<T>(a.keys, a.entries, a.e, a.stride, a.users, a.positives, a.negatives, a.slopes, a.penalty, a.by_e, \
             a.weights);                                                                                               \
     }                                                                                                                 \

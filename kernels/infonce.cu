@@ -247,7 +247,7 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_norms_##SUFFIX, kTileThreads);                                                              \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        infonce_lse_##SUFFIX(const LseArgs<T> a) {                                                                     \
+        infonce_lse_##SUFFIX(const __grid_constant__ LseArgs<T> a) {                                                                     \
         DYNAMIC_SHARED(bytes);                                                                                         \
         lse<T>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride}, RowsOf<T>{a.b,       \
             a.rows, a.dim, a.stride},                                                                                  \
@@ -255,7 +255,7 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_lse_##SUFFIX, kTileThreads);                                                                \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        infonce_backward_##SUFFIX(const ContrastBackwardArgs<T> a) {                                                   \
+        infonce_backward_##SUFFIX(const __grid_constant__ ContrastBackwardArgs<T> a) {                                                   \
         DYNAMIC_SHARED(bytes);                                                                                         \
         backward<T>(*reinterpret_cast<BackwardShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride},             \
                     RowsOf<T>{a.b, a.rows, a.dim, a.stride}, a.inv_a, a.inv_b, a.lse_a, a.lse_b, a.scale, a.weight,    \
@@ -263,7 +263,7 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_backward_##SUFFIX, kTileThreads);                                                           \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        infonce_finish_##SUFFIX(const FinishArgs<T> a) {                                                               \
+        infonce_finish_##SUFFIX(const __grid_constant__ FinishArgs<T> a) {                                                               \
         finish<T>(a.x, a.rows, a.dim, a.stride, a.cosine, a.inv_tau, a.inverse, a.g, a.g_stride);                      \
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_finish_##SUFFIX, kTileThreads);

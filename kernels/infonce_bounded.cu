@@ -240,7 +240,7 @@ __device__ __forceinline__ void gradient(typename S::Shared& shared, const Side<
 // scale = log2(e) / tau in every kernel: scores and log-sums are in base 2.
 #define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                  \
     extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                          \
-        infonce_sums_##SUFFIX(const SumsArgs<T> a) {                                                                   \
+        infonce_sums_##SUFFIX(const __grid_constant__ SumsArgs<T> a) {                                                                   \
         DYNAMIC_SHARED(bytes);                                                                                         \
         sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{a.x, a.rows, a.dim, a.stride},              \
             RowsOf<T>{a.y, a.rows, a.dim, a.stride},                                                                   \
@@ -248,7 +248,7 @@ __device__ __forceinline__ void gradient(typename S::Shared& shared, const Side<
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                   \
     extern "C" __global__ void __launch_bounds__(kThreads)                                                             \
-        infonce_gradient_##SUFFIX(const ContrastGradientArgs<T> a) {                                                   \
+        infonce_gradient_##SUFFIX(const __grid_constant__ ContrastGradientArgs<T> a) {                                                   \
         DYNAMIC_SHARED(bytes);                                                                                         \
         const bool turned = blockIdx.y;                                                                                \
         const Side<T> own = {turned ? a.y : a.x, turned ? a.inv_y : a.inv_x, turned ? a.part_y : a.part_x,             \
@@ -267,7 +267,7 @@ INFONCE_BOUNDED(bf16_256, bf16, 256)
 
 // part = 1 / sum of a row's parts, and lse = c + log2 of it in base 2; for rows, then for columns.
 extern "C" __global__ void __launch_bounds__(kThreads)
-    infonce_reduce(const ReduceArgs a) {
+    infonce_reduce(const __grid_constant__ ReduceArgs a) {
     const uint64_t i = uint64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (i >= a.n) return;
     float row = 0, column = 0;

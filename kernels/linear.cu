@@ -78,7 +78,7 @@ __device__ __forceinline__ void gemm(TileShared<T>& shared, const RowsOf<T>& a, 
 
 #define GEMM(NAME, T, TURN_A, TURN_B)                                                                           \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                  \
-        NAME(const GemmArgs<T> a) {                                                                             \
+        NAME(const __grid_constant__ GemmArgs<T> a) {                                                                             \
         DYNAMIC_SHARED(bytes);                                                                                  \
         gemm<T, TURN_A, TURN_B>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.m, a.k, a.stride_a}, \
                                 RowsOf<T>{a.b, a.n, a.k, a.stride_b}, Epilogue{a.alpha, a.beta, a.act, a.bias,  \

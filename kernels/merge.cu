@@ -109,7 +109,7 @@ RALLREC_KERNEL(merge_rows, kSweep);
 // Point blockIdx.y of `grid`, pairs (alpha of the first expert, epsilon). `p` is points x rows or null, `losses` points x
 // gridDim.x: sums over a block's rows of the log loss against the labels 0 and 1.
 extern "C" __global__ void __launch_bounds__(kSweep)
-    merge_sweep(const SweepArgs a) {
+    merge_sweep(const __grid_constant__ SweepArgs a) {
     SHARED(double, parts, [kSweep / 32]);
     const uint64_t r = uint64_t(blockIdx.x) * kSweep + threadIdx.x;
     const double alpha = a.grid[2 * blockIdx.y], epsilon = a.grid[2 * blockIdx.y + 1];

@@ -166,7 +166,7 @@ __device__ __forceinline__ void start(const float* __restrict__ x, const float* 
 
 #define SPMM_LAYER(NAME, T, L)                                                                               \
     extern "C" __global__ void __launch_bounds__(kThreads)                                                   \
-        NAME(const SpmmLayerArgs<T> a) {                                                                     \
+        NAME(const __grid_constant__ SpmmLayerArgs<T> a) {                                                                     \
         layer<T, L>(a.z, a.indices, a.chunks, a.chunk_count, a.partial_count, a.inv_sqrt, a.stride, a.scale, \
             a.partials, a.next, a.total);                                                                    \
     }                                                                                                        \

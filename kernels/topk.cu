@@ -137,7 +137,7 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
 
 #define TOPK(SUFFIX, T)                                                                                                \
     extern "C" __global__ void __launch_bounds__(kTileThreads, 2)                                                      \
-        topk_scan_##SUFFIX(const ScanArgs<T> a) {                                                                      \
+        topk_scan_##SUFFIX(const __grid_constant__ ScanArgs<T> a) {                                                                      \
         DYNAMIC_SHARED(bytes);                                                                                         \
         const BestInput in = {a.query_count, a.item_count, a.seen_starts, a.seen_items, a.room, a.keep, a.thresholds}; \
         scan<T>(bytes, RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride}, RowsOf<T>{a.items, a.item_count,    \
@@ -146,7 +146,7 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
     }                                                                                                                  \
     RALLREC_KERNEL(topk_scan_##SUFFIX, kTileThreads);                                                                  \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        topk_finish_##SUFFIX(const TopkFinishArgs<T> a) {                                                              \
+        topk_finish_##SUFFIX(const __grid_constant__ TopkFinishArgs<T> a) {                                                              \
         DYNAMIC_SHARED(bytes);                                                                                         \
         finish<T>(reinterpret_cast<uint64_t*>(bytes), RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride},      \
                   RowsOf<T>{a.items, a.item_count, a.dim, a.item_stride}, a.candidates, a.splits, a.room, a.size,      \
@@ -154,7 +154,7 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
     }                                                                                                                  \
     RALLREC_KERNEL(topk_finish_##SUFFIX, kTileThreads);                                                                \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        topk_history_##SUFFIX(const HistoryArgs<T> a) {                                                                \
+        topk_history_##SUFFIX(const __grid_constant__ HistoryArgs<T> a) {                                                                \
         history<T>(RowsOf<T>{a.items, a.item_count, a.dim, a.stride}, a.targets, a.starts, a.rows, a.k, a.index,       \
             a.score, a.counts);                                                                                        \
     }                                                                                                                  \

@@ -35,7 +35,7 @@ __device__ __forceinline__ void scan(char* bytes, const RowsOf<bf16>& queries, c
 
 #define TOPK_STRIP(NAME, ...)                                                                                          \
     extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                          \
-        NAME(const ScanArgs<bf16> a) {                                                                                 \
+        NAME(const __grid_constant__ ScanArgs<bf16> a) {                                                                                 \
         DYNAMIC_SHARED(bytes);                                                                                         \
         const BestInput in = {a.query_count, a.item_count, a.seen_starts, a.seen_items, a.room, a.keep, a.thresholds}; \
         scan<StripShape<bf16, __VA_ARGS__>>(bytes, RowsOf<bf16>{a.queries, a.query_count, a.dim, a.query_stride},      \

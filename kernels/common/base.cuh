@@ -21,7 +21,8 @@
 
 // The arguments of a kernel that takes more than a handful, as one struct that Rust shares (`arguments!` beside the launch):
 // `#define NAME_ARGS(F) F(float*, p) F(uint64_t, values)`, then `ARGUMENTS(NameArgs, NAME_ARGS);`, or `ARGUMENTS_OF` where
-// pointers are to storage `T`. Names and order are those of the Rust struct; a test compares both layouts field by field.
+// pointers are to storage `T`; the kernel takes `const __grid_constant__ NameArgs a`, without which a compiler may copy it.
+// Names and order are those of the Rust struct; a test compares both layouts field by field.
 #define RALLREC_FIELD(TYPE, NAME) TYPE NAME;
 #define ARGUMENTS(NAME, LIST)     \
     struct NAME {                 \
