@@ -26,8 +26,9 @@ __device__ __forceinline__ void attention(AttentionShared<T, D>& shared, const A
     const uint32_t head = blockIdx.y;
     AttentionState<D> state;
     const uint64_t before = uint64_t(work.len[0]) + (work.visible == ~0u ? work.len[1] : work.visible);
-    attend<T, D>(shared, work, head, in, q, keys, values, state,
-                 [&](uint32_t row) { return first_in_window(before + row, in.window); });
+    const uint32_t window = in.window;
+    attend<T, D>(shared, work, head, in, q, keys, values, state, first_in_window(before, window),
+                 [=](uint32_t row) { return first_in_window(before + row, window); });
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {

@@ -152,8 +152,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
             for (int c = 0; c < 4; c++) {
                 const uint32_t own = 16 * warp + g + 8 * (c / 2), streamed = now.first + 8 * n + 2 * t + c % 2;
                 const uint32_t key = kByKey ? own : streamed, query = kByKey ? streamed : own;  // both below 2^31, as `edge`
-                const uint32_t edge = run.edge + query;
-                const bool seen = own < tile.rows && streamed < run.len && key < edge && edge - key <= window;
+                // What is not seen because it lies ahead comes out at 2^31 or above, and no window is wider.
+                const bool seen = own < tile.rows && streamed < run.len && run.edge + query - key - 1 < window;
                 float log_sum = own_lse[c / 2], dot = own_delta[c / 2];
                 if constexpr (kByKey) {
                     const uint64_t at = (run.row + streamed) * heads + streamed_head + now.pass;

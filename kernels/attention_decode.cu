@@ -36,11 +36,16 @@ __device__ __forceinline__ void decode(AttentionShared<T, D>& shared, const Atte
     const uint32_t kv = blockIdx.y, pitch = in.dim + 2;
     AttentionState<D> state;
     // Run 1 is empty: its place says how many keys of the sample come before those of this block.
-    const uint32_t before = uint32_t(work.first[1]);
-    attend<T, D>(shared, work, kv * (in.heads / in.kv_heads), in, q, keys, values, state, [&](uint32_t row) {
-        const uint32_t first = first_in_window(ends[work.row + row], in.window);
-        return first > before ? first - before : 0;
-    });
+    // A window is below 2^31, as are keys.
+    const uint32_t hidden = in.window + uint32_t(work.first[1]);
+    ends += work.row;
+    auto first_of = [=](uint32_t row) { return ends[row] > hidden ? ends[row] - hidden : 0; };
+    uint32_t least = 0;
+    if (in.window != ~0u && work.rows) {
+        least = first_of(0);
+        for (uint32_t row = 1; row < work.rows / work.pack; row++) least = min(least, first_of(row));
+    }
+    attend<T, D>(shared, work, kv * (in.heads / in.kv_heads), in, q, keys, values, state, least, first_of);
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {

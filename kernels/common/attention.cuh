@@ -59,12 +59,12 @@ template <int D> struct AttentionState {
 };
 
 // Runs a tile of `work` for query head `head` (its first, when heads are packed). Every thread of the block calls it.
-// `first_of(i)` is the first key, counted through both runs, that query row i of the work sees. Without a window it is 0 and
-// changes no bit.
+// `first_of(i)` is the first key, counted through both runs, that query row i of the work sees, and `least` the least of all
+// rows. Without a window both are 0 and change no bit.
 template <class T, int D, class First>
 __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const AttentionWork& work, uint32_t head,
                                        const AttentionInput& in, const T* q, const T* keys, const T* values,
-                                       AttentionState<D>& state, const First& first_of) {
+                                       AttentionState<D>& state, uint32_t least, First first_of) {
     using Tile = AttentionTile<T>;
     constexpr int K = Tile::keys, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -74,17 +74,7 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
     const uint32_t reach = work.visible == ~0u ? work.len[1] : uint32_t(min(uint64_t(work.len[1]), uint64_t(work.visible) + last_row));
     const uint32_t tiles0 = (work.len[0] + K - 1) / K, tiles = tiles0 + (reach + K - 1) / K;
     // Tiles before the window of every row are not read either.
-    uint32_t begin = 0, low[2] = {};
-    if (in.window != ~0u) {
-        uint32_t least = work.rows ? first_of(0) : 0;
-        for (uint32_t row = 1; work.rows && row <= last_row; row++) least = min(least, first_of(row));
-        begin = least < work.len[0] ? least / K : min(tiles, tiles0 + (least - work.len[0]) / K);
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const uint32_t row = 16 * warp + g + 8 * h;
-            if (row < work.rows) low[h] = first_of(row / work.pack);
-        }
-    }
+    const uint32_t begin = least < work.len[0] ? least / K : min(tiles, tiles0 + (least - work.len[0]) / K);
     constexpr int kSharers = 8;
     auto fetch = [&](uint32_t tile) {
         const int run = tile >= tiles0, stage = tile % Tile::stages;
@@ -133,7 +123,11 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
             const uint32_t row = 16 * warp + g + 8 * h;
             uint32_t end = run ? reach : work.len[0];
             if (run && work.visible != ~0u) end = uint32_t(min(uint64_t(end), uint64_t(work.visible) + row / work.pack));
-            const uint32_t from = !run ? low[h] : low[h] > work.len[0] ? low[h] - work.len[0] : 0;
+            uint32_t from = 0;
+            if (in.window != ~0u && row < work.rows) {
+                from = first_of(row / work.pack);
+                if (run) from = from > work.len[0] ? from - work.len[0] : 0;
+            }
             float top = state.top[h];
 #pragma unroll
             for (int n = 0; n < K / 8; n++)

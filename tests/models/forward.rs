@@ -91,6 +91,21 @@ fn families_differ_from_each_other() {
 }
 
 #[test]
+fn a_window_hides_old_tokens_and_a_wide_one_changes_no_bit() {
+    let narrow = fixture::config(Family::MISTRAL);
+    let with = |window| build(&Config { window, ..narrow.clone() }, Dtype::F32);
+    let (tokens, none) = (tokens(40, 4), with(None));
+    let logits = all_logits(&none, &tokens);
+    assert_eq!(bits(&all_logits(&with(Some(40)), &tokens)), bits(&logits));
+    assert_eq!(bits(&all_logits(&with(Some(narrow.context)), &tokens)), bits(&logits));
+    let off = |window| {
+        let other = all_logits(&with(Some(window)), &tokens);
+        logits.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(off(5) > 1e-2 && off(39) > 0.0, "{} {}", off(5), off(39));
+}
+
+#[test]
 fn adapters_on_all_targets_are_the_oracle_and_zero_b_changes_no_bit() {
     for config in configs() {
         let model = build(&config, Dtype::Bf16);

@@ -89,6 +89,35 @@ fn broken(edit: impl FnOnce(&mut Value)) -> String {
     load(&folder, &LoadOptions::default()).expect_err("must be refused").to_string()
 }
 
+/// transformers' MistralConfig: null is no window, and an absent key is one of 4,096.
+#[test]
+fn a_window_is_a_number_null_or_absent() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("m");
+    save(&folder, &fixture::config(Family::MISTRAL), Dtype::Bf16);
+    let path = folder.join("config.json");
+    let published: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let read = |edit: &dyn Fn(&mut Value)| {
+        let mut value = published.clone();
+        edit(&mut value);
+        std::fs::write(&path, value.to_string()).unwrap();
+        load(&folder, &LoadOptions::default()).map(|loaded| loaded.config.window)
+    };
+    assert_eq!(read(&|_| {}).unwrap(), Some(5));
+    assert_eq!(read(&|c| c["sliding_window"] = json!(4096)).unwrap(), Some(4096));
+    assert_eq!(read(&|c| c["sliding_window"] = Value::Null).unwrap(), None);
+    assert_eq!(read(&|c| drop(c.as_object_mut().unwrap().remove("sliding_window"))).unwrap(), Some(4096));
+    assert_eq!(read(&|c| c["layer_types"] = json!(["sliding_attention", "sliding_attention"])).unwrap(), Some(5));
+    for (key, value, said) in [
+        ("sliding_window", json!(0), "window is 0"),
+        ("sliding_window", json!("wide"), "not a count"),
+        ("layer_types", json!(["sliding_attention", "full_attention"]), "full_attention"),
+    ] {
+        let error = read(&|c| c[key] = value.clone()).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("next:"), "{key} = {value}: {error}");
+    }
+}
+
 #[test]
 fn unsupported_configurations_are_refused_by_name() {
     for (key, value, said) in [

@@ -1,4 +1,4 @@
-//! Llama-type decoders: Llama, Llama-3.1, Qwen2, Qwen3.
+//! Llama-type decoders: Llama, Llama-3.1, Qwen2, Qwen3, Mistral.
 
 pub mod cache;
 pub(crate) mod check;

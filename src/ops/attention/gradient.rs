@@ -189,7 +189,7 @@ impl<T: Storage> Backward<T> {
         let read = 2.0 * size * (rows + key_values);
         let args = |side: &Side| {
             let mut args = vec![side.tiles.arg(), side.runs.arg()];
-            args.extend(inputs.args(heads, limit));
+            args.extend(inputs.args(heads, limit.min(1 << 31)));
             args.extend([given.by_out.arg(), given.by_out.stride_arg(), given.lse.arg(), delta.arg()]);
             args
         };

@@ -55,15 +55,15 @@ impl Heads {
     }
 }
 
-/// A window as kernels take it: `u32::MAX` for none.
+/// A window as kernels take it: below 2^31, and `u32::MAX` for none or for one that is wider than any keys.
 ///
 /// # Errors
 /// A window of nothing: a row sees itself at least.
 fn window_arg(window: Option<usize>) -> Result<u32> {
     match window {
         Some(0) => Err(Error::failed("attention", "a window of 0 keys").next("a row sees itself at least")),
-        None => Ok(u32::MAX),
-        Some(keys) => Ok(u32::try_from(keys).unwrap_or(u32::MAX)),
+        Some(keys) if keys < kernel::ALL as usize / 2 => Ok(keys as u32),
+        _ => Ok(u32::MAX),
     }
 }
 
