@@ -36,12 +36,6 @@
     F(float*, diagonal)
 ARGUMENTS_OF(SumsArgs, SUMS_ARGS);
 
-#define CONTRAST_GRADIENT_ARGS(F) F(const T*, x) F(const T*, y) F(uint64_t, rows) F(uint32_t, dim)               \
-    F(uint32_t, stride) F(const float*, inv_x) F(const float*, inv_y) F(const float*, part_x)                    \
-    F(const float*, part_y) F(float, scale) F(float, weight) F(float*, dx) F(float*, dy) F(uint32_t, out_stride) \
-    F(const float*, diagonal) F(float*, by_tau)
-ARGUMENTS_OF(ContrastGradientArgs, CONTRAST_GRADIENT_ARGS);
-
 #define REDUCE_ARGS(F) F(const float*, row_parts) F(uint32_t, ranges) F(const float*, column_parts)         \
     F(uint32_t, groups) F(uint64_t, n) F(float, scale) F(float*, part_x) F(float*, part_y) F(float*, lse_x) \
     F(float*, lse_y)
@@ -238,26 +232,26 @@ __device__ __forceinline__ void gradient(typename S::Shared& shared, const Side<
 }  // namespace
 
 // scale = log2(e) / tau in every kernel: scores and log-sums are in base 2.
-#define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                          \
-        infonce_sums_##SUFFIX(const __grid_constant__ SumsArgs<T> a) {                                                                   \
-        DYNAMIC_SHARED(bytes);                                                                                         \
-        sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{a.x, a.rows, a.dim, a.stride},              \
-            RowsOf<T>{a.y, a.rows, a.dim, a.stride},                                                                   \
-                   a.inv_x, a.inv_y, a.scale, a.row_parts, a.column_parts, a.diagonal);                                \
-    }                                                                                                                  \
-    RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                   \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                             \
-        infonce_gradient_##SUFFIX(const __grid_constant__ ContrastGradientArgs<T> a) {                                                   \
-        DYNAMIC_SHARED(bytes);                                                                                         \
-        const bool turned = blockIdx.y;                                                                                \
-        const Side<T> own = {turned ? a.y : a.x, turned ? a.inv_y : a.inv_x, turned ? a.part_y : a.part_x,             \
-            turned ? a.dy : a.dx};                                                                                     \
-        const Side<T> other = {turned ? a.x : a.y, turned ? a.inv_x : a.inv_y, turned ? a.part_x : a.part_y, nullptr}; \
-        gradient<Strip<T, D>>(*reinterpret_cast<Strip<T, D>::Shared*>(bytes), own, other, a.rows, a.dim, a.stride,     \
-            a.scale, a.weight, a.out_stride,                                                                           \
-                       a.diagonal, turned ? nullptr : a.by_tau);                                                       \
-    }                                                                                                                  \
+#define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                                  \
+        infonce_sums_##SUFFIX(const __grid_constant__ SumsArgs<T> a) {                                                         \
+        DYNAMIC_SHARED(bytes);                                                                                                 \
+        sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{a.x, a.rows, a.dim, a.stride},                      \
+             RowsOf<T>{a.y, a.rows, a.dim, a.stride}, a.inv_x, a.inv_y, a.scale, a.row_parts, a.column_parts, a.diagonal);     \
+    }                                                                                                                          \
+    RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                           \
+    /* One by one: as one struct these arguments take more registers, and f32_64 spills. */                                    \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                                     \
+        infonce_gradient_##SUFFIX(const T* x, const T* y, uint64_t rows, uint32_t dim, uint32_t stride, const float* inv_x,    \
+                                  const float* inv_y, const float* part_x, const float* part_y, float scale, float weight,     \
+                                  float* dx, float* dy, uint32_t out_stride, const float* diagonal, float* by_tau) {           \
+        DYNAMIC_SHARED(bytes);                                                                                                 \
+        const bool turned = blockIdx.y;                                                                                        \
+        const Side<T> own = {turned ? y : x, turned ? inv_y : inv_x, turned ? part_y : part_x, turned ? dy : dx};              \
+        const Side<T> other = {turned ? x : y, turned ? inv_x : inv_y, turned ? part_x : part_y, nullptr};                     \
+        gradient<Strip<T, D>>(*reinterpret_cast<Strip<T, D>::Shared*>(bytes), own, other, rows, dim, stride, scale, weight,    \
+                              out_stride, diagonal, turned ? nullptr : by_tau);                                                \
+    }                                                                                                                          \
     RALLREC_KERNEL(infonce_gradient_##SUFFIX, kThreads);
 
 INFONCE_BOUNDED(f32_64, float, 64)

@@ -22,7 +22,6 @@ pub const OPERATOR: Operator = Operator {
         kernel::online::ContrastBackwardArgs::LAYOUT,
         kernel::bounded::SumsArgs::LAYOUT,
         kernel::bounded::ReduceArgs::LAYOUT,
-        kernel::bounded::ContrastGradientArgs::LAYOUT,
     ],
     kernels: kernels! {
         "infonce_sums" STRIPS ["min(64, n / 128) x 8 or more"] 128 "2 s n d B, 2 n^2 d FLOP" "align: sums of bounded exponentials, both directions"

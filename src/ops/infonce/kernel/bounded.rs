@@ -1,7 +1,7 @@
 //! `kernels/infonce_bounded.cu`: cosines whose scores are known to lie within 1 / tau, of rows that fit into shared memory whole.
 
 use super::{Pairs, Similarity, Sums, THREADS, planes};
-use crate::device::{Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
+use crate::device::{Arg, Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::Result;
 use crate::tensor::Cost;
 
@@ -35,28 +35,6 @@ arguments! {
         part_y: Pointer,
         lse_x: Pointer,
         lse_y: Pointer,
-    }
-}
-
-arguments! {
-    /// Of `infonce_gradient`.
-    struct ContrastGradientArgs {
-        x: Pointer,
-        y: Pointer,
-        rows: u64,
-        dim: u32,
-        stride: u32,
-        inv_x: Pointer,
-        inv_y: Pointer,
-        part_x: Pointer,
-        part_y: Pointer,
-        scale: f32,
-        weight: f32,
-        dx: Pointer,
-        dy: Pointer,
-        out_stride: u32,
-        diagonal: Pointer,
-        by_tau: Pointer,
     }
 }
 
@@ -182,27 +160,13 @@ pub(super) fn gradients<T: Storage>(
         Launch::new(width.gradient, pairs.n().div_ceil(width.own), THREADS, Cost { bytes, flops: pairs.products(8.0) })
             .by(2)
             .shared(width.shared::<T>());
-    let args = ContrastGradientArgs {
-        x: pairs.x.pointer(),
-        y: pairs.y.pointer(),
-        rows: pairs.n() as u64,
-        dim: pairs.x.dim_u32(),
-        stride: pairs.x.stride_u32(),
-        inv_x: pairs.inv_x.pointer(),
-        inv_y: pairs.inv_y.pointer(),
-        part_x: part_x.pointer(),
-        part_y: part_y.pointer(),
-        scale: pairs.scale(),
-        weight: pairs.weight(),
-        dx: x.pointer(),
-        dy: y.pointer(),
-        out_stride: x.stride_u32(),
-        diagonal: sums.diagonal.pointer(),
-        by_tau: by_tau.pointer(),
-    };
+    let [rows, dim, stride] = [Arg::U64(pairs.n() as u64), Arg::U32(pairs.x.dim_u32()), Arg::U32(pairs.x.stride_u32())];
+    let head = [pairs.x.arg(), pairs.y.arg(), rows, dim, stride, pairs.inv_x.arg(), pairs.inv_y.arg()];
+    let vectors = [part_x.arg(), part_y.arg(), Arg::F32(pairs.scale()), Arg::F32(pairs.weight())];
+    let tail = [x.arg(), y.arg(), Arg::U32(x.stride_u32()), sums.diagonal.arg(), by_tau.arg()];
     // SAFETY: rows of the shape that is passed; vectors go on with zeros to a multiple of a strip and of a tile; both
     // gradients have the shape of the rows and so one stride.
-    let taken = unsafe { pairs.x.device().launch(&launch, &[args.arg()])? };
+    let taken = unsafe { pairs.x.device().launch(&launch, &[&head[..], &vectors, &tail].concat())? };
     Ok((by_tau, taken))
 }
 
