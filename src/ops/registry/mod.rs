@@ -275,7 +275,7 @@ mod tests {
             assert!(lines.iter().all(|l| operator.sources.contains(&l.unit.as_str())), "{name} stands in {lines:?}");
         }
         // One kernel takes all 255 registers of a thread, and with a window is one short on sm_90a.
-        let excepted = |name: &str, sm: &str| name == "attention_by_key_f32_128" && sm == "90a";
+        let excepted = |name: &str, sm: &str| name == "attention_by_key_f32_128" && sm.ends_with("90a");
         let spills = reported.iter().filter(|r| r.spilled > 0 && !excepted(&r.kernel, &r.architecture));
         assert_eq!(spills.count(), 0, "a kernel spills");
     }
