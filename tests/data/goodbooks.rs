@@ -45,7 +45,7 @@ fn each_user_gives_one_sample() {
 #[test]
 fn bad_lines_are_told_by_file_and_line() {
     for (file, bytes, place, what) in [
-        ("ratings.csv", &b"user_id,book_id,rating\n1,9,5\n"[..], "ratings.csv:2", "book \"9\" is not in books.csv"),
+        ("ratings.csv", &b"user_id,book_id,rating\n1,9,5\n"[..], "ratings.csv:2", "book `9` is not in books.csv"),
         ("ratings.csv", b"user_id,book_id,rating\n1,1,6\n", "ratings.csv:2", "6"),
         ("ratings.csv", b"user_id,book,rating\n1,1,5\n", "ratings.csv:1", "book_id"),
         ("books.csv", b"book_id,title\nx,A\n", "books.csv:2", "is not a number"),

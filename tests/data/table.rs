@@ -83,7 +83,7 @@ fn a_recipe_says_it_in_toml() {
     let again = config::parse(&printed, "printed", &[]).expect("a printed recipe is a recipe");
     assert!(again == recipe, "{printed}");
     let error = config::parse(&text.replace("rating =", "ratin ="), "recipe.toml", &[]).expect_err("wrong key");
-    assert!(error.to_string().contains("did you mean 'rating'"), "{error}");
+    assert!(error.to_string().contains("did you mean 'data.table.rating'"), "{error}");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_is_wrong_is_named() {
         "no column `who`; the columns are: listener, song id, stars, played at",
     );
     refuse(change(&|t| t.separator = ",".into()), ":1", "no column `Listener`");
-    refuse(change(&|t| t.separator = "ab".into()), "data.table.separator", "not one ASCII character");
+    refuse(change(&|t| t.separator = "ab".into()), "table.separator", "not one ASCII character");
     refuse(
         change(&|t| t.title = "{{ nam }}".into()),
         "data.table.title",
@@ -109,7 +109,7 @@ fn what_is_wrong_is_named() {
     );
     refuse(change(&|t| t.title = "{{ name ".into()), "data.table.title", "not a template");
     refuse(change(&|t| t.title = "{{ name.x.y }}".into()), "data.table.title", "fails");
-    refuse(change(&|t| t.scale = (5.0, 1.0)), "data.table.scale", "not a scale");
+    refuse(change(&|t| t.scale = (5.0, 1.0)), "table.scale", "not a scale");
     refuse(change(&|t| t.scale = (1.0, 4.0)), ":2", "the rating `5` is not a number from 1 to 4");
     refuse(change(&|t| t.time_format = TimeFormat::Seconds), ":2", "the time `2024-05-17`");
     refuse(change(&|t| t.rating = "song id".into()), ":2", "the rating `s 1`");

@@ -9,7 +9,8 @@ use crate::tensor::simd::{exp, vectorized};
 /// Values a task takes.
 const CHUNK: usize = 16 * 1024;
 
-/// 1 / (1 + e^(-2 z)): how far the gate is open; and the slope of 2 z.
+/// 1 / (1 + e^(-2 z)): how far the gate is open; and the slope of 2 z. Below -WIDE the gate is as good as shut, so that the
+/// value there is that of -WIDE: the product with a larger gate would not be near 0.
 #[inline(always)]
 fn open(g: f32) -> (f32, f32) {
     let c = g.clamp(-WIDE, WIDE);
@@ -21,14 +22,14 @@ fn open(g: f32) -> (f32, f32) {
 vectorized! {
     fn glu(gate: &[f32], up: &[f32], y: &mut [f32]) {
         for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
-            *y = g * open(g).0 * u;
+            *y = g.max(-WIDE) * open(g).0 * u;
         }
     }
 
     fn glu_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
         for ((g, u), &d) in gate.iter_mut().zip(up).zip(dy) {
             let (s, slope) = open(*g);
-            let value = *g * s;
+            let value = g.max(-WIDE) * s;
             let by_gate = d * *u * (s + value * (1.0 - s) * slope);
             *u = d * value;
             *g = by_gate;

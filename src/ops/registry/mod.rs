@@ -218,8 +218,17 @@ mod tests {
     /// A handful of arguments.
     const MOST: usize = 8;
     /// Kernels that still take more one by one.
-    const LONG: &[&str] =
-        &["attention_", "decode_", "cross_entropy_", "lora_", "dropout_", "rmsnorm_", "rope_", "sampling"];
+    const LONG: &[&str] = &[
+        "attention_",
+        "decode_",
+        "cross_entropy_",
+        "infonce_gradient_",
+        "lora_",
+        "dropout_",
+        "rmsnorm_",
+        "rope_",
+        "sampling",
+    ];
 
     #[test]
     fn names_are_taken_once_and_every_operator_can_be_looked_at() {
