@@ -185,8 +185,11 @@ proptest! {
             }
             let fits = cached::attention(&asked, &cache, &plan, None, &mut out).is_ok();
             prop_assert_eq!(fits, ends.len() == rows, "another number of rows");
-            let window = cached::attention(&on_q, &cache, &plan, Some(1), &mut out);
-            prop_assert_eq!(window.is_ok(), matches!(device, Device::Cpu) || plan.longest() <= 1);
+            // A window of as many keys as the longest row sees changes no bit.
+            cached::attention(&on_q, &cache, &plan, None, &mut out).unwrap();
+            let whole = out.download().unwrap();
+            cached::attention(&on_q, &cache, &plan, Some(plan.longest()), &mut out).unwrap();
+            prop_assert_eq!(whole, out.download().unwrap());
         }
     }
 
