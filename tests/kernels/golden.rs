@@ -11,8 +11,9 @@ use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::scoring::score;
 use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
 use rallrec::models::decoder::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
-use rallrec::models::decoder::{Config, Model, Weights};
+use rallrec::models::decoder::{Config, Layer, Model, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
+use rallrec::ops::linear::Weight;
 use rallrec::store::Loaded;
 
 use super::common::devices;
@@ -23,9 +24,25 @@ const LOG_SUMS: f64 = 2e-4;
 const MEAN_LOSS: f64 = 1e-4;
 const GRADIENT: f64 = 2e-3;
 
+/// The model whose weights were rounded to bf16, as the reference has them, but held in f32: kernels compute in the dtype of the
+/// weights.
 fn open() -> Option<(Loaded, Tensors)> {
     let file = golden("smollm2.safetensors")?;
-    Some((smollm2()?, Tensors::open(&file)))
+    let mut loaded = smollm2()?;
+    let widen = |w: &mut Weight| {
+        let mut values = vec![0.0; w.rows() * w.cols()];
+        w.read_rows(0, &mut values);
+        *w = Weight::from_f32(w.rows(), w.cols(), values).expect("the same shape");
+    };
+    widen(&mut loaded.weights.embed);
+    loaded.weights.head.iter_mut().for_each(widen);
+    for layer in &mut loaded.weights.layers {
+        let Layer { q, k, v, o, gate, up, down, .. } = layer;
+        for linear in [q, k, v, o, gate, up, down] {
+            widen(&mut linear.weight);
+        }
+    }
+    Some((loaded, Tensors::open(&file)))
 }
 
 /// Devices that the whole model is sent through, with the prompts and the greedy tokens that each has time for.
