@@ -28,6 +28,7 @@ impl Step {
         // An answer needs another block after some hundred tokens; a prompt that joins may be longer than the one that left.
         let more = if record { rows.rows() + ROOM } else { 0 };
         let plan = Plan::step(device, model.dtype(), heads, rows.spans.clone(), more)?;
+        let plan = plan.with_cap(model.config().score_cap)?;
         let Device::Kernels(kernels) = device else {
             let mut work = cache.take_work(device, model.dtype())?;
             let logits = model.step(&start, &plan, cache, &mut work);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
+use crate::models::decoder::families::Norms;
 use crate::models::decoder::parts::{LayerPart as L, Part};
 use crate::models::decoder::{Config, Family, Layer, Linear, Weights};
 use crate::ops::linear::Weight;
@@ -17,6 +18,8 @@ pub(super) trait Source {
     fn matrix(&self, part: Part, shape: (usize, usize)) -> Result<Weight>;
     /// A vector of exactly this length, all finite.
     fn vector(&self, part: Part, len: usize) -> Result<Vec<f32>>;
+    /// Whether the weights of norms are stored less one.
+    fn norms_from_one(&self) -> bool;
     /// Tensors that may be there and are not needed (or are handled elsewhere).
     fn ignorable(&self, name: &str) -> bool;
     /// For messages.
@@ -41,7 +44,13 @@ pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights>
         }
     }
     let matrix = |part: Part| source.matrix(part, part.shape(config));
-    let vector = |part: Part| source.vector(part, part.shape(config).1);
+    let vector = |part: Part| -> Result<Vec<f32>> {
+        let mut values = source.vector(part, part.shape(config).1)?;
+        if part.is_norm() && source.norms_from_one() {
+            values.iter_mut().for_each(|v| *v += 1.0);
+        }
+        Ok(values)
+    };
     let linear = |i: usize, weight: L, bias: Option<L>| -> Result<Linear> {
         Ok(Linear {
             weight: matrix(Part::Layer(i, weight))?,
@@ -51,6 +60,9 @@ pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights>
     let biased = |b: L| config.family.qkv_bias.then_some(b);
     let normed = |i: usize, n: L| -> Result<Option<Vec<f32>>> {
         config.family.qk_norm.then(|| vector(Part::Layer(i, n))).transpose()
+    };
+    let post_norm = |i: usize, n: L| -> Result<Option<Vec<f32>>> {
+        (config.family.norms == Norms::BeforeAndAfter).then(|| vector(Part::Layer(i, n))).transpose()
     };
     let embed = matrix(Part::Embed)?;
     let mut layers = Vec::with_capacity(config.layers);
@@ -64,6 +76,8 @@ pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights>
             q_norm: normed(i, L::QNorm)?,
             k_norm: normed(i, L::KNorm)?,
             mlp_norm: vector(Part::Layer(i, L::MlpNorm))?,
+            attn_post_norm: post_norm(i, L::AttnPostNorm)?,
+            mlp_post_norm: post_norm(i, L::MlpPostNorm)?,
             gate: linear(i, L::Gate, None)?,
             up: linear(i, L::Up, None)?,
             down: linear(i, L::Down, None)?,

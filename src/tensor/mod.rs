@@ -5,6 +5,7 @@ mod dtype;
 mod matrix;
 pub mod profile;
 pub mod simd;
+pub mod soft_cap;
 
 pub use cost::Cost;
 pub use dtype::Dtype;

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use rallrec::device::{KernelDevice, Storage};
+use rallrec::models::decoder::{Family, families};
 use rallrec::rng::{Rng, Use};
 
 /// The host build with the order of `seed`, and the first GPU if there is one. `RALLREC_DEVICES=gpu` wants the GPU alone, and panics where
@@ -15,6 +16,11 @@ pub fn devices(seed: u64) -> Vec<KernelDevice> {
         return vec![gpu.clone().unwrap_or_else(|why| panic!("RALLREC_DEVICES=gpu: {why}"))];
     }
     std::iter::once(KernelDevice::host(seed)).chain(gpu.clone().ok()).collect()
+}
+
+/// The families whose models run on kernels.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    families::ALL.into_iter().filter(|family| !family.capped())
 }
 
 /// Cases of a property test; a GPU takes many more in the same time.

@@ -11,7 +11,8 @@ use rallrec::events::Event;
 use rallrec::generate::scoring::{Bundle, score};
 use rallrec::generate::{Finish, Listener, Pooling, Prompt, Sample, Settings, embed, generate};
 use rallrec::models::decoder::model::Counts;
-use rallrec::models::decoder::{Config, Family, Model, SoftTokens, families};
+use rallrec::models::decoder::train::Engine;
+use rallrec::models::decoder::{Config, Family, Model, SoftTokens};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
@@ -21,7 +22,7 @@ use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::{Matrix, Result};
 
-use super::common::devices;
+use super::common::{devices, families};
 
 fn model(family: &'static Family) -> Model {
     let config = fixture::config(family);
@@ -60,7 +61,7 @@ fn adapter(model: &Model) -> Adapter {
 
 #[test]
 fn choices_are_the_same_on_every_device() {
-    for (i, family) in families::ALL.into_iter().enumerate() {
+    for (i, family) in families().enumerate() {
         let adapted = i % 2 == 1;
         let plain = model(family);
         let with = if adapted { Some(adapter(&plain)) } else { None };
@@ -90,6 +91,27 @@ fn choices_are_the_same_on_every_device() {
             }
         }
     }
+}
+
+#[test]
+fn soft_caps_are_refused_by_name_before_anything_is_copied() {
+    let plain = model(Family::GEMMA2);
+    let host = Device::Kernels(KernelDevice::host(0));
+    for (score_cap, logit_cap) in [(Some(5.0), None), (None, Some(5.0))] {
+        let config = Config { score_cap, logit_cap, ..plain.config().clone() };
+        let model = Model::new(config.clone(), plain.weights().clone()).unwrap();
+        for error in [model.on(&host).map(drop), Engine::on(&host, &config, plain.weights()).map(drop)] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("Gemma 2 has soft caps") && error.contains("CPU"), "{error}");
+        }
+    }
+    // Without them the same layer runs there.
+    let config = Config { score_cap: None, logit_cap: None, ..plain.config().clone() };
+    let model = Model::new(config, plain.weights().clone()).unwrap();
+    let bundles: Vec<Bundle> = vec![vec![(1..30).collect()]];
+    let want = score(&model, &bundles, [10, 11], 1000).unwrap();
+    let got = score(&model.on(&host).unwrap(), &bundles, [10, 11], 1000).unwrap();
+    assert!((got[0][0].log_sum_exp - want[0][0].log_sum_exp).abs() <= 2e-5, "{got:?} and not {want:?}");
 }
 
 /// Hears everything, and counts the steps.
@@ -282,7 +304,7 @@ fn a_window_moves_with_the_answer_as_on_the_cpu() {
 
 #[test]
 fn vectors_of_texts_are_those_of_the_cpu() {
-    for (i, family) in families::ALL.into_iter().enumerate() {
+    for (i, family) in families().enumerate() {
         let adapted = i % 2 == 1;
         let plain = model(family);
         let with = if adapted { Some(adapter(&plain)) } else { None };
@@ -329,7 +351,7 @@ fn weights_stored_as_bf16_are_bf16_on_a_device() {
     let beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
     let tail = |tail: &[u32]| [&beginning[..], tail].concat();
     let bundles: Vec<Bundle> = vec![vec![tail(&[1, 3]), tail(&[9])], vec![vec![4, 5]], vec![vec![6; 40]]];
-    for family in families::ALL {
+    for family in families() {
         let plain = stored(family, Dtype::Bf16);
         let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
         let want = score(&model, &bundles, [10, 11], 1000).unwrap();

@@ -272,7 +272,7 @@ proptest! {
         for (device, dtype, _) in places(seed) {
             let (hidden, head) = (upload(&device, dtype, width, &h), upload(&device, dtype, width, &w));
             let head = match &head {
-                Rows::Cpu(_) => Head::Cpu(&cpu_head),
+                Rows::Cpu(_) => Head::Cpu(&cpu_head, None),
                 Rows::F32(head) => Head::F32(head),
                 Rows::Bf16(head) => Head::Bf16(head),
             };

@@ -61,6 +61,9 @@ pub fn assert_same_weights(a: &Weights, b: &Weights) {
         }
         vector(format!("layer {i} attn_norm"), Some(&x.attn_norm), Some(&y.attn_norm));
         vector(format!("layer {i} mlp_norm"), Some(&x.mlp_norm), Some(&y.mlp_norm));
+        let (post_a, post_b) = (x.attn_post_norm.as_deref(), y.attn_post_norm.as_deref());
+        vector(format!("layer {i} attn_post_norm"), post_a, post_b);
+        vector(format!("layer {i} mlp_post_norm"), x.mlp_post_norm.as_deref(), y.mlp_post_norm.as_deref());
         vector(format!("layer {i} q_norm"), x.q_norm.as_deref(), y.q_norm.as_deref());
         vector(format!("layer {i} k_norm"), x.k_norm.as_deref(), y.k_norm.as_deref());
     }

@@ -127,7 +127,7 @@ proptest! {
     /// same bits.
     #[test]
     fn cache_batch_and_sharing_do_not_show(
-        which in 0usize..10, lengths in prop::collection::vec(1usize..100, 1..5), prefix in 1usize..150,
+        which in 0usize..14, lengths in prop::collection::vec(1usize..100, 1..5), prefix in 1usize..150,
         cut in 0.0f64..1.0, seed in 0u64..100,
     ) {
         let config = &configs()[which];

@@ -141,6 +141,8 @@ fn permute(values: Vec<f32>, head_dim: usize, cols: usize) -> Vec<f32> {
 fn tiny(family: &'static Family) -> (Builder, Config, Weights) {
     let mut config = fixture::config(family);
     config.bos = None;
+    // Which is not in GGUF files.
+    config.query_scalar = None;
     let weights = fixture::weights(&config, 11, Dtype::F32).unwrap();
     let mut b = Builder::default();
     let arch = family.gguf;
@@ -148,6 +150,18 @@ fn tiny(family: &'static Family) -> (Builder, Config, Weights) {
     b.string("general.architecture", arch);
     if let Some(window) = config.window {
         b.uint(&key("attention.sliding_window"), window);
+    }
+    if let Some(every) = config.full_every {
+        b.uint(&key("attention.sliding_window_pattern"), every);
+    }
+    for (name, value) in [
+        ("rope.freq_base_swa", config.local_rope_theta),
+        ("attn_logit_softcapping", config.score_cap),
+        ("final_logit_softcapping", config.logit_cap),
+    ] {
+        if let Some(value) = value {
+            b.float(&key(name), value as f32);
+        }
     }
     b.uint(&key("block_count"), config.layers);
     b.uint(&key("context_length"), config.context);
@@ -203,6 +217,8 @@ fn tiny(family: &'static Family) -> (Builder, Config, Weights) {
         for (part, values) in [
             ("attn_norm", Some(&l.attn_norm)),
             ("ffn_norm", Some(&l.mlp_norm)),
+            ("post_attention_norm", l.attn_post_norm.as_ref()),
+            ("post_ffw_norm", l.mlp_post_norm.as_ref()),
             ("attn_q_norm", l.q_norm.as_ref()),
             ("attn_k_norm", l.k_norm.as_ref()),
         ] {

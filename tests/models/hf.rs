@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::{assert_same_weights, test_model};
 
-const FAMILIES: [&Family; 4] = families::ALL;
+const FAMILIES: [&Family; 6] = families::ALL;
 
 fn save(folder: &Path, config: &Config, dtype: Dtype) {
     let weights = fixture::weights(config, 7, dtype).unwrap();
@@ -115,6 +115,87 @@ fn a_window_is_a_number_null_or_absent() {
     ] {
         let error = read(&|c| c[key] = value.clone()).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("next:"), "{key} = {value}: {error}");
+    }
+}
+
+/// Both layouts of transformers, and what its Gemma configurations mean where they say nothing.
+#[test]
+fn gemma_names_layers_caps_and_bases_of_rope() {
+    let base = tempfile::tempdir().unwrap();
+    let with = |family: &'static Family, edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let folder = tempfile::tempdir_in(base.path()).unwrap();
+        save(&folder.path().join("m"), &fixture::config(family), Dtype::Bf16);
+        let path = folder.path().join("m/config.json");
+        let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        edit(value.as_object_mut().unwrap());
+        std::fs::write(&path, value.to_string()).unwrap();
+        load(&folder.path().join("m"), &LoadOptions::default()).map(|loaded| loaded.config)
+    };
+    let without = |keys: &'static [&str]| {
+        move |c: &mut serde_json::Map<String, Value>| keys.iter().for_each(|&key| drop(c.remove(key)))
+    };
+    let bare = &["attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "layer_types"];
+    let config = with(Family::GEMMA2, &without(bare)).unwrap();
+    assert_eq!((config.score_cap, config.logit_cap, config.full_every), (Some(50.0), Some(30.0), Some(2)));
+    assert_eq!(config.query_scalar, Some(256.0));
+    assert_eq!([0, 1, 2, 3].map(|l| config.window_of(l)), [Some(5), None, Some(5), None]);
+    let bare = &["tie_word_embeddings", "rope_theta", "rope_local_base_freq", "layer_types", "query_pre_attn_scalar"];
+    let config = with(Family::GEMMA3, &without(bare)).unwrap();
+    assert_eq!((config.rope_theta, config.local_rope_theta, config.full_every), (1e6, Some(1e4), Some(6)));
+    assert!(config.tied && config.score_cap.is_none() && config.logit_cap.is_none());
+    let scalar = |c: &mut serde_json::Map<String, Value>| drop(c.insert("query_pre_attn_scalar".into(), json!(16)));
+    assert_eq!(with(Family::GEMMA3, &scalar).unwrap().query_scalar, None, "the head width");
+    let newer = |c: &mut serde_json::Map<String, Value>| {
+        without(&["rope_theta", "rope_local_base_freq", "rope_scaling"])(c);
+        c.insert("sliding_window_pattern".into(), json!(3));
+        c.remove("layer_types");
+        let of = |theta: f64| json!({"rope_type": "default", "rope_theta": theta});
+        let both = json!({"full_attention": of(7e5), "sliding_attention": of(7e3)});
+        c.insert("rope_parameters".into(), both);
+    };
+    let config = with(Family::GEMMA3, &newer).unwrap();
+    assert_eq!((config.rope_theta, config.local_rope_theta, config.full_every), (7e5, Some(7e3), Some(3)));
+    let full = |c: &mut serde_json::Map<String, Value>| {
+        c.insert("layer_types".into(), json!(["sliding_attention", "sliding_attention"]));
+    };
+    assert_eq!(with(Family::GEMMA3, &full).unwrap().full_every, None);
+    for (key, value, said) in [
+        ("layer_types", json!(["full_attention", "sliding_attention"]), "layer_types"),
+        ("layer_types", json!(["sliding_attention", "chunked_attention"]), "chunked_attention"),
+        ("hidden_activation", json!("gelu"), "gelu_pytorch_tanh"),
+        ("final_logit_softcapping", json!(-1.0), "soft cap of the logits"),
+        ("query_pre_attn_scalar", json!(0), "scalar of the queries"),
+        ("rope_local_base_freq", json!(0.0), "layers with a window"),
+        ("sliding_window", json!(0), "window is 0"),
+        ("use_bidirectional_attention", json!(true), "later tokens"),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": 8.0}), "linear"),
+    ] {
+        let edit = |c: &mut serde_json::Map<String, Value>| drop(c.insert(key.into(), value.clone()));
+        let error = with(Family::GEMMA3, &edit).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("next:"), "{key} = {value}: {error}");
+    }
+}
+
+/// Transformers' norms of Gemma multiply by one and the stored weight.
+#[test]
+fn norms_of_gemma_are_stored_less_one() {
+    let base = tempfile::tempdir().unwrap();
+    let (folder, config) = (base.path().join("m"), fixture::config(Family::GEMMA3));
+    save(&folder, &config, Dtype::F32);
+    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let weights = fixture::weights(&config, 7, Dtype::F32).unwrap();
+    for (name, norm) in [
+        ("model.norm.weight", &weights.norm),
+        ("model.layers.0.post_attention_layernorm.weight", weights.layers[0].attn_post_norm.as_ref().unwrap()),
+        ("model.layers.1.pre_feedforward_layernorm.weight", &weights.layers[1].mlp_norm),
+        ("model.layers.1.self_attn.q_norm.weight", weights.layers[1].q_norm.as_ref().unwrap()),
+    ] {
+        let values = stored.tensor(name).unwrap().data().to_vec();
+        for (bytes, norm) in values.chunks_exact(4).zip(norm) {
+            let stored = f32::from_le_bytes(bytes.try_into().unwrap());
+            assert!((stored + 1.0 - norm).abs() <= 1e-7 && (stored - norm).abs() > 0.5, "{name}: {stored} for {norm}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod chat;
 mod common;
+mod families;
 mod forward;
 mod generate;
 mod gguf;

@@ -75,6 +75,21 @@ pub(crate) fn check(config: &Config, place: &str) -> Result<()> {
             return bad(format!("the rope scaling makes no sense: {s:?}"));
         }
     }
+    if config.local_rope_theta.is_some_and(|theta| !positive(theta) || theta < 1.0) {
+        return bad(format!("the rope base of layers with a window is {:?}", config.local_rope_theta));
+    }
+    for (name, value) in [
+        ("scalar of the queries", config.query_scalar),
+        ("soft cap of attention", config.score_cap),
+        ("soft cap of the logits", config.logit_cap),
+    ] {
+        if value.is_some_and(|v| !positive(v) || v > 1e6) {
+            return bad(format!("the {name} is {}", value.unwrap_or_default()));
+        }
+    }
+    if config.full_every == Some(0) {
+        return bad("every 0th layer has no window".into());
+    }
     if config.window == Some(0) {
         return bad("the attention window is 0".into());
     }

@@ -35,6 +35,21 @@ pub struct Config {
     /// have a window is the family's matter: see [`Self::window_of`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
+    /// Where some layers have a window: every so-many-th sees all before it; `None`: not one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_every: Option<usize>,
+    /// Rope base of the layers with a window, which have no scaling then; `None`: the base of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_rope_theta: Option<f64>,
+    /// What attention's scores are divided by the square root of; `None`: the head width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_scalar: Option<f64>,
+    /// Soft cap of attention's scores: `cap tanh(score / cap)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_cap: Option<f64>,
+    /// Soft cap of the logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_cap: Option<f64>,
     /// Longest sequence in tokens.
     pub context: usize,
     /// The output head is the embedding.
@@ -57,11 +72,14 @@ impl Config {
     }
 
     /// How many positions a row of layer `layer` sees, its own included; `None`: all before it.
-    pub fn window_of(&self, _layer: usize) -> Option<usize> {
-        match self.family.windows {
-            Windows::Never => None,
-            Windows::EveryLayer => self.window,
-        }
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        let full = self.full_every.is_some_and(|every| (layer + 1).is_multiple_of(every));
+        self.window.filter(|_| self.family.windows != Windows::Never && !full)
+    }
+
+    /// What embeddings are multiplied by.
+    pub fn embedding_scale(&self) -> f32 {
+        if self.family.scaled_embeddings { (self.hidden as f32).sqrt() } else { 1.0 }
     }
 
     /// Query heads, key and value heads, and their width.

@@ -1,6 +1,6 @@
 //! The shape and the weights of a tiny random model.
 
-use super::families::Windows;
+use super::families::{Norms, Windows};
 use super::parts::{LayerPart as L, Part};
 use super::{Config, Family, Layer, Linear, Weights};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::tensor::Dtype;
 
 /// Shape: 2 layers, hidden 32, 4 heads (8 wide; 16 with q and k norms), 2 key and value heads, intermediate 64,
 /// vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied, except with biases (Qwen2). A window of 5 where
-/// the family has windows.
+/// the family has windows, in the first layer alone where some layers have none; the family's soft caps so low that they act.
 pub fn config(family: &'static Family) -> Config {
     Config {
         family,
@@ -25,6 +25,11 @@ pub fn config(family: &'static Family) -> Config {
         rope_theta: 10_000.0,
         rope_scaling: None,
         window: (family.windows != Windows::Never).then_some(5),
+        full_every: matches!(family.windows, Windows::AllButEvery(_)).then_some(2),
+        local_rope_theta: family.defaults.local_rope_theta.map(|_| 100.0),
+        query_scalar: family.defaults.query_scalar.map(|_| 24.0),
+        score_cap: family.defaults.score_cap.map(|_| 2.0),
+        logit_cap: family.defaults.logit_cap.map(|_| 3.0),
         context: 4096,
         tied: !family.qkv_bias,
         bos: None,
@@ -67,6 +72,8 @@ pub fn weights(config: &Config, seed: u64, dtype: Dtype) -> Result<Weights> {
         let bias = bias.filter(|_| config.family.qkv_bias).map(|b| vector(Part::Layer(i, b), 0.0));
         Ok(Linear { weight: matrix(Part::Layer(i, weight))?, bias })
     };
+    let post_norm =
+        |i: usize, n: L| (config.family.norms == Norms::BeforeAndAfter).then(|| vector(Part::Layer(i, n), 1.0));
     let head_norm = |i: usize, n: L| config.family.qk_norm.then(|| vector(Part::Layer(i, n), 1.0));
     let mut layers = Vec::with_capacity(config.layers);
     for i in 0..config.layers {
@@ -79,6 +86,8 @@ pub fn weights(config: &Config, seed: u64, dtype: Dtype) -> Result<Weights> {
             q_norm: head_norm(i, L::QNorm),
             k_norm: head_norm(i, L::KNorm),
             mlp_norm: vector(Part::Layer(i, L::MlpNorm), 1.0),
+            attn_post_norm: post_norm(i, L::AttnPostNorm),
+            mlp_post_norm: post_norm(i, L::MlpPostNorm),
             gate: linear(i, L::Gate, None)?,
             up: linear(i, L::Up, None)?,
             down: linear(i, L::Down, None)?,

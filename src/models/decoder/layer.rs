@@ -6,9 +6,11 @@
 //!    |_________________________________________________________________|      |___________________________________________|
 //! ```
 //!
-//! On the CPU a product adds to the residual itself; on kernels it writes a matrix of its own, which the next norm adds.
+//! A family may norm what o and down make before it is added to the residual; that is added by the next norm on its way. Without
+//! such norms, on the CPU a product adds to the residual itself; on kernels it writes a matrix of its own, which the next norm adds.
 
 use super::Config;
+use super::angles::Angles;
 use super::placed::{Norm, Params};
 use crate::device::{Device, List, Rows};
 use crate::error::{Error, Result};
@@ -18,9 +20,8 @@ use crate::ops::attention::{Heads, cached};
 use crate::ops::linear::layers::{self, Forward, Side};
 use crate::ops::lora::Dropout;
 use crate::ops::rmsnorm::{rmsnorm, rmsnorm_in_place, rmsnorm_kept};
-use crate::ops::rope::{Positions, Table};
+use crate::ops::rope::Positions;
 use crate::ops::rows::{RowNumbers, copy_rows, gather_rows};
-use crate::ops::swiglu::{swiglu_in_place, swiglu_kept};
 use crate::tensor::Dtype;
 
 /// What the memory is for, in errors.
@@ -70,6 +71,9 @@ pub(crate) struct LayerTape {
     pub lse: List<f32>,
     /// Residual after attention (M x hidden).
     pub mid: Normed,
+    /// Where the family norms them: what attention and the MLP add to the residual before that norm (M x hidden).
+    pub raw_attn: Normed,
+    pub raw_mlp: Normed,
     /// (M x intermediate) each.
     pub gate: Rows,
     pub up: Rows,
@@ -133,6 +137,8 @@ impl LayerTape {
             attn: rows()?,
             lse: List::zeros(device, 0, LABEL)?,
             mid: normed()?,
+            raw_attn: normed()?,
+            raw_mlp: normed()?,
             gate: rows()?,
             up: rows()?,
             low: [rows()?, rows()?, rows()?, rows()?, rows()?, rows()?, rows()?],
@@ -141,7 +147,8 @@ impl LayerTape {
 
     /// Values held.
     pub fn values(&self) -> usize {
-        let normed = [&self.input, &self.raw_q, &self.raw_k, &self.mid].map(|n| held(&n.x) + n.rstd.len());
+        let normed = [&self.input, &self.raw_q, &self.raw_k, &self.mid, &self.raw_attn, &self.raw_mlp];
+        let normed = normed.map(|n| held(&n.x) + n.rstd.len());
         let rows = [&self.q, &self.k, &self.v, &self.attn, &self.gate, &self.up].map(held);
         let low: usize = self.low.iter().map(held).sum();
         normed.iter().chain(&rows).sum::<usize>() + self.lse.len() + low
@@ -184,7 +191,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Shared<'a> {
     pub config: &'a Config,
     pub params: Params<'a>,
-    pub table: &'a Table,
+    pub angles: &'a Angles,
     pub all: &'a Side,
     pub positions: &'a Positions,
     /// `None`: all rows.
@@ -285,15 +292,23 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    /// Adds what a product makes of `x` to the residual `to`, or leaves it in `delta`: whether the next norm is to add it.
+    /// Adds what a product makes of `x`, normed where the family has the norm `post`, to the residual `to`, or leaves it in
+    /// `delta`: whether the next norm is to add it.
     fn add_to(
         &self,
-        (layer, target): (usize, Target),
+        (layer, target, post): (usize, Target, Norm),
         x: &Rows,
         to: &mut Rows,
-        low: &mut Rows,
+        (low, raw): (&mut Rows, &mut Normed),
         delta: &mut Rows,
     ) -> Result<bool> {
+        if self.params.norm(layer, post).is_some() {
+            raw.x.fit(to.rows(), to.dim(), LABEL)?;
+            let product = Forward { layer: self.linear(layer, target), y: &mut raw.x, low: self.kept().then_some(low) };
+            layers::forward(self.upper(layer), x, &mut [product], false)?;
+            self.norm(raw, Which(layer, post, 1), None, delta)?;
+            return Ok(true);
+        }
         let later = !matches!(to, Rows::Cpu(_));
         if later {
             delta.fit(to.rows(), to.dim(), LABEL)?;
@@ -319,6 +334,9 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
     let m = s.upper(l).rows();
     // Attention's inputs, for every row.
     s.norm(&mut t.input, Which(l, Norm::Attention, 1), pending.then_some(&b.delta), &mut b.h)?;
+    if pending && l > 0 {
+        tell(trace, l - 1, Stage::LayerOutput, &t.input.x);
+    }
     tell(trace, l, Stage::AttentionNorm, &b.h);
     match s.kept() {
         true => queries_kept(s, l, asked, t, b)?,
@@ -351,7 +369,13 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
         None => std::mem::swap(&mut t.input.x, &mut t.mid.x),
     }
     let [.., low_o, low_gate, low_up, low_down] = &mut t.low;
-    let later = s.add_to((l, Target::OProj), &t.attn, &mut t.mid.x, low_o, &mut b.delta)?;
+    let later = s.add_to(
+        (l, Target::OProj, Norm::AttentionPost),
+        &t.attn,
+        &mut t.mid.x,
+        (low_o, &mut t.raw_attn),
+        &mut b.delta,
+    )?;
     // The MLP.
     s.norm(&mut t.mid, Which(l, Norm::Mlp, 1), later.then_some(&b.delta), &mut b.h)?;
     tell(trace, l, Stage::MlpNorm, &b.h);
@@ -363,14 +387,7 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
         Forward { layer: s.linear(l, Target::UpProj), y: &mut t.up, low: kept.then_some(low_up) },
     ];
     layers::forward(s.upper(l), &b.h, &mut products, false)?;
-    let act = if kept {
-        b.act.fit(m, c.intermediate, LABEL)?;
-        swiglu_kept(&t.gate, &t.up, &mut b.act)?;
-        &b.act
-    } else {
-        swiglu_in_place(&mut t.gate, &t.up)?;
-        &t.gate
-    };
+    let act = c.family.activation.forward(kept, &mut t.gate, &t.up, &mut b.act)?;
     let to = match next {
         Some(next) => {
             copy_rows(&t.mid.x, next, LABEL)?;
@@ -381,8 +398,10 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
             &mut t.input.x
         }
     };
-    let later = s.add_to((l, Target::DownProj), act, to, low_down, &mut b.delta)?;
-    tell(trace, l, Stage::LayerOutput, to);
+    let later = s.add_to((l, Target::DownProj, Norm::MlpPost), act, to, (low_down, &mut t.raw_mlp), &mut b.delta)?;
+    if !later {
+        tell(trace, l, Stage::LayerOutput, to);
+    }
     Ok(later)
 }
 
@@ -421,8 +440,9 @@ fn queries(
             rmsnorm_in_place(x, w, s.eps())?;
         }
     }
-    s.table.rope(&mut t.q, of_queries)?;
-    s.table.rope(&mut t.k, s.positions)?;
+    let windowed = c.window_of(l).is_some();
+    s.angles.queries(windowed).rope(&mut t.q, of_queries)?;
+    s.angles.keys(windowed).rope(&mut t.k, s.positions)?;
     Ok(())
 }
 
@@ -451,8 +471,9 @@ fn queries_kept(s: &Shared<'_>, l: usize, asked: Option<Asked<'_>>, t: &mut Laye
     if head_norms[1] {
         s.norm(&mut t.raw_k, Which(l, Norm::Key, c.kv_heads), None, &mut t.k)?;
     }
-    s.table.rope(&mut t.q, s.positions)?;
-    s.table.rope(&mut t.k, s.positions)?;
+    let windowed = c.window_of(l).is_some();
+    s.angles.queries(windowed).rope(&mut t.q, s.positions)?;
+    s.angles.keys(windowed).rope(&mut t.k, s.positions)?;
     if let Some(asked) = asked {
         std::mem::swap(&mut t.q, &mut b.q);
         t.q.fit(asked.side.rows(), c.q_width(), LABEL)?;

@@ -1,5 +1,7 @@
-//! Llama-type decoders: Llama, Llama-3.1, Qwen2, Qwen3, Mistral.
+//! Llama-type decoders: Llama, Llama-3.1, Qwen2, Qwen3, Mistral, Gemma 2 and 3.
 
+pub mod activation;
+pub(crate) mod angles;
 pub mod cache;
 pub(crate) mod check;
 pub mod config;

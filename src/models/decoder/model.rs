@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::angles::Angles;
+use super::families::Norms;
 use super::placed::{Arithmetic, Params, Placed, PlacedAdapter, Purpose};
 use super::{Config, SoftTokens, Weights};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::Weight;
-use crate::ops::rope::{Rope, Table};
 use crate::tensor::Dtype;
 
 /// A decoder where it runs. Cloning shares the weights.
@@ -21,7 +22,7 @@ pub struct Model {
     adapter: Option<Arc<(Adapter, PlacedAdapter)>>,
     pub(super) soft: Option<Arc<SoftTokens>>,
     /// Rope angles of the positions that were met so far.
-    table: Arc<Mutex<Option<Arc<Table>>>>,
+    angles: Arc<Mutex<Option<Arc<Angles>>>>,
     recording: bool,
     counted: Arc<[AtomicUsize; 3]>,
 }
@@ -58,7 +59,7 @@ impl Model {
             placed: Arc::new(placed),
             adapter: None,
             soft: None,
-            table: Arc::default(),
+            angles: Arc::default(),
             recording: std::env::var_os("RALLREC_NO_RECORDING").is_none(),
             counted: Arc::default(),
         })
@@ -72,7 +73,7 @@ impl Model {
                 Some(Arc::new((adapter.clone(), PlacedAdapter::new(&placed, &self.config, adapter)?)))
             }
         };
-        Ok(Self { placed: Arc::new(placed), adapter, table: Arc::default(), counted: Arc::default(), ..self.clone() })
+        Ok(Self { placed: Arc::new(placed), adapter, angles: Arc::default(), counted: Arc::default(), ..self.clone() })
     }
 
     /// The same model on `device`: a copy unless it is there already. Weights, activations, keys and values are bf16 on a device with
@@ -175,15 +176,14 @@ impl Model {
     }
 
     /// Rope angles of at least the positions `0 .. len`.
-    pub(crate) fn table(&self, len: usize) -> Result<Arc<Table>> {
-        let mut held = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(table) = held.as_ref().filter(|table| table.len() >= len) {
-            return Ok(Arc::clone(table));
+    pub(crate) fn angles(&self, len: usize) -> Result<Arc<Angles>> {
+        let mut held = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(angles) = held.as_ref().filter(|angles| angles.len() >= len) {
+            return Ok(Arc::clone(angles));
         }
-        let c = &self.config;
-        let mut table = Table::new(self.placed.device(), Rope::new(c.head_dim, c.rope_theta, c.rope_scaling));
-        table.grow(len.next_power_of_two().min(c.context.max(len)))?;
-        Ok(Arc::clone(held.insert(Arc::new(table))))
+        let mut angles = Angles::new(self.placed.device(), &self.config);
+        angles.grow(len.next_power_of_two().min(self.config.context.max(len)))?;
+        Ok(Arc::clone(held.insert(Arc::new(angles))))
     }
 
     /// What it has done so far.
@@ -238,8 +238,20 @@ fn check(config: &Config, weights: &Weights) -> Result<()> {
     for (i, layer) in weights.layers.iter().enumerate() {
         vector(&format!("layer {i} attn_norm"), &layer.attn_norm, c.hidden)?;
         vector(&format!("layer {i} mlp_norm"), &layer.mlp_norm, c.hidden)?;
-        for norm in [&layer.q_norm, &layer.k_norm].into_iter().flatten() {
-            vector(&format!("layer {i} head norm"), norm, c.head_dim)?;
+        let after = c.family.norms == Norms::BeforeAndAfter;
+        for (name, norm, wanted, width) in [
+            ("q_norm", &layer.q_norm, c.family.qk_norm, c.head_dim),
+            ("k_norm", &layer.k_norm, c.family.qk_norm, c.head_dim),
+            ("attn_post_norm", &layer.attn_post_norm, after, c.hidden),
+            ("mlp_post_norm", &layer.mlp_post_norm, after, c.hidden),
+        ] {
+            let place = format!("layer {i} {name}");
+            match norm {
+                Some(norm) if wanted => vector(&place, norm, width)?,
+                None if !wanted => {}
+                Some(_) => return wrong(&place, format!("{} has none", c.family.title)),
+                None => return wrong(&place, "is missing".into()),
+            }
         }
         for target in Target::ALL {
             let linear = layer.linear(target);

@@ -6,6 +6,7 @@ use super::{Config, Linear, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::Weight;
 use crate::ops::rope::oracle::frequency;
+use crate::tensor::soft_cap::oracle as soft_cap;
 
 /// A decoder's parameters in f64, wherever they come from.
 pub(crate) trait Parameters {
@@ -41,7 +42,8 @@ fn attend(config: &Config, query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]
     for (h, mixed) in mixed.chunks_exact_mut(d).enumerate() {
         let kv = h * config.kv_heads / config.heads * d;
         let score = |&t: &usize| -> f64 {
-            query[h * d..].iter().zip(&keys[t][kv..kv + d]).map(|(a, b)| a * b).sum::<f64>() / (d as f64).sqrt()
+            let dot = query[h * d..].iter().zip(&keys[t][kv..kv + d]).map(|(a, b)| a * b).sum::<f64>();
+            soft_cap(dot / config.query_scalar.unwrap_or(d as f64).sqrt(), config.score_cap)
         };
         let scores: Vec<f64> = seen.iter().map(score).collect();
         let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -64,15 +66,21 @@ pub(crate) fn states(
     seen: &[Vec<usize>],
 ) -> Vec<Vec<f64>> {
     let (c, eps) = (config, config.norm_eps);
-    let frequency = |i| frequency(i, c.head_dim, c.rope_theta, c.rope_scaling.as_ref());
-    let frequencies: Vec<f64> = (0..c.head_dim / 2).map(frequency).collect();
-    let mut stream: Vec<Vec<f64>> = tokens.iter().map(|&token| parameters.embedding(token)).collect();
+    let frequencies = |layer: usize| -> Vec<f64> {
+        let local = c.local_rope_theta.filter(|_| c.window_of(layer).is_some());
+        let (theta, scaling) = local.map_or((c.rope_theta, c.rope_scaling.as_ref()), |theta| (theta, None));
+        (0..c.head_dim / 2).map(|i| frequency(i, c.head_dim, theta, scaling)).collect()
+    };
+    let scale = if c.family.scaled_embeddings { (c.hidden as f64).sqrt() } else { 1.0 };
+    let embedding = |token: &u32| parameters.embedding(*token).into_iter().map(|x| x * scale).collect();
+    let mut stream: Vec<Vec<f64>> = tokens.iter().map(embedding).collect();
     let normed = |layer, which, x: &[f64]| match parameters.norm(layer, which) {
         Some(w) => norm(x, &w, eps),
         None => x.to_vec(),
     };
     for layer in 0..c.layers {
         let (mut queries, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let frequencies = frequencies(layer);
         for (row, x) in stream.iter().enumerate() {
             let x = normed(layer, Norm::Attention, x);
             let head = |target, which| {
@@ -91,13 +99,13 @@ pub(crate) fn states(
             let seen = &seen[row][c.window_of(layer).map_or(0, |window| seen[row].len().saturating_sub(window))..];
             let mixed = attend(c, &queries[row], &keys, &values, seen);
             let o = parameters.linear(layer, Target::OProj, row, &mixed);
-            x.iter_mut().zip(o).for_each(|(x, o)| *x += o);
+            x.iter_mut().zip(normed(layer, Norm::AttentionPost, &o)).for_each(|(x, o)| *x += o);
             let n = normed(layer, Norm::Mlp, x);
             let gate = parameters.linear(layer, Target::GateProj, row, &n);
             let up = parameters.linear(layer, Target::UpProj, row, &n);
-            let inner: Vec<f64> = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            let inner: Vec<f64> = gate.iter().zip(up).map(|(&g, u)| c.family.activation.oracle(g, u)).collect();
             let down = parameters.linear(layer, Target::DownProj, row, &inner);
-            x.iter_mut().zip(down).for_each(|(x, d)| *x += d);
+            x.iter_mut().zip(normed(layer, Norm::MlpPost, &down)).for_each(|(x, d)| *x += d);
         }
     }
     stream.iter().map(|x| norm(x, &parameters.last_norm(), eps)).collect()
@@ -165,6 +173,8 @@ impl Parameters for Plain<'_> {
             Norm::Query => l.q_norm.as_deref().map(wide),
             Norm::Key => l.k_norm.as_deref().map(wide),
             Norm::Mlp => Some(wide(&l.mlp_norm)),
+            Norm::AttentionPost => l.attn_post_norm.as_deref().map(wide),
+            Norm::MlpPost => l.mlp_post_norm.as_deref().map(wide),
         }
     }
 
@@ -180,6 +190,7 @@ pub fn forward(config: &Config, weights: &Weights, adapter: Option<&Adapter>, to
     let seen: Vec<Vec<usize>> = (0..tokens.len()).map(|row| (0..=row).collect()).collect();
     let hidden = states(config, &plain, tokens, &positions, &seen);
     let head = matrix(weights.head());
-    let logits = hidden.iter().map(|h| times(h, &head)).collect();
+    let capped = |h: &Vec<f64>| times(h, &head).into_iter().map(|x| soft_cap(x, config.logit_cap)).collect();
+    let logits = hidden.iter().map(capped).collect();
     Output { hidden, logits }
 }

@@ -1,6 +1,7 @@
 //! The tensors of a decoder and their names in Hugging Face and GGUF files.
 
-use super::Config;
+use super::families::Norms;
+use super::{Config, Family};
 
 /// A tensor of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +29,15 @@ pub(crate) enum LayerPart {
     Gate,
     Up,
     Down,
+    AttnPostNorm,
+    MlpPostNorm,
 }
 
 use LayerPart as L;
 
 impl Part {
     /// Name in a Hugging Face checkpoint.
-    pub(crate) fn hf(self) -> String {
+    pub(crate) fn hf(self, family: &Family) -> String {
         match self {
             Part::Embed => "model.embed_tokens.weight".into(),
             Part::Norm => "model.norm.weight".into(),
@@ -51,7 +54,11 @@ impl Part {
                     L::VBias => "self_attn.v_proj.bias",
                     L::QNorm => "self_attn.q_norm.weight",
                     L::KNorm => "self_attn.k_norm.weight",
-                    L::MlpNorm => "post_attention_layernorm.weight",
+                    // What stands behind attention is the MLP's own norm, unless attention has one there.
+                    L::MlpNorm if family.norms == Norms::Before => "post_attention_layernorm.weight",
+                    L::MlpNorm => "pre_feedforward_layernorm.weight",
+                    L::AttnPostNorm => "post_attention_layernorm.weight",
+                    L::MlpPostNorm => "post_feedforward_layernorm.weight",
                     L::Gate => "mlp.gate_proj.weight",
                     L::Up => "mlp.up_proj.weight",
                     L::Down => "mlp.down_proj.weight",
@@ -80,6 +87,8 @@ impl Part {
                     L::QNorm => "attn_q_norm.weight",
                     L::KNorm => "attn_k_norm.weight",
                     L::MlpNorm => "ffn_norm.weight",
+                    L::AttnPostNorm => "post_attention_norm.weight",
+                    L::MlpPostNorm => "post_ffw_norm.weight",
                     L::Gate => "ffn_gate.weight",
                     L::Up => "ffn_up.weight",
                     L::Down => "ffn_down.weight",
@@ -93,7 +102,7 @@ impl Part {
     pub(crate) fn shape(self, c: &Config) -> (usize, usize) {
         match self {
             Part::Embed | Part::Head => (c.vocab, c.hidden),
-            Part::Norm | Part::Layer(_, L::AttnNorm | L::MlpNorm) => (1, c.hidden),
+            Part::Norm | Part::Layer(_, L::AttnNorm | L::MlpNorm | L::AttnPostNorm | L::MlpPostNorm) => (1, c.hidden),
             Part::Layer(_, L::Q) => (c.q_width(), c.hidden),
             Part::Layer(_, L::K | L::V) => (c.kv_width(), c.hidden),
             Part::Layer(_, L::O) => (c.hidden, c.q_width()),
@@ -107,8 +116,13 @@ impl Part {
 
     /// Whether it is a vector, kept in f32.
     pub(crate) fn is_vector(self) -> bool {
+        self.is_norm() || matches!(self, Part::Layer(_, L::QBias | L::KBias | L::VBias))
+    }
+
+    /// Whether it is the weight of a norm.
+    pub(crate) fn is_norm(self) -> bool {
         use LayerPart::*;
-        matches!(self, Part::Norm | Part::Layer(_, AttnNorm | MlpNorm | QBias | KBias | VBias | QNorm | KNorm))
+        matches!(self, Part::Norm | Part::Layer(_, AttnNorm | MlpNorm | QNorm | KNorm | AttnPostNorm | MlpPostNorm))
     }
 
     /// Every tensor of a model of this configuration.
@@ -124,6 +138,9 @@ impl Part {
                 add(&[L::QNorm, L::KNorm]);
             }
             add(&[L::MlpNorm, L::Gate, L::Up, L::Down]);
+            if config.family.norms == Norms::BeforeAndAfter {
+                add(&[L::AttnPostNorm, L::MlpPostNorm]);
+            }
         }
         parts.push(Part::Norm);
         if !config.tied {

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::angles::Angles;
 use super::cache::{Cache, aligned};
 use super::layer::{Asked, Buffers, Keys, LABEL, LayerTape, Out, Shared, Stage, Tracer, layer, tell};
+use super::placed::no_caps;
 use super::{Model, SoftTokens, check, soft};
 use crate::device::{Device, Rows};
 use crate::error::{Error, Result};
@@ -17,8 +19,9 @@ use crate::ops::attention::cached::{Plan, Span};
 use crate::ops::linear::Weight;
 use crate::ops::linear::layers::{Side, project};
 use crate::ops::rmsnorm::rmsnorm;
-use crate::ops::rope::{Positions, Table};
+use crate::ops::rope::Positions;
 use crate::ops::rows::{RowNumbers, copy_rows, gather_rows};
+use crate::tensor::soft_cap::soft_cap;
 use crate::tensor::{Dtype, Matrix};
 
 /// New tokens of texts: where each stands in its sequence, the cache row that takes it, and what it sees.
@@ -93,15 +96,27 @@ fn wanted_spans(wanted: &[u32], spans: &[Span]) -> Result<Vec<Span>> {
     Ok(out)
 }
 
+/// Logits that one thread caps at a time.
+const CAPPED: usize = 16 * 1024;
 /// Tokens whose embeddings one thread reads faster than several.
 const SERIAL: usize = 64;
 
-/// Embeddings of tokens; rows of the table, soft tokens among them, are read on the CPU. `to` takes their shape.
-pub(crate) fn embed(table: &Weight, soft_tokens: Option<&SoftTokens>, tokens: &[u32], to: &mut Rows) -> Result<()> {
+/// Embeddings of tokens times `scale`; rows of the table, soft tokens among them, are read on the CPU. `to` takes their shape.
+pub(crate) fn embed(
+    (table, scale): (&Weight, f32),
+    soft_tokens: Option<&SoftTokens>,
+    tokens: &[u32],
+    to: &mut Rows,
+) -> Result<()> {
     let width = table.cols();
     to.fit(tokens.len(), width, LABEL)?;
     let read = |values: &mut [f32]| {
-        let one = |(row, &token): (&mut [f32], &u32)| soft::read(table, soft_tokens, token, row);
+        let one = |(row, &token): (&mut [f32], &u32)| {
+            soft::read(table, soft_tokens, token, row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+        };
         if tokens.len() <= SERIAL {
             values.chunks_exact_mut(width).zip(tokens).for_each(one);
         } else {
@@ -124,7 +139,7 @@ pub(crate) struct Start {
     positions: Positions,
     places: RowNumbers,
     side: Side,
-    table: Arc<Table>,
+    angles: Arc<Angles>,
 }
 
 impl Model {
@@ -167,20 +182,21 @@ impl Model {
     ) -> Result<Rows> {
         let (device, dtype, c) = (self.device(), self.dtype(), self.config());
         let heads = c.attention_heads();
-        let all = Plan::new(device, dtype, heads, texts.spans.clone())?;
+        let all = Plan::new(device, dtype, heads, texts.spans.clone())?.with_cap(c.score_cap)?;
         let places = RowNumbers::upload(device, &texts.places)?;
         let positions = Positions::upload(device, &texts.positions)?;
         let side = Side::of(device, texts.rows())?;
         let of_wanted = match wanted {
             Wanted::All => None,
             Wanted::These(rows) => {
-                let plan = Plan::new(device, dtype, heads, wanted_spans(rows, &texts.spans)?)?;
+                let spans = wanted_spans(rows, &texts.spans)?;
+                let plan = Plan::new(device, dtype, heads, spans)?.with_cap(c.score_cap)?;
                 let at: Vec<u32> = rows.iter().map(|&r| texts.positions[r as usize]).collect();
                 let rows_of = RowNumbers::upload(device, rows)?;
                 Some((plan, Side::of(device, rows.len())?, rows_of, Positions::upload(device, &at)?))
             }
         };
-        let table = self.table(texts.positions.iter().max().map_or(1, |&p| p as usize + 1))?;
+        let angles = self.angles(texts.positions.iter().max().map_or(1, |&p| p as usize + 1))?;
         let (asked, plan) = match &of_wanted {
             None => (None, &all),
             Some((plan, side, rows, positions)) => (Some(Asked { side, rows, positions: Some(positions) }), plan),
@@ -188,7 +204,7 @@ impl Model {
         let shared = Shared {
             config: c,
             params: self.params(),
-            table: &table,
+            angles: &angles,
             all: &side,
             positions: &positions,
             asked,
@@ -196,11 +212,16 @@ impl Model {
             noise: None,
         };
         let (mut tape, mut buffers) = cache.take_work(device, dtype)?;
-        embed(&self.weights().embed, self.soft(), &texts.tokens, &mut tape.input.x)?;
+        embed(self.table(), self.soft(), &texts.tokens, &mut tape.input.x)?;
         tell(&mut trace, 0, Stage::Embedding, &tape.input.x);
         let hidden = self.run(&shared, &mut tape, &mut buffers, cache, &mut trace);
         cache.put_work((tape, buffers));
         hidden
+    }
+
+    /// The embedding table, and what its rows are multiplied by.
+    fn table(&self) -> (&Weight, f32) {
+        (&self.weights().embed, self.config().embedding_scale())
     }
 
     /// All layers and the final norm.
@@ -225,6 +246,9 @@ impl Model {
         let mut hidden = tape.input.x.zeros_beside(0, 0, "hidden states")?;
         let add = pending.then_some(&buffers.delta);
         rmsnorm(&mut tape.input.x, add, shared.params.last_norm(), shared.eps(), &mut hidden)?;
+        if let (true, Some(last)) = (pending, self.config().layers.checked_sub(1)) {
+            tell(trace, last, Stage::LayerOutput, &tape.input.x);
+        }
         Ok(hidden)
     }
 
@@ -240,6 +264,10 @@ impl Model {
         let mut logits = Rows::zeros(self.device(), Dtype::F32, hidden.rows(), self.config().vocab, "logits")?;
         let head = self.params().logits().ok_or_else(|| Error::failed("output head", "8-bit codes"))?;
         project(side, hidden, head, &mut logits)?;
+        if let Some(cap) = self.config().logit_cap {
+            let Rows::Cpu(values) = &mut logits else { return Err(no_caps(self.config())) };
+            values.as_mut_slice().par_chunks_mut(CAPPED).for_each(|part| soft_cap(part, cap as f32));
+        }
         Ok(logits)
     }
 
@@ -247,7 +275,7 @@ impl Model {
     pub(crate) fn start(&self, rows: &Texts) -> Result<Start> {
         let device = self.device();
         let mut embedded = Rows::zeros(device, self.dtype(), 0, 0, "hidden states")?;
-        embed(&self.weights().embed, self.soft(), &rows.tokens, &mut embedded)?;
+        embed(self.table(), self.soft(), &rows.tokens, &mut embedded)?;
         // On kernels a recorded step turns by any position: its launches are not made again.
         let len = match device {
             Device::Cpu => rows.positions.iter().max().map_or(1, |&p| p as usize + 1),
@@ -258,13 +286,13 @@ impl Model {
             positions: Positions::upload(device, &rows.positions)?,
             places: RowNumbers::upload(device, &rows.places)?,
             side: Side::step(device, rows.rows())?,
-            table: self.table(len)?,
+            angles: self.angles(len)?,
         })
     }
 
     /// Writes as many other rows where `start` has its own.
     pub(crate) fn restart(&self, start: &mut Start, rows: &Texts, cache: &Cache) -> Result<()> {
-        embed(&self.weights().embed, self.soft(), &rows.tokens, &mut start.embedded)?;
+        embed(self.table(), self.soft(), &rows.tokens, &mut start.embedded)?;
         start.positions.write(&rows.positions, self.config().context)?;
         start.places.write(&rows.places, cache.rows())
     }
@@ -280,7 +308,7 @@ impl Model {
         let shared = Shared {
             config: self.config(),
             params: self.params(),
-            table: &start.table,
+            angles: &start.angles,
             all: &start.side,
             positions: &start.positions,
             asked: None,

@@ -63,6 +63,8 @@ struct PlacedLayer {
     q_norm: Option<NormWeight>,
     k_norm: Option<NormWeight>,
     mlp_norm: NormWeight,
+    attn_post_norm: Option<NormWeight>,
+    mlp_post_norm: Option<NormWeight>,
     /// In the order of [`Target::ALL`].
     linear: Vec<PlacedLinear>,
 }
@@ -74,6 +76,10 @@ pub(crate) enum Norm {
     Query,
     Key,
     Mlp,
+    /// Of what attention adds to the residual.
+    AttentionPost,
+    /// Of what the MLP adds to it.
+    MlpPost,
 }
 
 /// All parameters but the embedding table, whose rows are gathered on the CPU.
@@ -104,6 +110,24 @@ fn dtype_of(weights: &Weights) -> Dtype {
     if !weights.layers.is_empty() && weights.layers.iter().all(narrow) { Dtype::Bf16 } else { Dtype::F32 }
 }
 
+/// What is said of soft caps away from the CPU.
+pub(super) fn no_caps(config: &Config) -> Error {
+    let what = format!("{} has soft caps of scores or logits, which no kernel has", config.family.title);
+    Error::usage("model", what).next("run this model on the CPU")
+}
+
+/// Fails on a model that kernels do not take, before anything is copied.
+fn check_kernels(config: &Config) -> Result<()> {
+    if config.score_cap.is_some() || config.logit_cap.is_some() {
+        return Err(no_caps(config));
+    }
+    if config.head_dim > 128 || !config.head_dim.is_multiple_of(8) {
+        let what = format!("heads of {} values; kernels take 8 to 128, a multiple of 8", config.head_dim);
+        return Err(Error::usage("model", what).next("run this model on the CPU"));
+    }
+    Ok(())
+}
+
 impl Placed {
     /// On the CPU the matrices are shared with `weights`; elsewhere they are copied.
     ///
@@ -112,6 +136,9 @@ impl Placed {
     pub fn new(device: &Device, config: &Config, weights: &Weights, purpose: Purpose) -> Result<Self> {
         if weights.layers.len() != config.layers {
             return Err(Error::input("model", "the weights do not fit the configuration"));
+        }
+        if let Device::Kernels(_) = device {
+            check_kernels(config)?;
         }
         let dtype = match (device, purpose) {
             (Device::Kernels(_), Purpose::Inference(_)) => dtype_of(weights),
@@ -150,6 +177,8 @@ impl Placed {
                 q_norm: layer.q_norm.as_deref().map(norm).transpose()?,
                 k_norm: layer.k_norm.as_deref().map(norm).transpose()?,
                 mlp_norm: norm(&layer.mlp_norm)?,
+                attn_post_norm: layer.attn_post_norm.as_deref().map(norm).transpose()?,
+                mlp_post_norm: layer.mlp_post_norm.as_deref().map(norm).transpose()?,
                 linear: Target::ALL.iter().map(|target| linear(layer.linear(*target))).collect::<Result<_>>()?,
             });
         }
@@ -315,6 +344,8 @@ impl<'a> Params<'a> {
                     Norm::Query => l.q_norm.as_ref(),
                     Norm::Key => l.k_norm.as_ref(),
                     Norm::Mlp => Some(&l.mlp_norm),
+                    Norm::AttentionPost => l.attn_post_norm.as_ref(),
+                    Norm::MlpPost => l.mlp_post_norm.as_ref(),
                 };
                 norm.map(|w| rmsnorm::Weight::Cpu(w))
             }
@@ -325,6 +356,8 @@ impl<'a> Params<'a> {
                     Norm::Query => l.q_norm.as_ref(),
                     Norm::Key => l.k_norm.as_ref(),
                     Norm::Mlp => Some(&l.mlp_norm),
+                    Norm::AttentionPost => l.attn_post_norm.as_ref(),
+                    Norm::MlpPost => l.mlp_post_norm.as_ref(),
                 };
                 norm.map(NormWeight::operand)
             }
@@ -339,15 +372,16 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// The output head, for what looks at chosen tokens.
+    /// The output head, for what looks at chosen tokens of a model of this configuration.
     ///
     /// # Errors
     /// None today: heads are never codes.
-    pub fn head(&self) -> Result<Head<'a>> {
+    pub fn head(&self, config: &Config) -> Result<Head<'a>> {
+        let cap = config.logit_cap.map(|cap| cap as f32);
         Ok(match *self {
-            Params::Borrowed { weights, .. } => Head::Cpu(weights.head()),
+            Params::Borrowed { weights, .. } => Head::Cpu(weights.head(), cap),
             Params::Placed { placed, .. } => match &placed.head {
-                Stored::Cpu(w) => Head::Cpu(w),
+                Stored::Cpu(w) => Head::Cpu(w, cap),
                 Stored::F32(rows) => Head::F32(rows),
                 Stored::Bf16(rows) => Head::Bf16(rows),
                 Stored::Blocks(blocks) => Head::Blocks(blocks),

@@ -32,6 +32,10 @@ pub struct Layer {
     pub k_norm: Option<Vec<f32>>,
     /// RMSNorm before the MLP, length hidden.
     pub mlp_norm: Vec<f32>,
+    /// Gemma: RMSNorm of attention's result before the residual is added, length hidden.
+    pub attn_post_norm: Option<Vec<f32>>,
+    /// Gemma: the same of the MLP's result.
+    pub mlp_post_norm: Option<Vec<f32>>,
     /// (intermediate, hidden).
     pub gate: Linear,
     /// (intermediate, hidden).

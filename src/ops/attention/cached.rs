@@ -14,7 +14,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::cpu::attend_within;
-use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel, window_arg};
+use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel, no_cap, window_arg};
 use crate::device::{Device, DeviceRows, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::ops::rows::{RowNumbers, scatter_rows};
@@ -172,6 +172,7 @@ pub struct Plan {
     heads: Heads,
     rows: usize,
     longest: usize,
+    cap: Option<f32>,
     on: On,
 }
 
@@ -241,7 +242,7 @@ impl Plan {
                 }
             }
         };
-        Ok(Self { heads, rows, longest, on })
+        Ok(Self { heads, rows, longest, cap: None, on })
     }
 
     /// Of a step of decoding: spans of one row each, those of one past next to each other, with room for `more` blocks of work
@@ -261,7 +262,19 @@ impl Plan {
             }
             (Device::Kernels(_), Dtype::F16) => return Err(no_kernels()),
         };
-        Ok(Self { heads, rows, longest, on })
+        Ok(Self { heads, rows, longest, cap: None, on })
+    }
+
+    /// The same with a soft cap of the scores: `cap tanh(score / cap)`.
+    ///
+    /// # Errors
+    /// A cap on kernels, which have none.
+    pub fn with_cap(mut self, cap: Option<f64>) -> Result<Self> {
+        if cap.is_some() && !matches!(self.on, On::Cpu(_)) {
+            return Err(no_cap());
+        }
+        self.cap = cap.map(|cap| cap as f32);
+        Ok(self)
     }
 
     /// Another step of as many rows in the same place, with keys below `keys`: for launches that are replayed. `false`, and nothing
@@ -302,7 +315,7 @@ pub fn attention(q: &Rows, cache: &Cache, plan: &Plan, window: Option<usize>, ou
     out.fit(q.rows(), q.dim(), "activations")?;
     match (q, cache, &plan.on, out) {
         (Rows::Cpu(q), Cache::Cpu(blocks), On::Cpu(spans), Rows::Cpu(out)) => {
-            on_cpu(q, blocks, plan.heads, spans, window, out)
+            on_cpu(q, blocks, (plan.heads, window, plan.cap), spans, out)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::F32(plan_of), Rows::F32(out)) => {
             plan_of.forward_within(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
@@ -332,9 +345,8 @@ fn step<T: Storage>(
 fn on_cpu(
     q: &Matrix,
     blocks: &Blocks,
-    heads: Heads,
+    (heads, window, cap): (Heads, Option<usize>, Option<f32>),
     spans: &[Span],
-    window: Option<usize>,
     out: &mut Matrix,
 ) -> Result<Cost> {
     let rows = spans.last().map_or(0, |s| s.rows.end);
@@ -352,7 +364,7 @@ fn on_cpu(
         let runs = |head: usize| ranges.iter().map(|range| blocks.run(head, range)).collect();
         items.push(Item { rows: span.rows.len(), runs: (0..heads.kv).map(runs).collect() });
     }
-    attend_within(q.as_slice(), heads, window, &items, out.as_mut_slice(), None);
+    attend_within(q.as_slice(), heads, (window, cap), &items, out.as_mut_slice(), None);
     Ok(cost_of(heads, &items))
 }
 

@@ -31,26 +31,26 @@ unsafe impl<T> Sync for Shared<T> {}
 /// See the contract. With `lse`, (rows, heads), also the log of each softmax's denominator, for the backward.
 /// Panics when the shapes do not fit.
 pub fn attend(q: &[f32], heads: Heads, items: &[Item<'_>], out: &mut [f32], lse: Option<&mut [f32]>) {
-    attend_within(q, heads, None, items, out, lse);
+    attend_within(q, heads, (None, None), items, out, lse);
 }
 
-/// As [`attend`], where each row sees no more than the `window` last of its keys.
+/// As [`attend`], where each row sees no more than the `window` last of its keys, and scores are softly capped.
 pub(super) fn attend_within(
     q: &[f32],
     heads: Heads,
-    window: Option<usize>,
+    (window, cap): (Option<usize>, Option<f32>),
     items: &[Item<'_>],
     out: &mut [f32],
     lse: Option<&mut [f32]>,
 ) {
     let _timed = timed("attention", || super::cost_of(heads, items));
-    attend_at(simd::level(), q, (heads, window), items, out, lse);
+    attend_at(simd::level(), q, (heads, window, cap), items, out, lse);
 }
 
 pub(super) fn attend_at(
     level: Level,
     q: &[f32],
-    (heads, window): (Heads, Option<usize>),
+    (heads, window, cap): (Heads, Option<usize>, Option<f32>),
     items: &[Item<'_>],
     out: &mut [f32],
     lse: Option<&mut [f32]>,
@@ -77,7 +77,7 @@ pub(super) fn attend_at(
     let out = Shared(out.as_mut_ptr());
     let lse = lse.map(|l| Shared(l.as_mut_ptr()));
     let jobs = plan(items, heads);
-    let work = |job: &Job| one(level, q, (heads, window), items, &first_row, job, &out, lse.as_ref());
+    let work = |job: &Job| one(level, q, (heads, window, cap), items, &first_row, job, &out, lse.as_ref());
     if jobs.len() == 1 {
         jobs.iter().for_each(work);
     } else {
@@ -132,7 +132,7 @@ fn plan(items: &[Item<'_>], heads: Heads) -> Vec<Job> {
 fn one(
     level: Level,
     q: &[f32],
-    (heads, window): (Heads, Option<usize>),
+    (heads, window, cap): (Heads, Option<usize>, Option<f32>),
     items: &[Item<'_>],
     first_row: &[usize],
     job: &Job,
@@ -144,6 +144,7 @@ fn one(
     let scale = 1.0 / (dim as f32).sqrt();
     let mut state = State {
         dim,
+        cap,
         queries: Vec::with_capacity(count * dim),
         sums: vec![0.0; count * dim],
         top: vec![f32::NEG_INFINITY; count],

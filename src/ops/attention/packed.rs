@@ -4,7 +4,7 @@
 use half::bf16;
 
 use super::kernel::{self, Span};
-use super::{Heads, gradient, spans};
+use super::{Heads, gradient, no_cap, spans};
 use crate::device::{Device, DeviceRows, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::{Cost, Dtype};
@@ -72,6 +72,19 @@ impl Packed {
                 return Err(Error::failed("attention", "no kernel takes rows of f16").next("use f32 or bf16"));
             }
         }))
+    }
+
+    /// The same with a soft cap of the scores: `cap tanh(score / cap)`.
+    ///
+    /// # Errors
+    /// A cap on kernels, which have none.
+    pub fn with_cap(mut self, cap: Option<f64>) -> Result<Self> {
+        match (&mut self.0, cap) {
+            (Plan::Cpu(spans), cap) => spans.cap = cap.map(|cap| cap as f32),
+            (_, None) => {}
+            (_, Some(_)) => return Err(no_cap()),
+        }
+        Ok(self)
     }
 
     /// `out = softmax(q k^T / sqrt(dim)) v`, and `lse` (query rows x heads), the log of each denominator; with `window` each

@@ -17,6 +17,7 @@ use crate::ops::linear::gemm::{View, product};
 use crate::tensor::Cost;
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{LANES, Shared, exp, fold2, vectorized};
+use crate::tensor::soft_cap::{soft_cap, times_slope};
 
 /// Query rows of a tile.
 const TILE: usize = 64;
@@ -29,6 +30,8 @@ pub struct Spans {
     groups: Vec<(Range<usize>, Range<usize>)>,
     /// Query rows and key rows that must be there at least.
     reach: (usize, usize),
+    /// Soft cap of the scores.
+    pub(super) cap: Option<f32>,
     /// Pairs of query row and visible key, and distinct own keys.
     pairs: usize,
     distinct: usize,
@@ -279,6 +282,9 @@ pub fn forward(
                 let seen = tile.seen(i);
                 row[..seen.start].fill(0.0);
                 row[seen.end..].fill(0.0);
+                if let Some(cap) = spans.cap {
+                    soft_cap(&mut row[seen.clone()], cap);
+                }
                 let (sum, max) = softmax_row(&mut row[seen]);
                 sums[i] = sum;
                 // SAFETY: (query row, head) belongs to this task alone, and is inside lse.
@@ -347,8 +353,10 @@ pub fn backward(
         }
         for tile in spans.spans[of_group.clone()].iter().flat_map(|s| tiles(s, window)) {
             let n = tile.keys();
-            with_scratch(2 * tile.count * n, |scratch| {
-                let (p, ds) = scratch.split_at_mut(tile.count * n);
+            // With a cap, one row of capped scores besides.
+            with_scratch(2 * tile.count * n + if spans.cap.is_some() { n } else { 0 }, |scratch| {
+                let (p, rest) = scratch.split_at_mut(tile.count * n);
+                let (ds, capped) = rest.split_at_mut(tile.count * n);
                 let at = tile.first * width + head * dim;
                 let sides = |rows: &[f32], keys: &[f32]| Sides {
                     rows: rows[at..].as_ptr(),
@@ -360,12 +368,19 @@ pub fn backward(
                 scores(&tile, &sides(by_out, v), dim, 1.0, ds);
                 for (i, (p, ds)) in p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n)).enumerate() {
                     let seen = tile.seen(i);
+                    if let Some(cap) = spans.cap {
+                        soft_cap(&mut p[seen.clone()], cap);
+                        capped[..seen.len()].copy_from_slice(&p[seen.clone()]);
+                    }
                     probabilities_row(&mut p[seen.clone()], lse[(tile.first + i) * heads.query + head]);
                     p[..seen.start].fill(0.0);
                     p[seen.end..].fill(0.0);
                     let o = at + i * width..at + i * width + dim;
                     let d = dot(&by_out[o.clone()], &out[o]);
                     score_gradient_row(&mut ds[seen.clone()], &p[seen.clone()], d, scale);
+                    if let Some(cap) = spans.cap {
+                        times_slope(&mut ds[seen.clone()], &capped[..seen.len()], cap);
+                    }
                     ds[..seen.start].fill(0.0);
                     ds[seen.end..].fill(0.0);
                 }

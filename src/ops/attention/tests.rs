@@ -69,14 +69,14 @@ proptest! {
             let mut whole = vec![f32::NAN; q.len()];
             let mut lse = vec![f32::NAN; rows * heads.query];
             let stored = store(&k, &v, heads, &[keys]);
-            cpu::attend_at(level, &q, (heads, None), &[item(&stored, rows)], &mut whole, Some(&mut lse));
+            cpu::attend_at(level, &q, (heads, None, None), &[item(&stored, rows)], &mut whole, Some(&mut lse));
             for (i, (g, w)) in whole.iter().zip(&want).enumerate() {
                 prop_assert!((f64::from(*g) - w).abs() <= 1e-5 * (1.0 + f64::from(scale)), "{level:?} {i}: {g} {w}");
             }
             prop_assert!(lse.iter().all(|l| l.is_finite()));
             let stored = store(&k, &v, heads, &[first, 0, keys - first]);
             let mut cut = vec![f32::NAN; q.len()];
-            cpu::attend_at(level, &q, (heads, None), &[item(&stored, rows)], &mut cut, None);
+            cpu::attend_at(level, &q, (heads, None, None), &[item(&stored, rows)], &mut cut, None);
             prop_assert!(whole.iter().zip(&cut).all(|(a, b)| a.to_bits() == b.to_bits()), "{level:?}: cut at {first}");
         }
     }

@@ -5,10 +5,13 @@
 
 use super::{BLOCK, Run, TILE};
 use crate::tensor::simd::{Simd, Task};
+use crate::tensor::soft_cap::capped;
 
 /// The running softmax of query vectors: largest score, sum of weights, weighted values; plus the scaled queries.
 pub(super) struct State {
     pub dim: usize,
+    /// Soft cap of the scores.
+    pub cap: Option<f32>,
     /// (n, dim), already divided by sqrt(dim).
     pub queries: Vec<f32>,
     /// (n, dim).
@@ -194,6 +197,9 @@ unsafe fn update<S: Simd, const R: usize>(state: &mut State, q: usize, runs: &[R
                     let skip = state.first[q + r].saturating_sub(a).min(n);
                     let to = &mut weights[r][a - begin + skip..a - begin + n];
                     to.copy_from_slice(&wide[r][offset + skip..offset + n]);
+                    if let Some(cap) = state.cap {
+                        to.iter_mut().for_each(|score| *score = capped(*score, cap));
+                    }
                 }
             }
             start += run.len;

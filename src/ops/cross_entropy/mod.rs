@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::linear::{Weight, matmul_nn, matmul_nt, matmul_tn};
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{exp, fold2, vectorized};
+use crate::tensor::soft_cap::{soft_cap, times_slope};
 
 /// Logits held at a time (values): 64 MB.
 const HELD: usize = 16 << 20;
@@ -81,6 +82,18 @@ pub fn loss(
     h: &[f32],
     head: &Weight,
     targets: Targets<'_>,
+    dh: Option<&mut [f32]>,
+    dw: Option<&mut [f32]>,
+    scratch: &mut Scratch,
+) -> f64 {
+    capped_loss(h, (head, None), targets, dh, dw, scratch)
+}
+
+/// As [`loss`], with a soft cap of the logits.
+pub fn capped_loss(
+    h: &[f32],
+    (head, cap): (&Weight, Option<f32>),
+    targets: Targets<'_>,
     mut dh: Option<&mut [f32]>,
     mut dw: Option<&mut [f32]>,
     scratch: &mut Scratch,
@@ -100,10 +113,17 @@ pub fn loss(
         let losses: Vec<f64> = lines
             .map(|(i, logits)| {
                 let (token, weight) = (targets.tokens[from + i] as usize, targets.weights[from + i]);
+                let kept = cap.map(|cap| {
+                    soft_cap(logits, cap);
+                    (cap, logits.to_vec())
+                });
                 let (max, of_target) = (row_max(logits), logits[token]);
                 let sum = exponentials(logits, max);
                 scale_row(logits, weight / sum);
                 logits[token] -= weight;
+                if let Some((cap, capped)) = kept {
+                    times_slope(logits, &capped, cap);
+                }
                 f64::from(weight) * (f64::from(sum).ln() + f64::from(max) - f64::from(of_target))
             })
             .collect();

@@ -11,8 +11,9 @@ use crate::tensor::Cost;
 /// The output head (vocab, hidden) where it is.
 #[derive(Clone, Copy)]
 pub enum Head<'a> {
-    /// In this process, in whatever storage it came in.
-    Cpu(&'a linear::Weight),
+    /// In this process, in whatever storage it came in; and the soft cap of its logits, `cap tanh(logit / cap)`, which
+    /// kernels do not have.
+    Cpu(&'a linear::Weight, Option<f32>),
     /// f32 on a device with kernels.
     F32(&'a DeviceRows<f32>),
     /// bf16 on a device with kernels.
@@ -25,7 +26,7 @@ impl Head<'_> {
     /// Rows of the head.
     pub fn vocab(&self) -> usize {
         match self {
-            Head::Cpu(w) => w.rows(),
+            Head::Cpu(w, _) => w.rows(),
             Head::F32(w) => w.rows(),
             Head::Bf16(w) => w.rows(),
             Head::Blocks(w) => w.out(),
@@ -103,12 +104,12 @@ fn run(
     if let Some(dh) = &dh {
         dh.must_be("cross entropy", "gradient", h.rows(), h.dim())?;
     }
-    if dw.is_some() && !matches!(head, Head::Cpu(_)) {
+    if dw.is_some() && !matches!(head, Head::Cpu(..)) {
         return Err(Error::failed("cross entropy", "the head's gradient is added on the CPU alone"));
     }
     let places = [h.place(), dh.as_ref().map_or(h.place(), |dh| dh.place())];
     match (h, head, &targets.on) {
-        (Rows::Cpu(h), Head::Cpu(head), On::Cpu { tokens, weights }) => {
+        (Rows::Cpu(h), Head::Cpu(head, cap), On::Cpu { tokens, weights }) => {
             let width = head.cols();
             if h.cols() != width || dw.as_ref().is_some_and(|dw| dw.len() != vocab * width) {
                 let what = format!("rows of {} with a head of {vocab} x {width}, or its gradient", h.cols());
@@ -121,7 +122,7 @@ fn run(
             };
             let cost = super::cost(head, h.rows(), dh.is_some(), dw.is_some());
             let targets = super::Targets { tokens, weights };
-            Ok((super::loss(h.as_slice(), head, targets, dh, dw, scratch), cost))
+            Ok((super::capped_loss(h.as_slice(), (head, cap), targets, dh, dw, scratch), cost))
         }
         (Rows::F32(h), Head::F32(head), On::Kernels(targets)) => match dh {
             None => kernel::loss(h, head, targets, None),

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::kernel;
-use super::placed::{bf16_rows, f32_rows};
+use super::placed::{add_to, bf16_rows, f32_rows};
 use crate::device::{DeviceRows, List, Rows, Storage, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
@@ -94,7 +94,7 @@ fn on_kernels<T: Storage>(
 }
 
 /// `y = rmsnorm(x)`, after `x += add` where that is given, and `rstd`, the `1 / rms` of each row or head, which the backward
-/// wants. On the CPU nothing is added: products add to the rows themselves there.
+/// wants.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places.
@@ -108,11 +108,9 @@ pub fn rmsnorm_kept(
 ) -> Result<Cost> {
     let places = [x.place(), y.place()];
     match (x, w, y) {
-        (Rows::Cpu(_), Weight::Cpu(_), Rows::Cpu(_)) if add.is_some() => {
-            Err(Error::failed("rmsnorm", "rows to be added on the CPU, where products add them"))
-        }
         (Rows::Cpu(x), Weight::Cpu(w), Rows::Cpu(y)) => {
             let rstd = rstd.cpu_mut("rmsnorm")?;
+            add_to(x, add)?;
             let same = (x.rows(), x.cols()) == (y.rows(), y.cols());
             if !same || !fits(x.rows(), x.cols(), w.len(), rstd.len()) {
                 let what = format!("{} x {} to {} x {}", x.rows(), x.cols(), y.rows(), y.cols());

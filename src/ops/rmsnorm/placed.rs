@@ -15,6 +15,21 @@ fn whole(x: &Matrix, w: &[f32]) -> Result<()> {
     Err(Error::failed("rmsnorm", format!("rows of {} values with a weight of {}", x.cols(), w.len())))
 }
 
+/// `x += add` on the CPU, where there is something to add.
+pub(super) fn add_to(x: &mut Matrix, add: Option<&Rows>) -> Result<()> {
+    match add {
+        None => Ok(()),
+        Some(Rows::Cpu(add)) if (add.rows(), add.cols()) == (x.rows(), x.cols()) => {
+            x.as_mut_slice().iter_mut().zip(add.as_slice()).for_each(|(x, a)| *x += a);
+            Ok(())
+        }
+        Some(other) => {
+            let what = format!("{} x {} to be added to {} x {}", other.rows(), other.dim(), x.rows(), x.cols());
+            Err(Error::failed("rmsnorm", what))
+        }
+    }
+}
+
 /// `y = rmsnorm(x)`, after `x += add` where that is given. Where `w` is narrower than a row, every head of its width is normed
 /// alone. `y` takes the shape of `x`. Cost: `4 rows dim` FLOP; two passes over the rows, four with `add`.
 ///
@@ -26,16 +41,7 @@ pub fn rmsnorm(x: &mut Rows, add: Option<&Rows>, w: Weight<'_>, eps: f64, y: &mu
     match (x, w, y) {
         (Rows::Cpu(x), Weight::Cpu(w), Rows::Cpu(y)) => {
             whole(x, w)?;
-            match add {
-                None => {}
-                Some(Rows::Cpu(add)) if (add.rows(), add.cols()) == (x.rows(), x.cols()) => {
-                    x.as_mut_slice().iter_mut().zip(add.as_slice()).for_each(|(x, a)| *x += a);
-                }
-                Some(other) => {
-                    let what = format!("{} x {} to be added to {} x {}", other.rows(), other.dim(), x.rows(), x.cols());
-                    return Err(Error::failed("rmsnorm", what));
-                }
-            }
+            add_to(x, add)?;
             cpu::rmsnorm(x.as_slice(), w, eps, y.as_mut_slice());
             Ok(super::cost(x.as_slice().len() / w.len(), w.len()))
         }

@@ -6,6 +6,7 @@ use super::Scaling;
 #[derive(Debug, Clone)]
 pub struct Rope {
     frequencies: Vec<f64>,
+    amplitude: f64,
 }
 
 impl Rope {
@@ -25,7 +26,18 @@ impl Rope {
                 (1.0 - smooth) * plain / s.factor + smooth * plain
             }
         });
-        Self { frequencies: frequencies.collect() }
+        Self { frequencies: frequencies.collect(), amplitude: 1.0 }
+    }
+
+    /// The same, where what is turned is also multiplied by `amplitude`.
+    #[must_use]
+    pub fn times(self, amplitude: f64) -> Self {
+        Self { amplitude, ..self }
+    }
+
+    /// What everything that is turned is multiplied by; 1 as a rule.
+    pub fn amplitude(&self) -> f64 {
+        self.amplitude
     }
 
     /// Radians a position, one for each pair.

@@ -17,12 +17,12 @@ pub struct DeviceAngles {
 impl DeviceAngles {
     /// For positions below `len`.
     pub fn new(device: &KernelDevice, rope: &Rope, len: usize) -> Result<Self> {
-        let half = rope.frequencies().len();
+        let (half, times) = (rope.frequencies().len(), rope.amplitude());
         let mut table = Vec::with_capacity(len * 2 * half);
         for position in 0..len {
             let angle = |f: &f64| position as f64 * f;
-            table.extend(rope.frequencies().iter().map(|f| angle(f).cos() as f32));
-            table.extend(rope.frequencies().iter().map(|f| angle(f).sin() as f32));
+            table.extend(rope.frequencies().iter().map(|f| (times * angle(f).cos()) as f32));
+            table.extend(rope.frequencies().iter().map(|f| (times * angle(f).sin()) as f32));
         }
         Ok(Self { table: device.upload(&table, "rope angles")?, half, len })
     }

@@ -96,10 +96,11 @@ impl Table {
         }
         self.values = Some(match &self.device {
             Device::Cpu => {
+                let times = self.rope.amplitude();
                 let angle = |p: usize| self.rope.frequencies().iter().map(move |f| p as f64 * f);
                 Values::Cpu {
-                    cos: (0..len).flat_map(|p| angle(p).map(|a| a.cos() as f32)).collect(),
-                    sin: (0..len).flat_map(|p| angle(p).map(|a| a.sin() as f32)).collect(),
+                    cos: (0..len).flat_map(|p| angle(p).map(|a| (times * a.cos()) as f32)).collect(),
+                    sin: (0..len).flat_map(|p| angle(p).map(|a| (times * a.sin()) as f32)).collect(),
                 }
             }
             Device::Kernels(device) => Values::Kernels(DeviceAngles::new(device, &self.rope, len.next_power_of_two())?),
@@ -116,7 +117,7 @@ impl Table {
         self.turn(x, positions, false)
     }
 
-    /// The way back: the opposite turn of the gradient `dx`.
+    /// The way back: the opposite turn of the gradient `dx`, times the amplitude.
     ///
     /// # Errors
     /// As [`Table::rope`].

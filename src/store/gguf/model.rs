@@ -103,6 +103,10 @@ impl Source for Model<'_> {
         values(self.file, &part.gguf(), len, self.dtype.unwrap_or(Dtype::F32))
     }
 
+    fn norms_from_one(&self) -> bool {
+        false
+    }
+
     fn ignorable(&self, name: &str) -> bool {
         name == ROPE_TABLE
     }
@@ -110,6 +114,13 @@ impl Source for Model<'_> {
     fn place(&self) -> String {
         self.file.path.display().to_string()
     }
+}
+
+/// What scores are divided by the square root of. GGUF files do not say: it is the head width but for Gemma's 27B models, which
+/// llama.cpp knows by their number of layers.
+fn query_scalar(family: &Family, layers: usize, hidden: usize, heads: usize) -> Option<f64> {
+    let largest = [(Family::GEMMA2, 46), (Family::GEMMA3, 62)].contains(&(family, layers));
+    largest.then(|| hidden as f64 / heads as f64)
 }
 
 /// The configuration, from the metadata and the shapes.
@@ -157,6 +168,11 @@ fn config(file: &File) -> Result<Config> {
             ));
         }
     }
+    let layers = meta.need(&key("block_count"))?;
+    let cap = |name: &str, default: Option<f64>| -> Result<Option<f64>> {
+        let named = meta.number(&key(name))?.filter(|_| family.scales);
+        Ok(named.or(default).filter(|&cap| cap != 0.0))
+    };
     let embed = Part::Embed.gguf();
     let vocab = match file.tensors.get(&embed).map(|e| e.dims.as_slice()) {
         Some([_, rows]) => *rows,
@@ -178,16 +194,29 @@ fn config(file: &File) -> Result<Config> {
         vocab,
         hidden,
         intermediate: meta.need(&key("feed_forward_length"))?,
-        layers: meta.need(&key("block_count"))?,
+        layers,
         heads,
         kv_heads: meta.count(&key("attention.head_count_kv"))?.unwrap_or(heads),
         head_dim,
         norm_eps: meta
             .number(&key("attention.layer_norm_rms_epsilon"))?
             .ok_or_else(|| meta.bad(&key("attention.layer_norm_rms_epsilon"), "is missing"))?,
-        rope_theta: meta.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+        rope_theta: meta.number(&key("rope.freq_base"))?.unwrap_or(family.defaults.rope_theta),
         rope_scaling: None,
         window,
+        full_every: match (window, family.windows) {
+            (Some(_), Windows::AllButEvery(every)) => {
+                Some(meta.count(&key("attention.sliding_window_pattern"))?.unwrap_or(every))
+            }
+            _ => None,
+        },
+        local_rope_theta: match (window, family.defaults.local_rope_theta) {
+            (Some(_), Some(default)) => Some(meta.number(&key("rope.freq_base_swa"))?.unwrap_or(default)),
+            _ => None,
+        },
+        query_scalar: query_scalar(family, layers, hidden, heads).filter(|&scalar| scalar != head_dim as f64),
+        score_cap: cap("attn_logit_softcapping", family.defaults.score_cap)?,
+        logit_cap: cap("final_logit_softcapping", family.defaults.logit_cap)?,
         context: meta.need(&key("context_length"))?,
         tied: !file.tensors.contains_key(&Part::Head.gguf()),
         bos: None,

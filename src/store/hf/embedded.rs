@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::config;
 use crate::error::{Error, Result};
+use crate::models::decoder::Family;
 use crate::models::decoder::parts::Part;
 use crate::ops::linear::{Weight, convert};
 use crate::store::assemble::{Source, assemble};
@@ -26,6 +27,7 @@ pub(crate) struct Files<'a> {
 
 struct Memory<'a> {
     tensors: SafeTensors<'a>,
+    family: &'static Family,
     name: &'a str,
     dtype: Option<Dtype>,
 }
@@ -33,7 +35,7 @@ struct Memory<'a> {
 impl<'a> Memory<'a> {
     /// Bytes and type of a tensor of exactly this shape.
     fn find(&self, part: Part, shape: &[usize]) -> Result<(&'a [u8], Dtype)> {
-        let name = part.hf();
+        let name = part.hf(self.family);
         let bad = |what: String| Error::input(format!("{}: tensor {name}", self.name), what).next("build it again");
         let tensor = self.tensors.tensor(&name).map_err(|e| bad(e.to_string()))?;
         if tensor.shape() != shape {
@@ -46,7 +48,7 @@ impl<'a> Memory<'a> {
 
 impl Source for Memory<'_> {
     fn name(&self, part: Part) -> String {
-        part.hf()
+        part.hf(self.family)
     }
 
     fn names(&self) -> Vec<String> {
@@ -66,7 +68,11 @@ impl Source for Memory<'_> {
         let (bytes, stored) = self.find(part, &[len])?;
         let mut values = vec![0.0; len];
         convert::widen(bytes, stored, &mut values);
-        convert::round_vector(values, self.dtype.unwrap_or(Dtype::F32), &part.hf())
+        convert::round_vector(values, self.dtype.unwrap_or(Dtype::F32), &part.hf(self.family))
+    }
+
+    fn norms_from_one(&self) -> bool {
+        self.family.hf_norms_from_one
     }
 
     fn ignorable(&self, _: &str) -> bool {
@@ -101,6 +107,6 @@ pub(crate) fn load(name: &str, files: &Files<'_>, options: &LoadOptions) -> Resu
         let values = tensor.shape().iter().product::<usize>() as u64;
         *source.stored.entry(format!("{:?}", tensor.dtype()).to_lowercase()).or_default() += values;
     }
-    let weights = assemble(&config, &Memory { tensors, name, dtype: options.dtype })?;
+    let weights = assemble(&config, &Memory { tensors, family: config.family, name, dtype: options.dtype })?;
     Ok(Described::new(config, tokenizer, chat, source)?.with(weights))
 }

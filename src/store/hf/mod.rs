@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::models::decoder::Config;
 use crate::models::decoder::parts::Part;
+use crate::models::decoder::{Config, Family};
 use crate::ops::linear::Weight;
 use crate::store::assemble::{Source, assemble};
 use crate::store::folder::read_json;
@@ -24,13 +24,14 @@ use crate::tensor::Dtype;
 
 struct Folder<'a> {
     tensors: Tensors,
+    family: &'static Family,
     folder: &'a Path,
     dtype: Option<Dtype>,
 }
 
 impl Source for Folder<'_> {
     fn name(&self, part: Part) -> String {
-        part.hf()
+        part.hf(self.family)
     }
 
     fn names(&self) -> Vec<String> {
@@ -38,11 +39,15 @@ impl Source for Folder<'_> {
     }
 
     fn matrix(&self, part: Part, (rows, cols): (usize, usize)) -> Result<Weight> {
-        self.tensors.matrix(&part.hf(), rows, cols, self.dtype)
+        self.tensors.matrix(&part.hf(self.family), rows, cols, self.dtype)
     }
 
     fn vector(&self, part: Part, len: usize) -> Result<Vec<f32>> {
-        self.tensors.values(&part.hf(), &[len], self.dtype.unwrap_or(Dtype::F32))
+        self.tensors.values(&part.hf(self.family), &[len], self.dtype.unwrap_or(Dtype::F32))
+    }
+
+    fn norms_from_one(&self) -> bool {
+        self.family.hf_norms_from_one
     }
 
     fn ignorable(&self, name: &str) -> bool {
@@ -126,6 +131,9 @@ pub(crate) fn describe(folder: &Path) -> Result<Described> {
 /// Loads a folder.
 pub(crate) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, tensors) = open(folder)?;
-    let weights = assemble(&described.config, &Folder { tensors, folder, dtype: options.dtype })?;
+    let weights = assemble(
+        &described.config,
+        &Folder { tensors, family: described.config.family, folder, dtype: options.dtype },
+    )?;
     Ok(described.with(weights))
 }

@@ -27,6 +27,8 @@ pub(crate) fn stored(dtype: Dtype) -> Stored {
 enum From<'a> {
     Matrix(&'a Weight),
     Vector(&'a [f32]),
+    /// Each value less one.
+    FromOne(&'a [f32]),
 }
 
 /// A tensor to write; it is converted when it is written, one at a time.
@@ -48,6 +50,10 @@ impl View for Out<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         match &self.from {
             From::Vector(values) => convert::narrow(values, self.dtype).into(),
+            From::FromOne(values) => {
+                let less: Vec<f32> = values.iter().map(|v| v - 1.0).collect();
+                convert::narrow(&less, self.dtype).into()
+            }
             From::Matrix(weight) => {
                 let mut bytes = Vec::with_capacity(self.data_len());
                 let mut row = vec![0.0; weight.cols()];
@@ -78,6 +84,8 @@ fn find<'a>(weights: &'a Weights, part: Part) -> Option<From<'a>> {
         L::QNorm => layer.q_norm.as_deref().map(From::Vector),
         L::KNorm => layer.k_norm.as_deref().map(From::Vector),
         L::MlpNorm => Some(From::Vector(&layer.mlp_norm)),
+        L::AttnPostNorm => layer.attn_post_norm.as_deref().map(From::Vector),
+        L::MlpPostNorm => layer.mlp_post_norm.as_deref().map(From::Vector),
         L::Gate => Some(From::Matrix(&layer.gate.weight)),
         L::Up => Some(From::Matrix(&layer.up.weight)),
         L::Down => Some(From::Matrix(&layer.down.weight)),
@@ -106,16 +114,20 @@ pub fn save_hf(
     let mut tensors = Vec::new();
     for part in Part::all(config) {
         let (rows, cols) = part.shape(config);
-        let name = part.hf();
+        let name = part.hf(config.family);
         let from = find(weights, part)
             .ok_or_else(|| Error::failed(&name, "the weights lack this tensor of the configuration"))?;
         let (fits, shape) = match &from {
             From::Matrix(w) => ((w.rows(), w.cols()) == (rows, cols), vec![rows, cols]),
-            From::Vector(v) => (v.len() == cols && rows == 1 && part.is_vector(), vec![cols]),
+            From::Vector(v) | From::FromOne(v) => (v.len() == cols && rows == 1 && part.is_vector(), vec![cols]),
         };
         if !fits {
             return Err(Error::failed(&name, format!("the shape differs from the configuration's {rows} x {cols}")));
         }
+        let from = match from {
+            From::Vector(v) if config.family.hf_norms_from_one && part.is_norm() => From::FromOne(v),
+            other => other,
+        };
         tensors.push((name, Out { shape, dtype, from }));
     }
     let name = match dtype {

@@ -1,6 +1,6 @@
 //! Llama 2, 3, 3.1, SmolLM2, and distillations into them: the plain decoder.
 
-use super::{Family, Windows};
+use super::{Family, PLAIN};
 
 pub(super) static FAMILY: Family = Family {
     name: "llama",
@@ -10,9 +10,5 @@ pub(super) static FAMILY: Family = Family {
     hf_flags: &["attention_bias", "mlp_bias"],
     gguf: "llama",
     gguf_pairs_rows: true,
-    head_dim: None,
-    qkv_bias: false,
-    qk_norm: false,
-    windows: Windows::Never,
-    default_window: None,
+    ..PLAIN
 };

@@ -2,16 +2,21 @@
 //!
 //! A new family is one file here and its line in [`ALL`]. Code reads the data and never asks which family it is.
 
+mod gemma2;
+mod gemma3;
 mod llama;
 mod mistral;
 mod qwen2;
 mod qwen3;
 
+pub use super::activation::Activation;
+
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 /// Every family, in the order in which messages list them.
-pub const ALL: [&Family; 4] = [Family::LLAMA, Family::QWEN2, Family::QWEN3, Family::MISTRAL];
+pub const ALL: [&Family; 6] =
+    [Family::LLAMA, Family::QWEN2, Family::QWEN3, Family::MISTRAL, Family::GEMMA2, Family::GEMMA3];
 
 /// Which layers see only the newest positions ([`super::Config::window`] of them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +25,72 @@ pub enum Windows {
     Never,
     /// All, where the model names a window.
     EveryLayer,
+    /// All but every so-many-th, where the model says nothing else.
+    AllButEvery(usize),
 }
+
+/// Where RMSNorm stands in a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// Before attention and before the MLP.
+    Before,
+    /// Before each, and behind each before the residual is added.
+    BeforeAndAfter,
+}
+
+/// What a file means where it says nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults {
+    /// Width of a head; `None`: hidden / heads.
+    pub head_dim: Option<usize>,
+    /// The window.
+    pub window: Option<usize>,
+    /// Rope base.
+    pub rope_theta: f64,
+    /// Rope base of the layers with a window; `None`: the family has one base for all.
+    pub local_rope_theta: Option<f64>,
+    /// What scores are divided by the square root of; `None`: the head width.
+    pub query_scalar: Option<f64>,
+    /// Soft cap of attention's scores.
+    pub score_cap: Option<f64>,
+    /// Soft cap of the logits.
+    pub logit_cap: Option<f64>,
+    /// Whether the output head is the embedding.
+    pub tied: bool,
+}
+
+impl Defaults {
+    const PLAIN: Self = Self {
+        head_dim: None,
+        window: None,
+        rope_theta: 10_000.0,
+        local_rope_theta: None,
+        query_scalar: None,
+        score_cap: None,
+        logit_cap: None,
+        tied: false,
+    };
+}
+
+/// What a family is that says nothing of itself: Llama's layer. Names are missing.
+const PLAIN: Family = Family {
+    name: "",
+    title: "",
+    hf_architecture: "",
+    hf_model_type: "",
+    hf_flags: &[],
+    hf_norms_from_one: false,
+    gguf: "",
+    gguf_pairs_rows: false,
+    norms: Norms::Before,
+    activation: Activation::SwiGlu,
+    scaled_embeddings: false,
+    scales: false,
+    qkv_bias: false,
+    qk_norm: false,
+    windows: Windows::Never,
+    defaults: Defaults::PLAIN,
+};
 
 /// What distinguishes a family of decoders.
 pub struct Family {
@@ -34,23 +104,35 @@ pub struct Family {
     pub hf_model_type: &'static str,
     /// Keys that config.json of this family states as false.
     pub hf_flags: &'static [&'static str],
+    /// A Hugging Face file stores the weights of norms less one.
+    pub hf_norms_from_one: bool,
     /// `general.architecture` in a GGUF file, and the prefix of its keys.
     pub gguf: &'static str,
     /// A GGUF file stores the rows of q and k so that the two of a rotary pair are neighbours.
     pub gguf_pairs_rows: bool,
-    /// Width of a head where config.json names none; `None`: hidden / heads.
-    pub head_dim: Option<usize>,
+    /// Where the norms stand.
+    pub norms: Norms,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// Embeddings are multiplied by the square root of their width.
+    pub scaled_embeddings: bool,
+    /// A model of the family may have a scale of attention and soft caps of its own.
+    pub scales: bool,
     /// q, k and v carry a bias.
     pub qkv_bias: bool,
     /// RMSNorm of each query and key head before the rotation.
     pub qk_norm: bool,
     /// Layers with a window.
     pub windows: Windows,
-    /// The window that config.json means where it names none.
-    pub default_window: Option<usize>,
+    /// What files of this family mean where they say nothing.
+    pub defaults: Defaults,
 }
 
 impl Family {
+    /// Gemma 2.
+    pub const GEMMA2: &'static Family = &gemma2::FAMILY;
+    /// Gemma 3, text.
+    pub const GEMMA3: &'static Family = &gemma3::FAMILY;
     /// Llama 2, 3, 3.1, SmolLM2, and distillations into them.
     pub const LLAMA: &'static Family = &llama::FAMILY;
     /// Mistral 7B, Nemo, Ministral.
@@ -70,6 +152,11 @@ impl Family {
         let same = |f: &&Family| f.gguf == architecture;
         let fits = |f: &&Family| same(f) && (f.windows != Windows::Never) == windowed;
         ALL.into_iter().find(fits).or_else(|| ALL.into_iter().find(same))
+    }
+
+    /// Whether its models softly cap scores or logits, where their files say nothing else. Kernels do not.
+    pub fn capped(&self) -> bool {
+        self.defaults.score_cap.is_some() || self.defaults.logit_cap.is_some()
     }
 
     /// What `say` gives for every family, as a list for a message: `a, b or c`.
@@ -129,11 +216,11 @@ mod tests {
             let json = serde_json::to_string(family).unwrap();
             assert_eq!(serde_json::from_str::<&Family>(&json).unwrap(), family);
             assert_eq!(ALL.into_iter().filter(|f| f.name == family.name).count(), 1, "{family:?}");
-            assert!(family.default_window.is_none() || family.windows != Windows::Never, "{family:?}");
+            assert!(family.defaults.window.is_none() || family.windows != Windows::Never, "{family:?}");
         }
         assert_eq!(Family::of_hf("gpt2"), None);
         assert_eq!(Family::of_gguf("gpt2", false), None);
         assert!(serde_json::from_str::<&Family>("\"gpt2\"").unwrap_err().to_string().contains("qwen3"));
-        assert_eq!(Family::list(|f| f.gguf), "llama, qwen2 or qwen3");
+        assert_eq!(Family::list(|f| f.gguf), "llama, qwen2, qwen3, gemma2 or gemma3");
     }
 }

@@ -1,6 +1,6 @@
 //! Qwen2 and 2.5: a bias on q, k and v.
 
-use super::{Family, Windows};
+use super::{Family, PLAIN};
 
 pub(super) static FAMILY: Family = Family {
     name: "qwen2",
@@ -10,10 +10,6 @@ pub(super) static FAMILY: Family = Family {
     // No `attention_bias`: the bias is part of the architecture, and its configurations do not name it.
     hf_flags: &["use_sliding_window"],
     gguf: "qwen2",
-    gguf_pairs_rows: false,
-    head_dim: None,
     qkv_bias: true,
-    qk_norm: false,
-    windows: Windows::Never,
-    default_window: None,
+    ..PLAIN
 };

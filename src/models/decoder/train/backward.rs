@@ -13,8 +13,7 @@ use crate::models::lora::Target;
 use crate::ops::attention::packed::{Given, Gradients, Inputs};
 use crate::ops::linear::layers::{self, Backward, By, Side};
 use crate::ops::rmsnorm::{Kept, Weight, rmsnorm_again, rmsnorm_backward};
-use crate::ops::rows::{clear_rows, scatter_rows};
-use crate::ops::swiglu::{swiglu_backward, swiglu_kept};
+use crate::ops::rows::{clear_rows, copy_rows, scatter_rows};
 
 impl Engine {
     /// Starts from `work.dx`, the gradient of the last layer's output at the asking rows, and goes down to layer `bottom`.
@@ -26,9 +25,9 @@ impl Engine {
         (bottom, to_tokens): (usize, bool),
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        let Some(table) = &self.table else { return Err(Error::failed("training", "no rope angles")) };
+        let Some(angles) = &self.angles else { return Err(Error::failed("training", "no rope angles")) };
         let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
-        let shared = Shared { at, layout, table: &table.1, noise: pass.noise };
+        let shared = Shared { at, layout, angles: &angles.1, noise: pass.noise };
         for l in (bottom..pass.model.config.layers).rev() {
             // Nothing below the lowest layer of an adapter is trained, but for what the model reads.
             let below = l > bottom || to_tokens;
@@ -46,17 +45,16 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     let missing = || Error::failed("training", format!("layer {l} lacks a norm"));
     // MLP: dx is the gradient of the layer's output.
     let down = [Target::DownProj];
+    let added = before_post_norm(s, (l, Norm::MlpPost), &t.raw_mlp, w, sink)?;
     w.dact.fit(m, c.intermediate, LABEL)?;
     let act = if sink.wants(at, l, &down) {
-        w.forward.act.fit(m, c.intermediate, LABEL)?;
-        swiglu_kept(&t.gate, &t.up, &mut w.forward.act)?;
-        Some(&w.forward.act)
+        Some(c.family.activation.forward(true, &mut t.gate, &t.up, &mut w.forward.act)?)
     } else {
         None
     };
     let by = sink.of(at, l, &down)?;
-    products(s, l, upper, act, [(down[0], &w.dx, &t.low)], by, Some(&mut w.dact))?;
-    swiglu_backward(&mut t.gate, &mut t.up, &w.dact)?;
+    products(s, l, upper, act, [(down[0], if added { &w.added } else { &w.dx }, &t.low)], by, Some(&mut w.dact))?;
+    c.family.activation.backward(&mut t.gate, &mut t.up, &w.dact)?;
     let gate_up = [Target::GateProj, Target::UpProj];
     let norm = at.norm(l, Norm::Mlp).ok_or_else(missing)?;
     let h = again(&mut t.mid, norm, s.eps(), sink.wants(at, l, &gate_up), &mut w.forward.h)?;
@@ -69,8 +67,17 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     // Attention: dx is the gradient of the residual after it.
     w.dattn.fit(m, c.q_width(), LABEL)?;
     let o = [Target::OProj];
+    let added = before_post_norm(s, (l, Norm::AttentionPost), &t.raw_attn, w, sink)?;
     let by = sink.of(at, l, &o)?;
-    products(s, l, upper, Some(&t.attn), [(o[0], &w.dx, &t.low)], by, Some(&mut w.dattn))?;
+    products(
+        s,
+        l,
+        upper,
+        Some(&t.attn),
+        [(o[0], if added { &w.added } else { &w.dx }, &t.low)],
+        by,
+        Some(&mut w.dattn),
+    )?;
     w.dq.fit(m, c.q_width(), LABEL)?;
     w.dk.fit(rows, c.kv_width(), LABEL)?;
     w.dv.fit(rows, c.kv_width(), LABEL)?;
@@ -87,8 +94,9 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     if last {
         spread(s, &mut w.dq, &mut w.at_all)?;
     }
-    s.table.rope_backward(&mut w.dq, &s.layout.positions)?;
-    s.table.rope_backward(&mut w.dk, &s.layout.positions)?;
+    let windowed = c.window_of(l).is_some();
+    s.angles.queries(windowed).rope_backward(&mut w.dq, &s.layout.positions)?;
+    s.angles.keys(windowed).rope_backward(&mut w.dk, &s.layout.positions)?;
     if let Some(norm) = at.norm(l, Norm::Query) {
         head_norm(&t.raw_q, norm, &mut w.dq, &mut w.raw, sink.norm(l, |s| s.q_norm.as_ref()))?;
     }
@@ -139,6 +147,26 @@ fn again<'h>(of: &mut Normed, norm: Weight<'_>, eps: f32, wanted: bool, h: &'h m
     h.fit(of.x.rows(), of.x.dim(), LABEL)?;
     rmsnorm_again(&mut of.x, &of.rstd, norm, eps, h)?;
     Ok(Some(h))
+}
+
+/// Where the family norms what is added to the residual: from `work.dx`, the gradient of the sum, that of what was normed to
+/// `work.added`. Whether it did.
+fn before_post_norm(
+    s: &Shared<'_>,
+    (l, which): (usize, Norm),
+    raw: &Normed,
+    w: &mut Work,
+    sink: &mut Sink<'_>,
+) -> Result<bool> {
+    let Some(norm) = s.at.norm(l, which) else { return Ok(false) };
+    copy_rows(&w.dx, &mut w.dh, LABEL)?;
+    w.added.fit(w.dx.rows(), w.dx.dim(), LABEL)?;
+    let by_norm = sink.norm(l, |s| match which {
+        Norm::MlpPost => s.mlp_post_norm.as_ref(),
+        _ => s.attn_post_norm.as_ref(),
+    });
+    rmsnorm_backward(Kept { x: &raw.x, rstd: &raw.rstd }, norm, &mut w.dh, (&mut w.added, false), by_norm)?;
+    Ok(true)
 }
 
 /// The gradient before a head norm in place of the one behind it.

@@ -7,10 +7,10 @@ use super::placed::Frozen;
 use super::sink::Sink;
 use super::tape::{LayerTape, Work, bytes};
 use crate::device::{Device, Rows};
+use crate::models::decoder::angles::Angles;
 pub use crate::models::decoder::layer::Noise;
 use crate::models::decoder::{Config, SoftTokens, Weights};
 use crate::models::lora::Adapter;
-use crate::ops::rope::{Rope, Scaling, Table};
 use crate::{Error, Result};
 
 /// What is trained.
@@ -60,14 +60,11 @@ pub struct Pass<'a> {
 pub struct Engine {
     pub(super) device: Device,
     pub(super) frozen: Option<Frozen>,
-    /// Rope angles, and what they were made of.
-    pub(super) table: Option<(Angles, Table)>,
+    /// Rope angles, and the configuration that they are of.
+    pub(super) angles: Option<(Config, Angles)>,
     pub(super) tapes: Vec<LayerTape>,
     pub(super) work: Work,
 }
-
-/// What rope angles are made of: head width, base, scaling.
-type Angles = (usize, f64, Option<Scaling>);
 
 /// Fails on a batch that the model cannot read or learn from.
 fn check(model: Model<'_>, batch: &Packed) -> Result<()> {
@@ -107,11 +104,11 @@ fn check_lengths(pass: &Pass<'_>, gradient: &[f32], by_soft: Option<&[f32]>) -> 
     Ok(slots)
 }
 
-/// Adds the rows of soft tokens in `dx`, the gradient (tokens, hidden) of the embedded tokens.
-fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], dx: &[f32], width: usize) {
+/// Adds `scale` times the rows of soft tokens in `dx`, the gradient (tokens, hidden) of the embedded tokens.
+fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], (dx, scale): (&[f32], f32), width: usize) {
     for (d, &token) in dx.chunks_exact(width).zip(tokens) {
         let Some(row) = soft.row(token) else { continue };
-        by_soft[row * width..][..width].iter_mut().zip(d).for_each(|(r, d)| *r += d);
+        by_soft[row * width..][..width].iter_mut().zip(d).for_each(|(r, d)| *r += scale * d);
     }
 }
 
@@ -134,7 +131,7 @@ impl Engine {
 
     fn with(device: Device, frozen: Option<Frozen>) -> Result<Self> {
         let work = Work::new(&device)?;
-        Ok(Self { device, frozen, table: None, tapes: Vec::new(), work })
+        Ok(Self { device, frozen, angles: None, tapes: Vec::new(), work })
     }
 
     /// Checks the pass, and lays out its batch.
@@ -144,15 +141,13 @@ impl Engine {
             frozen.adapt(model)?;
         }
         let c = model.config;
-        let angles = (c.head_dim, c.rope_theta, c.rope_scaling);
-        if self.table.as_ref().is_none_or(|(of, _)| *of != angles) {
-            let rope = Rope::new(c.head_dim, c.rope_theta, c.rope_scaling);
-            self.table = Some((angles, Table::new(&self.device, rope)));
+        if self.angles.as_ref().is_none_or(|(of, _)| of != c) {
+            self.angles = Some((c.clone(), Angles::new(&self.device, c)));
         }
-        if let Some((_, table)) = &mut self.table {
-            table.grow(batch.positions.iter().max().map_or(0, |&p| p as usize + 1))?;
+        if let Some((_, angles)) = &mut self.angles {
+            angles.grow(batch.positions.iter().max().map_or(0, |&p| p as usize + 1))?;
         }
-        Layout::upload(&self.device, batch, scale)
+        Layout::upload(&self.device, batch, c.score_cap, scale)
     }
 
     /// Sum of weighted losses over the batch's learnt tokens; no gradient, no dropout, little memory.
@@ -200,7 +195,7 @@ impl Engine {
         self.backward(pass, &layout, (bottom, to_tokens), &mut sink)?;
         sink.finish(model.adapter)?;
         if to_tokens {
-            let width = model.config.hidden;
+            let (width, scale) = (model.config.hidden, model.config.embedding_scale());
             let of_device;
             let dx = match &self.work.dx {
                 Rows::Cpu(m) => m.as_slice(),
@@ -210,9 +205,9 @@ impl Engine {
                 }
             };
             if let Some((by_soft, soft)) = by_soft.zip(model.soft) {
-                add_soft(by_soft, soft, &batch.tokens, dx, width);
+                add_soft(by_soft, soft, &batch.tokens, (dx, scale), width);
             }
-            sink.add_embedded(&batch.tokens, dx, width);
+            sink.add_embedded(&batch.tokens, (dx, scale), width);
         }
         Ok(total / f64::from(pass.scale))
     }

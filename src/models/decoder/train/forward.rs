@@ -6,6 +6,7 @@ use super::placed::Placed;
 use super::sink::Sink;
 use super::tape::{LABEL, LayerTape, Work, fit_list};
 use crate::error::{Error, Result};
+use crate::models::decoder::angles::Angles;
 use crate::models::decoder::layer::{self as decoder, Asked, Keys, Noise, Out};
 use crate::models::decoder::pass::embed;
 use crate::models::lora::Target;
@@ -13,7 +14,6 @@ use crate::ops::attention::Heads;
 use crate::ops::cross_entropy::{cross_entropy, cross_entropy_backward};
 use crate::ops::linear::layers::{self, Layer};
 use crate::ops::rmsnorm::{Kept, rmsnorm_backward, rmsnorm_kept};
-use crate::ops::rope::Table;
 use crate::ops::rows::{gather_rows, sum_runs};
 use crate::tensor::Dtype;
 
@@ -27,7 +27,7 @@ pub(super) fn place(l: usize, lowest: usize) -> usize {
 pub(super) struct Shared<'a> {
     pub at: Placed<'a>,
     pub layout: &'a Layout,
-    pub table: &'a Table,
+    pub angles: &'a Angles,
     pub noise: Option<Noise>,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Shared<'a> {
         decoder::Shared {
             config: self.at.model.config,
             params: self.at.params(),
-            table: self.table,
+            angles: self.angles,
             all: &layout.all,
             positions: &layout.positions,
             asked: Some(Asked { side: &layout.asking, rows: &layout.places, positions: None }),
@@ -80,11 +80,12 @@ impl Engine {
         while self.tapes.len() < places {
             self.tapes.push(LayerTape::new(&self.device, Dtype::F32)?);
         }
-        let Some(table) = &self.table else { return Err(Error::failed("training", "no rope angles")) };
+        let Some(angles) = &self.angles else { return Err(Error::failed("training", "no rope angles")) };
         let first = &mut self.tapes[place(0, lowest)].input.x;
-        embed(&pass.model.weights.embed, pass.model.soft, &pass.batch.tokens, first)?;
+        let table = (&pass.model.weights.embed, pass.model.config.embedding_scale());
+        embed(table, pass.model.soft, &pass.batch.tokens, first)?;
         let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
-        let shared = Shared { at, layout, table: &table.1, noise: pass.noise }.decoder();
+        let shared = Shared { at, layout, angles: &angles.1, noise: pass.noise }.decoder();
         let Work { forward: buffers, out, .. } = &mut self.work;
         let mut pending = false;
         for l in 0..layers {

@@ -31,11 +31,11 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Weights of targets are multiplied by `scale`.
+    /// Weights of targets are multiplied by `scale`; `cap` is the soft cap of attention's scores.
     ///
     /// # Errors
-    /// Out of memory.
-    pub fn upload(device: &Device, batch: &Packed, scale: f32) -> Result<Self> {
+    /// Out of memory; a cap on kernels.
+    pub fn upload(device: &Device, batch: &Packed, cap: Option<f64>, scale: f32) -> Result<Self> {
         let mut learnt = batch.learnt.clone();
         // Branches that learn their token 0 share a row of their prefix.
         learnt.sort_by_key(|l| l.row);
@@ -56,9 +56,9 @@ impl Layout {
         Ok(Self {
             all: Side::upload(device, &batch.names)?,
             positions: Positions::upload(device, &batch.positions)?,
-            seen: Attention::new(device, Dtype::F32, &spans(&all, &batch.segments))?,
+            seen: Attention::new(device, Dtype::F32, &spans(&all, &batch.segments))?.with_cap(cap)?,
             asking: Side::upload(device, &names)?,
-            seen_asking: Attention::new(device, Dtype::F32, &spans(&asking, &batch.segments))?,
+            seen_asking: Attention::new(device, Dtype::F32, &spans(&asking, &batch.segments))?.with_cap(cap)?,
             places: RowNumbers::upload(device, &places)?,
             row_of_target: RowNumbers::upload(device, &row_of_target)?,
             targets_of_row: RowRuns::upload(device, &starts)?,

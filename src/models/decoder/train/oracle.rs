@@ -9,6 +9,7 @@ use crate::models::decoder::placed::Norm;
 use crate::models::decoder::{Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::lora::Dropout;
+use crate::tensor::soft_cap::oracle as soft_cap;
 
 /// A model with all parameters as flat f64 vectors.
 pub struct Oracle<'a> {
@@ -67,7 +68,8 @@ impl<'a> Oracle<'a> {
         let states = states(self.config, &parameters, &batch.tokens, &batch.positions, &seen);
         let mut total = 0.0;
         for learnt in &batch.learnt {
-            let logits = times(&states[learnt.row], &self.full[self.slots.head.clone()]);
+            let mut logits = times(&states[learnt.row], &self.full[self.slots.head.clone()]);
+            logits.iter_mut().for_each(|l| *l = soft_cap(*l, self.config.logit_cap));
             let lse = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
             total += f64::from(learnt.weight) * (lse - logits[learnt.target as usize]);
         }
@@ -99,6 +101,8 @@ impl Parameters for OfBatch<'_> {
             Norm::Query => slots.q_norm.as_ref(),
             Norm::Key => slots.k_norm.as_ref(),
             Norm::Mlp => Some(&slots.mlp_norm),
+            Norm::AttentionPost => slots.attn_post_norm.as_ref(),
+            Norm::MlpPost => slots.mlp_post_norm.as_ref(),
         };
         range.map(|range| self.oracle.full[range.clone()].to_vec())
     }

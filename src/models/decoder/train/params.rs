@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::models::decoder::families::Norms;
 use crate::models::decoder::{Config, Layer, Linear, Weights};
 use crate::models::lora::{Adapter, Pair, Target};
 use crate::ops::linear::Weight;
@@ -123,6 +124,13 @@ impl Parameters for Weights {
                 }
             }
             visit(&format!("{l}.mlp_norm"), &mut layer.mlp_norm);
+            for (name, norm) in
+                [("attn_post_norm", &mut layer.attn_post_norm), ("mlp_post_norm", &mut layer.mlp_post_norm)]
+            {
+                if let Some(w) = norm {
+                    visit(&format!("{l}.{name}"), w);
+                }
+            }
         }
         visit("norm", &mut self.norm);
         if let Some(head) = &mut self.head {
@@ -141,6 +149,8 @@ pub(super) struct LayerSlots {
     pub q_norm: Option<Range<usize>>,
     pub k_norm: Option<Range<usize>>,
     pub mlp_norm: Range<usize>,
+    pub attn_post_norm: Option<Range<usize>>,
+    pub mlp_post_norm: Option<Range<usize>>,
 }
 
 /// Where each gradient lies in the flat vector of full training.
@@ -173,6 +183,8 @@ impl Slots {
             slots.q_norm = l.q_norm.as_ref().map(|w| take(w.len()));
             slots.k_norm = l.k_norm.as_ref().map(|w| take(w.len()));
             slots.mlp_norm = take(l.mlp_norm.len());
+            slots.attn_post_norm = l.attn_post_norm.as_ref().map(|w| take(w.len()));
+            slots.mlp_post_norm = l.mlp_post_norm.as_ref().map(|w| take(w.len()));
             layers.push(slots);
         }
         let norm = take(weights.norm.len());
@@ -215,6 +227,7 @@ impl Weights {
                 let biased = config.family.qkv_bias && matches!(target, Target::QProj | Target::KProj | Target::VProj);
                 Ok(Linear { weight: matrix(out, inp, deviation)?, bias: biased.then(|| vec![0.0; out]) })
             };
+            let post_norm = || (config.family.norms == Norms::BeforeAndAfter).then(|| vec![1.0; config.hidden]);
             let head_norm = || config.family.qk_norm.then(|| vec![1.0; config.head_dim]);
             layers.push(Layer {
                 attn_norm: vec![1.0; config.hidden],
@@ -225,6 +238,8 @@ impl Weights {
                 q_norm: head_norm(),
                 k_norm: head_norm(),
                 mlp_norm: vec![1.0; config.hidden],
+                attn_post_norm: post_norm(),
+                mlp_post_norm: post_norm(),
                 gate: linear(Target::GateProj)?,
                 up: linear(Target::UpProj)?,
                 down: linear(Target::DownProj)?,

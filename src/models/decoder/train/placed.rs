@@ -89,7 +89,7 @@ impl<'a> Placed<'a> {
     /// # Errors
     /// None today.
     pub fn head(&self) -> Result<Head<'a>> {
-        self.params().head()
+        self.params().head(self.model.config)
     }
 
     /// Which of the adapter's pairs a layer's target has.

@@ -103,13 +103,13 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Adds the gradient (tokens, width) of the embedded tokens to the embeddings', where these are trained.
-    pub fn add_embedded(&mut self, tokens: &[u32], dx: &[f32], width: usize) {
+    /// Adds `scale` times the gradient (tokens, width) of the embedded tokens to the embeddings', where these are trained.
+    pub fn add_embedded(&mut self, tokens: &[u32], (dx, scale): (&[f32], f32), width: usize) {
         let Sink::All { gradient, slots } = self else { return };
         let embed = &mut gradient[slots.embed.clone()];
         for (d, &token) in dx.chunks_exact(width).zip(tokens) {
             let Some(row) = embed.get_mut(token as usize * width..(token as usize + 1) * width) else { continue };
-            row.iter_mut().zip(d).for_each(|(r, d)| *r += d);
+            row.iter_mut().zip(d).for_each(|(r, d)| *r += scale * d);
         }
     }
 

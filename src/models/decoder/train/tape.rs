@@ -21,6 +21,8 @@ pub(super) struct Work {
     pub dq: Rows,
     pub dk: Rows,
     pub dv: Rows,
+    /// The gradient of what attention or the MLP adds to the residual, before its norm.
+    pub added: Rows,
     /// Gradients before the head norms, and the last layer's at all rows.
     pub raw: Rows,
     pub at_all: Rows,
@@ -49,6 +51,7 @@ impl Work {
             dq: rows()?,
             dk: rows()?,
             dv: rows()?,
+            added: rows()?,
             raw: rows()?,
             at_all: rows()?,
             out: rows()?,
@@ -64,7 +67,7 @@ impl Work {
 
 /// Bytes of tapes and buffers.
 pub(super) fn bytes(tapes: &[LayerTape], w: &Work) -> usize {
-    let work = [&w.dx, &w.dh, &w.dact, &w.dattn, &w.dq, &w.dk, &w.dv, &w.raw, &w.at_all, &w.out];
+    let work = [&w.dx, &w.dh, &w.dact, &w.dattn, &w.dq, &w.dk, &w.dv, &w.added, &w.raw, &w.at_all, &w.out];
     let work: usize = work.into_iter().map(held).sum::<usize>() + w.forward.values();
     4 * (work + w.by_head.len() + tapes.iter().map(LayerTape::values).sum::<usize>())
 }

@@ -53,6 +53,11 @@ pub fn config(family: &'static Family) -> Config {
             original_context: 32,
         }),
         window: (family.windows != families::Windows::Never).then_some(3),
+        full_every: matches!(family.windows, families::Windows::AllButEvery(_)).then_some(2),
+        local_rope_theta: family.defaults.local_rope_theta.map(|_| 20.0),
+        query_scalar: family.defaults.query_scalar.map(|_| 2.5),
+        score_cap: family.defaults.score_cap.map(|_| 1.5),
+        logit_cap: family.defaults.logit_cap.map(|_| 2.0),
         context: 512,
         tied: !family.qkv_bias,
         bos: None,
@@ -78,6 +83,7 @@ pub fn weights(c: &Config, bf16: bool) -> Weights {
             let mut linear = |out: usize, inp: usize, bias: Option<Vec<f32>>| Linear { weight: matrix(out, inp), bias };
             let qwen2 = c.family.qkv_bias;
             let qwen3 = c.family.qk_norm;
+            let after = c.family.norms == families::Norms::BeforeAndAfter;
             Layer {
                 attn_norm: vector(c.hidden),
                 q: linear(c.q_width(), c.hidden, qwen2.then(|| vector(c.q_width()))),
@@ -87,6 +93,8 @@ pub fn weights(c: &Config, bf16: bool) -> Weights {
                 q_norm: qwen3.then(|| vector(c.head_dim)),
                 k_norm: qwen3.then(|| vector(c.head_dim)),
                 mlp_norm: vector(c.hidden),
+                attn_post_norm: after.then(|| vector(c.hidden)),
+                mlp_post_norm: after.then(|| vector(c.hidden)),
                 gate: linear(c.intermediate, c.hidden, None),
                 up: linear(c.intermediate, c.hidden, None),
                 down: linear(c.hidden, c.intermediate, None),
@@ -158,31 +166,44 @@ pub fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)]
     assert_eq!(at, g.len());
 }
 
-pub const FAMILIES: [&Family; 4] = families::ALL;
+pub const FAMILIES: [&Family; 6] = families::ALL;
+
+/// Compares loss and gradient of a pass with the oracle's loss and its central differences, of every `every`th parameter.
+fn check_pass(pass: &Pass<'_>, every: usize) {
+    let Pass { model, batch, trained, noise, scale } = *pass;
+    let (loss, g) = gradient(model, batch, trained, noise, scale);
+    let mut oracle = Oracle::new(model.config, model.weights, model.adapter);
+    oracle.noise = noise;
+    let want = oracle.loss(batch);
+    assert!((loss - want).abs() <= 2e-5 * want.abs(), "{:?}: {loss} against {want}", model.config.family);
+    let mut names = Vec::new();
+    let mut name = |n: &str, v: &mut [f32]| names.push((n.to_string(), v.len()));
+    match trained {
+        Trained::All => owned(model.weights).visit_mut(&mut name).unwrap(),
+        Trained::Adapter { .. } => model.adapter.unwrap().clone().visit_mut(&mut name).unwrap(),
+    }
+    let shift = |oracle: &mut Oracle<'_>, i: usize, by: f64| match trained {
+        Trained::All => oracle.full[i] += by,
+        Trained::Adapter { .. } => oracle.pairs[i] += by,
+    };
+    let value = |i: usize, by: f64| {
+        shift(&mut oracle, i, by);
+        let loss = oracle.loss(batch);
+        shift(&mut oracle, i, -by);
+        loss
+    };
+    check(value, &names, &g, f64::from(scale), every);
+}
 
 #[test]
 fn adapter_gradients_match_finite_differences() {
     for family in FAMILIES {
-        let c = config(family);
-        let batch = Packed::of(&groups());
+        let (c, batch) = (config(family), Packed::of(&groups()));
         for (bf16, noise) in [(false, None), (true, Some(Noise { p: 0.3, seed: 4, step: 2 }))] {
-            let w = weights(&c, bf16);
-            let a = adapter(&c, &Target::ALL);
+            let (w, a) = (weights(&c, bf16), adapter(&c, &Target::ALL));
             let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
-            let (loss, g) = gradient(model, &batch, Trained::Adapter { first_layer: 0 }, noise, 0.25);
-            let mut oracle = Oracle::new(&c, &w, Some(&a));
-            oracle.noise = noise;
-            let want = oracle.loss(&batch);
-            assert!((loss - want).abs() <= 2e-5 * want.abs(), "{family:?}: {loss} against {want}");
-            let mut names = Vec::new();
-            a.clone().visit_mut(&mut |n, v| names.push((n.to_string(), v.len()))).unwrap();
-            let value = |i: usize, by: f64| {
-                oracle.pairs[i] += by;
-                let loss = oracle.loss(&batch);
-                oracle.pairs[i] -= by;
-                loss
-            };
-            check(value, &names, &g, 0.25, 5);
+            let trained = Trained::Adapter { first_layer: 0 };
+            check_pass(&Pass { model, batch: &batch, trained, noise, scale: 0.25 }, 5);
         }
     }
 }
@@ -192,20 +213,8 @@ fn gradients_of_all_weights_match_finite_differences() {
     for family in FAMILIES {
         let c = config(family);
         let (w, batch) = (weights(&c, false), Packed::of(&groups()));
-        let (loss, g) =
-            gradient(Model { config: &c, weights: &w, adapter: None, soft: None }, &batch, Trained::All, None, 0.5);
-        let mut oracle = Oracle::new(&c, &w, None);
-        let want = oracle.loss(&batch);
-        assert!((loss - want).abs() <= 2e-5 * want.abs(), "{family:?}: {loss} against {want}");
-        let mut names = Vec::new();
-        owned(&w).visit_mut(&mut |n, v| names.push((n.to_string(), v.len()))).unwrap();
-        let value = |i: usize, by: f64| {
-            oracle.full[i] += by;
-            let loss = oracle.loss(&batch);
-            oracle.full[i] -= by;
-            loss
-        };
-        check(value, &names, &g, 0.5, 11);
+        let model = Model { config: &c, weights: &w, adapter: None, soft: None };
+        check_pass(&Pass { model, batch: &batch, trained: Trained::All, noise: None, scale: 0.5 }, 11);
     }
 }
 
@@ -250,19 +259,8 @@ fn long_sequences_cross_tiles() {
     let branch = |n, salt, learnt| Branch { tokens: tokens(n, salt), learnt, weight: 1.0 };
     let group = Group { prefix: tokens(150, 1), branches: vec![branch(90, 2, 0..90), branch(5, 3, 4..5)] };
     let batch = Packed::of(&[group, Group::plain(tokens(70, 4), 69..70)]);
-    let (loss, g) = gradient(model, &batch, Trained::Adapter { first_layer: 0 }, None, 1.0);
-    let mut oracle = Oracle::new(&c, &w, Some(&a));
-    let want = oracle.loss(&batch);
-    assert!((loss - want).abs() <= 2e-5 * want, "{loss} against {want}");
-    let mut names = Vec::new();
-    a.clone().visit_mut(&mut |n, v| names.push((n.to_string(), v.len()))).unwrap();
-    let value = |i: usize, by: f64| {
-        oracle.pairs[i] += by;
-        let loss = oracle.loss(&batch);
-        oracle.pairs[i] -= by;
-        loss
-    };
-    check(value, &names, &g, 1.0, 37);
+    let trained = Trained::Adapter { first_layer: 0 };
+    check_pass(&Pass { model, batch: &batch, trained, noise: None, scale: 1.0 }, 37);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::Choice;
 use crate::ops::linear::{Weight, matmul_nt_panel};
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{self, Simd, Task};
+use crate::tensor::soft_cap::soft_cap;
 
 /// Rows of the head in a panel; fixed, so that the order of additions is.
 const PANEL: usize = 768;
@@ -36,6 +37,11 @@ impl Task for Partial<'_> {
 
 /// See the contract: one choice for each row of `hidden`. Panics when the shapes or ids do not fit.
 pub fn choose(hidden: &[f32], head: &Weight, ids: [u32; 2]) -> Vec<Choice> {
+    capped_choose(hidden, (head, None), ids)
+}
+
+/// As [`choose`], with a soft cap of the logits.
+pub fn capped_choose(hidden: &[f32], (head, cap): (&Weight, Option<f32>), ids: [u32; 2]) -> Vec<Choice> {
     let _timed = timed("choose", || super::cost(head, hidden.len() / head.cols().max(1)));
     let (vocab, width) = (head.rows(), head.cols());
     assert!(width > 0 && hidden.len().is_multiple_of(width), "choose: {} values, width {width}", hidden.len());
@@ -45,6 +51,9 @@ pub fn choose(hidden: &[f32], head: &Weight, ids: [u32; 2]) -> Vec<Choice> {
         let range = p * PANEL..((p + 1) * PANEL).min(vocab);
         let mut logits = vec![0.0f32; m * range.len()];
         matmul_nt_panel(hidden, head, range.clone(), &mut logits);
+        if let Some(cap) = cap {
+            soft_cap(&mut logits, cap);
+        }
         let rows = logits.chunks_exact(range.len()).map(|row| {
             let picked = ids.map(|i| range.contains(&(i as usize)).then(|| row[i as usize - range.start]));
             (simd::run(level, Partial(row)), picked)

@@ -16,12 +16,12 @@ pub fn choose(hidden: &Rows, head: Head<'_>, ids: [u32; 2]) -> Result<Vec<Choice
     }
     let place = hidden.place();
     match (hidden, head) {
-        (Rows::Cpu(hidden), Head::Cpu(head)) => {
+        (Rows::Cpu(hidden), Head::Cpu(head, cap)) => {
             if hidden.cols() != head.cols() || head.cols() == 0 {
                 let what = format!("rows of {} values with a head of {}", hidden.cols(), head.cols());
                 return Err(Error::failed("choose", what));
             }
-            Ok(cpu::choose(hidden.as_slice(), head, ids))
+            Ok(cpu::capped_choose(hidden.as_slice(), (head, cap), ids))
         }
         (Rows::F32(hidden), Head::F32(head)) => Ok(kernel::choose(hidden, head, ids)?.0),
         (Rows::F32(hidden), Head::Blocks(head)) => Ok(kernel::choose(hidden, &head.widen()?, ids)?.0),
