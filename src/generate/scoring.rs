@@ -1,5 +1,6 @@
 //! Yes/No scoring of many prompts: prompts that begin alike are read together, their common beginning once.
 
+use crate::device::Device;
 use crate::error::Result;
 use crate::models::decoder::{Model, Texts, Wanted};
 use crate::ops::cross_entropy::{Choice, choose};
@@ -21,24 +22,18 @@ pub fn common_prefix(prompts: &[impl AsRef<[u32]>]) -> usize {
 
 /// What `model` says about the two answers behind every prompt of every bundle, in the same order.
 ///
-/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. A bundle's common beginning is read
-/// once. On the CPU the results do not depend on what is read together, on other devices up to the order of sums.
+/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. What all prompts of a pass begin with
+/// is read once, and so is a bundle's common beginning. On the CPU the results do not depend on what is read together, on other devices up to the order of sums.
 ///
 /// # Errors
 /// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context; out of memory.
 pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usize) -> Result<Vec<Vec<Choice>>> {
     bundles.iter().flatten().try_for_each(|prompt| model.check(prompt, 0, || "prompt".into()))?;
-    let head = model.params().head()?;
+    let head = model.params().head(model.config())?;
     let mut out = Vec::with_capacity(bundles.len());
+    let nested = matches!(model.device(), Device::Cpu);
     for pass in passes(bundles, pass_tokens) {
-        let (mut texts, mut last) = (Texts::default(), Vec::new());
-        for &(bundle, prefix) in &pass {
-            let past = match prefix {
-                0 => Vec::new(),
-                _ => vec![texts.pack(&bundle[0][..prefix], &[]).1],
-            };
-            last.extend(bundle.iter().map(|prompt| texts.pack(&prompt[prefix..], &past).0.end as u32 - 1));
-        }
+        let (texts, last) = pack(&pass, nested);
         let mut choices = Vec::new();
         if !last.is_empty() {
             let hidden = model.read(&texts, &mut model.scratch(texts.cache_rows())?, Wanted::These(&last))?;
@@ -48,6 +43,34 @@ pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usiz
         out.extend(pass.iter().map(|(b, _)| choices.by_ref().take(b.len()).collect::<Vec<_>>()));
     }
     Ok(out)
+}
+
+/// The texts of a pass, and the last row of each prompt. What all its prompts begin with is read once, and what a bundle's own
+/// begin with besides; where past keys may not be `nested`, a bundle's whole beginning is read for it alone.
+fn pack(pass: &[(&Bundle, usize)], nested: bool) -> (Texts, Vec<u32>) {
+    let (mut texts, mut last) = (Texts::default(), Vec::new());
+    let all: Vec<&[u32]> = pass.iter().flat_map(|(bundle, _)| bundle.iter().map(Vec::as_slice)).collect();
+    let head = match common_prefix(&all) {
+        n if pass.len() > 1 && n >= WORTH_SHARING => n,
+        _ => 0,
+    };
+    let of_all = match all.first() {
+        Some(first) if head > 0 => vec![texts.pack(&first[..head], &[]).1],
+        _ => Vec::new(),
+    };
+    for &(bundle, prefix) in pass {
+        let (mut past, mut seen) = (of_all.clone(), head);
+        if prefix >= head + WORTH_SHARING {
+            if !nested {
+                (past, seen) = (Vec::new(), 0);
+            }
+            let own = texts.pack(&bundle[0][seen..prefix], &past).1;
+            past.push(own);
+            seen = prefix;
+        }
+        last.extend(bundle.iter().map(|prompt| texts.pack(&prompt[seen..], &past).0.end as u32 - 1));
+    }
+    (texts, last)
 }
 
 /// Cuts `bundles` into passes: they are taken together until `pass_tokens` are reached, a larger one is read whole. With
@@ -100,6 +123,29 @@ mod tests {
             assert!((a.log_sum_exp - b.log_sum_exp).abs() <= 1e-5);
         }
         assert_eq!(together[1].len(), 1);
+    }
+
+    /// Bundles of one prompt, as of rows with one variant each, share the beginning that all prompts have.
+    #[test]
+    fn what_all_prompts_of_a_pass_begin_with_is_read_once() {
+        let head: Vec<u32> = (0..20).collect();
+        let own: Vec<u32> = (30..45).collect();
+        let with = |tails: &[&[u32]]| tails.concat();
+        let bundles: Vec<Bundle> = vec![
+            vec![with(&[&head, &[1, 2]])],
+            vec![with(&[&head, &own, &[5]]), with(&[&head, &own, &[6, 7]])],
+            vec![with(&[&head, &[3]])],
+        ];
+        let pass: Vec<(&Bundle, usize)> = bundles.iter().zip([0, 35, 0]).collect();
+        assert_eq!(pack(&pass, true).0.rows(), 20 + 2 + (15 + 1 + 2) + 1);
+        assert_eq!(pack(&pass, false).0.rows(), 20 + 2 + (35 + 1 + 2) + 1);
+        let loaded = fixture::model(Family::LLAMA, 3, Dtype::F32).unwrap();
+        let model = Model::new(loaded.config, loaded.weights).unwrap();
+        let bits = |scored: Vec<Vec<Choice>>| -> Vec<[u32; 2]> {
+            scored.into_iter().flatten().map(|c| c.logits.map(f32::to_bits)).collect()
+        };
+        let together = score(&model, &bundles, [10, 11], 1000).unwrap();
+        assert_eq!(bits(together), bits(score(&model, &bundles, [10, 11], 1).unwrap()));
     }
 
     #[test]
