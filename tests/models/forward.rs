@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use rallrec::generate::scoring::score;
 use rallrec::generate::{Pooling, embed};
 use rallrec::models::decoder::cache::aligned;
-use rallrec::models::decoder::{Cache, Config, Family, Model, Texts, Wanted, families, oracle};
+use rallrec::models::decoder::families::Activation;
+use rallrec::models::decoder::{Cache, Config, Family, Model, Texts, Wanted, Weights, families, oracle};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
@@ -88,6 +89,47 @@ fn families_differ_from_each_other() {
     let a = oracle::forward(&plain, &weights, None, &tokens).logits.concat();
     let b = oracle::forward(&scaled, &weights, None, &tokens).logits.concat();
     assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-2));
+}
+
+/// Whatever a family says of itself is heard: with another datum logits are others.
+#[test]
+fn every_datum_of_gemma_moves_the_logits() {
+    let tokens = tokens(40, 4);
+    for family in [Family::GEMMA2, Family::GEMMA3] {
+        let own = fixture::config(family);
+        let weights = fixture::weights(&own, 7, Dtype::F32).unwrap();
+        let logits = |config: Config| all_logits(&Model::new(config, weights.clone()).unwrap(), &tokens);
+        let with = |change: &dyn Fn(&mut Config)| {
+            let mut config = own.clone();
+            change(&mut config);
+            logits(config)
+        };
+        // A family lives as long as the program.
+        let family = |changed: Family| logits(Config { family: Box::leak(Box::new(changed)), ..own.clone() });
+        let own_logits = logits(own.clone());
+        let mut others = vec![
+            ("query_scalar", with(&|c| c.query_scalar = None)),
+            ("full_every", with(&|c| c.full_every = None)),
+            ("window", with(&|c| c.window = None)),
+            ("scaled_embeddings", family(Family { scaled_embeddings: false, ..*own.family })),
+            ("activation", family(Family { activation: Activation::SwiGlu, ..*own.family })),
+        ];
+        if own.score_cap.is_some() {
+            others.push(("score_cap", with(&|c| c.score_cap = None)));
+            others.push(("logit_cap", with(&|c| c.logit_cap = None)));
+        }
+        if own.local_rope_theta.is_some() {
+            others.push(("local_rope_theta", with(&|c| c.local_rope_theta = None)));
+        }
+        for (datum, other) in others {
+            let moved = own_logits.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(moved > 1e-2, "{:?} without its {datum}: {moved}", own.family);
+        }
+        let bare = rallrec::models::decoder::Layer { mlp_post_norm: None, ..weights.layers[0].clone() };
+        let layers = vec![bare, weights.layers[1].clone()];
+        let error = Model::new(own.clone(), Weights { layers, ..weights.clone() }).err().unwrap().to_string();
+        assert!(error.contains("mlp_post_norm is missing") || error.contains("mlp_post_norm: is missing"), "{error}");
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ enum From<'a> {
     Matrix(&'a Weight),
     Vector(&'a [f32]),
     /// Each value less one.
-    FromOne(&'a [f32]),
+    LessOne(&'a [f32]),
 }
 
 /// A tensor to write; it is converted when it is written, one at a time.
@@ -50,7 +50,7 @@ impl View for Out<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         match &self.from {
             From::Vector(values) => convert::narrow(values, self.dtype).into(),
-            From::FromOne(values) => {
+            From::LessOne(values) => {
                 let less: Vec<f32> = values.iter().map(|v| v - 1.0).collect();
                 convert::narrow(&less, self.dtype).into()
             }
@@ -119,13 +119,13 @@ pub fn save_hf(
             .ok_or_else(|| Error::failed(&name, "the weights lack this tensor of the configuration"))?;
         let (fits, shape) = match &from {
             From::Matrix(w) => ((w.rows(), w.cols()) == (rows, cols), vec![rows, cols]),
-            From::Vector(v) | From::FromOne(v) => (v.len() == cols && rows == 1 && part.is_vector(), vec![cols]),
+            From::Vector(v) | From::LessOne(v) => (v.len() == cols && rows == 1 && part.is_vector(), vec![cols]),
         };
         if !fits {
             return Err(Error::failed(&name, format!("the shape differs from the configuration's {rows} x {cols}")));
         }
         let from = match from {
-            From::Vector(v) if config.family.hf_norms_from_one && part.is_norm() => From::FromOne(v),
+            From::Vector(v) if config.family.hf_norms_from_one && part.is_norm() => From::LessOne(v),
             other => other,
         };
         tensors.push((name, Out { shape, dtype, from }));
