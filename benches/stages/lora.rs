@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rallrec::Result;
 use rallrec::models::decoder::train::Parameters;
-use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Noise, Packed, Pass, Trained};
+use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Packed, Pass, StepDropout, Trained};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::ops::adamw::AdamW;
 use rallrec::rng::{Rng, Use};
@@ -35,7 +35,7 @@ pub enum Rows {
 const RAGGED: [usize; 16] = [280, 440, 440, 439, 428, 174, 448, 211, 486, 452, 411, 465, 444, 481, 455, 391];
 
 fn work(rows: Rows, length: usize) -> Vec<Group> {
-    let branch = |i| Branch { tokens: tokens(112, 100 + i), learnt: 109..112, weight: 1.0 };
+    let branch = |i| Branch { tokens: tokens(112, 100 + i), targets: 109..112, weight: 1.0 };
     let shared = |u| Group { prefix: tokens(400, u), branches: (0..8).map(|i| branch(8 * u + i)).collect() };
     let plain = |i, n| Group::plain(tokens(n, i), n - 3..n);
     match rows {
@@ -62,7 +62,7 @@ pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, 
         g.fill(0.0);
         loss = 0.0;
         let mut packed = Packed::default();
-        let noise = (dropout > 0.0).then_some(Noise { p: dropout, seed: 1, step: step as u32 });
+        let dropout = (dropout > 0.0).then_some(StepDropout { p: dropout, seed: 1, step: step as u32 });
         for (i, group) in groups.iter().enumerate() {
             packed.push(group, i as u32);
             let full = groups.get(i + 1).is_none_or(|next| packed.rows() + next.tokens() > micro);
@@ -70,7 +70,7 @@ pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, 
                 let model =
                     Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&adapter), soft: None };
                 let trained = Trained::Adapter { first_layer: 0 };
-                let pass = Pass { model, batch: &packed, trained, noise, scale: 1.0 / 12.0 };
+                let pass = Pass { model, batch: &packed, trained, dropout, scale: 1.0 / 12.0 };
                 loss += engine.gradient(&pass, &mut g, None)?;
                 packed.clear();
             }

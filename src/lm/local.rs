@@ -14,7 +14,7 @@ use crate::text::prompts::{Conversation, Mark, Prompt};
 pub struct Options {
     /// Storage of the weights; `None` as stored.
     pub dtype: Option<Dtype>,
-    /// How products with the weights are done where nothing is learnt.
+    /// How products with the weights are done where nothing is trained.
     pub arithmetic: Arithmetic,
     /// `arithmetic` is looked at: not where the products are the kernels', and codes would only
     /// take memory.
@@ -154,7 +154,7 @@ impl Local {
         Ok(if conversation.extra_bos { self.extra_bos(tokens) } else { tokens })
     }
 
-    /// Tokens of a gold answer, with the end-of-turn token when that is learnt too.
+    /// Tokens of a gold answer, with the end-of-turn token when that is a target too.
     pub fn answer_tokens(&self, answer: &str, end_of_turn: bool) -> Result<Vec<u32>> {
         let mut tokens = self.tokenizer.encode(answer, false)?;
         if end_of_turn {

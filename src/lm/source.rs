@@ -29,7 +29,7 @@ pub struct Source {
 pub struct Facets {
     /// The storage of the weights.
     pub dtype: bool,
-    /// How products with the weights are done where nothing is learnt.
+    /// How products with the weights are done where nothing is trained.
     pub arithmetic: bool,
     /// The date that chat templates print.
     pub date: bool,

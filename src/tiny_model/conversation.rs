@@ -27,7 +27,7 @@ impl Lesson {
     }
 }
 
-/// Lessons that are learnt together; what they have in common at the start is computed once.
+/// Lessons of one group; what they have in common at the start is computed once.
 ///
 /// # Errors
 /// A template or tokenizer that fails.
@@ -56,7 +56,7 @@ pub(super) fn group(lessons: &[Lesson], tokenizer: &Tokenizer, chat: &ChatTempla
     let branches = sequences
         .into_iter()
         .map(|(tokens, prompt, weight)| Branch {
-            learnt: prompt - common..tokens.len() - common,
+            targets: prompt - common..tokens.len() - common,
             tokens: tokens[common..].to_vec(),
             weight,
         })
@@ -64,7 +64,7 @@ pub(super) fn group(lessons: &[Lesson], tokenizer: &Tokenizer, chat: &ChatTempla
     Ok(Group { prefix, branches })
 }
 
-/// A running text, every token of it learnt.
+/// A running text, every token of it a target.
 ///
 /// # Errors
 /// A tokenizer that fails.
@@ -73,7 +73,7 @@ pub(super) fn running(texts: &[String], tokenizer: &Tokenizer, weight: f32) -> R
     for text in texts {
         let tokens = tokenizer.encode(text, true)?;
         if tokens.len() > 1 {
-            branches.push(Branch { learnt: 1..tokens.len(), tokens, weight });
+            branches.push(Branch { targets: 1..tokens.len(), tokens, weight });
         }
     }
     Ok(Group { prefix: Vec::new(), branches })

@@ -88,7 +88,7 @@ fn lessons_are_sound() {
         group.check(tokenizer.size(), 1024).unwrap();
         assert_eq!(group, course.group(i).unwrap());
         for branch in &group.branches {
-            let answer = &branch.tokens[branch.learnt.clone()];
+            let answer = &branch.tokens[branch.targets.clone()];
             if group.prefix.is_empty() {
                 continue;
             }

@@ -12,7 +12,7 @@ use crate::models::checkpoint;
 pub struct StepRecord {
     /// Number, from 1.
     pub step: u64,
-    /// Mean loss over its learnt tokens, before the update.
+    /// Mean loss over its targets, before the update.
     pub loss: f64,
     /// Learning rate.
     pub learning_rate: f64,

@@ -51,7 +51,7 @@ pub(super) fn micro_batches(
     Ok(())
 }
 
-/// Mean loss over the learnt tokens of all examples (weighted), without dropout: a validation metric.
+/// Mean loss over the targets of all examples (weighted), without dropout: a validation metric.
 ///
 /// # Errors
 /// An unusable example, no examples, or a stop that was asked for.

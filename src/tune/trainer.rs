@@ -12,7 +12,7 @@ use super::settings::Settings;
 use super::source::{GroupSource, micro_batches};
 use crate::device::Device;
 use crate::events::Event;
-use crate::models::decoder::train::{Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
+use crate::models::decoder::train::{Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
 use crate::models::decoder::{Config, Weights};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::Inputs;
@@ -119,7 +119,7 @@ impl<'a> Training<'a> {
 /// A micro-batch of a step, on its way to the engine.
 pub(super) struct StepPass<'a> {
     pub batch: &'a Packed,
-    pub noise: Option<Noise>,
+    pub dropout: Option<StepDropout>,
     /// Factor of the gradient.
     pub scale: f32,
 }
@@ -127,7 +127,7 @@ pub(super) struct StepPass<'a> {
 impl<'a> StepPass<'a> {
     /// The engine's pass over this model.
     pub fn of(&self, model: Model<'a>, trained: Trained) -> Pass<'a> {
-        Pass { model, batch: self.batch, trained, noise: self.noise, scale: self.scale }
+        Pass { model, batch: self.batch, trained, dropout: self.dropout, scale: self.scale }
     }
 }
 
@@ -346,7 +346,7 @@ impl Run<'_> {
         let groups = self.examples(state.step, per_epoch)?;
         let weight: f64 = groups.iter().map(Group::weight).sum();
         let adapted = matches!(self.trained, Trained::Adapter { .. });
-        let noise = (adapted && settings.dropout > 0.0).then_some(Noise {
+        let dropout = (adapted && settings.dropout > 0.0).then_some(StepDropout {
             p: settings.dropout,
             seed: settings.seed,
             step: state.step as u32,
@@ -355,7 +355,7 @@ impl Run<'_> {
         let mut loss = 0.0;
         micro_batches(&groups, settings.micro_tokens, |batch| {
             self.training.monitor.check()?;
-            loss += pass(params, &StepPass { batch, noise, scale: (1.0 / weight) as f32 }, gradient)?;
+            loss += pass(params, &StepPass { batch, dropout, scale: (1.0 / weight) as f32 }, gradient)?;
             Ok(())
         })?;
         loss /= weight;

@@ -45,11 +45,11 @@ fn adapter(t: &SafeTensors<'_>, prefix: &str, layers: usize) -> Adapter {
     a
 }
 
-/// The unpadded sequence with its learnt range.
+/// The unpadded sequence with its range of targets.
 fn group(ids: &[i32], labels: &[i32]) -> Group {
-    let learnt: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] >= 0).collect();
-    let range = learnt[0]..learnt[learnt.len() - 1] + 1;
-    assert_eq!(range.len(), learnt.len(), "one run of labels");
+    let targets: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] >= 0).collect();
+    let range = targets[0]..targets[targets.len() - 1] + 1;
+    assert_eq!(range.len(), targets.len(), "one run of labels");
     Group::plain(ids.iter().map(|&i| i as u32).collect(), range)
 }
 
@@ -89,10 +89,10 @@ fn lora_training_matches_pytorch() {
     let trained = Trained::Adapter { first_layer: 0 };
     let mut run = |a: &Adapter, batch: &Packed| {
         let mut g = vec![0.0; count];
-        let scale = 1.0 / batch.learnt.len() as f32;
+        let scale = 1.0 / batch.targets.len() as f32;
         let model = Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(a), soft: None };
-        let loss = engine.gradient(&Pass { model, batch, trained, noise: None, scale }, &mut g, None).unwrap();
-        (loss / batch.learnt.len() as f64, g)
+        let loss = engine.gradient(&Pass { model, batch, trained, dropout: None, scale }, &mut g, None).unwrap();
+        (loss / batch.targets.len() as f64, g)
     };
     // One masked example: all gradients.
     let one = Packed::of(&[group(&ints(&t, "train.input_ids"), &ints(&t, "train.labels"))]);

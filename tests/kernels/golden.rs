@@ -138,10 +138,10 @@ fn adapter(t: &Tensors, layers: usize) -> Adapter {
 
 /// An unpadded sequence with its one run of labels.
 fn group(ids: &[u32], labels: &[u32]) -> Group {
-    // -100 marks what is not learnt.
-    let learnt: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] as i32 >= 0).collect();
-    let range = learnt[0]..learnt[learnt.len() - 1] + 1;
-    assert_eq!(range.len(), learnt.len(), "one run of labels");
+    // -100 marks what is no target.
+    let targets: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] as i32 >= 0).collect();
+    let range = targets[0]..targets[targets.len() - 1] + 1;
+    assert_eq!(range.len(), targets.len(), "one run of labels");
     Group::plain(ids.to_vec(), range)
 }
 
@@ -186,9 +186,9 @@ fn lora_logits_loss_and_gradients() {
             let mut g = vec![0.0; count];
             let model =
                 train::Model { config: &loaded.config, weights: &loaded.weights, adapter: Some(&a), soft: None };
-            let (trained, scale) = (Trained::Adapter { first_layer: 0 }, 1.0 / batch.learnt.len() as f32);
-            let loss = engine.gradient(&Pass { model, batch, trained, noise: None, scale }, &mut g, None).unwrap();
-            (loss / batch.learnt.len() as f64, g)
+            let (trained, scale) = (Trained::Adapter { first_layer: 0 }, 1.0 / batch.targets.len() as f32);
+            let loss = engine.gradient(&Pass { model, batch, trained, dropout: None, scale }, &mut g, None).unwrap();
+            (loss / batch.targets.len() as f64, g)
         };
         let one = Packed::of(&[group(&t.ids("train.input_ids"), &t.ids("train.labels"))]);
         let (loss, g) = run(&one);

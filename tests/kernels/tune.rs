@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rallrec::device::{Device, KernelDevice};
 use rallrec::models::decoder::train::{
-    Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass as OnePass, Trained,
+    Branch, Engine, Group, Model, Packed, Parameters, Pass as OnePass, StepDropout, Trained,
 };
 use rallrec::models::decoder::{Config, Family, SoftTokens, Weights};
 use rallrec::models::lora::{Adapter, Target};
@@ -44,7 +44,7 @@ fn adapter(config: &Config, targets: &[Target], rank: usize) -> Adapter {
     a
 }
 
-/// Groups with and without a prefix; branches that learn their token 0, so that targets share a row; now and then one
+/// Groups with and without a prefix; branches whose token 0 is a target, so that targets share a row; now and then one
 /// that is longer than a tile of queries.
 fn groups(n: usize, seed: u64, soft: &[u32]) -> Vec<Group> {
     let mut rng = Rng::new(seed, Use::Synthetic, 3, 0);
@@ -68,10 +68,10 @@ fn groups(n: usize, seed: u64, soft: &[u32]) -> Vec<Group> {
             let mut tokens = tokens(&mut rng, len);
             let first =
                 if rng.below(2) == 0 && !prefix.is_empty() { 0 } else { 1 + rng.below(len as u32 - 1) as usize };
-            let learnt = first..first + 1 + rng.below((len - first) as u32) as usize;
-            // What is learnt is in the vocabulary.
-            tokens[learnt.clone()].iter_mut().for_each(|t| *t %= 70);
-            Branch { tokens, learnt, weight: 0.5 + rng.uniform() }
+            let targets = first..first + 1 + rng.below((len - first) as u32) as usize;
+            // Targets are in the vocabulary.
+            tokens[targets.clone()].iter_mut().for_each(|t| *t %= 70);
+            Branch { tokens, targets, weight: 0.5 + rng.uniform() }
         };
         let branches = (0..branches).map(branch).collect();
         Group { prefix, branches }
@@ -84,7 +84,7 @@ struct Pass<'a> {
     model: Model<'a>,
     batch: &'a Packed,
     trained: Trained,
-    noise: Option<Noise>,
+    dropout: Option<StepDropout>,
 }
 
 impl Pass<'_> {
@@ -92,8 +92,8 @@ impl Pass<'_> {
         let count = self.model.adapter.unwrap().clone().count().unwrap();
         let (mut g, mut by_soft) = (vec![0.125; count], vec![0.125; self.model.soft.map_or(0, SoftTokens::values)]);
         let by = self.model.soft.is_some().then_some(by_soft.as_mut_slice());
-        let Self { model, batch, trained, noise } = *self;
-        let loss = engine.gradient(&OnePass { model, batch, trained, noise, scale: 0.25 }, &mut g, by).unwrap();
+        let Self { model, batch, trained, dropout } = *self;
+        let loss = engine.gradient(&OnePass { model, batch, trained, dropout, scale: 0.25 }, &mut g, by).unwrap();
         (loss, g, by_soft)
     }
 
@@ -143,8 +143,8 @@ proptest! {
         let adapter = adapter(&config, targets, rank);
         let model = Model { config: &config, weights: &weights, adapter: Some(&adapter), soft: None };
         let batch = Packed::of(&groups(n, seed, &[]));
-        let noise = dropped.then_some(Noise { p: 0.3, seed, step: 7 });
-        let pass = Pass { model, batch: &batch, trained: Trained::Adapter { first_layer }, noise };
+        let dropout = dropped.then_some(StepDropout { p: 0.3, seed, step: 7 });
+        let pass = Pass { model, batch: &batch, trained: Trained::Adapter { first_layer }, dropout };
         for device in devices(seed) {
             pass.compare(&device)?;
         }
@@ -157,15 +157,15 @@ fn every_family_with_all_targets_shared_rows_and_dropout() {
         let (config, weights) = base(family);
         let adapter = adapter(&config, &Target::ALL, 3);
         let model = Model { config: &config, weights: &weights, adapter: Some(&adapter), soft: None };
-        // Two branches learn their token 0, which the last row of the prefix predicts for both.
-        let branch = |tokens: &[u32], learnt, weight| Branch { tokens: tokens.to_vec(), learnt, weight };
+        // Token 0 of two branches is a target, which the last row of the prefix predicts for both.
+        let branch = |tokens: &[u32], targets, weight| Branch { tokens: tokens.to_vec(), targets, weight };
         let shared = Group {
             prefix: (0..35).map(|t| t * 3 % 70).collect(),
             branches: vec![branch(&[4, 5, 6], 0..2, 1.0), branch(&[7], 0..1, 0.5), branch(&[8, 9, 3, 1], 2..4, 2.0)],
         };
         let batch = Packed::of(&[shared, Group::plain(vec![1, 2, 3, 4, 5], 2..5), Group::plain(vec![6, 7], 1..2)]);
-        let noise = (i > 0).then_some(Noise { p: 0.2, seed: 3, step: 1 });
-        let pass = Pass { model, batch: &batch, trained: Trained::Adapter { first_layer: 0 }, noise };
+        let dropout = (i > 0).then_some(StepDropout { p: 0.2, seed: 3, step: 1 });
+        let pass = Pass { model, batch: &batch, trained: Trained::Adapter { first_layer: 0 }, dropout };
         for device in devices(i as u64) {
             pass.compare(&device).unwrap();
         }
@@ -184,8 +184,8 @@ fn soft_tokens_get_their_gradient_through_layers_that_are_not_trained() {
     let batch = Packed::of(&groups(3, 21, &ids));
     assert!(batch.tokens.iter().any(|t| ids.contains(t)));
     for first_layer in [0, 2] {
-        let noise = Some(Noise { p: 0.1, seed: 5, step: 2 });
-        let pass = Pass { model, batch: &batch, trained: Trained::Adapter { first_layer }, noise };
+        let dropout = Some(StepDropout { p: 0.1, seed: 5, step: 2 });
+        let pass = Pass { model, batch: &batch, trained: Trained::Adapter { first_layer }, dropout };
         for device in devices(3) {
             pass.compare(&device).unwrap();
         }
@@ -198,7 +198,7 @@ fn what_cannot_be_trained_on_a_device_is_refused() {
     let mut engine = Engine::on(&Device::Kernels(KernelDevice::host(0)), &config, &weights).unwrap();
     let pair = adapter(&config, &[Target::QProj], 2);
     let mut wrong = |model: Model<'_>, batch: &Packed, trained, n: usize| {
-        let pass = OnePass { model, batch, trained, noise: None, scale: 1.0 };
+        let pass = OnePass { model, batch, trained, dropout: None, scale: 1.0 };
         engine.gradient(&pass, &mut vec![0.0; n], None).unwrap_err().to_string()
     };
     let plain = Model { config: &config, weights: &weights, adapter: None, soft: None };

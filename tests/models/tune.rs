@@ -55,7 +55,7 @@ fn groups(n: u32) -> Vec<Group> {
             let branch = |i: u32| {
                 let mut tokens = line(4 + i, i);
                 tokens.push(if tokens[3].is_multiple_of(2) { 3 } else { 4 });
-                Branch { learnt: tokens.len() - 1..tokens.len(), tokens, weight: 1.0 }
+                Branch { targets: tokens.len() - 1..tokens.len(), tokens, weight: 1.0 }
             };
             Group { prefix: line(6 + u % 3, 9), branches: (0..1 + u % 3).map(branch).collect() }
         })
@@ -188,14 +188,14 @@ fn bad_input_is_refused_with_a_next_step() {
     };
     let s = settings();
     assert_eq!(go(vec![], &s).kind(), Kind::Input);
-    for (tokens, learnt) in [
+    for (tokens, targets) in [
         (vec![1, 2], 0..1),
         (vec![1, 2], 1..3),
         (vec![1, 2], 1..1),
         (vec![u32::MAX, 2], 1..2),
         (vec![1; config.context + 1], 1..2),
     ] {
-        let error = go(vec![Group::plain(tokens, learnt)], &s);
+        let error = go(vec![Group::plain(tokens, targets)], &s);
         assert_eq!(error.kind(), Kind::Input, "{error}");
         assert!(error.place().contains("example 0"), "{error}");
     }
@@ -247,7 +247,7 @@ fn soft_groups(n: u32) -> (Vec<Group>, Inputs) {
         let branch = |i: u32| {
             let item = (u * 5 + i * 3) % 12;
             let tokens = vec![7, vocab + item, 8, if item.is_multiple_of(2) { 3 } else { 4 }];
-            Branch { learnt: 3..4, tokens, weight: 1.0 }
+            Branch { targets: 3..4, tokens, weight: 1.0 }
         };
         Group { prefix: vec![20, vocab + 12 + u % 2, 21], branches: (0..1 + u % 3).map(branch).collect() }
     };

@@ -29,7 +29,7 @@ pub(crate) const LABEL: &str = "activations";
 
 /// The dropout of an optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Noise {
+pub struct StepDropout {
     /// Probability.
     pub p: f64,
     /// Seed of the run.
@@ -38,7 +38,7 @@ pub struct Noise {
     pub step: u32,
 }
 
-impl Noise {
+impl StepDropout {
     /// The mask of the adapter's input in a layer's target.
     fn mask(&self, layer: usize, target: Target) -> Option<Dropout> {
         let stream = (layer * Target::ALL.len() + target as usize) as u32;
@@ -197,7 +197,7 @@ pub(crate) struct Shared<'a> {
     /// `None`: all rows.
     pub asked: Option<Asked<'a>>,
     pub keys: Keys<'a>,
-    pub noise: Option<Noise>,
+    pub dropout: Option<StepDropout>,
 }
 
 /// An intermediate result, for comparing with another implementation.
@@ -260,7 +260,7 @@ impl<'a> Shared<'a> {
 
     /// A linear layer with its adapter and the mask of the adapter's input.
     pub fn linear(&self, layer: usize, target: Target) -> layers::Layer<'a> {
-        let dropout = self.noise.and_then(|n| n.mask(layer, target));
+        let dropout = self.dropout.and_then(|n| n.mask(layer, target));
         layers::Layer { dropout, ..self.params.linear(layer, target) }
     }
 

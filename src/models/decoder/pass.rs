@@ -209,7 +209,7 @@ impl Model {
             positions: &positions,
             asked,
             keys: Keys::Cached { all: &all, asked: plan, places: &places },
-            noise: None,
+            dropout: None,
         };
         let (mut tape, mut buffers) = cache.take_work(device, dtype)?;
         embed(self.table(), self.soft(), &texts.tokens, &mut tape.input.x)?;
@@ -313,7 +313,7 @@ impl Model {
             positions: &start.positions,
             asked: None,
             keys: Keys::Cached { all: plan, asked: plan, places: &start.places },
-            noise: None,
+            dropout: None,
         };
         copy_rows(&start.embedded, &mut tape.input.x, LABEL)?;
         let hidden = self.run(&shared, tape, buffers, cache, &mut None)?;

@@ -204,11 +204,11 @@ fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> 
                 let answer = &answers[usize::from(row.label)];
                 let branch = [&tokens[prefix..], answer].concat();
                 let first = branch.len() - answer.len();
-                // The second BOS shifts the authors' mask by one: the prompt's last token is learnt
+                // The second BOS shifts the authors' mask by one: the prompt's last token is a target
                 // too.
                 let shifted = settings.faithful_bos && model.tokenizer.bos().is_some() && first + prefix > 1;
-                let learnt = if shifted { first.saturating_sub(1) } else { first }..branch.len();
-                Branch { tokens: branch, learnt, weight: 1.0 }
+                let targets = if shifted { first.saturating_sub(1) } else { first }..branch.len();
+                Branch { tokens: branch, targets, weight: 1.0 }
             })
             .collect();
         out.push(Group { prefix: tokens[0][..prefix].to_vec(), branches });
@@ -254,9 +254,10 @@ mod tests {
         vec![row("Alien", false), row("Up", true)]
     }
 
-    /// Whole token sequences with the tokens that are learnt.
-    fn learnt(groups: &[Group]) -> Vec<(Vec<u32>, Vec<u32>)> {
-        let of = |g: &Group, b: &Branch| ([&g.prefix[..], &b.tokens[..]].concat(), b.tokens[b.learnt.clone()].to_vec());
+    /// Whole token sequences with their targets.
+    fn targets(groups: &[Group]) -> Vec<(Vec<u32>, Vec<u32>)> {
+        let of =
+            |g: &Group, b: &Branch| ([&g.prefix[..], &b.tokens[..]].concat(), b.tokens[b.targets.clone()].to_vec());
         groups.iter().flat_map(|g| g.branches.iter().map(|b| of(g, b))).collect()
     }
 
@@ -268,8 +269,8 @@ mod tests {
         let with_bos = model(true);
         let bos = with_bos.tokenizer.bos().unwrap();
         for rows in [&rows()[..1], &rows()[..]] {
-            let ours = learnt(&groups(&TuneSettings::of(&correct), rows, &with_bos).unwrap());
-            let faithful = learnt(&groups(&TuneSettings::of(&theirs), rows, &with_bos).unwrap());
+            let ours = targets(&groups(&TuneSettings::of(&correct), rows, &with_bos).unwrap());
+            let faithful = targets(&groups(&TuneSettings::of(&theirs), rows, &with_bos).unwrap());
             assert_eq!(ours.len(), rows.len());
             for ((tokens, answer), (more, shifted)) in ours.iter().zip(&faithful) {
                 assert_eq!(*more, [&[bos][..], tokens].concat());
@@ -279,7 +280,7 @@ mod tests {
             }
         }
         let without = model(false);
-        let both = [&correct, &theirs].map(|r| learnt(&groups(&TuneSettings::of(r), &rows(), &without).unwrap()));
+        let both = [&correct, &theirs].map(|r| targets(&groups(&TuneSettings::of(r), &rows(), &without).unwrap()));
         assert_eq!(both[0], both[1], "a tokenizer that adds no BOS adds no second one");
     }
 

@@ -11,8 +11,8 @@ pub struct Branch {
     pub tokens: Vec<u32>,
     /// Which of `tokens` are targets of the loss. Each is predicted from the token before it; token 0 from the
     /// last token of the prefix.
-    pub learnt: Range<usize>,
-    /// Weight of each learnt token in the mean loss; 1 for all is the plain mean over tokens.
+    pub targets: Range<usize>,
+    /// Weight of each target in the mean loss; 1 for all is the plain mean over tokens.
     pub weight: f32,
 }
 
@@ -28,9 +28,9 @@ pub struct Group {
 }
 
 impl Group {
-    /// A plain sequence with one learnt range.
-    pub fn plain(tokens: Vec<u32>, learnt: Range<usize>) -> Self {
-        Self { prefix: Vec::new(), branches: vec![Branch { tokens, learnt, weight: 1.0 }] }
+    /// A plain sequence with one range of targets.
+    pub fn plain(tokens: Vec<u32>, targets: Range<usize>) -> Self {
+        Self { prefix: Vec::new(), branches: vec![Branch { tokens, targets, weight: 1.0 }] }
     }
 
     /// Tokens to compute.
@@ -38,9 +38,9 @@ impl Group {
         self.prefix.len() + self.branches.iter().map(|b| b.tokens.len()).sum::<usize>()
     }
 
-    /// Sum of the weights of all learnt tokens.
+    /// Sum of the weights of all targets.
     pub fn weight(&self) -> f64 {
-        self.branches.iter().map(|b| f64::from(b.weight) * b.learnt.len() as f64).sum()
+        self.branches.iter().map(|b| f64::from(b.weight) * b.targets.len() as f64).sum()
     }
 
     /// Checks tokens, ranges and weights against a vocabulary and a context length.
@@ -48,20 +48,20 @@ impl Group {
         self.check_with(vocab, &[], context)
     }
 
-    /// As [`Group::check`], where the tokens `soft` (ascending, beyond the vocabulary) may be read, though not learnt.
+    /// As [`Group::check`], where the tokens `soft` (ascending, beyond the vocabulary) may be read, but are no targets.
     pub fn check_with(&self, vocab: usize, soft: &[u32], context: usize) -> Result<()> {
         let place = "training example";
         let known = |t: &u32| (*t as usize) < vocab || soft.binary_search(t).is_ok();
         for (i, b) in self.branches.iter().enumerate() {
             let wrong = |what: String| Err(Error::input(format!("{place}, branch {i}"), what));
-            if b.learnt.start >= b.learnt.end || b.learnt.end > b.tokens.len() {
-                return wrong(format!("learnt range {:?} of {} tokens", b.learnt, b.tokens.len()));
+            if b.targets.start >= b.targets.end || b.targets.end > b.tokens.len() {
+                return wrong(format!("targets {:?} of {} tokens", b.targets, b.tokens.len()));
             }
-            if let Some(t) = b.tokens[b.learnt.clone()].iter().find(|&&t| t as usize >= vocab) {
-                return wrong(format!("token {t} is to be learnt, but is outside the vocabulary of {vocab}"));
+            if let Some(t) = b.tokens[b.targets.clone()].iter().find(|&&t| t as usize >= vocab) {
+                return wrong(format!("token {t} is a target, but is outside the vocabulary of {vocab}"));
             }
-            if b.learnt.start == 0 && self.prefix.is_empty() {
-                return wrong("the first token of a sequence cannot be learnt: nothing comes before it".into());
+            if b.targets.start == 0 && self.prefix.is_empty() {
+                return wrong("the first token of a sequence cannot be a target: nothing comes before it".into());
             }
             if !(b.weight.is_finite() && b.weight > 0.0) {
                 return wrong(format!("weight {} is not a positive number", b.weight));
@@ -79,7 +79,7 @@ impl Group {
             return Err(Error::input(place, format!("token {t} is outside the vocabulary of {vocab}")));
         }
         if self.branches.is_empty() {
-            return Err(Error::input(place, "no branch: nothing to learn"));
+            return Err(Error::input(place, "no branch, so no target"));
         }
         Ok(())
     }
@@ -96,11 +96,11 @@ pub struct Segment {
 
 /// One target of the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Learnt {
-    /// Row whose output predicts it. Several targets may share one row (branches that learn their token 0).
+pub struct Target {
+    /// Row whose output predicts it. Several targets may share one row (branches whose token 0 is one).
     pub row: usize,
     /// Token to predict.
-    pub target: u32,
+    pub token: u32,
     /// Weight in the loss sum.
     pub weight: f32,
 }
@@ -119,7 +119,7 @@ pub struct Packed {
     /// Segments of each group.
     pub groups: Vec<Range<usize>>,
     /// Targets, in row order except where branches share a prefix row.
-    pub learnt: Vec<Learnt>,
+    pub targets: Vec<Target>,
 }
 
 impl Packed {
@@ -136,9 +136,9 @@ impl Packed {
             let start = self.tokens.len();
             self.extend(&branch.tokens, group.prefix.len() as u32);
             self.segments.push(Segment { rows: start..self.tokens.len(), prefix: prefix.clone() });
-            for i in branch.learnt.clone() {
+            for i in branch.targets.clone() {
                 let row = if i == 0 { prefix.end - 1 } else { start + i - 1 };
-                self.learnt.push(Learnt { row, target: branch.tokens[i], weight: branch.weight });
+                self.targets.push(Target { row, token: branch.tokens[i], weight: branch.weight });
             }
         }
         let rows = (self.tokens.len() - base) as u64;
@@ -172,6 +172,6 @@ impl Packed {
         self.names.clear();
         self.segments.clear();
         self.groups.clear();
-        self.learnt.clear();
+        self.targets.clear();
     }
 }

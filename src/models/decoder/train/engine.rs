@@ -8,7 +8,7 @@ use super::sink::Sink;
 use super::tape::{LayerTape, Work, bytes};
 use crate::device::{Device, Rows};
 use crate::models::decoder::angles::Angles;
-pub use crate::models::decoder::layer::Noise;
+pub use crate::models::decoder::layer::StepDropout;
 use crate::models::decoder::{Config, SoftTokens, Weights};
 use crate::models::lora::Adapter;
 use crate::{Error, Result};
@@ -43,12 +43,12 @@ pub struct Model<'a> {
 pub struct Pass<'a> {
     /// The model; on a device it must be the one that was uploaded, though its adapter may change.
     pub model: Model<'a>,
-    /// What is learnt from.
+    /// The rows, and the targets of the loss.
     pub batch: &'a Packed,
     /// What is trained.
     pub trained: Trained,
     /// Dropout of the adapter's inputs, if any.
-    pub noise: Option<Noise>,
+    pub dropout: Option<StepDropout>,
     /// Factor of the gradient.
     pub scale: f32,
 }
@@ -69,8 +69,8 @@ pub struct Engine {
 /// Fails on a batch that the model cannot read or learn from.
 fn check(model: Model<'_>, batch: &Packed) -> Result<()> {
     let c = model.config;
-    if batch.learnt.is_empty() {
-        return Err(Error::input("training batch", "nothing to learn in it"));
+    if batch.targets.is_empty() {
+        return Err(Error::input("training batch", "has no target"));
     }
     if c.layers == 0 || model.weights.layers.len() != c.layers || c.kv_heads == 0 || !c.heads.is_multiple_of(c.kv_heads)
     {
@@ -150,14 +150,14 @@ impl Engine {
         Layout::upload(&self.device, batch, c.score_cap, scale)
     }
 
-    /// Sum of weighted losses over the batch's learnt tokens; no gradient, no dropout, little memory.
+    /// Sum of weighted losses over the batch's targets; no gradient, no dropout, little memory.
     ///
     /// # Errors
     /// An empty batch, or a model whose parts do not fit; what the device can meet.
     pub fn loss(&mut self, model: Model<'_>, batch: &Packed) -> Result<f64> {
         let layout = self.prepare(model, batch, 1.0)?;
         let trained = Trained::Adapter { first_layer: 0 };
-        let pass = Pass { model, batch, trained, noise: None, scale: 1.0 };
+        let pass = Pass { model, batch, trained, dropout: None, scale: 1.0 };
         self.forward(&pass, &layout, model.config.layers)?;
         self.head(&pass, &layout)
     }

@@ -7,7 +7,7 @@ use super::sink::Sink;
 use super::tape::{LABEL, LayerTape, Work, fit_list};
 use crate::error::{Error, Result};
 use crate::models::decoder::angles::Angles;
-use crate::models::decoder::layer::{self as decoder, Asked, Keys, Noise, Out};
+use crate::models::decoder::layer::{self as decoder, Asked, Keys, Out, StepDropout};
 use crate::models::decoder::pass::embed;
 use crate::models::lora::Target;
 use crate::ops::attention::Heads;
@@ -28,7 +28,7 @@ pub(super) struct Shared<'a> {
     pub at: Placed<'a>,
     pub layout: &'a Layout,
     pub angles: &'a Angles,
-    pub noise: Option<Noise>,
+    pub dropout: Option<StepDropout>,
 }
 
 impl<'a> Shared<'a> {
@@ -43,7 +43,7 @@ impl<'a> Shared<'a> {
             positions: &layout.positions,
             asked: Some(Asked { side: &layout.asking, rows: &layout.places, positions: None }),
             keys: Keys::Packed { all: &layout.seen, asked: &layout.seen_asking },
-            noise: self.noise,
+            dropout: self.dropout,
         }
     }
 
@@ -73,7 +73,7 @@ impl<'a> Shared<'a> {
 
 impl Engine {
     /// Runs all layers; those from `lowest` on keep what the backward needs. The result, `work.out`, is the last
-    /// layer's output at the rows that are learnt from; that layer's upper part is computed for these rows only.
+    /// layer's output at the rows that predict a target; that layer's upper part is computed for these rows only.
     pub(super) fn forward(&mut self, pass: &Pass<'_>, layout: &Layout, lowest: usize) -> Result<()> {
         let layers = pass.model.config.layers;
         let places = place(layers - 1, lowest).max(place(lowest.min(layers - 1), lowest)).max(1) + 1;
@@ -85,7 +85,7 @@ impl Engine {
         let table = (&pass.model.weights.embed, pass.model.config.embedding_scale());
         embed(table, pass.model.soft, &pass.batch.tokens, first)?;
         let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
-        let shared = Shared { at, layout, angles: &angles.1, noise: pass.noise }.decoder();
+        let shared = Shared { at, layout, angles: &angles.1, dropout: pass.dropout }.decoder();
         let Work { forward: buffers, out, .. } = &mut self.work;
         let mut pending = false;
         for l in 0..layers {

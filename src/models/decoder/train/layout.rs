@@ -1,4 +1,4 @@
-//! A batch where its pass runs: which rows see which keys, which are learnt from, and where their gradients go.
+//! A batch where its pass runs: which rows see which keys, which predict targets, and where their gradients go.
 
 use super::batch::{Packed, Segment};
 use crate::device::Device;
@@ -18,7 +18,7 @@ pub(super) struct Layout {
     pub positions: Positions,
     /// What they see as queries.
     pub seen: Attention,
-    /// The rows that are learnt from, each once; and what they see.
+    /// The rows that predict a target, each once; and what they see.
     pub asking: Side,
     pub seen_asking: Attention,
     /// Where these stand among all rows.
@@ -36,13 +36,13 @@ impl Layout {
     /// # Errors
     /// Out of memory; a cap on kernels.
     pub fn upload(device: &Device, batch: &Packed, cap: Option<f64>, scale: f32) -> Result<Self> {
-        let mut learnt = batch.learnt.clone();
-        // Branches that learn their token 0 share a row of their prefix.
-        learnt.sort_by_key(|l| l.row);
-        let mut asking: Vec<usize> = learnt.iter().map(|l| l.row).collect();
+        let mut targets = batch.targets.clone();
+        // Branches whose token 0 is a target share a row of their prefix.
+        targets.sort_by_key(|t| t.row);
+        let mut asking: Vec<usize> = targets.iter().map(|t| t.row).collect();
         asking.dedup();
-        let (mut row_of_target, mut starts, mut at) = (Vec::with_capacity(learnt.len()), Vec::new(), 0usize);
-        for (i, same) in learnt.chunk_by(|a, b| a.row == b.row).enumerate() {
+        let (mut row_of_target, mut starts, mut at) = (Vec::with_capacity(targets.len()), Vec::new(), 0usize);
+        for (i, same) in targets.chunk_by(|a, b| a.row == b.row).enumerate() {
             starts.push(at as u32);
             at += same.len();
             row_of_target.extend(std::iter::repeat_n(i as u32, same.len()));
@@ -50,8 +50,8 @@ impl Layout {
         starts.push(at as u32);
         let places: Vec<u32> = asking.iter().map(|&r| r as u32).collect();
         let names: Vec<u64> = asking.iter().map(|&r| batch.names[r]).collect();
-        let tokens: Vec<u32> = learnt.iter().map(|l| l.target).collect();
-        let weights: Vec<f32> = learnt.iter().map(|l| l.weight * scale).collect();
+        let tokens: Vec<u32> = targets.iter().map(|t| t.token).collect();
+        let weights: Vec<f32> = targets.iter().map(|t| t.weight * scale).collect();
         let all: Vec<usize> = (0..batch.rows()).collect();
         Ok(Self {
             all: Side::upload(device, &batch.names)?,

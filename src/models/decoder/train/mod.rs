@@ -19,5 +19,5 @@ mod tape;
 mod tests;
 
 pub use batch::{Branch, Group, Packed};
-pub use engine::{Engine, Model, Noise, Pass, Trained};
+pub use engine::{Engine, Model, Pass, StepDropout, Trained};
 pub use params::Parameters;

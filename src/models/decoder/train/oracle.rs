@@ -18,7 +18,7 @@ pub struct Oracle<'a> {
     pub full: Vec<f64>,
     pub adapter: Option<&'a Adapter>,
     pub pairs: Vec<f64>,
-    pub noise: Option<super::Noise>,
+    pub dropout: Option<super::StepDropout>,
     /// Soft tokens by id.
     pub soft: BTreeMap<u32, Vec<f64>>,
 }
@@ -32,7 +32,7 @@ impl<'a> Oracle<'a> {
         if let Some(a) = adapter {
             a.clone().visit_mut(&mut |_, v| pairs.extend(v.iter().map(|&x| f64::from(x)))).unwrap();
         }
-        Self { config, slots: Slots::of(&weights), full, adapter, pairs, noise: None, soft: BTreeMap::new() }
+        Self { config, slots: Slots::of(&weights), full, adapter, pairs, dropout: None, soft: BTreeMap::new() }
     }
 
     fn linear(&self, l: usize, target: Target, name: u64, x: &[f64]) -> Vec<f64> {
@@ -44,7 +44,7 @@ impl<'a> Oracle<'a> {
         if let Some((adapter, t)) = self.adapter.and_then(|a| Some((a, a.targets.iter().position(|&t| t == target)?))) {
             let (a, b) = pair_slots(adapter, l, t);
             let mut x = x.to_vec();
-            if let Some(n) = self.noise {
+            if let Some(n) = self.dropout {
                 let mut factors = vec![0.0; x.len()];
                 Dropout::new(n.p, n.seed, n.step, (l * 7 + target as usize) as u32).factors(name, &mut factors);
                 x.iter_mut().zip(factors).for_each(|(x, f)| *x *= f64::from(f));
@@ -67,11 +67,11 @@ impl<'a> Oracle<'a> {
         let parameters = OfBatch { oracle: self, names: &batch.names };
         let states = states(self.config, &parameters, &batch.tokens, &batch.positions, &seen);
         let mut total = 0.0;
-        for learnt in &batch.learnt {
-            let mut logits = times(&states[learnt.row], &self.full[self.slots.head.clone()]);
+        for target in &batch.targets {
+            let mut logits = times(&states[target.row], &self.full[self.slots.head.clone()]);
             logits.iter_mut().for_each(|l| *l = soft_cap(*l, self.config.logit_cap));
             let lse = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
-            total += f64::from(learnt.weight) * (lse - logits[learnt.target as usize]);
+            total += f64::from(target.weight) * (lse - logits[target.token as usize]);
         }
         total
     }

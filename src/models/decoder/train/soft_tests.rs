@@ -2,7 +2,7 @@
 
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
-use super::{Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
+use super::{Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
 use crate::models::decoder::SoftTokens;
 use crate::models::lora::Target;
 use crate::models::soft_prompt::{Inputs, Projector, Settings};
@@ -17,7 +17,7 @@ fn soft_groups() -> Vec<Group> {
     all[0].prefix[7] = 40;
     all[0].branches[0].tokens[1] = 31;
     all[0].branches[2].tokens = [vec![31, 31], all[0].branches[2].tokens.clone()].concat();
-    all[0].branches[2].learnt = 2..9;
+    all[0].branches[2].targets = 2..9;
     all[1].branches[0].tokens[8] = 23;
     all[2].branches[0].tokens[0] = 99;
     all
@@ -37,19 +37,19 @@ fn gradients_by_soft_tokens_match_finite_differences() {
         let c = config(family);
         let (w, a) = (weights(&c, true), adapter(&c, &Target::ALL));
         let soft = SoftTokens::new(IDS.to_vec(), random(4, c.hidden)).unwrap();
-        let noise = Some(Noise { p: 0.3, seed: 4, step: 2 });
+        let dropout = Some(StepDropout { p: 0.3, seed: 4, step: 2 });
         let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: Some(&soft) };
         let count = a.clone().count().unwrap();
         let run = |first_layer: usize| {
             let (mut g, mut by) = (vec![0.0; count], vec![0.0; soft.values()]);
             let trained = Trained::Adapter { first_layer };
-            let pass = Pass { model, batch: &batch, trained, noise, scale: 0.25 };
+            let pass = Pass { model, batch: &batch, trained, dropout, scale: 0.25 };
             let loss = Engine::cpu().unwrap().gradient(&pass, &mut g, Some(&mut by)).unwrap();
             (loss, g, by)
         };
         let (loss, g, by) = run(0);
         let mut oracle = Oracle::new(&c, &w, Some(&a));
-        oracle.noise = noise;
+        oracle.dropout = dropout;
         for &id in &IDS {
             oracle.soft.insert(id, soft.get(id).unwrap().iter().map(|&v| f64::from(v)).collect());
         }
@@ -65,7 +65,7 @@ fn gradients_by_soft_tokens_match_finite_differences() {
         };
         check(value, &names, &by, 0.25, 1);
         // The adapter's gradient is the same with and without that by the soft tokens.
-        assert_eq!(gradient(model, &batch, Trained::Adapter { first_layer: 0 }, noise, 0.25), (loss, g.clone()));
+        assert_eq!(gradient(model, &batch, Trained::Adapter { first_layer: 0 }, dropout, 0.25), (loss, g.clone()));
         // Layers that are not trained still pass the gradient on.
         let (_, upper, below) = run(2);
         assert_eq!(below, by, "{family:?}");
@@ -87,7 +87,7 @@ fn gradients_by_the_projector_match_finite_differences() {
     let mut by_pairs = vec![0.0; a.clone().count().unwrap()];
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: Some(&soft) };
     let trained = Trained::Adapter { first_layer: 0 };
-    let pass = Pass { model, batch: &batch, trained, noise: None, scale: 1.0 };
+    let pass = Pass { model, batch: &batch, trained, dropout: None, scale: 1.0 };
     Engine::cpu().unwrap().gradient(&pass, &mut by_pairs, Some(&mut by_soft)).unwrap();
     let mut g = vec![0.0; projector.count().unwrap()];
     projector.backward(inputs.matrix().as_slice(), &saved, &by_soft, &mut g).unwrap();
@@ -126,14 +126,14 @@ fn gradients_by_the_projector_match_finite_differences() {
 }
 
 #[test]
-fn soft_tokens_are_read_but_not_learnt_and_unknown_ones_are_refused() {
+fn soft_tokens_are_read_but_are_no_targets_and_unknown_ones_are_refused() {
     let c = config(crate::models::decoder::Family::QWEN2);
     let w = owned(&weights(&c, false));
     let mut group = Group::plain(vec![1, 31, 2, 3], 3..4);
     group.check_with(23, &IDS, 100).unwrap();
     assert!(group.check(23, 100).unwrap_err().to_string().contains("31"));
-    group.branches[0].learnt = 1..4;
-    assert!(group.check_with(23, &IDS, 100).unwrap_err().to_string().contains("learnt"));
+    group.branches[0].targets = 1..4;
+    assert!(group.check_with(23, &IDS, 100).unwrap_err().to_string().contains("target"));
     let batch = Packed::of(&[Group::plain(vec![1, 31, 2, 3], 3..4)]);
     let soft = SoftTokens::new(vec![30], random(1, c.hidden)).unwrap();
     for soft in [None, Some(&soft)] {

@@ -1,7 +1,7 @@
 //! Gradients against finite differences of an f64 reference; shared prefixes and packing against plain sequences.
 
 use super::oracle::Oracle;
-use super::{Branch, Engine, Group, Model, Noise, Packed, Parameters, Pass, Trained};
+use super::{Branch, Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
 use crate::models::decoder::{Config, Family, Layer, Linear, Weights, families};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Storage, Weight};
@@ -116,9 +116,9 @@ fn tokens(n: usize, salt: u32) -> Vec<u32> {
     (0..n as u32).map(|i| (i * 7 + salt * 5 + i * i * salt) % 23).collect()
 }
 
-/// A tree with three branches (one learns its token 0), and two plain sequences.
+/// A tree with three branches (token 0 of one is a target), and two plain sequences.
 pub fn groups() -> Vec<Group> {
-    let branch = |n, salt, learnt, weight| Branch { tokens: tokens(n, salt), learnt, weight };
+    let branch = |n, salt, targets, weight| Branch { tokens: tokens(n, salt), targets, weight };
     vec![
         Group {
             prefix: tokens(9, 1),
@@ -137,7 +137,7 @@ pub fn gradient(
     model: Model<'_>,
     batch: &Packed,
     trained: Trained,
-    noise: Option<Noise>,
+    dropout: Option<StepDropout>,
     scale: f32,
 ) -> (f64, Vec<f32>) {
     let n = match trained {
@@ -145,7 +145,7 @@ pub fn gradient(
         Trained::Adapter { .. } => model.adapter.unwrap().clone().count().unwrap(),
     };
     let mut g = flat(n);
-    let pass = Pass { model, batch, trained, noise, scale };
+    let pass = Pass { model, batch, trained, dropout, scale };
     let loss = Engine::cpu().unwrap().gradient(&pass, &mut g, None).unwrap();
     (loss, g)
 }
@@ -170,10 +170,10 @@ pub const FAMILIES: [&Family; 6] = families::ALL;
 
 /// Compares loss and gradient of a pass with the oracle's loss and its central differences, of every `every`th parameter.
 fn check_pass(pass: &Pass<'_>, every: usize) {
-    let Pass { model, batch, trained, noise, scale } = *pass;
-    let (loss, g) = gradient(model, batch, trained, noise, scale);
+    let Pass { model, batch, trained, dropout, scale } = *pass;
+    let (loss, g) = gradient(model, batch, trained, dropout, scale);
     let mut oracle = Oracle::new(model.config, model.weights, model.adapter);
-    oracle.noise = noise;
+    oracle.dropout = dropout;
     let want = oracle.loss(batch);
     assert!((loss - want).abs() <= 2e-5 * want.abs(), "{:?}: {loss} against {want}", model.config.family);
     let mut names = Vec::new();
@@ -199,11 +199,11 @@ fn check_pass(pass: &Pass<'_>, every: usize) {
 fn adapter_gradients_match_finite_differences() {
     for family in FAMILIES {
         let (c, batch) = (config(family), Packed::of(&groups()));
-        for (bf16, noise) in [(false, None), (true, Some(Noise { p: 0.3, seed: 4, step: 2 }))] {
+        for (bf16, dropout) in [(false, None), (true, Some(StepDropout { p: 0.3, seed: 4, step: 2 }))] {
             let (w, a) = (weights(&c, bf16), adapter(&c, &Target::ALL));
             let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
             let trained = Trained::Adapter { first_layer: 0 };
-            check_pass(&Pass { model, batch: &batch, trained, noise, scale: 0.25 }, 5);
+            check_pass(&Pass { model, batch: &batch, trained, dropout, scale: 0.25 }, 5);
         }
     }
 }
@@ -214,7 +214,7 @@ fn gradients_of_all_weights_match_finite_differences() {
         let c = config(family);
         let (w, batch) = (weights(&c, false), Packed::of(&groups()));
         let model = Model { config: &c, weights: &w, adapter: None, soft: None };
-        check_pass(&Pass { model, batch: &batch, trained: Trained::All, noise: None, scale: 0.5 }, 11);
+        check_pass(&Pass { model, batch: &batch, trained: Trained::All, dropout: None, scale: 0.5 }, 11);
     }
 }
 
@@ -238,8 +238,8 @@ fn a_shared_prefix_equals_separate_sequences_and_a_batch_equals_its_parts() {
         for b in group.branches {
             let tokens = [group.prefix.clone(), b.tokens].concat();
             let shift = group.prefix.len();
-            let learnt = b.learnt.start + shift..b.learnt.end + shift;
-            let plain = Group { prefix: vec![], branches: vec![Branch { tokens, learnt, weight: b.weight }] };
+            let targets = b.targets.start + shift..b.targets.end + shift;
+            let plain = Group { prefix: vec![], branches: vec![Branch { tokens, targets, weight: b.weight }] };
             let (l, part) = gradient(model, &Packed::of(&[plain]), trained, None, 1.0);
             loss_apart += l;
             g_apart.iter_mut().zip(part).for_each(|(s, p)| *s += p);
@@ -256,11 +256,11 @@ fn long_sequences_cross_tiles() {
     c.layers = 2;
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::KProj, Target::DownProj]));
     let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
-    let branch = |n, salt, learnt| Branch { tokens: tokens(n, salt), learnt, weight: 1.0 };
+    let branch = |n, salt, targets| Branch { tokens: tokens(n, salt), targets, weight: 1.0 };
     let group = Group { prefix: tokens(150, 1), branches: vec![branch(90, 2, 0..90), branch(5, 3, 4..5)] };
     let batch = Packed::of(&[group, Group::plain(tokens(70, 4), 69..70)]);
     let trained = Trained::Adapter { first_layer: 0 };
-    check_pass(&Pass { model, batch: &batch, trained, noise: None, scale: 1.0 }, 37);
+    check_pass(&Pass { model, batch: &batch, trained, dropout: None, scale: 1.0 }, 37);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn an_engine_gives_the_same_bits_again_and_after_other_batches() {
     let mut engine = Engine::cpu().unwrap();
     let mut run = |batch: &Packed| {
         let mut g = flat(a.clone().count().unwrap());
-        let pass = Pass { model, batch, trained, noise: None, scale: 1.0 };
+        let pass = Pass { model, batch, trained, dropout: None, scale: 1.0 };
         let loss = engine.gradient(&pass, &mut g, None).unwrap();
         (loss, g)
     };
