@@ -209,7 +209,7 @@ fn what_cannot_be_trained_on_a_device_is_refused() {
     assert!(wrong(plain, &batch, adapters, 9).contains("adapters alone"));
     assert!(wrong(with, &batch, adapters, 9).contains("9 values"));
     assert!(wrong(with, &Packed::of(&[Group::plain(vec![1, 99, 3], 2..3)]), adapters, 9).contains("99"));
-    assert!(wrong(with, &Packed::default(), adapters, 9).contains("nothing to learn"));
+    assert!(wrong(with, &Packed::default(), adapters, 9).contains("has no target"));
     let (other, _) = base(Family::QWEN2);
     assert!(wrong(Model { config: &other, ..with }, &batch, adapters, 3 * 2 * (24 + 32)).contains("another"));
 }
