@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rallrec::error::Error;
-use rallrec::generate::{Listener, Prompt, Sample, Settings, generate};
+use rallrec::generate::{GenerateSettings, Listener, Prompt, Sample, generate};
 use rallrec::models::decoder::{Arithmetic, Model};
 use rallrec::models::lora::Target;
 use rallrec::store::{LoadOptions, load};
@@ -86,7 +86,7 @@ pub fn decode(
     let model = open(path, dtype)?;
     let prompt = tokens(&model, length);
     // Never the end of a text, so that the work is fixed.
-    let settings = Settings { temperature: 0.6, max_new_tokens: new, ..Settings::default() };
+    let settings = GenerateSettings { temperature: 0.6, max_new_tokens: new, ..GenerateSettings::default() };
     let mut seconds = Vec::new();
     for _ in 0..runs + 1 {
         let mut clock = Clock { first: None, last: Instant::now() };

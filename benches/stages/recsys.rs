@@ -8,7 +8,7 @@ use rallrec::data::{self, ItemIdx, Kind, UserIdx};
 use rallrec::device::Device;
 use rallrec::error::Error;
 use rallrec::events::Event;
-use rallrec::models::lightgcn::{self, Graph, Negatives, Sampler, Settings, Trainer};
+use rallrec::models::lightgcn::{self, Graph, LightGcnSettings, Negatives, Sampler, Trainer};
 use rallrec::monitor::Monitor;
 use rallrec::ops::spmm::Precision;
 use rallrec::ops::{bpr, infonce as contrast, topk as search};
@@ -49,12 +49,12 @@ fn open(train: &Path, test: &Path) -> Result<(Graph, Lists)> {
     Ok((Graph::new(users, items, &edges)?, test))
 }
 
-fn settings() -> Settings {
-    Settings { dim: 64, early_stop: 0, ..Settings::default() }
+fn settings() -> LightGcnSettings {
+    LightGcnSettings { dim: 64, early_stop: 0, ..LightGcnSettings::default() }
 }
 
 pub fn lightgcn(train: &Path, test: &Path, steps: usize, precision: Precision) -> Result<Figure> {
-    let (graph, settings) = (open(train, test)?.0, Settings { precision, ..settings() });
+    let (graph, settings) = (open(train, test)?.0, LightGcnSettings { precision, ..settings() });
     let sampler = Sampler::new(&graph, settings.seed)?;
     let mut trainer = Trainer::new(&Device::Cpu, &graph, &settings)?;
     let start = Instant::now();
@@ -98,7 +98,7 @@ impl Monitor for Keep {
 
 pub fn quality(train: &Path, test: &Path, epochs: u32, seed: u64, precision: Precision) -> Result<Figure> {
     let (graph, test) = open(train, test)?;
-    let settings = Settings { epochs, seed, eval_every: 5, precision, ..settings() };
+    let settings = LightGcnSettings { epochs, seed, eval_every: 5, precision, ..settings() };
     let (keep, start) = (Keep::default(), Instant::now());
     let result = lightgcn::train(&Device::Cpu, &graph, &test, &settings, None, &keep)?;
     let seconds = vec![start.elapsed().as_secs_f64()];

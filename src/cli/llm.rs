@@ -403,14 +403,14 @@ impl Listener for Screen<'_> {
 }
 
 fn write(input: &Input, sampling: &Sampling) -> Result<()> {
-    let settings = generate::Settings {
+    let settings = generate::GenerateSettings {
         temperature: sampling.temperature,
         top_p: sampling.top_p,
         top_k: sampling.top_k,
         min_new_tokens: sampling.min_tokens,
         max_new_tokens: sampling.max_tokens,
         seed: sampling.seed,
-        ..generate::Settings::default()
+        ..generate::GenerateSettings::default()
     };
     settings.check("llm generate")?;
     // One place must stay free for the first new token.

@@ -48,7 +48,7 @@ pub struct Recipe {
     /// Interaction graph and LightGCN.
     pub graph: Graph,
     /// Contrastive alignment of text and collaborative embeddings.
-    pub align: crate::models::projector::Settings,
+    pub align: crate::models::projector::ProjectorSettings,
     /// Embedding mixture, retrieval from the user's history, rerank.
     pub retrieve: crate::retrieval::Settings,
     /// What the language model reads.
@@ -58,7 +58,7 @@ pub struct Recipe {
     pub collab: crate::collab::CollabSettings,
     /// Embeddings as soft prompt tokens of the tuned model. Beyond the papers; off unless `source`
     /// is set.
-    pub soft: crate::models::soft_prompt::Settings,
+    pub soft: crate::models::soft_prompt::SoftSettings,
     /// LoRA tuning.
     pub tune: Tune,
     /// Yes/No scoring.
@@ -252,7 +252,7 @@ pub struct Graph {
     /// interactions (D5).
     pub edges: GraphEdges,
     /// The model and its training.
-    pub lightgcn: crate::models::lightgcn::Settings,
+    pub lightgcn: crate::models::lightgcn::LightGcnSettings,
 }
 
 /// LoRA tuning.

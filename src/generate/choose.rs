@@ -1,6 +1,6 @@
 //! The next token of each row.
 
-use super::Settings;
+use super::GenerateSettings;
 use super::flow::InFlight;
 use crate::device::Rows;
 use crate::error::Result;
@@ -34,13 +34,13 @@ impl InFlight for Row {
 /// Draws tokens; stop tokens are forbidden at first.
 pub(super) struct Chooser<'a> {
     model: &'a Model,
-    settings: &'a Settings,
+    settings: &'a GenerateSettings,
     /// One row: -inf for stop tokens, 0 for others; there if they are forbidden at first.
     forbidden: Option<Rows>,
 }
 
 impl<'a> Chooser<'a> {
-    pub(super) fn new(model: &'a Model, stop: &[u32], settings: &'a Settings) -> Result<Self> {
+    pub(super) fn new(model: &'a Model, stop: &[u32], settings: &'a GenerateSettings) -> Result<Self> {
         let mut forbidden = None;
         if settings.min_new_tokens > 0 {
             let mut bias = vec![0.0f32; model.config().vocab];

@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::choose::{Chooser, Row};
 use super::flow::{self, Flow};
 use super::step::Steps;
-use super::{Finish, Listener, Prompt, Settings};
+use super::{Finish, GenerateSettings, Listener, Prompt};
 use crate::device::{Device, Rows};
 use crate::error::{Error, Result};
 use crate::models::decoder::cache::{RowAllocator, aligned};
@@ -44,7 +44,7 @@ struct Rolling<'a> {
     model: &'a Model,
     prompts: &'a [&'a Prompt],
     stop: &'a [u32],
-    settings: &'a Settings,
+    settings: &'a GenerateSettings,
     chooser: Chooser<'a>,
     steps: Steps,
     cache: Cache,
@@ -76,7 +76,7 @@ pub fn generate(
     model: &Model,
     prompts: &[Prompt],
     stop: &[u32],
-    settings: &Settings,
+    settings: &GenerateSettings,
     monitor: &dyn Monitor,
     listener: &mut dyn Listener,
 ) -> Result<()> {
@@ -140,7 +140,7 @@ impl<'a> Rolling<'a> {
         model: &'a Model,
         prompts: &'a [&'a Prompt],
         stop: &'a [u32],
-        settings: &'a Settings,
+        settings: &'a GenerateSettings,
         monitor: &'a dyn Monitor,
     ) -> Result<Self> {
         let context = model.config().context;

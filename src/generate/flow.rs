@@ -1,7 +1,7 @@
 //! The loop of decoding, wherever the steps are done: rows in flight take one token a step; a finished row leaves, a waiting one
 //! takes its place.
 
-use super::{Finish, Listener, Sample, Settings};
+use super::{Finish, GenerateSettings, Listener, Sample};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -33,7 +33,7 @@ pub(crate) fn finish(
     before: usize,
     context: usize,
     stop: &[u32],
-    settings: &Settings,
+    settings: &GenerateSettings,
 ) -> Option<Finish> {
     let last = tokens.last()?;
     if stop.contains(last) {

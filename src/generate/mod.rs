@@ -22,7 +22,7 @@ use crate::ops::sampling::Cut;
 /// How answers are sampled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct GenerateSettings {
     /// Flattens (above 1) or sharpens (below 1) the distribution; 0 always takes the likeliest token. Default 0.6.
     pub temperature: f32,
     /// Keep the likeliest tokens that hold this share of the probability; in (0, 1], 1 keeps all. Default 1.
@@ -39,13 +39,13 @@ pub struct Settings {
     pub max_rows: usize,
 }
 
-impl Default for Settings {
+impl Default for GenerateSettings {
     fn default() -> Self {
         Self { temperature: 0.6, top_p: 1.0, top_k: 0, min_new_tokens: 0, max_new_tokens: 512, seed: 42, max_rows: 64 }
     }
 }
 
-impl Settings {
+impl GenerateSettings {
     /// The cut of the distribution.
     pub fn cut(&self) -> Cut {
         Cut { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p }

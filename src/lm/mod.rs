@@ -126,7 +126,7 @@ pub trait LanguageModel {
     fn write_on(
         &self,
         asked: &[Ask<'_>],
-        sampling: &generate::Settings,
+        sampling: &generate::GenerateSettings,
         monitor: &dyn Monitor,
         listener: &mut dyn Listener,
     ) -> Result<()>;

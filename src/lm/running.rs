@@ -81,7 +81,7 @@ impl LanguageModel for Running<'_> {
     fn write_on(
         &self,
         asked: &[Ask<'_>],
-        sampling: &generate::Settings,
+        sampling: &generate::GenerateSettings,
         monitor: &dyn Monitor,
         listener: &mut dyn Listener,
     ) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::content::Content;
 use crate::data::{Rated, UserIdx};
 use crate::error::{Error, Result};
 use crate::lm::Local;
-use crate::models::soft_prompt::{Inputs, Items, Settings, Source, User, standardised};
+use crate::models::soft_prompt::{Inputs, Items, SoftSettings, Source, User, standardised};
 use crate::tensor::Matrix;
 use crate::text::prompts::{Prompt, SoftPlaces};
 
@@ -30,8 +30,8 @@ pub struct SoftTokens {
 
 impl SoftTokens {
     /// `None` when the recipe wants none.
-    pub fn of(settings: &Settings) -> Option<Self> {
-        let Settings { source, items, user, .. } = *settings;
+    pub fn of(settings: &SoftSettings) -> Option<Self> {
+        let SoftSettings { source, items, user, .. } = *settings;
         settings.is_on().then_some(Self { source, items, user })
     }
 }

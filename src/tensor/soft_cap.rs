@@ -20,7 +20,7 @@ vectorized! {
 
 /// One value: `cap (1 - 2 / (e^(2 x / cap) + 1))`.
 #[inline(always)]
-pub fn capped(x: f32, cap: f32) -> f32 {
+fn capped(x: f32, cap: f32) -> f32 {
     cap - 2.0 * cap / (exp(2.0 * x / cap) + 1.0)
 }
 

@@ -99,7 +99,11 @@ impl Pupil<'_> {
         for (row, prompt) in (0..).zip(prompts) {
             requests.push(Prompt::new(row, self.tokens(prompt)?, samples));
         }
-        let settings = generate::Settings { temperature, max_new_tokens: longest, ..generate::Settings::default() };
+        let settings = generate::GenerateSettings {
+            temperature,
+            max_new_tokens: longest,
+            ..generate::GenerateSettings::default()
+        };
         let mut out = Vec::new();
         generate(&self.model, &requests, &self.model.config().eos, &settings, &Silent, &mut out)?;
         out.sort_by_key(|s| (s.row, s.sample));

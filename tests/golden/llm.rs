@@ -3,7 +3,7 @@
 use crate::shared::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::generate::scoring::score;
-use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
+use rallrec::generate::{GenerateSettings, Pooling, Prompt, Sample, embed, generate};
 use rallrec::models::decoder::Model;
 use rallrec::models::decoder::layer::Stage;
 use rallrec::models::lora::{Adapter, Pair, Target};
@@ -85,7 +85,7 @@ fn every_layer_of_a_short_prompt() {
 fn greedy_tokens_of_six_prompts_in_one_batch() {
     let Some((model, t)) = open() else { return };
     let prompts: Vec<Prompt> = (0..6).map(|n| Prompt::new(n, t.ids(&format!("prompt{n}.input_ids")), 1)).collect();
-    let greedy = Settings { temperature: 0.0, max_new_tokens: 32, ..Settings::default() };
+    let greedy = GenerateSettings { temperature: 0.0, max_new_tokens: 32, ..GenerateSettings::default() };
     let mut answers: Vec<Sample> = Vec::new();
     generate(&model, &prompts, &[], &greedy, &Silent, &mut answers).unwrap();
     assert_eq!(answers.len(), 6);

@@ -3,7 +3,7 @@
 
 use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::device::Device;
-use rallrec::models::lightgcn::{Graph, Negatives, Settings, Trainer};
+use rallrec::models::lightgcn::{Graph, LightGcnSettings, Negatives, Trainer};
 use rallrec::ops::bpr::Batch;
 use rallrec::ops::infonce::{Params, Similarity, infonce};
 use rallrec::ops::spmm::{self, Lines, Nodes, Precision, Propagation, Sparse};
@@ -63,7 +63,8 @@ fn propagation_is_pytorchs() {
 #[test]
 fn loss_gradient_and_three_adam_steps_are_pytorchs() {
     let graph = graph();
-    let settings = Settings { dim: DIM, layers: 3, lambda: 1e-4, learning_rate: 1e-3, ..Settings::default() };
+    let settings =
+        LightGcnSettings { dim: DIM, layers: 3, lambda: 1e-4, learning_rate: 1e-3, ..LightGcnSettings::default() };
     let e0 = Lines::from_packed(DIM, &floats("lightgcn.e0"));
     let mut trainer = Trainer::from_rows(&Device::Cpu, &graph, &settings, e0).expect("one row a node");
     let batch = Batch {

@@ -9,7 +9,7 @@ use half::f16;
 use rallrec::device::{Device, KernelDevice};
 use rallrec::events::Event;
 use rallrec::generate::scoring::{Bundle, score};
-use rallrec::generate::{Finish, Listener, Pooling, Prompt, Sample, Settings, embed, generate};
+use rallrec::generate::{Finish, GenerateSettings, Listener, Pooling, Prompt, Sample, embed, generate};
 use rallrec::models::decoder::model::Counts;
 use rallrec::models::decoder::train::Engine;
 use rallrec::models::decoder::{Config, Family, Model, SoftTokens};
@@ -183,7 +183,7 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
     let plain = Model::new(config, plain.weights().clone()).unwrap();
     let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
     let prompts = prompts();
-    let settings = Settings {
+    let settings = GenerateSettings {
         temperature: 0.9,
         top_k: 50,
         top_p: 0.95,
@@ -204,7 +204,7 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
         let upload = || on(&device, &model);
         let (on_device, one_by_one) = (upload().with_recording(true), upload().with_recording(false));
         let run_on = |on_device: &Model, max_rows: usize| {
-            let settings = Settings { max_rows, ..settings.clone() };
+            let settings = GenerateSettings { max_rows, ..settings.clone() };
             answers(|monitor, ear| generate(on_device, &prompts, &stop, &settings, monitor, ear))
         };
         let run = |max_rows: usize| run_on(&on_device, max_rows);
@@ -236,7 +236,7 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
     let tokens = |n: u32| (0..n).map(|i| (7 * i + 1) % 263).collect::<Vec<u32>>();
     let on_device = on(&KernelDevice::host(4), &model).with_recording(true);
     let check = |prompts: &[Prompt], max_rows: usize, max_new_tokens: usize| {
-        let settings = Settings { max_rows, max_new_tokens, ..Settings::default() };
+        let settings = GenerateSettings { max_rows, max_new_tokens, ..GenerateSettings::default() };
         let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[], &settings, monitor, ear));
         let (got, _) = answers(|monitor, ear| generate(&on_device, prompts, &[], &settings, monitor, ear));
         assert_eq!(got, want);
@@ -254,7 +254,7 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
 #[test]
 fn where_memory_is_short_fewer_answers_go_together() {
     let model = model(Family::LLAMA);
-    let (prompts, settings) = (prompts(), Settings { max_new_tokens: 200, ..Settings::default() });
+    let (prompts, settings) = (prompts(), GenerateSettings { max_new_tokens: 200, ..GenerateSettings::default() });
     let device = KernelDevice::host(3);
     let on_device = on(&device, &model);
     let stop: Vec<u32> = (0..264).step_by(2).collect();
@@ -277,7 +277,7 @@ fn where_memory_is_short_fewer_answers_go_together() {
 fn a_window_moves_with_the_answer_as_on_the_cpu() {
     let plain = model(Family::MISTRAL);
     let narrow = Model::new(Config { window: Some(3), ..plain.config().clone() }, plain.weights().clone()).unwrap();
-    let settings = Settings {
+    let settings = GenerateSettings {
         temperature: 0.9,
         top_k: 50,
         top_p: 0.95,
@@ -288,7 +288,7 @@ fn a_window_moves_with_the_answer_as_on_the_cpu() {
     };
     for model in [plain, narrow] {
         let write = |model: &Model, max_rows: usize| {
-            let settings = Settings { max_rows, ..settings.clone() };
+            let settings = GenerateSettings { max_rows, ..settings.clone() };
             answers(|monitor, ear| generate(model, &prompts(), &[], &settings, monitor, ear)).0
         };
         let want = write(&model, 64);
@@ -383,11 +383,11 @@ fn bf16_answers_do_not_depend_on_each_other() {
     let config = fixture::config(Family::LLAMA);
     let model = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::Bf16).unwrap()).unwrap();
     let prompts = &prompts()[..3];
-    let settings = Settings { max_new_tokens: 5, ..Settings::default() };
+    let settings = GenerateSettings { max_new_tokens: 5, ..GenerateSettings::default() };
     for device in devices(12) {
         let on_device = on(&device, &model);
         let run = |max_rows: usize| {
-            let settings = Settings { max_rows, ..settings.clone() };
+            let settings = GenerateSettings { max_rows, ..settings.clone() };
             answers(|monitor, ear| generate(&on_device, prompts, &[2], &settings, monitor, ear)).0
         };
         let together = run(64);
@@ -439,7 +439,7 @@ fn quantised_weights_are_decoded_from_their_blocks() {
         let plain = Model::new(config, weights).unwrap();
         let with = if adapted { Some(adapter(&plain)) } else { None };
         let model = plain.with_adapter(with.as_ref()).unwrap();
-        let settings = Settings { max_new_tokens: 5, ..Settings::default() };
+        let settings = GenerateSettings { max_new_tokens: 5, ..GenerateSettings::default() };
         let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[2], &settings, monitor, ear));
         let bundles: Vec<Bundle> = vec![vec![vec![4, 5, 9], vec![4, 5, 7, 7]], vec![vec![6; 20]]];
         let scores = score(&model, &bundles, [10, 11], 1000).unwrap();
@@ -456,7 +456,7 @@ fn quantised_weights_are_decoded_from_their_blocks() {
                 assert!((got.log_sum_exp - want.log_sum_exp).abs() <= 2e-5, "{form:?}: {got:?} and not {want:?}");
             }
             for max_rows in [64, 3, 1] {
-                let settings = Settings { max_rows, ..settings.clone() };
+                let settings = GenerateSettings { max_rows, ..settings.clone() };
                 let (got, _) = answers(|monitor, ear| generate(&on_device, prompts, &[2], &settings, monitor, ear));
                 assert_eq!(got, want, "{form:?} in rows of {max_rows}");
             }
@@ -475,7 +475,8 @@ fn prompts_that_do_not_fit_are_refused() {
     {
         let prompts = [Prompt::new(3, prompt, 1)];
         let heard = &mut Vec::<Sample>::new();
-        let error = generate(&on_device, &prompts, &[], &Settings::default(), &Silent, heard).unwrap_err().to_string();
+        let error =
+            generate(&on_device, &prompts, &[], &GenerateSettings::default(), &Silent, heard).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("row 3"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use files::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::scoring::score;
-use rallrec::generate::{Pooling, Prompt, Sample, Settings, embed, generate};
+use rallrec::generate::{GenerateSettings, Pooling, Prompt, Sample, embed, generate};
 use rallrec::models::decoder::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
 use rallrec::models::decoder::{Config, Layer, Model, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
@@ -109,7 +109,7 @@ fn logits_states_and_greedy_tokens() {
             assert_close("mean state", mean.row(i), &t.f64(&format!("prompt{n}.mean_hidden_f64")), STATES);
             assert_close("last state", last.row(i), &wide(&t.f32(&format!("prompt{n}.last_hidden"))), STATES);
         }
-        let greedy = Settings { temperature: 0.0, max_new_tokens: steps, ..Settings::default() };
+        let greedy = GenerateSettings { temperature: 0.0, max_new_tokens: steps, ..GenerateSettings::default() };
         let asked: Vec<Prompt> =
             which.iter().zip(prompts(&t, &which)).map(|(&n, tokens)| Prompt::new(n as u32, tokens, 1)).collect();
         let mut answers = Vec::<Sample>::new();

@@ -36,7 +36,8 @@ fn far(got: &Matrix, want: &Matrix) -> f32 {
 fn lightgcn_is_the_same_on_every_device() {
     let (graph, valid) = graph();
     // A width that is no multiple of anything, several steps an epoch, one of them short.
-    let settings = lightgcn::Settings { dim: 11, layers: 2, batch: 60, epochs: 3, eval_every: 2, ..Default::default() };
+    let settings =
+        lightgcn::LightGcnSettings { dim: 11, layers: 2, batch: 60, epochs: 3, eval_every: 2, ..Default::default() };
     let want = lightgcn::train(&Device::Cpu, &graph, &valid, &settings, None, &Silent).unwrap();
     for device in devices(3) {
         let train = || {
@@ -58,7 +59,8 @@ fn lightgcn_is_the_same_on_every_device() {
 #[test]
 fn a_run_begun_on_the_cpu_goes_on_on_a_device() {
     let (graph, valid) = graph();
-    let settings = |epochs| lightgcn::Settings { dim: 8, batch: 50, epochs, eval_every: 1, ..Default::default() };
+    let settings =
+        |epochs| lightgcn::LightGcnSettings { dim: 8, batch: 50, epochs, eval_every: 1, ..Default::default() };
     let whole = lightgcn::train(&Device::Cpu, &graph, &valid, &settings(2), None, &Silent).unwrap();
     let folder = tempfile::tempdir().unwrap();
     lightgcn::train(&Device::Cpu, &graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
@@ -76,7 +78,7 @@ fn alignment_is_the_same_on_every_device() {
     let colla: Vec<f32> = (0..n * dim).map(|_| rng.normal()).collect();
     let (text, colla) = (Matrix::from_vec(n, width, text).unwrap(), Matrix::from_vec(n, dim, colla).unwrap());
     let both: Vec<ItemIdx> = (0..n as u32).map(ItemIdx).collect();
-    let settings = projector::Settings { batch: 24, epochs: 3, learn_tau: true, ..Default::default() };
+    let settings = projector::ProjectorSettings { batch: 24, epochs: 3, learn_tau: true, ..Default::default() };
     let of = projector::Embeddings { text: &text, colla: &colla, both: &both };
     let want = projector::train(&Device::Cpu, of, &settings, None, &Silent).unwrap();
     for device in devices(4) {
@@ -122,7 +124,8 @@ fn the_search_is_the_same_and_says_the_same_of_values_that_cannot_be_ranked() {
 #[test]
 fn memory_that_ends_in_a_stage_says_what_to_lower_and_leaves_the_checkpoint() {
     let (graph, valid) = graph();
-    let settings = |epochs| lightgcn::Settings { dim: 16, batch: 50, epochs, eval_every: 1, ..Default::default() };
+    let settings =
+        |epochs| lightgcn::LightGcnSettings { dim: 16, batch: 50, epochs, eval_every: 1, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     lightgcn::train(&Device::Cpu, &graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
     let device = KernelDevice::host(0);

@@ -7,7 +7,7 @@ use rallrec::models::decoder::train::{
 };
 use rallrec::models::decoder::{Config, Family, SoftTokens, Weights};
 use rallrec::models::lora::{Adapter, Target};
-use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
+use rallrec::models::soft_prompt::{Inputs, Projector, SoftSettings, mean_norm};
 use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use rallrec::Silent;
-use rallrec::generate::{Finish, Listener, Prompt, Sample, Settings, generate};
+use rallrec::generate::{Finish, GenerateSettings, Listener, Prompt, Sample, generate};
 use rallrec::models::decoder::{Config, Family, Model};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;
@@ -20,7 +20,7 @@ fn prompt(row: u32, length: usize, begin: &[u32], samples: u32) -> Prompt {
     Prompt::new(row, tokens, samples)
 }
 
-fn all(model: &Model, prompts: &[Prompt], stop: &[u32], settings: &Settings) -> Vec<Sample> {
+fn all(model: &Model, prompts: &[Prompt], stop: &[u32], settings: &GenerateSettings) -> Vec<Sample> {
     let mut samples: Vec<Sample> = Vec::new();
     generate(model, prompts, stop, settings, &Silent, &mut samples).unwrap();
     samples.sort_by_key(|s| (s.row, s.sample));
@@ -42,14 +42,14 @@ proptest! {
         // About one token in nine ends an answer, so that rows leave and join at different times.
         let stop: Vec<u32> = (0..30).collect();
         let settings =
-            Settings { temperature: 1.0, top_k, top_p, max_new_tokens: 12, max_rows, seed, ..Settings::default() };
+            GenerateSettings { temperature: 1.0, top_k, top_p, max_new_tokens: 12, max_rows, seed, ..GenerateSettings::default() };
         let together = all(&model, &prompts, &stop, &settings);
         prop_assert_eq!(together.len(), lengths.len() * samples as usize);
         let mut apart = Vec::new();
         for p in &prompts {
             for &s in &p.samples {
                 let one = Prompt { samples: vec![s], ..p.clone() };
-                apart.extend(all(&model, &[one], &stop, &Settings { max_rows: 1, ..settings.clone() }));
+                apart.extend(all(&model, &[one], &stop, &GenerateSettings { max_rows: 1, ..settings.clone() }));
             }
         }
         prop_assert_eq!(together, apart);
@@ -59,13 +59,13 @@ proptest! {
 #[test]
 fn samples_differ_and_seeds_matter() {
     let (model, prompts) = (model(), [prompt(1, 20, &[], 4)]);
-    let settings = Settings { temperature: 1.0, max_new_tokens: 16, ..Settings::default() };
+    let settings = GenerateSettings { temperature: 1.0, max_new_tokens: 16, ..GenerateSettings::default() };
     let a = all(&model, &prompts, &[], &settings);
     assert!(a.iter().all(|s| s.tokens.len() == 16 && s.finish == Finish::Length));
     assert!(a.windows(2).all(|w| w[0].tokens != w[1].tokens));
-    let b = all(&model, &prompts, &[], &Settings { seed: 43, ..settings.clone() });
+    let b = all(&model, &prompts, &[], &GenerateSettings { seed: 43, ..settings.clone() });
     assert!(a.iter().zip(&b).all(|(a, b)| a.tokens != b.tokens));
-    let greedy = all(&model, &prompts, &[], &Settings { temperature: 0.0, ..settings });
+    let greedy = all(&model, &prompts, &[], &GenerateSettings { temperature: 0.0, ..settings });
     assert!(greedy.windows(2).all(|w| w[0].tokens == w[1].tokens));
 }
 
@@ -73,7 +73,8 @@ fn samples_differ_and_seeds_matter() {
 fn stop_tokens_wait_for_the_minimum_and_are_not_part_of_the_answer() {
     let (model, prompts) = (model(), [prompt(1, 5, &[], 8)]);
     let stop: Vec<u32> = (0..260).collect();
-    let settings = Settings { temperature: 1.0, min_new_tokens: 3, max_new_tokens: 50, ..Settings::default() };
+    let settings =
+        GenerateSettings { temperature: 1.0, min_new_tokens: 3, max_new_tokens: 50, ..GenerateSettings::default() };
     for s in all(&model, &prompts, &stop, &settings) {
         assert!(s.tokens.len() >= 3 && s.tokens.iter().all(|t| *t >= 260), "{s:?}");
         assert_eq!(s.finish, Finish::Stop);
@@ -84,7 +85,7 @@ fn stop_tokens_wait_for_the_minimum_and_are_not_part_of_the_answer() {
 fn the_context_ends_an_answer_and_too_long_a_prompt_is_an_error() {
     let config = Config { context: 16, ..fixture::config(Family::LLAMA) };
     let model = Model::new(config.clone(), fixture::weights(&config, 3, Dtype::F32).unwrap()).unwrap();
-    let settings = Settings { max_new_tokens: 50, ..Settings::default() };
+    let settings = GenerateSettings { max_new_tokens: 50, ..GenerateSettings::default() };
     let got = all(&model, &[prompt(0, 10, &[], 1)], &[], &settings);
     assert_eq!((got[0].finish, got[0].tokens.len()), (Finish::Context, 6));
     for (length, row) in [(16, 7), (0, 8)] {
@@ -101,13 +102,14 @@ fn nan_weights_and_bad_settings_are_errors() {
     weights.norm[0] = f32::NAN;
     let broken = Model::new(config, weights).unwrap();
     let mut none: Vec<Sample> = Vec::new();
-    let error = generate(&broken, &[prompt(4, 3, &[], 1)], &[], &Settings::default(), &Silent, &mut none).unwrap_err();
+    let error =
+        generate(&broken, &[prompt(4, 3, &[], 1)], &[], &GenerateSettings::default(), &Silent, &mut none).unwrap_err();
     assert!(error.what().contains("NaN") && error.place().contains("row 4"), "{error}");
     for bad in [
-        Settings { max_new_tokens: 0, ..Settings::default() },
-        Settings { max_rows: 0, ..Settings::default() },
-        Settings { top_p: 1.5, ..Settings::default() },
-        Settings { min_new_tokens: 9, max_new_tokens: 8, ..Settings::default() },
+        GenerateSettings { max_new_tokens: 0, ..GenerateSettings::default() },
+        GenerateSettings { max_rows: 0, ..GenerateSettings::default() },
+        GenerateSettings { top_p: 1.5, ..GenerateSettings::default() },
+        GenerateSettings { min_new_tokens: 9, max_new_tokens: 8, ..GenerateSettings::default() },
     ] {
         assert!(generate(&model(), &[], &[], &bad, &Silent, &mut none).is_err(), "{bad:?}");
     }
@@ -131,7 +133,7 @@ fn the_listener_hears_every_token_and_can_end_it() {
             Ok(())
         }
     }
-    let settings = Settings { max_new_tokens: 9, ..Settings::default() };
+    let settings = GenerateSettings { max_new_tokens: 9, ..GenerateSettings::default() };
     let mut ear = Ear::default();
     generate(&model(), &[prompt(0, 4, &[], 1)], &[], &settings, &Silent, &mut ear).unwrap();
     assert_eq!(ear.tokens, ear.finished[0].tokens);

@@ -10,7 +10,7 @@ use rallrec::events::Event;
 use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Packed, Parameters};
 use rallrec::models::decoder::{Config, Family, Weights};
 use rallrec::models::lora::{Adapter, Target};
-use rallrec::models::soft_prompt::{Inputs, Projector, Settings as SoftSettings, mean_norm};
+use rallrec::models::soft_prompt::{Inputs, Projector, SoftSettings, mean_norm};
 use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::tune::{

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::LightGcnSettings;
 use super::train::Epoch;
 use crate::error::Result;
 use crate::models::checkpoint;
@@ -17,7 +17,7 @@ const FILE: &str = "lightgcn.safetensors";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
     /// What was set; a resume may only raise `epochs`.
-    pub settings: Settings,
+    pub settings: LightGcnSettings,
     /// Digest of the graph.
     pub graph: String,
     /// Finished epochs.
@@ -49,14 +49,14 @@ pub(super) fn save(folder: &Path, progress: &Progress, tensors: [(&str, &Lines);
 }
 
 /// The checkpoint of this graph and these settings, if there is one.
-pub(super) fn load(folder: &Path, settings: &Settings, graph: &str, nodes: usize) -> Result<Option<State>> {
+pub(super) fn load(folder: &Path, settings: &LightGcnSettings, graph: &str, nodes: usize) -> Result<Option<State>> {
     let Some(mut found) = checkpoint::load(&folder.join(FILE))? else { return Ok(None) };
     let progress: Progress = found.header()?;
     if progress.graph != graph {
         return Err(found.foreign("it belongs to another graph"));
     }
-    if (Settings { epochs: 0, early_stop: 0, ..progress.settings.clone() })
-        != (Settings { epochs: 0, early_stop: 0, ..settings.clone() })
+    if (LightGcnSettings { epochs: 0, early_stop: 0, ..progress.settings.clone() })
+        != (LightGcnSettings { epochs: 0, early_stop: 0, ..settings.clone() })
     {
         return Err(found.foreign("it was made with other settings"));
     }

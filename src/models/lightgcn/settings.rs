@@ -8,7 +8,7 @@ use crate::settings::Checked;
 /// Settings of LightGCN training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct LightGcnSettings {
     /// Width of an embedding; multiples of 16 are fastest.
     #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub precision: Precision,
 }
 
-impl Default for Settings {
+impl Default for LightGcnSettings {
     fn default() -> Self {
         Self {
             dim: 128,
@@ -60,4 +60,4 @@ impl Default for Settings {
     }
 }
 
-impl Checked for Settings {}
+impl Checked for LightGcnSettings {}

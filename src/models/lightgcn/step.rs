@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Graph, Settings};
+use super::{Graph, LightGcnSettings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::adam::{self, Adam};
@@ -42,7 +42,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// A device without room.
-    pub fn new(device: &Device, graph: &'a Graph, settings: &Settings) -> Result<Self> {
+    pub fn new(device: &Device, graph: &'a Graph, settings: &LightGcnSettings) -> Result<Self> {
         let nodes = graph.adjacency().nodes();
         let mut e0 = Lines::zeros(nodes, settings.dim);
         for r in 0..nodes {
@@ -58,7 +58,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// Not one row a node; a device without room.
-    pub fn from_rows(device: &Device, graph: &'a Graph, settings: &Settings, e0: Lines) -> Result<Self> {
+    pub fn from_rows(device: &Device, graph: &'a Graph, settings: &LightGcnSettings, e0: Lines) -> Result<Self> {
         let (adjacency, dim) = (graph.adjacency(), e0.dim());
         let nodes = adjacency.nodes();
         if e0.rows() != nodes {

@@ -28,8 +28,8 @@ fn planted() -> (Graph, Lists) {
     (Graph::new(users, items, &edges).unwrap(), valid)
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> LightGcnSettings {
+    LightGcnSettings {
         dim: 8,
         layers: 2,
         learning_rate: 0.02,
@@ -37,7 +37,7 @@ fn settings() -> Settings {
         epochs: 12,
         early_stop: 0,
         eval_every: 2,
-        ..Settings::default()
+        ..LightGcnSettings::default()
     }
 }
 
@@ -55,7 +55,7 @@ impl Monitor for Stop {
     }
 }
 
-fn run(folder: Option<&Path>, settings: &Settings, monitor: &dyn Monitor) -> Result<Embeddings> {
+fn run(folder: Option<&Path>, settings: &LightGcnSettings, monitor: &dyn Monitor) -> Result<Embeddings> {
     let (graph, valid) = planted();
     train(&Device::Cpu, &graph, &valid, settings, folder, monitor)
 }
@@ -94,14 +94,14 @@ fn a_stopped_run_ends_at_the_same_bits() {
 #[test]
 fn more_epochs_go_on_from_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    run(Some(folder.path()), &Settings { epochs: 4, ..settings() }, &Silent).unwrap();
+    run(Some(folder.path()), &LightGcnSettings { epochs: 4, ..settings() }, &Silent).unwrap();
     let got = run(Some(folder.path()), &settings(), &Silent).unwrap();
     assert_eq!(got, run(None, &settings(), &Silent).unwrap());
 }
 
 #[test]
 fn early_stop_keeps_the_best() {
-    let s = Settings { epochs: 200, early_stop: 3, eval_every: 1, ..settings() };
+    let s = LightGcnSettings { epochs: 200, early_stop: 3, eval_every: 1, ..settings() };
     let got = run(None, &s, &Silent).unwrap();
     assert!(got.history.len() < 200, "{} epochs", got.history.len());
     let recall = |e: &Epoch| e.recall.unwrap_or(0.0);
@@ -113,10 +113,10 @@ fn early_stop_keeps_the_best() {
 #[test]
 fn a_checkpoint_that_does_not_fit_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let s = Settings { epochs: 1, ..settings() };
+    let s = LightGcnSettings { epochs: 1, ..settings() };
     run(Some(folder.path()), &s, &Silent).unwrap();
-    let error = |s: &Settings| run(Some(folder.path()), s, &Silent).unwrap_err().to_string();
-    assert!(error(&Settings { seed: 1, ..s.clone() }).contains("other settings"));
+    let error = |s: &LightGcnSettings| run(Some(folder.path()), s, &Silent).unwrap_err().to_string();
+    assert!(error(&LightGcnSettings { seed: 1, ..s.clone() }).contains("other settings"));
     let file = folder.path().join("lightgcn.safetensors");
     let whole = std::fs::read(&file).unwrap();
     for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {
@@ -151,13 +151,13 @@ fn nonsense_is_refused() {
     assert!(Graph::new(2, 2, &[(UserIdx(0), ItemIdx(2))]).unwrap_err().to_string().contains("graph edge 0"));
     assert!(train(&Device::Cpu, &graph, &[(UserIdx(0), vec![ItemIdx(41)])], &settings(), None, &Silent).is_err());
     for bad in [
-        Settings { dim: 0, ..settings() },
-        Settings { learning_rate: f32::NAN, ..settings() },
-        Settings { batch: 0, ..settings() },
-        Settings { eval_every: 0, ..settings() },
+        LightGcnSettings { dim: 0, ..settings() },
+        LightGcnSettings { learning_rate: f32::NAN, ..settings() },
+        LightGcnSettings { batch: 0, ..settings() },
+        LightGcnSettings { eval_every: 0, ..settings() },
     ] {
         assert_eq!(bad.check().unwrap_err().kind(), Kind::Usage);
     }
-    let error = run(None, &Settings { learning_rate: 1e38, ..settings() }, &Silent).unwrap_err();
+    let error = run(None, &LightGcnSettings { learning_rate: 1e38, ..settings() }, &Silent).unwrap_err();
     assert!(error.to_string().contains("learning_rate"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Progress};
-use super::{Graph, Negatives, Sampler, Settings, Trainer};
+use super::{Graph, LightGcnSettings, Negatives, Sampler, Trainer};
 use crate::data::{ItemIdx, UserIdx};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub fn train(
     device: &Device,
     graph: &Graph,
     valid: &[(UserIdx, Vec<ItemIdx>)],
-    settings: &Settings,
+    settings: &LightGcnSettings,
     folder: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Embeddings> {
@@ -161,7 +161,7 @@ fn run_epoch(
     trainer: &mut Trainer<'_>,
     batch: &mut Batch,
     epoch: u32,
-    settings: &Settings,
+    settings: &LightGcnSettings,
     monitor: &dyn Monitor,
 ) -> Result<f64> {
     let order = sampler.order(epoch);

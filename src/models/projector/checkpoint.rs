@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Settings;
+use super::ProjectorSettings;
 use super::state::{Progress, State};
 use crate::data::ItemIdx;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ pub(super) fn load(folder: &Path, fresh: &State) -> Result<Option<State>> {
     if progress.data != fresh.progress.data {
         return Err(found.foreign("it belongs to other embeddings or items"));
     }
-    let fixed = |s: &Settings| Settings { epochs: 0, early_stop: 0, ..s.clone() };
+    let fixed = |s: &ProjectorSettings| ProjectorSettings { epochs: 0, early_stop: 0, ..s.clone() };
     if fixed(&progress.settings) != fixed(&fresh.progress.settings) {
         return Err(found.foreign("it was made with other settings"));
     }

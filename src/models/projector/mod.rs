@@ -9,5 +9,5 @@ mod tests;
 mod train;
 
 pub use checkpoint::forget;
-pub use settings::Settings;
+pub use settings::ProjectorSettings;
 pub use train::{Aligned, Embeddings, Epoch, Separation, train};

@@ -9,7 +9,7 @@ use crate::settings::{Checked, Faults};
 /// Settings of the alignment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct ProjectorSettings {
     /// How a text vector and a collaborative one are compared.
     pub similarity: Similarity,
     /// Temperature of the contrastive loss.
@@ -48,7 +48,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-impl Default for Settings {
+impl Default for ProjectorSettings {
     fn default() -> Self {
         Self {
             similarity: Similarity::Cosine,
@@ -69,7 +69,7 @@ impl Default for Settings {
     }
 }
 
-impl Checked for Settings {
+impl Checked for ProjectorSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         let next = "set it to 0 (all items) or to at least 2";

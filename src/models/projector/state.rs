@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Settings};
+use super::{Epoch, ProjectorSettings};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::adam::{self, Adam};
@@ -26,7 +26,7 @@ impl Moments {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
     /// What was set; a resume may change `epochs` and `early_stop`.
-    pub settings: Settings,
+    pub settings: ProjectorSettings,
     /// Digest of the embeddings and items trained on.
     pub data: String,
     /// Finished epochs.
@@ -61,7 +61,7 @@ pub(super) struct State {
 
 impl State {
     /// Before the first epoch.
-    pub fn fresh(settings: &Settings, data: String, p: Tensors, colla: &[f32]) -> Self {
+    pub fn fresh(settings: &ProjectorSettings, data: String, p: Tensors, colla: &[f32]) -> Self {
         Self {
             progress: Progress {
                 settings: settings.clone(),
@@ -86,7 +86,7 @@ impl State {
     ///
     /// # Errors
     /// Gradients of other shapes; a device that fails.
-    pub fn step(&mut self, settings: &Settings, g: &Tensors, batch: &[u32], loss: Gradients) -> Result<()> {
+    pub fn step(&mut self, settings: &ProjectorSettings, g: &Tensors, batch: &[u32], loss: Gradients) -> Result<()> {
         self.progress.steps += 1;
         let (adam, t) = (Adam::new(settings.learning_rate), self.progress.steps);
         let step = |p: &mut [f32], g: &[f32], s: &mut Moments| {
@@ -129,7 +129,7 @@ impl State {
     }
 
     /// Has it waited long enough?
-    pub fn stopped_early(&self, settings: &Settings) -> bool {
+    pub fn stopped_early(&self, settings: &ProjectorSettings) -> bool {
         settings.early_stop > 0 && self.progress.waited >= settings.early_stop
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::train::*;
-use super::{Settings, forget};
+use super::{ProjectorSettings, forget};
 use crate::data::ItemIdx;
 use crate::device::Device;
 use crate::events::Event;
@@ -13,7 +13,7 @@ use crate::ops::infonce::Similarity;
 use crate::rng::{Rng, Use};
 use crate::tensor::Matrix;
 
-fn align(text: &Matrix, colla: &Matrix, both: &[ItemIdx], settings: &Settings) -> crate::Result<Aligned> {
+fn align(text: &Matrix, colla: &Matrix, both: &[ItemIdx], settings: &ProjectorSettings) -> crate::Result<Aligned> {
     train(&Device::Cpu, Embeddings { text, colla, both }, settings, None, &Silent)
 }
 
@@ -42,7 +42,7 @@ fn it_finds_the_planted_map() {
     text.row_mut(399).fill(0.0);
     colla.row_mut(398).fill(0.0);
     both.truncate(398);
-    let settings = Settings { epochs: 60, batch: 128, ..Settings::default() };
+    let settings = ProjectorSettings { epochs: 60, batch: 128, ..ProjectorSettings::default() };
     let got = align(&text, &colla, &both, &settings).unwrap();
     assert!(got.before.positive < 0.3, "{:?}", got.before);
     assert!(got.after.positive > 0.85 && got.after.negative.abs() < 0.1, "{:?}", got.after);
@@ -55,12 +55,12 @@ fn it_finds_the_planted_map() {
 #[test]
 fn every_option_learns() {
     let (text, colla, both) = planted(120);
-    let base = Settings { epochs: 15, learning_rate: 1e-2, ..Settings::default() };
+    let base = ProjectorSettings { epochs: 15, learning_rate: 1e-2, ..ProjectorSettings::default() };
     for settings in [
-        Settings { half: true, batch: 0, held_out: 0.0, ..base.clone() },
-        Settings { text_pca: 10, activation: crate::ops::mlp::Activation::Silu, ..base.clone() },
-        Settings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
-        Settings { similarity: Similarity::InnerProduct, tau: 1.0, hidden: 40, ..base.clone() },
+        ProjectorSettings { half: true, batch: 0, held_out: 0.0, ..base.clone() },
+        ProjectorSettings { text_pca: 10, activation: crate::ops::mlp::Activation::Silu, ..base.clone() },
+        ProjectorSettings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
+        ProjectorSettings { similarity: Similarity::InnerProduct, tau: 1.0, hidden: 40, ..base.clone() },
     ] {
         let got = align(&text, &colla, &both, &settings).unwrap();
         let (first, last) = (got.history[0].loss, got.history[got.history.len() - 1].loss);
@@ -71,14 +71,14 @@ fn every_option_learns() {
 #[test]
 fn bad_input_is_named() {
     let (mut text, colla, both) = planted(10);
-    let run = |text: &Matrix, both: &[ItemIdx], settings: &Settings| {
+    let run = |text: &Matrix, both: &[ItemIdx], settings: &ProjectorSettings| {
         align(text, &colla, both, settings).unwrap_err().to_string()
     };
-    assert!(run(&text, &both[..1], &Settings::default()).contains("fewer than two"));
-    assert!(run(&text, &[ItemIdx(10)], &Settings::default()).contains("outside"));
-    assert!(run(&text, &both, &Settings { tau: 0.0, ..Settings::default() }).contains("tau"));
+    assert!(run(&text, &both[..1], &ProjectorSettings::default()).contains("fewer than two"));
+    assert!(run(&text, &[ItemIdx(10)], &ProjectorSettings::default()).contains("outside"));
+    assert!(run(&text, &both, &ProjectorSettings { tau: 0.0, ..ProjectorSettings::default() }).contains("tau"));
     text.row_mut(7)[2] = f32::NAN;
-    assert!(run(&text, &both, &Settings::default()).contains("text embedding of item 7"));
+    assert!(run(&text, &both, &ProjectorSettings::default()).contains("text embedding of item 7"));
 }
 
 /// Stops after so many questions, one a batch.
@@ -95,7 +95,7 @@ impl Monitor for Stop {
     }
 }
 
-fn kept(folder: &Path, settings: &Settings, monitor: &dyn Monitor) -> crate::Result<Aligned> {
+fn kept(folder: &Path, settings: &ProjectorSettings, monitor: &dyn Monitor) -> crate::Result<Aligned> {
     let (text, colla, both) = planted(150);
     let of = Embeddings { text: &text, colla: &colla, both: &both };
     train_keeping(&Device::Cpu, of, settings, Some((folder, 0.0)), monitor)
@@ -104,13 +104,13 @@ fn kept(folder: &Path, settings: &Settings, monitor: &dyn Monitor) -> crate::Res
 #[test]
 fn a_stopped_training_ends_at_the_same_bits() {
     let (text, colla, both) = planted(150);
-    let base = Settings { epochs: 14, batch: 40, learning_rate: 1e-2, ..Settings::default() };
+    let base = ProjectorSettings { epochs: 14, batch: 40, learning_rate: 1e-2, ..ProjectorSettings::default() };
     for settings in [
         base.clone(),
-        Settings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
+        ProjectorSettings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
         // The best epoch is not the last one, and the wait for a better one goes over a stop.
-        Settings { learning_rate: 0.3, early_stop: 6, held_out: 0.3, ..base.clone() },
-        Settings { text_pca: 6, held_out: 0.0, half: true, ..base.clone() },
+        ProjectorSettings { learning_rate: 0.3, early_stop: 6, held_out: 0.3, ..base.clone() },
+        ProjectorSettings { text_pca: 6, held_out: 0.0, half: true, ..base.clone() },
     ] {
         let whole = align(&text, &colla, &both, &settings).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -138,10 +138,10 @@ fn a_stopped_training_ends_at_the_same_bits() {
 #[test]
 fn a_checkpoint_that_does_not_fit_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { epochs: 1, ..Settings::default() };
+    let settings = ProjectorSettings { epochs: 1, ..ProjectorSettings::default() };
     kept(folder.path(), &settings, &Silent).unwrap();
-    let error = |settings: &Settings| kept(folder.path(), settings, &Silent).unwrap_err().to_string();
-    assert!(error(&Settings { tau: 0.2, ..settings.clone() }).contains("other settings"));
+    let error = |settings: &ProjectorSettings| kept(folder.path(), settings, &Silent).unwrap_err().to_string();
+    assert!(error(&ProjectorSettings { tau: 0.2, ..settings.clone() }).contains("other settings"));
     let (text, mut colla, both) = planted(150);
     colla.row_mut(3)[0] += 1.0;
     let of = Embeddings { text: &text, colla: &colla, both: &both };

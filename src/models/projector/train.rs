@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::ProjectorSettings;
 use super::checkpoint;
 use super::state::State;
 use crate::data::ItemIdx;
@@ -95,7 +95,7 @@ fn rows(from: &[f32], dim: usize, at: &[u32]) -> Result<Matrix> {
 pub fn train(
     device: &Device,
     of: Embeddings<'_>,
-    settings: &Settings,
+    settings: &ProjectorSettings,
     folder: Option<&Path>,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
@@ -106,7 +106,7 @@ pub fn train(
 pub(super) fn train_keeping(
     device: &Device,
     of: Embeddings<'_>,
-    settings: &Settings,
+    settings: &ProjectorSettings,
     keep: Option<(&Path, f64)>,
     monitor: &dyn Monitor,
 ) -> Result<Aligned> {
@@ -301,7 +301,7 @@ fn tell_similarity(monitor: &dyn Monitor, epoch: u32, now: Separation) {
     monitor.emit(Event::Similarity { stage: monitor.stage().into(), epoch, positive, negative });
 }
 
-fn report(monitor: &dyn Monitor, settings: &Settings, entry: &Epoch, step: u64, batches: usize, best: bool) {
+fn report(monitor: &dyn Monitor, settings: &ProjectorSettings, entry: &Epoch, step: u64, batches: usize, best: bool) {
     monitor.progress(u64::from(entry.epoch), u64::from(settings.epochs), "epochs");
     monitor.emit(Event::TrainStep {
         stage: monitor.stage().into(),

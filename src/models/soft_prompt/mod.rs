@@ -16,4 +16,4 @@ mod tests;
 
 pub use inputs::{Inputs, standardised};
 pub use projector::{Projector, mean_norm};
-pub use settings::{Items, Settings, Source, User};
+pub use settings::{Items, SoftSettings, Source, User};

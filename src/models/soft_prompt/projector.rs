@@ -1,6 +1,6 @@
 //! The trained map from embeddings to soft tokens.
 
-use super::{Inputs, Settings};
+use super::{Inputs, SoftSettings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::decoder::SoftTokens;
@@ -48,7 +48,7 @@ impl Projector {
     ///
     /// # Errors
     /// No inputs, or a norm that is no positive number.
-    pub fn init(settings: &Settings, inputs: &Matrix, width: usize, norm: f64, seed: u64) -> Result<Self> {
+    pub fn init(settings: &SoftSettings, inputs: &Matrix, width: usize, norm: f64, seed: u64) -> Result<Self> {
         let mlp = Mlp { input: inputs.cols(), hidden: settings.hidden, output: width, activation: settings.activation };
         let mut fresh = Self { tensors: mlp.init(seed), mlp, gain: 1.0 };
         let rows: Vec<f32> = probes(inputs.rows()).flat_map(|i| inputs.row(i)).copied().collect();

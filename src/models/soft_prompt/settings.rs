@@ -47,7 +47,7 @@ pub enum User {
 /// Soft prompt tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct SoftSettings {
     /// Which embeddings become soft tokens: of LightGCN (`colla`), of aligned text (`ssl`), of
     /// text, or none.
     pub source: Source,
@@ -71,7 +71,7 @@ pub struct Settings {
     pub scale: f64,
 }
 
-impl Default for Settings {
+impl Default for SoftSettings {
     fn default() -> Self {
         Self {
             source: Source::None,
@@ -85,14 +85,14 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl SoftSettings {
     /// Whether there are soft tokens.
     pub fn is_on(&self) -> bool {
         self.source != Source::None
     }
 }
 
-impl Checked for Settings {
+impl Checked for SoftSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         faults.unless(

@@ -1,6 +1,6 @@
 //! Inputs on one scale, the projector's gradient against f64, and its file.
 
-use super::{Inputs, Projector, Settings, mean_norm, standardised};
+use super::{Inputs, Projector, SoftSettings, mean_norm, standardised};
 use crate::models::decoder::train::Parameters;
 use crate::ops::linear::Weight;
 use crate::ops::mlp::{Activation, oracle};
@@ -13,8 +13,8 @@ fn random(rows: usize, cols: usize, salt: u32) -> Matrix {
     Matrix::from_vec(rows, cols, (0..rows * cols).map(|_| rng.normal()).collect()).unwrap()
 }
 
-fn settings(activation: Activation) -> Settings {
-    Settings { hidden: 7, activation, ..Settings::default() }
+fn settings(activation: Activation) -> SoftSettings {
+    SoftSettings { hidden: 7, activation, ..SoftSettings::default() }
 }
 
 #[test]
@@ -103,14 +103,14 @@ fn inputs_are_found_by_token_and_an_unknown_one_is_an_error() {
 #[test]
 fn settings_out_of_range_are_refused_by_name() {
     use super::{Source, User};
-    let fine = Settings::default();
+    let fine = SoftSettings::default();
     fine.check().unwrap();
     let wrong = [
-        ("hidden", Settings { hidden: 0, ..fine.clone() }),
-        ("learning_rate", Settings { learning_rate: f64::NAN, ..fine.clone() }),
-        ("scale", Settings { scale: 0.0, ..fine.clone() }),
-        ("scale", Settings { scale: f64::NAN, ..fine.clone() }),
-        ("user", Settings { source: Source::Text, user: User::Graph, ..fine.clone() }),
+        ("hidden", SoftSettings { hidden: 0, ..fine.clone() }),
+        ("learning_rate", SoftSettings { learning_rate: f64::NAN, ..fine.clone() }),
+        ("scale", SoftSettings { scale: 0.0, ..fine.clone() }),
+        ("scale", SoftSettings { scale: f64::NAN, ..fine.clone() }),
+        ("user", SoftSettings { source: Source::Text, user: User::Graph, ..fine.clone() }),
     ];
     for (key, settings) in wrong {
         assert_eq!(settings.check().unwrap_err().place(), key);

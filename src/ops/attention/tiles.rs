@@ -5,7 +5,7 @@
 
 use super::{BLOCK, Run, TILE};
 use crate::tensor::simd::{Simd, Task};
-use crate::tensor::soft_cap::capped;
+use crate::tensor::soft_cap::soft_cap;
 
 /// The running softmax of query vectors: largest score, sum of weights, weighted values; plus the scaled queries.
 pub(super) struct State {
@@ -198,7 +198,7 @@ unsafe fn update<S: Simd, const R: usize>(state: &mut State, q: usize, runs: &[R
                     let to = &mut weights[r][a - begin + skip..a - begin + n];
                     to.copy_from_slice(&wide[r][offset + skip..offset + n]);
                     if let Some(cap) = state.cap {
-                        to.iter_mut().for_each(|score| *score = capped(*score, cap));
+                        soft_cap(to, cap);
                     }
                 }
             }

@@ -32,12 +32,12 @@ impl Stage for Align {
     const ID: StageId = StageId::Align;
     const VERSION: u32 = 1;
     const NOTES: &'static [&'static str] = &["align.json"];
-    type Settings<'r> = &'r projector::Settings;
+    type Settings<'r> = &'r projector::ProjectorSettings;
     type Inputs<'a> = AlignInputs<'a>;
     /// SSL embeddings, items x dim.
     type Output = Matrix;
 
-    fn run(settings: &&projector::Settings, inputs: &AlignInputs<'_>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &&projector::ProjectorSettings, inputs: &AlignInputs<'_>, work: &Work<'_>) -> Result<()> {
         let (text, items) = (inputs.text.get()?, &inputs.colla.get()?.items);
         let filled = |m: &Matrix, i: usize| m.row(i).iter().any(|&x| x != 0.0);
         let both: Vec<ItemIdx> =

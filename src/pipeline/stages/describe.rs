@@ -157,14 +157,14 @@ fn write(
         let reading = Reading::chat(description(dataset, ItemIdx(n as u32))?);
         asked.push(Ask { row: n as u32, reading, samples: vec![0] });
     }
-    let sampling = generate::Settings {
+    let sampling = generate::GenerateSettings {
         temperature,
         top_p,
         top_k: 0,
         min_new_tokens: min_tokens,
         max_new_tokens: max_tokens,
         seed,
-        ..generate::Settings::default()
+        ..generate::GenerateSettings::default()
     };
     let mut listener = Writer { file: &mut file, dataset, words, done: done.len() as u64, monitor: work.monitor };
     let quiet = CountedElsewhere(work.monitor);

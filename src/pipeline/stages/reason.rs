@@ -223,14 +223,14 @@ impl Asking<'_> {
         let there: HashSet<(Set, usize, u32)> = done.iter().map(|r| (r.set, r.row, r.sample)).collect();
         count.done += done.len() as u64;
         monitor.progress(count.done, count.total, "answers");
-        let sampling = generate::Settings {
+        let sampling = generate::GenerateSettings {
             temperature: settings.temperature,
             top_p: settings.top_p,
             top_k: settings.top_k,
             min_new_tokens: 0,
             max_new_tokens: settings.max_tokens,
             seed: settings.seed,
-            ..generate::Settings::default()
+            ..generate::GenerateSettings::default()
         };
         let mut shown = 0;
         for some in rows.chunks(self.model.rows_in_flight().max(1)) {

@@ -39,7 +39,7 @@ pub struct TuneSettings<'r> {
     /// How two logits become a probability; the early stop looks at it.
     score: Score,
     /// The projector's, where there are soft tokens. Which tokens there are is in the prompts.
-    soft: Option<&'r soft_prompt::Settings>,
+    soft: Option<&'r soft_prompt::SoftSettings>,
 }
 
 impl<'r> TuneSettings<'r> {

@@ -5,7 +5,7 @@ use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, we
 use super::{Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
 use crate::models::decoder::SoftTokens;
 use crate::models::lora::Target;
-use crate::models::soft_prompt::{Inputs, Projector, Settings};
+use crate::models::soft_prompt::{Inputs, Projector, SoftSettings};
 use crate::ops::mlp::oracle as mlp;
 use crate::rng::{Rng, Use};
 use crate::tensor::Matrix;
@@ -80,7 +80,7 @@ fn gradients_by_the_projector_match_finite_differences() {
     let (w, a) = (weights(&c, false), adapter(&c, &[Target::QProj, Target::VProj]));
     let batch = Packed::of(&soft_groups());
     let inputs = Inputs::new(IDS.to_vec(), random(4, 5)).unwrap();
-    let settings = Settings { hidden: 6, ..Settings::default() };
+    let settings = SoftSettings { hidden: 6, ..SoftSettings::default() };
     let mut projector = Projector::init(&settings, inputs.matrix(), c.hidden, 3.0, 1).unwrap();
     let (soft, saved) = projector.tokens_saved(&inputs).unwrap();
     let mut by_soft = vec![0.0; soft.values()];
