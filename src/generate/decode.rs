@@ -1,11 +1,12 @@
-//! Sampled answers: rows of several prompts take a token a step side by side; a finished row leaves, a waiting one takes its place.
+//! Sampled answers: rows of several prompts take a token a step side by side; a finished row
+//! leaves, a waiting one takes its place.
 //!
 //! ```text
-//! cache rows | prompt 3 | prompt 7 | free | prompt 5 | .. | row 0: its answer | row 1 | .. | row max_rows - 1 |
+//! cache rows | prompt 3 | prompt 7 | free | prompt 5 | .. | answers of rows 0 | 1 | .. | max_rows - 1
 //! ```
 //!
-//! A prompt's keys stand once, whatever the number of its samples, until the last of them ends. On the CPU a prompt that begins like
-//! the one before it goes on behind that one's keys.
+//! A prompt's keys stand once, whatever the number of its samples, until the last of them ends. On
+//! the CPU a prompt that begins like the one before it goes on behind that one's keys.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -36,7 +37,8 @@ struct Ready {
     samples: VecDeque<(u32, usize, u32)>,
 }
 
-/// A prompt's keys: ranges of cache rows, oldest first, each the beginning of one that the allocator gave out.
+/// A prompt's keys: ranges of cache rows, oldest first, each the beginning of one that the
+/// allocator gave out.
 type KeyRanges = Vec<Range<usize>>;
 
 struct Rolling<'a> {
@@ -59,19 +61,23 @@ struct Rolling<'a> {
     keys: Vec<KeyRanges>,
     left: Vec<usize>,
     ready: Option<Ready>,
-    /// The prompt read last, and its keys, for others that begin alike; on the CPU, where past keys may be several ranges.
+    /// The prompt read last, and its keys, for others that begin alike; on the CPU, where past keys
+    /// may be several ranges.
     before: Option<(usize, KeyRanges)>,
     shares: bool,
 }
 
-/// Generates all samples of all prompts: up to `settings.max_rows` samples of any prompts go side by side, and the next prompts are
-/// read together when places become free. `stop` are the tokens that end an answer (`Config::eos`, as a rule). `listener` hears tokens
-/// and answers; progress counts answers. A stop request ends it between two steps, with the answers in flight lost and the finished
-/// ones delivered. Where memory for `max_rows` answers is not there, half as many go, and so on.
+/// Generates all samples of all prompts: up to `settings.max_rows` samples of any prompts go side
+/// by side, and the next prompts are read together when places become free. `stop` are the tokens
+/// that end an answer (`Config::eos`, as a rule). `listener` hears tokens and answers; progress
+/// counts answers. A stop request ends it between two steps, with the answers in flight lost and
+/// the finished ones delivered. Where memory for `max_rows` answers is not there, half as many go,
+/// and so on.
 ///
 /// # Errors
-/// Settings out of range; a prompt that the model cannot read, or that leaves no room in its context; logits that no token can be drawn
-/// from; what the listener says; a stop that was asked for; out of memory.
+/// Settings out of range; a prompt that the model cannot read, or that leaves no room in its
+/// context; logits that no token can be drawn from; what the listener says; a stop that was asked
+/// for; out of memory.
 pub fn generate(
     model: &Model,
     prompts: &[Prompt],
@@ -96,8 +102,8 @@ pub fn generate(
     flow::run(&mut rolling, total, monitor, listener)
 }
 
-/// Cache rows for prompts: for twice as many of them as it takes to have `rows` samples on their way, since their samples do
-/// not end in order; at least the longest.
+/// Cache rows for prompts: for twice as many of them as it takes to have `rows` samples on their
+/// way, since their samples do not end in order; at least the longest.
 fn prompt_rows(prompts: &[&Prompt], rows: usize) -> usize {
     let lengths = || prompts.iter().map(|p| aligned(p.tokens.len()));
     let run = |from: usize| {
@@ -113,7 +119,8 @@ fn prompt_rows(prompts: &[&Prompt], rows: usize) -> usize {
     (2 * run).min(lengths().sum()).max(lengths().max().unwrap_or(0))
 }
 
-/// How many first tokens of `next` may be taken over from `seen`: the last token is always read, for its logits.
+/// How many first tokens of `next` may be taken over from `seen`: the last token is always read,
+/// for its logits.
 fn common(seen: &[u32], next: &[u32]) -> usize {
     let alike = seen.iter().zip(next).take_while(|(a, b)| a == b).count();
     let alike = alike.min(next.len().saturating_sub(1));
@@ -192,7 +199,8 @@ impl<'a> Rolling<'a> {
         }
     }
 
-    /// Rows for the next prompt: the keys that it goes on behind, and its own range. `None` until others end.
+    /// Rows for the next prompt: the keys that it goes on behind, and its own range. `None` until
+    /// others end.
     fn place(&mut self, prompt: &Prompt) -> Option<(KeyRanges, Range<usize>)> {
         loop {
             let shared =
@@ -208,8 +216,8 @@ impl<'a> Rolling<'a> {
         }
     }
 
-    /// Reads the next prompts in one pass, as many as fill the free places, a pass, or the room for prompts. `None` if there
-    /// are none or not one finds room before others end.
+    /// Reads the next prompts in one pass, as many as fill the free places, a pass, or the room for
+    /// prompts. `None` if there are none or not one finds room before others end.
     fn read(&mut self) -> Result<Option<Ready>> {
         let (mut texts, mut last, mut samples) = (Texts::default(), Vec::new(), VecDeque::new());
         let begin = self.next;
@@ -218,7 +226,8 @@ impl<'a> Rolling<'a> {
             let seen = |other: usize| common(&self.prompts[other].tokens, &prompt.tokens);
             let shared = self.before.as_ref().map_or(0, |(before, _)| seen(*before));
             let full = samples.len() >= self.slots.len() || texts.rows() + prompt.tokens.len() - shared > prefill;
-            // A prompt that begins like one of this pass waits for it, and then reads its own part only.
+            // A prompt that begins like one of this pass waits for it, and then reads its own part
+            // only.
             let alike = || self.shares && (begin..self.next).any(|other| seen(other) >= shared + COMMON);
             if texts.rows() > 0 && (full || alike()) {
                 break;

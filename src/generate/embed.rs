@@ -1,7 +1,9 @@
-//! Vectors of many texts: each distinct text is read once, and so is the beginning that many of them share.
+//! Vectors of many texts: each distinct text is read once, and so is the beginning that many of
+//! them share.
 //!
-//! A catalogue's templated texts begin alike ("Here is a movie. Its title is"), and an item without a description is embedded by
-//! one text twice. Hidden states of a beginning do not depend on what follows, so nothing is lost but the order of a sum.
+//! A catalogue's templated texts begin alike ("Here is a movie. Its title is"), and an item without
+//! a description is embedded by one text twice. Hidden states of a beginning do not depend on what
+//! follows, so nothing is lost but the order of a sum.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,7 +17,8 @@ const LONGEST: usize = 32;
 /// Tokens that a beginning must save to be worth a pass of its own.
 const WORTH: usize = 256;
 
-/// What is to be read, in order: distinct texts, short ones first, so that a pass holds texts of a kind.
+/// What is to be read, in order: distinct texts, short ones first, so that a pass holds texts of a
+/// kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<'a> {
     /// The distinct texts.
@@ -76,8 +79,9 @@ pub enum Pooling {
     Last,
 }
 
-/// One vector (hidden) a text, in one pass; a text without a token has a zero vector. `head` is the beginning that texts may share,
-/// which the pass reads once; it may be empty. Means are taken on the CPU, in f64.
+/// One vector (hidden) a text, in one pass; a text without a token has a zero vector. `head` is the
+/// beginning that texts may share, which the pass reads once; it may be empty. Means are taken on
+/// the CPU, in f64.
 ///
 /// # Errors
 /// A token outside the vocabulary, a text beyond the model's context; out of memory.
@@ -171,7 +175,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
-        /// With the beginning read once or with every text: the same vectors, but for the order of sums.
+        /// With the beginning read once or with every text: the same vectors, but for the order of
+        /// sums.
         #[test]
         fn sharing_a_beginning_changes_no_vector(
             head in prop::collection::vec(0u32..200, 1..12), tails in prop::collection::vec(prop::collection::vec(0u32..200, 0..9), 1..6),

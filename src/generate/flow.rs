@@ -1,5 +1,5 @@
-//! The loop of decoding, wherever the steps are done: rows in flight take one token a step; a finished row leaves, a waiting one
-//! takes its place.
+//! The loop of decoding, wherever the steps are done: rows in flight take one token a step; a
+//! finished row leaves, a waiting one takes its place.
 
 use super::{Finish, GenerateSettings, Listener, Sample};
 use crate::error::Result;

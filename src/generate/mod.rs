@@ -1,8 +1,9 @@
 //! Sampling answers: S of them for each prompt, which share the prompt's keys and values.
 //!
-//! The draw for the token at `step` of sample `s` of row `r` is number `step` of the Philox stream (seed, token, r,
-//! s), and logits do not depend on the batch. So an answer is a function of (model, prompt, settings, r, s): the same
-//! whatever else is generated beside it, in whatever order, and after a stop and a resume.
+//! The draw for the token at `step` of sample `s` of row `r` is number `step` of the Philox stream
+//! (seed, token, r, s), and logits do not depend on the batch. So an answer is a function of
+//! (model, prompt, settings, r, s): the same whatever else is generated beside it, in whatever
+//! order, and after a stop and a resume.
 
 mod choose;
 mod decode;
@@ -23,9 +24,11 @@ use crate::ops::sampling::Cut;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerateSettings {
-    /// Flattens (above 1) or sharpens (below 1) the distribution; 0 always takes the likeliest token. Default 0.6.
+    /// Flattens (above 1) or sharpens (below 1) the distribution; 0 always takes the likeliest
+    /// token. Default 0.6.
     pub temperature: f32,
-    /// Keep the likeliest tokens that hold this share of the probability; in (0, 1], 1 keeps all. Default 1.
+    /// Keep the likeliest tokens that hold this share of the probability; in (0, 1], 1 keeps all.
+    /// Default 1.
     pub top_p: f64,
     /// Keep this many of the likeliest tokens; 0 keeps all. Default 0.
     pub top_k: usize,
@@ -35,7 +38,8 @@ pub struct GenerateSettings {
     pub max_new_tokens: usize,
     /// Seed of the draws. Default 42.
     pub seed: u64,
-    /// Answers generated side by side; at least 1. More is faster until memory or caches are full. Default 64.
+    /// Answers generated side by side; at least 1. More is faster until memory or caches are full.
+    /// Default 64.
     pub max_rows: usize,
 }
 

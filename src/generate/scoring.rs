@@ -1,4 +1,5 @@
-//! Yes/No scoring of many prompts: prompts that begin alike are read together, their common beginning once.
+//! Yes/No scoring of many prompts: prompts that begin alike are read together, their common
+//! beginning once.
 
 use crate::device::Device;
 use crate::error::Result;
@@ -22,11 +23,13 @@ pub fn common_prefix(prompts: &[impl AsRef<[u32]>]) -> usize {
 
 /// What `model` says about the two answers behind every prompt of every bundle, in the same order.
 ///
-/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. What all prompts of a pass begin with
-/// is read once, and so is a bundle's common beginning. On the CPU the results do not depend on what is read together, on other devices up to the order of sums.
+/// Bundles are taken together until `pass_tokens` are reached; a larger bundle is read whole. What
+/// all prompts of a pass begin with is read once, and so is a bundle's common beginning. On the CPU
+/// the results do not depend on what is read together, on other devices up to the order of sums.
 ///
 /// # Errors
-/// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context; out of memory.
+/// An empty prompt, a token outside the vocabulary, a prompt beyond the model's context; out of
+/// memory.
 pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usize) -> Result<Vec<Vec<Choice>>> {
     bundles.iter().flatten().try_for_each(|prompt| model.check(prompt, 0, || "prompt".into()))?;
     let head = model.params().head(model.config())?;
@@ -45,8 +48,9 @@ pub fn score(model: &Model, bundles: &[Bundle], ids: [u32; 2], pass_tokens: usiz
     Ok(out)
 }
 
-/// The texts of a pass, and the last row of each prompt. What all its prompts begin with is read once, and what a bundle's own
-/// begin with besides; where past keys may not be `nested`, a bundle's whole beginning is read for it alone.
+/// The texts of a pass, and the last row of each prompt. What all its prompts begin with is read
+/// once, and what a bundle's own begin with besides; where past keys may not be `nested`, a
+/// bundle's whole beginning is read for it alone.
 fn pack(pass: &[(&Bundle, usize)], nested: bool) -> (Texts, Vec<u32>) {
     let (mut texts, mut last) = (Texts::default(), Vec::new());
     let all: Vec<&[u32]> = pass.iter().flat_map(|(bundle, _)| bundle.iter().map(Vec::as_slice)).collect();
@@ -73,8 +77,9 @@ fn pack(pass: &[(&Bundle, usize)], nested: bool) -> (Texts, Vec<u32>) {
     (texts, last)
 }
 
-/// Cuts `bundles` into passes: they are taken together until `pass_tokens` are reached, a larger one is read whole. With
-/// each goes the length of the beginning that its prompts share, 0 below [`WORTH_SHARING`].
+/// Cuts `bundles` into passes: they are taken together until `pass_tokens` are reached, a larger
+/// one is read whole. With each goes the length of the beginning that its prompts share, 0 below
+/// [`WORTH_SHARING`].
 fn passes(bundles: &[Bundle], pass_tokens: usize) -> Vec<Vec<(&Bundle, usize)>> {
     let mut out: Vec<Vec<(&Bundle, usize)>> = Vec::new();
     let mut tokens = 0;
@@ -125,7 +130,8 @@ mod tests {
         assert_eq!(together[1].len(), 1);
     }
 
-    /// Bundles of one prompt, as of rows with one variant each, share the beginning that all prompts have.
+    /// Bundles of one prompt, as of rows with one variant each, share the beginning that all
+    /// prompts have.
     #[test]
     fn what_all_prompts_of_a_pass_begin_with_is_read_once() {
         let head: Vec<u32> = (0..20).collect();

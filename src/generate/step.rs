@@ -1,5 +1,6 @@
-//! Decode steps. On kernels a step for as many rows as the one before is recorded, and the recording replayed as long as steps of
-//! that many rows follow: only what they read is written anew.
+//! Decode steps. On kernels a step for as many rows as the one before is recorded, and the
+//! recording replayed as long as steps of that many rows follow: only what they read is written
+//! anew.
 
 use crate::device::{Device, Kind, Recording, Rows};
 use crate::error::Result;
@@ -12,7 +13,8 @@ use crate::tensor::profile;
 /// Blocks of attention that a recorded step has beyond one more for each of its rows.
 const ROOM: usize = 1;
 
-/// A step with all that its launches read and write, which the recording needs as long as it is there.
+/// A step with all that its launches read and write, which the recording needs as long as it is
+/// there.
 pub(super) struct Step {
     recording: Option<Recording>,
     start: Start,
@@ -25,7 +27,8 @@ impl Step {
     fn new(model: &Model, cache: &mut Cache, rows: &Texts, record: bool) -> Result<Self> {
         let (device, heads) = (model.device(), model.config().attention_heads());
         let start = model.start(rows)?;
-        // An answer needs another block after some hundred tokens; a prompt that joins may be longer than the one that left.
+        // An answer needs another block after some hundred tokens; a prompt that joins may be
+        // longer than the one that left.
         let more = if record { rows.rows() + ROOM } else { 0 };
         let plan = Plan::step(device, model.dtype(), heads, rows.spans.clone(), more)?;
         let plan = plan.with_cap(model.config().score_cap)?;
@@ -72,7 +75,8 @@ impl Steps {
         Self { step: None, before: 0, on: kernels && model.records(), failed: None }
     }
 
-    /// Runs the next step, of `rows`: one token of each sample, those of one prompt next to each other.
+    /// Runs the next step, of `rows`: one token of each sample, those of one prompt next to each
+    /// other.
     pub(super) fn run(&mut self, model: &Model, cache: &mut Cache, rows: &Texts) -> Result<&mut Step> {
         let again = std::mem::replace(&mut self.before, rows.rows()) == rows.rows();
         // On a GPU a launch that is timed is waited for, which cannot be recorded.

@@ -1,5 +1,5 @@
-//! Checkpoints of every training loop: named f32 tensors and a JSON header in one safetensors file that appears whole
-//! or not at all.
+//! Checkpoints of every training loop: named f32 tensors and a JSON header in one safetensors file
+//! that appears whole or not at all.
 
 use std::collections::HashMap;
 use std::io::Write;

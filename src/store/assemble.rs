@@ -26,8 +26,8 @@ pub(super) trait Source {
     fn place(&self) -> String;
 }
 
-/// Reads every tensor that `config` asks for and refuses tensors that it does not know: they would change the
-/// result if they were left out silently.
+/// Reads every tensor that `config` asks for and refuses tensors that it does not know: they would
+/// change the result if they were left out silently.
 pub(super) fn assemble(config: &Config, source: &impl Source) -> Result<Weights> {
     let known: HashSet<String> = Part::all(config).into_iter().map(|p| source.name(p)).collect();
     let head = source.name(Part::Head);

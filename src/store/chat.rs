@@ -84,8 +84,8 @@ impl ChatTemplate {
         Ok(Self { fallback: true, ..Self::new(CHATML, tokenizer)? })
     }
 
-    /// From a model folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a string, or
-    /// a list in which the one named `default` is meant), else ChatML.
+    /// From a model folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`
+    /// (a string, or a list in which the one named `default` is meant), else ChatML.
     pub fn from_folder(folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         let path = folder.join("chat_template.jinja");
         match std::fs::read_to_string(&path) {
@@ -101,10 +101,12 @@ impl ChatTemplate {
         }
     }
 
-    /// The conversation as one text, special tokens written out (encode it without adding another BOS).
+    /// The conversation as one text, special tokens written out (encode it without adding another
+    /// BOS).
     ///
-    /// `date` (`YYYY-MM-DD`) is what templates that print today's date see, as `strftime_now` and `date_string`;
-    /// without it they fall back to the date written in them, so a prompt never changes by day.
+    /// `date` (`YYYY-MM-DD`) is what templates that print today's date see, as `strftime_now` and
+    /// `date_string`; without it they fall back to the date written in them, so a prompt never
+    /// changes by day.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, date: Option<&str>) -> Result<String> {
         let fail = |e: minijinja::Error| {
             Error::input("chat template", describe(&e)).next("change the messages to what this model's template allows")
@@ -133,8 +135,8 @@ impl ChatTemplate {
         self.environment.get_template("chat").and_then(|t| t.render(context)).map_err(fail)
     }
 
-    /// What the template writes behind an answer that closes a conversation: the end-of-turn token and whatever
-    /// follows it (e.g. `<|im_end|>\n`).
+    /// What the template writes behind an answer that closes a conversation: the end-of-turn token
+    /// and whatever follows it (e.g. `<|im_end|>\n`).
     pub fn after_answer(&self) -> Result<String> {
         const MARK: &str = "ANSWER";
         let text = self.render(&[Message::user("Q"), Message::assistant(MARK)], false, None)?;
@@ -184,7 +186,8 @@ fn compile(source: &str) -> std::result::Result<Environment<'static>, minijinja:
     Ok(environment)
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`: no HTML escapes, and a space behind `,` and `:`.
+/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`: no HTML escapes, and a space
+/// behind `,` and `:`.
 fn tojson(value: &JinjaValue, args: Kwargs) -> std::result::Result<String, minijinja::Error> {
     let bad = |e: serde_json::Error| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string());
     let indent: Option<usize> = args.get("indent")?;

@@ -1,5 +1,5 @@
-//! A tiny random model with its tokenizer: for tests, and for trying a recipe without a download. Its answers mean
-//! nothing.
+//! A tiny random model with its tokenizer: for tests, and for trying a recipe without a download.
+//! Its answers mean nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,8 +20,8 @@ message['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}
 /// `<|endoftext|>`, `<|im_start|>`, `<|im_end|>`: ids 0, 1, 2. `<|bos|>` is 3.
 pub const SPECIAL: [&str; 4] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|bos|>"];
 
-/// The content of a tokenizer.json: byte-level BPE over the 256 bytes with the merges that make "Yes" and "No"
-/// single tokens. With `bos`, its post-processor puts `<|bos|>` in front.
+/// The content of a tokenizer.json: byte-level BPE over the 256 bytes with the merges that make
+/// "Yes" and "No" single tokens. With `bos`, its post-processor puts `<|bos|>` in front.
 pub fn tokenizer_json(bos: bool) -> Result<String> {
     let mut vocab = serde_json::Map::new();
     for (id, text) in SPECIAL.iter().enumerate() {

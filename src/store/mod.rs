@@ -1,5 +1,6 @@
-//! The model store and the file formats of models: Hugging Face folders, GGUF, safetensors, PEFT adapters, tokenizers,
-//! chat templates. It makes configurations and weights of [`crate::models`]; the models know nothing of files.
+//! The model store and the file formats of models: Hugging Face folders, GGUF, safetensors, PEFT
+//! adapters, tokenizers, chat templates. It makes configurations and weights of [`crate::models`];
+//! the models know nothing of files.
 
 mod assemble;
 pub mod builtin;

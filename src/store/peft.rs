@@ -72,7 +72,8 @@ fn refuse(map: &Map<String, Value>, place: &str) -> Result<()> {
     if let Some(value) = map.get("bias").filter(|v| v.as_str() != Some("none") && !v.is_null()) {
         return no("bias", value);
     }
-    // These initialisations change the base weights too, so the adapter does not fit the published model.
+    // These initialisations change the base weights too, so the adapter does not fit the published
+    // model.
     let changing = ["pissa", "olora", "corda", "loftq", "lora_ga"];
     let changes = |v: &&Value| v.as_str().is_some_and(|name| changing.iter().any(|c| name.starts_with(c)));
     if let Some(value) = map.get("init_lora_weights").filter(changes) {
@@ -101,7 +102,8 @@ fn refuse(map: &Map<String, Value>, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads an adapter for a model of this configuration. rsLoRA's scale `alpha / sqrt(r)` is kept by a changed alpha.
+/// Reads an adapter for a model of this configuration. rsLoRA's scale `alpha / sqrt(r)` is kept by
+/// a changed alpha.
 pub fn read(folder: &Path, config: &Config) -> Result<Adapter> {
     let path = folder.join(CONFIG);
     let place = path.display().to_string();
@@ -149,7 +151,8 @@ pub fn read(folder: &Path, config: &Config) -> Result<Adapter> {
         .collect();
     if let Some(listed) = map.get("target_modules").and_then(Value::as_array) {
         for name in listed {
-            // Plain names, or, as PEFT writes them for "all-linear", the whole path of every layer's module.
+            // Plain names, or, as PEFT writes them for "all-linear", the whole path of every
+            // layer's module.
             let last = name.as_str().and_then(|n| n.rsplit('.').next());
             if !targets.iter().any(|&t| Some(module(t)) == last) {
                 return Err(Error::input(
@@ -186,8 +189,8 @@ pub fn read(folder: &Path, config: &Config) -> Result<Adapter> {
     Ok(Adapter { rank, alpha, dropout, targets, pairs })
 }
 
-/// Writes an adapter folder, whole or not at all; `folder` must not exist or be empty. `base` is the name or path
-/// of the base model, for PEFT's configuration.
+/// Writes an adapter folder, whole or not at all; `folder` must not exist or be empty. `base` is
+/// the name or path of the base model, for PEFT's configuration.
 pub fn write(folder: &Path, adapter: &Adapter, config: &Config, base: &str) -> Result<()> {
     let differ = |what: String| Error::failed("adapter", what);
     if adapter.pairs.len() != config.layers || adapter.rank == 0 {

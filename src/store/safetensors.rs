@@ -30,7 +30,8 @@ pub(crate) struct Tensors {
 
 /// Maps a file for reading.
 ///
-/// The mapping stays valid only while nobody truncates the file; a model file is not rewritten in use.
+/// The mapping stays valid only while nobody truncates the file; a model file is not rewritten in
+/// use.
 pub(crate) fn map(path: &Path) -> Result<Arc<Mmap>> {
     let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
     let meta = file.metadata().map_err(|e| Error::io(path, "read", &e))?;
@@ -118,7 +119,8 @@ impl Tensors {
         Ok((entry, path, map, dtype))
     }
 
-    /// A matrix of exactly (rows, cols) in `want`, or as stored. Shares the mapping where nothing has to change.
+    /// A matrix of exactly (rows, cols) in `want`, or as stored. Shares the mapping where nothing
+    /// has to change.
     pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize, want: Option<Dtype>) -> Result<Weight> {
         let (entry, path, map, stored) = self.expect(name, &[rows, cols])?;
         let want = want.unwrap_or(stored);

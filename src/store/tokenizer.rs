@@ -32,7 +32,8 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// From `tokenizer.json` with `tokenizer_config.json` and `special_tokens_map.json` (where there) of a folder.
+    /// From `tokenizer.json` with `tokenizer_config.json` and `special_tokens_map.json` (where
+    /// there) of a folder.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let text = std::fs::read(&path).map_err(|e| Error::io(&path, "read the tokenizer", &e))?;
@@ -48,12 +49,15 @@ impl Tokenizer {
         Self::from_json(&text, &settings).map_err(|e| e.within(path.display()))
     }
 
-    /// From the content of `tokenizer.json`; `settings` is the content of `tokenizer_config.json` or null.
+    /// From the content of `tokenizer.json`; `settings` is the content of `tokenizer_config.json`
+    /// or null.
     ///
-    /// The tokenizer puts a BOS in front if its post-processor does, unless the settings state `add_bos_token`.
+    /// The tokenizer puts a BOS in front if its post-processor does, unless the settings state
+    /// `add_bos_token`.
     pub fn from_json(tokenizer: &[u8], settings: &Value) -> Result<Self> {
         let bad = |what: String| Error::input("tokenizer", what).next("use the model's own tokenizer.json");
-        // The library panics on some files that are well-formed and make no sense (merges of unknown tokens).
+        // The library panics on some files that are well-formed and make no sense (merges of
+        // unknown tokens).
         let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(tokenizer))
             .map_err(|_| bad("makes no sense: its parts contradict each other".into()))?
             .map_err(|e| bad(format!("cannot be understood: {e}")))?;
@@ -108,8 +112,8 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids of a text. Special tokens written in the text are recognised. With `add_bos`, the model's BOS
-    /// goes in front if the model has one and the text does not already begin with it.
+    /// Token ids of a text. Special tokens written in the text are recognised. With `add_bos`, the
+    /// model's BOS goes in front if the model has one and the text does not already begin with it.
     pub fn encode(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| {
             Error::failed("tokenizer", format!("cannot encode a text of {} bytes: {e}", text.len()))
@@ -124,8 +128,9 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// As [`Self::encode`], with tokens of other making put between: each of `between` is (byte, id), in order of bytes, and
-    /// goes before the first token that begins at that byte or later. The text's own tokens stay as they are.
+    /// As [`Self::encode`], with tokens of other making put between: each of `between` is (byte,
+    /// id), in order of bytes, and goes before the first token that begins at that byte or later.
+    /// The text's own tokens stay as they are.
     pub fn encode_between(&self, text: &str, add_bos: bool, between: &[(usize, u32)]) -> Result<Vec<u32>> {
         let encoding = self.inner.encode(text, false).map_err(|e| {
             Error::failed("tokenizer", format!("cannot encode a text of {} bytes: {e}", text.len()))

@@ -1,7 +1,7 @@
 //! Logits of a small random model of every family, as transformers computes them in f32.
 //!
-//! The golden has transformers' numbers. With `RALLREC_PYTHON`, an interpreter with `transformers` and `torch`, they are
-//! computed again, and `RALLREC_WRITE_GOLDENS=1` keeps them.
+//! The golden has transformers' numbers. With `RALLREC_PYTHON`, an interpreter with `transformers`
+//! and `torch`, they are computed again, and `RALLREC_WRITE_GOLDENS=1` keeps them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,8 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/families.json")
 }
 
-/// A model of three layers in a folder: with a window in the first and the last, where not all have one.
+/// A model of three layers in a folder: with a window in the first and the last, where not all have
+/// one.
 fn save(folder: &Path, family: &'static Family) {
     let config = Config { hidden: 64, layers: 3, ..fixture::config(family) };
     let weights = fixture::weights(&config, 5, Dtype::F32).unwrap();

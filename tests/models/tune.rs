@@ -204,7 +204,8 @@ fn bad_input_is_refused_with_a_next_step() {
     assert_eq!(go(vec![heavy], &s).kind(), Kind::Input);
     let bad = Settings { dropout: 1.0, ..settings() };
     assert_eq!(go(groups(2), &bad).kind(), Kind::Usage);
-    // The first step is finite, since B is zero; behind it gate and up are so large that their product is not.
+    // The first step is finite, since B is zero; behind it gate and up are so large that their
+    // product is not.
     let wild = Settings { learning_rate: 1000.0, clip: 0.0, epochs: 20, schedule: Schedule::Constant, ..settings() };
     let mut far = Adapter::init(&config, 2, 4.0, &[Target::GateProj, Target::UpProj], 1).unwrap();
     far.pairs.iter_mut().flatten().for_each(|pair| pair.a.fill(1e17));

@@ -16,7 +16,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The activated rows, in `act` or in the gate's place. With `kept`, gate and up stay for the backward.
+    /// The activated rows, in `act` or in the gate's place. With `kept`, gate and up stay for the
+    /// backward.
     ///
     /// # Errors
     /// Shapes that differ, operands in different places; out of memory.

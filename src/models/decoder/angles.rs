@@ -1,6 +1,7 @@
-//! The rope angles of a model: a table for the layers that see everything, and one for the layers with a window where the family
-//! gives these a base of their own. The scale of attention is folded in: kernels divide scores by the square root of the head
-//! width, so where a family divides by another number, the table of the queries has the ratio as its amplitude.
+//! The rope angles of a model: a table for the layers that see everything, and one for the layers
+//! with a window where the family gives these a base of their own. The scale of attention is folded
+//! in: kernels divide scores by the square root of the head width, so where a family divides by
+//! another number, the table of the queries has the ratio as its amplitude.
 
 use super::Config;
 use crate::device::Device;

@@ -1,5 +1,6 @@
-//! Keys and values of the tokens read so far, for every device: rows that a [`RowAllocator`] gives out. A beginning that several
-//! texts share stands there once; whoever goes on behind it names its rows.
+//! Keys and values of the tokens read so far, for every device: rows that a [`RowAllocator`] gives
+//! out. A beginning that several texts share stands there once; whoever goes on behind it names its
+//! rows.
 
 use std::ops::Range;
 
@@ -18,7 +19,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// For `rows` tokens in every layer, or in one at a time: nothing of it is kept behind a pass then.
+    /// For `rows` tokens in every layer, or in one at a time: nothing of it is kept behind a pass
+    /// then.
     pub(super) fn new(device: &Device, dtype: Dtype, config: &Config, rows: usize, kept: bool) -> Result<Self> {
         let layers = if kept { config.layers } else { config.layers.min(1) };
         let layer = |_| cached::Cache::new(device, dtype, config.attention_heads(), rows);
@@ -54,7 +56,8 @@ pub fn aligned(n: usize) -> usize {
     n.next_multiple_of(ALIGN)
 }
 
-/// Rows of a cache that are given out in ranges, each at the first gap that holds it, and held by as many as share it.
+/// Rows of a cache that are given out in ranges, each at the first gap that holds it, and held by
+/// as many as share it.
 #[derive(Debug, Clone)]
 pub struct RowAllocator {
     size: usize,
@@ -113,7 +116,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Ranges never overlap, lie inside, and are refused only where no gap holds them; a shared one stays until all have left.
+        /// Ranges never overlap, lie inside, and are refused only where no gap holds them; a shared
+        /// one stays until all have left.
         #[test]
         fn ranges_do_not_overlap(
             steps in prop::collection::vec((1usize..9 * ALIGN, any::<prop::sample::Index>(), 0u8..4), 0..60),

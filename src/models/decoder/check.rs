@@ -3,11 +3,12 @@
 use super::{Config, SoftTokens};
 use crate::error::{Error, Result};
 
-/// Above this no published decoder of these families comes near; larger numbers are damage, and products of
-/// several of them stay far from overflow.
+/// Above this no published decoder of these families comes near; larger numbers are damage, and
+/// products of several of them stay far from overflow.
 const WIDEST: usize = 1 << 22;
 
-/// Fails on tokens that a model of this configuration cannot read behind `past` others. `place` names them.
+/// Fails on tokens that a model of this configuration cannot read behind `past` others. `place`
+/// names them.
 pub(crate) fn tokens(
     config: &Config,
     soft: Option<&SoftTokens>,

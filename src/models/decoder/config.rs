@@ -31,11 +31,12 @@ pub struct Config {
     pub rope_theta: f64,
     /// Rope scaling, if any.
     pub rope_scaling: Option<rope::Scaling>,
-    /// How many positions a row of a windowed layer sees, its own included; `None`: all before it. Which layers
-    /// have a window is the family's matter: see [`Self::window_of`].
+    /// How many positions a row of a windowed layer sees, its own included; `None`: all before it.
+    /// Which layers have a window is the family's matter: see [`Self::window_of`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
-    /// Where some layers have a window: every so-many-th sees all before it; `None`: not one of them.
+    /// Where some layers have a window: every so-many-th sees all before it; `None`: not one of
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_every: Option<usize>,
     /// Rope base of the layers with a window, which have no scaling then; `None`: the base of all.

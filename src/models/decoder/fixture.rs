@@ -8,9 +8,10 @@ use crate::ops::linear::{Weight, convert};
 use crate::rng::{Rng, Use};
 use crate::tensor::Dtype;
 
-/// Shape: 2 layers, hidden 32, 4 heads (8 wide; 16 with q and k norms), 2 key and value heads, intermediate 64,
-/// vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied, except with biases (Qwen2). A window of 5 where
-/// the family has windows, in the first layer alone where some layers have none; the family's soft caps so low that they act.
+/// Shape: 2 layers, hidden 32, 4 heads (8 wide; 16 with q and k norms), 2 key and value heads,
+/// intermediate 64, vocabulary 264 (bytes, special tokens, "Yes", "No"), context 4,096. Tied,
+/// except with biases (Qwen2). A window of 5 where the family has windows, in the first layer alone
+/// where some layers have none; the family's soft caps so low that they act.
 pub fn config(family: &'static Family) -> Config {
     Config {
         family,
@@ -37,8 +38,8 @@ pub fn config(family: &'static Family) -> Config {
     }
 }
 
-/// Random weights of a configuration, rounded to `dtype`: norms near 1, matrices of standard deviation
-/// 1 / sqrt(in), embedding 0.5. The values depend on seed, tensor and shape only.
+/// Random weights of a configuration, rounded to `dtype`: norms near 1, matrices of standard
+/// deviation 1 / sqrt(in), embedding 0.5. The values depend on seed, tensor and shape only.
 pub fn weights(config: &Config, seed: u64, dtype: Dtype) -> Result<Weights> {
     let stream = |part: Part, row: usize| {
         let (tensor, layer) = match part {

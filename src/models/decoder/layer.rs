@@ -1,13 +1,17 @@
-//! One layer of the decoder, forward: for inference and training, on every device. What a backward needs is kept in a
-//! [`LayerTape`]; a pass without a backward uses one tape for all layers, as its buffers.
+//! One layer of the decoder, forward: for inference and training, on every device. What a backward
+//! needs is kept in a [`LayerTape`]; a pass without a backward uses one tape for all layers, as its
+//! buffers.
 //!
 //! ```text
-//! input.x --norm--> h --q, k, v--> head norms --rope--> attention --o--+--> mid.x --norm--> h --gate, up--> swiglu --down--+--> next
-//!    |_________________________________________________________________|      |___________________________________________|
+//! input.x --norm--> h --q, k, v--> head norms --rope--> attention --o--+--> mid.x
+//!    |_________________________________________________________________|
+//! mid.x --norm--> h --gate, up--> activation --down--+--> next
+//!    |________________________________________________|
 //! ```
 //!
-//! A family may norm what o and down make before it is added to the residual; that is added by the next norm on its way. Without
-//! such norms, on the CPU a product adds to the residual itself; on kernels it writes a matrix of its own, which the next norm adds.
+//! A family may norm what o and down make before it is added to the residual; that is added by the
+//! next norm on its way. Without such norms, on the CPU a product adds to the residual itself; on
+//! kernels it writes a matrix of its own, which the next norm adds.
 
 use super::Config;
 use super::angles::Angles;
@@ -53,8 +57,8 @@ pub(crate) struct Normed {
     pub rstd: List<f32>,
 }
 
-/// What one layer keeps. T are all rows of the pass; M those that its upper part is computed for, which are fewer in the last
-/// layer.
+/// What one layer keeps. T are all rows of the pass; M those that its upper part is computed for,
+/// which are fewer in the last layer.
 #[derive(Debug)]
 pub(crate) struct LayerTape {
     /// Input (T x hidden).
@@ -71,7 +75,8 @@ pub(crate) struct LayerTape {
     pub lse: List<f32>,
     /// Residual after attention (M x hidden).
     pub mid: Normed,
-    /// Where the family norms them: what attention and the MLP add to the residual before that norm (M x hidden).
+    /// Where the family norms them: what attention and the MLP add to the residual before that norm
+    /// (M x hidden).
     pub raw_attn: Normed,
     pub raw_mlp: Normed,
     /// (M x intermediate) each.
@@ -277,7 +282,8 @@ impl<'a> Shared<'a> {
         matches!(self.keys, Keys::Packed { .. })
     }
 
-    /// `y = norm(x)`, where `add` is added to x before. y takes x's shape; where a backward follows the scales are kept.
+    /// `y = norm(x)`, where `add` is added to x before. y takes x's shape; where a backward follows
+    /// the scales are kept.
     fn norm(&self, of: &mut Normed, w: Which, add: Option<&Rows>, y: &mut Rows) -> Result<()> {
         let Which(layer, norm, heads) = w;
         let missing = || Error::failed("decoder", format!("layer {layer} lacks a norm"));
@@ -292,8 +298,8 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    /// Adds what a product makes of `x`, normed where the family has the norm `post`, to the residual `to`, or leaves it in
-    /// `delta`: whether the next norm is to add it.
+    /// Adds what a product makes of `x`, normed where the family has the norm `post`, to the
+    /// residual `to`, or leaves it in `delta`: whether the next norm is to add it.
     fn add_to(
         &self,
         (layer, target, post): (usize, Target, Norm),
@@ -405,7 +411,8 @@ pub(crate) fn layer(s: &Shared<'_>, l: usize, out: Out<'_, '_>) -> Result<bool> 
     Ok(later)
 }
 
-/// Queries, keys and values of a pass without a backward: queries of the rows that are asked for alone.
+/// Queries, keys and values of a pass without a backward: queries of the rows that are asked for
+/// alone.
 fn queries(
     s: &Shared<'_>,
     l: usize,

@@ -1,4 +1,5 @@
-//! A decoder ready to run: configuration, weights and where they are, perhaps with an adapter and with soft tokens.
+//! A decoder ready to run: configuration, weights and where they are, perhaps with an adapter and
+//! with soft tokens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +47,8 @@ pub(crate) enum Counted {
 }
 
 impl Model {
-    /// On the CPU, which shares the matrices with `weights`. Checks that they have the shapes that the configuration says.
+    /// On the CPU, which shares the matrices with `weights`. Checks that they have the shapes that
+    /// the configuration says.
     ///
     /// # Errors
     /// A shape that is another, which is named.
@@ -76,8 +78,9 @@ impl Model {
         Ok(Self { placed: Arc::new(placed), adapter, angles: Arc::default(), counted: Arc::default(), ..self.clone() })
     }
 
-    /// The same model on `device`: a copy unless it is there already. Weights, activations, keys and values are bf16 on a device with
-    /// kernels where the matrices of all layers are bf16 in memory, f32 otherwise.
+    /// The same model on `device`: a copy unless it is there already. Weights, activations, keys
+    /// and values are bf16 on a device with kernels where the matrices of all layers are bf16 in
+    /// memory, f32 otherwise.
     ///
     /// # Errors
     /// Out of memory; a shape that the kernels do not take.
@@ -88,8 +91,8 @@ impl Model {
         }
     }
 
-    /// The same model with its layers' products done so; embeddings, output head and adapters stay in f32. On a device with kernels it
-    /// changes nothing.
+    /// The same model with its layers' products done so; embeddings, output head and adapters stay
+    /// in f32. On a device with kernels it changes nothing.
     ///
     /// # Errors
     /// Out of memory.
@@ -104,7 +107,8 @@ impl Model {
         }
     }
 
-    /// The same model with an adapter (or, with `None`, without), applied on the fly: the weights stay as they are.
+    /// The same model with an adapter (or, with `None`, without), applied on the fly: the weights
+    /// stay as they are.
     ///
     /// # Errors
     /// An adapter of another architecture; out of memory.
@@ -125,7 +129,8 @@ impl Model {
         Ok(Self { soft: soft.map(Arc::new), ..self.clone() })
     }
 
-    /// Whether decode steps on kernels are recorded and replayed: they are unless `RALLREC_NO_RECORDING` is set. Tokens do not change.
+    /// Whether decode steps on kernels are recorded and replayed: they are unless
+    /// `RALLREC_NO_RECORDING` is set. Tokens do not change.
     #[must_use]
     pub fn with_recording(mut self, on: bool) -> Self {
         self.recording = on;

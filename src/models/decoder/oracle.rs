@@ -1,5 +1,6 @@
-//! The whole decoder in f64, in plain loops, without a cache: written from the definition, sharing no arithmetic with the fast path.
-//! Inference and training are held to it. For tests and for small models only.
+//! The whole decoder in f64, in plain loops, without a cache: written from the definition, sharing
+//! no arithmetic with the fast path. Inference and training are held to it. For tests and for small
+//! models only.
 
 use super::placed::Norm;
 use super::{Config, Linear, Weights};
@@ -56,8 +57,8 @@ fn attend(config: &Config, query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]
     mixed
 }
 
-/// Hidden states behind the final norm of rows with these tokens and positions; row i sees the rows `seen[i]`, of which a layer with a
-/// window shows the last ones alone.
+/// Hidden states behind the final norm of rows with these tokens and positions; row i sees the rows
+/// `seen[i]`, of which a layer with a window shows the last ones alone.
 pub(crate) fn states(
     config: &Config,
     parameters: &dyn Parameters,

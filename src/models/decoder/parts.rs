@@ -54,7 +54,8 @@ impl Part {
                     L::VBias => "self_attn.v_proj.bias",
                     L::QNorm => "self_attn.q_norm.weight",
                     L::KNorm => "self_attn.k_norm.weight",
-                    // What stands behind attention is the MLP's own norm, unless attention has one there.
+                    // What stands behind attention is the MLP's own norm, unless attention has one
+                    // there.
                     L::MlpNorm if family.norms == Norms::Before => "post_attention_layernorm.weight",
                     L::MlpNorm => "pre_feedforward_layernorm.weight",
                     L::AttnPostNorm => "post_attention_layernorm.weight",

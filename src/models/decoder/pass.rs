@@ -1,7 +1,8 @@
-//! One pass of new rows through all layers: texts of any lengths packed one behind the other, without padding.
+//! One pass of new rows through all layers: texts of any lengths packed one behind the other,
+//! without padding.
 //!
-//! On the CPU each row's result has the same bits whatever else is in the pass, and whether its past was read now, before, or is
-//! shared with others.
+//! On the CPU each row's result has the same bits whatever else is in the pass, and whether its
+//! past was read now, before, or is shared with others.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use crate::ops::rows::{RowNumbers, copy_rows, gather_rows};
 use crate::tensor::soft_cap::soft_cap;
 use crate::tensor::{Dtype, Matrix};
 
-/// New tokens of texts: where each stands in its sequence, the cache row that takes it, and what it sees.
+/// New tokens of texts: where each stands in its sequence, the cache row that takes it, and what it
+/// sees.
 #[derive(Debug, Clone, Default)]
 pub struct Texts {
     pub(crate) tokens: Vec<u32>,
@@ -36,8 +38,8 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Adds `tokens` behind the cache rows `past`, into the cache rows from `place` on, of which the first `seen` hold tokens
-    /// before these. Returns their rows of the pass.
+    /// Adds `tokens` behind the cache rows `past`, into the cache rows from `place` on, of which
+    /// the first `seen` hold tokens before these. Returns their rows of the pass.
     pub fn add(&mut self, tokens: &[u32], past: &[Range<usize>], place: usize, seen: usize) -> Range<usize> {
         let first = self.tokens.len();
         let before = past.iter().map(Range::len).sum::<usize>() + seen;
@@ -52,7 +54,8 @@ impl Texts {
         rows
     }
 
-    /// Adds `tokens` behind the cache rows `past`, into the next free ones. Returns their rows of the pass, and of the cache.
+    /// Adds `tokens` behind the cache rows `past`, into the next free ones. Returns their rows of
+    /// the pass, and of the cache.
     pub fn pack(&mut self, tokens: &[u32], past: &[Range<usize>]) -> (Range<usize>, Range<usize>) {
         let place = self.end;
         (self.add(tokens, past, place, 0), place..place + tokens.len())
@@ -101,7 +104,8 @@ const CAPPED: usize = 16 * 1024;
 /// Tokens whose embeddings one thread reads faster than several.
 const SERIAL: usize = 64;
 
-/// Embeddings of tokens times `scale`; rows of the table, soft tokens among them, are read on the CPU. `to` takes their shape.
+/// Embeddings of tokens times `scale`; rows of the table, soft tokens among them, are read on the
+/// CPU. `to` takes their shape.
 pub(crate) fn embed(
     (table, scale): (&Weight, f32),
     soft_tokens: Option<&SoftTokens>,
@@ -164,8 +168,9 @@ impl Model {
         check::tokens(self.config(), self.soft(), tokens, past, place)
     }
 
-    /// Hidden states behind the final norm of the rows `wanted` of texts, whose tokens were checked; keys and values of all rows go to
-    /// the cache. The last layer computes the wanted rows only.
+    /// Hidden states behind the final norm of the rows `wanted` of texts, whose tokens were
+    /// checked; keys and values of all rows go to the cache. The last layer computes the wanted
+    /// rows only.
     ///
     /// # Errors
     /// Places beyond the cache; out of memory.
@@ -297,7 +302,8 @@ impl Model {
         start.places.write(&rows.places, cache.rows())
     }
 
-    /// The logits behind all rows. On kernels nothing but launches: it can be recorded, with buffers that nobody else uses.
+    /// The logits behind all rows. On kernels nothing but launches: it can be recorded, with
+    /// buffers that nobody else uses.
     pub(crate) fn step(
         &self,
         start: &Start,
@@ -338,7 +344,8 @@ impl Model {
     /// Logits (texts, vocabulary) behind each text, read in one pass.
     ///
     /// # Errors
-    /// A text without a token, with one outside the vocabulary, or beyond the model's context; out of memory.
+    /// A text without a token, with one outside the vocabulary, or beyond the model's context; out
+    /// of memory.
     pub fn last_logits(&self, texts: &[&[u32]]) -> Result<Matrix> {
         let (packed, last) = self.packed(texts)?;
         let hidden = self.read(&packed, &mut self.scratch(packed.cache_rows())?, Wanted::These(&last))?;
@@ -355,7 +362,8 @@ impl Model {
         self.logits(&hidden)?.into_matrix()
     }
 
-    /// Hidden states (tokens, hidden) of a text behind the final norm, on the CPU telling `tracer` what comes between.
+    /// Hidden states (tokens, hidden) of a text behind the final norm, on the CPU telling `tracer`
+    /// what comes between.
     ///
     /// # Errors
     /// As [`Model::last_logits`].

@@ -1,5 +1,5 @@
-//! A decoder's parameters where its products run. The CPU reads weights as they are in memory, or as 8-bit codes; a device with
-//! kernels gets copies.
+//! A decoder's parameters where its products run. The CPU reads weights as they are in memory, or
+//! as 8-bit codes; a device with kernels gets copies.
 
 use half::bf16;
 
@@ -22,9 +22,10 @@ pub enum Arithmetic {
     /// Weights as stored, sums in f32.
     #[default]
     F32,
-    /// 8-bit codes with a scale for every 32 values, of weights and of what they are multiplied with; sums in whole numbers, as
-    /// llama.cpp does with Q8_0 files. Four times the speed on processors with VNNI; values differ by about 1 %. On the CPU alone:
-    /// kernels keep to the weights.
+    /// 8-bit codes with a scale for every 32 values, of weights and of what they are multiplied
+    /// with; sums in whole numbers, as llama.cpp does with Q8_0 files. Four times the speed on
+    /// processors with VNNI; values differ by about 1 %. On the CPU alone: kernels keep to the
+    /// weights.
     Int8,
 }
 
@@ -103,8 +104,8 @@ fn matrix<T: Storage>(device: &KernelDevice, w: &Weight, label: &'static str) ->
     DeviceRows::upload(device, w.cols(), &values, label)
 }
 
-/// bf16 where the matrices of all layers are bf16 in memory, f32 otherwise, so that nothing that f16 or quantised weights hold is
-/// rounded away.
+/// bf16 where the matrices of all layers are bf16 in memory, f32 otherwise, so that nothing that
+/// f16 or quantised weights hold is rounded away.
 fn dtype_of(weights: &Weights) -> Dtype {
     let narrow = |layer: &Layer| Target::ALL.iter().all(|t| layer.linear(*t).weight.dtype() == Some(Dtype::Bf16));
     if !weights.layers.is_empty() && weights.layers.iter().all(narrow) { Dtype::Bf16 } else { Dtype::F32 }

@@ -1,7 +1,9 @@
-//! Soft tokens: vectors that stand where a token's embedding would, under ids that no tokenizer gives.
+//! Soft tokens: vectors that stand where a token's embedding would, under ids that no tokenizer
+//! gives.
 //!
-//! Ids from the vocabulary's size on are soft. That keeps a prompt a plain list of ids: prompts with the same soft tokens
-//! in the same places begin alike, and whatever compares, shares or cuts token lists needs to know nothing of vectors.
+//! Ids from the vocabulary's size on are soft. That keeps a prompt a plain list of ids: prompts
+//! with the same soft tokens in the same places begin alike, and whatever compares, shares or cuts
+//! token lists needs to know nothing of vectors.
 
 use crate::error::{Error, Result};
 use crate::ops::linear::Weight;
@@ -17,8 +19,8 @@ pub struct SoftTokens {
 }
 
 impl SoftTokens {
-    /// `vectors` (ids, hidden) has the vector of `ids[i]` in row `i`. Ids ascend and lie beyond the vocabulary of the model
-    /// that reads them.
+    /// `vectors` (ids, hidden) has the vector of `ids[i]` in row `i`. Ids ascend and lie beyond the
+    /// vocabulary of the model that reads them.
     ///
     /// # Errors
     /// Ids that do not ascend, or another number of rows.
@@ -64,7 +66,8 @@ impl SoftTokens {
     }
 }
 
-/// The input embedding of a token that has passed the checks: a row of the model's table, or a soft token's vector.
+/// The input embedding of a token that has passed the checks: a row of the model's table, or a soft
+/// token's vector.
 pub(crate) fn read(embed: &Weight, soft: Option<&SoftTokens>, token: u32, out: &mut [f32]) {
     match soft.and_then(|s| s.get(token)) {
         Some(vector) => out.copy_from_slice(vector),
@@ -150,7 +153,8 @@ mod tests {
             }
             assert!((a.log_sum_exp - b.log_sum_exp).abs() <= 1e-5);
         }
-        // Prompts that differ in one soft token do not begin alike behind it, and are not scored alike.
+        // Prompts that differ in one soft token do not begin alike behind it, and are not scored
+        // alike.
         let mut other = bundle.clone();
         other[1][17] = 265;
         assert_eq!(common_prefix(&other), 17);

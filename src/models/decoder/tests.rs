@@ -8,7 +8,8 @@ fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
     model.all_logits(tokens).unwrap().into_vec()
 }
 
-/// Whole numbers change logits a little, and are used at all: by every family, with biases and without.
+/// Whole numbers change logits a little, and are used at all: by every family, with biases and
+/// without.
 #[test]
 fn whole_numbers_change_little() {
     for family in [Family::LLAMA, Family::QWEN2, Family::QWEN3] {

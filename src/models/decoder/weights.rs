@@ -12,8 +12,9 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
 }
 
-/// One decoder layer. Rope uses the half-split ("rotate half") pairing of Hugging Face checkpoints; GGUF files
-/// of the Llama family store q and k permuted for the interleaved pairing, and are un-permuted when read.
+/// One decoder layer. Rope uses the half-split ("rotate half") pairing of Hugging Face checkpoints;
+/// GGUF files of the Llama family store q and k permuted for the interleaved pairing, and are
+/// un-permuted when read.
 #[derive(Clone)]
 pub struct Layer {
     /// RMSNorm before attention, length hidden.

@@ -1,4 +1,5 @@
-//! Order of the edges of an epoch and the stream of its negatives, a pure function of (seed, epoch).
+//! Order of the edges of an epoch and the stream of its negatives, a pure function of (seed,
+//! epoch).
 
 use super::Graph;
 use crate::data::UserIdx;
@@ -6,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::ops::bpr::{Batch, Stream};
 use crate::rng::{Rng, Use};
 
-/// Batches of triples: every edge once an epoch in a shuffled order, each with one negative drawn uniformly from the
-/// items its user has no edge to.
+/// Batches of triples: every edge once an epoch in a shuffled order, each with one negative drawn
+/// uniformly from the items its user has no edge to.
 #[derive(Debug, Clone)]
 pub struct Sampler<'a> {
     graph: &'a Graph,
@@ -57,8 +58,8 @@ impl<'a> Sampler<'a> {
         Order { epoch, edges }
     }
 
-    /// Users and positives of batch number `step` of size `size`, the epoch's last one shorter; and the stream that
-    /// its negatives are drawn from.
+    /// Users and positives of batch number `step` of size `size`, the epoch's last one shorter; and
+    /// the stream that its negatives are drawn from.
     pub fn batch(&self, order: &Order, step: usize, size: usize, out: &mut Batch) -> Stream {
         let from = (step * size).min(order.edges.len());
         let edges = &order.edges[from..(from + size).min(order.edges.len())];

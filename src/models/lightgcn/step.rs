@@ -109,7 +109,8 @@ impl<'a> Trainer<'a> {
         Ok([self.e0.lines()?, self.m.lines()?, self.v.lines()?])
     }
 
-    /// Loss of the batch and, in [`gradient`](Self::gradient), its derivative by layer 0 without the penalty.
+    /// Loss of the batch and, in [`gradient`](Self::gradient), its derivative by layer 0 without
+    /// the penalty.
     ///
     /// # Errors
     /// Nodes that do not exist, users for whom no negative exists, a device that fails.
@@ -124,8 +125,8 @@ impl<'a> Trainer<'a> {
         let read = Sparse { outputs: self.bpr.active(), ..Sparse::default() };
         spmm::propagate(device, through, &self.e0, self.layers, read, &mut self.output)?;
         let (loss, _) = bpr::backward(device, &mut self.bpr, &self.output, &self.e0, &mut self.gradient)?;
-        // The propagation is symmetric, so it is its own backward, from the rows that the batch read.
-        // `output` is free again and takes the result.
+        // The propagation is symmetric, so it is its own backward, from the rows that the batch
+        // read. `output` is free again and takes the result.
         let written = Sparse { inputs: self.bpr.active(), ..Sparse::default() };
         spmm::propagate(device, through, &self.gradient, self.layers, written, &mut self.output)?;
         Ok(loss)

@@ -1,4 +1,5 @@
-//! Training as a whole: it learns, it is reproducible, a stop loses nothing, a broken checkpoint is named.
+//! Training as a whole: it learns, it is reproducible, a stop loses nothing, a broken checkpoint is
+//! named.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use crate::settings::Checked;
 
 type Lists = Vec<(UserIdx, Vec<ItemIdx>)>;
 
-/// Two tastes: users mostly take items of their own half. The last user and the last item have no edge.
+/// Two tastes: users mostly take items of their own half. The last user and the last item have no
+/// edge.
 fn planted() -> (Graph, Lists) {
     let (users, items) = (61, 41);
     let mut rng = Rng::new(2, Use::Synthetic, 0, 0);

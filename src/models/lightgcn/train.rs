@@ -48,16 +48,16 @@ pub struct Embeddings {
     pub history: Vec<Epoch>,
 }
 
-/// Trains on `graph`; of the evaluations on `valid` (a user's items that are not edges) the best by recall@20
-/// is kept, or the last state where there is nothing to evaluate.
+/// Trains on `graph`; of the evaluations on `valid` (a user's items that are not edges) the best by
+/// recall@20 is kept, or the last state where there is nothing to evaluate.
 ///
-/// With `folder`, the state after each epoch is kept there; a later call with the same graph and settings (`epochs`
-/// and `early_stop` may differ) goes on from it and ends at the same bits as a run that was never stopped. A
-/// checkpoint of one device is good for every other.
+/// With `folder`, the state after each epoch is kept there; a later call with the same graph and
+/// settings (`epochs` and `early_stop` may differ) goes on from it and ends at the same bits as a
+/// run that was never stopped. A checkpoint of one device is good for every other.
 ///
 /// # Errors
-/// Settings out of range, validation rows outside the graph, a checkpoint of something else, a stop that was asked
-/// for, a device that fails.
+/// Settings out of range, validation rows outside the graph, a checkpoint of something else, a stop
+/// that was asked for, a device that fails.
 pub fn train(
     device: &Device,
     graph: &Graph,
@@ -155,7 +155,8 @@ pub fn train(
     Ok(split(graph, &trainer.outputs(Some(best))?, progress.history))
 }
 
-/// All steps of one epoch; the mean loss. A stop leaves between steps: the epoch is done again on resume.
+/// All steps of one epoch; the mean loss. A stop leaves between steps: the epoch is done again on
+/// resume.
 fn run_epoch(
     sampler: &Sampler<'_>,
     trainer: &mut Trainer<'_>,

@@ -1,5 +1,6 @@
-//! The alignment of text and collaborative embeddings: a two-layer perceptron f maps text rows into the collaborative
-//! space, trained by InfoNCE in both directions with the same item as the positive pair. f(text) is the SSL embedding.
+//! The alignment of text and collaborative embeddings: a two-layer perceptron f maps text rows into
+//! the collaborative space, trained by InfoNCE in both directions with the same item as the
+//! positive pair. f(text) is the SSL embedding.
 
 mod checkpoint;
 mod settings;

@@ -81,8 +81,8 @@ impl State {
         }
     }
 
-    /// One step of Adam on whatever is trained: the perceptron by `g`, the collaborative rows of `batch` and the
-    /// temperature by `loss`.
+    /// One step of Adam on whatever is trained: the perceptron by `g`, the collaborative rows of
+    /// `batch` and the temperature by `loss`.
     ///
     /// # Errors
     /// Gradients of other shapes; a device that fails.

@@ -50,8 +50,8 @@ pub struct Separation {
 /// The result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aligned {
-    /// f(text) for every item (row `ItemIdx`), also for those without collaborative embedding; a zero row where the
-    /// text row is zero.
+    /// f(text) for every item (row `ItemIdx`), also for those without collaborative embedding; a
+    /// zero row where the text row is zero.
     pub ssl: Matrix,
     /// Epoch by epoch.
     pub history: Vec<Epoch>,
@@ -85,13 +85,13 @@ fn rows(from: &[f32], dim: usize, at: &[u32]) -> Result<Matrix> {
 ///
 /// Stops early on the held-out items' loss and keeps the best state.
 ///
-/// With `folder`, the state after an epoch is kept there every few seconds; a later call with the same embeddings and
-/// settings (`epochs` and `early_stop` may differ) goes on from it and ends at the same bits as one that was never
-/// stopped. A checkpoint of one device is good for every other.
+/// With `folder`, the state after an epoch is kept there every few seconds; a later call with the
+/// same embeddings and settings (`epochs` and `early_stop` may differ) goes on from it and ends at
+/// the same bits as one that was never stopped. A checkpoint of one device is good for every other.
 ///
 /// # Errors
-/// Settings out of range, embeddings that do not fit or are not finite, a loss that is not finite, a checkpoint of
-/// something else, a stop that was asked for, a device that fails.
+/// Settings out of range, embeddings that do not fit or are not finite, a loss that is not finite,
+/// a checkpoint of something else, a stop that was asked for, a device that fails.
 pub fn train(
     device: &Device,
     of: Embeddings<'_>,
@@ -246,7 +246,8 @@ impl Work<'_> {
         Ok(mlp::forward(self.device, p, (&x).into())?.0)
     }
 
-    /// The loss of a batch with its gradients by f(x), the collaborative rows and tau, and by the perceptron.
+    /// The loss of a batch with its gradients by f(x), the collaborative rows and tau, and by the
+    /// perceptron.
     fn learn(&self, p: &Tensors, batch: &[u32], colla: &[f32], params: &Params) -> Result<(Gradients, Tensors)> {
         let (p, x) = (self.place(p)?, self.texts(batch)?);
         let c = self.rows(colla, self.mlp.output, batch, "collaborative rows")?;
@@ -269,7 +270,8 @@ impl Work<'_> {
         Ok(total / items.len() as f64)
     }
 
-    /// Mean cosines over all pairs of `items`: sums of unit rows give the negatives without the n x n matrix.
+    /// Mean cosines over all pairs of `items`: sums of unit rows give the negatives without the n x
+    /// n matrix.
     fn separation(&self, p: &Placed, colla: &[f32], items: &[u32]) -> Result<Separation> {
         let dim = self.mlp.output;
         let (mut positive, mut sum_x, mut sum_y) = (0.0, vec![0.0f64; dim], vec![0.0f64; dim]);

@@ -1,5 +1,5 @@
-//! A projector as one safetensors file: `w1` (hidden, d), `b1`, `w2` (width, hidden), `b2`, flat, with shape, activation and
-//! gain as JSON in the metadata.
+//! A projector as one safetensors file: `w1` (hidden, d), `b1`, `w2` (width, hidden), `b2`, flat,
+//! with shape, activation and gain as JSON in the metadata.
 
 use std::path::Path;
 

@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::tensor::Matrix;
 
-/// The rows of `embeddings` (items, d) with each column brought to mean 0 and variance 1, so that no dimension drowns the
-/// others. Rows of zeros, items that the embedding does not know, count for nothing and stay zero: the mean item.
+/// The rows of `embeddings` (items, d) with each column brought to mean 0 and variance 1, so that
+/// no dimension drowns the others. Rows of zeros, items that the embedding does not know, count for
+/// nothing and stay zero: the mean item.
 pub fn standardised(embeddings: &Matrix) -> Matrix {
     let (mut out, width) = (embeddings.clone(), embeddings.cols());
     let known: Vec<usize> = (0..embeddings.rows()).filter(|&i| embeddings.row(i).iter().any(|&x| x != 0.0)).collect();

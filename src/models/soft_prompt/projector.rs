@@ -9,13 +9,15 @@ use crate::ops::linear::Weight;
 use crate::ops::mlp::{self, Mlp, Placed, Saved, Tensors};
 use crate::tensor::Matrix;
 
-/// Inputs that the gain is measured on, and token embeddings that it is measured against: evenly spread ones.
+/// Inputs that the gain is measured on, and token embeddings that it is measured against: evenly
+/// spread ones.
 const PROBES: usize = 4096;
 
 /// A two-layer perceptron and its gain.
 ///
-/// Two layers and not one: LightGCN's coordinates mean something by their inner products, while a language model reads
-/// directions; a linear map can only turn the space. `Activation::Identity` gives the linear map.
+/// Two layers and not one: LightGCN's coordinates mean something by their inner products, while a
+/// language model reads directions; a linear map can only turn the space. `Activation::Identity`
+/// gives the linear map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projector {
     pub(super) mlp: Mlp,
@@ -43,8 +45,8 @@ fn length(row: &[f32]) -> f64 {
 }
 
 impl Projector {
-    /// A fresh projector from `inputs` to vectors of `width` values, whose mean norm over the inputs is `norm`. Draws depend
-    /// on seed and shape only.
+    /// A fresh projector from `inputs` to vectors of `width` values, whose mean norm over the
+    /// inputs is `norm`. Draws depend on seed and shape only.
     ///
     /// # Errors
     /// No inputs, or a norm that is no positive number.
@@ -109,7 +111,8 @@ impl Projector {
         Ok((vectors, saved))
     }
 
-    /// Adds the gradient by the parameters (in the order of [`Parameters`]) to `gradient`, from `by_vectors` (M, width).
+    /// Adds the gradient by the parameters (in the order of [`Parameters`]) to `gradient`, from
+    /// `by_vectors` (M, width).
     ///
     /// # Errors
     /// Slices of other lengths.

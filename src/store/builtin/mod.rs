@@ -1,5 +1,5 @@
-//! The tiny language model inside the program, for the demo: it speaks of the invented catalogue and of nothing else.
-//! `rallrec tiny-model` makes it.
+//! The tiny language model inside the program, for the demo: it speaks of the invented catalogue
+//! and of nothing else. `rallrec tiny-model` makes it.
 
 use super::hf::embedded::{Files, load as load_files};
 use super::{LoadOptions, Loaded};

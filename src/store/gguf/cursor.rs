@@ -1,4 +1,5 @@
-//! Reading a mapped file field by field; no length is believed before it is compared with what is left.
+//! Reading a mapped file field by field; no length is believed before it is compared with what is
+//! left.
 
 use crate::error::{Error, Result};
 
@@ -49,7 +50,8 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A number of things of at least `smallest` bytes each, all of which must still fit into the file.
+    /// A number of things of at least `smallest` bytes each, all of which must still fit into the
+    /// file.
     pub(super) fn count(&mut self, smallest: usize, what: &str) -> Result<usize> {
         let announced = self.u64()?;
         let left = self.bytes.len() - self.at;

@@ -56,7 +56,8 @@ pub(super) fn parse(bytes: &[u8], place: &str) -> Result<(Metadata, BTreeMap<Str
             return Err(Error::input(place, format!("GGUF version {other} is not supported")).next("convert it anew"));
         }
     }
-    // A tensor has at least a name length, a rank, a type and an offset; a pair a key length, a type, a byte.
+    // A tensor has at least a name length, a rank, a type and an offset; a pair a key length, a
+    // type, a byte.
     let tensor_count = cursor.count(24, "tensors")?;
     let pair_count = cursor.count(13, "metadata pairs")?;
     let metadata = Metadata::read(&mut cursor, pair_count, place)?;

@@ -25,7 +25,8 @@ pub(crate) struct Metadata {
     place: String,
 }
 
-/// A float as its shortest decimal says it: 1e-5 stored in 32 bits becomes 1e-5 in 64 bits, as config.json has it.
+/// A float as its shortest decimal says it: 1e-5 stored in 32 bits becomes 1e-5 in 64 bits, as
+/// config.json has it.
 fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }

@@ -52,8 +52,8 @@ fn values(file: &File, name: &str, len: usize, dtype: Dtype) -> Result<Vec<f32>>
     convert::round_vector(out, dtype, &format!("{}: tensor {name}", file.path.display()))
 }
 
-/// The row in the file of row `row` in the half-split layout. The converter stores q and k of the Llama
-/// architecture so that the two rows of a rotary pair are neighbours.
+/// The row in the file of row `row` in the half-split layout. The converter stores q and k of the
+/// Llama architecture so that the two rows of a rotary pair are neighbours.
 fn interleaved(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     let half = head_dim / 2;
@@ -116,8 +116,8 @@ impl Source for Model<'_> {
     }
 }
 
-/// What scores are divided by the square root of. GGUF files do not say: it is the head width but for Gemma's 27B models, which
-/// llama.cpp knows by their number of layers.
+/// What scores are divided by the square root of. GGUF files do not say: it is the head width but
+/// for Gemma's 27B models, which llama.cpp knows by their number of layers.
 fn query_scalar(family: &Family, layers: usize, hidden: usize, heads: usize) -> Option<f64> {
     let largest = [(Family::GEMMA2, 46), (Family::GEMMA3, 62)].contains(&(family, layers));
     largest.then(|| hidden as f64 / heads as f64)

@@ -21,8 +21,9 @@ pub(super) fn divisors(config: &Config, s: &Scaling) -> Vec<f64> {
         .collect()
 }
 
-/// The scaling behind a table, if it is of Llama-3.1's form with its published constants (low 1, high 4, a
-/// context of 8,192 or the one that the file names). `Ok(None)` when the table changes nothing.
+/// The scaling behind a table, if it is of Llama-3.1's form with its published constants (low 1,
+/// high 4, a context of 8,192 or the one that the file names). `Ok(None)` when the table changes
+/// nothing.
 pub(super) fn recognise(
     config: &Config,
     table: &[f32],

@@ -66,7 +66,8 @@ fn id(meta: &Metadata, key: &str) -> Result<Option<u32>> {
     }
 }
 
-/// Tokens that end a generation: the named ones, and the end-of-turn marks of the known chat formats.
+/// Tokens that end a generation: the named ones, and the end-of-turn marks of the known chat
+/// formats.
 pub(crate) fn end_tokens(meta: &Metadata) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {

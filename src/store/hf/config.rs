@@ -106,7 +106,8 @@ fn family(fields: &Fields) -> Result<&'static Family> {
     })
 }
 
-/// The key that names the activation, and the names that it has there, the first of which is written.
+/// The key that names the activation, and the names that it has there, the first of which is
+/// written.
 fn activation(family: &Family) -> (&'static str, &'static [&'static str]) {
     match family.activation {
         Activation::SwiGlu => ("hidden_act", &["silu", "swish"]),
@@ -141,8 +142,8 @@ fn refuse(fields: &Fields, family: &Family) -> Result<()> {
     Ok(())
 }
 
-/// The window of the layers that have one, and which layers have none for all that; a refusal of windows that this family does
-/// not have.
+/// The window of the layers that have one, and which layers have none for all that; a refusal of
+/// windows that this family does not have.
 fn window(fields: &Fields, family: &Family) -> Result<(Option<usize>, Option<usize>)> {
     let windowed = family.windows != Windows::Never;
     let named = match fields.map.contains_key("sliding_window") {
@@ -197,8 +198,9 @@ fn pattern(fields: &Fields, default: usize) -> Result<Option<usize>> {
     Ok(every)
 }
 
-/// The base and the scaling, and the base of layers with a window, from `rope_parameters` (newer files; by kind of layer where the
-/// family has two bases) or `rope_theta`, `rope_scaling` and `rope_local_base_freq`.
+/// The base and the scaling, and the base of layers with a window, from `rope_parameters` (newer
+/// files; by kind of layer where the family has two bases) or `rope_theta`, `rope_scaling` and
+/// `rope_local_base_freq`.
 fn rope(fields: &Fields, family: &Family) -> Result<(f64, Option<Scaling>, Option<f64>)> {
     const KEY: &str = "rope_parameters";
     let Some(default) = family.defaults.local_rope_theta else {
@@ -270,8 +272,8 @@ fn rope_of(fields: &Fields, default: f64) -> Result<(f64, Option<Scaling>)> {
     }
 }
 
-/// Reads `config.json` (and `generation_config.json` for the tokens that end a generation). `bos` is filled in
-/// by the caller, who knows whether the tokenizer puts one in front.
+/// Reads `config.json` (and `generation_config.json` for the tokens that end a generation). `bos`
+/// is filled in by the caller, who knows whether the tokenizer puts one in front.
 pub(super) fn read(config: &Value, generation: Option<&Value>, place: &str) -> Result<Config> {
     let fields = parse(config, place)?;
     let family = family(&fields)?;
@@ -331,7 +333,8 @@ pub(super) fn read(config: &Value, generation: Option<&Value>, place: &str) -> R
     Ok(config)
 }
 
-/// `config.json` of a configuration, in the classic layout that every version of transformers reads.
+/// `config.json` of a configuration, in the classic layout that every version of transformers
+/// reads.
 pub(super) fn write(config: &Config, dtype: &str) -> Value {
     let family = config.family;
     let scaling = config.rope_scaling.map(|s| {

@@ -98,9 +98,9 @@ fn find<'a>(weights: &'a Weights, part: Part) -> Option<From<'a>> {
     }
 }
 
-/// Writes a model as a Hugging Face folder, whole or not at all. Values are rounded to `dtype` (norms and biases
-/// too, as published checkpoints do). `tokenizer` is the content of tokenizer.json. `folder` must not exist or be
-/// empty.
+/// Writes a model as a Hugging Face folder, whole or not at all. Values are rounded to `dtype`
+/// (norms and biases too, as published checkpoints do). `tokenizer` is the content of
+/// tokenizer.json. `folder` must not exist or be empty.
 pub fn save_hf(
     folder: &Path,
     config: &Config,

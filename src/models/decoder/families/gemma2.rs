@@ -1,4 +1,5 @@
-//! Gemma 2: norms before and after attention and MLP, GEGLU, scaled embeddings, soft caps, a window in every other layer.
+//! Gemma 2: norms before and after attention and MLP, GEGLU, scaled embeddings, soft caps, a window
+//! in every other layer.
 
 use super::{Activation, Defaults, Family, Norms, PLAIN, Windows};
 

@@ -1,4 +1,5 @@
-//! Gemma 3, text: Gemma 2 with norms of q and k instead of soft caps, a window in five of six layers, and rope by layer.
+//! Gemma 3, text: Gemma 2 with norms of q and k instead of soft caps, a window in five of six
+//! layers, and rope by layer.
 
 use super::{Activation, Defaults, Family, Norms, PLAIN, Windows};
 

@@ -1,4 +1,5 @@
-//! Mistral 7B, Nemo, Ministral: Llama's layer, where version 0.1 sees only the newest 4,096 positions.
+//! Mistral 7B, Nemo, Ministral: Llama's layer, where version 0.1 sees only the newest 4,096
+//! positions.
 
 use super::{Defaults, Family, PLAIN, Windows};
 

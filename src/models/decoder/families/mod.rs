@@ -1,6 +1,8 @@
-//! Families of decoders as data: what the arithmetic of a layer and the file formats need to know about each.
+//! Families of decoders as data: what the arithmetic of a layer and the file formats need to know
+//! about each.
 //!
-//! A new family is one file here and its line in [`ALL`]. Code reads the data and never asks which family it is.
+//! A new family is one file here and its line in [`ALL`]. Code reads the data and never asks which
+//! family it is.
 
 mod gemma2;
 mod gemma3;
@@ -147,14 +149,16 @@ impl Family {
         ALL.into_iter().find(|f| f.hf_architecture == name || f.hf_model_type == name)
     }
 
-    /// The family of a GGUF architecture. Llama and Mistral share one: what tells them apart is a window.
+    /// The family of a GGUF architecture. Llama and Mistral share one: what tells them apart is a
+    /// window.
     pub fn of_gguf(architecture: &str, windowed: bool) -> Option<&'static Family> {
         let same = |f: &&Family| f.gguf == architecture;
         let fits = |f: &&Family| same(f) && (f.windows != Windows::Never) == windowed;
         ALL.into_iter().find(fits).or_else(|| ALL.into_iter().find(same))
     }
 
-    /// Whether its models softly cap scores or logits, where their files say nothing else. Kernels do not.
+    /// Whether its models softly cap scores or logits, where their files say nothing else. Kernels
+    /// do not.
     pub fn capped(&self) -> bool {
         self.defaults.score_cap.is_some() || self.defaults.logit_cap.is_some()
     }

@@ -7,7 +7,8 @@ pub(super) static FAMILY: Family = Family {
     title: "Qwen2",
     hf_architecture: "Qwen2ForCausalLM",
     hf_model_type: "qwen2",
-    // No `attention_bias`: the bias is part of the architecture, and its configurations do not name it.
+    // No `attention_bias`: the bias is part of the architecture, and its configurations do not name
+    // it.
     hf_flags: &["use_sliding_window"],
     gguf: "qwen2",
     qkv_bias: true,

@@ -1,4 +1,5 @@
-//! The backward pass, one for every place: from the last layer's output down to the lowest layer that is trained.
+//! The backward pass, one for every place: from the last layer's output down to the lowest layer
+//! that is trained.
 
 use super::engine::{Engine, Pass};
 use super::forward::{Shared, place};
@@ -16,8 +17,9 @@ use crate::ops::rmsnorm::{Kept, Weight, rmsnorm_again, rmsnorm_backward};
 use crate::ops::rows::{clear_rows, copy_rows, scatter_rows};
 
 impl Engine {
-    /// Starts from `work.dx`, the gradient of the last layer's output at the asking rows, and goes down to layer `bottom`.
-    /// With `to_tokens`, leaves the gradient of the embedded tokens in `work.dx`.
+    /// Starts from `work.dx`, the gradient of the last layer's output at the asking rows, and goes
+    /// down to layer `bottom`. With `to_tokens`, leaves the gradient of the embedded tokens in
+    /// `work.dx`.
     pub(super) fn backward(
         &mut self,
         pass: &Pass<'_>,
@@ -29,7 +31,8 @@ impl Engine {
         let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
         let shared = Shared { at, layout, angles: &angles.1, dropout: pass.dropout };
         for l in (bottom..pass.model.config.layers).rev() {
-            // Nothing below the lowest layer of an adapter is trained, but for what the model reads.
+            // Nothing below the lowest layer of an adapter is trained, but for what the model
+            // reads.
             let below = l > bottom || to_tokens;
             layer(&shared, l, &mut self.tapes[place(l, bottom)], &mut self.work, sink, below)?;
         }
@@ -37,7 +40,8 @@ impl Engine {
     }
 }
 
-/// The gradient of a layer's input from that of its output, both in `work.dx`; the gradients of what is trained to `sink`.
+/// The gradient of a layer's input from that of its output, both in `work.dx`; the gradients of
+/// what is trained to `sink`.
 fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut Sink<'_>, below: bool) -> Result<()> {
     let (c, at) = (s.at.model.config, &s.at);
     let (all, upper, last, rows) = (&s.layout.all, s.upper(l), s.is_last(l), s.layout.all.rows());
@@ -121,7 +125,8 @@ fn layer(s: &Shared<'_>, l: usize, t: &mut LayerTape, w: &mut Work, sink: &mut S
     Ok(())
 }
 
-/// The backward of linear layers with one input: (target, gradient of its result, what the forward kept of the pairs).
+/// The backward of linear layers with one input: (target, gradient of its result, what the forward
+/// kept of the pairs).
 fn products<const N: usize>(
     s: &Shared<'_>,
     l: usize,
@@ -149,8 +154,8 @@ fn again<'h>(of: &mut Normed, norm: Weight<'_>, eps: f32, wanted: bool, h: &'h m
     Ok(Some(h))
 }
 
-/// Where the family norms what is added to the residual: from `work.dx`, the gradient of the sum, that of what was normed to
-/// `work.added`. Whether it did.
+/// Where the family norms what is added to the residual: from `work.dx`, the gradient of the sum,
+/// that of what was normed to `work.added`. Whether it did.
 fn before_post_norm(
     s: &Shared<'_>,
     (l, which): (usize, Norm),

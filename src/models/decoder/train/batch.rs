@@ -9,16 +9,17 @@ use crate::error::{Error, Result};
 pub struct Branch {
     /// Tokens after the prefix.
     pub tokens: Vec<u32>,
-    /// Which of `tokens` are targets of the loss. Each is predicted from the token before it; token 0 from the
-    /// last token of the prefix.
+    /// Which of `tokens` are targets of the loss. Each is predicted from the token before it; token
+    /// 0 from the last token of the prefix.
     pub targets: Range<usize>,
     /// Weight of each target in the mean loss; 1 for all is the plain mean over tokens.
     pub weight: f32,
 }
 
-/// Several targets behind one shared history. A branch sees the prefix and itself, never another branch, and
-/// its positions go on from the end of the prefix: the loss is that of `prefix + branch` as separate sequences,
-/// but the prefix is computed once. One branch with an empty prefix is the plain case.
+/// Several targets behind one shared history. A branch sees the prefix and itself, never another
+/// branch, and its positions go on from the end of the prefix: the loss is that of `prefix +
+/// branch` as separate sequences, but the prefix is computed once. One branch with an empty prefix
+/// is the plain case.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Group {
     /// Tokens that all branches share.
@@ -48,7 +49,8 @@ impl Group {
         self.check_with(vocab, &[], context)
     }
 
-    /// As [`Group::check`], where the tokens `soft` (ascending, beyond the vocabulary) may be read, but are no targets.
+    /// As [`Group::check`], where the tokens `soft` (ascending, beyond the vocabulary) may be read,
+    /// but are no targets.
     pub fn check_with(&self, vocab: usize, soft: &[u32], context: usize) -> Result<()> {
         let place = "training example";
         let known = |t: &u32| (*t as usize) < vocab || soft.binary_search(t).is_ok();
@@ -97,7 +99,8 @@ pub struct Segment {
 /// One target of the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
-    /// Row whose output predicts it. Several targets may share one row (branches whose token 0 is one).
+    /// Row whose output predicts it. Several targets may share one row (branches whose token 0 is
+    /// one).
     pub row: usize,
     /// Token to predict.
     pub token: u32,
@@ -112,7 +115,8 @@ pub struct Packed {
     pub tokens: Vec<u32>,
     /// Position of each row in its own sequence.
     pub positions: Vec<u32>,
-    /// A name of each row that does not depend on how a step is cut into batches; addresses dropout.
+    /// A name of each row that does not depend on how a step is cut into batches; addresses
+    /// dropout.
     pub names: Vec<u64>,
     /// Segments in row order.
     pub segments: Vec<Segment>,
@@ -123,7 +127,8 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Adds a group that is number `ordinal` of its optimiser step; the group must have passed [`Group::check`].
+    /// Adds a group that is number `ordinal` of its optimiser step; the group must have passed
+    /// [`Group::check`].
     pub fn push(&mut self, group: &Group, ordinal: u32) {
         let first_segment = self.segments.len();
         let base = self.tokens.len();

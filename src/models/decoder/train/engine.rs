@@ -55,8 +55,8 @@ pub struct Pass<'a> {
 
 /// Forward and backward passes where a device is. Keeps its buffers: use one engine for all steps.
 ///
-/// The same masks of dropout, the same layout of the gradient and the same rows everywhere: an optimiser cannot tell two
-/// devices apart, but for the order in which sums are taken.
+/// The same masks of dropout, the same layout of the gradient and the same rows everywhere: an
+/// optimiser cannot tell two devices apart, but for the order in which sums are taken.
 pub struct Engine {
     pub(super) device: Device,
     pub(super) frozen: Option<Frozen>,
@@ -83,7 +83,8 @@ fn check(model: Model<'_>, batch: &Packed) -> Result<()> {
     Ok(())
 }
 
-/// Fails on gradients of another length than what is trained; where each of all weights has its own in the flat one.
+/// Fails on gradients of another length than what is trained; where each of all weights has its own
+/// in the flat one.
 fn check_lengths(pass: &Pass<'_>, gradient: &[f32], by_soft: Option<&[f32]>) -> Result<Option<Slots>> {
     let (model, trained) = (pass.model, pass.trained);
     if let Some(by) = by_soft
@@ -104,7 +105,8 @@ fn check_lengths(pass: &Pass<'_>, gradient: &[f32], by_soft: Option<&[f32]>) -> 
     Ok(slots)
 }
 
-/// Adds `scale` times the rows of soft tokens in `dx`, the gradient (tokens, hidden) of the embedded tokens.
+/// Adds `scale` times the rows of soft tokens in `dx`, the gradient (tokens, hidden) of the
+/// embedded tokens.
 fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], (dx, scale): (&[f32], f32), width: usize) {
     for (d, &token) in dx.chunks_exact(width).zip(tokens) {
         let Some(row) = soft.row(token) else { continue };
@@ -121,7 +123,8 @@ impl Engine {
         Self::with(Device::Cpu, None)
     }
 
-    /// For passes on `device`, which gets a copy of `weights` in f32 if it is not the CPU: there adapters alone are trained.
+    /// For passes on `device`, which gets a copy of `weights` in f32 if it is not the CPU: there
+    /// adapters alone are trained.
     ///
     /// # Errors
     /// Out of memory; weights of another configuration.
@@ -162,13 +165,14 @@ impl Engine {
         self.head(&pass, &layout)
     }
 
-    /// Adds the gradient of `scale * loss` to `gradient` (flat, in the order of [`super::Parameters`]) and returns the
-    /// loss sum (without `scale`). With `by_soft` (tokens, hidden) also adds the gradient by the vectors of `model.soft`:
-    /// the pass then goes down to the embeddings, also where an adapter's lower layers are not trained.
+    /// Adds the gradient of `scale * loss` to `gradient` (flat, in the order of
+    /// [`super::Parameters`]) and returns the loss sum (without `scale`). With `by_soft` (tokens,
+    /// hidden) also adds the gradient by the vectors of `model.soft`: the pass then goes down to
+    /// the embeddings, also where an adapter's lower layers are not trained.
     ///
     /// # Errors
-    /// An empty batch, a model whose parts do not fit, or a gradient of the wrong length; on a device, something to train
-    /// besides an adapter, or out of memory.
+    /// An empty batch, a model whose parts do not fit, or a gradient of the wrong length; on a
+    /// device, something to train besides an adapter, or out of memory.
     pub fn gradient(&mut self, pass: &Pass<'_>, gradient: &mut [f32], by_soft: Option<&mut [f32]>) -> Result<f64> {
         let (model, batch) = (pass.model, pass.batch);
         let adapted = matches!((pass.trained, model.adapter), (Trained::Adapter { .. }, Some(_)));

@@ -72,8 +72,9 @@ impl<'a> Shared<'a> {
 }
 
 impl Engine {
-    /// Runs all layers; those from `lowest` on keep what the backward needs. The result, `work.out`, is the last
-    /// layer's output at the rows that predict a target; that layer's upper part is computed for these rows only.
+    /// Runs all layers; those from `lowest` on keep what the backward needs. The result,
+    /// `work.out`, is the last layer's output at the rows that predict a target; that layer's upper
+    /// part is computed for these rows only.
     pub(super) fn forward(&mut self, pass: &Pass<'_>, layout: &Layout, lowest: usize) -> Result<()> {
         let layers = pass.model.config.layers;
         let places = place(layers - 1, lowest).max(place(lowest.min(layers - 1), lowest)).max(1) + 1;

@@ -1,4 +1,5 @@
-//! A batch where its pass runs: which rows see which keys, which predict targets, and where their gradients go.
+//! A batch where its pass runs: which rows see which keys, which predict targets, and where their
+//! gradients go.
 
 use super::batch::{Packed, Segment};
 use crate::device::Device;
@@ -67,8 +68,8 @@ impl Layout {
     }
 }
 
-/// The ascending batch rows `rows` as queries: runs of consecutive rows of one segment, which see the segment's prefix
-/// and the segment up to themselves.
+/// The ascending batch rows `rows` as queries: runs of consecutive rows of one segment, which see
+/// the segment's prefix and the segment up to themselves.
 fn spans(rows: &[usize], segments: &[Segment]) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut next = 0;

@@ -1,6 +1,6 @@
-//! Training of Llama-type decoders: packed ragged batches of shared-prefix groups, a forward that keeps what is cheap to
-//! keep, and a hand-written backward, each once for every device. On the CPU for adapters or for all weights, on a device
-//! with kernels for adapters.
+//! Training of Llama-type decoders: packed ragged batches of shared-prefix groups, a forward that
+//! keeps what is cheap to keep, and a hand-written backward, each once for every device. On the CPU
+//! for adapters or for all weights, on a device with kernels for adapters.
 
 mod backward;
 pub mod batch;

@@ -1,4 +1,5 @@
-//! What is trained, as one flat vector of parameters: the optimiser, clipping and checkpoints see only this.
+//! What is trained, as one flat vector of parameters: the optimiser, clipping and checkpoints see
+//! only this.
 
 use std::ops::Range;
 
@@ -10,8 +11,8 @@ use crate::rng::{Rng, Use};
 use crate::{Error, Result};
 
 impl Adapter {
-    /// A fresh adapter: A uniform in `+-1/sqrt(in)` (PEFT's Kaiming uniform with a = sqrt 5), B zero, so that the
-    /// adapted model equals the base. Draws depend on (seed, layer, target) only.
+    /// A fresh adapter: A uniform in `+-1/sqrt(in)` (PEFT's Kaiming uniform with a = sqrt 5), B
+    /// zero, so that the adapted model equals the base. Draws depend on (seed, layer, target) only.
     ///
     /// # Errors
     /// Rank 0, no target, or a target named twice.
@@ -204,8 +205,8 @@ pub(super) fn pair_slots(adapter: &Adapter, layer: usize, t: usize) -> (Range<us
 }
 
 impl Weights {
-    /// A random f32 model to train from scratch: matrices normal with deviation 0.02 (those that write to the residual
-    /// divided by `sqrt(2 layers)`, as GPT-2), norms one, biases zero.
+    /// A random f32 model to train from scratch: matrices normal with deviation 0.02 (those that
+    /// write to the residual divided by `sqrt(2 layers)`, as GPT-2), norms one, biases zero.
     ///
     /// # Errors
     /// A shape that overflows.

@@ -1,5 +1,5 @@
-//! The model of a pass where the pass runs: borrowed on the CPU; on a device the frozen weights are copied once, an adapter
-//! when it changed.
+//! The model of a pass where the pass runs: borrowed on the CPU; on a device the frozen weights are
+//! copied once, an adapter when it changed.
 
 use super::engine::Model;
 use crate::device::Device;

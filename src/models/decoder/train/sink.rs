@@ -12,7 +12,8 @@ use crate::ops::lora::kernel::Gradients;
 pub(super) enum Sink<'g> {
     /// To the flat gradient of an adapter, whose layers from `first` on are trained.
     Adapter { gradient: &'g mut [f32], adapter: &'g Adapter, first: usize },
-    /// On a device until the pass is over, then to the flat gradient: (layer, pair, gradients) from `first` on.
+    /// On a device until the pass is over, then to the flat gradient: (layer, pair, gradients) from
+    /// `first` on.
     Kernels { pairs: Vec<(usize, usize, Gradients)>, first: usize, gradient: &'g mut [f32] },
     /// To the flat gradient of all weights.
     All { gradient: &'g mut [f32], slots: Slots },
@@ -42,7 +43,8 @@ impl Sink<'_> {
         }
     }
 
-    /// Where the gradients of these targets, which ascend, are added; `None` for what is not trained.
+    /// Where the gradients of these targets, which ascend, are added; `None` for what is not
+    /// trained.
     ///
     /// # Errors
     /// Out of memory.
@@ -103,7 +105,8 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Adds `scale` times the gradient (tokens, width) of the embedded tokens to the embeddings', where these are trained.
+    /// Adds `scale` times the gradient (tokens, width) of the embedded tokens to the embeddings',
+    /// where these are trained.
     pub fn add_embedded(&mut self, tokens: &[u32], (dx, scale): (&[f32], f32), width: usize) {
         let Sink::All { gradient, slots } = self else { return };
         let embed = &mut gradient[slots.embed.clone()];

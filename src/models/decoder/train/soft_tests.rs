@@ -1,4 +1,5 @@
-//! Gradients by soft tokens, and by the projector behind them, against finite differences of the f64 reference.
+//! Gradients by soft tokens, and by the projector behind them, against finite differences of the
+//! f64 reference.
 
 use super::oracle::Oracle;
 use super::tests::{FAMILIES, adapter, check, config, gradient, groups, owned, weights};
@@ -10,7 +11,8 @@ use crate::ops::mlp::oracle as mlp;
 use crate::rng::{Rng, Use};
 use crate::tensor::Matrix;
 
-/// The groups of the other tests with soft tokens in a prefix, twice in a branch, and in plain sequences.
+/// The groups of the other tests with soft tokens in a prefix, twice in a branch, and in plain
+/// sequences.
 fn soft_groups() -> Vec<Group> {
     let mut all = groups();
     all[0].prefix[2] = 23;

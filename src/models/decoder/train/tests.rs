@@ -1,4 +1,5 @@
-//! Gradients against finite differences of an f64 reference; shared prefixes and packing against plain sequences.
+//! Gradients against finite differences of an f64 reference; shared prefixes and packing against
+//! plain sequences.
 
 use super::oracle::Oracle;
 use super::{Branch, Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
@@ -150,7 +151,8 @@ pub fn gradient(
     (loss, g)
 }
 
-/// Compares with central differences of the reference, tensor by tensor relative to the tensor's largest gradient.
+/// Compares with central differences of the reference, tensor by tensor relative to the tensor's
+/// largest gradient.
 pub fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)], g: &[f32], scale: f64, every: usize) {
     let mut at = 0;
     for (name, len) in names {
@@ -168,7 +170,8 @@ pub fn check(mut value: impl FnMut(usize, f64) -> f64, names: &[(String, usize)]
 
 pub const FAMILIES: [&Family; 6] = families::ALL;
 
-/// Compares loss and gradient of a pass with the oracle's loss and its central differences, of every `every`th parameter.
+/// Compares loss and gradient of a pass with the oracle's loss and its central differences, of
+/// every `every`th parameter.
 fn check_pass(pass: &Pass<'_>, every: usize) {
     let Pass { model, batch, trained, dropout, scale } = *pass;
     let (loss, g) = gradient(model, batch, trained, dropout, scale);

@@ -5,8 +5,9 @@ use super::{Parts, half};
 pub(super) const Q4_K_BYTES: usize = 2 + 2 + 12 + 128;
 pub(super) const Q6_K_BYTES: usize = 128 + 64 + 16 + 2;
 
-/// The 6-bit scale and minimum of group `j` of 8. The first four lie in the low 6 bits of bytes 0-3 and 4-7; of
-/// the last four, the low 4 bits lie in bytes 8-11 and the top 2 bits on top of bytes 0-3 and 4-7.
+/// The 6-bit scale and minimum of group `j` of 8. The first four lie in the low 6 bits of bytes 0-3
+/// and 4-7; of the last four, the low 4 bits lie in bytes 8-11 and the top 2 bits on top of bytes
+/// 0-3 and 4-7.
 fn scale_and_min(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
@@ -16,7 +17,8 @@ fn scale_and_min(packed: &[u8], j: usize) -> (u8, u8) {
     }
 }
 
-/// `(d s_j) q - (m n_j)`: 8 groups of 32; 32 bytes hold the low nibbles of one group and the high ones of the next.
+/// `(d s_j) q - (m n_j)`: 8 groups of 32; 32 bytes hold the low nibbles of one group and the high
+/// ones of the next.
 pub(super) fn q4_k(block: &[u8], out: Parts<'_>) {
     let (d, m) = (half(block, 0), half(block, 2));
     let (packed, quants) = (&block[4..16], &block[16..]);
@@ -29,8 +31,8 @@ pub(super) fn q4_k(block: &[u8], out: Parts<'_>) {
     }
 }
 
-/// `(d s_j) (q - 32)`: two halves of 128 values; in each, 64 bytes of low nibbles and 32 bytes with four pairs of
-/// high bits; a signed 8-bit scale for 16 values.
+/// `(d s_j) (q - 32)`: two halves of 128 values; in each, 64 bytes of low nibbles and 32 bytes with
+/// four pairs of high bits; a signed 8-bit scale for 16 values.
 pub(super) fn q6_k(block: &[u8], out: Parts<'_>) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = half(block, 208);

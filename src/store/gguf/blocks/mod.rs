@@ -111,8 +111,8 @@ impl Type {
         }
     }
 
-    /// The values of whole blocks as f32. `out.len()` is a multiple of [`Self::block`], `bytes` holds exactly
-    /// that many.
+    /// The values of whole blocks as f32. `out.len()` is a multiple of [`Self::block`], `bytes`
+    /// holds exactly that many.
     pub(super) fn dequantise(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() / self.block() * self.bytes());
         let Some(form) = self.form() else {
@@ -129,8 +129,8 @@ impl Type {
             self.split(b, Parts { codes, scales, minima });
             for (i, (o, &code)) in o.iter_mut().zip(&*codes).enumerate() {
                 let product = scales[i / form.group] * f32::from(code);
-                // The product is rounded before the sum, as in the reference. Without a minimum nothing is added:
-                // -0 + 0 is not -0.
+                // The product is rounded before the sum, as in the reference. Without a minimum
+                // nothing is added: -0 + 0 is not -0.
                 *o = if form.minimum { product + minima[i / form.group] } else { product };
             }
         }
