@@ -2,7 +2,7 @@
 //! leaves, a waiting one takes its place.
 //!
 //! ```text
-//! cache rows | prompt 3 | prompt 7 | free | prompt 5 | .. | answers of rows 0 | 1 | .. | max_rows - 1
+//! cache rows | prompt 3 | prompt 7 | free | .. | answers: row 0 | row 1 | .. | row max_rows - 1
 //! ```
 //!
 //! A prompt's keys stand once, whatever the number of its samples, until the last of them ends. On

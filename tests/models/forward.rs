@@ -78,6 +78,21 @@ fn every_family_is_the_oracle() {
     }
 }
 
+/// What is scored are the logits, capped where the family caps them.
+#[test]
+fn scored_answers_are_the_logits() {
+    for config in configs() {
+        let model = build(&config, Dtype::F32);
+        let text = tokens(30, 8);
+        let logits = model.last_logits(&[&text]).unwrap();
+        let choice = score(&model, &[vec![text]], [10, 11], 64).unwrap()[0][0];
+        let lse = logits.row(0).iter().map(|&l| f64::from(l).exp()).sum::<f64>().ln();
+        let what = format!("{:?} tied {}", config.family, config.tied);
+        assert_close(&what, &choice.logits, &[f64::from(logits.row(0)[10]), f64::from(logits.row(0)[11])], 1e-5);
+        assert!((choice.log_sum_exp - lse).abs() <= 1e-5, "{what}: {} and not {lse}", choice.log_sum_exp);
+    }
+}
+
 #[test]
 fn families_differ_from_each_other() {
     // If scaling, biases or norms were ignored, the oracle test would still have to be wrong in the

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::generate::{Finish, GenerateSettings, Listener, Prompt, Sample, generate};
-use rallrec::models::decoder::{Config, Family, Model};
+use rallrec::models::decoder::{Config, Family, Model, families};
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
@@ -53,6 +53,27 @@ proptest! {
             }
         }
         prop_assert_eq!(together, apart);
+    }
+}
+
+/// Decode steps give every family the tokens that a fresh pass over all of the text finds likeliest.
+#[test]
+fn greedy_answers_of_every_family_follow_the_logits() {
+    for family in families::ALL {
+        let config = fixture::config(family);
+        let model = Model::new(config.clone(), fixture::weights(&config, 3, Dtype::F32).unwrap()).unwrap();
+        let prompt = prompt(1, 12, &[], 1);
+        let settings = GenerateSettings { temperature: 0.0, max_new_tokens: 8, ..GenerateSettings::default() };
+        let answer = all(&model, std::slice::from_ref(&prompt), &[], &settings).remove(0).tokens;
+        let mut text = prompt.tokens;
+        for token in answer {
+            let logits = model.last_logits(&[&text]).unwrap();
+            let largest = logits.row(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            // The same bits on the CPU; ties are improbable.
+            assert_eq!(logits.row(0)[token as usize].to_bits(), largest.to_bits(), "{family:?} behind {text:?}");
+            text.push(token);
+        }
+        assert_eq!(text.len(), 20);
     }
 }
 
