@@ -114,7 +114,7 @@ fn dtype_of(weights: &Weights) -> Dtype {
 /// What is said of soft caps away from the CPU.
 pub(super) fn no_caps(config: &Config) -> Error {
     let what = format!("{} has soft caps of scores or logits, which no kernel has", config.family.title);
-    Error::usage("model", what).next("run this model on the CPU")
+    Error::usage("model", what).next("run it on the CPU: device = \"cpu\", or --device cpu")
 }
 
 /// Fails on a model that kernels do not take, before anything is copied.
@@ -124,7 +124,7 @@ fn check_kernels(config: &Config) -> Result<()> {
     }
     if config.head_dim > 128 || !config.head_dim.is_multiple_of(8) {
         let what = format!("heads of {} values; kernels take 8 to 128, a multiple of 8", config.head_dim);
-        return Err(Error::usage("model", what).next("run this model on the CPU"));
+        return Err(Error::usage("model", what).next("run it on the CPU: device = \"cpu\", or --device cpu"));
     }
     Ok(())
 }

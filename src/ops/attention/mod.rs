@@ -69,7 +69,8 @@ fn window_arg(window: Option<usize>) -> Result<u32> {
 
 /// What kernels say of a soft cap.
 fn no_cap() -> Error {
-    Error::failed("attention", "no kernel has a soft cap of the scores").next("run this model on the CPU")
+    Error::failed("attention", "no kernel has a soft cap of the scores")
+        .next("run this model on the CPU: device = \"cpu\"")
 }
 
 /// Fails on a span whose last row sees keys that do not exist.
