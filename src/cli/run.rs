@@ -120,10 +120,11 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
     if screen.tui {
         return watch::with_run(&folder, &screen);
     }
-    watch::wait_for_turn(&folder, &screen)?;
+    let turn = watch::wait_for_turn(&folder, &screen)?;
     watch::hint(&folder, quiet);
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let run = Run::open(&folder, span, verbosity)?;
+    drop(turn);
     let trace = trace.map(|file| TraceFile::create(&file)).transpose()?;
     if profile || trace.is_some() {
         // It takes a second or two, before the first stage says anything.

@@ -1,15 +1,16 @@
 //! `rallrec watch`, `--tui`, and `rallrec` without a command: the dashboard of the `rallrec-tui`
 //! crate.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(test)]
 use rallrec_events::RunFolder;
-use rallrec_events::folder::{Requests, Word};
+use rallrec_events::folder::{Requests, Turn, Word};
 use rallrec_tui::app::Launch;
-use rallrec_tui::edge::engine::{self, QUEUED};
+use rallrec_tui::edge::engine;
 use rallrec_tui::theme::Theme;
 use rallrec_tui::{Options, Outcome, Palette, PaneId, snapshot, terminal};
 
@@ -25,14 +26,18 @@ use crate::pipeline::control;
 /// closes or dies. `?` shows every key.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  rallrec watch runs/demo\n  rallrec watch runs/first runs/second\n  rallrec watch --once runs/demo"
+    after_help = "Examples:\n  rallrec watch runs/demo\n  rallrec watch runs/first runs/second\n  rallrec watch --once runs/demo\n  rallrec watch --once --alarms runs/demo || mail -s 'runs/demo' me < /dev/null"
 )]
 pub struct Args {
     /// Run folders.
     runs: Vec<PathBuf>,
-    /// Print how the runs stand, once, and end.
+    /// Print how the runs stand and what needs a look, once, and end: with 0 when nothing does, 3
+    /// when something needs a look, 4 when something is bad (failed, killed, NaN).
     #[arg(long)]
     once: bool,
+    /// With --once: the alarms alone, a line each; nothing when there is none.
+    #[arg(long, requires = "once", conflicts_with = "json")]
+    alarms: bool,
     /// With --once: everything that the panes show, as JSON.
     #[arg(long, requires = "once")]
     json: bool,
@@ -69,7 +74,7 @@ pub struct Screen {
     /// Do the work in a process of its own and watch it in the dashboard.
     #[arg(long, conflicts_with_all = ["json", "quiet", "print_recipe"])]
     pub tui: bool,
-    /// Begin when no process works in this run folder any more.
+    /// Begin when no process works in this run folder any more, nor waits there to begin.
     #[arg(long, value_name = "DIR", conflicts_with = "tui")]
     after: Option<PathBuf>,
     /// Colours of the dashboard.
@@ -132,14 +137,22 @@ fn once(args: &Args) -> Result<()> {
         shown.push(run);
     }
     if args.json {
-        return output::json(&shown.iter().map(snapshot::json).collect::<Vec<_>>());
+        output::json(&shown.iter().map(|r| snapshot::json(r, now_ms())).collect::<Vec<_>>())?;
+    } else if args.alarms {
+        let lines: String = shown.iter().map(|r| snapshot::alarm_lines(r, now_ms(), true)).collect();
+        output::text(&lines)?;
+    } else {
+        let width = console::Term::stdout().size_checked().map_or(100, |(_, columns)| columns.clamp(40, 160));
+        let plain = !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+        let palette = if plain { Palette::Mono } else { Palette::Dark };
+        let theme = Theme { palette, ascii: args.looks.ascii };
+        let texts: Vec<String> = shown.iter().map(|r| snapshot::text(r, now_ms(), width, theme)).collect();
+        output::text(&texts.join("\n"))?;
     }
-    let width = console::Term::stdout().size_checked().map_or(100, |(_, columns)| columns.clamp(40, 160));
-    let plain = !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
-    let palette = if plain { Palette::Mono } else { Palette::Dark };
-    let theme = Theme { palette, ascii: args.looks.ascii };
-    let texts: Vec<String> = shown.iter().map(|r| snapshot::text(r, now_ms(), width, theme)).collect();
-    output::text(&texts.join("\n"))
+    match shown.iter().map(|r| snapshot::exit_code(r, now_ms())).max() {
+        None | Some(0) => Ok(()),
+        Some(code) => std::process::exit(code.into()),
+    }
 }
 
 /// `rallrec` without a command; `None` where there is no terminal to show the dashboard on.
@@ -203,42 +216,61 @@ pub fn hint(folder: &Path, quiet: bool) {
     }
 }
 
-/// Waits until the run of `--after` has ended. Meanwhile the folder says that it is queued; "stop"
-/// in its control file or a signal ends the waiting.
+/// Waits until the run of `--after` has ended, and those that it waited for. Meanwhile the folder
+/// says that it is queued; "stop" in its control file or a signal ends the waiting. The place in the
+/// queue is held until what is returned is dropped: when the run has its folder, so that those
+/// behind it see one or the other.
 ///
 /// # Errors
 /// The folder cannot be written, or the waiting was stopped.
-pub fn wait_for_turn(folder: &Path, screen: &Screen) -> Result<()> {
-    let Some(after) = &screen.after else { return Ok(()) };
-    let busy = || RunFolder::new(after).is_alive() || (after != folder && engine::is_queued(after));
-    if !busy() {
-        return Ok(());
-    }
-    fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
-    let marker = folder.join(QUEUED);
-    let mut file = File::create(&marker).map_err(|e| Error::io(&marker, "write in the run folder", &e))?;
-    // The lock tells a waiting process from one that was killed.
-    if file.try_lock().is_err() {
+pub fn wait_for_turn(folder: &Path, screen: &Screen) -> Result<Option<Turn>> {
+    let Some(after) = &screen.after else { return Ok(None) };
+    let Some(mut turn) = Turn::take(folder, after).map_err(|e| Error::io(folder, "wait in the run folder", &e))? else {
         return Err(Error::failed(folder.display(), "a process waits to start in this folder already")
             .next("give another folder with --out"));
-    }
-    let _ = writeln!(file, "waits for {}, process {}", after.display(), std::process::id());
+    };
     // A word that was left over would end the waiting at once.
     let _ = Requests::default().write(folder);
-    let stopped = loop {
+    while turn.must_wait() {
         if control::interrupted() || Requests::read(folder).lasting == Some(Word::Stop) {
-            break true;
-        }
-        if !busy() {
-            break false;
+            drop(turn);
+            leave_nothing(folder);
+            return Err(Error::stopped(folder.display().to_string()).next("it had not begun; nothing is lost"));
         }
         std::thread::sleep(Duration::from_millis(500));
-    };
-    // It was only a marker; a run that begins says more.
-    let _ = fs::remove_file(&marker);
-    if stopped {
-        Err(Error::stopped(folder.display().to_string()).next("it had not begun; nothing is lost"))
-    } else {
-        Ok(())
+    }
+    Ok(Some(turn))
+}
+
+/// Takes back what waiting left in the folder, and the folder itself where nothing else is in it.
+fn leave_nothing(folder: &Path) {
+    // Whatever cannot be removed is only untidy.
+    let _ = Requests::default().write(folder);
+    if !folder.join("recipe.toml").exists() {
+        let _ = fs::remove_file(folder.join(engine::OUTPUT));
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_leaves_the_queue_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let new = root.path().join("new");
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join(engine::OUTPUT), "").unwrap();
+        RunFolder::new(&new).ask(Word::Stop).unwrap();
+        leave_nothing(&new);
+        assert!(!new.exists());
+        let old = root.path().join("old");
+        fs::create_dir(&old).unwrap();
+        for file in ["recipe.toml", engine::OUTPUT] {
+            fs::write(old.join(file), "").unwrap();
+        }
+        leave_nothing(&old);
+        assert_eq!(fs::read_dir(&old).unwrap().count(), 2, "an earlier run keeps its own");
     }
 }

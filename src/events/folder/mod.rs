@@ -6,6 +6,7 @@
 //! log.txt         the same for people
 //! control         words from a watcher: pause, run, checkpoint, stop
 //! .lock           held by the process that works in the folder
+//! queued          held by a process that waits to work in it, behind other runs
 //! artifacts/      results of the stages, STAGE-KEY; STAGE-KEY.part while unfinished
 //! scatter.json    item embeddings in two dimensions
 //! results.json    the final tables; results.md the same for people
@@ -14,6 +15,7 @@
 mod artifacts;
 mod control;
 mod list;
+mod queue;
 
 use std::fs::{self, File};
 use std::io;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use artifacts::{ArtifactInfo, bytes_of};
 pub use control::{CONTROL_FILE, Requests, Word};
 pub use list::{RunSummary, is_run, runs_below};
+pub use queue::{QUEUED_FILE, Turn};
 
 /// The folder of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
