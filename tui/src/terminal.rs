@@ -8,11 +8,13 @@ use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture};
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
+
+use crate::backend::Placed;
 
 /// What must be undone, wherever the process is when it has to leave. `None`: the terminal is as it
 /// was.
@@ -29,7 +31,7 @@ struct Taken {
 /// The controlling terminal, taken over.
 pub struct Screen {
     /// Draws.
-    pub terminal: Terminal<CrosstermBackend<BufWriter<File>>>,
+    pub terminal: Terminal<Placed<BufWriter<File>>>,
     mouse: bool,
 }
 
@@ -58,7 +60,7 @@ impl Screen {
             }
         })?;
         // From here on the terminal is changed, so that every way out of here gives it back.
-        let made = enter(mouse).and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(tty()?))));
+        let made = enter(mouse).and_then(|()| Terminal::new(Placed::new(BufWriter::new(tty()?))));
         match made {
             Ok(terminal) => Ok(Self { terminal, mouse }),
             Err(e) => {
@@ -66,6 +68,16 @@ impl Screen {
                 Err(e)
             }
         }
+    }
+
+    /// Writes control sequences to the terminal.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn write(&mut self, sequences: &str) -> io::Result<()> {
+        let mut tty = tty()?;
+        tty.write_all(sequences.as_bytes())?;
+        tty.flush()
     }
 
     /// Gives the terminal back and stops the process, as Ctrl-Z does elsewhere; returns when it
@@ -86,11 +98,33 @@ impl Screen {
     /// The terminal cannot be taken again.
     pub fn resume(&mut self) -> io::Result<()> {
         enter(self.mouse)?;
-        // Not `clear`: it asks the terminal where its cursor is, and the thread that reads keys
-        // takes the answer.
+        // Not `clear`: it asks the terminal where its cursor is, and waits for the answer.
         let size = self.terminal.size()?;
         self.terminal.resize(size.into())
     }
+}
+
+/// Asks for the background.
+pub const ASK_BACKGROUND: &str = "\x1b]11;?\x1b\\";
+
+/// Asks where the cursor stands behind a glyph of braille: in the second column where the terminal
+/// reads UTF-8, farther on where it takes the three bytes for three letters. The screen is empty
+/// again behind it.
+pub const ASK_UTF8: &str = "\x1b[H\u{28ff}\x1b[6n\x1b[2J";
+
+/// The title of the terminal's window.
+pub fn title(text: &str) -> String {
+    format!("\x1b]2;{}\x1b\\", text.replace(|c: char| c.is_control(), " "))
+}
+
+/// A notification of the desktop, where the terminal makes one of it, and the bell.
+pub fn notification(text: &str) -> String {
+    format!("\x1b]9;{}\x1b\\\x07", text.replace(|c: char| c.is_control(), " "))
+}
+
+/// `text` into the clipboard of the machine that the terminal runs on.
+pub fn clipboard(text: &str) -> String {
+    format!("\x1b]52;c;{}\x1b\\", BASE64_STANDARD.encode(text))
 }
 
 impl Drop for Screen {

@@ -66,11 +66,14 @@ pub struct Series {
     recent: VecDeque<(f64, f64)>,
     /// Points that were no numbers; they are counted, never drawn.
     pub not_finite: u64,
+    /// Where the first and the latest of them stood.
+    #[serde(skip)]
+    pub lost: Option<(f64, f64)>,
 }
 
 impl Default for Series {
     fn default() -> Self {
-        Self { buckets: Vec::new(), stride: 1, recent: VecDeque::new(), not_finite: 0 }
+        Self { buckets: Vec::new(), stride: 1, recent: VecDeque::new(), not_finite: 0, lost: None }
     }
 }
 
@@ -80,6 +83,9 @@ impl Series {
     pub fn push(&mut self, x: f64, y: f64) {
         if !x.is_finite() || !y.is_finite() {
             self.not_finite += 1;
+            if x.is_finite() {
+                self.lost = Some((self.lost.map_or(x, |l| l.0), x));
+            }
             return;
         }
         if self.last().is_some_and(|(end, _)| x <= end) {
@@ -147,6 +153,11 @@ impl Series {
         self.recent.back().copied().or_else(|| self.buckets.last().map(|b| (b.last, b.mean())))
     }
 
+    /// The latest point was no number.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some_and(|(_, latest)| self.last().is_none_or(|(end, _)| latest >= end))
+    }
+
     /// Points in all.
     pub fn len(&self) -> u64 {
         self.buckets.iter().map(|b| b.n).sum()
@@ -210,5 +221,8 @@ mod tests {
         series.push(f64::INFINITY, 1.0);
         assert!(series.is_empty() && series.last().is_none() && series.range().is_none());
         assert_eq!(series.not_finite, 2);
+        assert!(series.is_lost());
+        series.push(2.0, 1.0);
+        assert_eq!((series.is_lost(), series.lost), (false, Some((1.0, 1.0))));
     }
 }
