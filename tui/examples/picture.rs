@@ -1,5 +1,6 @@
 //! Draws the dashboard of a run folder as SVG: `cargo run -p rallrec-tui --example picture -- RUN
-//! OUT.svg [KEYS]`. KEYS are pressed before, one character each. Lines, blocks and dots become
+//! OUT.svg [KEYS [WIDTHxHEIGHT [dark|light|mono]]]`. KEYS are pressed before, one character each (`~` is Enter);
+//! with a name that ends in .txt the screen is written as text. Lines, blocks and dots become
 //! shapes, so that the picture does not depend on the viewer's fonts.
 
 use std::path::Path;
@@ -20,6 +21,9 @@ use ratatui::style::{Color, Modifier};
 /// Size of a cell in pixels.
 const CELL: (f64, f64) = (7.8, 16.0);
 const SIZE: (u16, u16) = (172, 47);
+/// The grounds of the themes, and the colours of plain text on them.
+const DARK: (&str, &str) = ("#16181d", "#d8dae0");
+const LIGHT: (&str, &str) = ("#ffffff", "#24262b");
 
 fn main() -> Result<(), String> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,29 +31,46 @@ fn main() -> Result<(), String> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| e.to_string())?;
     let now = since.as_millis() as u64;
     let read = snapshot::open(Path::new(folder), now)?;
-    let mut state = State::new(SIZE, &Prefs::default(), Some(Palette::Dark), now);
+    let size = match rest.get(1).map(|s| s.split_once('x')) {
+        None => SIZE,
+        Some(Some((w, h))) => (w.parse().map_err(|_| "no width")?, h.parse().map_err(|_| "no height")?),
+        Some(None) => return Err("a size is written as 120x36".into()),
+    };
+    let palette = match rest.get(2).map(String::as_str) {
+        None | Some("dark") => Palette::Dark,
+        Some("light") => Palette::Light,
+        Some("mono") => Palette::Mono,
+        Some(other) => return Err(format!("there is no theme '{other}'")),
+    };
+    let mut state = State::new(size, &Prefs::default(), Some(palette), now);
     open(&mut state, folder.into());
     update(&mut state, Message::Run(1, RunNews::Status(read.status)));
     update(&mut state, Message::Run(1, RunNews::Opened(read.view)));
     let scatter = Scatter::read(Path::new(folder)).map_err(|e| e.to_string())?;
     update(&mut state, Message::Run(1, RunNews::Scatter(Ok(scatter.map(Box::new)))));
-    for c in rest.iter().flat_map(|k| k.chars()) {
-        update(&mut state, Message::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)));
+    for c in rest.first().into_iter().flat_map(|k| k.chars()) {
+        let code = if c == '~' { KeyCode::Enter } else { KeyCode::Char(c) };
+        update(&mut state, Message::Key(KeyEvent::new(code, KeyModifiers::NONE)));
     }
     state.notice = None;
-    let area = Rect::new(0, 0, SIZE.0, SIZE.1);
+    let area = Rect::new(0, 0, size.0, size.1);
     let mut buffer = Buffer::empty(area);
     draw::draw_into(&state, area, &mut buffer);
-    std::fs::write(out, svg(&buffer)).map_err(|e| format!("{out}: {e}"))
+    let text = if out.ends_with(".txt") {
+        snapshot::lines(&buffer)
+    } else {
+        svg(&buffer, if palette == Palette::Light { LIGHT } else { DARK })
+    };
+    std::fs::write(out, text).map_err(|e| format!("{out}: {e}"))
 }
 
-fn svg(buffer: &Buffer) -> String {
+fn svg(buffer: &Buffer, (ground, plain): (&str, &str)) -> String {
     let area = buffer.area;
     let (w, h) = (f64::from(area.width) * CELL.0, f64::from(area.height) * CELL.1);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" font-family=\"ui-monospace, Menlo, \
          Consolas, 'DejaVu Sans Mono', monospace\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" rx=\"8\" \
-         fill=\"#16181d\"/>\n"
+         fill=\"{ground}\"/>\n"
     );
     for y in 0..area.height {
         let mut x = 0;
@@ -57,14 +78,14 @@ fn svg(buffer: &Buffer) -> String {
             let cell = &buffer[(x, y)];
             let (px, py) = (f64::from(x) * CELL.0, f64::from(y) * CELL.1);
             if cell.bg != Color::Reset {
-                let colour = hex(cell.bg, "#16181d");
+                let colour = hex(cell.bg, ground);
                 out.push_str(&format!(
                     "<rect x=\"{px:.1}\" y=\"{py:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>\n",
                     CELL.0 + 0.2,
                     CELL.1 + 0.2
                 ));
             }
-            let colour = hex(cell.fg, "#d8dae0");
+            let colour = hex(cell.fg, plain);
             let symbol = cell.symbol().chars().next().unwrap_or(' ');
             if let Some(shape) = shape(symbol, px, py) {
                 out.push_str(&format!(

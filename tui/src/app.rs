@@ -9,14 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::draw;
 use crate::edge::catalogue::Places;
 use crate::edge::{Edge, engine};
+use crate::input;
+use crate::keys;
 use crate::message::{Effect, Message, RunNews};
 use crate::panes::{PaneId, runs};
 use crate::prefs::{self, Prefs};
-use crate::signals;
+use crate::signals::{self, Signal};
 use crate::snapshot;
 use crate::state::{State, Weight};
-use crate::terminal::Screen;
-use crate::theme::Palette;
+use crate::terminal::{self, Screen};
+use crate::theme::{self, Palette};
 use crate::update::{self, terminal_event};
 
 /// Between two drawings when somebody acts.
@@ -90,31 +92,46 @@ pub fn run(options: Options) -> io::Result<Outcome> {
     let mut state = first_state(&options, prefs_path.as_deref())?;
     let (send, receive) = mpsc::sync_channel::<Message>(CHANNEL);
     let places = Places::usual(prefs_path.as_deref());
-    let edge = Edge::new(options.program.clone(), prefs_path, places, send.clone());
+    let edge = Edge::new(options.program.clone(), prefs_path, places, send.clone())?;
     let effects = open_first(&mut state, &options);
 
     let to_loop = send.clone();
     signals::listen(move |signal| {
+        let message = match (signal, crossterm::terminal::size()) {
+            (Signal::Resize, Ok((w, h))) => Message::Resize(w, h),
+            (Signal::Resize, Err(_)) => return,
+            (signal, _) => Message::Signal(signal),
+        };
         // Nobody listens any more when the loop has ended; the process is about to leave then.
-        let _ = to_loop.send(Message::Signal(signal));
+        let _ = to_loop.send(message);
     })?;
     let to_loop = send.clone();
-    let screen = Screen::take(!options.no_mouse, move |line| {
+    let mut screen = Screen::take(!options.no_mouse, move |line| {
         let _ = to_loop.send(Message::Printed(line));
     })?;
+    screen.write(&questions(&state, &options))?;
     std::thread::Builder::new().name("keys".into()).spawn(move || {
-        while let Ok(event) = crossterm::event::read() {
-            if let Some(message) = terminal_event(event)
-                && send.send(message).is_err()
-            {
-                return;
-            }
-        }
+        input::read(|heard| terminal_event(heard).is_none_or(|message| send.send(message).is_ok()));
         // The terminal is gone and no key will come any more: as after a hang-up.
-        let _ = send.send(Message::Signal(signals::Signal::Leave(129)));
+        let _ = send.send(Message::Signal(Signal::Leave(129)));
     })?;
 
     go(state, edge, effects, screen, &receive)
+}
+
+/// What the terminal itself is asked, where neither options nor environment say it. A terminal that
+/// does not answer is taken for a dark one that reads UTF-8.
+fn questions(state: &State, options: &Options) -> String {
+    let mut out = String::new();
+    let plain = variable("TERM").is_some_and(|t| t == "linux" || t == "dumb");
+    if state.palette_open && options.palette.is_none() && !plain {
+        out.push_str(terminal::ASK_BACKGROUND);
+    }
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(variable);
+    if !state.theme.ascii && theme::reads_utf8(&locale, None).is_none() {
+        out.push_str(terminal::ASK_UTF8);
+    }
+    out
 }
 
 /// The state before the first message: what was remembered, what the environment and the options
@@ -124,8 +141,15 @@ fn first_state(options: &Options, prefs_path: Option<&Path>) -> io::Result<State
     let environment = Palette::from_environment(variable("NO_COLOR").as_deref(), variable("COLORFGBG").as_deref());
     let mut state = State::new(crossterm::terminal::size()?, &prefs, environment, now_ms());
     state.theme.palette = options.palette.unwrap_or(state.theme.palette);
-    state.theme.ascii |= options.ascii;
+    state.palette_open &= options.palette.is_none();
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(variable);
+    let utf8 = theme::reads_utf8(&locale, variable("TERM").as_deref());
+    state.theme.ascii |= options.ascii || utf8 == Some(false);
     state.panes.runs.first_start = !prefs.seen;
+    if let Some(wrong) = keys::wrong(&state.keys) {
+        state.keys.clear();
+        state.say(Weight::Bad, format!("{wrong}; the usual keys are used"));
+    }
     if let Some(trouble) = trouble {
         state.print("warn", &trouble);
         state.say(Weight::Bad, trouble);
@@ -163,6 +187,7 @@ fn go(
                     screen.resume()?;
                     state.dirty = true;
                 }
+                Effect::Terminal(sequences) => screen.write(&sequences)?,
                 other => edge.perform(other),
             }
         }

@@ -2,68 +2,109 @@
 //! another terminal or machine as well; each word is confirmed when it was written and again when
 //! its effect is seen.
 
+use std::path::{Path, PathBuf};
+
 use rallrec_events::folder::Word;
 
 use crate::message::{Effect, RunId};
+use crate::panes::PaneId;
+use crate::panes::runs::{self, RunState};
 use crate::state::{Doing, Overlay, Question, State, Then, Weight};
 use crate::update;
 
 /// A word without an answer for so long is worth a remark.
 const PATIENCE_MS: u64 = 30_000;
 
-fn send(state: &mut State, id: RunId, word: Word, said: String) -> Vec<Effect> {
-    let Some(folder) = state.run_mut(id).map(|r| r.folder.clone()) else { return Vec::new() };
-    update::asked(state, id, word);
-    state.say(Weight::Plain, said);
-    vec![Effect::Control { folder, word }]
+/// What a word goes to.
+struct Target {
+    folder: PathBuf,
+    /// The opened run in that folder.
+    id: Option<RunId>,
+    name: String,
+    paused: bool,
 }
 
-/// The live run that the panes show, or a remark why there is nothing to control.
-fn target(state: &mut State) -> Option<(RunId, String, Doing)> {
-    let Some(run) = state.live_run() else {
-        state.say(Weight::Bad, "no run is open: pane 0 lists them");
-        return None;
-    };
-    let found = (run.id, run.name(), run.doing());
-    if !found.2.is_live() {
-        let text = format!("{} is {}: there is nothing to control", found.1, found.2.word());
-        state.say(Weight::Bad, text);
+fn send(state: &mut State, target: &Target, word: Word, said: String) -> Vec<Effect> {
+    let mut effects = vec![Effect::Control { folder: target.folder.clone(), word }];
+    match target.id {
+        Some(id) => update::asked(state, id, word),
+        // Nobody follows it: the list shows what comes of it.
+        None => effects.push(Effect::Runs(runs::Effect::ListNow)),
+    }
+    state.say(Weight::Plain, said);
+    effects
+}
+
+/// The run that is meant: in pane 0 the one on the selected line, elsewhere the one that the panes
+/// show. `None`, and a remark, where there is nothing to control.
+fn target(state: &mut State) -> Option<Target> {
+    let in_list = state.arrangement.focus == PaneId::Runs && state.panes.runs.editor.is_none();
+    let chosen = if in_list { runs::chosen_run(state) } else { None };
+    if in_list && chosen.is_none() {
+        state.say(Weight::Bad, "the selected line is no run");
         return None;
     }
-    Some(found)
+    let opened = match &chosen {
+        Some(entry) => state.runs.iter().find(|r| r.folder == entry.folder),
+        None => state.live_run(),
+    };
+    let (target, live, word) = match (opened, chosen) {
+        (Some(run), _) => {
+            // A word that is still on its way counts: pressing twice quickly pauses and goes on.
+            let asked = state.asked.as_ref().is_some_and(|a| a.run == run.id && a.word == Word::Pause);
+            let paused = run.doing() == Doing::Paused || run.is_asked_to_pause() || asked;
+            let (folder, id, name) = (run.folder.clone(), Some(run.id), run.name());
+            (Target { folder, id, name, paused }, run.doing().is_live(), run.doing().word())
+        }
+        (None, Some(entry)) => {
+            let name = entry.folder.display().to_string();
+            let paused = entry.state == RunState::Paused;
+            let live = paused || entry.state == RunState::Running;
+            (Target { folder: entry.folder, id: None, name, paused }, live, entry.state.word())
+        }
+        (None, None) => {
+            state.say(Weight::Bad, "no run is open: pane 0 lists them");
+            return None;
+        }
+    };
+    if !live {
+        state.say(Weight::Bad, format!("{} is {word}: there is nothing to control", target.name));
+        return None;
+    }
+    Some(target)
 }
 
 /// Pauses the run, or lets it go on.
 pub fn pause(state: &mut State) -> Vec<Effect> {
-    let Some((id, name, doing)) = target(state) else { return Vec::new() };
-    // A word that is still on its way counts: pressing twice quickly pauses and goes on.
-    let pausing = state.live_run().is_some_and(|r| r.is_asked_to_pause())
-        || state.asked.as_ref().is_some_and(|a| a.run == id && a.word == Word::Pause);
-    if doing == Doing::Paused || pausing {
-        send(state, id, Word::Run, format!("asked {name} to go on"))
+    let Some(target) = target(state) else { return Vec::new() };
+    let name = &target.name;
+    if target.paused {
+        send(state, &target, Word::Run, format!("asked {name} to go on"))
     } else {
-        send(state, id, Word::Pause, format!("asked {name} to pause: it waits at the next clean point"))
+        send(state, &target, Word::Pause, format!("asked {name} to pause: it waits at the next clean point"))
     }
 }
 
 /// Asks for a checkpoint.
 pub fn checkpoint(state: &mut State) -> Vec<Effect> {
-    let Some((id, name, _)) = target(state) else { return Vec::new() };
-    send(state, id, Word::Checkpoint, format!("asked {name} for a checkpoint"))
+    let Some(target) = target(state) else { return Vec::new() };
+    send(state, &target, Word::Checkpoint, format!("asked {} for a checkpoint", target.name))
 }
 
 /// Asks whether to stop.
 pub fn ask_to_stop(state: &mut State) -> Vec<Effect> {
-    let Some((id, name, _)) = target(state) else { return Vec::new() };
-    let text = format!("Stop {name} at the next clean point? Nothing is lost; it can go on later. (y/n)");
-    state.overlay = Some(Overlay::Question(Question { text, then: Then::Stop(id) }));
+    let Some(target) = target(state) else { return Vec::new() };
+    let text = format!("Stop {} at the next clean point? Nothing is lost; it can go on later. (y/n)", target.name);
+    state.overlay = Some(Overlay::Question(Question { text, then: Then::Stop(target.folder) }));
     Vec::new()
 }
 
 /// Stops without asking again.
-pub fn stop(state: &mut State, id: RunId) -> Vec<Effect> {
-    let name = state.run_mut(id).map(|r| r.name()).unwrap_or_default();
-    send(state, id, Word::Stop, format!("asked {name} to stop at the next clean point"))
+pub fn stop(state: &mut State, folder: &Path) -> Vec<Effect> {
+    let opened = state.runs.iter().find(|r| r.folder == folder);
+    let name = opened.map_or_else(|| folder.display().to_string(), |r| r.name());
+    let target = Target { folder: folder.to_path_buf(), id: opened.map(|r| r.id), name: name.clone(), paused: false };
+    send(state, &target, Word::Stop, format!("asked {name} to stop at the next clean point"))
 }
 
 /// Says when the effect of the latest word is there.

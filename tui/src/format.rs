@@ -1,5 +1,8 @@
 //! Numbers and texts as people read them, in as few columns as they need.
 
+use std::borrow::Cow;
+
+use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A value with about three significant figures: `0.6931`, `12.3`, `4.1k`, `2.5e-5`, `n/a` when not
@@ -26,6 +29,15 @@ pub fn axis(x: f64) -> String {
         format!("{x:.0}")
     } else {
         value(x)
+    }
+}
+
+/// A round number on an axis whose numbers are `step` apart: as many decimals as tell them apart.
+pub fn tick(x: f64, step: f64) -> String {
+    let decimals = if step > 0.0 { (-step.log10().floor()).clamp(0.0, 12.0) as usize } else { 2 };
+    match x.abs() {
+        a if !a.is_finite() || a >= 9_999.5 || decimals > 5 => value(x),
+        _ => format!("{x:.decimals$}"),
     }
 }
 
@@ -114,24 +126,57 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// Characters without a picture of their own: joiners, marks of direction, choosers of a form.
+/// Terminals differ in what they make of them.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+        || matches!(c, '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// `text` as it is drawn: what terminals measure differently is reduced to what they agree on. Base
+/// letters keep their accents and vowel signs; a family of emoji becomes its first member.
+pub fn drawable(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for cluster in text.graphemes(true) {
+        let joined = cluster.contains('\u{200d}');
+        let kept: String = cluster.chars().filter(|c| !is_invisible(*c)).collect();
+        let sum: usize = kept.chars().map(|c| c.width().unwrap_or(0)).sum();
+        match kept.chars().next() {
+            // A mark without a letter would join whatever stands before it on the screen.
+            Some(c) if c.width() == Some(0) => {
+                out.push('\u{25cc}');
+                out.push_str(&kept);
+            }
+            Some(c) if (joined && c.width() == Some(2)) || sum != UnicodeWidthStr::width(kept.as_str()) => out.push(c),
+            _ => out.push_str(&kept),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Columns that `text` takes.
 pub fn width(text: &str) -> usize {
-    UnicodeWidthStr::width(text)
+    drawable(text).chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
 /// `text` cut to `columns`, with `mark` where something is missing.
 pub fn cut(text: &str, columns: usize, mark: char) -> String {
-    if width(text) <= columns {
+    let text = drawable(text);
+    if width(&text) <= columns {
         return text.into();
     }
     let mut out = String::new();
     let mut used = 0;
-    for c in text.chars() {
-        let w = c.width().unwrap_or(0);
+    for cluster in text.graphemes(true) {
+        let w = width(cluster);
         if used + w + 1 > columns {
             break;
         }
-        out.push(c);
+        out.push_str(cluster);
         used += w;
     }
     out.truncate(out.trim_end().len());
@@ -145,6 +190,7 @@ pub fn cut(text: &str, columns: usize, mark: char) -> String {
 /// text are kept.
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
+    let text = drawable(text);
     let mut out = Vec::new();
     for line in text.split('\n') {
         let mut current = String::new();
@@ -159,19 +205,43 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
                 current.push(' ');
                 used += 1;
             }
-            for c in word.chars() {
-                let w = c.width().unwrap_or(0);
+            for cluster in word.graphemes(true) {
+                let w = width(cluster);
                 if used + w > columns && used > 0 {
                     out.push(std::mem::take(&mut current));
                     used = 0;
                 }
-                current.push(c);
+                current.push_str(cluster);
                 used += w;
             }
         }
         out.push(current);
     }
     out
+}
+
+/// The first `lines` lines of [`wrap`]; the last one says so where there are more.
+pub fn wrap_at_most(text: &str, columns: usize, lines: usize, mark: char) -> Vec<String> {
+    // What cannot be shown need not be wrapped.
+    let most = (columns.max(1) + 1).saturating_mul(lines.max(1)).saturating_mul(4);
+    let start: String = text.chars().take(most).collect();
+    let mut out = wrap(&start, columns);
+    if out.len() > lines || start.len() < text.len() {
+        out.truncate(lines.max(1));
+        if let Some(last) = out.last_mut() {
+            *last = cut(&format!("{last}{}", " ".repeat(columns)), columns, mark);
+        }
+    }
+    out
+}
+
+/// A number with a decimal prefix and its unit: `30.2 GFLOP/s`.
+pub fn with_unit(x: f64, unit: &str) -> String {
+    let text = scaled(x);
+    match text.strip_suffix(['k', 'M', 'G', 'T', 'P']) {
+        Some(digits) => format!("{digits} {}{unit}", &text[digits.len()..]),
+        None => format!("{text} {unit}"),
+    }
 }
 
 /// Text from outside made safe to draw: control characters (escape sequences above all) become
@@ -215,5 +285,34 @@ mod tests {
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert!(wrap("日本語 text", 3).iter().all(|l| width(l) <= 3));
         assert_eq!(clean("a\x1b[31mb"), "a [31mb");
+        assert_eq!((tick(0.25, 0.05), tick(400.0, 200.0), tick(1.0, 0.5)), ("0.25".into(), "400".into(), "1.0".into()));
+        assert_eq!(with_unit(30.2e9, "FLOP/s"), "30.2 GFLOP/s");
+        assert_eq!(with_unit(12.0, "B/s"), "12 B/s");
+        assert_eq!(wrap_at_most("one two three four", 7, 2, '…'), ["one two", "three…"]);
+        assert_eq!(wrap_at_most("one two", 7, 2, '…'), ["one two"]);
+    }
+
+    /// Joiners, vowel signs and marks of direction once left ghosts on the screen: ours and the
+    /// terminal's idea of their width differed.
+    #[test]
+    fn texts_of_every_script_have_the_width_that_they_are_drawn_with() {
+        let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}";
+        assert_eq!((drawable(family).as_ref(), width(family)), ("\u{1f468}", 2));
+        assert_eq!(width("\u{1f44d}\u{1f3fd}"), 2, "a skin tone");
+        assert_eq!(width("\u{2764}\u{fe0f}"), 1, "a heart with a chooser of its form");
+        assert_eq!(drawable("a\u{200d}b\u{202e}c").as_ref(), "abc");
+        assert_eq!(drawable("e\u{301}").as_ref(), "e\u{301}", "an accent stays");
+        assert_eq!(width("e\u{301}"), 1);
+        assert_eq!(width("\u{301}"), 1, "a mark alone gets a letter of its own");
+        assert_eq!(width("\u{644}\u{627}"), 2, "lam and alef are two cells");
+        for text in ["ภาษาไทย", "हिन्दी क्षत्रिय", "தமிழ்", "العربية", "עברית", "日本語", family]
+        {
+            for columns in 0..12 {
+                let cut = cut(text, columns, '…');
+                assert!(width(&cut) <= columns, "{text} {columns}");
+                let drawn: usize = cut.graphemes(true).map(UnicodeWidthStr::width).sum();
+                assert_eq!(drawn, width(&cut), "{text}: each cluster is drawn as wide as it was measured");
+            }
+        }
     }
 }

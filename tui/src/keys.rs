@@ -1,6 +1,7 @@
 //! The key table. The handler, the help overlay, the hints in the bottom line and
 //! `docs/dashboard.md` all read [`TABLE`], so that none of them can say what another does not do.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -22,6 +23,8 @@ pub enum Action {
     NextLayout,
     /// Shows or hides the focused pane in the overview.
     ToggleTile,
+    /// Close the opened run.
+    Close,
     /// Next opened run.
     NextRun,
     /// Previous opened run.
@@ -76,6 +79,8 @@ pub enum Action {
     Smooth,
     /// Logarithmic axis on or off.
     LogAxis,
+    /// Over steps or epochs.
+    Epochs,
     /// Whole or recent.
     Recent,
     /// Other opened runs in the same chart, or not.
@@ -108,6 +113,16 @@ pub enum Action {
     Repeat,
     /// Marks for comparing.
     Mark,
+    /// Keeps at the top, or not.
+    Pin,
+    /// Leaves out, or not.
+    Hide,
+    /// What is left out too, or not.
+    ShowHidden,
+    /// Silences an alarm, or hears it again.
+    Silence,
+    /// Into the clipboard.
+    Copy,
     /// Compares what is marked.
     Compare,
     /// Deletes, after asking.
@@ -124,8 +139,18 @@ pub enum Action {
     StopAndQuit,
     /// Deletes the character before the cursor of an input line.
     Erase,
-    /// Empties an input line.
+    /// Deletes the character at the cursor.
+    EraseNext,
+    /// Deletes the word before the cursor.
+    EraseWord,
+    /// Deletes from the cursor to the end.
+    EraseEnd,
+    /// Deletes from the beginning to the cursor.
     EraseAll,
+    /// A word to the left.
+    WordLeft,
+    /// A word to the right.
+    WordRight,
 }
 
 /// Where a key holds.
@@ -185,6 +210,10 @@ pub enum Key {
     Code(KeyCode),
     /// Shift and another key.
     Shift(KeyCode),
+    /// Control and another key.
+    CtrlCode(KeyCode),
+    /// Alt and a character.
+    Alt(char),
 }
 
 impl Key {
@@ -197,6 +226,8 @@ impl Key {
             Key::Ctrl(c) => ctrl && event.code == KeyCode::Char(c),
             Key::Code(code) => !ctrl && !shift && event.code == code,
             Key::Shift(code) => !ctrl && shift && event.code == code,
+            Key::CtrlCode(code) => ctrl && event.code == code,
+            Key::Alt(c) => event.modifiers.contains(KeyModifiers::ALT) && event.code == KeyCode::Char(c),
         }
     }
 
@@ -220,6 +251,8 @@ impl Key {
             Key::Code(KeyCode::BackTab) | Key::Shift(KeyCode::BackTab) => "Shift-Tab".into(),
             Key::Code(c) => code(c),
             Key::Shift(c) => format!("Shift-{}", code(c)),
+            Key::CtrlCode(c) => format!("Ctrl-{}", code(c)),
+            Key::Alt(c) => format!("Alt-{c}"),
         }
     }
 }
@@ -238,7 +271,7 @@ impl Binding {
     }
 }
 
-use Key::{Char, Code, Ctrl, Shift};
+use Key::{Alt, Char, Code, Ctrl, CtrlCode, Shift};
 
 /// A key of some scope.
 #[derive(Debug, Clone, Copy)]
@@ -300,6 +333,7 @@ const EVERYWHERE: &[Bound] = &[
     bound(&[Char('w')], Action::ToggleTile, "focused pane in the overview or not", ""),
     bound(&[Char(']')], Action::NextRun, "next opened run", ""),
     bound(&[Char('[')], Action::PreviousRun, "previous opened run", ""),
+    bound(&[Char('X')], Action::Close, "close the opened run", ""),
     bound(&[Char('p')], Action::Pause, "pause the run, or let it go on", "pause"),
     bound(&[Char('c')], Action::Checkpoint, "write a checkpoint now", ""),
     bound(&[Char('S')], Action::Stop, "stop the run at a clean point (asks)", "stop"),
@@ -334,8 +368,17 @@ const QUESTION: &[Bound] = &[
 const INPUT: &[Bound] = &[
     bound(ENTER, Action::Accept, "take it", "take"),
     bound(&[Code(KeyCode::Esc), Ctrl('c')], Action::Cancel, "leave it as it was", "leave"),
-    bound(&[Code(KeyCode::Backspace)], Action::Erase, "delete a character", ""),
-    bound(&[Ctrl('u')], Action::EraseAll, "delete all", ""),
+    bound(&[Code(KeyCode::Left), Ctrl('b')], Action::Left, "to the left", ""),
+    bound(&[Code(KeyCode::Right), Ctrl('f')], Action::Right, "to the right", ""),
+    bound(&[CtrlCode(KeyCode::Left), Alt('b')], Action::WordLeft, "a word to the left", ""),
+    bound(&[CtrlCode(KeyCode::Right), Alt('f')], Action::WordRight, "a word to the right", ""),
+    bound(&[Code(KeyCode::Home), Ctrl('a')], Action::First, "to the beginning", ""),
+    bound(&[Code(KeyCode::End), Ctrl('e')], Action::Last, "to the end", ""),
+    bound(&[Code(KeyCode::Backspace)], Action::Erase, "delete the character before", ""),
+    bound(&[Code(KeyCode::Delete), Ctrl('d')], Action::EraseNext, "delete the character after", ""),
+    bound(&[Ctrl('w')], Action::EraseWord, "delete the word before", ""),
+    bound(&[Ctrl('u')], Action::EraseAll, "delete all before", ""),
+    bound(&[Ctrl('k')], Action::EraseEnd, "delete all after", ""),
     bound(&[Code(KeyCode::Up)], Action::Up, "previous choice", ""),
     bound(&[Code(KeyCode::Down)], Action::Down, "next choice", ""),
 ];
@@ -363,6 +406,83 @@ pub static TABLE: LazyLock<Vec<Binding>> = LazyLock::new(|| {
     add(Scope::Input, INPUT);
     table
 });
+
+/// The key of this name, as help and documentation write it.
+pub fn named(name: &str) -> Option<Key> {
+    let code = |name: &str| {
+        Some(match name {
+            "Up" => KeyCode::Up,
+            "Down" => KeyCode::Down,
+            "Left" => KeyCode::Left,
+            "Right" => KeyCode::Right,
+            "PgUp" => KeyCode::PageUp,
+            "PgDn" => KeyCode::PageDown,
+            "Home" => KeyCode::Home,
+            "End" => KeyCode::End,
+            "Enter" => KeyCode::Enter,
+            "Esc" => KeyCode::Esc,
+            "Tab" => KeyCode::Tab,
+            "Backspace" => KeyCode::Backspace,
+            "Delete" => KeyCode::Delete,
+            "Insert" => KeyCode::Insert,
+            name => KeyCode::F(name.strip_prefix('F')?.parse().ok().filter(|n| (1..=24).contains(n))?),
+        })
+    };
+    let one = |text: &str| {
+        let mut chars = text.chars();
+        chars.next().filter(|_| chars.next().is_none())
+    };
+    if let Some(c) = one(name) {
+        return Some(Char(c));
+    }
+    match name.split_once('-') {
+        _ if name == "Space" => Some(Char(' ')),
+        Some(("Ctrl", rest)) => one(rest).map(|c| Ctrl(c.to_ascii_lowercase())).or_else(|| code(rest).map(CtrlCode)),
+        Some(("Alt", rest)) => one(rest).map(Alt),
+        Some(("Shift", "Tab")) => Some(Code(KeyCode::BackTab)),
+        Some(("Shift", rest)) => code(rest).map(Shift),
+        _ => code(name).map(Code),
+    }
+}
+
+impl Key {
+    /// The event that pressing it makes.
+    fn event(self) -> KeyEvent {
+        match self {
+            Char(c) => KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE),
+            Ctrl(c) => KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL),
+            Alt(c) => KeyEvent::new(KeyCode::Char(c), KeyModifiers::ALT),
+            Code(code) => KeyEvent::new(code, KeyModifiers::NONE),
+            Shift(code) => KeyEvent::new(code, KeyModifiers::SHIFT),
+            CtrlCode(code) => KeyEvent::new(code, KeyModifiers::CONTROL),
+        }
+    }
+}
+
+/// What is wrong with the keys of the configuration: names that no key has, and one key for two.
+pub fn wrong(keys: &BTreeMap<String, String>) -> Option<String> {
+    let mut used: Vec<&str> = Vec::new();
+    for (from, to) in keys {
+        if let Some(name) = [from, to].into_iter().find(|name| named(name).is_none()) {
+            return Some(format!("keys: '{name}' is no key; write e.g. a, Ctrl-a, F5, PgUp or Space"));
+        }
+        if used.contains(&to.as_str()) {
+            return Some(format!("keys: '{to}' stands for two keys"));
+        }
+        used.push(to);
+    }
+    None
+}
+
+/// The event that the user's own key stands for. A key that has been given away does nothing any
+/// more, unless it was given another meaning itself.
+pub fn translated(keys: &BTreeMap<String, String>, event: &KeyEvent) -> Option<KeyEvent> {
+    let is = |name: &str| named(name).is_some_and(|key| key.matches(event));
+    if let Some((from, _)) = keys.iter().find(|(_, to)| is(to)) {
+        return named(from).map(Key::event);
+    }
+    (!keys.keys().any(|from| is(from))).then_some(*event)
+}
 
 /// What `event` means in the first of `scopes` that has it.
 pub fn lookup(scopes: &[Scope], event: &KeyEvent) -> Option<Action> {
@@ -434,6 +554,30 @@ mod tests {
         assert_eq!(lookup(&[Scope::Pane(Runs), G], &key), Some(Action::Stop));
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(lookup(&[Scope::Pane(Runs), G], &key), Some(Action::Quit));
+    }
+
+    #[test]
+    fn every_key_of_the_table_is_found_by_its_name() {
+        for binding in TABLE.iter() {
+            for key in binding.keys {
+                let found = named(&key.name()).unwrap_or_else(|| panic!("{}", key.name()));
+                assert!(key.matches(&found.event()) || key.name() == found.name(), "{}", key.name());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_can_be_given_another_meaning() {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        let keys: BTreeMap<String, String> = map(&[("S", "Ctrl-x"), ("q", "Q")]);
+        assert_eq!(wrong(&keys), None);
+        let event = |name: &str| named(name).unwrap().event();
+        let action = |name: &str| translated(&keys, &event(name)).and_then(|e| lookup(&[G], &e));
+        assert_eq!(action("Ctrl-x"), Some(Action::Stop));
+        assert_eq!(action("S"), None, "it has been given away");
+        assert_eq!((action("Q"), action("q"), action("p")), (Some(Action::Quit), None, Some(Action::Pause)));
+        assert!(wrong(&map(&[("S", "Hyper-x")])).is_some_and(|w| w.contains("Hyper-x")));
+        assert!(wrong(&map(&[("S", "z"), ("q", "z")])).is_some());
     }
 
     #[test]

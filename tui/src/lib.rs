@@ -9,13 +9,17 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod app;
+pub mod backend;
 pub mod control;
 pub mod draw;
 pub mod edge;
 pub mod format;
+pub mod input;
 pub mod keys;
 pub mod layout;
+pub mod left;
 pub mod message;
+pub mod notify;
 pub mod overlays;
 pub mod panes;
 pub mod prefs;

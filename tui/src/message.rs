@@ -7,6 +7,7 @@ use rallrec_events::folder::{Requests, Word};
 use rallrec_events::scatter::Scatter;
 use rallrec_events::{Record, RunView};
 
+use crate::input::Reply;
 use crate::panes::runs;
 use crate::prefs::Prefs;
 use crate::signals::Signal;
@@ -23,6 +24,8 @@ pub enum Message {
     Mouse(MouseEvent),
     /// Text was pasted.
     Paste(String),
+    /// The terminal answered a question.
+    Reply(Reply),
     /// The terminal has another size.
     Resize(u16, u16),
     /// Time passes: milliseconds since the Unix epoch.
@@ -73,6 +76,8 @@ pub struct Status {
     pub artifacts: Vec<(String, u64)>,
     /// Bytes free and in all on the disk of the folder.
     pub disk: Option<(u64, u64)>,
+    /// Seconds that stages took in other runs of the same recipe.
+    pub former: Vec<(String, u32)>,
 }
 
 /// Something to do outside.
@@ -97,6 +102,8 @@ pub enum Effect {
     Follow(RunId, PathBuf),
     /// Ends that.
     Unfollow(RunId),
+    /// Writes control sequences to the terminal: a title, a bell, the clipboard.
+    Terminal(String),
     /// Reads a run's scatter.
     ReadScatter(RunId, PathBuf),
     /// Something of pane 0.

@@ -2,14 +2,16 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Widget};
+use unicode_segmentation::UnicodeSegmentation;
 
 use crate::control;
 use crate::format;
-use crate::keys::{self, Action};
+use crate::keys::{self, Action, Scope};
 use crate::message::Effect;
-use crate::panes::{log, runs};
+use crate::panes::{kernels, log, runs, sampling};
 use crate::state::{Input, Overlay, Purpose, Question, State, Then};
 use crate::theme::Theme;
 use crate::widgets::text;
@@ -27,7 +29,8 @@ pub fn type_char(state: &mut State, c: char) {
             }
         }
         Some(Overlay::Input(input)) if input.text.len() < 4000 => {
-            input.text.push(c);
+            input.text.insert(input.cursor, c);
+            input.cursor += c.len_utf8();
             input.error = None;
         }
         _ => {}
@@ -109,11 +112,17 @@ fn answer(state: &mut State, question: Question, action: Action) -> Vec<Effect> 
     match (action, question.then) {
         (Action::Accept, Then::Quit(_)) => vec![Effect::Quit(0)],
         (Action::StopAndQuit, Then::Quit(id)) => {
-            let mut effects = control::stop(state, id);
+            let folder = state.run_mut(id).map(|r| r.folder.clone());
+            let mut effects = folder.map(|f| control::stop(state, &f)).unwrap_or_default();
             effects.push(Effect::Quit(0));
             effects
         }
-        (Action::Accept, Then::Stop(id)) => control::stop(state, id),
+        (Action::Accept, Then::Stop(folder)) => control::stop(state, &folder),
+        (Action::Accept, Then::DropChanges) => {
+            state.panes.runs.editor = None;
+            Vec::new()
+        }
+        (Action::Accept, Then::Measure { operator, check }) => kernels::measure(state, operator, check),
         (Action::Accept, Then::Runs(effect)) => runs::agreed(state, effect),
         (Action::Cancel, _) => Vec::new(),
         (_, then) => {
@@ -136,16 +145,16 @@ fn edit(state: &mut State, mut input: Input, action: Action) -> Vec<Effect> {
                     runs::set_filter(state, input.text);
                     Vec::new()
                 }
+                Purpose::PromptSearch => {
+                    sampling::search(state, input.text);
+                    Vec::new()
+                }
+                Purpose::RunFilter => {
+                    runs::set_run_filter(state, input.text);
+                    Vec::new()
+                }
                 Purpose::Setting(_) | Purpose::Folder => runs::take_input(state, input),
             };
-        }
-        Action::Erase => {
-            input.text.pop();
-            input.error = None;
-        }
-        Action::EraseAll => {
-            input.text.clear();
-            input.error = None;
         }
         Action::Up | Action::Down if !input.choices.is_empty() => {
             let n = input.choices.len();
@@ -157,12 +166,44 @@ fn edit(state: &mut State, mut input: Input, action: Action) -> Vec<Effect> {
                 (Some(i), _) => (i + 1) % n,
             };
             input.text = input.choices[next].clone();
+            input.cursor = input.text.len();
             input.error = None;
         }
-        _ => {}
+        action => edit_line(&mut input, action),
     }
     state.overlay = Some(Overlay::Input(input));
     Vec::new()
+}
+
+/// Moves the cursor of an input line, or deletes around it, as shells do.
+fn edit_line(input: &mut Input, action: Action) {
+    let (before, after) = input.text.split_at(input.cursor);
+    // A letter goes with its accents.
+    let previous = before.grapheme_indices(true).next_back().map_or(0, |(at, _)| at);
+    let next = after.graphemes(true).next().map_or(input.text.len(), |g| input.cursor + g.len());
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let word_left = before.trim_end_matches(|c| !is_word(c)).trim_end_matches(is_word).len();
+    let word_right = input.text.len() - after.trim_start_matches(|c| !is_word(c)).trim_start_matches(is_word).len();
+    let (cursor, end) = (input.cursor, input.text.len());
+    let mut delete = |from: usize, to: usize| {
+        input.text.replace_range(from..to, "");
+        input.error = None;
+        from
+    };
+    input.cursor = match action {
+        Action::Left => previous,
+        Action::Right => next,
+        Action::WordLeft => word_left,
+        Action::WordRight => word_right,
+        Action::First => 0,
+        Action::Last => end,
+        Action::Erase => delete(previous, cursor),
+        Action::EraseNext => delete(cursor, next),
+        Action::EraseWord => delete(word_left, cursor),
+        Action::EraseAll => delete(0, cursor),
+        Action::EraseEnd => delete(cursor, end),
+        _ => cursor,
+    };
 }
 
 /// Draws the overlay, if there is one.
@@ -199,9 +240,11 @@ pub fn draw(state: &State, screen: Rect, buffer: &mut Buffer) {
         }
         Some(Overlay::Question(question)) => {
             let width = 64.min(screen.width.saturating_sub(2)).max(1);
-            let lines = format::wrap(&question.text, usize::from(width).saturating_sub(4).max(1));
+            let mut lines = format::wrap(&question.text, usize::from(width).saturating_sub(4).max(1));
             let area = window(screen, width, lines.len() as u16 + 2);
             let inner = frame(area, " ? ", buffer, theme);
+            // What is to be pressed stands at the end: on a screen that is too small it is what stays.
+            lines.drain(..lines.len().saturating_sub(usize::from(inner.height)));
             for (i, line) in lines.iter().enumerate() {
                 text::plain(inner, buffer, i as u16, line, theme.warn());
             }
@@ -214,15 +257,20 @@ fn draw_input(input: &Input, screen: Rect, buffer: &mut Buffer, theme: Theme) {
     let width = 90.min(screen.width.saturating_sub(2)).max(1);
     let columns = usize::from(width).saturating_sub(4).max(1);
     let mut lines: Vec<Line> = Vec::new();
-    // The end of the line is where typing happens, so a long one shows its end.
-    let shown: String = {
-        let over = format::width(&input.text).saturating_sub(columns.saturating_sub(3));
-        input.text.chars().skip(over).collect()
-    };
+    let (before, after) = input.text.split_at(input.cursor);
+    let at = after.graphemes(true).next().unwrap_or(" ");
+    let after = after.get(at.len()..).unwrap_or_default();
+    // The cursor stays in view: of a long line the part before it is shown.
+    let room = columns.saturating_sub(3 + format::width(at));
+    let mut shown = before;
+    while format::width(shown) > room {
+        shown = shown.graphemes(true).next().map_or("", |g| &shown[g.len()..]);
+    }
     lines.push(Line::from(vec![
         Span::styled("> ", theme.accent()),
-        Span::raw(shown),
-        Span::styled("_", theme.accent()),
+        Span::raw(shown.to_string()),
+        Span::styled(at.to_string(), theme.accent().add_modifier(Modifier::REVERSED)),
+        Span::raw(after.to_string()),
     ]));
     if let Some(error) = &input.error {
         lines.extend(format::wrap(error, columns).into_iter().map(|l| Line::styled(l, theme.bad())));
@@ -239,6 +287,12 @@ fn draw_input(input: &Input, screen: Rect, buffer: &mut Buffer, theme: Theme) {
     for (i, line) in lines.iter().enumerate() {
         text::line(inner, buffer, i as u16, line);
     }
+}
+
+/// The first line of help about these keys.
+pub fn help_start(scope: Scope, theme: Theme) -> usize {
+    let title = scope.title();
+    help_lines("", theme).iter().position(|line| line.to_string() == title).unwrap_or(0)
 }
 
 /// The key table, only lines that hold `search`.
@@ -308,5 +362,29 @@ pub fn bordered(title: &str, focused: bool, theme: Theme) -> Block<'static> {
         })
     } else {
         block.border_type(BorderType::Rounded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_line_is_edited_as_in_a_shell() {
+        let mut input = Input::new("t", "runs/ml e\u{301}x", Purpose::Folder, Vec::new());
+        let mut after = |actions: &[Action]| {
+            actions.iter().for_each(|a| edit_line(&mut input, *a));
+            let (before, after) = input.text.split_at(input.cursor);
+            format!("{before}|{after}")
+        };
+        assert_eq!(after(&[Action::Left, Action::Left]), "runs/ml |e\u{301}x", "an accent goes with its letter");
+        assert_eq!(after(&[Action::Erase]), "runs/ml|e\u{301}x");
+        assert_eq!(after(&[Action::WordLeft]), "runs/|mle\u{301}x");
+        assert_eq!(after(&[Action::EraseNext, Action::EraseNext]), "runs/|e\u{301}x");
+        assert_eq!(after(&[Action::First, Action::Erase, Action::Left]), "|runs/e\u{301}x");
+        assert_eq!(after(&[Action::WordRight]), "runs|/e\u{301}x");
+        assert_eq!(after(&[Action::EraseWord]), "|/e\u{301}x");
+        assert_eq!(after(&[Action::Right, Action::EraseEnd, Action::Right]), "/|");
+        assert_eq!(after(&[Action::Last, Action::EraseAll]), "|");
     }
 }

@@ -1,5 +1,6 @@
 //! What is remembered from one time to the next, in the user's configuration folder.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::Arrangement;
 use crate::panes::PaneId;
+use crate::panes::runs::Choice;
 use crate::theme::Palette;
 
 /// The remembered settings. Unknown keys of a newer version are ignored, missing ones have their
 /// defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 pub struct Prefs {
     /// Arrangement of the panes.
     pub arrangement: Arrangement,
@@ -23,6 +24,26 @@ pub struct Prefs {
     pub ascii: bool,
     /// The dashboard has been open before: the demo is not offered again.
     pub seen: bool,
+    /// A bell, a notification and the title of the window tell of the end of a run and of alarms.
+    pub notify: bool,
+    /// Keys with another meaning: the name of a key that the table has, and the key instead of it.
+    pub keys: BTreeMap<String, String>,
+    /// The table of runs.
+    pub runs: Choice,
+}
+
+impl Default for Prefs {
+    fn default() -> Self {
+        Self {
+            arrangement: Arrangement::default(),
+            palette: None,
+            ascii: false,
+            seen: false,
+            notify: true,
+            keys: BTreeMap::new(),
+            runs: Choice::default(),
+        }
+    }
 }
 
 /// `$XDG_CONFIG_HOME/rallrec/dashboard.toml`, else `~/.config/rallrec/dashboard.toml`; `None`

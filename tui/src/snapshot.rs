@@ -1,5 +1,6 @@
 //! A run without a screen: what is left after leaving, and `watch --once`.
 
+use std::fs;
 use std::path::Path;
 
 use rallrec_events::metric::{METRICS, Shown};
@@ -8,9 +9,11 @@ use rallrec_events::{Follow, RunFolder};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+use crate::edge::follow;
 use crate::format;
 use crate::layout::Arrangement;
 use crate::message::Status;
+use crate::panes::alarms::{self, Alarm, Weight};
 use crate::panes::{merge, pipeline};
 use crate::prefs::Prefs;
 use crate::state::{OpenRun, State};
@@ -19,19 +22,24 @@ use crate::theme::{Palette, Theme};
 /// Reads a run folder once.
 ///
 /// # Errors
-/// There is nothing to read; in words.
+/// There is nothing to read; in words, without the folder's name.
 pub fn open(folder: &Path, now_ms: u64) -> Result<OpenRun, String> {
+    let run_folder = RunFolder::new(folder);
+    match fs::metadata(run_folder.events()) {
+        // A pipe would keep whoever opens it waiting.
+        Ok(events) if !events.is_file() => return Err("events.jsonl is no plain file".into()),
+        _ => {}
+    }
     let mut follow = Follow::new(folder);
     follow.catch_up();
     match follow.tail.state() {
         TailState::Open => {}
-        TailState::Unreadable(why) => return Err(format!("{}: events.jsonl cannot be read: {why}", folder.display())),
-        _ if !folder.exists() => return Err(format!("{}: there is no such folder", folder.display())),
-        _ => return Err(format!("{}: is not a run folder: there is no events.jsonl in it", folder.display())),
+        TailState::Unreadable(why) => return Err(format!("events.jsonl cannot be read: {why}")),
+        _ if !folder.exists() => return Err("there is no such folder".into()),
+        _ => return Err("it is not a run folder: there is no events.jsonl in it".into()),
     }
-    let run_folder = RunFolder::new(folder);
     let status = Status {
-        alive: folder.join(".lock").exists().then(|| run_folder.is_alive()),
+        alive: Some(follow::is_alive(&run_folder)),
         broken: follow.tail.counts().damaged,
         control: run_folder.asked(),
         ..Status::default()
@@ -43,14 +51,45 @@ pub fn open(folder: &Path, now_ms: u64) -> Result<OpenRun, String> {
     Ok(run)
 }
 
-/// The run as JSON: folder, state, and everything that panes and reports show.
-pub fn json(run: &OpenRun) -> serde_json::Value {
+/// What needs a look, a line each; with the name of the folder in front where `named`.
+pub fn alarm_lines(run: &OpenRun, now_ms: u64, named: bool) -> String {
+    let name = if named { format!("{}: ", run.folder.display()) } else { String::new() };
+    let line = |a: Alarm| {
+        let since = if a.since.is_empty() { String::new() } else { format!(" ({})", a.since) };
+        let text = format!("{name}{}: {}: {}{since}: {}", a.weight.word(), a.place, a.what, a.next);
+        format!("{}\n", format::clean(&text).replace('\n', " "))
+    };
+    loud(run, now_ms).map(line).collect()
+}
+
+/// The alarms without what the run itself has only noted.
+fn loud(run: &OpenRun, now_ms: u64) -> impl Iterator<Item = Alarm> {
+    alarms::alarms(run, now_ms).into_iter().filter(|a| a.weight != Weight::Note)
+}
+
+/// The exit code of a look at the run: 0 nothing, 3 something needs a look, 4 something is bad.
+pub fn exit_code(run: &OpenRun, now_ms: u64) -> u8 {
+    match loud(run, now_ms).map(|a| a.weight).min() {
+        None | Some(Weight::Note) => 0,
+        Some(Weight::Look) => 3,
+        Some(Weight::Bad) => 4,
+    }
+}
+
+/// The run as JSON: folder, state, alarms, and everything that panes and reports show.
+pub fn json(run: &OpenRun, now_ms: u64) -> serde_json::Value {
     let view = serde_json::to_value(&*run.view).unwrap_or_default();
+    let alarm = |a: Alarm| {
+        serde_json::json!({
+            "weight": a.weight.word(), "place": a.place, "what": a.what, "since": a.since, "next": a.next,
+        })
+    };
     serde_json::json!({
         "folder": run.folder,
         "state": run.doing().word(),
         "alive": run.status.alive,
         "broken_lines": run.status.broken,
+        "alarms": loud(run, now_ms).map(alarm).collect::<Vec<_>>(),
         "view": view,
     })
 }
@@ -62,6 +101,7 @@ pub fn text(run: &OpenRun, now_ms: u64, width: u16, theme: Theme) -> String {
     state.arrangement = Arrangement::default();
     state.runs = vec![run.clone()];
     let mut out = head(run, now_ms);
+    out.push_str(&alarm_lines(run, now_ms, false));
     let stages = run.view.stages.list.len() as u16 + 14;
     out.push_str(&drawn(width, stages, |area, buffer| pipeline::draw(&state, run, area, buffer)));
     if !run.view.results.tables.is_empty() {
@@ -128,4 +168,57 @@ pub fn lines(buffer: &Buffer) -> String {
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use rallrec_events::{Event, Record, VERSION};
+
+    use super::*;
+
+    fn opened(events: Vec<Event>) -> (tempfile::TempDir, Result<OpenRun, String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let lines =
+            events.into_iter().zip(1_000..).map(|(event, t_ms)| Record { v: VERSION, t_ms, event }.to_line().unwrap());
+        fs::write(folder.path().join("events.jsonl"), lines.collect::<String>()).unwrap();
+        let run = open(folder.path(), 2_000);
+        (folder, run)
+    }
+
+    #[test]
+    fn alarms_are_lines_and_exit_codes() {
+        let started =
+            || Event::RunStarted { recipe: "r".into(), device: "d".into(), program: "p".into(), resumed: false };
+        let ended = |outcome: &str| Event::RunFinished {
+            outcome: outcome.into(),
+            seconds: 1.0,
+            message: "no disk\nleft".into(),
+        };
+        let (_folder, run) = opened(vec![started(), ended("done")]);
+        let run = run.unwrap();
+        assert_eq!((exit_code(&run, 2_000), alarm_lines(&run, 2_000, true)), (0, String::new()));
+        let (_folder, run) = opened(vec![started(), ended("failed")]);
+        let run = run.unwrap();
+        let lines = alarm_lines(&run, 2_000, false);
+        assert_eq!((exit_code(&run, 2_000), lines.lines().count()), (4, 1));
+        assert!(lines.starts_with("bad: run: failed: no disk left"), "{lines}");
+        assert!(text(&run, 2_000, 80, Theme::default()).contains("bad: run: failed"));
+        assert_eq!(json(&run, 2_000)["alarms"][0]["weight"], "bad");
+    }
+
+    /// A pipe in the place of the events once kept whoever opened it waiting for ever.
+    #[test]
+    fn a_pipe_is_no_file_of_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(open(folder.path(), 0).unwrap_err().contains("no plain file"));
+    }
 }

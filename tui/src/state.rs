@@ -1,17 +1,20 @@
 //! Everything that the dashboard knows. Only [`crate::update`] changes it, and [`crate::draw`] only
 //! reads it.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 
 use rallrec_events::RunView;
 use rallrec_events::folder::Word;
 use rallrec_events::scatter::Scatter;
 use rallrec_events::view::{Line, State as StageState};
+use ratatui::layout::Rect;
 
-use crate::layout::Arrangement;
+use crate::format;
+use crate::layout::{self, Arrangement};
 use crate::message::{RunId, Status};
-use crate::panes::{Views, runs};
+use crate::notify;
+use crate::panes::{PaneId, Views, alarms, runs};
 use crate::prefs::Prefs;
 use crate::theme::{Palette, Theme};
 
@@ -27,6 +30,8 @@ pub struct OpenRun {
     pub id: RunId,
     /// The folder.
     pub folder: PathBuf,
+    /// Number of its colour, the same in every chart.
+    pub colour: usize,
     /// Everything that was read; boxed because it is large.
     pub view: Box<RunView>,
     /// How reading goes.
@@ -92,6 +97,7 @@ impl OpenRun {
         Self {
             id,
             folder,
+            colour: 0,
             view: Box::default(),
             status: Status::default(),
             opened: false,
@@ -224,8 +230,17 @@ pub struct Question {
 pub enum Then {
     /// Leave; `s` stops this run before.
     Quit(RunId),
-    /// Stop this run.
-    Stop(RunId),
+    /// Stop the run in this folder.
+    Stop(PathBuf),
+    /// Close the recipe without its changes.
+    DropChanges,
+    /// Measure an operator beside the run at work.
+    Measure {
+        /// The operator.
+        operator: String,
+        /// Check instead of bench.
+        check: bool,
+    },
     /// Something of pane 0.
     Runs(runs::Effect),
 }
@@ -237,6 +252,8 @@ pub struct Input {
     pub title: String,
     /// The line so far.
     pub text: String,
+    /// Where the next character goes: a place between characters, in bytes.
+    pub cursor: usize,
     /// What it is for.
     pub purpose: Purpose,
     /// Values to choose from, if the setting has such.
@@ -247,11 +264,23 @@ pub struct Input {
     pub error: Option<String>,
 }
 
+impl Input {
+    /// A line with `text` in it and the cursor at its end.
+    pub fn new(title: &str, text: &str, purpose: Purpose, about: Vec<String>) -> Self {
+        let (title, text, cursor) = (title.to_string(), text.to_string(), text.len());
+        Self { title, text, cursor, purpose, choices: Vec::new(), about, error: None }
+    }
+}
+
 /// What an input line is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
     /// Filter of the log.
     LogFilter,
+    /// Filter of the runs.
+    RunFilter,
+    /// A text in the prompts.
+    PromptSearch,
     /// Filter of the recipe's settings.
     RecipeFilter,
     /// The value of this setting.
@@ -269,6 +298,8 @@ pub struct State {
     pub theme: Theme,
     /// The palette that the user chose, as opposed to the one of the environment.
     pub chosen_palette: Option<Palette>,
+    /// Nobody has said which palette: the terminal's background decides.
+    pub palette_open: bool,
     /// Plain glyphs as the user chose them, as opposed to those of a flag.
     pub chosen_ascii: bool,
     /// Panes on the screen.
@@ -293,8 +324,16 @@ pub struct State {
     pub own_run: Option<RunId>,
     /// Next [`RunId`].
     pub next_id: RunId,
+    /// Alarms that the user has silenced.
+    pub silenced: BTreeSet<alarms::Kind>,
+    /// What has been told of runs outside of the screen: by bell, notification and title.
+    pub told: notify::Told,
+    /// Bells, notifications and titles are wanted.
+    pub notify: bool,
     /// Something to draw has changed.
     pub dirty: bool,
+    /// Keys that the user has given another meaning.
+    pub keys: BTreeMap<String, String>,
     /// What each pane keeps.
     pub panes: Views,
 }
@@ -312,6 +351,7 @@ impl State {
             chosen_ascii: prefs.ascii,
             theme: Theme { palette, ascii: prefs.ascii },
             chosen_palette: prefs.palette,
+            palette_open: prefs.palette.is_none() && environment.is_none(),
             arrangement: prefs.arrangement.clone(),
             runs: Vec::new(),
             current: 0,
@@ -323,8 +363,15 @@ impl State {
             printed: VecDeque::new(),
             own_run: None,
             next_id: 1,
+            silenced: BTreeSet::new(),
+            told: notify::Told::default(),
+            notify: prefs.notify,
+            keys: prefs.keys.clone(),
             dirty: true,
-            panes: Views::default(),
+            panes: Views {
+                runs: runs::View { choice: prefs.runs.clone(), ..runs::View::default() },
+                ..Views::default()
+            },
         }
     }
 
@@ -365,6 +412,28 @@ impl State {
         self.dirty = true;
     }
 
+    /// The panes of the overview.
+    pub fn tiles(&self) -> Vec<PaneId> {
+        let Some(run) = self.run().filter(|_| self.arrangement.follow) else { return self.arrangement.tiles.clone() };
+        let view = &run.view;
+        let filled = |pane: PaneId| match pane {
+            PaneId::Training => !view.training.0.is_empty(),
+            PaneId::Sampling => view.sampling.answers > 0 || !view.sampling.scored.is_empty(),
+            PaneId::Merge => !view.merge.is_empty() || !view.results.tables.is_empty(),
+            PaneId::Retrieval => !view.retrieval.examples.is_empty(),
+            PaneId::Kernels => !view.operators.list.is_empty(),
+            PaneId::System => view.system.now.is_some(),
+            PaneId::Alarms => !alarms::heard(self, run).is_empty(),
+            PaneId::Log | PaneId::Pipeline | PaneId::Runs => true,
+        };
+        layout::of_stage(run.stage().and_then(|s| s.id()), filled)
+    }
+
+    /// The panes on the screen, each with its place in `area`.
+    pub fn places(&self, area: Rect) -> Vec<(PaneId, Rect)> {
+        self.arrangement.place(&self.tiles(), area)
+    }
+
     /// What is to be remembered.
     pub fn prefs(&self) -> Prefs {
         Prefs {
@@ -372,6 +441,22 @@ impl State {
             palette: self.chosen_palette,
             ascii: self.chosen_ascii,
             seen: true,
+            notify: self.notify,
+            runs: self.panes.runs.choice.clone(),
+            keys: self.keys.clone(),
         }
+    }
+
+    /// What to call an opened run: the end of its path that no other opened run has.
+    pub fn label(&self, run: &OpenRun) -> String {
+        let parts = |folder: &Path| -> Vec<String> {
+            folder.components().rev().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect()
+        };
+        let own = parts(&run.folder);
+        let others: Vec<Vec<String>> =
+            self.shown().iter().filter(|r| r.id != run.id).map(|r| parts(&r.folder)).collect();
+        let unlike = (1..=own.len()).find(|n| others.iter().all(|o| o.iter().take(*n).ne(own.iter().take(*n))));
+        let shown: Vec<&str> = own.iter().take(unlike.unwrap_or(own.len()).max(1)).rev().map(String::as_str).collect();
+        format::clean(&shown.join("/"))
     }
 }

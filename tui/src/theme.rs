@@ -47,6 +47,17 @@ impl Palette {
     }
 }
 
+/// Whether the terminal reads UTF-8 and has the glyphs, as `LC_ALL`, `LC_CTYPE` and `LANG` and
+/// `TERM` say; `None` where none of them says anything.
+pub fn reads_utf8(locale: &[Option<String>], term: Option<&str>) -> Option<bool> {
+    // The console of Linux has no braille in its font.
+    if term.is_some_and(|t| matches!(t, "linux" | "dumb") || t.starts_with("vt1") || t.starts_with("vt2")) {
+        return Some(false);
+    }
+    let first = locale.iter().flatten().find(|v| !v.is_empty())?;
+    Some(first.to_lowercase().replace('-', "").contains("utf8"))
+}
+
 /// Palette and glyph set together: all that drawing needs to know about looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Theme {
@@ -138,6 +149,9 @@ impl Theme {
 
     /// Colour of the `i`-th series or group.
     pub fn series(self, i: usize) -> Style {
+        if i == crate::widgets::dots::FAINT {
+            return self.border(false);
+        }
         let i = i % SERIES_DARK.len();
         match self.palette {
             Palette::Mono if i % 2 == 1 => Style::new().add_modifier(Modifier::BOLD),
@@ -147,6 +161,9 @@ impl Theme {
 
     /// Marker of the `i`-th series where dots cannot be coloured.
     pub fn marker(self, i: usize) -> char {
+        if i == crate::widgets::dots::FAINT {
+            return '.';
+        }
         const MARKERS: [char; 6] = ['*', '+', 'o', 'x', '#', '%'];
         MARKERS[i % MARKERS.len()]
     }
@@ -248,6 +265,17 @@ mod tests {
         assert_eq!(Palette::from_environment(None, Some("15;0")), Some(Palette::Dark));
         assert_eq!(Palette::from_environment(None, Some("default")), None);
         assert_eq!(Palette::from_environment(None, None), None);
+    }
+
+    /// `LC_ALL=C` and the console of Linux once got braille.
+    #[test]
+    fn the_locale_tells_whether_there_are_glyphs() {
+        let locale = |values: [&str; 3]| values.map(|v| (!v.is_empty()).then(|| v.to_string()));
+        assert_eq!(reads_utf8(&locale(["C", "", "en_US.UTF-8"]), Some("xterm")), Some(false), "LC_ALL goes first");
+        assert_eq!(reads_utf8(&locale(["", "", "de_DE.utf8"]), Some("xterm")), Some(true));
+        assert_eq!(reads_utf8(&locale(["", "C.UTF-8", ""]), None), Some(true));
+        assert_eq!(reads_utf8(&locale(["", "", "C.UTF-8"]), Some("linux")), Some(false));
+        assert_eq!(reads_utf8(&locale(["", "", ""]), Some("xterm")), None);
     }
 
     #[test]

@@ -1,27 +1,29 @@
 //! What every message does to the state. Pure: no clock, no file, no terminal; what is to be done
 //! outside comes back as effects.
 
-use crossterm::event::{Event as TerminalEvent, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyEvent, MouseButton, MouseEvent, MouseEventKind};
 use rallrec_events::folder::Word;
 use ratatui::layout::Position;
 
 use crate::control;
 use crate::draw;
+use crate::input::{Heard, Reply};
 use crate::keys::{self, Action, Scope};
 use crate::message::{Effect, Message, RunId, RunNews};
+use crate::notify;
 use crate::overlays;
 use crate::panes::{PaneId, kernels, runs};
 use crate::signals::Signal;
 use crate::state::{Asked, OpenRun, Overlay, Question, State, Then, Weight};
+use crate::theme::Palette;
 
-/// Turns what the terminal reports into a message; `None` for what means nothing here.
-pub fn terminal_event(event: TerminalEvent) -> Option<Message> {
-    match event {
-        TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => Some(Message::Key(key)),
-        TerminalEvent::Mouse(mouse) if mouse.kind != MouseEventKind::Moved => Some(Message::Mouse(mouse)),
-        TerminalEvent::Paste(text) => Some(Message::Paste(text)),
-        TerminalEvent::Resize(w, h) => Some(Message::Resize(w, h)),
-        _ => None,
+/// Turns what the terminal sends into a message; `None` for what means nothing here.
+pub fn terminal_event(heard: Heard) -> Option<Message> {
+    match heard {
+        Heard::Key(key) => Some(Message::Key(key)),
+        Heard::Mouse(mouse) => (mouse.kind != MouseEventKind::Moved).then_some(Message::Mouse(mouse)),
+        Heard::Paste(text) => Some(Message::Paste(text)),
+        Heard::Reply(reply) => Some(Message::Reply(reply)),
     }
 }
 
@@ -30,7 +32,12 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
     match message {
         Message::Key(key) => {
             state.dirty = true;
-            handle_key(state, &key)
+            match keys::translated(&state.keys, &key) {
+                Some(key) => handle_key(state, &key),
+                // A letter that was given away is still a letter.
+                None if is_typing(state) => handle_key(state, &key),
+                None => Vec::new(),
+            }
         }
         Message::Paste(text) => {
             state.dirty = true;
@@ -43,13 +50,14 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
             state.dirty = true;
             Vec::new()
         }
-        Message::Tick(now_ms) => {
-            tick(state, now_ms);
+        Message::Reply(reply) => {
+            answered(state, reply);
             Vec::new()
         }
+        Message::Tick(now_ms) => tick(state, now_ms),
         Message::Signal(Signal::Leave(code)) => vec![Effect::Quit(code)],
         Message::Signal(Signal::Suspend) => vec![Effect::Suspend],
-        Message::Signal(Signal::Continue) => vec![Effect::Redraw],
+        Message::Signal(Signal::Continue | Signal::Resize) => vec![Effect::Redraw],
         Message::Printed(line) => {
             state.print("print", &line);
             Vec::new()
@@ -72,7 +80,20 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
     }
 }
 
-fn tick(state: &mut State, now_ms: u64) {
+/// What the terminal says of itself, where nobody else has said it.
+fn answered(state: &mut State, reply: Reply) {
+    match reply {
+        Reply::Background { light } if state.palette_open => {
+            state.theme.palette = if light { Palette::Light } else { Palette::Dark };
+        }
+        // Three letters instead of one: the terminal does not read UTF-8.
+        Reply::Cursor { column } if column > 2 => state.theme.ascii = true,
+        _ => return,
+    }
+    state.dirty = true;
+}
+
+fn tick(state: &mut State, now_ms: u64) -> Vec<Effect> {
     let before = std::mem::replace(&mut state.now_ms, now_ms);
     let second = now_ms / 1000 != before / 1000;
     if state.notice.as_ref().is_some_and(|n| n.until_ms <= now_ms) {
@@ -87,6 +108,7 @@ fn tick(state: &mut State, now_ms: u64) {
         state.dirty = true;
     }
     control::watch(state);
+    if second { notify::watch(state) } else { Vec::new() }
 }
 
 fn hear(state: &mut State, id: RunId, news: RunNews) -> Vec<Effect> {
@@ -143,10 +165,15 @@ fn scopes(state: &State) -> Vec<Scope> {
     }
 }
 
+fn is_typing(state: &State) -> bool {
+    matches!(state.overlay, Some(Overlay::Input(_) | Overlay::Help { .. }))
+}
+
 fn handle_key(state: &mut State, key: &KeyEvent) -> Vec<Effect> {
     let scopes = scopes(state);
-    let typing = matches!(state.overlay, Some(Overlay::Input(_) | Overlay::Help { .. }));
-    if typing && let Some(c) = keys::typed(key) {
+    if is_typing(state)
+        && let Some(c) = keys::typed(key)
+    {
         overlays::type_char(state, c);
         return Vec::new();
     }
@@ -169,14 +196,18 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
         Action::NextLayout => {
             state.arrangement.next_preset();
+            let word = if state.arrangement.follow { "follows the work" } else { "has these panes" };
+            state.say(Weight::Plain, format!("the overview {word}"));
             save(state)
         }
         Action::ToggleTile => {
-            state.arrangement.toggle_tile();
+            let now = state.tiles();
+            state.arrangement.toggle_tile(&now);
             save(state)
         }
         Action::NextRun => switch_run(state, 1),
         Action::PreviousRun => switch_run(state, -1),
+        Action::Close => close(state),
         Action::Pause => control::pause(state),
         Action::Checkpoint => control::checkpoint(state),
         Action::Stop => control::ask_to_stop(state),
@@ -187,6 +218,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextTheme => {
             state.theme.palette = state.theme.palette.next();
             state.chosen_palette = Some(state.theme.palette);
+            state.palette_open = false;
             state.say(Weight::Plain, format!("{} theme", state.theme.palette.name()));
             save(state)
         }
@@ -196,7 +228,9 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             save(state)
         }
         Action::Help => {
-            state.overlay = Some(Overlay::Help { search: String::new(), scroll: 0 });
+            let scope = state.arrangement.focus.pane().scope(state);
+            let scroll = overlays::help_start(scope, state.theme);
+            state.overlay = Some(Overlay::Help { search: String::new(), scroll });
             Vec::new()
         }
         Action::Quit => quit(state),
@@ -214,6 +248,12 @@ fn in_pane(state: &mut State, action: Action) -> Vec<Effect> {
 pub fn focus(state: &mut State, pane: PaneId) -> Vec<Effect> {
     let changed = state.arrangement.focus != pane;
     state.arrangement.focus = pane;
+    if changed
+        && pane == PaneId::Runs
+        && let Some(folder) = state.live_run().map(|r| r.folder.clone())
+    {
+        runs::select(state, &folder);
+    }
     let mut effects = if changed { save(state) } else { Vec::new() };
     effects.extend((pane.pane().refresh)());
     effects
@@ -227,12 +267,30 @@ fn switch_run(state: &mut State, step: isize) -> Vec<Effect> {
     let n = state.runs.len() as isize;
     if n > 1 {
         state.current = (state.current as isize + step).rem_euclid(n) as usize;
-        let name = state.live_run().map(OpenRun::name).unwrap_or_default();
+        let name = state.live_run().map(|run| state.label(run)).unwrap_or_default();
         state.say(Weight::Plain, format!("run {name}"));
     } else {
         state.say(Weight::Plain, "only one run is open; pane 0 opens others");
     }
     Vec::new()
+}
+
+/// Closes the run that the panes show; it goes on as it was.
+fn close(state: &mut State) -> Vec<Effect> {
+    let Some(run) = state.live_run() else {
+        state.say(Weight::Plain, "no run is open: pane 0 lists them");
+        return Vec::new();
+    };
+    let (id, name) = (run.id, state.label(run));
+    state.runs.retain(|r| r.id != id);
+    state.current = state.current.min(state.runs.len().saturating_sub(1));
+    state.frozen = None;
+    state.say(Weight::Plain, format!("{name} is closed; what works in it goes on"));
+    let mut effects = vec![Effect::Unfollow(id)];
+    if state.runs.is_empty() {
+        effects.extend(focus(state, PaneId::Runs));
+    }
+    effects
 }
 
 fn freeze(state: &mut State) {
@@ -271,7 +329,9 @@ pub fn open(state: &mut State, folder: std::path::PathBuf) -> Vec<Effect> {
     }
     let id = state.next_id;
     state.next_id += 1;
-    state.runs.push(OpenRun::new(id, folder.clone()));
+    // The first colour that no opened run has.
+    let colour = (0..).find(|c| state.runs.iter().all(|r| r.colour != *c)).unwrap_or(0);
+    state.runs.push(OpenRun { colour, ..OpenRun::new(id, folder.clone()) });
     state.current = state.runs.len() - 1;
     state.frozen = None;
     state.dirty = true;

@@ -131,18 +131,19 @@ fn nothing_is_drawn_without_a_reason() {
 #[test]
 fn focus_layout_and_theme_are_remembered() {
     let mut state = dashboard((80, 24), usize::MAX);
-    let effects = press(&mut state, &["6", "w", "f", "t", "A"]);
+    let effects = press(&mut state, &["0", "w", "f", "t", "A"]);
     let Some(Effect::Save(prefs)) = effects.into_iter().rev().find(|e| matches!(e, Effect::Save(_))) else {
         panic!("nothing is saved");
     };
-    assert_eq!(prefs.arrangement.focus, PaneId::Kernels);
+    assert_eq!(prefs.arrangement.focus, PaneId::Runs);
     assert!(prefs.arrangement.full && prefs.ascii && prefs.palette.is_some());
-    assert!(prefs.arrangement.tiles.contains(&PaneId::Kernels));
+    assert!(prefs.arrangement.tiles.contains(&PaneId::Runs) && !prefs.arrangement.follow);
 }
 
 #[test]
 fn the_mouse_focuses_tabs_and_panes() {
     let mut state = dashboard((200, 50), usize::MAX);
+    state.arrangement.follow = false;
     let mut click = |x, y| {
         let kind = MouseEventKind::Down(MouseButton::Left);
         update(&mut state, Message::Mouse(MouseEvent { kind, column: x, row: y, modifiers: KeyModifiers::NONE }));
@@ -261,11 +262,41 @@ fn a_repeated_run_is_numbered_once() {
 #[test]
 fn a_cursor_reads_and_zoom_keeps_it_in_view() {
     let mut state = dashboard((100, 30), usize::MAX);
-    press(&mut state, &["2", "Enter", "Left", "Left", "Left", "+", "+", "+"]);
-    assert!(text(&state).contains("at 9"), "the cursor's step is on the axis:\n{}", text(&state));
+    press(&mut state, &["2", "v", "v", "Enter", "Left", "Left", "Left", "+", "+", "+"]);
+    assert!(text(&state).contains("at 896 steps"), "the cursor's step is on the axis:\n{}", text(&state));
     assert_eq!(state.panes.training.zoom, 8.0);
     press(&mut state, &["Esc"]);
     assert!(state.panes.training.cursor.is_none() && state.panes.training.zoom == 1.0);
+}
+
+#[test]
+fn a_held_out_loss_stands_beside_the_training_loss() {
+    let mut state = dashboard((120, 36), AT_WORK);
+    for epoch in 1..=4u32 {
+        for step in 1..=10u64 {
+            say(
+                &mut state,
+                Event::TrainStep {
+                    stage: "tune".into(),
+                    epoch,
+                    step: u64::from(epoch - 1) * 10 + step,
+                    steps: 40,
+                    loss: 0.7 / f64::from(epoch),
+                    learning_rate: 1e-4,
+                    gradient_norm: Some(1.0),
+                    rate: None,
+                },
+            );
+        }
+        let (stage, name, split) = ("tune".into(), "log_loss".into(), "valid".into());
+        let value = 0.7 + 0.05 * f64::from(epoch);
+        say(&mut state, Event::Metric { stage, name, split, value, epoch: Some(epoch), best: epoch == 1 });
+    }
+    press(&mut state, &["2", "v", "v", "f", "Enter"]);
+    let shown = text(&state);
+    assert!(shown.contains("tune loss") && shown.contains("train 0.175") && shown.contains("valid 0.9000"), "{shown}");
+    press(&mut state, &["x"]);
+    assert!(text(&state).contains("epochs"), "{}", text(&state));
 }
 
 // Pane 0.
@@ -278,15 +309,20 @@ fn catalogue() -> Catalogue {
         folder: PathBuf::from("runs").join(name),
         state,
         stage: "tune".into(),
+        began_ms: START,
         modified_ms: START,
-        result: String::new(),
+        ..RunEntry::default()
     };
     Catalogue {
         recipes: vec![
             RecipeEntry { source: Source::Demo, name: "demo".into(), about: "the demo".into() },
             RecipeEntry { source: Source::File("configs/a.toml".into()), name: "a".into(), about: String::new() },
         ],
-        runs: vec![run("busy", RunState::Running), run("old", RunState::Stopped), run("demo", RunState::Done)],
+        runs: vec![
+            RunEntry { began_ms: START + 2, ..run("busy", RunState::Running) },
+            RunEntry { began_ms: START + 1, ..run("old", RunState::Stopped) },
+            run("demo", RunState::Done),
+        ],
         root: PathBuf::from("runs"),
     }
 }
@@ -337,17 +373,254 @@ fn a_setting_is_checked_by_the_engine_before_it_is_taken() {
 #[test]
 fn queue_resume_and_delete() {
     let mut state = listed();
-    let effects = press(&mut state, &["Down", "r"]);
+    assert!(started(&press(&mut state, &["Down", "r"])).is_none(), "it asks first");
+    let effects = press(&mut state, &["y"]);
     let start = started(&effects).expect("it goes on");
     assert_eq!((start.source.clone(), start.out.clone()), (Source::Run("runs/old".into()), "runs/old".into()));
-    let effects = press(&mut state, &["Down", "Down", "Down", "u"]);
+    let effects = press(&mut state, &["Down", "Down", "Down", "u", "y"]);
     assert_eq!(started(&effects).expect("it is queued").after, Some("runs/busy".into()));
+    // The next one goes behind it, though no list has it yet.
+    let effects = press(&mut state, &["k", "u", "y"]);
+    assert_eq!(started(&effects).expect("it is queued").after, Some("runs/a".into()));
     press(&mut state, &["g"]);
     assert!(press(&mut state, &["d", "y"]).iter().all(|e| !matches!(e, Effect::Runs(runs::Effect::Delete(_)))));
     let effects = press(&mut state, &["Down", "d"]);
     assert!(!effects.iter().any(|e| matches!(e, Effect::Runs(runs::Effect::Delete(_)))), "it asks first");
     let effects = press(&mut state, &["y"]);
     assert!(effects.contains(&Effect::Runs(runs::Effect::Delete("runs/old".into()))));
+}
+
+/// `p` and `S` once acted on the opened run while another line was selected.
+#[test]
+fn words_of_control_go_to_the_selected_run() {
+    let mut state = listed();
+    let effects = press(&mut state, &["p"]);
+    assert!(effects.contains(&Effect::Control { folder: "runs/busy".into(), word: Word::Pause }), "{effects:?}");
+    assert!(press(&mut state, &["S"]).is_empty());
+    let effects = press(&mut state, &["y"]);
+    assert!(effects.contains(&Effect::Control { folder: "runs/busy".into(), word: Word::Stop }), "{effects:?}");
+    assert!(control(&press(&mut state, &["Down", "p"])).is_empty(), "a stopped run cannot be paused");
+    assert!(notice(&state).contains("runs/old is stopped"), "{}", notice(&state));
+}
+
+/// Entering the list once left the keys on whatever line they had been on.
+#[test]
+fn the_list_opens_at_the_watched_run_and_stays_on_it() {
+    let mut state = dashboard((100, 30), AT_WORK);
+    let mut lists = catalogue();
+    let watched = RunEntry { folder: "runs/ml-test".into(), state: RunState::Running, ..lists.runs[2].clone() };
+    lists.runs.push(watched);
+    update(&mut state, Message::Runs(News::Catalogue(lists.clone())));
+    press(&mut state, &["g", "1", "0"]);
+    let chosen = |state: &State| runs::chosen_run(state).map(|r| r.folder);
+    assert_eq!(chosen(&state), Some("runs/ml-test".into()));
+    // Another one writes something: the order stays.
+    lists.runs[1].modified_ms += 60_000;
+    lists.runs.insert(0, RunEntry { folder: "runs/new".into(), began_ms: START + 9, ..lists.runs[0].clone() });
+    update(&mut state, Message::Runs(News::Catalogue(lists)));
+    assert_eq!(chosen(&state), Some("runs/ml-test".into()));
+}
+
+#[test]
+fn a_run_is_closed_by_a_key_and_goes_on() {
+    let mut state = dashboard((80, 24), AT_WORK);
+    let effects = press(&mut state, &["X"]);
+    assert!(effects.contains(&Effect::Unfollow(1)) && control(&effects).is_empty(), "{effects:?}");
+    assert!(state.runs.is_empty());
+    assert_eq!(state.arrangement.focus, PaneId::Runs);
+    press(&mut state, &["X", "1"]);
+    assert!(text(&state).contains("no run is open"), "{}", text(&state));
+}
+
+/// Leaving the editor once dropped the changes without a word.
+#[test]
+fn changes_of_a_recipe_are_not_dropped_without_asking() {
+    let mut state = listed();
+    press(&mut state, &["G", "k", "Enter"]);
+    let editor = state.panes.runs.editor.as_mut().unwrap();
+    editor.changes.push(("seed".into(), "1".into()));
+    press(&mut state, &["Esc", "n"]);
+    assert!(state.panes.runs.editor.is_some());
+    press(&mut state, &["Esc", "y"]);
+    assert!(state.panes.runs.editor.is_none());
+}
+
+/// While predictions were at work the pane of the training had no figures any more.
+#[test]
+fn the_figures_of_the_training_stay_while_later_stages_work() {
+    let mut state = dashboard((120, 30), usize::MAX);
+    say(&mut state, Event::StageStarted { stage: "predict".into(), key: "k".into() });
+    press(&mut state, &["2", "f"]);
+    let shown = text(&state);
+    assert!(shown.contains("graph epoch 60 step 960/960") && shown.contains("best"), "{shown}");
+}
+
+/// The only sign of it was once the last fact of a line that was cut.
+#[test]
+fn a_loss_that_is_no_number_is_seen_at_once() {
+    let mut state = dashboard((80, 24), AT_WORK);
+    let train = |loss: f64| Event::TrainStep {
+        stage: "graph".into(),
+        epoch: 9,
+        step: 900,
+        steps: 960,
+        loss,
+        learning_rate: 0.1,
+        gradient_norm: None,
+        rate: None,
+    };
+    say(&mut state, train(f64::NAN));
+    press(&mut state, &["2", "f"]);
+    let shown = text(&state);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("graph: NaN"), "the head: {}", lines[0]);
+    assert!(lines[3].contains("NaN: 1 loss"), "the pane: {}", lines[3]);
+    assert!(shown.contains("━ NaN") || shown.contains("* NaN"), "the chart:\n{shown}");
+    press(&mut state, &["9", "s", "2"]);
+    assert!(!text(&state).lines().next().unwrap().contains("NaN"), "it is silenced");
+}
+
+#[test]
+fn a_row_is_read_whole_searched_and_copied() {
+    let mut state = dashboard((100, 30), usize::MAX);
+    let (row, target) = (7, rallrec_events::ItemName { id: "1".into(), title: "A film".into(), genres: vec![] });
+    let prompt = "System: say yes or no. User: did they like it?".to_string();
+    let example =
+        Event::PromptExample { row, set: "test".into(), label: Some(true), target, prompt, hint: "Likely.".into() };
+    say(&mut state, example);
+    press(&mut state, &["3", "/"]);
+    update(&mut state, Message::Paste("did they LIKE it".into()));
+    press(&mut state, &["Enter"]);
+    assert_eq!(state.panes.sampling.row, Some(row));
+    press(&mut state, &["Enter"]);
+    let shown = text(&state);
+    for wanted in ["Row 7", "A film", "Likely.", "did they like it?", "sample 0: p", "verdict"] {
+        assert!(shown.contains(wanted), "{wanted}:\n{shown}");
+    }
+    press(&mut state, &["Esc"]);
+    let effects = press(&mut state, &["C"]);
+    assert!(matches!(&effects[..], [Effect::Terminal(t)] if t.starts_with("\x1b]52;c;cm93IDc")), "{effects:?}");
+}
+
+/// The text that was being written once stood beside the answers to another row.
+#[test]
+fn the_text_beside_the_answers_is_of_their_row() {
+    let mut state = dashboard((100, 30), 1_000_000);
+    say(&mut state, Event::RunStarted { recipe: "r".into(), device: "d".into(), program: "p".into(), resumed: true });
+    let status = Status { alive: Some(true), ..Status::default() };
+    update(&mut state, Message::Run(1, RunNews::Status(status)));
+    let chunk = |row: u64, sample: u32| Event::TextChunk { row, sample, start: true, text: "BEING WRITTEN".into() };
+    press(&mut state, &["3"]);
+    say(&mut state, chunk(12, 0));
+    assert!(!text(&state).contains("BEING WRITTEN"), "{}", text(&state));
+    let newest = state.run().unwrap().view.prompts.iter().last().unwrap().row;
+    say(&mut state, chunk(newest, 4));
+    assert!(text(&state).contains("BEING WRITTEN"), "{}", text(&state));
+}
+
+#[test]
+fn figures_that_need_a_look_have_its_colour() {
+    let mut state = dashboard((100, 30), usize::MAX);
+    state.theme.palette = rallrec_tui::theme::Palette::Dark;
+    for row in 100..200 {
+        let answer = Event::ReasoningSample {
+            row,
+            sample: 0,
+            p: 0.5,
+            answer: None,
+            tokens: 3,
+            finished: true,
+            text: "perhaps".into(),
+            label: None,
+            hint: None,
+            set: None,
+            yes_no_mass: Some(0.06),
+        };
+        say(&mut state, answer);
+    }
+    press(&mut state, &["3", "f"]);
+    let screen = common::screen(&state);
+    let line: Vec<_> = (0..100).map(|x| screen[(x, 3)].clone()).collect();
+    let text: String = line.iter().map(|c| c.symbol()).collect();
+    let at = text.find("unparsed ").unwrap() + "unparsed ".len();
+    assert_eq!(line[at].fg, state.theme.bad().fg.unwrap(), "{text}");
+}
+
+#[test]
+fn unlike_folders_of_one_name_have_unlike_names_and_colours() {
+    let mut state = dashboard((80, 24), AT_WORK);
+    rallrec_tui::update::open(&mut state, "other/ml-test".into());
+    let labels: Vec<String> = state.runs.iter().map(|r| state.label(r)).collect();
+    assert_eq!(labels, ["runs/ml-test", "other/ml-test"]);
+    assert_ne!(state.runs[0].colour, state.runs[1].colour);
+    state.current = 1;
+    press(&mut state, &["X"]);
+    assert_eq!(state.label(&state.runs[0]), "ml-test");
+}
+
+/// The question was once cut before the keys that answer it.
+#[test]
+fn a_question_on_a_tiny_screen_says_what_to_press() {
+    let mut state = dashboard((20, 5), AT_WORK);
+    press(&mut state, &["S"]);
+    assert!(text(&state).contains("(y/n)"), "{}", text(&state));
+}
+
+#[test]
+fn help_and_the_way_out_are_always_in_the_last_line() {
+    for pane in 0..PaneId::ALL.len() {
+        let mut state = dashboard((80, 24), usize::MAX);
+        press(&mut state, &[&pane.to_string()]);
+        let foot = text(&state).lines().last().unwrap_or_default().to_string();
+        assert!(foot.contains("? help") && foot.contains("q quit"), "{pane}: {foot}");
+    }
+}
+
+#[test]
+fn the_end_of_a_run_and_a_new_alarm_are_told_outside_of_the_screen() {
+    let tick = |state: &mut State| {
+        let now = state.now_ms + 1000;
+        let effects = update(state, Message::Tick(now));
+        effects
+            .into_iter()
+            .find_map(|e| if let Effect::Terminal(text) = e { Some(text) } else { None })
+            .unwrap_or_default()
+    };
+    let mut state = dashboard((80, 24), AT_WORK);
+    assert!(!tick(&mut state).contains("\x07"), "what was there before is no news");
+    let disk = Status { alive: Some(true), disk: Some((1, 1000)), ..Status::default() };
+    update(&mut state, Message::Run(1, RunNews::Status(disk)));
+    let told = tick(&mut state);
+    assert!(told.contains("disk") && told.contains("\x07"), "{}", told.escape_debug());
+    assert_eq!(tick(&mut state).matches("\x07").count(), 0, "once");
+    say(&mut state, Event::RunFinished { outcome: "done".into(), seconds: 4.0, message: String::new() });
+    assert!(tick(&mut state).contains("is done"));
+    state.notify = false;
+    say(&mut state, Event::RunStarted { recipe: "r".into(), device: "d".into(), program: "p".into(), resumed: true });
+    tick(&mut state);
+    say(&mut state, Event::RunFinished { outcome: "failed".into(), seconds: 4.0, message: String::new() });
+    assert_eq!(tick(&mut state), "", "a setting turns it off");
+}
+
+#[test]
+fn the_terminal_says_its_background_unless_somebody_has_chosen() {
+    use rallrec_tui::input::Reply;
+    use rallrec_tui::prefs::Prefs;
+    use rallrec_tui::theme::Palette;
+    let light = || Message::Reply(Reply::Background { light: true });
+    let mut state = State::new((80, 24), &Prefs::default(), None, START);
+    update(&mut state, light());
+    assert_eq!(state.theme.palette, Palette::Light);
+    press(&mut state, &["t", "t"]);
+    update(&mut state, light());
+    assert_eq!(state.theme.palette, Palette::Dark, "chosen with t");
+    let mut state = State::new((80, 24), &Prefs::default(), Some(Palette::Mono), START);
+    update(&mut state, light());
+    assert_eq!(state.theme.palette, Palette::Mono);
+    update(&mut state, Message::Reply(Reply::Cursor { column: 2 }));
+    assert!(!state.theme.ascii);
+    update(&mut state, Message::Reply(Reply::Cursor { column: 4 }));
+    assert!(state.theme.ascii, "three letters for three bytes");
 }
 
 #[test]

@@ -5,9 +5,12 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{dashboard, press, screen, text};
+use common::{START, dashboard, press, screen, text};
 use rallrec_tui::PaneId;
+use rallrec_tui::message::Message;
+use rallrec_tui::panes::runs::{Catalogue, News, RecipeEntry, RunEntry, RunState, Source};
 use rallrec_tui::theme::{Palette, Theme};
+use rallrec_tui::update::update;
 use ratatui::style::Color;
 use similar::{ChangeTag, TextDiff};
 
@@ -52,7 +55,7 @@ fn the_overview_and_the_views_of_the_panes() {
         ("merge-heat", &["4", "v"]),
         ("merge-reliability", &["4", "v", "v"]),
         ("merge-prompts", &["4", "v", "v", "v", "Down"]),
-        ("training-one", &["2", "Enter", "+", "Left", "Left", "s", "y"]),
+        ("training-one", &["2", "v", "v", "Enter", "+", "Left", "Left", "s", "y"]),
         ("help", &["?", "p", "a", "u", "s", "e"]),
         ("log-filter", &["8", "/", "g", "r", "a", "p", "h", "Enter"]),
         ("stop-question", &["S"]),
@@ -61,6 +64,47 @@ fn the_overview_and_the_views_of_the_panes() {
         // A run at work, so that there is something to stop.
         let count = if name == "stop-question" { 150 } else { usize::MAX };
         let mut state = dashboard((80, 24), count);
+        press(&mut state, keys);
+        compare(name, &text(&state));
+    }
+}
+
+#[test]
+fn the_table_of_runs() {
+    let run = |i: u64, state: RunState, auc: Option<f64>| RunEntry {
+        folder: format!("runs/ml-1m-{i}").into(),
+        state,
+        stage: "tune".into(),
+        began_ms: START + i * 1000,
+        modified_ms: START + i * 60_000,
+        seconds: 61.0 * i as f64,
+        result: if auc.is_some() { "merged".into() } else { String::new() },
+        metrics: auc
+            .map(|v| [("auc".to_string(), v), ("log_loss".to_string(), 1.2 - v)])
+            .into_iter()
+            .flatten()
+            .collect(),
+        data: if i == 3 { "books".into() } else { "ml-1m".into() },
+        model: "smollm2-135m".into(),
+        changed: if i == 2 { "seed=7, rows.tune=4096".into() } else { String::new() },
+    };
+    let runs = vec![
+        run(4, RunState::Running, None),
+        run(3, RunState::Queued, None),
+        run(2, RunState::Done, Some(0.7123)),
+        run(1, RunState::Done, Some(0.7012)),
+        run(0, RunState::Killed, None),
+    ];
+    let about = "the whole method on built-in data and model".to_string();
+    let recipes = vec![RecipeEntry { source: Source::Demo, name: "demo".into(), about }];
+    let catalogue = Catalogue { recipes, runs, root: "runs".into() };
+    for (name, size, keys) in [
+        ("runs-80x24", (80, 24), &["0"][..]),
+        ("runs-120x36", (120, 36), &["0", "m", "Down", "P"]),
+        ("runs-grouped", (120, 24), &["0", "o", "o", "v"]),
+    ] {
+        let mut state = dashboard(size, usize::MAX);
+        update(&mut state, Message::Runs(News::Catalogue(catalogue.clone())));
         press(&mut state, keys);
         compare(name, &text(&state));
     }
@@ -80,7 +124,7 @@ fn ascii_screens_hold_nothing_but_ascii() {
     }
     let mut state = dashboard((80, 24), usize::MAX);
     state.theme.ascii = true;
-    press(&mut state, &["2"]);
+    press(&mut state, &["2", "v", "v"]);
     compare("training-ascii", &text(&state));
 }
 

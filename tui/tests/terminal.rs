@@ -52,6 +52,36 @@ fn child() {
     }
 }
 
+/// A command of this test program as the child, with the terminal as its own.
+fn on(slave: &File, program: &[&std::ffi::OsStr], what: &str, folder: &Path) -> Child {
+    let io = || Stdio::from(slave.try_clone().unwrap());
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).env(CHILD, what).env(FOLDER, folder);
+    command.env("XDG_CONFIG_HOME", folder).env("TERM", "xterm-256color");
+    command.stdin(io()).stdout(io()).stderr(io());
+    // SAFETY: between fork and exec two system calls that are async-signal-safe and allocate
+    // nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(std::io::stdin())?;
+            Ok(())
+        });
+    }
+    command.spawn().unwrap()
+}
+
+/// A pseudo-terminal: its two ends.
+fn pair() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let slave = File::options().read(true).write(true).open(name).unwrap();
+    tcsetwinsize(&slave, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    (File::from(master), slave)
+}
+
 struct Terminal {
     child: Child,
     master: File,
@@ -62,28 +92,10 @@ struct Terminal {
 
 impl Terminal {
     fn start(what: &str, folder: &Path) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let slave = File::options().read(true).write(true).open(name).unwrap();
-        tcsetwinsize(&slave, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        let io = || Stdio::from(slave.try_clone().unwrap());
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child", "--nocapture"]).env(CHILD, what).env(FOLDER, folder);
-        command.env("XDG_CONFIG_HOME", folder).env("TERM", "xterm-256color");
-        command.stdin(io()).stdout(io()).stderr(io());
-        // SAFETY: between fork and exec two system calls that are async-signal-safe and allocate
-        // nothing.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::setsid()?;
-                rustix::process::ioctl_tiocsctty(std::io::stdin())?;
-                Ok(())
-            });
-        }
-        let child = command.spawn().unwrap();
-        let master = File::from(master);
+        let (master, slave) = pair();
+        let program = std::env::current_exe().unwrap();
+        let words = [program.as_os_str(), "--exact".as_ref(), "child".as_ref(), "--nocapture".as_ref()];
+        let child = on(&slave, &words, what, folder);
         let (send, heard) = channel();
         let mut reader = master.try_clone().unwrap();
         std::thread::spawn(move || {
@@ -183,7 +195,10 @@ fn a_panic_of_a_helper_leaves_the_screen_up_and_its_words_are_caught() {
 fn signals_and_the_key_leave_the_summary_on_the_terminal() {
     let folder = run_folder();
     let name = folder.path().file_name().unwrap().to_string_lossy().into_owned();
-    for (signal, code) in [(Some(Signal::TERM), 143), (Some(Signal::HUP), 129), (Some(Signal::INT), 130), (None, 0)] {
+    let signals =
+        [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130), (Signal::QUIT, 131), (Signal::ABORT, 134)];
+    let signals = signals.into_iter().chain([(Signal::USR1, 138), (Signal::ALARM, 142)]);
+    for (signal, code) in signals.map(|(signal, code)| (Some(signal), code)).chain([(None, 0)]) {
         let mut terminal = Terminal::start("dashboard", folder.path());
         // It has been drawn with the run in it.
         terminal.wait("made-up");
@@ -196,4 +211,45 @@ fn signals_and_the_key_leave_the_summary_on_the_terminal() {
         assert_eq!(found, Some(code), "{signal:?}");
         assert!(after.contains(&name) && after.contains("rallrec watch"), "{}", after.escape_debug());
     }
+}
+
+/// A dashboard whose terminal had gone away, and whose session was led by something that ignores the
+/// hang-up, once span for ever.
+#[test]
+fn an_orphan_ends() {
+    let folder = run_folder();
+    let (mut master, slave) = pair();
+    let program = std::env::current_exe().unwrap();
+    // The leader of the session hears the hang-up and waits on.
+    let script = "trap : HUP; \"$0\" --exact child --nocapture; exit 0";
+    let words = ["sh".as_ref(), "-c".as_ref(), script.as_ref(), program.as_os_str()];
+    let mut child = on(&slave, &words, "dashboard", folder.path());
+    drop(slave);
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while !text.contains("made-up") {
+        let n = master.read(&mut buffer).unwrap();
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    drop(master);
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(since.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A terminal's reply to a question of somebody else once started a run.
+#[test]
+fn a_reply_of_the_terminal_is_no_key() {
+    let folder = run_folder();
+    let mut terminal = Terminal::start("dashboard", folder.path());
+    terminal.wait("made-up");
+    // With `q` in it, which would leave.
+    terminal.master.write_all(b"\x1b]10;rgb:qqqq/ffff/ffff\x1b\\\x1bP1$rq\x1b\\\x1b[?1;2c").unwrap();
+    terminal.master.write_all(b"?").unwrap();
+    terminal.wait("Help: type to search");
+    terminal.master.write_all(b"\x1b").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    terminal.master.write_all(b"q").unwrap();
+    assert_eq!(terminal.end().0, Some(0));
 }

@@ -14,8 +14,6 @@ use crate::panes::runs::{Setting, Source, Start, parse_annotated};
 
 /// What a started run prints goes here, in its run folder.
 pub const OUTPUT: &str = "output.txt";
-/// Marks the folder of a run that waits for another one.
-pub const QUEUED: &str = "queued";
 /// An error at the very start comes within this time; a run that lives longer has begun.
 const BEGUN: Duration = Duration::from_millis(1500);
 
@@ -139,12 +137,6 @@ pub fn launch(program: &Path, args: &[String], folder: &Path) -> Result<(), Stri
     // Somebody must hear of its end, or it stays in the process table until this program ends.
     let _ = std::thread::Builder::new().name("child".into()).spawn(move || child.wait());
     Ok(())
-}
-
-/// True when a process waits to start in this folder.
-pub fn is_queued(folder: &Path) -> bool {
-    let Ok(file) = File::open(folder.join(QUEUED)) else { return false };
-    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
 /// Asks a waiting process to give up.

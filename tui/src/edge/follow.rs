@@ -5,12 +5,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rallrec_events::tail::{Item, State as TailState, Tail};
 use rallrec_events::{Follow, RunFolder, RunView};
 
+use super::catalogue::is_at_work;
 use super::engine::OUTPUT;
+use super::former;
 use crate::message::{Message, RunId, RunNews, Status};
 
 /// Between two looks at a file that grows.
@@ -23,8 +25,17 @@ const OUTPUT_END: u64 = 8 << 10;
 /// Follows the folder until `stop`, or until nobody listens.
 pub fn follow(id: RunId, folder: &Path, stop: &AtomicBool, send: &SyncSender<Message>) {
     let tell = |news: RunNews| send.send(Message::Run(id, news)).is_ok();
+    // A pipe would keep whoever opens it waiting, and the thread could not be stopped.
+    if std::fs::metadata(RunFolder::new(folder).events()).is_ok_and(|m| !m.is_file()) {
+        let trouble = Some(format!("{}: events.jsonl is no plain file", folder.display()));
+        tell(RunNews::Status(Status { trouble, ..Status::default() }));
+        tell(RunNews::Opened(Box::default()));
+        return;
+    }
     let Follow { folder, mut tail, mut view } = Follow::new(folder);
     let mut output = Output::new(folder.path());
+    let former = former::seconds(folder.path());
+    let status = |folder: &RunFolder, tail: &Tail| Status { former: former.clone(), ..status(folder, tail) };
     if let Some(view) = tail.glance() {
         // The file is there, though the tail has not read it yet.
         let now = Status { trouble: None, ..status(&folder, &tail) };
@@ -40,8 +51,8 @@ pub fn follow(id: RunId, folder: &Path, stop: &AtomicBool, send: &SyncSender<Mes
         gone_through = !read(&mut tail, &mut view).1;
     }
     // The state goes first: with it the view is shown right from its first moment on.
-    let mut status = status(&folder, &tail);
-    if !tell(RunNews::Status(status.clone())) || !tell(RunNews::Opened(Box::new(view))) {
+    let mut known = status(&folder, &tail);
+    if !tell(RunNews::Status(known.clone())) || !tell(RunNews::Opened(Box::new(view))) {
         return;
     }
     let mut looked = Instant::now();
@@ -74,10 +85,10 @@ pub fn follow(id: RunId, folder: &Path, stop: &AtomicBool, send: &SyncSender<Mes
         }
         if looked.elapsed() >= STATUS {
             looked = Instant::now();
-            let now = self::status(&folder, &tail);
-            if now != status {
-                status = now;
-                if !tell(RunNews::Status(status.clone())) {
+            let now = status(&folder, &tail);
+            if now != known {
+                known = now;
+                if !tell(RunNews::Status(known.clone())) {
                     return;
                 }
             }
@@ -116,14 +127,22 @@ fn status(folder: &RunFolder, tail: &Tail) -> Status {
     };
     let disk = rustix::fs::statvfs(at).ok().map(|s| (s.f_bavail * s.f_frsize, s.f_blocks * s.f_frsize));
     Status {
-        alive: at.join(".lock").exists().then(|| folder.is_alive()),
+        alive: Some(is_alive(folder)),
         trouble,
         broken: counts.damaged,
         control: folder.asked(),
         artifacts,
         // Rounded, so that a disk in use elsewhere does not make the screen draw.
         disk: disk.map(|(free, all)| (free >> 26 << 26, all)),
+        former: Vec::new(),
     }
+}
+
+/// A process works in the folder, as the list of runs sees it too.
+pub fn is_alive(folder: &RunFolder) -> bool {
+    let since = |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let modified = std::fs::metadata(folder.events()).and_then(|m| m.modified()).map_or(0, since);
+    is_at_work(folder, false, modified, since(SystemTime::now()))
 }
 
 /// What the run's process prints, where it was started from a dashboard.

@@ -2,15 +2,20 @@
 //! by effects; they never see the state.
 
 pub mod catalogue;
+mod compare;
 pub mod engine;
-mod follow;
+pub mod follow;
+mod former;
+mod lister;
 
 use std::collections::HashMap;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rallrec_events::RunFolder;
 use rallrec_events::scatter::Scatter;
@@ -18,6 +23,7 @@ use rallrec_events::scatter::Scatter;
 use crate::message::{Effect, Message, RunId, RunNews};
 use crate::panes::runs::{Effect as RunsEffect, News};
 use catalogue::Places;
+use lister::Lister;
 
 /// Carries out effects.
 pub struct Edge {
@@ -25,13 +31,24 @@ pub struct Edge {
     prefs: Option<PathBuf>,
     places: Places,
     send: SyncSender<Message>,
+    lister: Lister,
     followed: HashMap<RunId, Arc<AtomicBool>>,
 }
 
 impl Edge {
     /// `program` is the engine's own binary, `prefs` where the layout is remembered.
-    pub fn new(program: PathBuf, prefs: Option<PathBuf>, places: Places, send: SyncSender<Message>) -> Self {
-        Self { program, prefs, places, send, followed: HashMap::new() }
+    ///
+    /// # Errors
+    /// The thread that lists runs cannot be started.
+    pub fn new(
+        program: PathBuf,
+        prefs: Option<PathBuf>,
+        places: Places,
+        send: SyncSender<Message>,
+    ) -> io::Result<Self> {
+        let to_loop = send.clone();
+        let lister = Lister::start(move |c| to_loop.send(Message::Runs(News::Catalogue(c))).is_ok())?;
+        Ok(Self { program, prefs, places, send, lister, followed: HashMap::new() })
     }
 
     /// Carries out one effect that does not concern the terminal.
@@ -78,15 +95,18 @@ impl Edge {
                 });
             }
             Effect::Runs(effect) => self.perform_runs(effect),
-            Effect::Quit(_) | Effect::Suspend | Effect::Redraw => {}
+            Effect::Quit(_) | Effect::Suspend | Effect::Redraw | Effect::Terminal(_) => {}
         }
     }
 
     fn perform_runs(&mut self, effect: RunsEffect) {
-        let (send, program, places) = (self.send.clone(), self.program.clone(), self.places.clone());
+        if matches!(effect, RunsEffect::List | RunsEffect::ListNow) {
+            return self.lister.ask(self.places.clone(), effect == RunsEffect::ListNow);
+        }
+        let (send, program) = (self.send.clone(), self.program.clone());
         self.spawn("runs", move || {
             let news = match effect {
-                RunsEffect::List => News::Catalogue(catalogue::read(&places)),
+                RunsEffect::List | RunsEffect::ListNow => return,
                 RunsEffect::Load { source, sets } => {
                     let outcome = engine::load(&program, &source, &sets);
                     News::Recipe { source, sets, outcome }
@@ -97,7 +117,8 @@ impl Edge {
                     News::Started { out: start.out, queued: start.after.is_some(), outcome }
                 }
                 RunsEffect::Compare(folders) => {
-                    News::Text { title: "Comparison".into(), outcome: engine::compare(&program, &folders) }
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+                    News::Text { title: "Comparison".into(), outcome: Ok(compare::lines(&program, &folders, now)) }
                 }
                 RunsEffect::Delete(folder) => {
                     let done = RunFolder::new(&folder).delete();
@@ -106,7 +127,7 @@ impl Edge {
                         Err(e) => Err(e.to_string()),
                     };
                     let _ = send.send(Message::Done(said));
-                    News::Catalogue(catalogue::read(&places))
+                    News::Changed
                 }
                 RunsEffect::Unqueue(folder) => {
                     let said = match engine::unqueue(&folder) {
@@ -114,7 +135,7 @@ impl Edge {
                         Err(e) => Err(format!("{}: {e}", folder.display())),
                     };
                     let _ = send.send(Message::Done(said));
-                    News::Catalogue(catalogue::read(&places))
+                    News::Changed
                 }
             };
             let _ = send.send(Message::Runs(news));
@@ -150,7 +171,7 @@ mod tests {
     #[test]
     fn a_helper_that_panics_is_told_of() {
         let (send, receive) = std::sync::mpsc::sync_channel(4);
-        let edge = Edge::new(PathBuf::new(), None, Places::default(), send);
+        let edge = Edge::new(PathBuf::new(), None, Places::default(), send).unwrap();
         edge.spawn("test", || panic!("on purpose, in a test"));
         match receive.recv_timeout(std::time::Duration::from_secs(20)) {
             Ok(Message::Done(Err(text))) => assert!(text.contains("(test)"), "{text}"),

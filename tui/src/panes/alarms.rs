@@ -1,11 +1,14 @@
-//! Pane 9: what somebody should look at, the worst first, each with what to do about it. Everything
-//! here follows from the events of the run; thresholds are round numbers that a healthy run stays
-//! clear of.
+//! Pane 9: what somebody should look at, the worst first, each with since when and what to do about
+//! it. Everything here follows from the events of the run; thresholds are round numbers that a
+//! healthy run stays clear of.
+
+use std::path::PathBuf;
 
 use rallrec_events::Metric;
-use rallrec_events::view::{Series, Training};
+use rallrec_events::view::{MetricView, Series, Training};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::format;
@@ -25,10 +28,11 @@ pub const PANE: Pane = Pane {
     draw: Draw::OfRun(draw),
     act,
     keys: &[
-        bound(UP, Action::Up, "up", ""),
-        bound(DOWN, Action::Down, "down", "more"),
+        bound(UP, Action::Up, "previous alarm", ""),
+        bound(DOWN, Action::Down, "next alarm", "next"),
         bound(HOME, Action::First, "the worst", ""),
         bound(END, Action::Last, "the last", ""),
+        bound(&[Char('s')], Action::Silence, "silence the selected alarm, or hear it again", "silence"),
     ],
     ..BASE
 };
@@ -37,22 +41,28 @@ pub const PANE: Pane = Pane {
 const OVERFIT: f64 = 0.05;
 /// A gradient norm this many times the usual one is a spike.
 const SPIKE: f64 = 20.0;
+/// Work a second below this share of the usual is slow.
+const SLOW: f64 = 0.5;
 /// More answers than this share without a yes or no are too many.
-const UNPARSED: f64 = 0.2;
+pub const UNPARSED: f64 = 0.2;
 /// A mean P(Yes) + P(No) below this: the model wants to answer something else.
-const MASS: f64 = 0.5;
+pub const MASS: f64 = 0.5;
 /// Answers or rows before a share of them is judged.
 const FEW: u64 = 20;
 /// A run at work that says nothing for so many milliseconds.
 const SILENT_MS: u64 = 120_000;
 /// A disk with a smaller share than this free.
 const DISK: f64 = 0.03;
+/// Memory with a smaller share than this free.
+const MEMORY: f64 = 0.05;
+/// Lines that one text takes in the list; the log has all of it.
+const LINES: usize = 4;
 
 /// State of the pane.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    /// First alarm shown.
-    pub first: usize,
+    /// Which alarm the keys are on.
+    pub selected: usize,
 }
 
 /// How bad it is; the order is that of the list.
@@ -62,117 +72,243 @@ pub enum Weight {
     Bad,
     /// The result may be worse than it could be.
     Look,
+    /// The run itself said so; it goes on as it should.
+    Note,
 }
+
+impl Weight {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Weight::Bad => "bad",
+            Weight::Look => "look",
+            Weight::Note => "note",
+        }
+    }
+
+    /// Its colour.
+    pub fn style(self, theme: Theme) -> Style {
+        match self {
+            Weight::Bad => theme.bad(),
+            Weight::Look => theme.warn(),
+            Weight::Note => theme.text(),
+        }
+    }
+}
+
+/// An alarm of a run, whatever its figures are at the moment: what is silenced.
+pub type Kind = (PathBuf, String);
 
 /// One alarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
+    /// Tells it from the other alarms of the run.
+    pub kind: String,
     /// How bad.
     pub weight: Weight,
     /// Stage, or what it is about.
     pub place: String,
     /// What is seen.
     pub what: String,
+    /// Since when, where that is known.
+    pub since: String,
     /// What to do.
     pub next: String,
 }
 
+/// The alarms of a run while they are found.
+struct Found(Vec<Alarm>);
+
+impl Found {
+    fn add(&mut self, weight: Weight, (place, kind): (&str, &str), what: String, since: String, next: &str) {
+        let kind = format!("{place} {kind}");
+        self.0.push(Alarm { kind, weight, place: place.into(), what, since, next: next.into() });
+    }
+}
+
 /// Every alarm of a run, the worst first.
 pub fn alarms(run: &OpenRun, now_ms: u64) -> Vec<Alarm> {
-    let mut out = Vec::new();
-    let mut add = |weight, place: &str, what: String, next: &str| {
-        out.push(Alarm { weight, place: place.into(), what, next: next.into() });
-    };
+    let mut found = Found(Vec::new());
+    of_process(run, now_ms, &mut found);
+    for (stage, training) in &run.view.training.0 {
+        of_training(stage, training, &mut found);
+    }
+    of_answers(run, &mut found);
+    of_machine(run, &mut found);
+    for warned in &run.view.stages.warnings {
+        let times = if warned.count > 1 { format!(" ({} times)", warned.count) } else { String::new() };
+        let what = format!("{}{times}", warned.what);
+        let since = format!("{} UTC", format::clock(warned.t_ms));
+        found.add(Weight::Note, (&warned.stage, &warned.what), what, since, &warned.next);
+    }
+    found.0.sort_by_key(|a| a.weight);
+    found.0
+}
+
+/// Those that nobody has silenced.
+pub fn heard(state: &State, run: &OpenRun) -> Vec<Alarm> {
+    let mut all = alarms(run, state.now_ms);
+    all.retain(|a| !state.silenced.contains(&(run.folder.clone(), a.kind.clone())));
+    all
+}
+
+fn of_process(run: &OpenRun, now_ms: u64, found: &mut Found) {
     let info = &run.view.run;
+    let at = format!("since {} UTC", format::clock(info.last_ms));
     match run.doing() {
         Doing::Failed => {
             let message = info.outcome.as_ref().map_or(String::new(), |o| o.message.clone());
-            add(Weight::Bad, "run", format!("failed: {message}"), "mend it and go on: pane 0, r");
+            found.add(Weight::Bad, ("run", "failed"), format!("failed: {message}"), at, "mend it and go on: pane 0, r");
         }
-        Doing::Killed => add(
-            Weight::Bad,
-            "run",
-            "no process works in the folder, and none said why it ended".into(),
-            "go on from the latest checkpoint: pane 0, r",
-        ),
+        Doing::Killed => {
+            let what = "no process works in the folder, and none said why it ended".into();
+            found.add(Weight::Bad, ("run", "killed"), what, at, "go on from the latest checkpoint: pane 0, r");
+        }
         Doing::Running if now_ms.saturating_sub(info.last_ms) > SILENT_MS => {
             let silent = format::seconds(now_ms.saturating_sub(info.last_ms) as f64 / 1e3);
-            add(Weight::Look, "run", format!("no news for {silent}"), "see pane 7: does the process still work?");
+            let next = "see pane 7: does the process still work?";
+            found.add(Weight::Look, ("run", "silent"), format!("no news for {silent}"), at, next);
         }
         _ => {}
     }
-    for (stage, training) in &run.view.training.0 {
-        if training.loss.not_finite > 0 {
-            let what = format!("{} losses are no numbers", training.loss.not_finite);
-            add(Weight::Bad, stage, what, "use a smaller learning rate; look for the first one in pane 2");
-        }
-        for what in overfitting(training) {
-            add(Weight::Look, stage, what, "the best state is kept; fewer epochs or a smaller rate do as well");
-        }
-        if let Some((high, usual)) = spike(&training.gradient_norm) {
-            let what = format!("gradient norm {} where {} is usual", format::value(high), format::value(usual));
-            add(Weight::Look, stage, what, "clip lower or warm up longer when the loss jumps with it");
+}
+
+fn of_training(stage: &str, training: &Training, found: &mut Found) {
+    let lost = training.loss.not_finite;
+    if lost > 0 {
+        let s = if lost == 1 { " is no number" } else { "es are no numbers" };
+        let since = training.loss.lost.map_or(String::new(), |(first, _)| format!("since step {first:.0}"));
+        let next = "use a smaller learning rate; look for the first one in pane 2";
+        found.add(Weight::Bad, (stage, "NaN"), format!("NaN: {lost} loss{s}"), since, next);
+    }
+    for (name, metric) in &training.metrics {
+        if let Some((best, at, last)) = overfits(name, metric) {
+            let falls = if falls_since(&training.loss) { " while the training loss falls" } else { "" };
+            let (best, last) = (format::value(best), format::value(last));
+            let unit = if metric.by_epoch { "epoch" } else { "step" };
+            let next = "the best state is kept; fewer epochs or a smaller rate do as well";
+            let what = format!("{name} was {best} at best and is {last} now{falls}");
+            found.add(Weight::Look, (stage, name), what, format!("since {unit} {at:.0}"), next);
         }
     }
+    if let Some((high, at, usual)) = spike(&training.gradient_norm) {
+        let what = format!("gradient norm {} where {} is usual", format::value(high), format::value(usual));
+        let next = "clip lower or warm up longer when the loss jumps with it";
+        found.add(Weight::Look, (stage, "spike"), what, format!("at step {at:.0}"), next);
+    }
+    if let Some((now, usual)) = slow(&training.rate) {
+        let what = format!("{} a second where {} is usual", format::scaled(now), format::scaled(usual));
+        let next = "see pane 7: does something else take the machine?";
+        found.add(Weight::Look, (stage, "slow"), what, String::new(), next);
+    }
+}
+
+fn of_answers(run: &OpenRun, found: &mut Found) {
     let sampling = &run.view.sampling;
     if let Some(share) = sampling.unparsed_share().filter(|s| sampling.answers >= FEW && *s > UNPARSED) {
         let what = format!("{:.0} % of {} answers hold neither yes nor no", 100.0 * share, sampling.answers);
-        add(Weight::Look, "reason", what, "allow more tokens, or name the answer in the prompt");
+        let next = "allow more tokens, or name the answer in the prompt";
+        found.add(Weight::Look, ("reason", "unparsed"), what, String::new(), next);
     }
-    for (model, scored) in &sampling.scored {
-        if let Some(mass) = scored.mass.value().filter(|m| scored.mass.n >= FEW && *m < MASS) {
-            let what = format!("{model}: P(Yes) + P(No) is {mass:.2} on average");
-            add(Weight::Look, "predict", what, "the model wants to answer something else: look at a prompt in pane 3");
+    let models = sampling.scored.iter().map(|(name, scored)| (name.as_str(), "predict", &scored.mass));
+    for (model, place, mass) in models.chain([("reasoning", "reason", &sampling.mass)]) {
+        if let Some(mean) = mass.value().filter(|m| mass.n >= FEW && *m < MASS) {
+            let what = format!("{model}: P(Yes) + P(No) is {mean:.2} on average");
+            let next = "the model wants to answer something else: look at a prompt in pane 3";
+            found.add(Weight::Look, (place, model), what, String::new(), next);
         }
     }
+}
+
+fn of_machine(run: &OpenRun, found: &mut Found) {
     if let Some((free, all)) = run.status.disk.filter(|(free, all)| (*free as f64) < DISK * *all as f64) {
         let what = format!("{} free of {}", format::bytes(free), format::bytes(all));
-        add(Weight::Look, "disk", what, "delete old run folders: pane 0, d");
+        found.add(Weight::Look, ("disk", "full"), what, String::new(), "delete old run folders: pane 0, d");
     }
-    if run.status.broken > 0 {
+    if let Some(now) = run.view.system.now.as_ref().filter(|_| run.doing().is_live()) {
+        let near = |used: u64, all: u64| all > 0 && used as f64 > (1.0 - MEMORY) * all as f64;
+        let what = |used: u64, all: u64| format!("{} of {} in use", format::bytes(used), format::bytes(all));
+        if near(now.memory_used, now.memory_total) {
+            let next = "smaller batches, or fewer threads; at its end the system kills the run";
+            let what = what(now.memory_used, now.memory_total);
+            found.add(Weight::Look, ("memory", "full"), what, String::new(), next);
+        }
+        for (i, gpu) in now.gpus.iter().flatten().enumerate() {
+            if let (Some(used), Some(all)) = (gpu.memory_used, gpu.memory_total)
+                && near(used, all)
+            {
+                let place = format!("GPU {i}");
+                found.add(Weight::Look, (&place, "full"), what(used, all), String::new(), "use smaller batches");
+            }
+        }
+    }
+    if run.status.broken > 1 {
         let what = format!("{} lines of events.jsonl are no records", run.status.broken);
-        add(Weight::Look, "events", what, "a torn last line is normal after a kill; more are not");
+        let next = "a torn last line is normal after a kill; more are not";
+        found.add(Weight::Look, ("events", "broken"), what, String::new(), next);
     }
-    for warned in &run.view.stages.warnings {
-        let times = if warned.count > 1 { format!(" ({} times)", warned.count) } else { String::new() };
-        add(Weight::Look, &warned.stage, format!("{}{times}", warned.what), &warned.next);
-    }
-    out.sort_by_key(|a| a.weight);
-    out
 }
 
-/// Held-out metrics that have become worse than their best.
-fn overfitting(training: &Training) -> Vec<String> {
-    let worse = |(name, view): (&String, &rallrec_events::view::MetricView)| {
-        let metric = Metric::named(name)?;
-        let best = metric.best(view.series.points().map(|p| p.1))?;
-        let (_, last) = view.series.last()?;
-        let gap = (last - best).abs() / best.abs().max(1e-9);
-        let overfits = metric.is_better(best, last) && gap > OVERFIT;
-        overfits.then(|| format!("{name} was {} at best and is {} now", format::value(best), format::value(last)))
-    };
-    training.metrics.iter().filter_map(worse).collect()
+/// A held-out metric that has become worse than its best: (best, where, now).
+fn overfits(name: &str, view: &MetricView) -> Option<(f64, f64, f64)> {
+    let metric = Metric::named(name)?;
+    let best = metric.best(view.series.points().map(|p| p.1))?;
+    let at = view.series.points().find(|p| p.1 == best)?.0;
+    let (_, last) = view.series.last()?;
+    let gap = (last - best).abs() / best.abs().max(1e-9);
+    (metric.is_better(best, last) && gap > OVERFIT).then_some((best, at, last))
 }
 
-/// (largest, median) of the recent values, where the first is out of all proportion.
-fn spike(norms: &Series) -> Option<(f64, f64)> {
-    let mut recent: Vec<f64> = norms.recent().iter().map(|p| p.1).filter(|v| v.is_finite()).collect();
-    recent.sort_by(f64::total_cmp);
-    let (high, usual) = (*recent.last()?, *recent.get(recent.len() / 2)?);
-    (recent.len() as u64 >= FEW && high > SPIKE * usual).then_some((high, usual))
+/// The second half of a curve lies lower than the first.
+fn falls_since(loss: &Series) -> bool {
+    let values: Vec<f64> = loss.points().map(|p| p.1).collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, second) = values.split_at(values.len() / 2);
+    values.len() >= 4 && mean(second) < mean(first)
+}
+
+/// The value in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.retain(|v| v.is_finite());
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// (largest, its step, median) of the recent values, where the first is out of all proportion.
+fn spike(norms: &Series) -> Option<(f64, f64, f64)> {
+    let recent = norms.recent();
+    let (at, high) = recent.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let usual = median(recent.iter().map(|p| p.1).collect())?;
+    (recent.len() as u64 >= FEW && high > SPIKE * usual).then_some((high, at, usual))
+}
+
+/// (now, usual) of a rate that has fallen.
+fn slow(rate: &Series) -> Option<(f64, f64)> {
+    let recent: Vec<f64> = rate.recent().iter().map(|p| p.1).collect();
+    let few = FEW as usize;
+    let (usual, now) = (median(recent.clone())?, median(recent[recent.len().saturating_sub(few)..].to_vec())?);
+    (recent.len() >= 3 * few && now < SLOW * usual).then_some((now, usual))
 }
 
 /// Keys of the pane.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
-    let last = state.run().map_or(0, |run| alarms(run, state.now_ms).len().saturating_sub(1));
-    let view = &mut state.panes.alarms;
-    view.first = match action {
-        Action::Up => view.first.min(last).saturating_sub(1),
-        Action::Down => (view.first + 1).min(last),
+    let Some(run) = state.run() else { return Vec::new() };
+    let all = alarms(run, state.now_ms);
+    let last = all.len().saturating_sub(1);
+    let at = state.panes.alarms.selected.min(last);
+    let kind = all.get(at).map(|alarm| (run.folder.clone(), alarm.kind.clone()));
+    state.panes.alarms.selected = match action {
+        Action::Up => at.saturating_sub(1),
+        Action::Down => (at + 1).min(last),
         Action::First => 0,
         Action::Last => last,
-        _ => view.first,
+        _ => at,
     };
+    if let Some(kind) = kind.filter(|_| action == Action::Silence)
+        && !state.silenced.remove(&kind)
+    {
+        state.silenced.insert(kind);
+    }
     Vec::new()
 }
 
@@ -183,25 +319,50 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if all.is_empty() {
         return text::note(area, buffer, "nothing needs a look", theme);
     }
-    let first = state.panes.alarms.first.min(all.len() - 1);
-    let lines: Vec<Line> = all[first..].iter().flat_map(|alarm| lines(alarm, area.width, theme)).collect();
-    text::lines(area, buffer, &lines);
+    let selected = state.panes.alarms.selected.min(all.len() - 1);
+    let mut blocks: Vec<Vec<Line>> = Vec::new();
+    for alarm in &all {
+        let silenced = state.silenced.contains(&(run.folder.clone(), alarm.kind.clone()));
+        blocks.push(lines(alarm, silenced, area.width, theme));
+    }
+    // The selected one is whole on the screen, with as many as fit before it.
+    let mut first = selected;
+    let mut used = blocks[selected].len();
+    while first > 0 && used + blocks[first - 1].len() <= usize::from(area.height) {
+        first -= 1;
+        used += blocks[first].len();
+    }
+    let mut row = 0;
+    for (i, block) in blocks.iter().enumerate().skip(first) {
+        for line in block {
+            if i == selected && row < area.height && state.arrangement.focus == PaneId::Alarms {
+                buffer.set_style(Rect { y: area.y + row, height: 1, ..area }, theme.selected());
+            }
+            text::line(area, buffer, row, line);
+            row = row.saturating_add(1);
+        }
+    }
 }
 
-fn lines(alarm: &Alarm, width: u16, theme: Theme) -> Vec<Line<'static>> {
-    let style = match alarm.weight {
-        Weight::Bad => theme.bad(),
-        Weight::Look => theme.warn(),
+fn lines(alarm: &Alarm, silenced: bool, width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let style = if silenced { theme.dim() } else { alarm.weight.style(theme) };
+    let place = if width >= 40 {
+        let word = if silenced { "(off)" } else { alarm.weight.word() };
+        format!("{word:<6}{:<9}", format::cut(&format::clean(&alarm.place), 8, theme.marks().ellipsis))
+    } else {
+        String::new()
     };
-    let place = if width >= 40 { format!("{:<9}", format::clean(&alarm.place)) } else { String::new() };
     let indent = format::width(&place);
     let columns = usize::from(width).saturating_sub(indent).max(8);
+    let mark = theme.marks().ellipsis;
+    let since = if alarm.since.is_empty() { String::new() } else { format!(", {}", alarm.since) };
+    let what = format::clean(&format!("{}{since}", alarm.what)).replace('\n', " ");
     let mut out = Vec::new();
-    for (i, part) in format::wrap(&format::clean(&alarm.what), columns).into_iter().enumerate() {
+    for (i, part) in format::wrap_at_most(&what, columns, LINES, mark).into_iter().enumerate() {
         let lead = if i == 0 { place.clone() } else { " ".repeat(indent) };
-        out.push(Line::from(vec![Span::styled(lead, theme.dim()), Span::styled(part, style)]));
+        out.push(Line::from(vec![Span::styled(lead, style), Span::styled(part, style)]));
     }
-    for part in format::wrap(&format::clean(&alarm.next), columns) {
+    for part in format::wrap_at_most(&format::clean(&alarm.next).replace('\n', " "), columns, LINES, mark) {
         out.push(Line::from(vec![Span::raw(" ".repeat(indent)), Span::styled(part, theme.dim())]));
     }
     out
@@ -262,7 +423,7 @@ mod tests {
         let found = alarms(&run(events), 2_000);
         assert_eq!(found[0].weight, Weight::Bad);
         let all: Vec<&str> = found.iter().map(|a| a.what.as_str()).collect();
-        for wanted in ["1 losses are no numbers", "auc (valid) was", "log_loss (valid) was", "gradient norm 5.93"] {
+        for wanted in ["NaN: 1 loss is no number", "auc (valid) was", "log_loss (valid) was", "gradient norm 5.93"] {
             assert!(all.iter().any(|what| what.contains(wanted)), "{wanted}: {all:?}");
         }
     }
@@ -274,5 +435,38 @@ mod tests {
         let found = whats(&silent, 1_000 + SILENT_MS + 1_000);
         assert!(found.iter().any(|w| w.starts_with("no news for")), "{found:?}");
         assert!(found.iter().any(|w| w.contains("free of")), "{found:?}");
+    }
+
+    #[test]
+    fn a_rate_that_has_fallen_is_seen() {
+        let rate = |step: u64, rate: f64| Event::TrainStep {
+            stage: "tune".into(),
+            epoch: 1,
+            step,
+            steps: 100,
+            loss: 0.5,
+            learning_rate: 1e-4,
+            gradient_norm: None,
+            rate: Some(rate),
+        };
+        let steady: Vec<Event> = (1..100).map(|i| rate(i, 100.0 + (i % 7) as f64)).collect();
+        assert_eq!(whats(&run(steady.clone()), 2_000), Vec::<String>::new());
+        let slower = (100..125).map(|i| rate(i, 20.0));
+        let found = whats(&run(steady.into_iter().chain(slower).collect()), 2_000);
+        assert_eq!(found, ["20 a second where 102 is usual"]);
+    }
+
+    /// A warning of ten thousand characters once filled two panes.
+    #[test]
+    fn a_long_warning_takes_few_lines() {
+        let alarm = Alarm {
+            kind: "k".into(),
+            weight: Weight::Note,
+            place: "data".into(),
+            what: "many words ".repeat(1000),
+            since: String::new(),
+            next: "x".repeat(10_000),
+        };
+        assert!(lines(&alarm, false, 80, Theme::default()).len() <= 2 * LINES);
     }
 }

@@ -13,7 +13,7 @@ use ratatui::text::Line;
 
 use crate::format;
 use crate::message::Effect;
-use crate::state::{State, Weight};
+use crate::state::{Doing, Overlay, Question, State, Then, Weight};
 use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, text};
@@ -94,12 +94,17 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
         Action::Bench | Action::Check => {
             let check = action == Action::Check;
-            let word = if check { "checking" } else { "benching" };
             match chosen {
                 Some(operator) if view.measured.get(&operator).is_none_or(Option::is_some) => {
-                    view.measured.insert(operator.clone(), None);
-                    state.say(Weight::Plain, format!("{word} {operator} in a process of its own"));
-                    return vec![Effect::Measure { operator, check }];
+                    // It takes the cores, or the GPU, of a run that is at work.
+                    if let Some(run) = state.runs.iter().find(|r| r.doing() == Doing::Running) {
+                        let word = if check { "Check" } else { "Bench" };
+                        let text = format!("{word} {operator} now? It slows {} down meanwhile. (y/n)", run.name());
+                        let then = Then::Measure { operator, check };
+                        state.overlay = Some(Overlay::Question(Question { text, then }));
+                        return Vec::new();
+                    }
+                    return measure(state, operator, check);
                 }
                 Some(operator) => state.say(Weight::Plain, format!("{operator} is being measured already")),
                 None => state.say(Weight::Plain, "no operator is selected"),
@@ -108,6 +113,14 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         _ => {}
     }
     Vec::new()
+}
+
+/// Benches or checks an operator.
+pub fn measure(state: &mut State, operator: String, check: bool) -> Vec<Effect> {
+    let word = if check { "checking" } else { "benching" };
+    state.panes.kernels.measured.insert(operator.clone(), None);
+    state.say(Weight::Plain, format!("{word} {operator} in a process of its own"));
+    vec![Effect::Measure { operator, check }]
 }
 
 /// Selects the operator under the mouse.
@@ -196,12 +209,16 @@ fn summary(state: &State, operators: usize, seconds: f64, width: u16) -> Line<'s
     let order = format!("{:?}", state.panes.kernels.order).to_lowercase();
     let mut facts = vec![("operators", operators.to_string()), ("seconds", format::value(seconds)), ("order", order)];
     let one = |(device, c): (&String, &rallrec_events::view::Ceilings)| {
-        format!("{} {:.1} GB/s {}FLOP/s", format::clean(device), c.memory_gb_s, format::scaled(c.gflop_s * 1e9))
+        format!("{} {:.1} GB/s {}", format::clean(device), c.memory_gb_s, format::with_unit(c.gflop_s * 1e9, "FLOP/s"))
     };
     let ceilings: Vec<String> =
         state.run().into_iter().flat_map(|r| r.view.operators.ceilings.iter().map(one)).collect();
     if !ceilings.is_empty() {
         facts.push(("ceilings", ceilings.join(", ")));
+    }
+    let over = |o: &Operator| o.of_ceiling().is_some_and(|x| x > 1.0);
+    if state.run().is_some_and(|r| r.view.operators.list.iter().any(over)) {
+        facts.insert(2, ("!", "above the ceiling: measured on a busy machine, or out of a cache".into()));
     }
     text::fact_lines(&facts, width, state.theme).into_iter().next().unwrap_or_default()
 }
@@ -211,6 +228,9 @@ fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
     let times: Vec<f64> = o.recent.iter().map(|s| s.seconds).collect();
     let of = o.of_ceiling();
     let of_style = match of {
+        // More than the machine can do: it was busy when its ceilings were measured, or the data lay
+        // in a cache.
+        Some(x) if x > 1.0 => theme.warn(),
         Some(x) if x >= 0.6 => theme.good(),
         Some(x) if x < 0.2 => theme.warn(),
         _ => theme.text(),
@@ -222,7 +242,10 @@ fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
         Cell::from(format::scaled(o.calls as f64)),
         Cell::from(o.gb_s().map_or("n/a".into(), |x| format!("{x:.1}"))),
         Cell::from(o.tflop_s().map_or("n/a".into(), |x| format::scaled(x * 1e12))),
-        Cell::new(of.map_or("n/a".into(), |x| format!("{:.0} %", x * 100.0)), of_style),
+        Cell::new(
+            of.map_or("n/a".into(), |x| format!("{:.0} %{}", x * 100.0, if x > 1.0 { "!" } else { " " })),
+            of_style,
+        ),
         Cell::new(format::seconds(o.seconds), theme.dim()),
         Cell::new(format::clean(&o.device), theme.dim()),
         Cell::new(bars::spark(&times, 16, None, theme), theme.series(1)),

@@ -110,14 +110,9 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Level => view.level = view.level.next(),
         Action::Reset => *view = View { level: view.level, ..View::default() },
         Action::Filter => {
-            state.overlay = Some(Overlay::Input(Input {
-                title: "Filter of the log".into(),
-                text: view.filter.clone(),
-                purpose: Purpose::LogFilter,
-                choices: Vec::new(),
-                about: vec!["Only lines with this text are shown; an empty line shows all.".into()],
-                error: None,
-            }));
+            let about = "Only lines with this text are shown; an empty line shows all.";
+            let input = Input::new("Filter of the log", &view.filter, Purpose::LogFilter, vec![about.into()]);
+            state.overlay = Some(Overlay::Input(input));
         }
         _ => {}
     }

@@ -5,7 +5,7 @@ use crate::keys::Key::Char;
 use crate::keys::{Action, DOWN, END, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
 use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::Difference;
-use rallrec_events::metric::{AUC, METRICS, Metric, Shown};
+use rallrec_events::metric::{AUC, Better, METRICS, Metric, Shown};
 use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -361,7 +361,9 @@ fn draw_heat(state: &State, merge: &Merge, area: Rect, buffer: &mut Buffer) {
     let at = |alpha: f64, epsilon: f64| cells.iter().find(|c| c.alpha == alpha && c.epsilon == epsilon);
     let metric = cells.first().map(|c| c.metric.clone()).unwrap_or_default();
     let used = if samples == 0 { "all samples".to_string() } else { format!("{samples} samples") };
-    let title = format!("{metric} on validation rows over alpha (down) and epsilon (across), {used}");
+    let low = Metric::named(&metric).is_some_and(|m| m.better == Better::Lower);
+    let better = if low { "low is better" } else { "high is better" };
+    let title = format!("{metric} ({better}) on validation rows over alpha (down) and epsilon (across), {used}");
     let chosen = cells.iter().find(|c| c.chosen).and_then(|c| {
         Some((alphas.iter().position(|a| *a == c.alpha)?, epsilons.iter().position(|e| *e == c.epsilon)?))
     });
@@ -374,7 +376,7 @@ fn draw_heat(state: &State, merge: &Merge, area: Rect, buffer: &mut Buffer) {
             .map(|a| epsilons.iter().map(|e| at(*a, *e).map_or(f64::NAN, |c| c.value)).collect())
             .collect(),
         chosen,
-        low_is_good: metric.contains("loss"),
+        low_is_good: low,
     }
     .draw(area, buffer, theme);
 }

@@ -12,6 +12,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::format;
+use crate::left;
 use crate::message::Effect;
 use crate::state::{Doing, OpenRun, State};
 use crate::theme::Theme;
@@ -139,7 +140,13 @@ fn row(stage: &Stage, run: &OpenRun, state: &State, width: u16) -> Vec<Cell> {
         Cell::new(stage.name.clone(), if running { theme.accent() } else { theme.text() }),
         progress(stage, doing, bar, theme),
         Cell::new(seconds.map(format::seconds).unwrap_or_default(), theme.text()),
-        Cell::new(stage.eta().filter(|_| running).map(format::seconds).unwrap_or_default(), theme.accent()),
+        Cell::new(
+            left::of_stage(stage, state.now_ms)
+                .filter(|left| *left > 0.0 && running)
+                .map(format::seconds)
+                .unwrap_or_default(),
+            theme.accent(),
+        ),
         Cell::new(bytes.map(format::bytes).unwrap_or_default(), theme.dim()),
         Cell::new(rate.map(|r| format!("{}{unit}", format::scaled(r))).unwrap_or_default(), theme.dim()),
         Cell::new(if stage.warnings > 0 { format!("{}", stage.warnings) } else { String::new() }, theme.warn()),
@@ -194,7 +201,9 @@ fn details(stage: Option<&Stage>, run: &OpenRun, width: u16, theme: Theme) -> Ve
     if let Some(outcome) = run.view.run.outcome.as_ref().filter(|o| !o.message.is_empty()) {
         let style = if outcome.word == "failed" { theme.bad() } else { theme.warn() };
         let text = format!("{}: {}", outcome.word, format::clean(&outcome.message));
-        out.extend(format::wrap(&text, columns).into_iter().map(|l| Line::styled(l, style)));
+        out.extend(
+            format::wrap_at_most(&text, columns, 8, theme.marks().ellipsis).into_iter().map(|l| Line::styled(l, style)),
+        );
     }
     match run.doing() {
         Doing::Killed => {
@@ -212,10 +221,13 @@ fn details(stage: Option<&Stage>, run: &OpenRun, width: u16, theme: Theme) -> Ve
     for w in run.view.stages.warnings.iter().rev() {
         let times = if w.count > 1 { format!(" ({} times)", w.count) } else { String::new() };
         let what = format!("! {}: {}{times}", w.stage, format::clean(&w.what));
-        out.extend(format::wrap(&what, columns).into_iter().map(|l| Line::styled(l, theme.warn())));
+        // The log has all of a long one.
+        let mark = theme.marks().ellipsis;
+        out.extend(format::wrap_at_most(&what, columns, 3, mark).into_iter().map(|l| Line::styled(l, theme.warn())));
         let next = format!("{} {}", theme.marks().arrow, format::clean(&w.next));
         let inner = columns.saturating_sub(2).max(1);
-        out.extend(format::wrap(&next, inner).into_iter().map(|l| Line::from(vec![Span::raw("  "), Span::raw(l)])));
+        let next = format::wrap_at_most(&next, inner, 3, mark);
+        out.extend(next.into_iter().map(|l| Line::from(vec![Span::raw("  "), Span::raw(l)])));
     }
     if let Some(stage) = stage {
         let mut facts = vec![("stage", stage.name.clone())];

@@ -14,7 +14,7 @@ use crate::format;
 use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
-use crate::theme::Theme;
+use crate::theme::{Palette, Theme};
 use crate::widgets::table::{self, Cell, number, wide};
 use crate::widgets::{Dots, chart, text};
 
@@ -145,7 +145,7 @@ fn draw_scatter(state: &State, scatter: &Scatter, example: Option<&Example>, are
     let mut legend: Vec<Span> = Vec::new();
     let mut room = usize::from(area.width);
     for (i, name) in groups.iter().map(String::as_str).chain(["others"]).enumerate() {
-        let marker = if theme.ascii { theme.marker(i) } else { '●' };
+        let marker = if theme.ascii || theme.palette == Palette::Mono { theme.marker(i) } else { '●' };
         let name = format!("{}  ", format::clean(name));
         // Half a name would be worse than none.
         let Some(left) = room.checked_sub(format::width(name.trim_end()) + 2) else { break };
@@ -188,7 +188,7 @@ fn draw_space(
     else {
         return text::note(plot, buffer, "no points", theme);
     };
-    let mut dots = Dots::new(plot, theme);
+    let mut dots = Dots::new(plot, theme, groups.len() > 1);
     let (w, h) = dots.resolution();
     let scale = |v: f64, (a, b): (f64, f64), n: usize| {
         let t = if b > a { (v - a) / (b - a) } else { 0.5 };

@@ -1,8 +1,8 @@
 //! Pane 3: the sampled answers as they arrive, and what their spread and length tell.
 
 use crate::keys::Key::Char;
-use crate::keys::{Action, DOWN, END, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
-use crate::panes::{BASE, Draw, Pane, PaneId};
+use crate::keys::{Action, DOWN, END, ENTER, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId, alarms};
 use rallrec_events::view::{Bins, Prompt};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -11,7 +11,8 @@ use ratatui::text::{Line, Span};
 
 use crate::format;
 use crate::message::Effect;
-use crate::state::{OpenRun, State};
+use crate::state::{Input, OpenRun, Overlay, Purpose, State, Weight};
+use crate::terminal;
 use crate::theme::Theme;
 use crate::widgets::chart::{Chart, Line as Curve};
 use crate::widgets::{bars, histogram, table, text};
@@ -34,6 +35,9 @@ pub const PANE: Pane = Pane {
         bound(PAGE_DOWN, Action::PageDown, "ten prompts down", ""),
         bound(VIEW, Action::NextView, "answers, histogram, accuracy", "view"),
         bound(END, Action::Follow, "follow the newest prompt", "follow"),
+        bound(ENTER, Action::Open, "read prompt, hint and answers whole", "read"),
+        bound(&[Char('/')], Action::Filter, "the next prompt with this text", "search"),
+        bound(&[Char('C')], Action::Copy, "copy them into the clipboard", ""),
         bound(HOME, Action::First, "first prompt", ""),
     ],
     ..BASE
@@ -63,6 +67,8 @@ pub struct View {
     pub row: Option<u64>,
     /// The sample whose text is shown.
     pub sample: usize,
+    /// What was searched for last.
+    pub search: String,
 }
 
 /// Rows with sampled answers, oldest first.
@@ -90,6 +96,12 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         view.row = rows.get(moved).copied();
     }
     match action {
+        Action::Open | Action::Copy => return whole(state, action),
+        Action::Filter => {
+            let about = "Goes to the next prompt with this text in its prompt, hint, target or answers.";
+            let input = Input::new("Search the prompts", &view.search, Purpose::PromptSearch, vec![about.into()]);
+            state.overlay = Some(Overlay::Input(input));
+        }
         Action::Follow => view.row = None,
         Action::Left => view.sample = view.sample.saturating_sub(1),
         Action::Right => view.sample = (view.sample + 1).min(samples.saturating_sub(1)),
@@ -105,6 +117,83 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
+/// The row that is shown.
+fn shown(state: &State) -> Option<&Prompt> {
+    let run = state.run()?;
+    let row = state.panes.sampling.row.or_else(|| rows(run).last().copied())?;
+    run.view.prompts.get(row)
+}
+
+/// Everything that is known of the row, to read or for the clipboard.
+fn whole(state: &mut State, action: Action) -> Vec<Effect> {
+    let Some(prompt) = shown(state) else { return Vec::new() };
+    let text = all_of(prompt, state.run());
+    let row = prompt.row;
+    if action == Action::Copy {
+        state.say(Weight::Plain, format!("row {row} is in the clipboard, where the terminal allows it"));
+        return vec![Effect::Terminal(terminal::clipboard(&text))];
+    }
+    let columns = usize::from(state.size.0).saturating_sub(4).clamp(20, 120);
+    let lines = format::wrap(&format::clean(&text), columns);
+    state.overlay = Some(Overlay::Text { title: format!("Row {row}"), lines, scroll: 0, shift: 0 });
+    Vec::new()
+}
+
+/// A row in words: figures, hint, prompt, retrieved items, every answer, what became of it.
+pub fn all_of(prompt: &Prompt, run: Option<&OpenRun>) -> String {
+    let mut out = format!("row {}", prompt.row);
+    let mut fact = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            out.push_str(&format!("\n{name}: {value}"));
+        }
+    };
+    fact("set", prompt.set.clone());
+    fact("target", prompt.target.as_ref().map(|t| format!("{} ({})", t.title, t.genres.join(", "))));
+    fact("liked", prompt.label.map(|l| if l { "yes".into() } else { "no".into() }));
+    fact("tuned p", prompt.tuned.map(|p| format!("{p:.4}")));
+    if let Some((mean, variance)) = prompt.moments() {
+        fact("reasoning p", Some(format!("{mean:.4}, variance {variance:.5}")));
+    }
+    fact(
+        "merged p",
+        prompt.merged.as_ref().map(|m| format!("{:.4}, reasoning's share {}", m.p, format::percent(m.share_reasoning))),
+    );
+    let right = prompt.verdict().zip(prompt.label).map(|(p, l)| (p > 0.5) == l);
+    fact("verdict", right.map(|r| if r { "right".into() } else { "wrong".into() }));
+    fact("\nhint", prompt.hint.clone());
+    fact("\nprompt", prompt.prompt.clone());
+    if let Some(example) = run.and_then(|r| r.view.retrieval.get(prompt.row)) {
+        out.push_str("\n\nhistory as it was shown:");
+        for item in example.shown() {
+            let near = item.similarity.map_or(String::new(), |s| format!(", similarity {s:.3}"));
+            out.push_str(&format!("\n- {} (rating {}{near})", item.item.title, item.rating));
+        }
+    }
+    for answer in &prompt.answers {
+        let said = answer.answer.map_or("neither yes nor no", |a| if a { "yes" } else { "no" });
+        let cut = if answer.finished { "" } else { ", cut" };
+        let head = format!("sample {}: p {:.4}, {said}, {} tokens{cut}", answer.sample, answer.p, answer.tokens);
+        out.push_str(&format!("\n\n{head}\n{}", answer.text));
+    }
+    out
+}
+
+/// Goes to the next prompt that has this text.
+pub fn search(state: &mut State, wanted: String) {
+    let low = wanted.to_lowercase();
+    state.panes.sampling.search = wanted;
+    let Some(run) = state.run() else { return };
+    let rows = rows(run);
+    let now = state.panes.sampling.row.and_then(|r| rows.iter().position(|x| *x == r));
+    let start = now.map_or(0, |i| i + 1);
+    let has = |row: &u64| run.view.prompts.get(*row).is_some_and(|p| all_of(p, None).to_lowercase().contains(&low));
+    let found = (0..rows.len()).map(|i| rows[(start + i) % rows.len()]).find(has);
+    match found {
+        Some(row) => state.panes.sampling.row = Some(row),
+        None => state.say(Weight::Plain, format!("no prompt here has '{}'", state.panes.sampling.search)),
+    }
+}
+
 /// Draws the pane.
 pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
@@ -112,7 +201,8 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     if sampling.answers == 0 && sampling.live.is_none() && sampling.scored.is_empty() {
         return text::note(area, buffer, "no answer has been sampled yet", theme);
     }
-    let (facts, body) = text::head(&figures(run), area, theme);
+    let (mut facts, body) = text::head(&figures(run), area, theme);
+    colour(run, &mut facts, theme);
     text::lines(area, buffer, &facts);
     match state.panes.sampling.mode {
         Mode::Answers => draw_answers(state, run, body, buffer),
@@ -140,8 +230,7 @@ fn figures(run: &OpenRun) -> Vec<(&'static str, String)> {
     if let Some(ratio) = s.cost_ratio() {
         out.push(("cost to plain", format!("{ratio:.1}x")));
     }
-    let mass = s.mass.value().or_else(|| s.scored.values().next_back().and_then(|m| m.mass.value()));
-    out.push(("Yes+No mass", number(mass)));
+    out.push(("Yes+No mass", number(mass(run))));
     if s.hint_strength.n() > 0 {
         out.push(("hint |p-.5|", format::value(mean_of(&s.hint_strength))));
     }
@@ -149,6 +238,27 @@ fn figures(run: &OpenRun) -> Vec<(&'static str, String)> {
         out.push(("variance", format!("{:.4}", mean_of(&s.variance))));
     }
     out
+}
+
+/// The figures that need a look in the colour of that.
+fn colour(run: &OpenRun, facts: &mut [Line<'static>], theme: Theme) {
+    let s = &run.view.sampling;
+    let unparsed = s.unparsed_share().is_some_and(|share| share > alarms::UNPARSED);
+    let mass = mass(run).is_some_and(|mass| mass < alarms::MASS);
+    for line in facts {
+        for i in 1..line.spans.len() {
+            let label = line.spans[i - 1].content.trim().to_string();
+            if (label == "unparsed" && unparsed) || (label == "Yes+No mass" && mass) {
+                line.spans[i].style = theme.bad();
+            }
+        }
+    }
+}
+
+/// P(Yes) + P(No) of the answers, or of the model that was scored last.
+fn mass(run: &OpenRun) -> Option<f64> {
+    let s = &run.view.sampling;
+    s.mass.value().or_else(|| s.scored.values().next_back().and_then(|m| m.mass.value()))
 }
 
 /// Mean of the middles of the bins.
@@ -177,8 +287,9 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let sample = state.panes.sampling.sample.min(prompt.answers.len().saturating_sub(1));
     draw_list(prompt, sample, list, buffer, theme);
     match live {
-        Some(live) if live.row != prompt.row || live.sample as usize >= prompt.answers.len() => {
-            let title = format!("row {} sample {}, being written", live.row, live.sample);
+        // The text beside a list belongs to the row of the list.
+        Some(live) if live.row == prompt.row && live.sample as usize >= prompt.answers.len() => {
+            let title = format!("sample {} is being written", live.sample + 1);
             text::plain(words, buffer, 0, &title, theme.accent());
             let body = Rect { y: words.y + 1, height: words.height.saturating_sub(1), ..words };
             end_of_text(&live.text, body, buffer, theme);
@@ -187,14 +298,34 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
             if let Some(answer) = prompt.answers.get(sample) {
                 let title = format!("sample {} of {}", sample + 1, prompt.answers.len());
                 text::plain(words, buffer, 0, &title, theme.dim());
-                let clean = format::clean(&answer.text);
-                let lines = format::wrap(&clean, usize::from(words.width).max(1));
+                let columns = usize::from(words.width).max(1);
+                let mut lines: Vec<Line> =
+                    format::wrap(&format::clean(&answer.text), columns).into_iter().map(Line::raw).collect();
+                lines.extend(what_was_asked(prompt, columns, theme));
                 for (i, line) in lines.iter().enumerate() {
-                    text::plain(words, buffer, i as u16 + 1, line, theme.text());
+                    text::line(words, buffer, i as u16 + 1, line);
                 }
             }
         }
     }
+}
+
+/// The hint and the prompt, below what was answered to them.
+pub fn what_was_asked(prompt: &Prompt, columns: usize, theme: Theme) -> Vec<Line<'static>> {
+    let mut out = Vec::new();
+    let mut part = |name: &'static str, words: &str| {
+        out.push(Line::styled(name, theme.accent()));
+        out.extend(
+            format::wrap(format::clean(words).trim(), columns).into_iter().map(|l| Line::styled(l, theme.dim())),
+        );
+    };
+    if let Some(hint) = prompt.hint.as_ref().filter(|h| !h.is_empty()) {
+        part("hint", hint);
+    }
+    if let Some(read) = &prompt.prompt {
+        part("prompt", read);
+    }
+    out
 }
 
 /// Where the parts of one prompt go.

@@ -121,7 +121,7 @@ fn cores(cores: &[f32], width: u16, theme: Theme) -> Vec<Line<'static>> {
             .chunks(usize::from(width).saturating_sub(10).max(1))
             .map(|part| {
                 let spark = bars::spark(part, part.len(), Some((0.0, 100.0)), theme);
-                Line::from(vec![label("cores", theme), Span::styled(spark, theme.good())])
+                Line::from(vec![label("cores", theme), Span::styled(spark, theme.series(0))])
             })
             .collect();
     }
@@ -134,7 +134,8 @@ fn cores(cores: &[f32], width: u16, theme: Theme) -> Vec<Line<'static>> {
             let mut spans = vec![label(if row == 0 { "cores" } else { "" }, theme)];
             for (i, c) in part.iter().enumerate() {
                 spans.push(Span::styled(format!("{:>2} ", row * in_line + i), theme.dim()));
-                spans.push(bars::gauge(f64::from(*c) / 100.0, 10, (2.0, 3.0), theme));
+                // Cores at work are neither good nor bad.
+                spans.push(Span::styled(bars::bar(f64::from(*c) / 100.0, 10, theme), theme.series(0)));
                 spans.push(Span::raw(format!("{c:>4.0}%  ")));
             }
             Line::from(spans)
@@ -152,7 +153,13 @@ fn gpus(run: &OpenRun, width: u16, theme: Theme) -> Vec<Line<'static>> {
     for (i, gpu) in gpus.iter().enumerate() {
         let share = gpu.utilisation.unwrap_or(0.0) / 100.0;
         let busy = gpu.utilisation.map_or("n/a".into(), |u| format!("{u:.0} %"));
-        out.push(gauge(&format!("GPU {i}"), share, format!("{busy}  {}", format::clean(&gpu.name)), width, theme));
+        let words = format!("{busy}  {}", format::clean(&gpu.name));
+        let columns = usize::from(width).saturating_sub(10 + format::width(&words)).clamp(4, 30);
+        out.push(Line::from(vec![
+            label(&format!("GPU {i}"), theme),
+            Span::styled(bars::bar(share, columns, theme), theme.series(0)),
+            Span::raw(format!(" {words}")),
+        ]));
         if let (Some(used), Some(all)) = (gpu.memory_used, gpu.memory_total) {
             let words = format!("{} of {}", format::bytes(used), format::bytes(all));
             out.push(gauge("", used as f64 / all.max(1) as f64, words, width, theme));

@@ -8,13 +8,14 @@ use rallrec_events::view::{Series, State as StageState, Training};
 use rallrec_events::{Metric, StageId};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
-use ratatui::text::Line as TextLine;
+use ratatui::text::{Line as TextLine, Span};
 
 use crate::format;
 use crate::layout::share;
 use crate::message::Effect;
 use crate::state::{OpenRun, State};
-use crate::widgets::chart::{self, Chart, Line};
+use crate::theme::Theme;
+use crate::widgets::chart::{self, Axis, Chart, Line};
 use crate::widgets::text;
 
 /// The pane.
@@ -38,7 +39,8 @@ pub const PANE: Pane = Pane {
         bound(&[Char('>'), Char('.'), Shift(KeyCode::Right)], Action::PanRight, "later part", ""),
         bound(&[Char('r')], Action::Recent, "whole run or recent steps", "recent"),
         bound(&[Char('s')], Action::Smooth, "next smoothing", "smooth"),
-        bound(&[Char('y')], Action::LogAxis, "logarithmic axis or not", "log"),
+        bound(&[Char('y')], Action::LogAxis, "most values, logarithmic axis, all values", "axis"),
+        bound(&[Char('x')], Action::Epochs, "over steps or over epochs", ""),
         bound(&[Char('o')], Action::Overlay, "lay the other opened runs over it, or not", ""),
         bound(VIEW, Action::NextView, "stages that train: one after another", "view"),
         bound(&[Code(KeyCode::Esc), Code(KeyCode::Home)], Action::Reset, "whole run, no cursor", ""),
@@ -48,8 +50,11 @@ pub const PANE: Pane = Pane {
 
 /// Weights of the smoothing key.
 const SMOOTHING: [f64; 4] = [0.0, 0.6, 0.9, 0.97];
-/// Smallest chart that is worth drawing beside others.
-const LEAST: (u16, u16) = (34, 8);
+/// Smallest chart that is worth drawing beside others, and the least height where a pane is low.
+const LEAST: (u16, u16) = (26, 8);
+const LEAST_LOW: u16 = 6;
+/// Curves with fewer points are not smoothed.
+const ENOUGH: usize = 40;
 /// Largest zoom.
 const MOST_ZOOM: f64 = 1024.0;
 
@@ -70,8 +75,10 @@ pub struct View {
     pub centre: f64,
     /// Index into the smoothing weights.
     pub smoothing: usize,
-    /// Logarithmic y axis.
-    pub log: bool,
+    /// The y axis.
+    pub axis: Axis,
+    /// Over epochs instead of steps: runs with other batches stand one above the other.
+    pub epochs: bool,
     /// Other opened runs in the same chart.
     pub overlay: bool,
     /// Where to read, 0 to 1 of the part in view.
@@ -87,8 +94,9 @@ impl Default for View {
             recent: false,
             zoom: 1.0,
             centre: 0.5,
-            smoothing: 0,
-            log: false,
+            smoothing: 1,
+            axis: Axis::Most,
+            epochs: false,
             overlay: true,
             cursor: None,
         }
@@ -138,7 +146,14 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PanRight => view.pan(1.0),
         Action::Recent => view.recent = !view.recent,
         Action::Smooth => view.smoothing = (view.smoothing + 1) % SMOOTHING.len(),
-        Action::LogAxis => view.log = !view.log,
+        Action::LogAxis => {
+            view.axis = match view.axis {
+                Axis::Most => Axis::Log,
+                Axis::Log => Axis::Whole,
+                Axis::Whole => Axis::Most,
+            };
+        }
+        Action::Epochs => view.epochs = !view.epochs,
         Action::Overlay => view.overlay = !view.overlay,
         Action::NextView => {
             let next = match &view.stage {
@@ -187,12 +202,12 @@ enum Curve {
     Metric(String),
 }
 
-/// The charts of a run, the stage at work first.
+/// The charts of a run, the stage at work first, then the one that trained last.
 fn charts(run: &OpenRun, only: Option<&str>) -> Vec<Spec> {
     let at_work = run.view.stages.list.iter().find(|s| s.state == StageState::Running).map(|s| s.name.as_str());
     let mut stages: Vec<(&String, &Training)> = run.view.training.0.iter().collect();
     let order = |name: &str| run.view.stages.list.iter().position(|s| s.name == name).unwrap_or(usize::MAX);
-    stages.sort_by_key(|(name, _)| (at_work != Some(name.as_str()), order(name)));
+    stages.sort_by_key(|(name, _)| (at_work != Some(name.as_str()), std::cmp::Reverse(order(name))));
     let mut out = Vec::new();
     for (stage, training) in stages {
         if only.is_some_and(|o| o != stage) {
@@ -202,7 +217,11 @@ fn charts(run: &OpenRun, only: Option<&str>) -> Vec<Spec> {
             out.push(Spec { stage: stage.clone(), title: format!("{stage} {title}"), unit, curves });
         };
         if !training.loss.is_empty() || training.loss.not_finite > 0 {
-            add("loss".into(), "steps", vec![Curve::Fixed("", |t| &t.loss)]);
+            // What is measured on held-out rows stands beside what is trained on.
+            let held_out: Vec<&String> = training.metrics.keys().filter(|name| is_loss(name)).collect();
+            let name = if held_out.is_empty() { "" } else { "train" };
+            let curves = held_out.into_iter().cloned().map(Curve::Metric);
+            add("loss".into(), "steps", std::iter::once(Curve::Fixed(name, |t| &t.loss)).chain(curves).collect());
         }
         for (names, by_epoch) in metric_groups(training) {
             let unit = if by_epoch { "epochs" } else { "steps" };
@@ -241,11 +260,22 @@ fn rate_title(run: &OpenRun, stage: &str) -> String {
     }
 }
 
-/// Metrics that share a chart: those in 0 to 1 where more is better together, losses by themselves.
+/// A metric that stands beside the training loss.
+fn is_loss(name: &str) -> bool {
+    !Metric::shares_a_chart(name)
+}
+
+/// Steps of one epoch; 1 where the stage does not count epochs.
+fn steps_an_epoch(training: &Training) -> f64 {
+    if training.epoch == 0 { 1.0 } else { training.step.max(1) as f64 / f64::from(training.epoch) }
+}
+
+/// Metrics that share a chart: those in 0 to 1 where more is better. Losses stand beside the
+/// training loss, where there is one.
 fn metric_groups(training: &Training) -> Vec<(Vec<String>, bool)> {
     let mut groups: Vec<(Vec<String>, bool)> = Vec::new();
-    let is_loss = |name: &str| !Metric::shares_a_chart(name);
-    for (name, metric) in &training.metrics {
+    let beside = !training.loss.is_empty();
+    for (name, metric) in training.metrics.iter().filter(|(name, _)| !(beside && is_loss(name))) {
         let same = groups.iter_mut().find(|(names, by_epoch)| {
             *by_epoch == metric.by_epoch
                 && !is_loss(name)
@@ -268,43 +298,72 @@ fn find<'a>(training: &'a Training, curve: &Curve) -> Option<&'a Series> {
     }
 }
 
-/// The lines of a chart, over the runs that are laid over each other.
+/// The lines of a chart, over the runs that are laid over each other. Each run has its colour, in
+/// every chart the same; several curves of a run differ by their dashes.
 fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
     let view = &state.panes.training;
     let runs = state.shown();
     let overlaid = view.overlay && runs.len() > 1;
+    let weight = SMOOTHING[view.smoothing % SMOOTHING.len()];
     let mut out = Vec::new();
-    for (i, other) in runs.iter().enumerate() {
+    for other in runs {
         if !overlaid && other.id != run.id {
             continue;
         }
         let Some(training) = other.view.training.get(&spec.stage) else { continue };
         for (j, curve) in spec.curves.iter().enumerate() {
-            let Some(series) = find(training, curve).filter(|s| !s.is_empty()) else { continue };
+            let Some(series) = find(training, curve).filter(|s| !s.is_empty() || s.is_lost()) else { continue };
             let name = match curve {
                 Curve::Fixed(name, _) => (*name).to_string(),
                 Curve::Metric(_) if spec.curves.len() == 1 => String::new(),
+                Curve::Metric(name) if is_loss(name) => {
+                    name.split_once(" (").map_or(name.as_str(), |(_, split)| split.trim_end_matches(')')).to_string()
+                }
                 Curve::Metric(name) => name.split(" (").next().unwrap_or(name).to_string(),
             };
-            let name = if overlaid { format!("{} {name}", other.name()).trim_end().to_string() } else { name };
-            let series_no = if overlaid { i * spec.curves.len() + j } else { j };
-            let points: Vec<(f64, f64)> =
+            let name = if overlaid { format!("{} {name}", state.label(other)).trim_end().to_string() } else { name };
+            let mut points: Vec<(f64, f64)> =
                 if view.recent { series.recent().iter().copied().collect() } else { series.points().collect() };
-            let smoothed = chart::smooth(&points, SMOOTHING[view.smoothing % SMOOTHING.len()]);
-            out.push(Line::new(name, smoothed, series_no));
+            // A held-out loss over epochs, in a chart over steps.
+            if let Curve::Metric(name) = curve
+                && spec.unit == "steps"
+                && training.metrics.get(name).is_some_and(|m| m.by_epoch)
+            {
+                let steps = steps_an_epoch(training);
+                points.iter_mut().for_each(|p| p.0 *= steps);
+            }
+            if view.epochs && spec.unit == "steps" {
+                let steps = steps_an_epoch(training);
+                points.iter_mut().for_each(|p| p.0 /= steps);
+            }
+            let (colour, dash) = if overlaid { (other.colour, j) } else { (j, 0) };
+            let shown = matches!(curve, Curve::Fixed(..)) && weight > 0.0 && points.len() >= ENOUGH;
+            if shown {
+                // What was measured, behind what it tells.
+                let raw = Line { faint: true, ..Line::new("", points.clone(), colour) };
+                // Under several runs it would only hide them.
+                out.extend((!overlaid).then_some(raw));
+                points = chart::smooth(&points, weight);
+            }
+            out.push(Line { dash, lost: series.is_lost(), ..Line::new(name, points, colour) });
         }
     }
     out
 }
 
 /// Best values and checkpoints as marks on the time axis.
-fn marks(run: &OpenRun, spec: &Spec) -> Vec<(f64, char)> {
+fn marks(run: &OpenRun, spec: &Spec, epochs: bool) -> Vec<(f64, char)> {
     let Some(training) = run.view.training.get(&spec.stage) else { return Vec::new() };
     let mut out: Vec<(f64, char)> = spec
         .curves
         .iter()
         .filter_map(|c| match c {
-            Curve::Metric(name) => training.metrics.get(name)?.best.map(|b| (b.0, 'B')),
+            Curve::Metric(name) => {
+                let metric = training.metrics.get(name)?;
+                let over_steps = metric.by_epoch && spec.unit == "steps";
+                let scale = if over_steps { steps_an_epoch(training) } else { 1.0 };
+                metric.best.map(|b| (b.0 * scale, 'B'))
+            }
             Curve::Fixed(..) => None,
         })
         .collect();
@@ -312,6 +371,9 @@ fn marks(run: &OpenRun, spec: &Spec) -> Vec<(f64, char)> {
         && let Some(checkpoint) = &training.checkpoint
     {
         out.push((checkpoint.step as f64, 'C'));
+    }
+    if epochs && spec.unit == "steps" {
+        out.iter_mut().for_each(|mark| mark.0 /= steps_an_epoch(training));
     }
     out
 }
@@ -322,8 +384,10 @@ fn arrange(view: &View, count: usize, area: Rect) -> Vec<(usize, Rect)> {
         return Vec::new();
     }
     let selected = view.selected.min(count - 1);
-    let columns = usize::from(area.width / LEAST.0).clamp(1, 3).min(count);
-    let rows = usize::from(area.height / LEAST.1).max(1);
+    // More than two beside each other only where they stay wide.
+    let columns = usize::from((area.width / LEAST.0).min(2).max(area.width / 38)).clamp(1, 4).min(count);
+    let least = if area.height < 2 * LEAST.1 { LEAST_LOW } else { LEAST.1 };
+    let rows = usize::from(area.height / least).max(1);
     if view.one || columns * rows == 1 {
         return vec![(selected, area)];
     }
@@ -355,7 +419,12 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         };
         return text::note(area, buffer, &text, theme);
     }
-    text::line(area, buffer, 0, &status(state, run, area.width));
+    let words = view_words(view, theme);
+    let used = (words.width() as u16).min(area.width);
+    text::line(Rect { x: area.x + area.width - used, width: used, ..area }, buffer, 0, &words);
+    let left = area.width.saturating_sub(if used > 0 { used + 3 } else { 0 });
+    text::line(Rect { width: left, ..area }, buffer, 0, &status(state, run, left));
+    let at = view.selected.min(specs.len() - 1);
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     for (i, place) in arrange(view, specs.len(), body) {
         let spec = &specs[i];
@@ -365,9 +434,10 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
             let (from, to) = view.window();
             (a + (b - a) * from, a + (b - a) * to)
         });
-        let selected = i == view.selected.min(specs.len() - 1);
+        // On every chart of the same stage that counts the same.
+        let alike = specs[at].stage == spec.stage && specs[at].unit == spec.unit;
         let cursor = match (view.cursor, x) {
-            (Some(share), Some((a, b))) if selected => Some(a + (b - a) * share),
+            (Some(share), Some((a, b))) if alike => Some(a + (b - a) * share),
             _ => None,
         };
         let chart = Chart {
@@ -375,42 +445,35 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
             lines: &lines,
             x,
             y: None,
-            log: view.log,
+            axis: view.axis,
             cursor,
-            unit: spec.unit,
-            marks: &marks(run, spec),
+            unit: if view.epochs && spec.unit == "steps" { "epochs" } else { spec.unit },
+            marks: &marks(run, spec, view.epochs),
             names_only: false,
-            selected,
+            selected: i == at,
         };
         chart.draw(place, buffer, theme);
     }
 }
 
-/// The line above the charts: how they are shown, and where the stage at work stands.
+/// The line above the charts: where the stage stands, its best values and checkpoint, how it is
+/// shown. What is no number comes first, and in its own colour.
 fn status(state: &State, run: &OpenRun, width: u16) -> TextLine<'static> {
     let view = &state.panes.training;
-    let at_work = run.view.stages.list.iter().find(|s| s.state == StageState::Running).map(|s| s.name.clone());
-    let stage = view.stage.clone().or(at_work).or_else(|| run.view.training.0.keys().next_back().cloned());
+    let theme = state.theme;
+    let list = &run.view.stages.list;
+    let trained = |name: &String| run.view.training.get(name).is_some_and(|t| t.step > 0);
+    let at_work = list.iter().filter(|s| s.state == StageState::Running).map(|s| &s.name).find(|n| trained(n));
+    // While a stage without curves is at work the latest one that has some.
+    let latest = || list.iter().rev().map(|s| &s.name).find(|n| trained(n));
+    let stage = view.stage.as_ref().or(at_work).or_else(latest).or_else(|| run.view.training.0.keys().next_back());
     let mut facts: Vec<(&str, String)> = Vec::new();
-    let view_words = match (view.recent, view.zoom > 1.0) {
-        (true, _) => "recent".to_string(),
-        (false, true) => format!("{:.0}x", view.zoom),
-        (false, false) => "whole".to_string(),
-    };
-    facts.push(("view", view_words));
-    if !view.smoothing.is_multiple_of(SMOOTHING.len()) {
-        facts.push(("smooth", format!("{}", SMOOTHING[view.smoothing % SMOOTHING.len()])));
-    }
-    if view.log {
-        facts.push(("axis", "log".into()));
-    }
-    if let Some((name, training)) = stage.and_then(|s| run.view.training.get(&s).map(|t| (s, t))) {
-        let steps =
-            if training.steps > 0 { format!("/{}", format::scaled(training.steps as f64)) } else { String::new() };
-        facts.push((
-            "",
-            format!("{name} epoch {} step {}{steps}", training.epoch, format::scaled(training.step as f64)),
-        ));
+    let mut lost = 0;
+    if let Some((name, training)) = stage.and_then(|s| run.view.training.get(s).map(|t| (s, t))) {
+        lost = training.loss.not_finite;
+        let steps = if training.steps > 0 { format!("/{}", format::count(training.steps)) } else { String::new() };
+        let at = format::count(training.step);
+        facts.push(("", format!("{name} epoch {} step {at}{steps}", training.epoch)));
         for (name, metric) in &training.metrics {
             if let Some((at, value)) = metric.best {
                 let unit = if metric.by_epoch { "epoch" } else { "step" };
@@ -419,13 +482,36 @@ fn status(state: &State, run: &OpenRun, width: u16) -> TextLine<'static> {
             }
         }
         if let Some(checkpoint) = &training.checkpoint {
-            facts.push(("checkpoint", format!("step {} ({})", format::scaled(checkpoint.step as f64), checkpoint.why)));
-        }
-        let bad = training.loss.not_finite;
-        if bad > 0 {
-            facts.push(("NaN", format!("{bad} losses are no numbers")));
+            facts.push(("checkpoint", format!("step {} ({})", format::count(checkpoint.step), checkpoint.why)));
         }
     }
+    let mut spans = Vec::new();
+    if lost > 0 {
+        let s = if lost == 1 { "" } else { "es" };
+        spans.push(Span::styled(format!("NaN: {} loss{s}   ", format::count(lost)), theme.bad()));
+    }
     // What does not fit is left out whole.
-    text::fact_lines(&facts, width, state.theme).into_iter().next().unwrap_or_default()
+    let used: usize = spans.iter().map(Span::width).sum();
+    let rest = text::fact_lines(&facts, width.saturating_sub(used as u16), theme).into_iter().next();
+    spans.extend(rest.unwrap_or_default().spans);
+    TextLine::from(spans)
+}
+
+/// How the charts are shown, where that is not as usual.
+fn view_words(view: &View, theme: Theme) -> TextLine<'static> {
+    let mut facts: Vec<(&str, String)> = Vec::new();
+    match (view.recent, view.zoom > 1.0) {
+        (true, _) => facts.push(("view", "recent".into())),
+        (false, true) => facts.push(("view", format!("{:.0}x", view.zoom))),
+        (false, false) => {}
+    }
+    match view.axis {
+        Axis::Most => {}
+        Axis::Log => facts.push(("axis", "log".into())),
+        Axis::Whole => facts.push(("axis", "all values".into())),
+    }
+    if view.smoothing % SMOOTHING.len() != View::default().smoothing {
+        facts.push(("smooth", format!("{}", SMOOTHING[view.smoothing % SMOOTHING.len()])));
+    }
+    text::facts(&facts, theme)
 }

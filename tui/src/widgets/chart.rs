@@ -5,9 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line as TextLine, Span};
 
+use super::dots::FAINT;
 use super::{Dots, text};
 use crate::format;
-use crate::theme::Theme;
+use crate::theme::{Palette, Theme};
 
 /// One curve.
 #[derive(Debug, Clone, Default)]
@@ -20,24 +21,44 @@ pub struct Line {
     pub series: usize,
     /// Points alone, without lines between them.
     pub dots: bool,
+    /// 0: a whole line, 1: dashes, 2 and more: points far apart. Tells curves of one colour apart.
+    pub dash: usize,
+    /// Behind the others: it has no entry in the legend.
+    pub faint: bool,
+    /// Its latest value is no number.
+    pub lost: bool,
 }
 
 impl Line {
     /// A curve through `points`.
     pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>, series: usize) -> Self {
-        Self { name: name.into(), points, series, dots: false }
+        Self { name: name.into(), points, series, ..Self::default() }
     }
 
-    /// The y of the last point at or before `x`; the last of all without `x`.
+    /// The point nearest to `x`; the last of all without `x`.
     pub fn read(&self, x: Option<f64>) -> Option<(f64, f64)> {
         match x {
             None => self.points.last().copied(),
             Some(x) => {
-                let after = self.points.partition_point(|p| p.0 <= x);
-                self.points.get(after.saturating_sub(1)).copied()
+                let after = self.points.partition_point(|p| p.0 < x);
+                let around = [after.checked_sub(1), Some(after)].into_iter().flatten();
+                let near = |p: &(f64, f64)| (p.0 - x).abs();
+                around.filter_map(|i| self.points.get(i)).min_by(|a, b| near(a).total_cmp(&near(b))).copied()
             }
         }
     }
+}
+
+/// How values are laid over the height of a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Axis {
+    /// All values.
+    #[default]
+    Whole,
+    /// Where most values are; the few far away are marked at the edge.
+    Most,
+    /// Logarithmic.
+    Log,
 }
 
 /// A chart. Defaults: everything in view, linear, no cursor.
@@ -51,8 +72,8 @@ pub struct Chart<'a> {
     pub x: Option<(f64, f64)>,
     /// Fixed part of the y axis.
     pub y: Option<(f64, f64)>,
-    /// Logarithmic y axis.
-    pub log: bool,
+    /// The y axis.
+    pub axis: Axis,
     /// Where to read values.
     pub cursor: Option<f64>,
     /// What x counts.
@@ -63,6 +84,15 @@ pub struct Chart<'a> {
     pub names_only: bool,
     /// The chart that the keys act on.
     pub selected: bool,
+}
+
+/// Ranges in view; `y` are logarithms where `log` is true.
+struct Ranges {
+    x: Interval,
+    y: Interval,
+    log: bool,
+    /// Values lie above or below what is in view.
+    cut: bool,
 }
 
 impl Chart<'_> {
@@ -77,28 +107,25 @@ impl Chart<'_> {
             return;
         }
         let body = Rect { y: area.y + 1, height: area.height - 1, ..area };
-        let Some((x, y, log)) = self.ranges() else {
+        let Some(ranges) = self.ranges() else {
             text::note(body, buffer, "no values yet", theme);
             return;
         };
-        let shown = |v: f64| format::value(if log { 10f64.powf(v) } else { v });
-        let labels = [shown(y.1), shown((y.0 + y.1) / 2.0), shown(y.0)];
-        let gutter = labels.iter().map(|l| format::width(l)).max().unwrap_or(0) as u16 + 1;
+        let x = ranges.x;
+        let plot_height = body.height - 1;
+        let labels = y_labels(&ranges, plot_height);
+        let gutter = labels.iter().map(|l| format::width(&l.1)).max().unwrap_or(0) as u16 + 1;
         if body.width < gutter + 6 {
             return;
         }
-        let plot = Rect::new(body.x + gutter, body.y, body.width - gutter, body.height - 1);
-        let rows = [0, plot.height / 2, plot.height - 1];
-        for (i, label) in labels.iter().enumerate() {
-            if i == 1 && plot.height < 5 {
-                continue;
-            }
-            let left = Rect { width: gutter - 1, ..body };
-            text::right(left, buffer, rows[i], label, theme.dim());
+        let plot = Rect::new(body.x + gutter, body.y, body.width - gutter, plot_height);
+        let left = Rect { width: gutter - 1, ..body };
+        for (row, label) in &labels {
+            text::right(left, buffer, *row, label, theme.dim());
         }
-        self.draw_x_axis(Rect { y: plot.y + plot.height, height: 1, ..plot }, buffer, x, log, theme);
+        self.draw_x_axis(Rect { y: plot.y + plot.height, height: 1, ..plot }, buffer, &ranges, theme);
         let column = |v: f64| ((v - x.0) / (x.1 - x.0) * f64::from(plot.width - 1)).round();
-        if let Some(cursor) = self.cursor {
+        if let Some(cursor) = self.at() {
             let c = column(cursor);
             if (0.0..f64::from(plot.width)).contains(&c) {
                 let glyph = if theme.ascii { '|' } else { '│' };
@@ -107,11 +134,15 @@ impl Chart<'_> {
                 }
             }
         }
-        let mut dots = Dots::new(plot, theme);
-        for line in self.lines {
-            raster(&mut dots, line, x, y, log);
+        let mut dots = Dots::new(plot, theme, self.lines.iter().filter(|l| !l.faint).count() > 1);
+        let (behind, before): (Vec<&Line>, Vec<&Line>) = self.lines.iter().partition(|l| l.faint);
+        for line in behind.into_iter().chain(before) {
+            raster(&mut dots, line, &ranges);
         }
         dots.draw(plot, buffer, theme);
+        if ranges.cut {
+            self.mark_what_is_outside(plot, &ranges, buffer, theme);
+        }
         for (at, letter) in self.marks {
             let c = column(*at);
             if (0.0..f64::from(plot.width)).contains(&c) {
@@ -120,21 +151,60 @@ impl Chart<'_> {
         }
     }
 
+    /// Where the cursor stands: on the nearest point.
+    fn at(&self) -> Option<f64> {
+        let cursor = self.cursor?;
+        let near = self.lines.iter().filter(|l| !l.faint).filter_map(|l| l.read(Some(cursor)));
+        near.map(|p| p.0).min_by(|a, b| (a - cursor).abs().total_cmp(&(b - cursor).abs())).or(Some(cursor))
+    }
+
+    /// Arrows at the edge where a value lies beyond it.
+    fn mark_what_is_outside(&self, plot: Rect, ranges: &Ranges, buffer: &mut Buffer, theme: Theme) {
+        let (x, y) = (ranges.x, ranges.y);
+        let (up, down) = if theme.ascii { ('^', 'v') } else { ('▲', '▼') };
+        for line in self.lines {
+            for p in line.points.iter().filter(|p| p.0 >= x.0 && p.0 <= x.1 && p.1.is_finite()) {
+                let (glyph, row) = match p.1 {
+                    v if v > y.1 => (up, plot.y),
+                    v if v < y.0 => (down, plot.y + plot.height - 1),
+                    _ => continue,
+                };
+                let c = ((p.0 - x.0) / (x.1 - x.0) * f64::from(plot.width - 1)).round() as u16;
+                buffer[(plot.x + c.min(plot.width - 1), row)].set_char(glyph).set_style(theme.warn());
+            }
+        }
+    }
+
     fn heading(&self, width: u16, theme: Theme) -> TextLine<'static> {
         let style = if self.selected { theme.accent() } else { theme.text() };
         let mut spans = vec![Span::styled(self.title.to_string(), style)];
         // Among several curves one without a name is a help line.
-        let told = self.lines.iter().filter(|l| !l.name.is_empty() || self.lines.len() == 1);
+        let several = self.lines.iter().filter(|l| !l.faint).count() > 1;
+        let told = self.lines.iter().filter(|l| !l.faint && (!l.name.is_empty() || !several));
         let entries = |values: bool| -> Vec<[Span<'static>; 3]> {
             let entry = |line: &Line| {
-                let (_, y) = line.read(self.cursor)?;
-                let marker = if theme.ascii { format!("{} ", theme.marker(line.series)) } else { "━ ".into() };
-                let value = if values { format::value(y) } else { String::new() };
+                let y = line.read(self.cursor).map_or(f64::NAN, |p| p.1);
+                let lost = line.lost && self.cursor.is_none();
+                if line.points.is_empty() && !lost {
+                    return None;
+                }
+                let markers = theme.ascii || (several && theme.palette == Palette::Mono);
+                let marker = match (markers, line.dash) {
+                    (true, _) => format!("{} ", theme.marker(line.series + line.dash)),
+                    (false, 0) => "━ ".into(),
+                    (false, 1) => "╍ ".into(),
+                    (false, _) => "┅ ".into(),
+                };
+                let value = match (values, lost) {
+                    (false, _) => String::new(),
+                    (true, true) => "NaN".into(),
+                    (true, false) => format::value(y),
+                };
                 let name = if line.name.is_empty() || !values { line.name.clone() } else { format!("{} ", line.name) };
                 Some([
                     Span::styled(format!("  {marker}"), theme.series(line.series)),
                     Span::styled(name, theme.dim()),
-                    Span::styled(value, theme.text()),
+                    Span::styled(value, if lost { theme.bad() } else { theme.text() }),
                 ])
             };
             told.clone().filter_map(entry).collect()
@@ -158,25 +228,32 @@ impl Chart<'_> {
         TextLine::from(spans)
     }
 
-    fn draw_x_axis(&self, area: Rect, buffer: &mut Buffer, x: (f64, f64), log: bool, theme: Theme) {
-        text::plain(area, buffer, 0, &format::axis(x.0), theme.dim());
+    fn draw_x_axis(&self, area: Rect, buffer: &mut Buffer, ranges: &Ranges, theme: Theme) {
+        let x = ranges.x;
         let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
-        text::right(area, buffer, 0, &format!("{}{unit}", format::axis(x.1)), theme.dim());
-        let middle = match self.cursor {
-            Some(c) => format!("at {}", format::axis(c)),
-            None if log => "log".into(),
-            None => String::new(),
+        let words = match (self.at(), ranges.log) {
+            (Some(c), _) => format!("at {}{unit}", format::axis(c)),
+            (None, true) => format!("{unit}, log").trim_start_matches([',', ' ']).to_string(),
+            (None, false) => unit.trim_start().to_string(),
         };
-        let free = usize::from(area.width).saturating_sub(format::width(&middle)) / 2;
-        if !middle.is_empty() && free > 9 {
-            let place = Rect { x: area.x + free as u16, width: area.width - free as u16, ..area };
-            let style: Style = if self.cursor.is_some() { theme.accent() } else { theme.dim() };
-            text::plain(place, buffer, 0, &middle, style);
+        let style: Style = if self.cursor.is_some() { theme.accent() } else { theme.dim() };
+        text::right(area, buffer, 0, &words, style);
+        let room = area.width.saturating_sub(format::width(&words) as u16 + 1);
+        let mut free = 0;
+        for tick in ticks(x, usize::from(area.width / 7).clamp(2, 10)) {
+            let label = format::axis(tick);
+            let width = format::width(&label) as u16;
+            let at = ((tick - x.0) / (x.1 - x.0) * f64::from(area.width - 1)).round() as u16;
+            let start = at.saturating_sub(width / 2);
+            if start >= free && start + width <= room {
+                let place = Rect { x: area.x + start, width, ..area };
+                text::plain(place, buffer, 0, &label, theme.dim());
+                free = start + width + 2;
+            }
         }
     }
 
-    /// Ranges in view: x, y (already logarithms when the third is true).
-    fn ranges(&self) -> Option<(Interval, Interval, bool)> {
+    fn ranges(&self) -> Option<Ranges> {
         let all = || self.lines.iter().flat_map(|l| l.points.iter()).filter(|p| p.0.is_finite() && p.1.is_finite());
         let x = match self.x {
             Some(x) => x,
@@ -184,18 +261,63 @@ impl Chart<'_> {
         };
         let x = if x.1 > x.0 { x } else { (x.0 - 0.5, x.0 + 0.5) };
         let inside = || all().filter(|p| p.0 >= x.0 && p.0 <= x.1).map(|p| p.1);
-        let log = self.log && inside().any(|y| y > 0.0);
+        let log = self.axis == Axis::Log && inside().any(|y| y > 0.0);
         if let Some(y) = self.y
             && !log
         {
-            return Some((x, y, false));
+            return Some(Ranges { x, y, log: false, cut: false });
         }
-        let y = if log { bounds(inside().filter(|y| *y > 0.0).map(f64::log10))? } else { bounds(inside())? };
+        let whole = if log { bounds(inside().filter(|y| *y > 0.0).map(f64::log10))? } else { bounds(inside())? };
+        let y = if self.axis == Axis::Most { most(inside().collect(), whole) } else { whole };
+        let cut = y != whole;
         let pad = if y.1 > y.0 { (y.1 - y.0) * 0.04 } else { y.0.abs().max(1e-3) * 0.05 };
         // What is never negative has no negative axis.
         let low = if !log && y.0 >= 0.0 { (y.0 - pad).max(0.0) } else { y.0 - pad };
-        Some((x, (low, y.1 + pad), log))
+        Some(Ranges { x, y: (low, y.1 + pad), log, cut })
     }
+}
+
+/// The range of nine values in ten, and as much again above and below: one spike, or the first
+/// values of a loss, do not flatten the rest.
+fn most(mut values: Vec<f64>, whole: Interval) -> Interval {
+    if values.len() < 20 {
+        return whole;
+    }
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    let (low, high) = (at(0.05), at(0.95));
+    let spread = high - low;
+    if spread <= 0.0 { whole } else { ((low - spread).max(whole.0), (high + spread).min(whole.1)) }
+}
+
+/// Round numbers in a range, about `count` of them.
+fn ticks(range: Interval, count: usize) -> Vec<f64> {
+    let span = range.1 - range.0;
+    if !(span > 0.0 && span.is_finite()) {
+        return Vec::new();
+    }
+    let rough = span / count.max(1) as f64;
+    let scale = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * scale).find(|s| *s >= 0.7 * rough).unwrap_or(10.0 * scale);
+    let first = (range.0 / step).ceil();
+    // Counted and not added up: the tenth tenth is one.
+    let count = ((range.1 / step).floor() - first).clamp(-1.0, 100.0) as i64;
+    (0..=count).map(|i| (first + i as f64) * step).filter(|t| *t >= range.0 && *t <= range.1).collect()
+}
+
+/// Rows of the plot and what stands beside them.
+fn y_labels(ranges: &Ranges, height: u16) -> Vec<(u16, String)> {
+    let y = ranges.y;
+    let row = |v: f64| ((1.0 - (v - y.0) / (y.1 - y.0)) * f64::from(height - 1)).round() as u16;
+    let mut found = ticks(y, usize::from(height / 3).clamp(2, 6));
+    if ranges.log {
+        // Whole powers of ten where there are any, else the numbers of the range itself.
+        let whole: Vec<f64> = found.iter().copied().filter(|t| t.fract() == 0.0).collect();
+        found = if whole.len() > 1 { whole } else { vec![y.0, (y.0 + y.1) / 2.0, y.1] };
+        return found.into_iter().map(|t| (row(t), format::value(10f64.powf(t)))).collect();
+    }
+    let step = if found.len() > 1 { found[1] - found[0] } else { 0.0 };
+    found.into_iter().map(|t| (row(t), format::tick(t, step))).collect()
 }
 
 /// Least and greatest value of an axis.
@@ -209,7 +331,15 @@ pub fn bounds(values: impl Iterator<Item = f64>) -> Option<Interval> {
     })
 }
 
-fn raster(dots: &mut Dots, line: &Line, x: (f64, f64), y: (f64, f64), log: bool) {
+fn raster(dots: &mut Dots, line: &Line, ranges: &Ranges) {
+    let (x, y, log) = (ranges.x, ranges.y, ranges.log);
+    let series = match line.faint {
+        true => FAINT,
+        // Where there are no colours, the dash is another marker.
+        false if dots.has_markers() => line.series + line.dash,
+        false => line.series,
+    };
+    let dash = if dots.has_markers() { 0 } else { line.dash };
     let (width, height) = dots.resolution();
     if width == 0 || height == 0 {
         return;
@@ -228,8 +358,8 @@ fn raster(dots: &mut Dots, line: &Line, x: (f64, f64), y: (f64, f64), log: bool)
         let here = place(point);
         if let Some(here) = here {
             match before {
-                Some(before) if !line.dots => dots.line(before, here, line.series),
-                _ => dots.set(here.0, here.1, line.series),
+                Some(before) if !line.dots => dots.line(before, here, series, dash),
+                _ => dots.set(here.0, here.1, series),
             }
         }
         before = here;
@@ -271,13 +401,49 @@ mod tests {
         assert!(smooth(&holed, 0.5)[1].1.is_nan() && smooth(&holed, 0.5)[2].1 == 1.0);
     }
 
+    /// The cursor once read the point before the one that it stood on.
     #[test]
-    fn the_cursor_reads_the_value_before_it() {
+    fn the_cursor_reads_the_nearest_point() {
         let line = Line::new("a", vec![(0.0, 1.0), (10.0, 2.0), (20.0, 3.0)], 0);
         assert_eq!(line.read(None), Some((20.0, 3.0)));
         assert_eq!(line.read(Some(10.0)), Some((10.0, 2.0)));
-        assert_eq!(line.read(Some(19.0)), Some((10.0, 2.0)));
+        assert_eq!(line.read(Some(9.999)), Some((10.0, 2.0)));
+        assert_eq!(line.read(Some(16.0)), Some((20.0, 3.0)));
         assert_eq!(line.read(Some(-5.0)), Some((0.0, 1.0)));
+        assert_eq!(line.read(Some(99.0)), Some((20.0, 3.0)));
+        assert_eq!(Line::default().read(Some(1.0)), None);
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        let round = |range, count| ticks(range, count).into_iter().map(format::axis).collect::<Vec<_>>();
+        assert_eq!(round((1.0, 960.0), 5), ["200", "400", "600", "800"]);
+        assert_eq!(round((0.0, 1.0), 5), ["0", "0.2000", "0.4000", "0.6000", "0.8000", "1"]);
+        assert_eq!(round((-3.0, 4.0), 3), ["-2", "0", "2", "4"]);
+        for range in [(0.0, 0.0), (1.0, 0.0), (f64::NAN, 1.0), (0.0, f64::INFINITY), (1e-300, 2e-300), (-1e300, 1e300)]
+        {
+            assert!(ticks(range, 5).len() <= 12, "{range:?}");
+        }
+    }
+
+    /// One spike once flattened the whole curve.
+    #[test]
+    fn a_spike_does_not_flatten_the_rest() {
+        let mut points: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 1.0 + f64::from(i % 10) * 0.1)).collect();
+        points[50].1 = 900.0;
+        let lines = [Line::new("a", points, 0)];
+        let chart = |axis| Chart { lines: &lines, axis, ..Chart::default() };
+        let most = chart(Axis::Most).ranges().unwrap();
+        assert!(most.y.1 < 5.0 && most.cut, "{:?}", most.y);
+        let whole = chart(Axis::Whole).ranges().unwrap();
+        assert!(whole.y.1 > 900.0 && !whole.cut);
+    }
+
+    #[test]
+    fn a_curve_that_has_been_lost_says_so() {
+        let lines = [Line { lost: true, ..Line::new("", vec![(1.0, 0.5)], 0) }];
+        let chart = Chart { title: "loss", lines: &lines, ..Chart::default() };
+        assert!(chart.heading(40, Theme::default()).to_string().contains("NaN"));
     }
 
     #[test]
@@ -286,10 +452,10 @@ mod tests {
             vec![(0.0, f64::NAN), (1.0, f64::INFINITY), (2.0, -1.0), (f64::NAN, 1.0), (3.0, 1e308), (4.0, -1e308)];
         let lines = [Line::new("a", points, 0), Line::default()];
         for (w, h) in [(0, 0), (1, 1), (13, 4), (14, 4), (20, 5), (80, 24)] {
-            for log in [false, true] {
+            for axis in [Axis::Whole, Axis::Most, Axis::Log] {
                 let area = Rect::new(0, 0, w, h);
                 let mut buffer = Buffer::empty(area);
-                Chart { title: "t", lines: &lines, log, cursor: Some(1.5), ..Chart::default() }.draw(
+                Chart { title: "t", lines: &lines, axis, cursor: Some(1.5), ..Chart::default() }.draw(
                     Rect::new(0, 0, w + 5, h + 5),
                     &mut buffer,
                     Theme::default(),

@@ -38,6 +38,7 @@ impl Heat<'_> {
         let room = area.height - 2;
         let height = (room / (self.rows.len() as u16).max(1)).clamp(1, 3);
         let Some((low, high)) = chart::bounds(self.cells.iter().flatten().copied()) else { return };
+        self.legend(area, buffer, theme);
         for (c, label) in self.columns.iter().enumerate() {
             let x = area.x + gutter + c as u16 * width;
             let place = Rect { x, width, ..area };
@@ -55,6 +56,24 @@ impl Heat<'_> {
                 self.draw_cell(place, buffer, theme, value, (low, high), self.chosen == Some((r, c)));
             }
         }
+    }
+
+    /// From the worst colour to the best, at the end of the heading where there is room.
+    fn legend(&self, area: Rect, buffer: &mut Buffer, theme: Theme) {
+        const STEPS: u16 = 8;
+        let words = ["worse ", " better"].map(|w| format::width(w) as u16);
+        let width = words[0] + STEPS + words[1];
+        if usize::from(area.width) < format::width(self.title) + 2 + usize::from(width) {
+            return;
+        }
+        let x = area.x + area.width - width;
+        let at = |x: u16, width: u16| Rect { x, width, height: 1, ..area };
+        text::plain(at(x, words[0]), buffer, 0, "worse", theme.dim());
+        for step in 0..STEPS {
+            let (glyph, style) = theme.heat(f64::from(step) / f64::from(STEPS - 1));
+            buffer[(x + words[0] + step, area.y)].set_char(glyph).set_style(style);
+        }
+        text::plain(at(x + words[0] + STEPS, words[1]), buffer, 0, " better", theme.dim());
     }
 
     fn draw_cell(&self, place: Rect, buffer: &mut Buffer, theme: Theme, value: f64, range: (f64, f64), chosen: bool) {

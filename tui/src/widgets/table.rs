@@ -66,15 +66,62 @@ pub fn draw(
     buffer: &mut Buffer,
     theme: Theme,
 ) {
-    let area = area.intersection(buffer.area);
-    if area.height < 1 || area.width < 2 {
-        return;
-    }
-    let mut widths: Vec<usize> = columns.iter().map(|c| format::width(c.name)).collect();
+    let shown = visible(selected, rows.len(), area);
+    let mut widths = headings(columns);
+    widen(&mut widths, rows);
+    draw_rows(columns, widths, &rows[shown.clone()], shown.start, selected, area, buffer, theme);
+}
+
+/// As [`draw`], where there are very many rows: only those that are seen are made.
+pub fn draw_some(
+    columns: &[Column],
+    count: usize,
+    row: &dyn Fn(usize) -> Vec<Cell>,
+    selected: Option<usize>,
+    area: Rect,
+    buffer: &mut Buffer,
+    theme: Theme,
+) {
+    let shown = visible(selected, count, area);
+    let rows: Vec<Vec<Cell>> = shown.clone().map(row).collect();
+    let mut widths = headings(columns);
+    widen(&mut widths, &rows);
+    draw_rows(columns, widths, &rows, shown.start, selected, area, buffer, theme);
+}
+
+/// The rows that fit into `area`.
+fn visible(selected: Option<usize>, count: usize, area: Rect) -> std::ops::Range<usize> {
+    let room = usize::from(area.height).saturating_sub(1);
+    let first = text::window(selected.unwrap_or(0), count, room);
+    first..(first + room).min(count)
+}
+
+fn headings(columns: &[Column]) -> Vec<usize> {
+    columns.iter().map(|c| format::width(c.name)).collect()
+}
+
+fn widen(widths: &mut [usize], rows: &[Vec<Cell>]) {
     for row in rows {
         for (w, cell) in widths.iter_mut().zip(row) {
             *w = (*w).max(format::width(&cell.text));
         }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where all of a table comes together")]
+fn draw_rows(
+    columns: &[Column],
+    mut widths: Vec<usize>,
+    rows: &[Vec<Cell>],
+    first: usize,
+    selected: Option<usize>,
+    area: Rect,
+    buffer: &mut Buffer,
+    theme: Theme,
+) {
+    let area = area.intersection(buffer.area);
+    if area.height < 1 || area.width < 2 {
+        return;
     }
     let total = usize::from(area.width);
     fit(columns, &mut widths, total);
@@ -101,10 +148,9 @@ pub fn draw(
     };
     line(0, &|i| (columns[i].name.to_string(), theme.dim()), buffer);
     let room = usize::from(area.height) - 1;
-    let first = text::window(selected.unwrap_or(0), rows.len(), room);
-    for (i, row) in rows.iter().enumerate().skip(first).take(room) {
-        let y = (i - first + 1) as u16;
-        if selected == Some(i) {
+    for (i, row) in rows.iter().enumerate().take(room) {
+        let y = (i + 1) as u16;
+        if selected == Some(first + i) {
             buffer.set_style(Rect::new(area.x, area.y + y, area.width, 1), theme.selected());
         }
         line(y, &|c| row.get(c).map(|cell| (cell.text.clone(), cell.style)).unwrap_or_default(), buffer);

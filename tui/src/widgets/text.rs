@@ -11,8 +11,15 @@ use crate::theme::Theme;
 /// Draws `line` on row `row` of `area`, from its left edge; rows outside are skipped.
 pub fn line(area: Rect, buffer: &mut Buffer, row: u16, line: &Line) {
     let area = area.intersection(buffer.area);
-    if row < area.height && area.width > 0 {
+    if row >= area.height || area.width == 0 {
+        return;
+    }
+    let drawable = |span: &Span<'_>| Span::styled(format::drawable(&span.content).into_owned(), span.style);
+    if line.spans.iter().all(|span| span.content.is_ascii()) {
         buffer.set_line(area.x, area.y + row, line, area.width);
+    } else {
+        let line = Line::from(line.spans.iter().map(drawable).collect::<Vec<_>>());
+        buffer.set_line(area.x, area.y + row, &line, area.width);
     }
 }
 

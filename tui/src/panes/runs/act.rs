@@ -1,10 +1,11 @@
 //! What keys and news do to pane 0.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use ratatui::layout::{Position, Rect};
 
-use super::{Editor, Effect as RunsEffect, Entry, News, RunEntry, RunState, Source, Start};
+use super::{Choice, Editor, Effect as RunsEffect, Entry, News, Place, Row, RunEntry, RunState, Source, Start, View};
 use crate::keys::Action;
 use crate::message::Effect;
 use crate::state::{Input, Overlay, Purpose, Question, State, Then, Weight};
@@ -16,27 +17,53 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     if state.panes.runs.editor.is_some() {
         return act_in_editor(state, action);
     }
-    let n = state.panes.runs.catalogue.entries().len();
     let page = usize::from(state.size.1).saturating_sub(8).max(1);
-    let at = state.panes.runs.selected;
-    let moved = match action {
-        Action::Up => Some(at.saturating_sub(1)),
-        Action::Down => Some(at + 1),
-        Action::PageUp => Some(at.saturating_sub(page)),
-        Action::PageDown => Some(at + page),
-        Action::First => Some(0),
-        Action::Last => Some(n),
-        _ => None,
-    };
-    if let Some(moved) = moved {
-        state.panes.runs.selected = moved.min(n.saturating_sub(1));
-        return Vec::new();
-    }
     match action {
-        Action::Refresh => vec![Effect::Runs(RunsEffect::List)],
-        Action::Compare => compare(state),
-        _ => on_entry(state, action),
+        Action::Up => step(&mut state.panes.runs, 1, false),
+        Action::Down => step(&mut state.panes.runs, 1, true),
+        Action::PageUp => step(&mut state.panes.runs, page, false),
+        Action::PageDown => step(&mut state.panes.runs, page, true),
+        Action::First => step(&mut state.panes.runs, usize::MAX, false),
+        Action::Last => step(&mut state.panes.runs, usize::MAX, true),
+        Action::Refresh => return vec![Effect::Runs(RunsEffect::ListNow)],
+        Action::Compare => return compare(state),
+        Action::Filter => state.overlay = Some(Overlay::Input(ask_run_filter(&state.panes.runs.filter))),
+        Action::Sort => return choose(state, |choice| choice.order = choice.order.next()),
+        Action::NextView => return choose(state, |choice| choice.groups = choice.groups.next()),
+        Action::ShowHidden => {
+            state.panes.runs.all = !state.panes.runs.all;
+            state.panes.runs.arrange();
+        }
+        Action::Cancel => {
+            state.panes.runs.filter.clear();
+            state.panes.runs.arrange();
+        }
+        _ => return on_entry(state, action),
     }
+    Vec::new()
+}
+
+/// Moves the selected line; headings are stepped over.
+fn step(view: &mut View, lines: usize, down: bool) {
+    let last = view.rows.rows.len().saturating_sub(1);
+    let is_heading = |at: usize| matches!(view.rows.rows.get(at), Some(Row::Heading(_)));
+    let mut at = if down { view.selected.saturating_add(lines).min(last) } else { view.selected.saturating_sub(lines) };
+    while is_heading(at) && at < last && (down || at == 0) {
+        at += 1;
+    }
+    while is_heading(at) && at > 0 {
+        at -= 1;
+    }
+    if !is_heading(at) {
+        view.selected = at;
+    }
+}
+
+/// Changes what is remembered of the table.
+fn choose(state: &mut State, change: impl FnOnce(&mut Choice)) -> Vec<Effect> {
+    change(&mut state.panes.runs.choice);
+    state.panes.runs.arrange();
+    vec![Effect::Save(Box::new(state.prefs()))]
 }
 
 /// The line that the keys are on, as a copy.
@@ -47,11 +74,33 @@ enum Chosen {
 
 fn chosen(state: &State) -> Option<Chosen> {
     let view = &state.panes.runs;
-    let entries = view.catalogue.entries();
-    entries.get(view.selected.min(entries.len().saturating_sub(1))).map(|e| match e {
-        Entry::Run(run) => Chosen::Run((*run).clone()),
+    view.rows.entry(&view.catalogue, view.selected).map(|e| match e {
+        Entry::Run(run) => Chosen::Run(run.clone()),
         Entry::Recipe(recipe) => Chosen::Recipe(recipe.source.clone(), recipe.name.clone()),
     })
+}
+
+/// The run that the keys are on.
+pub fn chosen_run(state: &State) -> Option<RunEntry> {
+    match chosen(state)? {
+        Chosen::Run(run) => Some(run),
+        Chosen::Recipe(..) => None,
+    }
+}
+
+/// Puts the keys on the line of this run.
+pub fn select(state: &mut State, folder: &Path) {
+    let view = &mut state.panes.runs;
+    if let Some(at) = view.rows.run(&view.catalogue, folder) {
+        view.selected = at;
+    }
+}
+
+/// Puts what is in the set out of it, and what is not into it.
+fn toggle(set: &mut BTreeSet<PathBuf>, folder: PathBuf) {
+    if !set.remove(&folder) {
+        set.insert(folder);
+    }
 }
 
 fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
@@ -63,7 +112,7 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             effects.push(Effect::Save(Box::new(state.prefs())));
             effects
         }
-        (Action::Open, Chosen::Recipe(source, name)) => {
+        (Action::Open | Action::Repeat, Chosen::Recipe(source, name)) => {
             let out = state.panes.runs.catalogue.free_folder(&name);
             edit(state, source, out)
         }
@@ -72,17 +121,13 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             let out = state.panes.runs.catalogue.free_folder(&name);
             edit(state, Source::Run(run.folder), out)
         }
-        (Action::Repeat, Chosen::Recipe(source, name)) => {
-            let out = state.panes.runs.catalogue.free_folder(&name);
-            edit(state, source, out)
-        }
         (Action::Start | Action::Enqueue, Chosen::Recipe(source, name)) => {
             // The same recipe in its own folder reuses finished stages; a folder at work needs
             // another one.
             let own = state.panes.runs.catalogue.root.join(&name);
             let busy = state.panes.runs.catalogue.runs.iter().any(|r| r.folder == own && r.state.is_live());
             let out = if busy { state.panes.runs.catalogue.free_folder(&name) } else { own };
-            start(state, Start { source, sets: Vec::new(), out, after: None }, action == Action::Enqueue)
+            ask_to_start(state, Start { source, sets: Vec::new(), out, after: None }, action)
         }
         (Action::Resume | Action::Start | Action::Enqueue, Chosen::Run(run)) => {
             if run.state.is_live() {
@@ -96,7 +141,7 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             }
             let again =
                 Start { source: Source::Run(run.folder.clone()), sets: Vec::new(), out: run.folder, after: None };
-            start(state, again, action == Action::Enqueue)
+            ask_to_start(state, again, action)
         }
         (Action::Mark, Chosen::Run(run)) => {
             let marked = &mut state.panes.runs.marked;
@@ -106,8 +151,13 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
                 }
                 None => marked.push(run.folder),
             }
-            state.panes.runs.selected += 1;
+            step(&mut state.panes.runs, 1, true);
             Vec::new()
+        }
+        (Action::Pin, Chosen::Run(run)) => choose(state, |choice| toggle(&mut choice.pinned, run.folder)),
+        (Action::Hide, Chosen::Run(run)) => {
+            state.say(Weight::Plain, format!("H hides {}, or shows it again; a shows all", run.folder.display()));
+            choose(state, |choice| toggle(&mut choice.hidden, run.folder))
         }
         (Action::Delete, Chosen::Run(run)) if run.state == RunState::Queued => ask(
             state,
@@ -115,7 +165,7 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             RunsEffect::Unqueue(run.folder),
         ),
         (Action::Delete, Chosen::Run(run)) if run.state.is_live() => {
-            let text = format!("{} is at work: stop it first (Enter opens it, S stops it)", run.folder.display());
+            let text = format!("{} is at work: stop it first (S)", run.folder.display());
             state.say(Weight::Bad, text);
             Vec::new()
         }
@@ -123,7 +173,7 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             let text = format!("Delete {} with all its artifacts? This cannot be undone. (y/n)", run.folder.display());
             ask(state, text, RunsEffect::Delete(run.folder))
         }
-        (Action::Delete | Action::Resume | Action::Mark, Chosen::Recipe(..)) => {
+        (Action::Delete | Action::Resume | Action::Mark | Action::Pin | Action::Hide, Chosen::Recipe(..)) => {
             state.say(Weight::Plain, "that is for runs; Enter opens a recipe, s starts it");
             Vec::new()
         }
@@ -136,16 +186,42 @@ fn ask(state: &mut State, text: String, then: RunsEffect) -> Vec<Effect> {
     Vec::new()
 }
 
+/// Asks before work begins: a key is pressed quickly, and a run takes the whole machine.
+fn ask_to_start(state: &mut State, mut start: Start, action: Action) -> Vec<Effect> {
+    let (source, out) = (start.source.name(), start.out.display().to_string());
+    if action == Action::Enqueue {
+        start.after = behind(state, &start.out);
+    }
+    let text = match (&start.after, action) {
+        (Some(after), _) => format!("Start {source} in {out} when {} has ended? (y/n)", after.display()),
+        (None, Action::Resume) => format!("Let {out} go on? (y/n)"),
+        (None, _) => format!("Start {source} in {out} now? (y/n)"),
+    };
+    ask(state, text, RunsEffect::Start(start))
+}
+
+/// The run that a queued one goes behind.
+fn behind(state: &State, out: &Path) -> Option<PathBuf> {
+    let view = &state.panes.runs;
+    view.catalogue.last_live(&view.queued_here).filter(|f| f != out)
+}
+
 /// What was agreed to.
 pub fn agreed(state: &mut State, effect: RunsEffect) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    if let RunsEffect::Delete(folder) = &effect {
-        state.panes.runs.marked.retain(|m| m != folder);
-        // A deleted run that is open stays on the screen as it was read.
-        state.say(Weight::Plain, format!("deleting {}", folder.display()));
+    match effect {
+        RunsEffect::Start(start) => return begin(state, start),
+        RunsEffect::Delete(folder) => {
+            state.panes.runs.marked.retain(|m| *m != folder);
+            // A deleted run that is open stays on the screen as it was read.
+            state.say(Weight::Plain, format!("deleting {}", folder.display()));
+            vec![Effect::Runs(RunsEffect::Delete(folder))]
+        }
+        RunsEffect::Unqueue(folder) => {
+            state.panes.runs.queued_here.retain(|q| *q != folder);
+            vec![Effect::Runs(RunsEffect::Unqueue(folder))]
+        }
+        effect => vec![Effect::Runs(effect)],
     }
-    effects.push(Effect::Runs(effect));
-    effects
 }
 
 fn edit(state: &mut State, source: Source, out: PathBuf) -> Vec<Effect> {
@@ -153,18 +229,20 @@ fn edit(state: &mut State, source: Source, out: PathBuf) -> Vec<Effect> {
     vec![Effect::Runs(RunsEffect::Load { source, sets: Vec::new() })]
 }
 
-fn start(state: &mut State, mut start: Start, queue: bool) -> Vec<Effect> {
-    if queue {
-        start.after = state.panes.runs.catalogue.last_live().filter(|f| *f != start.out);
-    }
+fn begin(state: &mut State, start: Start) -> Vec<Effect> {
     state.say(Weight::Plain, format!("starting {} in {}", start.source.name(), start.out.display()));
+    if start.after.is_some() {
+        // The next one goes behind this one, though no list has it yet.
+        state.panes.runs.queued_here.retain(|q| *q != start.out);
+        state.panes.runs.queued_here.push(start.out.clone());
+    }
     vec![Effect::Runs(RunsEffect::Start(start))]
 }
 
 fn compare(state: &mut State) -> Vec<Effect> {
     let mut folders = state.panes.runs.marked.clone();
     if folders.is_empty()
-        && let Some(Chosen::Run(run)) = chosen(state)
+        && let Some(run) = chosen_run(state)
     {
         folders.push(run.folder);
     }
@@ -189,13 +267,15 @@ fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PageDown => editor.selected = (editor.selected + page).min(last),
         Action::First => editor.selected = 0,
         Action::Last => editor.selected = last,
+        Action::Cancel if !editor.filter.is_empty() => {
+            editor.filter.clear();
+            editor.selected = 0;
+        }
+        Action::Cancel if editor.changes.is_empty() => state.panes.runs.editor = None,
         Action::Cancel => {
-            if editor.filter.is_empty() {
-                state.panes.runs.editor = None;
-            } else {
-                editor.filter.clear();
-                editor.selected = 0;
-            }
+            let n = editor.changes.len();
+            let text = format!("Drop {n} change{} of the recipe? (y/n)", if n == 1 { "" } else { "s" });
+            state.overlay = Some(Overlay::Question(Question { text, then: Then::DropChanges }));
         }
         Action::Filter => state.overlay = Some(Overlay::Input(ask_filter(editor))),
         Action::Open => state.overlay = ask_value(editor).map(Overlay::Input),
@@ -221,42 +301,38 @@ fn act_in_editor(state: &mut State, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
+fn ask_run_filter(filter: &str) -> Input {
+    let about = "Only runs and recipes with these words in their name, state, stage, data or model are shown; an empty \
+                 line shows all.";
+    Input::new("Search the runs", filter, Purpose::RunFilter, vec![about.into()])
+}
+
 fn ask_filter(editor: &Editor) -> Input {
-    Input {
-        title: "Search the settings".into(),
-        text: editor.filter.clone(),
-        purpose: Purpose::RecipeFilter,
-        choices: Vec::new(),
-        about: vec!["Only settings with this text in their name or meaning are shown.".into()],
-        error: None,
-    }
+    let about = "Only settings with this text in their name or meaning are shown.";
+    Input::new("Search the settings", &editor.filter, Purpose::RecipeFilter, vec![about.into()])
 }
 
 fn ask_value(editor: &Editor) -> Option<Input> {
     let setting = editor.current()?.clone();
     let before = editor.before(&setting.key).map(|s| s.value.as_str()).filter(|v| !v.is_empty()).unwrap_or("not set");
-    Some(Input {
-        title: setting.key.clone(),
-        text: setting.value.trim_matches('"').to_string(),
-        purpose: Purpose::Setting(setting.key),
-        choices: setting.choices,
-        about: vec![setting.about, format!("In this recipe: {before}")],
-        error: None,
-    })
+    let about = vec![setting.about, format!("In this recipe: {before}")];
+    let purpose = Purpose::Setting(setting.key.clone());
+    let input = Input::new(&setting.key, setting.value.trim_matches('"'), purpose, about);
+    Some(Input { choices: setting.choices, ..input })
 }
 
 fn ask_folder(editor: &Editor, action: Action) -> Input {
     let what = if action == Action::Start { "Start" } else { "Queue" };
     let about = "A new folder keeps this run apart. The folder of an earlier run of the same recipe reuses every stage \
                  that the changes do not touch.";
-    Input {
-        title: format!("{what} in the folder"),
-        text: editor.out.display().to_string(),
-        purpose: Purpose::Folder,
-        choices: Vec::new(),
-        about: vec![about.into()],
-        error: None,
-    }
+    let out = editor.out.display().to_string();
+    Input::new(&format!("{what} in the folder"), &out, Purpose::Folder, vec![about.into()])
+}
+
+/// Takes the filter of the runs.
+pub fn set_run_filter(state: &mut State, filter: String) {
+    state.panes.runs.filter = filter;
+    state.panes.runs.arrange();
 }
 
 /// Takes the filter of the settings.
@@ -294,8 +370,8 @@ pub fn take_input(state: &mut State, mut input: Input) -> Vec<Effect> {
                 return Vec::new();
             }
             let (source, sets) = (editor.source.clone(), editor.sets_with(None));
-            let queue = state.panes.runs.queue_next;
-            start(state, Start { source, sets, out, after: None }, queue)
+            let after = if state.panes.runs.queue_next { behind(state, &out) } else { None };
+            begin(state, Start { source, sets, out, after })
         }
         _ => Vec::new(),
     }
@@ -306,31 +382,31 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
     match news {
         News::Catalogue(catalogue) => {
             let view = &mut state.panes.runs;
-            if view.listed && view.catalogue == catalogue {
-                return Vec::new();
-            }
-            // The line that the keys are on stays the same one when others come and go.
-            let before = view.catalogue.entries().get(view.selected).map(name_of);
+            let first = !view.listed;
+            let before = view.rows.place(&view.catalogue, view.selected);
+            view.live = catalogue.runs.iter().filter(|r| r.state.is_live()).count();
             view.catalogue = catalogue;
             view.listed = true;
-            let entries = view.catalogue.entries();
-            let found = before.and_then(|b| entries.iter().position(|e| name_of(e) == b));
-            let demo = || entries.iter().position(|e| matches!(e, Entry::Recipe(r) if r.source == Source::Demo));
-            view.selected = match found {
-                Some(at) => at,
-                None if view.first_start => demo().unwrap_or(0),
-                None => view.selected.min(entries.len().saturating_sub(1)),
-            };
+            view.arrange_at(before);
+            if first {
+                let demo = Place::Recipe(Source::Demo.name());
+                let demo = view.rows.find(&view.catalogue, &demo).filter(|_| view.first_start);
+                view.selected = demo.unwrap_or(view.selected);
+                if let Some(folder) = state.live_run().map(|r| r.folder.clone()) {
+                    select(state, &folder);
+                }
+            }
             state.dirty = true;
             Vec::new()
         }
+        News::Changed => vec![Effect::Runs(RunsEffect::ListNow)],
         News::Recipe { source, sets, outcome } => {
             heard_recipe(state, &source, &sets, outcome);
             Vec::new()
         }
         News::Started { out, queued, outcome } => {
             state.dirty = true;
-            let mut effects = vec![Effect::Runs(RunsEffect::List)];
+            let mut effects = vec![Effect::Runs(RunsEffect::ListNow)];
             match outcome {
                 Ok(()) if queued => {
                     state.panes.runs.editor = None;
@@ -346,6 +422,7 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
                     state.arrangement.focus = crate::panes::PaneId::Pipeline;
                 }
                 Err(why) => {
+                    state.panes.runs.queued_here.retain(|q| *q != out);
                     state.print("error", &why);
                     let lines = why.lines().map(str::to_string).collect();
                     state.overlay =
@@ -361,13 +438,6 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
             state.overlay = Some(Overlay::Text { title, lines, scroll: 0, shift: 0 });
             Vec::new()
         }
-    }
-}
-
-fn name_of(entry: &Entry) -> String {
-    match entry {
-        Entry::Run(run) => run.folder.display().to_string(),
-        Entry::Recipe(recipe) => recipe.source.name(),
     }
 }
 
@@ -408,14 +478,17 @@ fn heard_recipe(state: &mut State, source: &Source, sets: &[String], outcome: Re
 pub fn click(state: &mut State, area: Rect, at: Position) {
     let table = super::draw::table_area(state, area);
     let view = &mut state.panes.runs;
-    let (selected, n) = match &mut view.editor {
-        Some(editor) => {
-            let n = editor.shown().len();
-            (&mut editor.selected, n)
+    if let Some(editor) = &mut view.editor {
+        let n = editor.shown().len();
+        if let Some(row) = table::hit(editor.selected.min(n.saturating_sub(1)), n, table, at) {
+            editor.selected = row;
         }
-        None => (&mut view.selected, view.catalogue.entries().len()),
-    };
-    if let Some(row) = table::hit((*selected).min(n.saturating_sub(1)), n, table, at) {
-        *selected = row;
+        return;
+    }
+    let n = view.rows.rows.len();
+    if let Some(row) = table::hit(view.selected.min(n.saturating_sub(1)), n, table, at)
+        && !matches!(view.rows.rows[row], Row::Heading(_))
+    {
+        view.selected = row;
     }
 }

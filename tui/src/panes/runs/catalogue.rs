@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use super::Source;
 
 /// What a run is doing, as its folder tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum RunState {
+    /// Its folder has been found and not been read yet.
+    #[default]
+    Unread,
     /// A process works in it.
     Running,
     /// A process works in it and was asked to wait.
@@ -27,6 +30,7 @@ impl RunState {
     /// In one word.
     pub fn word(self) -> &'static str {
         match self {
+            RunState::Unread => "",
             RunState::Running => "running",
             RunState::Paused => "paused",
             RunState::Queued => "queued",
@@ -60,7 +64,7 @@ pub struct RecipeEntry {
 }
 
 /// A run folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RunEntry {
     /// The folder.
     pub folder: PathBuf,
@@ -68,25 +72,44 @@ pub struct RunEntry {
     pub state: RunState,
     /// The latest stage.
     pub stage: String,
+    /// When it began, milliseconds since the Unix epoch.
+    pub began_ms: u64,
     /// When something happened last, milliseconds since the Unix epoch.
     pub modified_ms: u64,
-    /// The merged row's figures, where there are results.
+    /// Seconds that the latest process worked.
+    pub seconds: f64,
+    /// The row that stands for the run, where there are results.
     pub result: String,
+    /// Its figures.
+    pub metrics: Vec<(String, f64)>,
+    /// The data set, in a word.
+    pub data: String,
+    /// The language model, in a word.
+    pub model: String,
+    /// Settings that are not at their defaults.
+    pub changed: String,
+}
+
+impl RunEntry {
+    /// A figure of the row that stands for the run.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|m| m.0 == name).map(|m| m.1)
+    }
 }
 
 /// The lists of pane 0.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Catalogue {
     /// Recipes, the demo first.
     pub recipes: Vec<RecipeEntry>,
-    /// Runs, the latest first.
+    /// Runs, the one that began last first.
     pub runs: Vec<RunEntry>,
     /// The folder below which new runs are made.
     pub root: PathBuf,
 }
 
 /// A line of the lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Entry<'a> {
     /// A run.
     Run(&'a RunEntry),
@@ -95,11 +118,6 @@ pub enum Entry<'a> {
 }
 
 impl Catalogue {
-    /// All lines: runs first, then recipes.
-    pub fn entries(&self) -> Vec<Entry<'_>> {
-        self.runs.iter().map(Entry::Run).chain(self.recipes.iter().map(Entry::Recipe)).collect()
-    }
-
     /// A folder name below the root that no run has yet, beginning with `name` without the number
     /// that an earlier call gave it.
     pub fn free_folder(&self, name: &str) -> PathBuf {
@@ -116,13 +134,17 @@ impl Catalogue {
     }
 
     /// The run that a queued one waits for: the last in the queue, else one that is at work.
-    pub fn last_live(&self) -> Option<PathBuf> {
+    /// `queued_here` went into the queue from this dashboard, perhaps after the list was read.
+    pub fn last_live(&self, queued_here: &[PathBuf]) -> Option<PathBuf> {
         let live = |queued: bool| {
             self.runs
                 .iter()
                 .filter(|r| r.state.is_live() && (r.state == RunState::Queued) == queued)
                 .max_by_key(|r| r.modified_ms)
         };
-        live(true).or_else(|| live(false)).map(|r| r.folder.clone())
+        let waits =
+            |folder: &&PathBuf| self.runs.iter().find(|r| r.folder == **folder).is_none_or(|r| r.state.is_live());
+        let here = queued_here.iter().rev().find(waits);
+        here.or_else(|| live(true).or_else(|| live(false)).map(|r| &r.folder)).cloned()
     }
 }

@@ -1,15 +1,16 @@
 //! Pane 0 on the screen.
 
+use rallrec_events::metric::{AUC, LOG_LOSS};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Editor, Entry, RunState};
+use super::{Editor, Entry, Groups, Order, Row, RunEntry, RunState};
 use crate::format;
 use crate::panes::PaneId;
 use crate::state::State;
 use crate::theme::Theme;
-use crate::widgets::table::{self, Cell, wide, words};
+use crate::widgets::table::{self, Cell, number, wide, words};
 use crate::widgets::text;
 
 /// Lines above the table: the welcome on a first start, a heading otherwise.
@@ -21,13 +22,26 @@ fn head(state: &State, width: u16) -> Vec<Line<'static>> {
                     network, about a minute. Press s to start it, Enter to look at its settings first.";
         return format::wrap(text, usize::from(width)).into_iter().map(|l| Line::styled(l, theme.accent())).collect();
     }
-    let live = view.catalogue.runs.iter().filter(|r| r.state.is_live()).count();
-    let facts = [
-        ("runs", format!("{}", view.catalogue.runs.len())),
-        ("at work or queued", format!("{live}")),
-        ("recipes", format!("{}", view.catalogue.recipes.len())),
-        ("marked", format!("{}", view.marked.len())),
+    let mut facts = vec![
+        ("runs", format::count(view.catalogue.runs.len() as u64)),
+        ("at work or queued", view.live.to_string()),
+        ("recipes", view.catalogue.recipes.len().to_string()),
     ];
+    if !view.marked.is_empty() {
+        facts.push(("marked", view.marked.len().to_string()));
+    }
+    if !view.filter.is_empty() {
+        facts.insert(0, ("with", format!("'{}'", format::clean(&view.filter))));
+    }
+    if view.rows.left_out > 0 {
+        facts.push(("left out", format::count(view.rows.left_out as u64)));
+    }
+    if view.choice.order != Order::Begun {
+        facts.push(("in order of", view.choice.order.word().into()));
+    }
+    if view.choice.groups != Groups::None {
+        facts.push(("by", view.choice.groups.word().into()));
+    }
     text::fact_lines(&facts, width, theme).into_iter().take(1).collect()
 }
 
@@ -55,65 +69,123 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let head = head(state, area.width);
     text::lines(area, buffer, &head);
     let body = table_area(state, area);
-    let entries = view.catalogue.entries();
-    let rows: Vec<Vec<Cell>> = entries.iter().map(|e| row(state, e, theme)).collect();
-    let columns = [words(""), words("name"), words("state"), words("when"), wide("what")];
-    table::draw(&columns, &rows, Some(view.selected.min(rows.len().saturating_sub(1))), body, buffer, theme);
+    if view.rows.rows.is_empty() {
+        return text::note(body, buffer, "nothing has this text: Esc shows all", theme);
+    }
+    let columns = [
+        words(""),
+        words("name"),
+        words("state"),
+        words("when"),
+        number("AUC"),
+        number("log loss"),
+        number("took"),
+        words("data"),
+        words("model"),
+        wide("what, and what was changed"),
+    ];
+    let count = view.rows.rows.len();
+    let row = |i: usize| row(state, i, theme);
+    table::draw_some(&columns, count, &row, Some(view.selected.min(count - 1)), body, buffer, theme);
 }
 
-fn row(state: &State, entry: &Entry, theme: Theme) -> Vec<Cell> {
-    let m = theme.marks();
-    match entry {
-        Entry::Run(run) => {
-            let marked = if state.panes.runs.marked.contains(&run.folder) { '*' } else { ' ' };
-            let open = if state.runs.iter().any(|r| r.folder == run.folder) { 'o' } else { ' ' };
-            let (mark, style) = match run.state {
-                RunState::Running => (m.running, theme.accent()),
-                RunState::Paused | RunState::Stopped => ('=', theme.warn()),
-                RunState::Queued => (m.waiting, theme.accent()),
-                RunState::Done => (m.done, theme.good()),
-                RunState::Failed | RunState::Killed => (m.failed, theme.bad()),
-            };
-            let what = match run.state {
-                RunState::Done => run.result.clone(),
-                _ if run.stage.is_empty() => String::new(),
-                _ => format!("in {}", run.stage),
-            };
-            vec![
-                Cell::new(format!("{marked}{open}{mark}"), style),
-                Cell::new(run.folder.display().to_string(), theme.text()),
-                Cell::new(run.state.word(), style),
-                Cell::new(ago(state.now_ms, run.modified_ms), theme.dim()),
-                Cell::new(format::clean(&what), theme.text()),
-            ]
+fn row(state: &State, at: usize, theme: Theme) -> Vec<Cell> {
+    let view = &state.panes.runs;
+    match view.rows.entry(&view.catalogue, at) {
+        Some(Entry::Run(run)) => run_row(state, run, theme),
+        Some(Entry::Recipe(recipe)) => {
+            let mut cells = vec![
+                Cell::new("  +", theme.accent()),
+                Cell::new(format::clean(&recipe.source.name()), theme.text()),
+                Cell::new("recipe", theme.dim()),
+            ];
+            cells.resize(9, Cell::default());
+            cells.push(Cell::new(format::clean(&recipe.about), theme.dim()));
+            cells
         }
-        Entry::Recipe(recipe) => vec![
-            Cell::new("  +", theme.accent()),
-            Cell::new(recipe.source.name(), theme.text()),
-            Cell::new("recipe", theme.dim()),
-            Cell::default(),
-            Cell::new(format::clean(&recipe.about), theme.dim()),
-        ],
+        None => match view.rows.rows.get(at) {
+            Some(Row::Heading(text)) => vec![Cell::default(), Cell::new(format::clean(text), theme.accent())],
+            _ => Vec::new(),
+        },
     }
+}
+
+fn run_row(state: &State, run: &RunEntry, theme: Theme) -> Vec<Cell> {
+    let view = &state.panes.runs;
+    let m = theme.marks();
+    let marked = match (view.marked.contains(&run.folder), view.choice.pinned.contains(&run.folder)) {
+        (true, _) => '*',
+        (_, true) => '^',
+        _ => ' ',
+    };
+    let opened = state.runs.iter().find(|r| r.folder == run.folder);
+    let (mark, style) = match run.state {
+        RunState::Unread => (' ', theme.dim()),
+        RunState::Running => (m.running, theme.accent()),
+        RunState::Paused | RunState::Stopped => ('=', theme.warn()),
+        RunState::Queued => (m.waiting, theme.accent()),
+        RunState::Done => (m.done, theme.good()),
+        RunState::Failed | RunState::Killed => (m.failed, theme.bad()),
+    };
+    let hidden = view.choice.hidden.contains(&run.folder);
+    // An opened run has the colour that it has in every chart.
+    let name = match opened {
+        Some(opened) if state.runs.len() > 1 => theme.series(opened.colour),
+        _ if hidden => theme.dim(),
+        _ => theme.text(),
+    };
+    let what = match run.state {
+        RunState::Done => run.result.clone(),
+        _ if run.stage.is_empty() => String::new(),
+        _ => format!("in {}", run.stage),
+    };
+    let figure = |name: &str| run.metric(name).map_or(String::new(), |v| format!("{v:.3}"));
+    let took = if run.seconds > 0.0 { format::seconds(run.seconds) } else { String::new() };
+    vec![
+        Cell::new(format!("{marked}{}{mark}", if opened.is_some() { 'o' } else { ' ' }), style),
+        Cell::new(format::clean(&run.folder.display().to_string()), name),
+        Cell::new(run.state.word(), style),
+        Cell::new(ago(state.now_ms, run.modified_ms), theme.dim()),
+        Cell::from(figure(AUC.name)),
+        Cell::from(figure(LOG_LOSS.name)),
+        Cell::new(took, theme.dim()),
+        Cell::new(format::clean(&run.data), theme.dim()),
+        Cell::new(format::clean(&run.model), theme.dim()),
+        Cell::new(format::clean(&format!("{what}  {}", run.changed)).trim_start(), theme.text()),
+    ]
 }
 
 /// The list is on the screen and says of some run another "when" than at `before`.
 pub fn ages_changed(state: &State, before: u64) -> bool {
     let view = &state.panes.runs;
     let shown = state.arrangement.focus == PaneId::Runs && view.editor.is_none();
-    shown && view.catalogue.runs.iter().any(|r| ago(before, r.modified_ms) != ago(state.now_ms, r.modified_ms))
+    // Those that are not near the selected line are not on the screen.
+    let near = view.selected.saturating_sub(200)..view.selected.saturating_add(200).min(view.rows.rows.len());
+    shown
+        && near.into_iter().any(|i| match view.rows.entry(&view.catalogue, i) {
+            Some(Entry::Run(run)) => age(before, run.modified_ms) != age(state.now_ms, run.modified_ms),
+            _ => false,
+        })
+}
+
+/// How long ago, as a number and the letter of its unit.
+fn age(now: u64, then: u64) -> (u64, char) {
+    let s = now.saturating_sub(then) / 1000;
+    match s {
+        0..60 => (s, 's'),
+        60..3600 => (s / 60, 'm'),
+        3600..86_400 => (s / 3600, 'h'),
+        _ => (s / 86_400, 'd'),
+    }
 }
 
 /// How long ago, in one word: `12s ago`.
 fn ago(now: u64, then: u64) -> String {
-    let s = now.saturating_sub(then) / 1000;
-    match s {
-        _ if then == 0 => String::new(),
-        0..60 => format!("{s}s ago"),
-        60..3600 => format!("{}m ago", s / 60),
-        3600..86_400 => format!("{}h ago", s / 3600),
-        _ => format!("{}d ago", s / 86_400),
+    if then == 0 {
+        return String::new();
     }
+    let (n, unit) = age(now, then);
+    format!("{n}{unit} ago")
 }
 
 /// The table's part of the editor: below the heading, above the documentation of the selected

@@ -4,11 +4,13 @@
 mod act;
 mod catalogue;
 mod draw;
+mod list;
 mod recipe;
 
-pub use act::{act, agreed, click, hear, set_filter, take_input};
+pub use act::{act, agreed, chosen_run, click, hear, select, set_filter, set_run_filter, take_input};
 pub use catalogue::{Catalogue, Entry, RecipeEntry, RunEntry, RunState};
 pub use draw::{ages_changed, draw};
+pub use list::{Choice, Groups, Order, Place, Row, Rows};
 pub use recipe::{Editor, Setting, parse_annotated};
 
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use std::path::PathBuf;
 use crossterm::event::KeyCode;
 
 use crate::keys::Key::{Char, Code};
-use crate::keys::{Action, DOWN, END, ENTER, ESC, HOME, PAGE_DOWN, PAGE_UP, Scope, UP, bound};
+use crate::keys::{Action, DOWN, END, ENTER, ESC, HOME, PAGE_DOWN, PAGE_UP, Scope, UP, VIEW, bound};
 use crate::message::Effect as MessageEffect;
 use crate::panes::{Draw, Inner, Pane, PaneId};
 
@@ -37,14 +39,21 @@ pub const PANE: Pane = Pane {
         bound(HOME, Action::First, "first entry", ""),
         bound(END, Action::Last, "last entry", ""),
         bound(ENTER, Action::Open, "open: watch a run, edit a recipe", "open"),
-        bound(&[Char('s')], Action::Start, "start the recipe in a process of its own", "start"),
-        bound(&[Char('u')], Action::Enqueue, "queue: start when no other run is at work", "queue"),
-        bound(&[Char('r')], Action::Resume, "go on with a stopped or failed run", "resume"),
+        bound(&[Char('s')], Action::Start, "start the recipe in a process of its own (asks)", "start"),
+        bound(&[Char('u')], Action::Enqueue, "queue: start when no other run is at work (asks)", "queue"),
+        bound(&[Char('r')], Action::Resume, "go on with a stopped or failed run (asks)", "resume"),
         bound(&[Char('e')], Action::Repeat, "repeat a run with changes", "repeat"),
         bound(&[Char('m')], Action::Mark, "mark a run for comparing", ""),
         bound(&[Char('=')], Action::Compare, "compare the marked runs", "compare"),
         bound(&[Char('d'), Code(KeyCode::Delete)], Action::Delete, "delete a run folder, or a queued start (asks)", ""),
+        bound(&[Char('/')], Action::Filter, "show only runs with this text", "search"),
+        bound(&[Char('o')], Action::Sort, "in order of begin, name, AUC, log loss, time or state", "order"),
+        bound(VIEW, Action::NextView, "headings: none, data, model or state", ""),
+        bound(&[Char('P')], Action::Pin, "keep a run at the top, or not", ""),
+        bound(&[Char('H')], Action::Hide, "hide a run, or show it again", ""),
+        bound(&[Char('a')], Action::ShowHidden, "hidden runs too, or not", ""),
         bound(&[Char('R')], Action::Refresh, "read the lists again", ""),
+        bound(ESC, Action::Cancel, "show all", ""),
     ],
     inner: Some(Inner {
         scope: Scope::Recipe,
@@ -107,6 +116,8 @@ pub struct Start {
 pub enum News {
     /// The lists were read.
     Catalogue(Catalogue),
+    /// Something has changed that the lists show.
+    Changed,
     /// The engine has read a recipe with these changes, or refused it.
     Recipe {
         /// Which.
@@ -137,8 +148,10 @@ pub enum News {
 /// What is to be done outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Read the lists.
+    /// Read the lists, when that has not been done lately.
     List,
+    /// Read the lists now.
+    ListNow,
     /// Let the engine read a recipe with changes.
     Load {
         /// Which.
@@ -163,8 +176,20 @@ pub struct View {
     pub catalogue: Catalogue,
     /// The lists have been read.
     pub listed: bool,
+    /// The lines of the table.
+    pub rows: Rows,
     /// Which line the keys are on.
     pub selected: usize,
+    /// Order, headings, pinned and hidden runs.
+    pub choice: Choice,
+    /// Only lines with this text.
+    pub filter: String,
+    /// Hidden runs too.
+    pub all: bool,
+    /// Runs at work or queued.
+    pub live: usize,
+    /// Runs that were queued from here, in order.
+    pub queued_here: Vec<PathBuf>,
     /// Marked for comparing.
     pub marked: Vec<PathBuf>,
     /// A recipe that is open.
@@ -173,4 +198,22 @@ pub struct View {
     pub queue_next: bool,
     /// This is the first time that the dashboard is open.
     pub first_start: bool,
+}
+
+impl View {
+    /// Makes the lines anew; the keys stay on the same one.
+    pub fn arrange(&mut self) {
+        let before = self.rows.place(&self.catalogue, self.selected);
+        self.arrange_at(before);
+    }
+
+    /// Makes the lines anew, with the keys on the one at `place`.
+    fn arrange_at(&mut self, place: Option<Place>) {
+        self.rows = Rows::new(&self.catalogue, &self.choice, &self.filter, self.all);
+        let found = place.and_then(|place| self.rows.find(&self.catalogue, &place));
+        self.selected = found.unwrap_or_else(|| self.selected.min(self.rows.rows.len().saturating_sub(1)));
+        if matches!(self.rows.rows.get(self.selected), Some(Row::Heading(_))) {
+            self.selected += 1;
+        }
+    }
 }

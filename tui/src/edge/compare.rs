@@ -1,0 +1,210 @@
+//! Runs side by side, finished or not: settings that differ, figures with their differences, what
+//! the stages took. What the engine itself says of finished runs stands below.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rallrec_events::RunFolder;
+use rallrec_events::metric::{METRICS, Metric};
+use rallrec_events::view::{Row, Stage};
+
+use super::engine;
+use crate::format;
+use crate::panes::runs::{Setting, parse_annotated};
+use crate::snapshot;
+use crate::state::OpenRun;
+
+/// One run with what is compared of it.
+struct Side {
+    name: String,
+    run: Result<OpenRun, String>,
+    settings: Vec<Setting>,
+}
+
+/// The comparison as lines to read.
+pub fn lines(program: &Path, folders: &[PathBuf], now_ms: u64) -> Vec<String> {
+    let sides: Vec<Side> = folders.iter().map(|folder| read(folder, now_ms)).collect();
+    let mut out = Vec::new();
+    for side in &sides {
+        match &side.run {
+            Ok(run) => {
+                out.push(format!("{}  {}  {}", side.name, run.doing().word(), format::seconds(run.elapsed(now_ms))))
+            }
+            Err(why) => out.push(format!("{}  {why}", side.name)),
+        }
+    }
+    let mut section = |title: &str, head: &str, rows: Vec<Vec<String>>, none: &str| {
+        out.extend([String::new(), title.to_string()]);
+        if rows.is_empty() {
+            return out.push(format!("  {none}"));
+        }
+        let names = sides.iter().map(|s| s.name.clone());
+        let more = rows[0].len().saturating_sub(1 + sides.len());
+        let heads =
+            std::iter::once(head.to_string()).chain(names).chain(std::iter::repeat_n("difference".into(), more));
+        out.extend(table(std::iter::once(heads.collect()).chain(rows).collect()));
+    };
+    section("settings that differ", "setting", settings(&sides), "none");
+    section("figures", "metric", figures(&sides), "no run has any yet");
+    section("seconds of the stages", "stage", seconds(&sides), "no stage has ended yet");
+    if sides.iter().all(|side| RunFolder::new(Path::new(&side.name)).path().join("results.json").is_file())
+        && let Ok(engine) = engine::compare(program, folders)
+    {
+        out.extend([String::new(), "all rows of the tables".to_string()]);
+        out.extend(engine);
+    }
+    out.iter().map(|line| format::clean(line)).collect()
+}
+
+fn read(folder: &Path, now_ms: u64) -> Side {
+    let recipe = RunFolder::new(folder).recipe_text().unwrap_or_default();
+    let name = folder.display().to_string();
+    Side { name, run: snapshot::open(folder, now_ms), settings: parse_annotated(&recipe) }
+}
+
+/// Columns as wide as what is in them.
+fn table(rows: Vec<Vec<String>>) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| format::width(c)).max().unwrap_or(0).min(40);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cell = |(text, width): (&String, &usize)| {
+            let text = format::cut(text, *width, '~');
+            format!("{text}{}", " ".repeat(width.saturating_sub(format::width(&text))))
+        };
+        let cells: Vec<String> = row.iter().zip(&widths).map(cell).collect();
+        format!("  {}", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Settings with more than one value among the runs.
+fn settings(sides: &[Side]) -> Vec<Vec<String>> {
+    let value = |side: &Side, key: &str| {
+        let found = side.settings.iter().find(|s| s.key == key);
+        found.map_or("".to_string(), |s| if s.unset { "(not set)".into() } else { s.value.clone() })
+    };
+    let mut seen = BTreeSet::new();
+    let keys = sides.iter().flat_map(|s| &s.settings).map(|s| s.key.as_str()).filter(|key| seen.insert(*key));
+    let rows = keys.map(|key| (key, sides.iter().map(|side| value(side, key)).collect::<Vec<_>>()));
+    rows.filter(|(_, values)| values.windows(2).any(|w| w[0] != w[1]))
+        .map(|(key, values)| std::iter::once(key.to_string()).chain(values).collect())
+        .collect()
+}
+
+/// The row that stands for a run.
+fn main_row(run: &OpenRun) -> Option<&Row> {
+    let rows = &run.view.results.tables.first()?.rows;
+    rows.iter().find(|r| r.name == "merged").or(rows.last())
+}
+
+/// Figures of the tables, and of the training while there are none; with two runs their difference.
+fn figures(sides: &[Side]) -> Vec<Vec<String>> {
+    let runs: Vec<Option<&OpenRun>> = sides.iter().map(|s| s.run.as_ref().ok()).collect();
+    let mut rows = Vec::new();
+    let mut add = |name: String, metric: Option<&Metric>, values: Vec<Option<f64>>, shown: Vec<String>| {
+        if values.iter().any(Option::is_some) {
+            let mut row: Vec<String> = std::iter::once(name).chain(shown).collect();
+            if let [Some(a), Some(b)] = values.as_slice() {
+                let better =
+                    metric.filter(|_| a != b).map_or("", |m| if m.is_better(*b, *a) { " better" } else { " worse" });
+                row.push(format!("{:+.4}{better}", b - a));
+            } else if values.len() == 2 {
+                row.push(String::new());
+            }
+            rows.push(row);
+        }
+    };
+    for metric in METRICS {
+        let found = |run: &Option<&OpenRun>| run.and_then(main_row).and_then(|r| r.metric(metric.name));
+        let values: Vec<_> = runs.iter().map(found).collect();
+        let words = |v: &Option<(f64, f64, f64)>| match v {
+            Some((value, low, high)) if low.is_finite() && high.is_finite() => {
+                format!("{value:.4} [{low:.4}, {high:.4}]")
+            }
+            Some((value, ..)) => format!("{value:.4}"),
+            None => "n/a".into(),
+        };
+        let shown = values.iter().map(words).collect();
+        add(metric.title.into(), Some(metric), values.iter().map(|v| v.map(|v| v.0)).collect(), shown);
+    }
+    let mut names = BTreeSet::new();
+    for (stage, training) in runs.iter().flatten().flat_map(|r| &r.view.training.0) {
+        names.extend(training.metrics.keys().map(|m| (stage.clone(), m.clone())));
+    }
+    for (stage, name) in names {
+        let metric = Metric::named(&name);
+        let best = |run: &Option<&OpenRun>| {
+            let view = run.and_then(|r| r.view.training.get(&stage)).and_then(|t| t.metrics.get(&name))?;
+            let told = view.best.map(|b| b.1);
+            told.or_else(|| metric?.best(view.series.points().map(|p| p.1)))
+        };
+        let values: Vec<_> = runs.iter().map(best).collect();
+        let shown = values.iter().map(|v| v.map_or("n/a".into(), |v| format!("{v:.4}"))).collect();
+        add(format!("{stage} {name}, best"), metric, values, shown);
+    }
+    rows
+}
+
+fn seconds(sides: &[Side]) -> Vec<Vec<String>> {
+    let runs: Vec<Option<&OpenRun>> = sides.iter().map(|s| s.run.as_ref().ok()).collect();
+    let Some(first) = runs.iter().flatten().next() else { return Vec::new() };
+    let row = |stage: &Stage| {
+        let took = |run: &Option<&OpenRun>| run.and_then(|r| r.view.stages.get(&stage.name)).and_then(|s| s.seconds);
+        let values: Vec<_> = runs.iter().map(took).collect();
+        let words = values.iter().map(|v| v.map_or("n/a".into(), format::seconds));
+        values.iter().any(Option::is_some).then(|| std::iter::once(stage.name.clone()).chain(words).collect())
+    };
+    first.view.stages.list.iter().filter_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rallrec_events::{Event, Record, VERSION};
+
+    use super::*;
+
+    /// One run that had not ended once made the whole comparison fail.
+    #[test]
+    fn a_run_at_work_is_compared_with_a_finished_one() {
+        let root = tempfile::tempdir().unwrap();
+        let run = |name: &str, seed: u32, auc: Option<f64>| {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("recipe.toml"), format!("# Seed.\nseed = {seed}\n# Same.\nsame = 1\n")).unwrap();
+            let (recipe, device, program) = ("r".to_string(), "d".to_string(), "p".to_string());
+            let mut events = vec![Event::RunStarted { recipe, device, program, resumed: false }];
+            let metric = |value| Event::Metric {
+                stage: "tune".into(),
+                name: "auc".into(),
+                split: "valid".into(),
+                value,
+                epoch: None,
+                best: true,
+            };
+            events.push(metric(0.6 + f64::from(seed) / 100.0));
+            events.extend(auc.map(|auc| Event::ResultRow {
+                row: "merged".into(),
+                split: "test".into(),
+                metrics: vec![("auc".into(), auc, auc - 0.01, auc + 0.01)],
+                table: None,
+                n: None,
+                reference: None,
+                against: Vec::new(),
+            }));
+            let lines = events.into_iter().map(|event| Record { v: VERSION, t_ms: 1_000, event }.to_line().unwrap());
+            fs::write(folder.join("events.jsonl"), lines.collect::<String>()).unwrap();
+            folder
+        };
+        let folders = [run("a", 1, Some(0.7)), run("b", 2, None), root.path().join("nowhere")];
+        let text = lines(Path::new("nothing"), &folders[..2], 2_000).join("\n");
+        for wanted in ["seed ", "AUC ", "0.7000 [0.6900, 0.7100]", "n/a", "tune auc (valid), best", "+0.0100 better"] {
+            assert!(text.contains(wanted), "{wanted}:\n{text}");
+        }
+        assert!(!text.contains("same"), "{text}");
+        let text = lines(Path::new("nothing"), &folders, 2_000).join("\n");
+        assert!(text.contains("there is no such folder") && text.contains("0.7000"), "{text}");
+    }
+}
