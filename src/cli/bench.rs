@@ -24,7 +24,7 @@ use crate::pipeline::progress::short;
 /// reached, or missed by how much; then each launch is held against the ceilings.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec bench linear attention --seconds 1 --threads 2")]
-pub struct Args {
+pub struct BenchArgs {
     /// Operators to measure, by any name that a profile or the dashboard shows, e.g. spmm, linear,
     /// attention_backward (default: all; a wrong name prints the list).
     #[arg(value_name = "OP")]
@@ -61,7 +61,7 @@ struct LeftOut {
     why: String,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: BenchArgs) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err(
             Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")

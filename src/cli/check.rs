@@ -14,7 +14,7 @@ use crate::ops::registry::Shape;
 /// and printed with the command that runs it again. Exit code 1 if any fails.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec check topk infonce --device host --cases 20 --seed 7")]
-pub struct Args {
+pub struct CheckArgs {
     /// Operators, by any name that a profile or the dashboard shows (default: all; a wrong name
     /// prints the list).
     #[arg(value_name = "OP")]
@@ -50,7 +50,7 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: CheckArgs) -> Result<()> {
     if args.cases == 0 {
         return Err(Error::usage("--cases", "0 cases check nothing").next("use e.g. 8"));
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Look into a data set, or get one.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct DataArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -64,7 +64,7 @@ fn kinds() -> String {
     format!("Kind of data: {}; table needs --recipe", Kind::names())
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: DataArgs) -> Result<()> {
     match args.command {
         Command::Inspect { kind, path, recipe, set, json } => {
             let settings = match (kind, recipe) {

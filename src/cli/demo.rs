@@ -14,12 +14,12 @@ const RECIPE: &str = include_str!("../../configs/demo.toml");
 /// tiny-model`. What the demo shows is every stage of the method at work, not what a real language
 /// model achieves.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct DemoArgs {
     #[command(flatten)]
     pub options: run::Options,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: DemoArgs) -> Result<()> {
     let read = config::read_text(RECIPE, "configs/demo.toml", &args.options.set)?;
     output::renamed(&read);
     run::execute(read, args.options, &["demo"])

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Looks at CPU features, memory, free disk space, GPU and driver, the embedded kernels, and the
 /// models that are already here.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -27,7 +27,7 @@ struct Finding {
     next: String,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: DoctorArgs) -> Result<()> {
     let findings = look();
     if args.json {
         return output::json(&findings);

@@ -13,7 +13,7 @@ use crate::ops::registry::{self, Kernel, Operator};
 /// Registers and shared memory are the compiler's report for the architecture; `s` is the bytes of
 /// a stored value.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct KernelsArgs {
     /// The report of this architecture: 80, 86, 89, 90a or 100.
     #[arg(long, default_value = "90a", value_name = "SM")]
     sm: String,
@@ -58,7 +58,7 @@ fn rows(sm: &str) -> Vec<Row> {
         .collect()
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: KernelsArgs) -> Result<()> {
     let rows = rows(&args.sm);
     if args.json {
         return output::json(&rows);

@@ -22,7 +22,7 @@ use crate::tensor::Dtype;
 
 /// Ask a language model directly: next-token logits, an embedding, or generated text.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct LlmArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -136,7 +136,7 @@ fn pooling() -> impl TypedValueParser<Value = Pooling> {
     PossibleValuesParser::new(["mean", "last"]).map(|word| if word == "last" { Pooling::Last } else { Pooling::Mean })
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: LlmArgs) -> Result<()> {
     // On a thread of the pool, as in a run: a decoding step is hundreds of short parallel regions.
     rayon::scope(|_| match args.command {
         Command::Logits { input, top, answers } => logits(&input, top, answers.as_deref()),

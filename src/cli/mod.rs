@@ -40,20 +40,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Demo(demo::Args),
-    Run(run::Args),
-    Watch(watch::Args),
-    Data(data::Args),
-    Model(model::Args),
-    Llm(llm::Args),
-    Recommend(recommend::Args),
-    Compare(compare::Args),
-    Report(report::Args),
-    Bench(bench::Args),
-    Check(check::Args),
-    Kernels(kernels::Args),
-    Doctor(doctor::Args),
-    TinyModel(tiny_model::Args),
+    Demo(demo::DemoArgs),
+    Run(run::RunArgs),
+    Watch(watch::WatchArgs),
+    Data(data::DataArgs),
+    Model(model::ModelArgs),
+    Llm(llm::LlmArgs),
+    Recommend(recommend::RecommendArgs),
+    Compare(compare::CompareArgs),
+    Report(report::ReportArgs),
+    Bench(bench::BenchArgs),
+    Check(check::CheckArgs),
+    Kernels(kernels::KernelsArgs),
+    Doctor(doctor::DoctorArgs),
+    TinyModel(tiny_model::TinyModelArgs),
 }
 
 /// Parses the arguments, runs the command, prints the error, chooses the exit code.

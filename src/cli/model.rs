@@ -8,7 +8,7 @@ use crate::store::{hub, inspect};
 
 /// Get a language model, or look into one.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ModelArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -39,7 +39,7 @@ enum Command {
     },
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: ModelArgs) -> Result<()> {
     match args.command {
         Command::Pull { name, source, json } => {
             let pulled = hub::pull(&name, source)?;

@@ -28,7 +28,7 @@ enum Ranking {
 /// computed again.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec recommend --run runs/demo --user 17 --top 10")]
-pub struct Args {
+pub struct RecommendArgs {
     /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -50,7 +50,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: RecommendArgs) -> Result<()> {
     let recipe = recipe_of(&args.run)?;
     let run = Run::open_finished(&args.run)?;
     let wish =

@@ -14,7 +14,7 @@ use crate::pipeline::artifact::write_atomically;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  rallrec report runs/demo\n  rallrec report runs/ml-1m -o ml-1m.html\n  \
     rallrec report runs/demo --tensorboard runs/demo/tensorboard")]
-pub struct Args {
+pub struct ReportArgs {
     /// The run folder.
     run: PathBuf,
     /// The file to write; `-` is standard output (default: report.html in the run folder).
@@ -25,7 +25,7 @@ pub struct Args {
     tensorboard: Option<PathBuf>,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: ReportArgs) -> Result<()> {
     let hint = "give the folder that `rallrec run` wrote into, e.g. runs/demo";
     let unread = |e: std::io::Error| {
         let what = e.to_string();

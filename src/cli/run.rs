@@ -23,7 +23,7 @@ use crate::pipeline::trace::TraceFile;
     after_help = format!("Stages: {}.\n\
     Example: rallrec run configs/ml-1m-quick.toml --set data.path=/data/ml-1m --set rows.test=2000", StageId::names())
 )]
-pub struct Args {
+pub struct RunArgs {
     /// The recipe (TOML).
     recipe: PathBuf,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct Options {
     pub screen: watch::Screen,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: RunArgs) -> Result<()> {
     let read = output::recipe(&args.recipe, &args.options.set)?;
     execute(read, args.options, &["run", &args.recipe.display().to_string()])
 }
@@ -171,7 +171,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: Args,
+        args: RunArgs,
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::monitor::Monitor;
 use crate::store::{self, LoadOptions};
-use crate::tiny_model::{self, Settings};
+use crate::tiny_model::{self, TinyModelSettings};
 
 /// Steps between lines of progress.
 const EVERY: u64 = 50;
@@ -22,21 +22,21 @@ const ROWS: usize = 600;
 /// The result is an ordinary Hugging Face folder of about 2 MB. The defaults are those of the model
 /// inside this program; the same command gives the same bytes on the same kind of processor.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct TinyModelArgs {
     /// Folder for the model; it must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Seed of the worlds, the lessons and the first weights.
-    #[arg(long, default_value_t = Settings::default().seed)]
+    #[arg(long, default_value_t = TinyModelSettings::default().seed)]
     seed: u64,
     /// Optimiser steps.
-    #[arg(long, default_value_t = Settings::default().steps)]
+    #[arg(long, default_value_t = TinyModelSettings::default().steps)]
     steps: u64,
     /// Groups of lessons in a step.
-    #[arg(long, default_value_t = Settings::default().batch)]
+    #[arg(long, default_value_t = TinyModelSettings::default().batch)]
     batch: usize,
     /// Highest learning rate.
-    #[arg(long, default_value_t = Settings::default().learning_rate)]
+    #[arg(long, default_value_t = TinyModelSettings::default().learning_rate)]
     learning_rate: f64,
 }
 
@@ -44,9 +44,9 @@ pub struct Args {
 ///
 /// # Errors
 /// Steps out of range, or a folder that cannot be written: both before the training begins.
-pub fn main(args: Args) -> Result<()> {
-    let Args { out, seed, steps, batch, learning_rate } = args;
-    let settings = Settings { seed, steps, batch, learning_rate, ..Settings::default() };
+pub fn main(args: TinyModelArgs) -> Result<()> {
+    let TinyModelArgs { out, seed, steps, batch, learning_rate } = args;
+    let settings = TinyModelSettings { seed, steps, batch, learning_rate, ..TinyModelSettings::default() };
     settings.check()?;
     refuse_unwritable(&out)?;
     let start = std::time::Instant::now();
@@ -111,9 +111,9 @@ impl Monitor for Progress {
 mod tests {
     use super::*;
 
-    fn args(out: PathBuf, steps: u64) -> Args {
-        let Settings { seed, batch, learning_rate, .. } = Settings::default();
-        Args { out, seed, steps, batch, learning_rate }
+    fn args(out: PathBuf, steps: u64) -> TinyModelArgs {
+        let TinyModelSettings { seed, batch, learning_rate, .. } = TinyModelSettings::default();
+        TinyModelArgs { out, seed, steps, batch, learning_rate }
     }
 
     /// All of them before any work is done.

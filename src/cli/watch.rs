@@ -28,7 +28,7 @@ use crate::pipeline::control;
 #[command(
     after_help = "Examples:\n  rallrec watch runs/demo\n  rallrec watch runs/first runs/second\n  rallrec watch --once runs/demo\n  rallrec watch --once --alarms runs/demo || mail -s 'runs/demo' me < /dev/null"
 )]
-pub struct Args {
+pub struct WatchArgs {
     /// Run folders.
     runs: Vec<PathBuf>,
     /// Print how the runs stand and what needs a look, once, and end: with 0 when nothing does, 3
@@ -100,7 +100,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: WatchArgs) -> Result<()> {
     if args.once {
         return once(&args);
     }
@@ -120,7 +120,7 @@ pub fn main(args: Args) -> Result<()> {
     })
 }
 
-fn once(args: &Args) -> Result<()> {
+fn once(args: &WatchArgs) -> Result<()> {
     let folders = if args.runs.is_empty() {
         rallrec_events::folder::runs_below(Path::new("runs")).into_iter().map(|r| r.path).collect()
     } else {

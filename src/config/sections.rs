@@ -50,9 +50,9 @@ pub struct Recipe {
     /// Contrastive alignment of text and collaborative embeddings.
     pub align: crate::models::projector::ProjectorSettings,
     /// Embedding mixture, retrieval from the user's history, rerank.
-    pub retrieve: crate::retrieval::Settings,
+    pub retrieve: crate::retrieval::RetrievalSettings,
     /// What the language model reads.
-    pub prompt: crate::text::prompts::Settings,
+    pub prompt: crate::text::prompts::PromptSettings,
     /// Causal features of a row (what earlier ratings say of it), in words or silent. Beyond the
     /// papers; fitted on training rows only.
     pub collab: crate::collab::CollabSettings,
@@ -66,7 +66,7 @@ pub struct Recipe {
     /// Reasoning samples.
     pub reason: Reason,
     /// Consistency-based merge.
-    pub merge: crate::merge::Settings,
+    pub merge: crate::merge::MergeSettings,
     /// Tables.
     pub evaluate: crate::eval::EvalSettings,
 }
@@ -277,7 +277,7 @@ pub struct Tune {
     #[schemars(range(max = 1_000_000_000))]
     pub valid_rows: usize,
     /// Rank, rate, schedule, batch.
-    pub lora: crate::tune::Settings,
+    pub lora: crate::tune::LoraSettings,
 }
 
 impl Default for Tune {
@@ -289,7 +289,7 @@ impl Default for Tune {
             select_on_test: false,
             faithful_bos: false,
             valid_rows: 0,
-            lora: crate::tune::Settings::default(),
+            lora: crate::tune::LoraSettings::default(),
         }
     }
 }
@@ -370,7 +370,7 @@ pub struct Reason {
     /// How the reasoning model is prompted.
     pub prompt: ReasoningSettings,
     /// How sure the tuned model must be for the stronger wordings of the hint.
-    pub certainty: crate::text::hint::Settings,
+    pub certainty: crate::text::hint::HintSettings,
     /// What counts as yes or no in an answer in words.
     pub matching: crate::text::answer::Match,
     /// Reason about the test rows once more without the hint, for a row of the table that shows

@@ -31,7 +31,7 @@ pub enum TunedMean {
 /// How two models are merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct MergeSettings {
     /// Trust in the reasoning model: its weight is `alpha / (variance / tau_reasoning + epsilon)`.
     /// The tuned model's weight is `1 / (variance / tau_tuned + epsilon)`.
     #[schemars(range(min = 0.0, max = 1_000_000_000.0))]
@@ -61,7 +61,7 @@ pub struct Settings {
     pub weights: Vec<f64>,
 }
 
-impl Default for Settings {
+impl Default for MergeSettings {
     fn default() -> Self {
         Self {
             alpha: 0.1,
@@ -85,7 +85,7 @@ fn in_range(key: &str, value: f64, zero: bool) -> Result<()> {
     Err(Error::usage(key, format!("{value} is out of range")).next(format!("choose a number {bound}")))
 }
 
-impl Checked for Settings {
+impl Checked for MergeSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         let some = self.weights.iter().any(|w| *w > 0.0);
@@ -94,7 +94,7 @@ impl Checked for Settings {
     }
 }
 
-impl Settings {
+impl MergeSettings {
     fn limit(&self) -> usize {
         if self.samples == 0 { usize::MAX } else { self.samples as usize }
     }
@@ -217,7 +217,7 @@ pub(crate) fn same_rows(reasoning: &Samples, tuned: &Samples) -> Result<()> {
 ///
 /// # Errors
 /// Different numbers of rows, settings out of range.
-pub fn merge(reasoning: &Samples, tuned: &Samples, settings: &Settings) -> Result<Vec<Merged>> {
+pub fn merge(reasoning: &Samples, tuned: &Samples, settings: &MergeSettings) -> Result<Vec<Merged>> {
     settings.check()?;
     same_rows(reasoning, tuned)?;
     let (mean_r, var_r) = reasoning.moments(settings.limit())?;

@@ -3,7 +3,7 @@
 use rallrec_events::{Event, metric};
 use serde::{Deserialize, Serialize};
 
-use super::{Samples, Settings, same_rows};
+use super::{MergeSettings, Samples, same_rows};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval;
@@ -51,7 +51,7 @@ impl Metric {
     }
 }
 
-/// The grid. An empty list stands for the one value of [`Settings`].
+/// The grid. An empty list stands for the one value of [`MergeSettings`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SweepSettings {
@@ -100,7 +100,7 @@ pub fn grid(
     reasoning: &Samples,
     tuned: &Samples,
     labels: &[bool],
-    settings: &Settings,
+    settings: &MergeSettings,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Cell>> {
     settings.check()?;
@@ -114,12 +114,12 @@ pub fn grid(
     let total = (counts.len() * alphas.len() * epsilons.len()) as u64;
     let mut cells: Vec<Cell> = Vec::new();
     for &samples in &counts {
-        let at = Settings { samples, ..settings.clone() };
+        let at = MergeSettings { samples, ..settings.clone() };
         let (mean_r, var_r) = reasoning.moments(at.limit())?;
         for &alpha in &alphas {
             for &epsilon in &epsilons {
                 monitor.check()?;
-                let trust = Settings { alpha, ..at.clone() }.trust();
+                let trust = MergeSettings { alpha, ..at.clone() }.trust();
                 let (means, vars): ([&[f64]; 2], [&[f64]; 2]) = ([&mean_r, &mean_t], [&var_r, &var_t]);
                 let experts = op::Experts { means: &means, vars: &vars, trust: &trust };
                 op::merge(&Device::Cpu, experts, epsilon, &mut p, &mut share)?;
@@ -142,9 +142,9 @@ pub fn sweep(
     reasoning: &Samples,
     tuned: &Samples,
     labels: &[bool],
-    settings: &Settings,
+    settings: &MergeSettings,
     monitor: &dyn Monitor,
-) -> Result<(Vec<Cell>, Settings)> {
+) -> Result<(Vec<Cell>, MergeSettings)> {
     let mut cells = grid(reasoning, tuned, labels, settings, monitor)?;
     let metric = settings.sweep.metric;
     let caution = |c: &Cell| (if c.samples == 0 { u32::MAX } else { c.samples }, c.alpha, -c.epsilon);
@@ -168,5 +168,5 @@ pub fn sweep(
         });
     }
     let c = cells[best];
-    Ok((cells, Settings { alpha: c.alpha, epsilon: c.epsilon, samples: c.samples, ..settings.clone() }))
+    Ok((cells, MergeSettings { alpha: c.alpha, epsilon: c.epsilon, samples: c.samples, ..settings.clone() }))
 }

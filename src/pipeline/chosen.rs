@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Recipe, RowChoice};
 use crate::data::{Part, Samples};
 use crate::error::{Error, Result};
-use crate::retrieval::{Embedding, Settings, Template};
+use crate::retrieval::{Embedding, RetrievalSettings, Template};
 use crate::rng::{Rng, Use};
 
 /// Which set a row belongs to.
@@ -96,9 +96,9 @@ impl Variant {
 
     /// Retrieval settings, where the recipe has `base`. `raw_ids_are_rows`: raw item ids count from
     /// 1.
-    pub fn settings(self, base: &Settings, raw_ids_are_rows: bool) -> Settings {
-        let base = Settings { template: self.template(base.template), ..base.clone() };
-        let with = |embedding| Settings { embedding, ..base.clone() };
+    pub fn settings(self, base: &RetrievalSettings, raw_ids_are_rows: bool) -> RetrievalSettings {
+        let base = RetrievalSettings { template: self.template(base.template), ..base.clone() };
+        let with = |embedding| RetrievalSettings { embedding, ..base.clone() };
         match self {
             Variant::Text => with(Embedding::Text),
             Variant::Collaborative => with(Embedding::Colla),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::mixture::{Embedding, Mixture, Part};
-use super::settings::{Settings, SimilarUser, SoftmaxOver};
+use super::settings::{RetrievalSettings, SimilarUser, SoftmaxOver};
 use crate::data::{Item, ItemIdx, Rated};
 use crate::error::{Error, Result};
 use crate::settings::Checked;
@@ -50,7 +50,7 @@ pub fn distinct(history: &[Rated], leave_out: Option<ItemIdx>) -> Vec<u32> {
 #[derive(Debug, Clone)]
 pub struct Retriever<'a> {
     mixture: &'a Mixture,
-    settings: &'a Settings,
+    settings: &'a RetrievalSettings,
     /// Defect D1: the row that stands for an item.
     shifted: Option<Vec<Option<ItemIdx>>>,
 }
@@ -58,7 +58,7 @@ pub struct Retriever<'a> {
 impl<'a> Retriever<'a> {
     /// `items` is the catalogue whose rows the mixture holds; its raw ids matter only for
     /// `faithful_off_by_one`.
-    pub fn new(mixture: &'a Mixture, settings: &'a Settings, items: &[Item]) -> Result<Self> {
+    pub fn new(mixture: &'a Mixture, settings: &'a RetrievalSettings, items: &[Item]) -> Result<Self> {
         settings.check()?;
         if mixture.items() != items.len() {
             let what = format!("{} rows for a catalogue of {} items", mixture.items(), items.len());
@@ -210,10 +210,11 @@ mod tests {
 
     /// Item i has text value t[i] and collaborative value c[i]; the target is item 0 with 1 in
     /// both.
-    fn mixture(t: &[f32], c: &[f32], embedding: Embedding) -> (Mixture, Settings) {
+    fn mixture(t: &[f32], c: &[f32], embedding: Embedding) -> (Mixture, RetrievalSettings) {
         let text = Matrix::from_vec(t.len(), 1, t.to_vec()).unwrap();
         let colla = Matrix::from_vec(c.len(), 1, c.to_vec()).unwrap();
-        let settings = Settings { embedding, similarity: Similarity::InnerProduct, ..Settings::default() };
+        let settings =
+            RetrievalSettings { embedding, similarity: Similarity::InnerProduct, ..RetrievalSettings::default() };
         let sources = Sources { text: Some(&text), colla: Some(&colla), ..Default::default() };
         (Mixture::build(&sources, &settings).unwrap(), settings)
     }
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(ids(&retriever.retrieve(&history, ItemIdx(0), 3).unwrap()), [1, 2, 5]);
         for softmax_over in [SoftmaxOver::Catalogue, SoftmaxOver::History] {
             let (mix, settings) = mixture(&t, &c, Embedding::Mix2);
-            let settings = Settings { softmax_over, ..settings };
+            let settings = RetrievalSettings { softmax_over, ..settings };
             let retriever = Retriever::new(&mix, &settings, &catalogue(6)).unwrap();
             let got = retriever.retrieve(&history, ItemIdx(0), 9).unwrap();
             let from = if softmax_over == SoftmaxOver::Catalogue { 0 } else { 1 };
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn defect_one_judges_by_the_next_id() {
         let (mixture, settings) = mixture(&[1.0, 0.2, 0.9, 0.1, 0.5], &[0.0; 5], Embedding::Text);
-        let settings = Settings { faithful_off_by_one: true, ..settings };
+        let settings = RetrievalSettings { faithful_off_by_one: true, ..settings };
         let retriever = Retriever::new(&mixture, &settings, &catalogue(5)).unwrap();
         // Item 1 is judged by row 2 (0.9), item 3 by row 4 (0.5), item 2 by row 3 (0.1), item 4 by
         // none.
@@ -282,7 +283,7 @@ mod tests {
             (SimilarUser::Add, 4, vec![]),
             (SimilarUser::Replace, 2, vec![2, 3, 4]),
         ] {
-            let settings = Settings { similar_user, k, ..settings.clone() };
+            let settings = RetrievalSettings { similar_user, k, ..settings.clone() };
             let retriever = Retriever::new(&mixture, &settings, &catalogue(7)).unwrap();
             let own = retriever.retrieve(&history, ItemIdx(0), k).unwrap();
             let lent = retriever.borrow_from(&rated(&[0, 6, 5, 4, 3, 2, 1]), &own, &history, ItemIdx(0)).unwrap();

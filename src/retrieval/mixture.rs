@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pca::Pca;
-use super::settings::Settings;
+use super::settings::RetrievalSettings;
 use crate::data::ItemIdx;
 use crate::error::{Error, Result};
 use crate::ops::infonce::Similarity;
@@ -86,7 +86,7 @@ pub struct Mixture {
 
 impl Mixture {
     /// From the sources that `settings.embedding` needs.
-    pub fn build(sources: &Sources<'_>, settings: &Settings) -> Result<Self> {
+    pub fn build(sources: &Sources<'_>, settings: &RetrievalSettings) -> Result<Self> {
         use Part::{Colla, Ssl, Text};
         let needed: &[(Part, &str, Option<&Matrix>)] = match settings.embedding {
             Embedding::Txt => &[(Text, "plain text", sources.plain)],
@@ -212,7 +212,7 @@ mod tests {
         let ssl = matrix(&[&[0.1], &[-0.4], &[0.2]]);
         let sources = Sources { plain: None, text: Some(&text), colla: Some(&colla), ssl: Some(&ssl) };
         for similarity in [Similarity::Cosine, Similarity::InnerProduct] {
-            let settings = Settings { similarity, ..Settings::default() };
+            let settings = RetrievalSettings { similarity, ..RetrievalSettings::default() };
             let mixture = Mixture::build(&sources, &settings).unwrap();
             let whole = mixture.concatenated();
             assert_eq!(whole.cols(), 6);
@@ -235,7 +235,9 @@ mod tests {
         let text = matrix(&[&[1.0], &[f32::NAN]]);
         let short = matrix(&[&[1.0]]);
         let error = |sources: &Sources<'_>, embedding| {
-            Mixture::build(sources, &Settings { embedding, ..Settings::default() }).unwrap_err().to_string()
+            Mixture::build(sources, &RetrievalSettings { embedding, ..RetrievalSettings::default() })
+                .unwrap_err()
+                .to_string()
         };
         assert!(error(&Sources::default(), Embedding::Colla).contains("needs the collaborative"));
         assert!(error(&Sources { text: Some(&text), ..Default::default() }, Embedding::Text).contains("item 1"));

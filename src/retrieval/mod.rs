@@ -11,4 +11,4 @@ mod settings;
 pub use history::{Parts, Retrieved, Retriever, distinct};
 pub use mixture::{Embedding, Mixture, Scale, Sources};
 pub use rerank::{RerankRule, Template, needed, order};
-pub use settings::{Settings, SimilarUser};
+pub use settings::{RetrievalSettings, SimilarUser};

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Retrieved, distinct};
-use super::settings::Settings;
+use super::settings::RetrievalSettings;
 use crate::data::{ItemIdx, Rated};
 
 /// Template types.
@@ -47,7 +47,7 @@ pub enum RerankRule {
 }
 
 /// How many items [`order`] needs to be retrieved: K, or all for the rule `score`.
-pub fn needed(settings: &Settings) -> usize {
+pub fn needed(settings: &RetrievalSettings) -> usize {
     if settings.template == Template::Rerank && settings.rule == RerankRule::Score { usize::MAX } else { settings.k }
 }
 
@@ -55,7 +55,7 @@ pub fn needed(settings: &Settings) -> usize {
 ///
 /// `retrieved` comes from [`Retriever::retrieve`](super::Retriever::retrieve) for the same history
 /// and target with the limit [`needed`] gives, most similar first.
-pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settings: &Settings) -> Vec<u32> {
+pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settings: &RetrievalSettings) -> Vec<u32> {
     let k = settings.k;
     let positions = distinct(history, (!settings.faithful_target_in_history).then_some(target));
     let high = || retrieved.iter().take(k).map(|r| r.position);
@@ -99,7 +99,7 @@ pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settin
 }
 
 /// The newest `K - floor(2K/3)` positions whose items are not among `taken`, newest first.
-fn recent(history: &[Rated], positions: &[u32], taken: &[u32], settings: &Settings) -> Vec<u32> {
+fn recent(history: &[Rated], positions: &[u32], taken: &[u32], settings: &RetrievalSettings) -> Vec<u32> {
     let count = settings.k - 2 * settings.k / 3;
     let mut seen: HashSet<ItemIdx> = taken.iter().map(|&p| history[p as usize].item).collect();
     let mut fresh = |p: &u32| seen.insert(history[*p as usize].item);
@@ -115,7 +115,7 @@ fn recent(history: &[Rated], positions: &[u32], taken: &[u32], settings: &Settin
     positions.iter().rev().copied().filter(|p| fresh(p)).take(count).collect()
 }
 
-fn by_score(history: &[Rated], retrieved: &[Retrieved], settings: &Settings) -> Vec<u32> {
+fn by_score(history: &[Rated], retrieved: &[Retrieved], settings: &RetrievalSettings) -> Vec<u32> {
     let (Some(newest), n) = (retrieved.iter().map(|r| r.position).max(), retrieved.len()) else { return Vec::new() };
     let mut scored: Vec<(f64, usize)> = retrieved
         .iter()
@@ -153,13 +153,13 @@ mod tests {
         positions.iter().enumerate().map(one).collect()
     }
 
-    fn run(items: &[u32], by_similarity: &[u32], settings: &Settings) -> Vec<u32> {
+    fn run(items: &[u32], by_similarity: &[u32], settings: &RetrievalSettings) -> Vec<u32> {
         let history = rated(items);
         order(&history, TARGET, &retrieved(&history, by_similarity), settings)
     }
 
-    fn settings(template: Template, rule: RerankRule, k: usize) -> Settings {
-        Settings { template, rule, k, ..Settings::default() }
+    fn settings(template: Template, rule: RerankRule, k: usize) -> RetrievalSettings {
+        RetrievalSettings { template, rule, k, ..RetrievalSettings::default() }
     }
 
     const SEVEN: [u32; 7] = [10, 11, 12, 13, 14, 15, 16];
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(run(&items, &similar, &s), [6, 5, 4, 3, 2, 7]);
         // Defect D10: the walk starts at raw position 6 (7 distinct items), so the newest item is
         // never seen.
-        let faithful = Settings { faithful_walk_back: true, ..s };
+        let faithful = RetrievalSettings { faithful_walk_back: true, ..s };
         assert_eq!(run(&items, &similar, &faithful), [6, 5, 4, 3, 1, 2]);
     }
 
@@ -215,7 +215,7 @@ mod tests {
     fn the_score_rule_runs_from_recency_to_similarity() {
         let similar = [2, 6, 0, 5, 3, 1, 4];
         let score = |gamma, beta| {
-            let s = Settings { gamma, beta, ..settings(Template::Rerank, RerankRule::Score, 3) };
+            let s = RetrievalSettings { gamma, beta, ..settings(Template::Rerank, RerankRule::Score, 3) };
             assert_eq!(needed(&s), usize::MAX);
             run(&SEVEN, &similar, &s)
         };

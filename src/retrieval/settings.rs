@@ -34,7 +34,7 @@ pub enum SimilarUser {
 /// Settings of retrieval and reranking.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct RetrievalSettings {
     /// History items that a prompt shows (K).
     #[schemars(range(min = 1, max = 1000))]
     pub k: usize,
@@ -77,7 +77,7 @@ pub struct Settings {
     pub faithful_walk_back: bool,
 }
 
-impl Default for Settings {
+impl Default for RetrievalSettings {
     fn default() -> Self {
         Self {
             k: 30,
@@ -100,7 +100,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl RetrievalSettings {
     /// With the defects of the authors' retrieval. `raw_ids_are_rows`: raw item ids count from 1,
     /// so that D1 can be.
     #[must_use]
@@ -114,4 +114,4 @@ impl Settings {
     }
 }
 
-impl Checked for Settings {}
+impl Checked for RetrievalSettings {}

@@ -17,7 +17,7 @@ use crate::pipeline::stage::Made;
 use crate::pipeline::stages::data::DataOutput;
 use crate::pipeline::stages::graph::Collaborative;
 use crate::retrieval::history::Parts;
-use crate::retrieval::{Embedding, Mixture, Retriever, Settings, Sources, catalogue};
+use crate::retrieval::{Embedding, Mixture, RetrievalSettings, Retriever, Sources, catalogue};
 use crate::tensor::Matrix;
 
 /// Liked items named as a reason.
@@ -221,7 +221,7 @@ fn find_user(data: DataOutput<'_>, id: &str) -> Result<UserIdx> {
 struct About<'a> {
     data: DataOutput<'a>,
     mixture: Mixture,
-    settings: Settings,
+    settings: RetrievalSettings,
     baselines: Baselines,
     /// Likes and ratings of each item in training.
     counts: Vec<(usize, usize)>,
@@ -231,7 +231,7 @@ struct About<'a> {
 
 impl<'a> About<'a> {
     fn new(found: &'a Finished, recipe: &Recipe, user: UserIdx) -> Result<Self> {
-        let settings = Settings {
+        let settings = RetrievalSettings {
             embedding: Embedding::Mix3,
             faithful_off_by_one: false,
             faithful_target_in_history: false,

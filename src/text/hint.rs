@@ -9,7 +9,7 @@ use crate::settings::{Checked, Faults};
 /// How sure the tuned model must be for the stronger wordings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct HintSettings {
     /// Distance of the tuned model's probability from 0.5 above which the hint says that the answer
     /// "is" Yes or No. Not set:
     /// 0.424 for `predict.score = "two_way"` and 0.2 for `double_softmax`, which is the same cut.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub middle: Option<f64>,
 }
 
-impl Settings {
+impl HintSettings {
     /// (strong, middle) for scores of this kind.
     pub fn thresholds(&self, score: Score) -> (f64, f64) {
         let (strong, middle) = match score {
@@ -31,7 +31,7 @@ impl Settings {
     }
 }
 
-impl Checked for Settings {
+impl Checked for HintSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         for (key, value) in [("strong", self.strong), ("middle", self.middle)] {
@@ -46,7 +46,7 @@ impl Checked for Settings {
 ///
 /// # Errors
 /// p is no probability, thresholds out of range or in the wrong order.
-pub fn hint(p: f64, score: Score, settings: &Settings) -> Result<String> {
+pub fn hint(p: f64, score: Score, settings: &HintSettings) -> Result<String> {
     if !(0.0..=1.0).contains(&p) {
         return Err(Error::input("hint", format!("{p} is not a probability")).next("score the row again"));
     }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn every_wording() {
-        let say = |p, score| hint(p, score, &Settings::default()).unwrap();
+        let say = |p, score| hint(p, score, &HintSettings::default()).unwrap();
         for (p, score, want) in [
             (0.95, Score::TwoWay, "is Yes"),
             (0.92, Score::TwoWay, "may be Yes"),
@@ -101,9 +101,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        assert!(hint(f64::NAN, Score::TwoWay, &Settings::default()).is_err());
-        assert!(hint(1.2, Score::TwoWay, &Settings::default()).is_err());
-        let crossed = Settings { strong: Some(0.1), middle: Some(0.2) };
+        assert!(hint(f64::NAN, Score::TwoWay, &HintSettings::default()).is_err());
+        assert!(hint(1.2, Score::TwoWay, &HintSettings::default()).is_err());
+        let crossed = HintSettings { strong: Some(0.1), middle: Some(0.2) };
         assert!(hint(0.5, Score::TwoWay, &crossed).unwrap_err().next_step().contains("middle"));
     }
 }

@@ -158,7 +158,7 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
         let thought = think(world, &case, rng);
         let gold = GOLD[usize::from(thought.yes)];
         lessons.push(if sort == Sort::Reason {
-            let hint = opinion.map_or(Ok(String::new()), |p| hint(p, Score::TwoWay, &hint::Settings::default()))?;
+            let hint = opinion.map_or(Ok(String::new()), |p| hint(p, Score::TwoWay, &hint::HintSettings::default()))?;
             let mut conversation = reasoning(&prompt, &hint, &passes);
             if rng.below(3) == 0 {
                 // The thoughts are given: an answer among so many words of prose is learnt too late otherwise.
@@ -179,7 +179,7 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
 }
 
 /// The manners of asking that recipes use, all of them now and then.
-fn settings(sort: Sort, rng: &mut Rng) -> prompts::Settings {
+fn settings(sort: Sort, rng: &mut Rng) -> prompts::PromptSettings {
     let short = rng.below(2) == 0;
     let list = match (short, rng.below(8)) {
         (true, 0..5) | (false, 5) => List::Lines,
@@ -194,7 +194,7 @@ fn settings(sort: Sort, rng: &mut Rng) -> prompts::Settings {
         _ => Placement::BeforeQuestion,
     };
     let friendly = sort == Sort::Recommend && rng.below(8) > 0;
-    prompts::Settings {
+    prompts::PromptSettings {
         style: if short { Style::Short } else { Style::Paper },
         list,
         order,
@@ -202,6 +202,6 @@ fn settings(sort: Sort, rng: &mut Rng) -> prompts::Settings {
         profile: rng.below(4) > 0,
         placement,
         system: if friendly { FRIENDLY.into() } else { String::new() },
-        ..prompts::Settings::default()
+        ..prompts::PromptSettings::default()
     }
 }

@@ -15,7 +15,7 @@ use crate::store::Loaded;
 use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::answer::{Match, hard_answer};
 use crate::text::prompts::{
-    Conversation, Order, Prompter, ReasoningSettings, Settings, description, reasoning, second_pass,
+    Conversation, Order, PromptSettings, Prompter, ReasoningSettings, description, reasoning, second_pass,
 };
 use crate::text::ratings::Wording;
 
@@ -133,12 +133,12 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     let test = &world.samples.samples[world.samples.split.test.clone()];
     let chosen: Vec<&Sample> = test.iter().step_by((test.len() / rows.max(1)).max(1)).take(rows).collect();
 
-    let paper = Settings { order: Order::MostRelevant, ..Settings::default() };
+    let paper = PromptSettings { order: Order::MostRelevant, ..PromptSettings::default() };
     let mut zero_shot = Vec::new();
     for (name, settings, wording) in [
         ("paper style", &paper, Wording::None),
-        ("short style", &Settings::short(), Wording::None),
-        ("short style with facts", &Settings::short(), Wording::ItemUser),
+        ("short style", &PromptSettings::short(), Wording::None),
+        ("short style with facts", &PromptSettings::short(), Wording::ItemUser),
     ] {
         let (mut labels, mut scores, mut mass) = (Vec::new(), Vec::new(), 0.0);
         for sample in &chosen {
@@ -160,7 +160,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     let few: Vec<&Sample> = chosen.iter().copied().step_by(5).collect();
     let mut prompts = Vec::new();
     for sample in &few {
-        prompts.push(prompt(&world, sample, &Settings::short(), Wording::None)?);
+        prompts.push(prompt(&world, sample, &PromptSettings::short(), Wording::None)?);
     }
     let first: Vec<Conversation> = prompts.iter().map(|p| reasoning(p, "", &passes)).collect();
     let thoughts = pupil.write(&first, SAMPLES, 0.6, 96)?;
@@ -197,7 +197,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
 fn prompt(
     world: &World,
     sample: &Sample,
-    settings: &Settings,
+    settings: &PromptSettings,
     wording: Wording,
 ) -> Result<crate::text::prompts::Prompt> {
     let history = world.samples.history(sample);

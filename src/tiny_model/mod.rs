@@ -30,7 +30,7 @@ use world::World;
 /// How the model is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct TinyModelSettings {
     /// Seed of the worlds, the lessons and the first weights. Default 1.
     pub seed: u64,
     /// Optimiser steps, 1 to 1,000,000. Default 1,300.
@@ -55,7 +55,7 @@ pub struct Settings {
     pub layers: usize,
 }
 
-impl Default for Settings {
+impl Default for TinyModelSettings {
     fn default() -> Self {
         Self {
             seed: 1,
@@ -73,7 +73,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl TinyModelSettings {
     /// Refuses values outside the documented ranges.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ pub struct Made {
 ///
 /// # Errors
 /// Settings out of range, or a stop that was asked for.
-pub fn make(settings: &Settings, monitor: &dyn Monitor) -> Result<Made> {
+pub fn make(settings: &TinyModelSettings, monitor: &dyn Monitor) -> Result<Made> {
     settings.check()?;
     let worlds = (0..settings.worlds).map(|i| World::new(&settings.world(i))).collect::<Result<Vec<_>>>()?;
     monitor.check()?;
@@ -134,7 +134,7 @@ pub fn make(settings: &Settings, monitor: &dyn Monitor) -> Result<Made> {
     widen(&mut weights, &config)?;
     let count = usize::try_from(settings.steps).unwrap_or(usize::MAX).saturating_mul(settings.batch);
     let course = Course::new(&worlds, &tokenizer, &chat, settings.seed, count, config.context);
-    let training = tune::Settings {
+    let training = tune::LoraSettings {
         learning_rate: settings.learning_rate,
         warmup_steps: (settings.steps / 20).min(100),
         beta2: 0.98,
@@ -143,7 +143,7 @@ pub fn make(settings: &Settings, monitor: &dyn Monitor) -> Result<Made> {
         epochs: 1,
         max_steps: settings.steps,
         seed: settings.seed,
-        ..tune::Settings::default()
+        ..tune::LoraSettings::default()
     };
     let outcome = tune::Training::new(&config, &course, &training, monitor).all_weights(weights, None)?;
     Ok(Made { config, weights: outcome.best, tokenizer: json, history: outcome.history })
@@ -160,7 +160,7 @@ fn widen(weights: &mut Weights, config: &Config) -> Result<()> {
     })
 }
 
-fn shape(settings: &Settings, tokenizer: &Tokenizer) -> Result<Config> {
+fn shape(settings: &TinyModelSettings, tokenizer: &Tokenizer) -> Result<Config> {
     let end = tokenizer.token_id(tokenizer::END).ok_or_else(|| Error::failed("tokenizer", "has no end token"))?;
     Ok(Config {
         family: Family::LLAMA,

@@ -5,8 +5,8 @@ use crate::store::{LoadOptions, load};
 use crate::tune::GroupSource;
 
 /// As little as there can be of everything.
-fn small() -> Settings {
-    Settings {
+fn small() -> TinyModelSettings {
+    TinyModelSettings {
         steps: 3,
         batch: 3,
         worlds: 1,
@@ -15,14 +15,14 @@ fn small() -> Settings {
         ratings: 600,
         hidden: 64,
         layers: 1,
-        ..Settings::default()
+        ..TinyModelSettings::default()
     }
 }
 
 #[test]
 fn the_same_settings_give_the_same_bytes() {
     let base = tempfile::tempdir().unwrap();
-    let write = |name: &str, settings: &Settings| {
+    let write = |name: &str, settings: &TinyModelSettings| {
         let folder = base.path().join(name);
         let made = make(settings, &Silent).unwrap();
         assert_eq!(made.history.steps.len() as u64, settings.steps);
@@ -32,7 +32,7 @@ fn the_same_settings_give_the_same_bytes() {
     };
     let first = write("a", &small());
     assert!(first == write("b", &small()), "two runs differ");
-    let other = write("c", &Settings { seed: 2, ..small() });
+    let other = write("c", &TinyModelSettings { seed: 2, ..small() });
     assert_ne!(first[4], other[4], "the seed changes nothing");
     let loaded = load(&base.path().join("a"), &LoadOptions::default()).unwrap();
     assert!(!loaded.chat.is_fallback());
@@ -44,14 +44,14 @@ fn the_same_settings_give_the_same_bytes() {
 #[test]
 fn bad_settings_are_named() {
     for (settings, name) in [
-        (Settings { steps: 0, ..Settings::default() }, "steps"),
-        (Settings { batch: 0, ..Settings::default() }, "batch"),
-        (Settings { worlds: 0, ..Settings::default() }, "worlds"),
-        (Settings { vocab: 100, ..Settings::default() }, "vocab"),
-        (Settings { hidden: 100, ..Settings::default() }, "hidden"),
-        (Settings { layers: 0, ..Settings::default() }, "layers"),
-        (Settings { learning_rate: f64::NAN, ..Settings::default() }, "learning_rate"),
-        (Settings { items: 1, ..Settings::default() }, "items"),
+        (TinyModelSettings { steps: 0, ..TinyModelSettings::default() }, "steps"),
+        (TinyModelSettings { batch: 0, ..TinyModelSettings::default() }, "batch"),
+        (TinyModelSettings { worlds: 0, ..TinyModelSettings::default() }, "worlds"),
+        (TinyModelSettings { vocab: 100, ..TinyModelSettings::default() }, "vocab"),
+        (TinyModelSettings { hidden: 100, ..TinyModelSettings::default() }, "hidden"),
+        (TinyModelSettings { layers: 0, ..TinyModelSettings::default() }, "layers"),
+        (TinyModelSettings { learning_rate: f64::NAN, ..TinyModelSettings::default() }, "learning_rate"),
+        (TinyModelSettings { items: 1, ..TinyModelSettings::default() }, "items"),
     ] {
         let error = make(&settings, &Silent).unwrap_err();
         assert!(error.place().contains(name) && !error.next_step().is_empty(), "{error}");
@@ -64,7 +64,7 @@ fn the_worlds_are_not_the_demos() {
     let mut seen = std::collections::HashSet::new();
     for seed in 0..20 {
         for i in 0..20 {
-            let world = Settings { seed, ..Settings::default() }.world(i);
+            let world = TinyModelSettings { seed, ..TinyModelSettings::default() }.world(i);
             assert!(world.seed > u64::from(u32::MAX), "{}", world.seed);
             assert!(seen.insert(world.seed), "two worlds are one");
         }

@@ -6,7 +6,7 @@ use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
-use super::Settings;
+use super::TinyModelSettings;
 use super::course::spoken;
 use super::world::World;
 use crate::data::{Item, synthetic};
@@ -27,7 +27,7 @@ pub(super) fn settings() -> Value {
 }
 
 /// Learns the merges; returns the content of tokenizer.json.
-pub(super) fn learn(worlds: &[World], settings: &Settings) -> Result<String> {
+pub(super) fn learn(worlds: &[World], settings: &TinyModelSettings) -> Result<String> {
     let fail = |e: tokenizers::Error| Error::failed("tokenizer", format!("cannot be learnt: {e}"));
     let mut texts = Vec::new();
     for i in 0..settings.worlds {

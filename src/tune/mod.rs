@@ -10,7 +10,7 @@ mod source;
 mod trainer;
 
 pub use checkpoint::{EvalRecord, History, StepRecord};
-pub use settings::{Schedule, Settings};
+pub use settings::{LoraSettings, Schedule};
 pub use soft::{SoftAdapter, SoftInputs};
 pub use source::{GroupSource, mean_loss};
 pub use trainer::{Evaluator, Outcome, Training, TuneOutcome};

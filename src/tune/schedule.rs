@@ -1,10 +1,10 @@
 //! The learning rate of each step.
 
-use super::{Schedule, Settings};
+use super::{LoraSettings, Schedule};
 
 /// Learning rate of step `step` (from 0) of `total`: a linear rise over the warm-up, then the schedule; the rule of
 /// `get_linear_schedule_with_warmup` in transformers.
-pub fn learning_rate(settings: &Settings, step: u64, total: u64) -> f64 {
+pub fn learning_rate(settings: &LoraSettings, step: u64, total: u64) -> f64 {
     let warmup = settings.warmup_steps;
     let share = if step < warmup {
         step as f64 / warmup as f64
@@ -23,12 +23,12 @@ mod tests {
 
     #[test]
     fn rises_then_falls_to_zero() {
-        let s = Settings { learning_rate: 2.0, warmup_steps: 2, ..Settings::default() };
+        let s = LoraSettings { learning_rate: 2.0, warmup_steps: 2, ..LoraSettings::default() };
         let rates: Vec<f64> = (0..=6).map(|i| learning_rate(&s, i, 6)).collect();
         assert_eq!(rates, [0.0, 1.0, 2.0, 1.5, 1.0, 0.5, 0.0]);
-        let s = Settings { learning_rate: 2.0, schedule: Schedule::Constant, ..s };
+        let s = LoraSettings { learning_rate: 2.0, schedule: Schedule::Constant, ..s };
         assert_eq!(learning_rate(&s, 5, 6), 2.0);
-        let s = Settings { learning_rate: 1.0, ..Settings::default() };
+        let s = LoraSettings { learning_rate: 1.0, ..LoraSettings::default() };
         assert_eq!(learning_rate(&s, 0, 4), 1.0, "without warm-up the first step has the full rate");
     }
 }

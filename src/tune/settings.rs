@@ -20,7 +20,7 @@ pub enum Schedule {
 /// for the batch, which is sized for a CPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct LoraSettings {
     /// Rank of the adapter.
     #[schemars(range(min = 1, max = 65_536))]
     pub rank: usize,
@@ -88,7 +88,7 @@ pub struct Settings {
     pub checkpoint_seconds: f64,
 }
 
-impl Default for Settings {
+impl Default for LoraSettings {
     fn default() -> Self {
         Self {
             rank: 8,
@@ -117,4 +117,4 @@ impl Default for Settings {
     }
 }
 
-impl Checked for Settings {}
+impl Checked for LoraSettings {}

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::checkpoint::{EvalRecord, History, State, StepRecord};
 use super::schedule::learning_rate;
-use super::settings::Settings;
+use super::settings::LoraSettings;
 use super::source::{GroupSource, micro_batches};
 use crate::device::Device;
 use crate::events::Event;
@@ -58,7 +58,7 @@ pub struct Training<'a> {
     /// The examples.
     pub source: &'a dyn GroupSource,
     /// How.
-    pub settings: &'a Settings,
+    pub settings: &'a LoraSettings,
     /// Folder of checkpoints. With one, training goes on from the checkpoint there, and the result is bit for bit that of
     /// a run that was never interrupted.
     pub checkpoint: Option<&'a Path>,
@@ -71,7 +71,7 @@ impl<'a> Training<'a> {
     pub fn new(
         config: &'a Config,
         source: &'a dyn GroupSource,
-        settings: &'a Settings,
+        settings: &'a LoraSettings,
         monitor: &'a dyn Monitor,
     ) -> Self {
         Self { device: &Device::Cpu, config, source, settings, checkpoint: None, monitor }
@@ -274,7 +274,7 @@ impl Run<'_> {
 
     /// What a checkpoint must agree with; the times of checkpoints do not matter.
     fn fingerprint(&self, start: &[f32]) -> Result<String> {
-        let settings = Settings { checkpoint_seconds: 0.0, ..self.training.settings.clone() };
+        let settings = LoraSettings { checkpoint_seconds: 0.0, ..self.training.settings.clone() };
         let text = serde_json::to_string(&(settings, self.training.config, self.training.source.len()))
             .map_err(|e| Error::failed("checkpoint", e))?;
         let mut hash = blake3::Hasher::new();
@@ -386,7 +386,7 @@ impl Run<'_> {
         };
         apply(adam, from..end);
         if let Some(soft) = &self.soft {
-            let own = Settings { learning_rate: soft.learning_rate, ..settings.clone() };
+            let own = LoraSettings { learning_rate: soft.learning_rate, ..settings.clone() };
             apply(AdamW { lr: learning_rate(&own, state.step, total), ..adam }, end..gradient.len());
         }
         write_all(params, flat)?;

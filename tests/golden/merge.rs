@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::merge::{
-    Expert, Metric, Opinions, Samples, Settings, SweepSettings, Trust, TunedMean, merge, merge_all, sweep, weigh,
+    Expert, MergeSettings, Metric, Opinions, Samples, SweepSettings, Trust, TunedMean, merge, merge_all, sweep, weigh,
 };
 
-fn one(reasoning: &[f64], tuned: &[f64], settings: &Settings) -> rallrec::merge::Merged {
+fn one(reasoning: &[f64], tuned: &[f64], settings: &MergeSettings) -> rallrec::merge::Merged {
     let r = Samples::new("reasoning", &[reasoning]).unwrap();
     let t = Samples::new("tuned", &[tuned]).unwrap();
     merge(&r, &t, settings).unwrap()[0]
@@ -15,7 +15,7 @@ fn one(reasoning: &[f64], tuned: &[f64], settings: &Settings) -> rallrec::merge:
 /// Means 0.7 and 0.4, variances 0.01 and 0: w_R = 9.0909, w_T = 1000.
 #[test]
 fn the_fixture() {
-    let m = one(&[0.6, 0.8], &[0.4], &Settings::default());
+    let m = one(&[0.6, 0.8], &[0.4], &MergeSettings::default());
     assert!((m.mean_reasoning - 0.7).abs() <= 1e-12 && (m.var_reasoning - 0.01).abs() <= 1e-12);
     assert!((m.p - 0.402_703).abs() <= 5e-7, "{}", m.p);
     assert!((m.share_reasoning - 9.090_909_09 / 1_009.090_909_09).abs() <= 1e-9);
@@ -23,15 +23,15 @@ fn the_fixture() {
 
 #[test]
 fn with_one_tuned_run_the_share_stays_below_a_tenth() {
-    let m = one(&[0.9, 0.9], &[0.1], &Settings::default());
+    let m = one(&[0.9, 0.9], &[0.1], &MergeSettings::default());
     assert!((m.share_reasoning - 0.1 / 1.1).abs() <= 1e-12);
 }
 
 #[test]
 fn the_first_run_or_the_mean() {
     let tuned = [0.2, 0.4];
-    let mean = one(&[0.5], &tuned, &Settings::default());
-    let first = one(&[0.5], &tuned, &Settings { tuned_mean: TunedMean::First, ..Settings::default() });
+    let mean = one(&[0.5], &tuned, &MergeSettings::default());
+    let first = one(&[0.5], &tuned, &MergeSettings { tuned_mean: TunedMean::First, ..MergeSettings::default() });
     assert!((mean.mean_tuned - 0.3).abs() <= 1e-12 && (first.mean_tuned - 0.2).abs() <= 1e-12);
     assert!((first.var_tuned - 0.01).abs() <= 1e-12);
 }
@@ -40,9 +40,9 @@ fn samples() -> impl Strategy<Value = Vec<f64>> {
     proptest::collection::vec(0f64..=1.0, 1..17)
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn settings() -> impl Strategy<Value = MergeSettings> {
     (0f64..20.0, 1e-6f64..1e-1, 0.1f64..10.0, 0.1f64..10.0).prop_map(|(alpha, epsilon, tau_reasoning, tau_tuned)| {
-        Settings { alpha, epsilon, tau_reasoning, tau_tuned, ..Settings::default() }
+        MergeSettings { alpha, epsilon, tau_reasoning, tau_tuned, ..MergeSettings::default() }
     })
 }
 
@@ -59,7 +59,7 @@ proptest! {
 
     #[test]
     fn swapping_equal_models_changes_nothing(r in samples(), t in samples(), epsilon in 1e-6f64..1e-1) {
-        let s = Settings { alpha: 1.0, epsilon, ..Settings::default() };
+        let s = MergeSettings { alpha: 1.0, epsilon, ..MergeSettings::default() };
         prop_assert!((one(&r, &t, &s).p - one(&t, &r, &s).p).abs() <= 1e-12);
     }
 
@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn more_trust_moves_towards_the_reasoning_model(r in samples(), t in samples(), s in settings()) {
-        let more = Settings { alpha: s.alpha + 1.0, ..s.clone() };
+        let more = MergeSettings { alpha: s.alpha + 1.0, ..s.clone() };
         prop_assert!(one(&r, &t, &more).share_reasoning > one(&r, &t, &s).share_reasoning);
     }
 
@@ -132,7 +132,7 @@ fn the_sweep_finds_the_best_cell_and_breaks_ties_with_caution() {
         samples: vec![0, 1, 3],
         metric: Metric::LogLoss,
     };
-    let settings = Settings { sweep: grid.clone(), ..Settings::default() };
+    let settings = MergeSettings { sweep: grid.clone(), ..MergeSettings::default() };
     let (cells, chosen) = sweep(&r, &t, &labels, &settings, &Silent).unwrap();
     assert_eq!((cells.len(), cells.iter().filter(|c| c.chosen).count()), (18, 1));
     assert!((chosen.alpha - 100.0).abs() <= 1e-12);
@@ -143,7 +143,7 @@ fn the_sweep_finds_the_best_cell_and_breaks_ties_with_caution() {
     assert!((rallrec::eval::log_loss(&labels, &p).unwrap() - best.value).abs() <= 1e-12);
     // With alpha = 0 every cell is the tuned model alone: all tie.
     let flat = SweepSettings { alpha: vec![0.0], metric: Metric::Auc, ..grid };
-    let (cells, chosen) = sweep(&r, &t, &labels, &Settings { sweep: flat, ..settings }, &Silent).unwrap();
+    let (cells, chosen) = sweep(&r, &t, &labels, &MergeSettings { sweep: flat, ..settings }, &Silent).unwrap();
     assert!(cells.iter().all(|c| c.value == cells[0].value));
     assert_eq!((chosen.samples, chosen.epsilon), (1, 1e-2));
 }
@@ -202,30 +202,33 @@ fn bad_input_says_where_and_what_next() {
     }
     let (r, t, labels) = rows();
     let short = Samples::new("tuned", &[[0.5]]).unwrap();
-    assert!(merge(&r, &short, &Settings::default()).is_err());
+    assert!(merge(&r, &short, &MergeSettings::default()).is_err());
     let sweep_of = |epsilon: Vec<f64>| SweepSettings { epsilon, ..Default::default() };
     for (key, bad) in [
-        ("alpha", Settings { alpha: -1.0, ..Settings::default() }),
-        ("alpha", Settings { alpha: f64::NAN, ..Settings::default() }),
-        ("epsilon", Settings { epsilon: 0.0, ..Settings::default() }),
-        ("tau_tuned", Settings { tau_tuned: 0.0, ..Settings::default() }),
-        ("sweep.epsilon", Settings { sweep: sweep_of(vec![0.0]), ..Settings::default() }),
-        ("weights", Settings { weights: vec![0.0], ..Settings::default() }),
+        ("alpha", MergeSettings { alpha: -1.0, ..MergeSettings::default() }),
+        ("alpha", MergeSettings { alpha: f64::NAN, ..MergeSettings::default() }),
+        ("epsilon", MergeSettings { epsilon: 0.0, ..MergeSettings::default() }),
+        ("tau_tuned", MergeSettings { tau_tuned: 0.0, ..MergeSettings::default() }),
+        ("sweep.epsilon", MergeSettings { sweep: sweep_of(vec![0.0]), ..MergeSettings::default() }),
+        ("weights", MergeSettings { weights: vec![0.0], ..MergeSettings::default() }),
     ] {
         assert_eq!(merge(&r, &t, &bad).unwrap_err().place(), key);
     }
-    let auc = Settings { sweep: SweepSettings { metric: Metric::Auc, ..Default::default() }, ..Settings::default() };
+    let auc = MergeSettings {
+        sweep: SweepSettings { metric: Metric::Auc, ..Default::default() },
+        ..MergeSettings::default()
+    };
     assert!(sweep(&r, &t, &[true; 60], &auc, &Silent).unwrap_err().next_step().contains("log_loss"));
     assert!(sweep(&r, &t, &labels[..3], &auc, &Silent).is_err());
     assert!(merge_all(&[], &[], 1e-3).is_err());
-    let twice = Settings { experts: vec![Expert::Tuned, Expert::Tuned], ..Settings::default() };
+    let twice = MergeSettings { experts: vec![Expert::Tuned, Expert::Tuned], ..MergeSettings::default() };
     assert!(merge(&r, &t, &twice).unwrap_err().place().contains("experts"));
     let merged = merge(
         &Samples::new("r", &[] as &[&[f64]]).unwrap(),
         &Samples::new("t", &[] as &[&[f64]]).unwrap(),
-        &Settings::default(),
+        &MergeSettings::default(),
     );
     assert!(merged.unwrap().is_empty());
-    let unknown: Result<Settings, _> = toml::from_str("alhpa = 0.1");
+    let unknown: Result<MergeSettings, _> = toml::from_str("alhpa = 0.1");
     assert!(unknown.is_err());
 }

@@ -12,7 +12,7 @@ use rallrec::ops::rope::Scaling;
 use rallrec::rng::{Rng, Use};
 use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
-use rallrec::tune::{Settings, SoftAdapter, SoftInputs, Training, TuneOutcome};
+use rallrec::tune::{LoraSettings, SoftAdapter, SoftInputs, Training, TuneOutcome};
 use rallrec::{Kind, Matrix, Monitor, Silent};
 
 use super::common::{cases, devices, families};
@@ -214,8 +214,8 @@ fn what_cannot_be_trained_on_a_device_is_refused() {
     assert!(wrong(Model { config: &other, ..with }, &batch, adapters, 3 * 2 * (24 + 32)).contains("another"));
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> LoraSettings {
+    LoraSettings {
         rank: 2,
         targets: vec![Target::QProj, Target::VProj, Target::GateProj, Target::DownProj],
         learning_rate: 2e-3,
@@ -226,7 +226,7 @@ fn settings() -> Settings {
         epochs: 2,
         weight_decay: 0.01,
         checkpoint_seconds: 0.0,
-        ..Settings::default()
+        ..LoraSettings::default()
     }
 }
 
@@ -305,7 +305,7 @@ fn a_short_training_gives_the_adapter_of_the_cpu_and_resumes_bit_for_bit() {
 #[test]
 fn a_short_training_with_soft_tokens_gives_adapter_and_projector_of_the_cpu() {
     let (config, weights) = base(Family::LLAMA);
-    let s = Settings { epochs: 1, ..settings() };
+    let s = LoraSettings { epochs: 1, ..settings() };
     let ids: Vec<u32> = (70..76).collect();
     let mut rng = Rng::new(8, Use::Synthetic, 0, 0);
     let x = Matrix::from_vec(6, 4, (0..24).map(|_| rng.normal()).collect()).unwrap();

@@ -14,7 +14,7 @@ use rallrec::models::soft_prompt::{Inputs, Projector, SoftSettings, mean_norm};
 use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::tune::{
-    Evaluator, Outcome, Schedule, Settings, SoftAdapter, SoftInputs, Training, TuneOutcome, mean_loss,
+    Evaluator, LoraSettings, Outcome, Schedule, SoftAdapter, SoftInputs, Training, TuneOutcome, mean_loss,
 };
 use rallrec::{Kind, Matrix, Monitor, Result, Silent};
 
@@ -62,8 +62,8 @@ fn groups(n: u32) -> Vec<Group> {
         .collect()
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> LoraSettings {
+    LoraSettings {
         rank: 4,
         targets: Target::ALL.to_vec(),
         learning_rate: 5e-3,
@@ -72,7 +72,7 @@ fn settings() -> Settings {
         epochs: 3,
         dropout: 0.1,
         checkpoint_seconds: 0.0,
-        ..Settings::default()
+        ..LoraSettings::default()
     }
 }
 
@@ -88,7 +88,7 @@ fn flat(a: &Adapter) -> Vec<u32> {
     out
 }
 
-fn tune(s: &Settings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -> Result<TuneOutcome> {
+fn tune(s: &LoraSettings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -> Result<TuneOutcome> {
     let (config, weights) = base();
     let adapter = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed)?;
     let valid = groups(5);
@@ -111,7 +111,7 @@ fn tune(s: &Settings, folder: Option<&std::path::Path>, monitor: &dyn Monitor) -
 #[test]
 fn training_lowers_the_loss_and_reports_every_step() {
     let monitor = StopAfter::new(u64::MAX);
-    let s = Settings { epochs: 8, dropout: 0.0, ..settings() };
+    let s = LoraSettings { epochs: 8, dropout: 0.0, ..settings() };
     let done = tune(&s, None, &monitor).unwrap();
     let steps = &done.history.steps;
     assert_eq!(steps.len(), 32);
@@ -140,7 +140,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
 #[test]
 fn accumulation_equals_one_big_batch() {
     let run =
-        |micro_tokens| tune(&Settings { micro_tokens, batch: 14, epochs: 1, ..settings() }, None, &Silent).unwrap();
+        |micro_tokens| tune(&LoraSettings { micro_tokens, batch: 14, epochs: 1, ..settings() }, None, &Silent).unwrap();
     let (small, big) = (run(1), run(100_000));
     let (a, b) = (small.history.steps[0], big.history.steps[0]);
     assert!((a.loss - b.loss).abs() <= 1e-5, "{} {}", a.loss, b.loss);
@@ -150,7 +150,7 @@ fn accumulation_equals_one_big_batch() {
 #[test]
 fn patience_ends_training_and_the_best_adapter_is_kept() {
     let (config, weights) = base();
-    let s = Settings { epochs: 20, early_stop_patience: 2, ..settings() };
+    let s = LoraSettings { epochs: 20, early_stop_patience: 2, ..settings() };
     let adapter = Adapter::init(&config, s.rank, s.alpha, &s.targets, 1).unwrap();
     let values = [0.5, 0.7, 0.6, 0.65, 0.9];
     let mut seen: Vec<Vec<u32>> = Vec::new();
@@ -171,7 +171,7 @@ fn patience_ends_training_and_the_best_adapter_is_kept() {
 fn a_small_model_learns_from_scratch() {
     let config = fixture::config(Family::LLAMA);
     let weights = Weights::init(&config, 1).unwrap();
-    let s = Settings { epochs: 12, learning_rate: 3e-3, schedule: Schedule::Constant, ..settings() };
+    let s = LoraSettings { epochs: 12, learning_rate: 3e-3, schedule: Schedule::Constant, ..settings() };
     let examples = groups(14);
     let done = Training::new(&config, &examples, &s, &Silent).all_weights(weights, None).unwrap();
     let (first, last) = (done.history.steps[0].loss, done.history.steps.last().unwrap().loss);
@@ -182,7 +182,7 @@ fn a_small_model_learns_from_scratch() {
 fn bad_input_is_refused_with_a_next_step() {
     let (config, weights) = base();
     let adapter = || Adapter::init(&config, 2, 4.0, &[Target::QProj], 1).unwrap();
-    let go = |groups: Vec<Group>, s: &Settings| {
+    let go = |groups: Vec<Group>, s: &LoraSettings| {
         let training = Training::new(&config, &groups, s, &Silent);
         training.adapter(&weights, adapter(), None).map(|_| ()).unwrap_err()
     };
@@ -202,11 +202,12 @@ fn bad_input_is_refused_with_a_next_step() {
     let mut heavy = Group::plain(vec![1, 2], 1..2);
     heavy.branches[0].weight = f32::NAN;
     assert_eq!(go(vec![heavy], &s).kind(), Kind::Input);
-    let bad = Settings { dropout: 1.0, ..settings() };
+    let bad = LoraSettings { dropout: 1.0, ..settings() };
     assert_eq!(go(groups(2), &bad).kind(), Kind::Usage);
     // The first step is finite, since B is zero; behind it gate and up are so large that their
     // product is not.
-    let wild = Settings { learning_rate: 1000.0, clip: 0.0, epochs: 20, schedule: Schedule::Constant, ..settings() };
+    let wild =
+        LoraSettings { learning_rate: 1000.0, clip: 0.0, epochs: 20, schedule: Schedule::Constant, ..settings() };
     let mut far = Adapter::init(&config, 2, 4.0, &[Target::GateProj, Target::UpProj], 1).unwrap();
     far.pairs.iter_mut().flatten().for_each(|pair| pair.a.fill(1e17));
     let examples = groups(8);
@@ -228,7 +229,7 @@ fn a_damaged_or_foreign_checkpoint_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     tune(&settings(), Some(folder.path()), &StopAfter::new(1)).unwrap_err();
     let file = folder.path().join("checkpoint.safetensors");
-    let other = Settings { seed: 1, ..settings() };
+    let other = LoraSettings { seed: 1, ..settings() };
     let error = tune(&other, Some(folder.path()), &Silent).unwrap_err();
     assert!(error.next_step().contains("remove"), "{error}");
     let bytes = std::fs::read(&file).unwrap();
@@ -261,7 +262,12 @@ fn soft_groups(n: u32) -> (Vec<Group>, Inputs) {
     ((0..n).map(group).collect(), Inputs::new((vocab..vocab + 14).collect(), x).unwrap())
 }
 
-fn tune_soft(s: &Settings, rate: f64, folder: Option<&Path>, monitor: &dyn Monitor) -> Result<Outcome<SoftAdapter>> {
+fn tune_soft(
+    s: &LoraSettings,
+    rate: f64,
+    folder: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<Outcome<SoftAdapter>> {
     let (config, weights) = base();
     let (groups, inputs) = soft_groups(14);
     let adapter = Adapter::init(&config, s.rank, s.alpha, &s.targets, s.seed)?;
@@ -288,7 +294,7 @@ fn flat_soft(p: &SoftAdapter) -> Vec<u32> {
 #[test]
 fn the_projector_learns_what_only_the_embeddings_say() {
     // With the adapter held still, the projector alone must learn.
-    let s = Settings { epochs: 30, dropout: 0.0, learning_rate: 1e-12, schedule: Schedule::Constant, ..settings() };
+    let s = LoraSettings { epochs: 30, dropout: 0.0, learning_rate: 1e-12, schedule: Schedule::Constant, ..settings() };
     let done = tune_soft(&s, 1e-2, None, &Silent).unwrap();
     let (first, last) = (done.history.steps[0].loss, done.history.steps.last().unwrap().loss);
     assert!(last <= 0.3 * first, "{first} to {last}");
@@ -298,7 +304,7 @@ fn the_projector_learns_what_only_the_embeddings_say() {
 
 #[test]
 fn a_resumed_run_with_soft_tokens_equals_an_uninterrupted_one_bit_for_bit() {
-    let s = Settings { first_layer: 1, weight_decay: 0.01, ..settings() };
+    let s = LoraSettings { first_layer: 1, weight_decay: 0.01, ..settings() };
     let whole = tune_soft(&s, 2e-3, None, &Silent).unwrap();
     let folder = tempfile::tempdir().unwrap();
     for steps in [2, 3, 4] {

@@ -16,7 +16,7 @@ use crate::pipeline::results::{Results, side_by_side};
 /// is held to the run on the CPU.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec compare runs/cpu runs/cuda --within 0.002")]
-pub struct Args {
+pub struct CompareArgs {
     /// Run folders.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
@@ -32,7 +32,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn main(args: Args) -> Result<()> {
+pub fn main(args: CompareArgs) -> Result<()> {
     if let Some(tolerance) = args.within {
         return hold(&args, tolerance);
     }
@@ -50,7 +50,7 @@ pub fn main(args: Args) -> Result<()> {
 }
 
 /// `--within`.
-fn hold(args: &Args, tolerance: f64) -> Result<()> {
+fn hold(args: &CompareArgs, tolerance: f64) -> Result<()> {
     for (option, value) in [("--within", tolerance), ("--except", args.except)] {
         if !(0.0..=1.0).contains(&value) {
             return Err(Error::usage(option, format!("{value} is not from 0 to 1")).next("use e.g. 0.002"));

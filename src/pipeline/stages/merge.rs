@@ -12,7 +12,7 @@ use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::merge::{
-    Cell, Expert, Merged, Opinions, Samples, Settings, grid, merge as merge_rows, merge_all, sweep, weigh,
+    Cell, Expert, MergeSettings, Merged, Opinions, Samples, grid, merge as merge_rows, merge_all, sweep, weigh,
 };
 use crate::monitor::Monitor;
 use crate::pipeline::artifact::{Artifact, write_atomically};
@@ -52,7 +52,7 @@ pub struct MergeOutcome {
     /// Metric of the grid.
     pub metric: String,
     /// Settings with the chosen values.
-    pub chosen: Settings,
+    pub chosen: MergeSettings,
     /// Validation rows it was chosen on.
     pub valid_rows: usize,
     /// Test rows in order.
@@ -80,11 +80,11 @@ const FILE: &str = "merge.json";
 impl Stage for Merge {
     const ID: StageId = StageId::Merge;
     const VERSION: u32 = 3;
-    type Settings<'r> = &'r Settings;
+    type Settings<'r> = &'r MergeSettings;
     type Inputs<'a> = MergeInputs<'a>;
     type Output = MergeOutcome;
 
-    fn run(settings: &&Settings, inputs: &MergeInputs<'_>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &&MergeSettings, inputs: &MergeInputs<'_>, work: &Work<'_>) -> Result<()> {
         let opinions = ExpertOpinions {
             settings,
             predictions: inputs.predictions.get()?,
@@ -128,7 +128,7 @@ fn labels_of(rows: &[usize], all: &(Vec<usize>, Vec<bool>)) -> Vec<bool> {
     rows.iter().filter_map(|row| by_row.get(row).copied()).collect()
 }
 
-fn write(settings: &Settings, opinions: &ExpertOpinions<'_>, work: &Work<'_>) -> Result<()> {
+fn write(settings: &MergeSettings, opinions: &ExpertOpinions<'_>, work: &Work<'_>) -> Result<()> {
     let ExpertOpinions { predictions, reasoning, .. } = *opinions;
     let [all_valid, all_test] = [Set::Valid, Set::Test].map(|set| predictions.labelled(set));
     let gather = |rows: &[usize], set, samples| gather(rows, set, predictions, samples);
@@ -171,7 +171,7 @@ fn write(settings: &Settings, opinions: &ExpertOpinions<'_>, work: &Work<'_>) ->
 /// What every expert says.
 #[derive(Clone, Copy)]
 struct ExpertOpinions<'a> {
-    settings: &'a Settings,
+    settings: &'a MergeSettings,
     predictions: &'a Predictions,
     reasoning: &'a Reasoning,
     features: Option<&'a Features>,
@@ -199,7 +199,7 @@ impl ExpertOpinions<'_> {
         &self,
         (valid, labels): &(Vec<usize>, Vec<bool>),
         test: &[usize],
-        chosen: &Settings,
+        chosen: &MergeSettings,
         monitor: &dyn Monitor,
     ) -> Result<ExpertOutcome> {
         let settings = self.settings;

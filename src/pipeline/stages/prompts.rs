@@ -32,7 +32,7 @@ pub struct Prompts;
 /// What it sees of the recipe.
 #[derive(Clone, Serialize)]
 pub struct PromptsSettings<'r> {
-    prompt: &'r prompts::Settings,
+    prompt: &'r prompts::PromptSettings,
     /// A rating above it is a like.
     threshold: f32,
     /// What is said of the causal features; `None` where nothing is.
@@ -241,7 +241,7 @@ impl PromptMaker<'_> {
     /// A prompt that is too long even without history; users or items that are not in the data set.
     pub fn make(&self, asked: &Asked<'_>) -> Result<Fitted> {
         let template = asked.variant.template(self.settings.template);
-        let settings = prompts::Settings { order: order(template), ..self.settings.prompt.clone() };
+        let settings = prompts::PromptSettings { order: order(template), ..self.settings.prompt.clone() };
         let prompter = Prompter::new(self.dataset, self.settings.threshold, &settings)?.with_soft(asked.soft);
         let stated = asked.features.and_then(|f| f.stated(self.settings.wording));
         let limit = self.reader.context().saturating_sub(ANSWER_ROOM);

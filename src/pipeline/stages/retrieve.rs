@@ -21,7 +21,7 @@ use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::retrieval::{
-    Embedding, Mixture, RerankRule, Retrieved, Retriever, Settings, SimilarUser, Sources, needed, order,
+    Embedding, Mixture, RerankRule, RetrievalSettings, Retrieved, Retriever, SimilarUser, Sources, needed, order,
 };
 use crate::tensor::Matrix;
 
@@ -32,7 +32,7 @@ pub struct Retrieve;
 #[derive(Clone, Serialize)]
 pub struct RetrieveSettings {
     /// Keys that nothing is made of are at their defaults.
-    retrieval: Settings,
+    retrieval: RetrievalSettings,
     raw_ids_are_rows: bool,
     rows: Vec<RowRequest>,
 }
@@ -42,7 +42,7 @@ impl RetrieveSettings {
     pub fn of(recipe: &Recipe, rows: Vec<RowRequest>) -> Self {
         let raw_ids_are_rows = recipe.data.kind.set().ids_are_rows;
         let mut own = Self { retrieval: recipe.retrieve.clone(), raw_ids_are_rows, rows };
-        let (embeddings, none) = (own.embeddings(), Settings::default());
+        let (embeddings, none) = (own.embeddings(), RetrievalSettings::default());
         let retrieval = &mut own.retrieval;
         if retrieval.rule != RerankRule::Score {
             (retrieval.gamma, retrieval.beta) = (none.gamma, none.beta);
@@ -60,7 +60,7 @@ impl RetrieveSettings {
     }
 
     /// The settings of a variant.
-    fn variant(&self, variant: Variant) -> Settings {
+    fn variant(&self, variant: Variant) -> RetrievalSettings {
         variant.settings(&self.retrieval, self.raw_ids_are_rows)
     }
 
@@ -189,7 +189,7 @@ impl<'a> Histories<'a> {
     ) -> Result<Self> {
         let mut mixtures = HashMap::new();
         for embedding in settings.embeddings() {
-            let own = Settings { embedding, ..settings.retrieval.clone() };
+            let own = RetrievalSettings { embedding, ..settings.retrieval.clone() };
             mixtures.insert(embedding, Mixture::build(sources, &own)?);
         }
         let neighbours =

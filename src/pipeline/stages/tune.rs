@@ -30,7 +30,7 @@ pub struct Tune;
 #[derive(Clone, Serialize)]
 pub struct TuneSettings<'r> {
     /// How often the state is stored decides nothing.
-    lora: tune::Settings,
+    lora: tune::LoraSettings,
     #[serde(skip)]
     checkpoint_seconds: f64,
     faithful_bos: bool,
@@ -46,8 +46,8 @@ impl<'r> TuneSettings<'r> {
     /// Of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         Self {
-            lora: tune::Settings {
-                checkpoint_seconds: tune::Settings::default().checkpoint_seconds,
+            lora: tune::LoraSettings {
+                checkpoint_seconds: tune::LoraSettings::default().checkpoint_seconds,
                 ..recipe.tune.lora.clone()
             },
             checkpoint_seconds: recipe.tune.lora.checkpoint_seconds,
@@ -147,7 +147,7 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
         }
         eval::log_loss(&labels, &p)
     };
-    let lora = &tune::Settings { checkpoint_seconds: settings.checkpoint_seconds, ..settings.lora.clone() };
+    let lora = &tune::LoraSettings { checkpoint_seconds: settings.checkpoint_seconds, ..settings.lora.clone() };
     let (config, weights) = (model.model.config(), model.model.weights());
     let adapter = Adapter::init(config, lora.rank, lora.alpha, &lora.targets, lora.seed)?;
     let (name, higher_is_better) = ("log_loss", false);

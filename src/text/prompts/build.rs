@@ -3,7 +3,7 @@
 //! key-value cache.
 
 use super::list::{items, one_line};
-use super::{Placement, Settings, Style, wording};
+use super::{Placement, PromptSettings, Style, wording};
 use crate::data::{Dataset, ItemIdx, Rated, UserIdx, nouns};
 use crate::error::{Error, Result};
 use crate::models::soft_prompt::Items;
@@ -81,7 +81,7 @@ impl Prompt {
 pub struct Prompter<'a> {
     dataset: &'a Dataset,
     threshold: f32,
-    settings: &'a Settings,
+    settings: &'a PromptSettings,
     soft: Option<SoftPlaces>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Prompter<'a> {
     ///
     /// # Errors
     /// Settings out of range, a threshold that is not finite.
-    pub fn new(dataset: &'a Dataset, threshold: f32, settings: &'a Settings) -> Result<Self> {
+    pub fn new(dataset: &'a Dataset, threshold: f32, settings: &'a PromptSettings) -> Result<Self> {
         settings.check()?;
         if !threshold.is_finite() {
             return Err(Error::usage("threshold", format!("{threshold}")).next("give the data set's threshold"));
@@ -106,7 +106,7 @@ impl<'a> Prompter<'a> {
     }
 
     /// The settings in use.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &PromptSettings {
         self.settings
     }
 

@@ -1,6 +1,6 @@
 //! Lists of rated items as text.
 
-use super::{List, Settings, Style};
+use super::{List, PromptSettings, Style};
 use crate::data::{Dataset, Rated};
 
 /// A string as Python's `repr` prints it: single quotes, or double quotes when the text has a
@@ -80,7 +80,12 @@ impl Listed {
 
 /// The items, each with its rating, in the order given. `likes` tells liked from disliked for
 /// [`List::Grouped`].
-pub(super) fn items(dataset: &Dataset, shown: &[Rated], settings: &Settings, likes: impl Fn(f32) -> bool) -> Listed {
+pub(super) fn items(
+    dataset: &Dataset,
+    shown: &[Rated],
+    settings: &PromptSettings,
+    likes: impl Fn(f32) -> bool,
+) -> Listed {
     let title = |r: &Rated| dataset.items.get(r.item.at()).map_or("", |i| i.title.as_str());
     let number = |i: usize| if settings.numbered { format!("{i}. ") } else { String::new() };
     let plain = |(i, r): (usize, &Rated)| {

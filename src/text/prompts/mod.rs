@@ -83,7 +83,7 @@ pub enum Placement {
 /// How a recommendation prompt is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct PromptSettings {
     /// Full sentences as in the papers, or few words for small models and small budgets.
     pub style: Style,
     /// How the history is written.
@@ -109,7 +109,7 @@ pub struct Settings {
     pub date: String,
 }
 
-impl Default for Settings {
+impl Default for PromptSettings {
     fn default() -> Self {
         Self {
             style: Style::Paper,
@@ -126,7 +126,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl PromptSettings {
     /// The compact style that small models take best: short wording, one line an item.
     pub fn short() -> Self {
         Self { style: Style::Short, list: List::Lines, ..Self::default() }
@@ -138,7 +138,7 @@ impl Settings {
     }
 }
 
-impl Checked for Settings {
+impl Checked for PromptSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         let fine = self.date().is_none_or(|d| d.parse::<jiff::civil::Date>().is_ok());

@@ -43,14 +43,14 @@ fn stated() -> Stated {
     Stated { wording: Wording::Verdict, item: summary, user: summary, affinity: None, p: 0.9 }
 }
 
-fn text(noun: &str, user: u32, settings: &Settings, stated: Option<&Stated>) -> Prompt {
+fn text(noun: &str, user: u32, settings: &PromptSettings, stated: Option<&Stated>) -> Prompt {
     let data = dataset(noun);
     Prompter::new(&data, 3.0, settings).unwrap().build(UserIdx(user), &shown(), ItemIdx(3), stated).unwrap()
 }
 
 #[test]
 fn the_paper_prompt_for_movies() {
-    let p = text("movie", 0, &Settings::default(), None);
+    let p = text("movie", 0, &PromptSettings::default(), None);
     assert_eq!(p.messages[0].content, FRIENDLY);
     assert_eq!(
         p.user(),
@@ -66,7 +66,7 @@ fn the_paper_prompt_for_movies() {
 
 #[test]
 fn the_paper_prompt_for_books_asks_first() {
-    let settings = Settings { numbered: true, threshold_note: false, ..Settings::default() };
+    let settings = PromptSettings { numbered: true, threshold_note: false, ..PromptSettings::default() };
     let p = text("book", 1, &settings, None);
     assert_eq!(
         p.user(),
@@ -82,12 +82,13 @@ fn the_paper_prompt_for_books_asks_first() {
 #[test]
 fn short_and_grouped_wording() {
     assert_eq!(
-        text("movie", 0, &Settings::short(), Some(&stated())).user(),
+        text("movie", 0, &PromptSettings::short(), Some(&stated())).user(),
         "User: female, 25-34, programmer.\nRated movies (1 to 5):\nHeat (1995): 4\nSchindler's List (1993): 1\n\
          Toy Story: 4.5\nLiked means above 3.\nRatings alone suggest: very likely yes (90%).\n\
          Will the user like ***Target (2000)***? Yes or no?"
     );
-    let grouped = Settings { list: List::Grouped, threshold_note: false, profile: false, ..Settings::short() };
+    let grouped =
+        PromptSettings { list: List::Grouped, threshold_note: false, profile: false, ..PromptSettings::short() };
     assert_eq!(
         text("movie", 0, &grouped, None).user(),
         "Rated movies (1 to 5):\nLiked: Heat (1995); Toy Story\nDisliked: Schindler's List (1993)\n\
@@ -105,14 +106,21 @@ fn wording_follows_the_order() {
         ),
         (Order::Relevant, "She watched the following movies, which are relevant to the new movie, and rated them:"),
     ] {
-        assert!(text("movie", 0, &Settings { order, ..Settings::default() }, None).user().contains(words), "{words}");
+        assert!(
+            text("movie", 0, &PromptSettings { order, ..PromptSettings::default() }, None).user().contains(words),
+            "{words}"
+        );
     }
-    assert!(text("", 2, &Settings::default(), None).user().starts_with("The user rated the following items in order:"));
+    assert!(
+        text("", 2, &PromptSettings::default(), None)
+            .user()
+            .starts_with("The user rated the following items in order:")
+    );
 }
 
 #[test]
 fn facts_stand_where_they_are_told_to() {
-    let at = |placement| text("movie", 0, &Settings { placement, ..Settings::default() }, Some(&stated()));
+    let at = |placement| text("movie", 0, &PromptSettings { placement, ..PromptSettings::default() }, Some(&stated()));
     let line = "Ratings alone suggest: very likely yes (90%).\n";
     let first = at(Placement::First);
     assert!(first.user().starts_with(line) && first.prefix().is_empty());
@@ -122,18 +130,18 @@ fn facts_stand_where_they_are_told_to() {
 
 #[test]
 fn system_turns_and_bad_settings() {
-    let none = Settings { system_turn: false, ..Settings::default() };
+    let none = PromptSettings { system_turn: false, ..PromptSettings::default() };
     assert_eq!(text("movie", 0, &none, None).messages.len(), 1);
-    let empty = Settings { system: String::new(), ..Settings::default() };
+    let empty = PromptSettings { system: String::new(), ..PromptSettings::default() };
     assert_eq!(text("movie", 0, &empty, None).messages[0].content, "");
     let data = dataset("movie");
     for bad in [
-        Settings { date: "tomorrow".into(), ..Settings::default() },
-        Settings { date: "2024-13-01".into(), ..Settings::default() },
+        PromptSettings { date: "tomorrow".into(), ..PromptSettings::default() },
+        PromptSettings { date: "2024-13-01".into(), ..PromptSettings::default() },
     ] {
         assert_eq!(Prompter::new(&data, 3.0, &bad).err().unwrap().place(), "date");
     }
-    let settings = Settings::default();
+    let settings = PromptSettings::default();
     let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
     assert!(prompter.build(UserIdx(9), &[], ItemIdx(0), None).is_err());
     assert!(prompter.build(UserIdx(0), &[], ItemIdx(9), None).is_err());
@@ -148,10 +156,10 @@ proptest! {
     fn prompts_of_one_user_share_their_beginning(
         target in 0u32..4, other in 0u32..4, user in 0u32..3, style in 0usize..2, list in 0usize..4, noun in 0usize..3
     ) {
-        let settings = Settings {
+        let settings = PromptSettings {
             style: [Style::Paper, Style::Short][style],
             list: [List::Python, List::Lines, List::Inline, List::Grouped][list],
-            ..Settings::default()
+            ..PromptSettings::default()
         };
         let data = dataset(["movie", "book", "thing"][noun]);
         let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
@@ -164,7 +172,7 @@ proptest! {
 
     #[test]
     fn fitting_keeps_as_many_items_as_the_budget_allows(limit in 40usize..120, back in any::<bool>(), n in 0usize..30) {
-        let (data, settings) = (dataset("movie"), Settings::default());
+        let (data, settings) = (dataset("movie"), PromptSettings::default());
         let many: Vec<Rated> = (0..n).map(|i| Rated { item: ItemIdx(i as u32 % 3), rating: 4.0, time: 0 }).collect();
         let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
         let build = |keep: &[usize]| prompter.build_some(UserIdx(2), &many, keep, ItemIdx(3), None);
@@ -197,7 +205,7 @@ fn cut_prompts_are_counted() {
 
 #[test]
 fn the_reasoning_prompt_correct_and_faithful() {
-    let prompt = text("movie", 0, &Settings::default(), None);
+    let prompt = text("movie", 0, &PromptSettings::default(), None);
     let hint = "\nSomeone else thinks the answer is Yes.\n";
     let right = reasoning(&prompt, hint, &ReasoningSettings::default());
     assert_eq!((right.assistant_prefix.as_str(), right.generation_prompt, right.extra_bos), ("<think>\n", true, false));
@@ -213,7 +221,7 @@ fn the_reasoning_prompt_correct_and_faithful() {
 
 #[test]
 fn the_second_pass_gives_the_thoughts_back() {
-    let prompt = text("movie", 0, &Settings::default(), None);
+    let prompt = text("movie", 0, &PromptSettings::default(), None);
     let user = second_pass(&prompt, "She likes drama.</think>Yes.", &ReasoningSettings::default());
     let want = format!("{}\n<think>\nShe likes drama.\n</think>", prompt.user());
     assert_eq!(user.messages.iter().find(|m| m.role == Role::User).unwrap().content, want);
@@ -237,17 +245,17 @@ fn the_description_request() {
 
 #[test]
 fn settings_survive_toml_and_refuse_unknown_keys() {
-    let settings = Settings::short();
+    let settings = PromptSettings::short();
     let text = toml::to_string(&settings).unwrap();
-    assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
-    assert!(toml::from_str::<Settings>("numbered = true").unwrap().numbered);
-    assert!(toml::from_str::<Settings>("number = true").is_err());
+    assert_eq!(toml::from_str::<PromptSettings>(&text).unwrap(), settings);
+    assert!(toml::from_str::<PromptSettings>("numbered = true").unwrap().numbered);
+    assert!(toml::from_str::<PromptSettings>("number = true").is_err());
 }
 
 #[test]
 fn soft_tokens_stand_behind_titles_and_change_no_word() {
     use crate::models::soft_prompt::Items;
-    let base = [Settings::default(), Settings::short()];
+    let base = [PromptSettings::default(), PromptSettings::short()];
     let places = [Placement::BeforeQuestion, Placement::AfterQuestion, Placement::First];
     for noun in ["movie", "book"] {
         for (settings, numbered) in base.iter().flat_map(|s| [(s, false), (s, true)]) {
@@ -255,7 +263,7 @@ fn soft_tokens_stand_behind_titles_and_change_no_word() {
                 .into_iter()
                 .flat_map(|l| places.map(|p| (l, p)))
             {
-                let settings = Settings { list, placement, numbered, ..settings.clone() };
+                let settings = PromptSettings { list, placement, numbered, ..settings.clone() };
                 let data = dataset(noun);
                 let plain = Prompter::new(&data, 3.0, &settings).unwrap();
                 let build = |p: Prompter<'_>| p.build(UserIdx(0), &shown(), ItemIdx(3), Some(&stated())).unwrap();

@@ -1,6 +1,6 @@
 //! The sentences, by kind of data and style.
 
-use super::{Order, Settings, Style};
+use super::{Order, PromptSettings, Style};
 use crate::data::{Dataset, User, nouns};
 
 /// Words that depend on what the items are.
@@ -69,7 +69,7 @@ pub(super) fn profile(user: &User, style: Style) -> String {
 }
 
 /// What stands before the list.
-pub(super) fn introduction(user: &User, dataset: &Dataset, settings: &Settings, with_profile: bool) -> String {
+pub(super) fn introduction(user: &User, dataset: &Dataset, settings: &PromptSettings, with_profile: bool) -> String {
     let Words { one, many, did } = words(dataset);
     if settings.style == Style::Short {
         return format!("Rated {many} ({} to {}):", dataset.scale.0, dataset.scale.1);
@@ -90,7 +90,7 @@ pub(super) fn introduction(user: &User, dataset: &Dataset, settings: &Settings, 
 
 /// What the stars mean and when a new item counts as liked; without line break at the end, may be
 /// empty.
-pub(super) fn notes(dataset: &Dataset, threshold: f32, settings: &Settings) -> String {
+pub(super) fn notes(dataset: &Dataset, threshold: f32, settings: &PromptSettings) -> String {
     let Words { one, .. } = words(dataset);
     let above = super::list::rating(threshold);
     match (settings.style, settings.threshold_note) {
