@@ -64,3 +64,19 @@ impl CausalFeatures {
         wording.speaks().then_some(Stated { wording, item, user, affinity, p })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_affinity_stays_in_its_range_and_nan_is_left_out() {
+        let half = RatingSummary { liked: 0.5, stars: 3.0, count: 0 };
+        let features =
+            CausalFeatures { item: half, user: half, global: 0.5, affinity: Some(0.25), fold_in: [0.0; 2], p: 0.5 };
+        let affinity = |share: f64| features.with_affinity(share).affinity;
+        assert_eq!((affinity(0.75), affinity(-1.0), affinity(2.0)), (Some(0.75), Some(0.0), Some(1.0)));
+        assert_eq!(affinity(f64::NAN), None);
+        assert_eq!(features.with_affinity(f64::NAN).values()[2], 0.5, "none counts as the middle");
+    }
+}

@@ -1,6 +1,7 @@
 //! Keys of earlier versions. They work for one version more, and say what they are called now.
 
 use super::tree::{self, Clash, Content, Node, Section};
+use crate::eval::rows;
 use crate::settings::{Faults, Value};
 
 /// A key, or a whole section, of an earlier version.
@@ -38,6 +39,22 @@ const OLD: [Old; 12] = [
     Old { path: "merge.window", now: Now::Gone("nothing reads it") },
 ];
 
+/// Gives every value of an earlier version its name of today, with a line for each.
+fn rename_values(keys: &mut Section, lines: &mut Vec<String>) {
+    const PATH: &str = "evaluate.reference";
+    let keep = |_: &Node, new: &Node| Some(new.clone());
+    let Some(mut node) = tree::take(keys, PATH) else { return };
+    if let Content::Leaf(Value::Text(name)) = &mut node.content {
+        let now = rows::current(name);
+        if now != name {
+            lines.push(format!("recipe: {PATH} = \"{name}\" is now \"{now}\""));
+            *name = now.to_owned();
+        }
+    }
+    // It goes back to where it was taken from, so nothing can stand in its way.
+    let _ = tree::put(keys, PATH, node, &keep);
+}
+
 /// Gives every old key its name of today. Returns a line for each; a key that stands there under
 /// both names is a fault.
 pub fn rename(keys: &mut Section, faults: &mut Faults) -> Vec<String> {
@@ -73,6 +90,7 @@ pub fn rename(keys: &mut Section, faults: &mut Faults) -> Vec<String> {
             }
         }
     }
+    rename_values(keys, &mut lines);
     lines
 }
 

@@ -211,6 +211,15 @@ fn old_names_work_and_say_what_they_are_called_now() {
 }
 
 #[test]
+fn a_row_of_the_tables_may_have_its_old_name() {
+    let old = read("evaluate.reference = \"facts alone\"", &[]).unwrap();
+    assert_eq!(old.recipe.evaluate.reference, crate::eval::rows::FEATURES);
+    assert_eq!(old.lines, ["recipe: evaluate.reference = \"facts alone\" is now \"causal features alone\""]);
+    let new = read("", &["evaluate.reference=causal features alone"]).unwrap();
+    assert_eq!((new.recipe, new.lines), (old.recipe, Vec::new()));
+}
+
+#[test]
 fn a_key_under_both_names_is_refused() {
     let said = refused("[facts]\nfolds = 4\n[collab]\nfolds = 5", &[]);
     assert!(said.starts_with("r.toml:4: collab.folds: it stands there a second time, as 'facts'"), "{said}");

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::uauc::ByUser;
-use super::{auc, bootstrap, calibration, check, loss};
+use super::{auc, bootstrap, calibration, check, loss, rows};
 use crate::error::{Error, Result};
 use crate::settings::{Checked, Faults, nearest};
 
@@ -33,37 +33,20 @@ pub struct EvalSettings {
 
 impl Default for EvalSettings {
     fn default() -> Self {
-        Self { bootstrap: 1000, seed: 42, bins: 15, reference: "global mean".into() }
+        Self { bootstrap: 1000, seed: 42, bins: 15, reference: rows::GLOBAL_MEAN.into() }
     }
 }
-
-/// Names of the rows that a table of results can have; `merged, N experts` and those of the
-/// ablation table go beside them.
-pub const ROWS: [&str; 12] = [
-    "global mean",
-    "item mean",
-    "item mean + own history",
-    "LightGCN",
-    "facts alone",
-    "zero-shot",
-    "tuned",
-    "reasoning",
-    "merged",
-    "reasoning, without the hint",
-    "merged, without the hint",
-    "tuned, as the recipe retrieves",
-];
 
 impl Checked for EvalSettings {
     fn contradictions(&self) -> Faults {
         let name = self.reference.as_str();
         let other = ["merged, ", "tuned, "].iter().any(|start| name.starts_with(start));
-        let next = match nearest(name, ROWS.into_iter()) {
-            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", ROWS.join("; ")),
-            None => format!("the rows are: {}", ROWS.join("; ")),
+        let next = match nearest(name, rows::ALL.into_iter()) {
+            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", rows::ALL.join("; ")),
+            None => format!("the rows are: {}", rows::ALL.join("; ")),
         };
         let mut faults = Faults::default();
-        faults.unless(other || ROWS.contains(&name), "reference", format!("no row is called \"{name}\""), next);
+        faults.unless(other || rows::ALL.contains(&name), "reference", format!("no row is called \"{name}\""), next);
         faults
     }
 }

@@ -8,6 +8,7 @@ pub mod check;
 pub mod loss;
 pub mod metrics;
 mod render;
+pub mod rows;
 pub mod score;
 pub mod table;
 mod uauc;

@@ -24,7 +24,8 @@ pub struct Comparison {
 /// One model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Shown name.
+    /// Shown name, one of [`super::rows`].
+    #[serde(deserialize_with = "super::rows::read")]
     pub name: String,
     /// Samples scored.
     pub n: usize,
@@ -66,6 +67,7 @@ pub struct Table {
     /// Of which the label is 1.
     pub positives: usize,
     /// Name of the row that the others are compared with.
+    #[serde(default, deserialize_with = "super::rows::read_some")]
     pub reference: Option<String>,
     /// How the numbers were made.
     pub settings: EvalSettings,

@@ -162,6 +162,23 @@ impl Store {
         (manifest.key == origin.key).then_some(Artifact { folder, manifest })
     }
 
+    /// Folders of the other artifacts of its stage, finished or not, whatever their part: the
+    /// newest first, as its rows are the likeliest to be wanted.
+    pub fn others(&self, origin: &Origin) -> Vec<PathBuf> {
+        let (own, unfinished) = (self.folder(origin), self.unfinished(origin));
+        let of_stage = |path: &PathBuf| {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            path.is_dir() && name.split(['-', '.']).next() == Some(origin.stage) && *path != own && *path != unfinished
+        };
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut folders: Vec<_> = entries.filter(of_stage).collect();
+        folders.sort_by_cached_key(|path| {
+            let changed = fs::metadata(path).and_then(|m| m.modified()).ok();
+            (std::cmp::Reverse(changed), path.clone())
+        });
+        folders
+    }
+
     /// The working folder of an unfinished artifact; made when absent. True when earlier work is in
     /// it.
     ///

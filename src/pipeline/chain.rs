@@ -179,6 +179,10 @@ impl<'a> Chain<'a> {
         let inputs = leaks::Inputs { samples: samples.get()?, edges: None, selection: Some(selection), allowed };
         leaks::check(inputs, self.run.reporter())?;
         let rows = ChosenRows::of(samples.get()?, recipe)?;
+        for fewer in rows.fewer(recipe) {
+            let next = "lower it, use more data, or set rows.pool = 0; nothing is to be done if that is enough";
+            self.run.reporter().warn(&fewer.to_string(), next);
+        }
         Ok(DataMade { tables, samples, rows })
     }
 

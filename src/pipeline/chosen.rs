@@ -1,6 +1,7 @@
 //! Which samples a run tunes on, chooses on and reports, and what is asked for each of them.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,20 @@ pub struct RowRequest {
     pub variant: Variant,
 }
 
+/// A key that asks for more rows than there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fewer {
+    key: &'static str,
+    asked: usize,
+    there: usize,
+}
+
+impl fmt::Display for Fewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} asks for more rows than there are: {} are used", self.key, self.asked, self.there)
+    }
+}
+
 /// Indices into [`Samples::samples`].
 #[derive(Debug, Clone)]
 pub struct ChosenRows {
@@ -165,6 +180,24 @@ impl ChosenRows {
             valid: part(Part::Valid, recipe.rows.valid, "valid")?,
             test: part(Part::Test, recipe.rows.test, "test")?,
         })
+    }
+
+    /// The keys that ask for more rows than there are: the key, what it asks for, what there is.
+    pub fn fewer(&self, recipe: &Recipe) -> Vec<Fewer> {
+        let (tune, valid, test) = (self.tune.len(), self.valid.len(), self.test.len());
+        let watched = if recipe.tune.select_on_test { test } else { valid };
+        let all = [
+            ("rows.tune", recipe.rows.tune, tune),
+            ("rows.valid", recipe.rows.valid, valid),
+            ("rows.test", recipe.rows.test, test),
+            ("tune.valid_rows", recipe.tune.valid_rows, watched),
+            ("predict.ablation_rows", recipe.predict.ablation_rows, test),
+            ("predict.zero_shot_rows", recipe.predict.zero_shot_rows, test),
+            ("reason.valid_rows", recipe.reason.valid_rows, valid),
+            ("reason.test_rows", recipe.reason.test_rows, test),
+        ];
+        let all = all.into_iter().map(|(key, asked, there)| Fewer { key, asked, there });
+        all.filter(|fewer| fewer.there < fewer.asked).collect()
     }
 
     /// What tuning reads: its own rows in every rendering, and the rows that the early stop looks
@@ -235,4 +268,27 @@ fn groups(samples: &Samples, recipe: &Recipe) -> Result<Vec<Vec<usize>>> {
         }
     }
     Ok(tune)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_ask_for_more_rows_than_there_are_are_named() {
+        let chosen = ChosenRows { tune: vec![vec![0]], valid: vec![1, 2], test: vec![3] };
+        let mut recipe = Recipe::default();
+        (recipe.rows.tune, recipe.rows.valid, recipe.rows.test) = (1, 2, 400);
+        (recipe.reason.valid_rows, recipe.reason.test_rows) = (3, 1);
+        let said: Vec<String> = chosen.fewer(&recipe).iter().map(Fewer::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "rows.test = 400 asks for more rows than there are: 1 are used",
+                "reason.valid_rows = 3 asks for more rows than there are: 2 are used"
+            ]
+        );
+        (recipe.rows.test, recipe.reason.valid_rows) = (1, 0);
+        assert!(chosen.fewer(&recipe).is_empty(), "0 means all rows");
+    }
 }

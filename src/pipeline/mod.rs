@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod chain;
 pub mod chosen;
 pub mod control;
+mod earlier;
 mod examples;
 pub mod key;
 #[cfg(test)]

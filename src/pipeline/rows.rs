@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::artifact::write_atomically;
 use crate::error::{Error, Result};
 
 /// An open row file.
@@ -36,6 +37,25 @@ impl<T: Serialize + DeserializeOwned> RowFile<T> {
         let mut line = serde_json::to_vec(row).map_err(|e| Error::failed(self.path.display(), e))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(|e| Error::io(&self.path, "append a row", &e))
+    }
+
+    /// Ends the file with its rows in this order. So its content is the same whether or not the
+    /// work was interrupted, and whichever rows were taken over from elsewhere.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn sorted_by_key<K: Ord>(self, place: impl Fn(&T) -> K) -> Result<()> {
+        let mut rows: Vec<T> = read_rows(&self.path)?;
+        if rows.is_sorted_by_key(&place) {
+            return Ok(());
+        }
+        rows.sort_by_key(&place);
+        let mut text = Vec::new();
+        for row in &rows {
+            serde_json::to_writer(&mut text, row).map_err(|e| Error::failed(self.path.display(), e))?;
+            text.push(b'\n');
+        }
+        write_atomically(&self.path, &text)
     }
 }
 
@@ -85,5 +105,20 @@ mod tests {
             drop(file);
             assert_eq!(read_rows::<u32>(&path).unwrap().last(), Some(&7));
         }
+    }
+
+    #[test]
+    fn a_file_ends_in_the_order_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let go = |rows: [u32; 3]| {
+            let _ = std::fs::remove_file(&path);
+            let (mut file, _) = RowFile::<u32>::open(&path).unwrap();
+            rows.iter().for_each(|row| file.append(row).unwrap());
+            file.sorted_by_key(|&row| row).unwrap();
+            std::fs::read_to_string(&path).unwrap()
+        };
+        assert_eq!(go([22, 1, 333]), "1\n22\n333\n");
+        assert_eq!(go([22, 1, 333]), go([1, 22, 333]));
     }
 }

@@ -145,6 +145,11 @@ impl Run {
         self.span.until.is_some_and(|until| stage > until)
     }
 
+    /// True when `--from` asks for this stage once more, whatever is there.
+    fn again(&self, stage: StageId) -> bool {
+        self.span.from.is_some_and(|from| stage >= from)
+    }
+
     /// A stage with one artifact: the one that is there, or what the stage makes. On a stop or an
     /// error the folder keeps what was done, and the next run goes on there.
     ///
@@ -222,7 +227,7 @@ impl Entered<'_> {
             notes: S::NOTES,
         };
         let store = &self.run.store;
-        if self.run.lock.is_some() && self.run.span.from.is_some_and(|from| self.id >= from) {
+        if self.run.lock.is_some() && self.run.again(self.id) {
             store.discard(&origin)?;
         }
         self.keys.push(origin.key.clone());
@@ -263,7 +268,8 @@ impl Entered<'_> {
         }
         let begun = Instant::now();
         let range = nvtx::range(id.name());
-        let work = Work { folder: &folder, device: self.device, monitor: reporter };
+        let others = if run.again(id) { Vec::new() } else { run.store.others(origin) };
+        let work = Work { folder: &folder, others: &others, device: self.device, monitor: reporter };
         let outcome = reporter.check().and_then(|()| run.work::<S>(origin, settings, inputs, &work));
         drop(range);
         let seconds = begun.elapsed().as_secs_f64();

@@ -4,7 +4,7 @@
 //! its inputs. What a stage does not see it cannot depend on, and an input that comes out as it was
 //! ends the cascade.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::Serialize;
@@ -64,6 +64,9 @@ impl Inputs for () {
 pub struct Work<'a> {
     /// Its folder; files there survive a kill and are found again.
     pub folder: &'a Path,
+    /// Folders of other artifacts of this stage, where rows may stand that were asked the same.
+    /// Empty when the stage is to be done again from nothing.
+    pub others: &'a [PathBuf],
     /// Where operators run.
     pub device: &'a Device,
     /// Where to report.

@@ -76,6 +76,7 @@ fn merge_summary(outcome: &MergeOutcome, reasoning: &Reasoning) -> Option<MergeS
 fn notes(recipe: &Recipe, made: &AllMade) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     let rows = &made.data.rows;
+    notes.extend(rows.fewer(recipe).iter().map(ToString::to_string));
     let targets: usize = rows.tune.iter().map(Vec::len).sum();
     let chosen = match (recipe.tune.select_on_test, recipe.tune.valid_rows) {
         (true, 0) => "early stop on the TEST rows themselves (D7): optimistic".to_string(),

@@ -70,17 +70,53 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
         let row = rows.iter().find(|row| row["name"] == name)?;
         Some(row["metrics"]["log_loss"]["value"].as_f64().expect("a number"))
     };
-    go(&["--set", "reason.hint=false"]);
-    let bare = results(&place.at("run"));
+    // In a folder of its own: the answers without the hint stand in this one already.
+    say(&["run", &recipe, "--out", &place.text("bare"), "--set", "reason.hint=false"]).ended_with(0);
+    let bare = results(&place.at("bare"));
     let ablated = log_loss(&found, "reasoning, without the hint");
     assert!(ablated.is_some() && ablated == log_loss(&bare, "reasoning"));
     assert_ne!(ablated, log_loss(&found, "reasoning"), "the hint changes what is thought");
     assert_eq!(log_loss(&bare, "reasoning, without the hint"), None);
+    more_rows_ask_only_what_is_new(&place, &recipe, &out);
     go(&[]);
     recommendations(&place, &out);
     // Products in 8 bits are another model: what it reads is done again.
     let eight = go(&["--set", "model.arithmetic=int8", "--until", "embed"]);
     assert_eq!(outcome(&eight.err).1.last().map(String::as_str), Some("embed"), "{}", eight.err);
+}
+
+/// More rows and one more sample, on the finished run of the test above: the model is asked what is
+/// new, and the files are those of a run that was asked for all of it at once.
+fn more_rows_ask_only_what_is_new(place: &Place, recipe: &str, out: &str) {
+    let sets = ["--set", "rows.test=14", "--set", "reason.test_rows=6", "--set", "reason.samples=3"];
+    let events = place.at("run").join("events.jsonl");
+    let before = std::fs::read_to_string(&events).unwrap().lines().count();
+    say(&[&["run", recipe, "--out", out][..], &sets].concat()).ended_with(0);
+    let fresh = place.text("fresh");
+    say(&[&["run", recipe, "--out", &fresh][..], &sets].concat()).ended_with(0);
+    let asked = |run: &str, from: usize| -> [u64; 2] {
+        let text = std::fs::read_to_string(place.at(run).join("events.jsonl")).unwrap();
+        let events = text.lines().skip(from).map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        let costs: Vec<_> = events.filter(|e| e["kind"] == "prompt_cost").collect();
+        [("plain", "prompts"), ("reasoning", "tokens")]
+            .map(|(how, what)| costs.iter().filter(|c| c["how"] == how).map(|c| c[what].as_u64().unwrap()).sum())
+    };
+    let (grown, whole) = (asked("run", before), asked("fresh", 0));
+    assert!(grown[0] > 0 && grown[1] > 0, "{grown:?}");
+    assert!(4 * grown[0] < whole[0], "prompts that are scored: {grown:?} of {whole:?}");
+    assert!(4 * grown[1] < 3 * whole[1], "tokens that are written: {grown:?} of {whole:?}");
+    for (stage, file) in [
+        ("predict.score", "predictions.jsonl"),
+        ("predict.ablation", "predictions.jsonl"),
+        ("predict.zero_shot", "predictions.jsonl"),
+        ("reason", "samples.jsonl"),
+        ("reason", "without_hint.jsonl"),
+    ] {
+        let only = artifacts(&place.at("fresh"), stage).remove(0);
+        let own = place.at("run/artifacts").join(only.file_name().unwrap());
+        let read = |folder: &std::path::Path| std::fs::read_to_string(folder.join(file)).unwrap();
+        assert_eq!(read(&own), read(&only), "{stage} {file}");
+    }
 }
 
 /// On the finished run of the test above.

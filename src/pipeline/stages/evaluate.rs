@@ -15,7 +15,7 @@ use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::{Dataset, Part, Samples};
 use crate::error::{Error, Result};
-use crate::eval::{EvalRows, EvalSettings, Table};
+use crate::eval::{EvalRows, EvalSettings, Table, rows};
 use crate::events::StageId;
 use crate::merge::Merged;
 use crate::pipeline::artifact::{Artifact, write_atomically};
@@ -108,9 +108,6 @@ impl Stage for Evaluate {
     }
 }
 
-/// Name of the first row.
-const GLOBAL: &str = "global mean";
-
 /// Named columns over some rows; a column with a gap is left out.
 struct Columns {
     rows: Vec<usize>,
@@ -132,7 +129,7 @@ impl Columns {
         let models: Vec<(&str, &[f64])> = self.named.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
         // A table that lacks the row of the recipe's choice has the first one as its reference.
         let wanted = settings.reference.as_str();
-        let reference = if models.iter().any(|m| m.0 == wanted) { wanted } else { GLOBAL };
+        let reference = if models.iter().any(|m| m.0 == wanted) { wanted } else { rows::GLOBAL_MEAN };
         let labels: Vec<bool> = self.rows.iter().map(|&r| data.sample(r).label).collect();
         let users: Vec<u32> = self.rows.iter().map(|&r| data.sample(r).user.0).collect();
         let rows = EvalRows { labels: &labels, users: &users };
@@ -177,14 +174,14 @@ impl<'a> Evaluation<'a> {
 
     fn add_baselines(&self, columns: &mut Columns) {
         let (data, threshold) = (self.data, self.settings.threshold);
-        columns.add(GLOBAL, |_| Some(self.base.global()));
-        columns.add("item mean", |row| Some(self.base.item(data.sample(row).item)));
-        columns.add("item mean + own history", |row| {
+        columns.add(rows::GLOBAL_MEAN, |_| Some(self.base.global()));
+        columns.add(rows::ITEM_MEAN, |row| Some(self.base.item(data.sample(row).item)));
+        columns.add(rows::ITEM_AND_HISTORY, |row| {
             let sample = data.sample(row);
             Some(self.base.predict(sample.item, data.samples.history(sample), |r| r > threshold))
         });
-        columns.add("LightGCN", |row| Some(self.lightgcn.predict(data.sample(row))));
-        columns.add("facts alone", |row| self.features.p(Set::Test, row));
+        columns.add(rows::LIGHTGCN, |row| Some(self.lightgcn.predict(data.sample(row))));
+        columns.add(rows::FEATURES, |row| self.features.p(Set::Test, row));
     }
 
     fn tables(&self) -> Result<Vec<Section>> {
@@ -209,12 +206,12 @@ impl<'a> Evaluation<'a> {
 
         let mut first = Columns::new(with_merge);
         self.add_baselines(&mut first);
-        first.add("zero-shot", zero_shot);
-        first.add("tuned", tuned);
-        first.add("reasoning", |row| mean_of(&reasoning.rows, row));
-        first.add("merged", |row| merged_p.get(&row).copied());
-        first.add("reasoning, without the hint", |row| mean_of(&reasoning.without_hint, row));
-        first.add("merged, without the hint", |row| bare_p.get(&row).copied());
+        first.add(rows::ZERO_SHOT, zero_shot);
+        first.add(rows::TUNED, tuned);
+        first.add(rows::REASONING, |row| mean_of(&reasoning.rows, row));
+        first.add(rows::MERGED, |row| merged_p.get(&row).copied());
+        first.add(rows::REASONING_BARE, |row| mean_of(&reasoning.without_hint, row));
+        first.add(rows::MERGED_BARE, |row| bare_p.get(&row).copied());
         first.add(&experts_name, experts_p);
         if !first.rows.is_empty() {
             let title = if all { "Test rows" } else { "Test rows with reasoning samples" };
@@ -223,8 +220,8 @@ impl<'a> Evaluation<'a> {
         if !all {
             let mut wide = Columns::new(test.clone());
             self.add_baselines(&mut wide);
-            wide.add("zero-shot", zero_shot);
-            wide.add("tuned", tuned);
+            wide.add(rows::ZERO_SHOT, zero_shot);
+            wide.add(rows::TUNED, tuned);
             wide.add(&experts_name, experts_p);
             sections.push(wide.table("All test rows, without reasoning", settings, data)?);
         }
@@ -233,8 +230,8 @@ impl<'a> Evaluation<'a> {
         let mut ablation = Columns::new(test.into_iter().filter(scored).collect());
         if !ablation.rows.is_empty() {
             self.add_baselines(&mut ablation);
-            ablation.add("zero-shot", zero_shot);
-            ablation.add("tuned, as the recipe retrieves", tuned);
+            ablation.add(rows::ZERO_SHOT, zero_shot);
+            ablation.add(rows::TUNED_AS_RECIPE, tuned);
             for variant in Variant::ABLATION {
                 ablation.add(&format!("tuned, {}", variant.title()), shown(variant));
             }

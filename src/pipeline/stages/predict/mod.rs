@@ -4,12 +4,15 @@
 //! Three artifacts: the tuned model on the rows that are merged and reported, on the variants of
 //! the ablation table, and the untuned model.
 
+mod question;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use self::question::Questions;
 use super::prompts::{PromptRow, PromptRows};
 use super::tune::Tuned;
 use crate::config::Recipe;
@@ -22,6 +25,7 @@ use crate::monitor::Monitor;
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
+use crate::pipeline::earlier::{Asked, Earlier};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::text::prompts::Prompt;
@@ -122,6 +126,15 @@ pub struct Prediction {
     pub choice: Choice,
     /// The row's label.
     pub label: bool,
+    /// Hash of all that the probability follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Content>,
+}
+
+impl Asked for Prediction {
+    fn asked(&self) -> Option<&Content> {
+        self.asked.as_ref()
+    }
 }
 
 /// The scores of one model.
@@ -194,10 +207,11 @@ impl Stage for Predict {
             wanted.retain(|r| r.set == Set::Test);
             wanted.truncate(if rows == 0 { usize::MAX } else { rows });
         }
+        let place = |set: Set, row: usize, variant: Variant| (set, row, variant);
+        let order: HashMap<_, usize> =
+            wanted.iter().enumerate().map(|(n, r)| (place(r.set, r.row, r.variant), n)).collect();
         let total = wanted.len() as u64;
-        wanted.retain(|r| !there.contains(&(r.set, r.row, r.variant)));
-        // Variants of a sample begin alike.
-        let samples: Vec<&[&PromptRow]> = wanted.chunk_by(|a, b| a.set == b.set && a.row == b.row).collect();
+        wanted.retain(|r| !there.contains(&place(r.set, r.row, r.variant)));
         let mut teller = Teller {
             settings,
             who: if inputs.tuned.is_some() { Who::Tuned } else { Who::ZeroShot },
@@ -207,19 +221,36 @@ impl Stage for Predict {
             untold: 0,
             monitor: work.monitor,
         };
+        let questions = Questions::new(settings, inputs, prompts)?;
+        let earlier = Earlier::<Prediction>::read(work.others, &[FILE]);
+        let mut missing = Vec::with_capacity(wanted.len());
+        for row in wanted {
+            let question = questions.of(row)?;
+            match earlier.get(&question) {
+                Some(found) => file.append(&teller.taken_over(row, found))?,
+                None => missing.push((row, question)),
+            }
+        }
+        drop(earlier);
+        teller.since = Instant::now();
+        // Variants of a sample begin alike.
+        let samples: Vec<&[(&PromptRow, Content)]> =
+            missing.chunk_by(|(a, _), (b, _)| a.set == b.set && a.row == b.row).collect();
         let mut received = |at: usize, choices: &[Choice]| -> Result<()> {
-            let told = samples[at].iter().zip(choices).map(|(row, choice)| teller.tell(row, choice));
-            told.collect::<Vec<_>>().iter().try_for_each(|p| file.append(p))
+            let rows = samples[at].iter().zip(choices);
+            let scored = rows.map(|((row, question), choice)| teller.scored(row, question, choice));
+            scored.collect::<Vec<_>>().iter().try_for_each(|p| file.append(p))
         };
         let score =
             |model: &dyn LanguageModel, received: &mut dyn FnMut(usize, &[Choice]) -> Result<()>, soft: bool| {
                 let mut bundles: Vec<Vec<Reading<'_>>> = Vec::with_capacity(samples.len());
                 for same in &samples {
-                    bundles.push(same.iter().map(|row| settings.reading(prompt(row, soft))).collect());
+                    bundles.push(same.iter().map(|(row, _)| settings.reading(prompt(row, soft))).collect());
                 }
                 model.score(&bundles, settings.answers, work.monitor, received)
             };
         match inputs.tuned {
+            _ if missing.is_empty() => {}
             None => score(inputs.model.open(work.device)?.as_ref(), &mut received, false)?,
             Some(tuned) => {
                 let (local, tuned) = (inputs.model.local()?, tuned.get()?);
@@ -230,7 +261,7 @@ impl Stage for Predict {
             }
         }
         teller.tell_cost();
-        Ok(())
+        file.sorted_by_key(|p| order.get(&place(p.set, p.row, p.variant)).copied())
     }
 
     fn load(artifact: &Artifact) -> Result<Predictions> {
@@ -258,6 +289,20 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
+    /// A row that the model has scored just now.
+    fn scored(&mut self, row: &PromptRow, question: &Content, choice: &Choice) -> Prediction {
+        self.untold += 1;
+        if self.untold >= TOLD_TOGETHER {
+            self.tell_cost();
+        }
+        Prediction { asked: Some(question.clone()), ..self.tell(row, choice) }
+    }
+
+    /// A row whose question another artifact answers.
+    fn taken_over(&mut self, row: &PromptRow, found: &Prediction) -> Prediction {
+        Prediction { asked: found.asked.clone(), ..self.tell(row, &found.choice) }
+    }
+
     fn tell(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
         let p = self.settings.probability(choice);
         self.monitor.emit(Event::SampleScored {
@@ -269,10 +314,6 @@ impl Teller<'_> {
             label: Some(row.label),
         });
         self.count += 1;
-        self.untold += 1;
-        if self.untold >= TOLD_TOGETHER {
-            self.tell_cost();
-        }
         self.monitor.progress(self.count, self.total, "prompts");
         Prediction {
             model: self.who,
@@ -283,6 +324,7 @@ impl Teller<'_> {
             p,
             choice: *choice,
             label: row.label,
+            asked: None,
         }
     }
 

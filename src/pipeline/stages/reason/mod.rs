@@ -1,0 +1,181 @@
+//! `reason`: S sampled chains of thought a row, behind the hint, and the soft answer that each of
+//! them leads to.
+
+mod ask;
+mod question;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use self::ask::Asking;
+use self::question::Questions;
+use super::data::DataOutput;
+use super::predict::Predictions;
+use super::prompts::{PromptRow, PromptRows};
+use crate::config::{self, Recipe};
+use crate::content::Content;
+use crate::data::{Dataset, Samples as DataSamples};
+use crate::error::Result;
+use crate::eval::Score;
+use crate::events::StageId;
+use crate::lm::View;
+use crate::pipeline::artifact::Artifact;
+use crate::pipeline::chosen::{Set, Variant};
+use crate::pipeline::earlier::{Asked, Earlier};
+use crate::pipeline::rows::read_rows;
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
+
+/// The stage.
+pub struct Reason;
+
+/// What it sees of the recipe.
+#[derive(Serialize)]
+pub struct ReasonSettings<'r> {
+    reason: Cow<'r, config::Reason>,
+    score: Score,
+    /// Yes, no.
+    answers: [&'r str; 2],
+}
+
+impl<'r> ReasonSettings<'r> {
+    /// Of a recipe.
+    pub fn of(recipe: &'r Recipe) -> Self {
+        let (own, predict) = (&recipe.reason, &recipe.predict);
+        Self { reason: Cow::Borrowed(own), score: predict.score, answers: [&predict.yes, &predict.no] }
+    }
+}
+
+/// What it reads.
+pub struct ReasonInputs<'a> {
+    /// Titles, for whoever watches.
+    pub tables: &'a Made<Dataset>,
+    /// As `tables`.
+    pub samples: &'a Made<DataSamples>,
+    /// Rows that may be reasoned about.
+    pub prompts: &'a Made<PromptRows>,
+    /// The tuned model's opinion, where the hint tells it.
+    pub predictions: Option<&'a Made<Predictions>>,
+    /// The reasoning model.
+    pub model: View<'a>,
+}
+
+impl Inputs for ReasonInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(contents([
+            ("prompts", Some(self.prompts.content())),
+            ("predict", self.predictions.map(Made::content)),
+            ("model", Some(self.model.identity()?)),
+        ]))
+    }
+}
+
+/// One sampled answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reasoned {
+    /// Which set.
+    pub set: Set,
+    /// Index of the sample (row of data).
+    pub row: usize,
+    /// Which of the S.
+    pub sample: u32,
+    /// The hint's probability, when there was a hint.
+    pub hint: Option<f64>,
+    /// What the model wrote.
+    pub text: String,
+    /// Its length in tokens.
+    pub tokens: u32,
+    /// It ended by itself.
+    pub finished: bool,
+    /// Yes or no at its end, if either was said.
+    pub answer: Option<bool>,
+    /// The soft answer of the second pass.
+    pub p: f64,
+    /// P(Yes) + P(No) there.
+    pub mass: f64,
+    /// Hash of all that the sample follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Content>,
+}
+
+impl Asked for Reasoned {
+    fn asked(&self) -> Option<&Content> {
+        self.asked.as_ref()
+    }
+}
+
+/// By (set, row), samples in order.
+pub type Samples = HashMap<(Set, usize), Vec<Reasoned>>;
+
+/// All sampled answers.
+pub struct Reasoning {
+    /// By (set, row), samples in order.
+    pub rows: Samples,
+    /// The same test rows without the hint; empty unless `reason.ablation` asks for them.
+    pub without_hint: Samples,
+}
+
+impl Stage for Reason {
+    const ID: StageId = StageId::Reason;
+    const VERSION: u32 = 2;
+    type Settings<'r> = ReasonSettings<'r>;
+    type Inputs<'a> = ReasonInputs<'a>;
+    type Output = Reasoning;
+
+    fn run(settings: &ReasonSettings<'_>, inputs: &ReasonInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
+        let predictions = inputs.predictions.map(Made::get).transpose()?;
+        let questions = Questions::new(settings, inputs.model.identity()?);
+        let earlier = Earlier::read(work.others, &[Pass::Main.file(), Pass::WithoutHint.file()]);
+        let asking = Asking { work, settings, data, predictions };
+        asking.write(inputs.prompts.get()?, &questions, &earlier, || inputs.model.open(work.device))
+    }
+
+    fn load(artifact: &Artifact) -> Result<Reasoning> {
+        let rows = |pass: Pass| -> Result<Samples> {
+            let mut rows = Samples::new();
+            let file = artifact.file(pass.file());
+            if pass == Pass::WithoutHint && !file.exists() {
+                return Ok(rows);
+            }
+            for row in read_rows::<Reasoned>(&file)? {
+                rows.entry((row.set, row.row)).or_default().push(row);
+            }
+            rows.values_mut().for_each(|r| r.sort_by_key(|s| s.sample));
+            Ok(rows)
+        };
+        Ok(Reasoning { rows: rows(Pass::Main)?, without_hint: rows(Pass::WithoutHint)? })
+    }
+}
+
+/// What is asked of the reasoning model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// What the recipe says, on validation and test rows.
+    Main,
+    /// The test rows once more, with the same random numbers and without the hint.
+    WithoutHint,
+}
+
+impl Pass {
+    fn file(self) -> &'static str {
+        match self {
+            Pass::Main => "samples.jsonl",
+            Pass::WithoutHint => "without_hint.jsonl",
+        }
+    }
+
+    /// Its rows, validation first.
+    fn rows<'a>(self, settings: &config::Reason, prompts: &'a PromptRows) -> Vec<&'a PromptRow> {
+        let of = |set: Set, limit: usize| {
+            let rows = prompts.rows.iter().filter(move |r| r.set == set && r.variant == Variant::Main);
+            rows.take(if limit == 0 { usize::MAX } else { limit })
+        };
+        let test = of(Set::Test, settings.test_rows);
+        match self {
+            Pass::Main => of(Set::Valid, settings.valid_rows).chain(test).collect(),
+            Pass::WithoutHint => test.collect(),
+        }
+    }
+}
