@@ -1,4 +1,5 @@
-//! The rooms of `src/` stand in one order, and nothing imports upwards: so there is no cycle between them.
+//! The rooms of `src/` stand in one order, and nothing imports upwards: so there is no cycle
+//! between them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,12 +16,15 @@ fn rooms() -> Vec<String> {
     names.map(|name| name.trim_end_matches(".rs").to_owned()).collect()
 }
 
+/// Sources below a folder, without what was built or downloaded there.
 fn files(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files(&path, out);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+            if !path.ends_with("target") {
+                files(&path, out);
+            }
+        } else if path.extension().is_some_and(|e| ["rs", "cu", "cuh", "h"].iter().any(|own| e == *own)) {
             out.push(path);
         }
     }
@@ -32,7 +36,8 @@ fn code(text: &str) -> String {
     let mut out = String::new();
     while let Some(line) = lines.next() {
         if line.trim() == "#[cfg(test)]" {
-            // The item behind it: up to its `;` or to the brace that closes it, which stands as far left.
+            // The item behind it: up to its `;` or to the brace that closes it, which stands as far
+            // left.
             let indent = line.len() - line.trim_start().len();
             for line in lines.by_ref() {
                 let ends_item = line.trim_end().ends_with(';') && line.len() - line.trim_start().len() == indent;
@@ -91,7 +96,8 @@ fn no_room_imports_upwards() {
         let inside = file.strip_prefix(&source).unwrap();
         let room = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
         let named = inside.file_stem().unwrap().to_string_lossy().into_owned();
-        // events is a crate of its own, which cannot name ours; lib.rs names every room; tests may look at anything.
+        // events is a crate of its own, which cannot name ours; lib.rs names every room; tests may
+        // look at anything.
         if room == "events" || room == "lib" || named == "tests" || named.ends_with("_tests") {
             continue;
         }
@@ -119,4 +125,51 @@ fn what_is_read() {
     assert_eq!(rooms_of(text), ["a", "d", "e", "g"]);
     let later = "#[cfg(test)]\nmod tests;\nuse crate::a;\n    #[cfg(test)]\n    fn x() {\n        crate::b::c();\n    }\n    crate::d::e();\n";
     assert_eq!(rooms_of(later), ["a", "d"]);
+}
+
+/// Where lines of comment are longer still, by the beginning of the path. Entries go, none is added.
+const NOT_WRAPPED: [&str; 10] = [
+    "kernels/",
+    "src/bench/",
+    "src/check/",
+    "src/data/",
+    "src/device/",
+    "src/generate/",
+    "src/models/",
+    "src/ops/",
+    "src/store/",
+    "tests/kernels/",
+];
+
+/// True of a line that holds a comment alone, and ends beyond the last column.
+fn is_long_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//") && line.chars().count() > 100
+}
+
+#[test]
+fn comments_end_at_100_columns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    for folder in ["src", "tui", "tests", "kernels", "benches", "fuzz"] {
+        files(&root.join(folder), &mut all);
+    }
+    all.push(root.join("build.rs"));
+    let mut wrong = Vec::new();
+    for file in all {
+        let name = file.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+        if NOT_WRAPPED.iter().any(|start| name.starts_with(start)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let long = text.lines().enumerate().filter(|(_, line)| is_long_comment(line));
+        wrong.extend(long.map(|(n, _)| format!("{name}:{}", n + 1)));
+    }
+    assert!(wrong.is_empty(), "lines of comment beyond 100 columns:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn which_lines_are_long() {
+    let words = "a ".repeat(49);
+    assert!(!is_long_comment(&format!("//{words}")) && !is_long_comment(&format!("let x = 1; // {words}")));
+    assert!(is_long_comment(&format!("//{words}a")) && is_long_comment(&format!("    /// {words}")));
 }

@@ -9,7 +9,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::pipeline::progress::thousands;
 use crate::pipeline::run::Run;
-use crate::serve::{Recommendation, Recommendations, Wish, recommend};
+use crate::serve::{Recommendation, Recommendations, Request, recommend};
 
 /// What ranks the recommendations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -53,9 +53,9 @@ pub struct RecommendArgs {
 pub fn main(args: RecommendArgs) -> Result<()> {
     let recipe = recipe_of(&args.run)?;
     let run = Run::open_finished(&args.run)?;
-    let wish =
-        Wish { user: args.user, top: usize::from(args.top), cold: args.cold, ask_model: args.score == Ranking::Llm };
-    let found = recommend(&run, &recipe, &wish, &Interruptible("recommend"))?;
+    let request =
+        Request { user: args.user, top: usize::from(args.top), cold: args.cold, ask_model: args.score == Ranking::Llm };
+    let found = recommend(&run, &recipe, &request, &Interruptible("recommend"))?;
     if args.json { output::json(&found) } else { output::text(&render(&found)) }
 }
 

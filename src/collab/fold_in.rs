@@ -5,7 +5,8 @@
 //! the residual of the user's rating of it (less the means of the item and of the user),
 //!
 //! ```text
-//! p = argmin  sum over history (e_j - q_j . p)^2 + ridge |p|^2        estimate for target t = q_t . p
+//! p = argmin  sum over history (e_j - q_j . p)^2 + ridge |p|^2
+//! estimate for target t = q_t . p
 //! ```
 //!
 //! so a user who came after training is served as well as any other, and the target's own rating

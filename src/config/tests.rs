@@ -126,7 +126,7 @@ fn what_is_printed_names_every_key_with_its_range() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_each_with_its_place() {
+fn all_faults_are_reported_at_once_each_with_its_place() {
     let text = "seed = 1\n[merge]\nepsilon = 0\n[tune.lora]\nrank = 0\nrate = 3\n[reason]\ntemperature = -1\n";
     let said = refused(text, &["retrieve.k=0"]);
     assert!(said.contains("5 settings are wrong"), "{said}");

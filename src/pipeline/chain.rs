@@ -467,7 +467,7 @@ impl Aside for Showing<'_> {
 
     fn retrieved(&self, data: &DataMade, shown: &ByVariant<Made<Vec<Shown>>>) -> Result<()> {
         let embedding = self.recipe.retrieve.embedding;
-        examples::tell_retrieval(self.run.reporter(), embedding, data.output()?, shown.score.get()?);
+        examples::report_retrieval(self.run.reporter(), embedding, data.output()?, shown.score.get()?);
         Ok(())
     }
 }
@@ -500,7 +500,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
         Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
         Err(e) => ("failed", e.to_string()),
     };
-    reporter.tell_operators();
+    reporter.report_operators();
     reporter.emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
     outcome
 }

@@ -1,5 +1,6 @@
-//! How a run is asked to pause, to write a checkpoint or to stop: Ctrl-C in its own terminal, or words in the run
-//! folder's `control` file, so that an attached watcher on another terminal or machine can do it too.
+//! How a run is asked to pause, to write a checkpoint or to stop: Ctrl-C in its own terminal, or
+//! words in the run folder's `control` file, so that an attached watcher on another terminal or
+//! machine can do it too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,9 +15,11 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// The file is looked at no more often than this.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Installs the signal handler: the first signal asks for a clean stop, the second ends the process at once.
+/// Installs the signal handler: the first signal asks for a clean stop, the second ends the process
+/// at once.
 pub fn install_signal_handler() {
-    // A second installation in one process fails; the first one stays in force, which is what is wanted.
+    // A second installation in one process fails; the first one stays in force, which is what is
+    // wanted.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
@@ -30,9 +33,9 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// What is asked at the moment, and what was newly heard.
+/// What is asked at the moment, and what was asked since the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct ControlWords {
     /// The word in force.
     pub lasting: Option<Word>,
     /// Words that were not there at the last look.
@@ -55,16 +58,17 @@ impl Control {
         Self { folder: folder.map(Path::to_path_buf), last: Mutex::new((Instant::now(), Requests::default())) }
     }
 
-    /// The words in force. A request for a checkpoint is taken out of the file and told once, in `new`.
-    pub fn look(&self) -> Heard {
-        let Some(folder) = &self.folder else { return Heard::default() };
+    /// The words in force. A request for a checkpoint is taken out of the file and returned once,
+    /// in `new`.
+    pub fn look(&self) -> ControlWords {
+        let Some(folder) = &self.folder else { return ControlWords::default() };
         let mut last = match self.last.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         };
         let before = last.1;
         if last.0.elapsed() < LOOK {
-            return Heard { lasting: before.lasting, new: Vec::new() };
+            return ControlWords { lasting: before.lasting, new: Vec::new() };
         }
         let mut now = Requests::read(folder);
         let mut new = Vec::new();
@@ -77,7 +81,7 @@ impl Control {
             new.push(now.lasting.unwrap_or(Word::Run));
         }
         *last = (Instant::now(), now);
-        Heard { lasting: now.lasting, new }
+        ControlWords { lasting: now.lasting, new }
     }
 }
 
@@ -87,7 +91,7 @@ mod tests {
     use rallrec_events::folder::CONTROL_FILE;
 
     #[test]
-    fn words_are_heard_once_an_old_one_is_cleared_and_a_checkpoint_leaves_the_pause() {
+    fn words_are_taken_once_an_old_one_is_cleared_and_a_checkpoint_leaves_the_pause() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(CONTROL_FILE);
         std::fs::write(&file, "stop").unwrap();
@@ -96,14 +100,14 @@ mod tests {
             std::thread::sleep(LOOK + Duration::from_millis(20));
             control.look()
         };
-        assert_eq!(look(), Heard::default());
+        assert_eq!(look(), ControlWords::default());
         std::fs::write(&file, "pause checkpoint\n").unwrap();
-        let heard = Heard { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause] };
+        let heard = ControlWords { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause] };
         assert_eq!(look(), heard);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "pause\n");
-        assert_eq!(look(), Heard { lasting: Some(Word::Pause), new: vec![] });
+        assert_eq!(look(), ControlWords { lasting: Some(Word::Pause), new: vec![] });
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(look(), Heard { lasting: None, new: vec![Word::Run] });
+        assert_eq!(look(), ControlWords { lasting: None, new: vec![Word::Run] });
         std::fs::write(&file, "stop\n").unwrap();
         assert_eq!(look().lasting, Some(Word::Stop));
     }

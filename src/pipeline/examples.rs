@@ -27,7 +27,7 @@ fn name(data: DataOutput<'_>, item: ItemIdx) -> ItemName {
 }
 
 /// The first test rows: similarity parts, retrieved order, order in the prompt.
-pub fn tell_retrieval(monitor: &dyn Monitor, embedding: Embedding, data: DataOutput<'_>, shown: &[Shown]) {
+pub fn report_retrieval(monitor: &dyn Monitor, embedding: Embedding, data: DataOutput<'_>, shown: &[Shown]) {
     let own = |s: &&Shown| s.request.set == Set::Test && s.request.variant == Variant::Main;
     let rows = shown.iter().filter(own).take(RETRIEVALS);
     for shown in rows {
@@ -70,7 +70,7 @@ pub fn tell_retrieval(monitor: &dyn Monitor, embedding: Embedding, data: DataOut
 }
 
 /// What the reasoning model reads about one row.
-pub fn tell_prompt(monitor: &dyn Monitor, data: DataOutput<'_>, row: &PromptRow, text: &str, hint: &str) {
+pub fn report_prompt(monitor: &dyn Monitor, data: DataOutput<'_>, row: &PromptRow, text: &str, hint: &str) {
     let cut = (0..=TEXT.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     monitor.emit(Event::PromptExample {
         row: row.row as u64,

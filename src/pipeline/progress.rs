@@ -1,5 +1,6 @@
-//! What a person sees of a run without the dashboard: on a terminal one line with a bar, rate and ETA; elsewhere one
-//! line when a stage starts and one when it ends, and one every half minute between.
+//! What a person sees of a run without the dashboard: on a terminal one line with a bar, rate and
+//! ETA; elsewhere one line when a stage starts and one when it ends, and one every half minute
+//! between.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -133,7 +134,8 @@ impl Progress {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates above are constants; a wrong one would show as the default bar, never as a failure.
+    // The templates above are constants; a wrong one would show as the default bar, never as a
+    // failure.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 

@@ -1,5 +1,6 @@
-//! The monitor of a real run: writes `events.jsonl` and `log.txt`, draws progress, obeys control file and signals.
-//! A thread beside it looks at the machine and at the operators' times, also while a long step says nothing.
+//! The monitor of a real run: writes `events.jsonl` and `log.txt`, draws progress, obeys control
+//! file and signals. A thread of its own samples the machine and the times of operators, also while
+//! a long step says nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -21,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::tensor::profile::{self, Place};
 
-/// Where the engine reports to: the event stream, the progress line, and the control file that it obeys.
+/// Where the engine reports to: the event stream and the progress line. It also reads the control
+/// file.
 pub struct Reporter {
     sink: Arc<Mutex<Sink>>,
     progress: Progress,
@@ -29,7 +31,7 @@ pub struct Reporter {
     stage: Mutex<Option<StageId>>,
     /// A checkpoint was asked for and no stage has taken the request yet.
     checkpoint: AtomicBool,
-    beside: Option<Beside>,
+    sampler: Option<MachineSampler>,
 }
 
 struct Sink {
@@ -45,15 +47,15 @@ struct Sink {
     trace: Option<TraceFile>,
 }
 
-/// The thread, and how it is told to end.
-struct Beside {
+/// A thread that samples machine and operators, and how it is ended.
+struct MachineSampler {
     end: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Operators are told about once in this time.
+/// How often the time of each operator is reported.
 const OPERATORS: Duration = Duration::from_secs(1);
-/// Every so many of those the machine is looked at.
+/// Load and memory of the machine are sampled in every second of those turns.
 const MACHINE: u32 = 2;
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,7 +113,8 @@ impl Sink {
         self.traced(|trace| trace.calls(&calls, ceilings));
     }
 
-    /// Writes into the trace, if there is one; when that fails or it is full, the run goes on without.
+    /// Writes into the trace, if there is one; when that fails or it is full, the run goes on
+    /// without.
     fn traced(&mut self, write: impl FnOnce(&mut TraceFile) -> Result<bool>) {
         let Some(trace) = &mut self.trace else { return };
         let text = match write(trace) {
@@ -126,7 +129,7 @@ impl Sink {
     }
 }
 
-impl Beside {
+impl MachineSampler {
     fn start(sink: Arc<Mutex<Sink>>, folder: &Path) -> Option<Self> {
         let end = Arc::new((Mutex::new(false), Condvar::new()));
         let (shared, folder) = (end.clone(), folder.to_path_buf());
@@ -157,7 +160,7 @@ impl Beside {
     }
 }
 
-impl Drop for Beside {
+impl Drop for MachineSampler {
     fn drop(&mut self) {
         *held(&self.end.0) = true;
         self.end.1.notify_all();
@@ -169,7 +172,7 @@ impl Drop for Beside {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        if self.beside.take().is_some() {
+        if self.sampler.take().is_some() {
             profile::switch(false);
             profile::trace::switch(false);
         }
@@ -195,14 +198,14 @@ impl Reporter {
         let (events, log) = (open("events.jsonl")?, open("log.txt")?);
         let sink = Sink { events, log, broken: None, progressed: Instant::now(), peak: 0, ceilings: None, trace: None };
         let sink = Arc::new(Mutex::new(sink));
-        let beside = folder.and_then(|folder| Beside::start(sink.clone(), folder));
+        let sampler = folder.and_then(|folder| MachineSampler::start(sink.clone(), folder));
         Ok(Self {
             sink,
             progress: Progress::new(verbosity),
             control: Control::new(folder),
             stage: Mutex::new(None),
             checkpoint: AtomicBool::new(false),
-            beside,
+            sampler,
         })
     }
 
@@ -211,7 +214,8 @@ impl Reporter {
         &self.progress
     }
 
-    /// Enters a stage. A checkpoint that was asked for in the one before is void: its result is stored.
+    /// Enters a stage. A checkpoint that was asked for in the one before is void: its result is
+    /// stored.
     pub fn enter(&self, stage: StageId) {
         *held(&self.stage) = Some(stage);
         self.checkpoint.store(false, Ordering::Relaxed);
@@ -222,7 +226,8 @@ impl Reporter {
         held(&self.sink).memory()
     }
 
-    /// Times operators from here on; their work is compared with these ceilings, where they are known.
+    /// Times operators from here on; their work is compared with these ceilings, where they are
+    /// known.
     pub fn profile(&self, ceilings: Option<Ceilings>) {
         profile::take();
         profile::switch(true);
@@ -233,7 +238,8 @@ impl Reporter {
         }
     }
 
-    /// Writes every call of an operator and every launch into a file from here on; after [`profile`](Self::profile).
+    /// Writes every call of an operator and every launch into a file from here on; after
+    /// [`profile`](Self::profile).
     pub fn trace(&self, trace: TraceFile) {
         held(&self.sink).trace = Some(trace);
         profile::trace::switch(true);
@@ -245,7 +251,7 @@ impl Reporter {
     }
 
     /// Says what the operators did since the last time; before the run's last word.
-    pub fn tell_operators(&self) {
+    pub fn report_operators(&self) {
         held(&self.sink).operators();
     }
 
@@ -312,7 +318,8 @@ impl Monitor for Reporter {
             heard.new.into_iter().for_each(|word| self.answer(word));
             match heard.lasting {
                 Some(Word::Stop) => break true,
-                // A stage that waits with a request for a checkpoint is let go until it has written it.
+                // A stage that waits with a request for a checkpoint is let go until it has written
+                // it.
                 Some(Word::Pause) if !self.checkpoint.load(Ordering::Relaxed) => {
                     if paused.is_none() {
                         paused = Some(Instant::now());
@@ -455,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_told_beside_a_silent_step() {
+    fn the_machine_is_reported_during_a_silent_step() {
         let folder = tempfile::tempdir().unwrap();
         let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
         std::thread::sleep(OPERATORS * (MACHINE + 1));

@@ -150,7 +150,8 @@ impl Results {
 }
 
 impl MergeSummary {
-    /// The grid in words and figures: validation rows, by which it was chosen, beside test rows. `None` without a search.
+    /// The grid in words and figures: validation rows, by which it was chosen, beside test rows.
+    /// `None` without a search.
     fn grid(&self) -> Option<String> {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::ASCII_MARKDOWN);

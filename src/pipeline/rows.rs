@@ -1,5 +1,6 @@
-//! Append-only row files of long stages: one JSON object a line, flushed row by row. A kill loses at most the row that
-//! was being written; a torn last line is cut off when the file is opened again.
+//! Append-only row files of long stages: one JSON object a line, flushed row by row. A kill loses
+//! at most the row that was being written; a torn last line is cut off when the file is opened
+//! again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_stage_are_told_as_one() {
+    fn parts_of_a_stage_are_reported_as_one() {
         let folder = tempfile::tempdir().unwrap();
         let go = |one: u32, two: u32| {
             let run = open(folder.path(), Span::default());

@@ -20,7 +20,7 @@ use crate::text::prompts::{Prompt, SoftPlaces};
 /// Which soft tokens prompts have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SoftTokens {
-    /// Whose embeddings.
+    /// TokenOf embeddings.
     pub source: Source,
     /// Behind which titles.
     pub items: Items,
@@ -107,9 +107,9 @@ impl<'a> SoftFrom<'a> {
     }
 }
 
-/// Whose token it is.
+/// What a token stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Whose {
+enum TokenOf {
     /// Of a history that is frozen at a sample, without the target of another one when that is in
     /// it.
     History { at: usize, without: Option<usize> },
@@ -125,7 +125,7 @@ pub struct SoftSource {
     which: Items,
     user: User,
     threshold: f32,
-    numbers: HashMap<Whose, u32>,
+    numbers: HashMap<TokenOf, u32>,
     /// Embeddings of the users' tokens, in order.
     made: Vec<Vec<f32>>,
 }
@@ -134,21 +134,21 @@ impl SoftSource {
     /// Where the prompt of `row` has soft tokens, with the history frozen at `at`.
     pub fn places(&mut self, data: DataOutput<'_>, row: usize, at: usize) -> SoftPlaces {
         let sample = data.sample(row);
-        let whose = match self.user {
+        let owner = match self.user {
             User::None => return SoftPlaces { items: self.which, user: None },
-            User::Graph => Whose::User(sample.user.0),
+            User::Graph => TokenOf::User(sample.user.0),
             User::Liked => {
                 // Prompts of one group share their beginning, so they share the token, unless that
-                // would tell the answer.
-                let told = row != at && data.history_at(at, at).iter().any(|r| r.item == sample.item);
-                Whose::History { at, without: told.then_some(row) }
+                // would give the answer away.
+                let gives_away = row != at && data.history_at(at, at).iter().any(|r| r.item == sample.item);
+                TokenOf::History { at, without: gives_away.then_some(row) }
             }
         };
-        let number = match self.numbers.get(&whose) {
+        let number = match self.numbers.get(&owner) {
             Some(&number) => number,
             None => {
                 let number = self.add(sample.user, &data.history_at(row, at));
-                self.numbers.insert(whose, number);
+                self.numbers.insert(owner, number);
                 number
             }
         };

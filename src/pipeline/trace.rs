@@ -1,8 +1,8 @@
-//! A file that timeline viewers open (Perfetto, chrome://tracing): stages, every operator call and every kernel launch, each
-//! with its bytes, FLOP and share of the measured ceiling.
+//! A file that timeline viewers open (Perfetto, chrome://tracing): stages, every operator call and
+//! every kernel launch, each with its bytes, FLOP and share of the measured ceiling.
 //!
-//! The format is the Trace Event Format's array of events. Viewers do without the closing bracket, so a file whose run was cut off
-//! can be opened too.
+//! The format is the Trace Event Format's array of events. Viewers do without the closing bracket,
+//! so a file whose run was cut off can be opened too.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -60,8 +60,8 @@ impl TraceFile {
         self.event("stage", name, STAGES, 1, began, seconds, json!({}))
     }
 
-    /// Calls of operators and kernels, those on the CPU with their share of `ceilings`. False when the file is full: the rest
-    /// is left out.
+    /// Calls of operators and kernels, those on the CPU with their share of `ceilings`. False when
+    /// the file is full: the rest is left out.
     ///
     /// # Errors
     /// The file cannot be written.

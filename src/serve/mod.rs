@@ -25,7 +25,7 @@ const REASONS: usize = 2;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Request {
     /// Id of the user as the data set writes it.
     pub user: String,
     /// Recommendations, 1 to 256.
@@ -105,12 +105,12 @@ pub struct Because {
 }
 
 /// Ranks for one user. `run` is opened for reading, `recipe` is the one of its folder.
-pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor) -> Result<Recommendations> {
+pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Monitor) -> Result<Recommendations> {
     let chain = Chain::new(run, recipe, &Device::Cpu);
     let found = Finished::find(&chain)?;
     let data = found.data.output()?;
     let (users, vectors) = (&found.colla.get()?.users, &found.colla.get()?.items);
-    let user = find_user(data, &wish.user)?;
+    let user = find_user(data, &request.user)?;
     let about = About::new(&found, recipe, user)?;
     let candidates: Vec<ItemIdx> = (0..data.dataset.items.len() as u32)
         .map(ItemIdx)
@@ -121,18 +121,18 @@ pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor)
     let mut items = Vec::new();
     if in_graph {
         let seen: Vec<ItemIdx> = about.history.iter().map(|r| r.item).collect();
-        let hits = catalogue::recommend(users, vectors, user, &seen, wish.top)?;
+        let hits = catalogue::recommend(users, vectors, user, &seen, request.top)?;
         for (place, (item, score)) in hits.into_iter().enumerate() {
             items.push(about.explain(item, Some((place + 1, score)))?);
         }
     } else {
         let mut order = candidates.clone();
         order.sort_by(|&a, &b| about.baseline(b).total_cmp(&about.baseline(a)).then(a.cmp(&b)));
-        for item in order.into_iter().take(wish.top) {
+        for item in order.into_iter().take(request.top) {
             items.push(about.explain(item, None)?);
         }
     }
-    if wish.ask_model {
+    if request.ask_model {
         let asked: Vec<ItemIdx> = items.iter().map(|r| r.0).collect();
         let answers = ask::ask_tuned(&chain, recipe, &found, user, about.history, &asked, monitor)?;
         for ((_, item), p) in items.iter_mut().zip(answers) {
@@ -142,18 +142,18 @@ pub fn recommend(run: &Run, recipe: &Recipe, wish: &Wish, monitor: &dyn Monitor)
         items.sort_by(|a, b| b.1.model_probability.unwrap_or(0.0).total_cmp(&a.1.model_probability.unwrap_or(0.0)));
     }
     let mut cold: Vec<(f32, ItemIdx)> = Vec::new();
-    if wish.cold > 0 {
+    if request.cold > 0 {
         for &item in candidates.iter().filter(|i| !known(vectors, i.at())) {
             let nearest = about.nearest(item)?.first().map_or(0.0, |b| b.parts.ssl.or(b.parts.text).unwrap_or(0.0));
             cold.push((nearest, item));
         }
         cold.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        cold.truncate(wish.cold);
+        cold.truncate(request.cold);
     }
     let listed: Vec<ItemIdx> = items.iter().map(|i| i.0).collect();
     cold.retain(|c| !listed.contains(&c.1));
     Ok(Recommendations {
-        user: wish.user.clone(),
+        user: request.user.clone(),
         ratings: about.history.len(),
         liked: about.history.iter().filter(|r| r.rating > about.threshold).count(),
         ranked_by: if in_graph { "lightgcn" } else { "popularity" },

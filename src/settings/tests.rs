@@ -52,7 +52,7 @@ fn ranges_hold_for_settings_made_in_code() {
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_faults_are_reported_at_once() {
     let bad = Inner { count: 0, rate: 0.0, ..Inner::default() };
     assert_eq!(keys(&bad), ["count", "rate", "list"]);
     let said = bad.check().unwrap_err().to_string();

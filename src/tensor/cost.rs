@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one call of an operator must move and compute at least; the base of every "percent of the ceiling".
+/// What one call of an operator must move and compute at least; the base of every "percent of the
+/// ceiling".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// Bytes read plus written, each operand once.

@@ -1,4 +1,5 @@
-//! What operators and devices share: matrices, storage types, the work of a call, vector units, timing. It imports nothing above it.
+//! What operators and devices share: matrices, storage types, the work of a call, vector units,
+//! timing. It imports nothing above it.
 
 mod cost;
 mod dtype;

@@ -52,10 +52,10 @@ pub fn hard_probability(answer: Option<bool>) -> f64 {
     answer.map_or(0.5, |yes| f64::from(u8::from(yes)))
 }
 
-/// The thoughts that go into the second pass: the longest (in characters; the first of equals) of
-/// the pieces around the closing think tags, or the whole text without one. An opening tag in front
-/// is not part of them.
-pub fn thoughts(text: &str) -> &str {
+/// The chain of thought that goes into the second pass: the longest (in characters; the first of
+/// equals) of the pieces around the closing think tags, or the whole text without one. An opening
+/// tag in front is not part of them.
+pub fn chain_of_thought(text: &str) -> &str {
     let mut best = "";
     let mut length = None;
     for piece in text.split(CLOSING) {
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn thoughts_are_the_longest_piece() {
-        assert_eq!(thoughts("long thoughts</think>Yes."), "long thoughts");
-        assert_eq!(thoughts("hm</think>The answer is, after all, yes."), "The answer is, after all, yes.");
-        assert_eq!(thoughts("no tag"), "no tag");
-        assert_eq!(thoughts("ab</think>cd"), "ab");
-        assert_eq!(thoughts("ééé</think>abcd"), "abcd");
-        assert_eq!(thoughts("<think>\nlong thoughts</think>Yes."), "\nlong thoughts");
-        assert_eq!(thoughts(""), "");
+    fn the_chain_of_thought_is_the_longest_piece() {
+        assert_eq!(chain_of_thought("long thoughts</think>Yes."), "long thoughts");
+        assert_eq!(chain_of_thought("hm</think>The answer is, after all, yes."), "The answer is, after all, yes.");
+        assert_eq!(chain_of_thought("no tag"), "no tag");
+        assert_eq!(chain_of_thought("ab</think>cd"), "ab");
+        assert_eq!(chain_of_thought("ééé</think>abcd"), "abcd");
+        assert_eq!(chain_of_thought("<think>\nlong thoughts</think>Yes."), "\nlong thoughts");
+        assert_eq!(chain_of_thought(""), "");
     }
 
     proptest! {
@@ -120,7 +120,7 @@ mod tests {
                 for matching in [Match::Word, Match::Substring] {
                     hard_answer(&text, matching);
                 }
-                prop_assert!(text.contains(thoughts(&text)));
+                prop_assert!(text.contains(chain_of_thought(&text)));
             }
         }
     }

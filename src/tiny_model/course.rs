@@ -1,7 +1,7 @@
 //! The course: lessons by number, each a pure function of seed and number.
 
+use super::chains::{Case, evidence, think};
 use super::conversation::{Lesson, group, running};
-use super::thoughts::{Case, evidence, think};
 use super::world::World;
 use crate::collab::sigmoid;
 use crate::data::ItemIdx;
@@ -155,21 +155,22 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
             lessons.push(Lesson::new(prompt.messages, gold.into(), ANSWER_WEIGHT));
             continue;
         }
-        let thought = think(world, &case, rng);
-        let gold = GOLD[usize::from(thought.yes)];
+        let chain = think(world, &case, rng);
+        let gold = GOLD[usize::from(chain.yes)];
         lessons.push(if sort == Sort::Reason {
             let hint = opinion.map_or(Ok(String::new()), |p| hint(p, Score::TwoWay, &hint::HintSettings::default()))?;
             let mut conversation = reasoning(&prompt, &hint, &passes);
             if rng.below(3) == 0 {
-                // The thoughts are given: an answer among so many words of prose is learnt too late otherwise.
-                conversation.assistant_prefix += &format!("{}\n</think>\n\n", thought.text);
+                // The chain of thought is given: an answer among so many words of prose is learnt
+                // too late otherwise.
+                conversation.assistant_prefix += &format!("{}\n</think>\n\n", chain.text);
                 Lesson { conversation, answer: gold.into(), weight: ANSWER_WEIGHT }
             } else {
-                Lesson { conversation, answer: format!("{}\n</think>\n\n{gold}", thought.text), weight: 1.0 }
+                Lesson { conversation, answer: format!("{}\n</think>\n\n{gold}", chain.text), weight: 1.0 }
             }
         } else {
             Lesson {
-                conversation: second_pass(&prompt, &thought.text, &passes),
+                conversation: second_pass(&prompt, &chain.text, &passes),
                 answer: gold.into(),
                 weight: ANSWER_WEIGHT,
             }

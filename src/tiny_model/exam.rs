@@ -40,16 +40,16 @@ pub struct ZeroShot {
 pub struct Exam {
     /// Without tuning and without thinking.
     pub zero_shot: Vec<ZeroShot>,
-    /// Area under the curve of the mean soft answer over several thoughts.
+    /// Area under the curve of the mean soft answer over several chains of thought.
     pub reasoning: f64,
-    /// Share of thoughts that end with the closing tag and an answer of their own.
+    /// Share of chains of thought that end with the closing tag and an answer of their own.
     pub answered: f64,
     /// Mean standard deviation of the soft answers of one row.
     pub spread: f64,
     /// Descriptions, the likeliest each time, and why they ended.
     pub descriptions: Vec<(String, Finish)>,
-    /// A few thoughts.
-    pub thoughts: Vec<String>,
+    /// A few chains of thought.
+    pub chains: Vec<String>,
 }
 
 impl fmt::Display for Exam {
@@ -59,7 +59,7 @@ impl fmt::Display for Exam {
         }
         writeln!(
             f,
-            "after thinking: AUC {:.3}; {:.0} % of the thoughts end in an answer; soft answers of a row differ by {:.3}",
+            "after thinking: AUC {:.3}; {:.0} % of the chains of thought end in an answer; soft answers of a row differ by {:.3}",
             self.reasoning,
             100.0 * self.answered,
             self.spread
@@ -67,8 +67,8 @@ impl fmt::Display for Exam {
         for (text, finish) in &self.descriptions {
             writeln!(f, "description ({finish:?}): {text}")?;
         }
-        for text in &self.thoughts {
-            writeln!(f, "thought: {}", text.replace('\n', " "))?;
+        for text in &self.chains {
+            writeln!(f, "chain of thought: {}", text.replace('\n', " "))?;
         }
         Ok(())
     }
@@ -121,7 +121,8 @@ struct Written {
     finish: Finish,
 }
 
-/// Examines a model on the world of `seed` with `rows` test rows (a fifth of them for thoughts).
+/// Examines a model on the world of `seed` with `rows` test rows (a fifth of them for chains of
+/// thought).
 ///
 /// # Errors
 /// A model that cannot run, or whose Yes and No are not single tokens.
@@ -163,10 +164,10 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
         prompts.push(prompt(&world, sample, &PromptSettings::short(), Wording::None)?);
     }
     let first: Vec<Conversation> = prompts.iter().map(|p| reasoning(p, "", &passes)).collect();
-    let thoughts = pupil.write(&first, SAMPLES, 0.6, 96)?;
+    let chains = pupil.write(&first, SAMPLES, 0.6, 96)?;
     let mut soft = vec![Vec::new(); few.len()];
-    for thought in &thoughts {
-        soft[thought.row].push(pupil.score(&second_pass(&prompts[thought.row], &thought.text, &passes))?.0);
+    for chain in &chains {
+        soft[chain.row].push(pupil.score(&second_pass(&prompts[chain.row], &chain.text, &passes))?.0);
     }
     let mean = |p: &Vec<f64>| p.iter().sum::<f64>() / p.len() as f64;
     let deviation = |p: &Vec<f64>| (p.iter().map(|x| (x - mean(p)).powi(2)).sum::<f64>() / p.len() as f64).sqrt();
@@ -187,10 +188,10 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     Ok(Exam {
         zero_shot,
         reasoning: auc(&labels, &soft.iter().map(mean).collect::<Vec<_>>())?.unwrap_or(f64::NAN),
-        answered: thoughts.iter().filter(answered).count() as f64 / thoughts.len() as f64,
+        answered: chains.iter().filter(answered).count() as f64 / chains.len() as f64,
         spread: soft.iter().map(deviation).sum::<f64>() / soft.len() as f64,
         descriptions: pupil.write(&requests, 1, 0.0, 64)?.into_iter().map(|w| (w.text, w.finish)).collect(),
-        thoughts: thoughts.into_iter().take(2 * SAMPLES as usize).map(|w| w.text).collect(),
+        chains: chains.into_iter().take(2 * SAMPLES as usize).map(|w| w.text).collect(),
     })
 }
 

@@ -1,11 +1,11 @@
-//! Makes the built-in model: a very small decoder that has learnt the language of the invented catalogue, so that the
-//! whole chain can be tried without a download. It is trained from scratch on invented worlds whose seeds differ from
-//! those of the data sets that it is tried on.
+//! Makes the built-in model: a very small decoder that has learnt the language of the invented
+//! catalogue, so that the whole chain can be tried without a download. It is trained from scratch
+//! on invented worlds whose seeds differ from those of the data sets that it is tried on.
 
+mod chains;
 mod conversation;
 mod course;
 mod exam;
-mod thoughts;
 mod tokenizer;
 mod world;
 
@@ -149,7 +149,8 @@ pub fn make(settings: &TinyModelSettings, monitor: &dyn Monitor) -> Result<Made>
     Ok(Made { config, weights: outcome.best, tokenizer: json, history: outcome.history })
 }
 
-/// The usual deviation of 0.02 suits models ten times as wide; here attention would take long to wake up.
+/// The usual deviation of 0.02 suits models ten times as wide; here attention would take long to
+/// wake up.
 fn widen(weights: &mut Weights, config: &Config) -> Result<()> {
     let factor = 1.0 / (0.02 * (config.hidden as f32).sqrt());
     weights.visit_mut(&mut |name, values| {

@@ -71,7 +71,8 @@ fn the_worlds_are_not_the_demos() {
     }
 }
 
-/// Every lesson fits, teaches only its answer, and joins prompt and answer at the places where tokens do not merge.
+/// Every lesson fits, teaches only its answer, and joins prompt and answer at the places where
+/// tokens do not merge.
 #[test]
 fn lessons_are_sound() {
     let settings = small();
@@ -82,7 +83,7 @@ fn lessons_are_sound() {
     let course = Course::new(&worlds, &tokenizer, &chat, 1, 48, 1024);
     let end = tokenizer.token_id(tokenizer::END).unwrap();
     let [yes, no] = ["Yes", "No"].map(|t| tokenizer.single_token(t).unwrap());
-    let (mut short, mut thoughts) = (0, 0);
+    let (mut short, mut chains) = (0, 0);
     for i in 0..48 {
         let group = course.group(i).unwrap();
         group.check(tokenizer.size(), 1024).unwrap();
@@ -101,14 +102,14 @@ fn lessons_are_sound() {
             if text.contains("</think>") {
                 let verdict = crate::text::answer::hard_answer(&text, Default::default());
                 assert!(verdict.is_some() && text.contains("So "), "{text}");
-                thoughts += 1;
+                chains += 1;
             }
             let all = [group.prefix.as_slice(), &branch.tokens].concat();
             let text = tokenizer.decode(&all, false).unwrap();
             assert_eq!(tokenizer.encode(&text, true).unwrap(), all, "lesson {i}");
         }
     }
-    assert!(short > 20 && thoughts > 10, "{short} {thoughts}");
+    assert!(short > 20 && chains > 10, "{short} {chains}");
     // The facts of the rows come from the same data that any run would use.
     build_samples(&worlds[0].dataset, &crate::data::Settings::new(Kind::SYNTHETIC, "")).unwrap();
 }

@@ -37,8 +37,8 @@ pub(super) fn learn(worlds: &[World], settings: &TinyModelSettings) -> Result<St
     for i in 0..LESSONS {
         texts.extend(spoken(worlds, settings.seed, i)?);
     }
-    // Tags are tokens of their own, and line breaks stay single: a prompt that ends with two of them then reads the
-    // same with and without the answer behind it.
+    // Tags are tokens of their own, and line breaks stay single: a prompt that ends with two of
+    // them then reads the same with and without the answer behind it.
     let pieces = texts.iter().flat_map(|text| text.lines()).filter(|line| !TAGS.contains(line));
     let level = ByteLevel::new(false, true, true);
     let mut tokenizer = TokenizerBuilder::<BPE, NFC, ByteLevel, ByteLevel, ByteLevel>::new()

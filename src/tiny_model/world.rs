@@ -40,7 +40,8 @@ impl World {
         text.trim_end().into()
     }
 
-    /// Up to `count` items of the history, oldest first: the latest, or those of the target's genre before others.
+    /// Up to `count` items of the history, oldest first: the latest, or those of the target's genre
+    /// before others.
     pub fn shown(&self, history: &[Rated], target: ItemIdx, count: usize, by_genre: bool, rng: &mut Rng) -> Vec<Rated> {
         let mut order: Vec<usize> = (0..history.len()).rev().collect();
         if by_genre {

@@ -47,7 +47,8 @@ impl History {
     }
 }
 
-/// Where a run stands. The order of examples follows from the seed and the step, so the step is the position in it.
+/// Where a run stands. The order of examples follows from the seed and the step, so the step is the
+/// position in it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct State {
     pub step: u64,

@@ -1,6 +1,6 @@
-//! Fine-tuning: AdamW over shared-prefix groups with accumulation, clipping, a schedule, validation, early stop and
-//! exact resume. Trains a LoRA adapter of a frozen model, also with the projector of soft tokens, or every weight of a
-//! small one.
+//! Fine-tuning: AdamW over shared-prefix groups with accumulation, clipping, a schedule,
+//! validation, early stop and exact resume. Trains a LoRA adapter of a frozen model, also with the
+//! projector of soft tokens, or every weight of a small one.
 
 mod checkpoint;
 pub mod schedule;

@@ -2,8 +2,8 @@
 
 use super::{LoraSettings, Schedule};
 
-/// Learning rate of step `step` (from 0) of `total`: a linear rise over the warm-up, then the schedule; the rule of
-/// `get_linear_schedule_with_warmup` in transformers.
+/// Learning rate of step `step` (from 0) of `total`: a linear rise over the warm-up, then the
+/// schedule; the rule of `get_linear_schedule_with_warmup` in transformers.
 pub fn learning_rate(settings: &LoraSettings, step: u64, total: u64) -> f64 {
     let warmup = settings.warmup_steps;
     let share = if step < warmup {

@@ -33,8 +33,9 @@ pub struct SoftInputs<'a> {
 }
 
 impl Training<'_> {
-    /// As [`Training::adapter`], for examples that may hold soft tokens. The projector, which is small, stays on the CPU and
-    /// has a learning rate of its own; the limit on the gradient's norm is for both together.
+    /// As [`Training::adapter`], for examples that may hold soft tokens. The projector, which is
+    /// small, stays on the CPU and has a learning rate of its own; the limit on the gradient's norm
+    /// is for both together.
     ///
     /// # Errors
     /// As [`Training::adapter`]; a projector that does not fit inputs or model.

@@ -31,7 +31,8 @@ impl GroupSource for Vec<Group> {
     }
 }
 
-/// Calls `body` with batches of at most `budget` tokens (more when a single group has more), in order.
+/// Calls `body` with batches of at most `budget` tokens (more when a single group has more), in
+/// order.
 pub(super) fn micro_batches(
     groups: &[Group],
     budget: usize,

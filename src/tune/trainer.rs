@@ -50,8 +50,9 @@ pub type TuneOutcome = Outcome<Adapter>;
 /// A training: where, on what, and how.
 #[derive(Clone, Copy)]
 pub struct Training<'a> {
-    /// Where the passes run; optimiser and checkpoints are those of the CPU, so that a run may go on from the checkpoint
-    /// of another device. The results differ by the order in which sums are taken.
+    /// Where the passes run; optimiser and checkpoints are those of the CPU, so that a run may go
+    /// on from the checkpoint of another device. The results differ by the order in which sums are
+    /// taken.
     pub device: &'a Device,
     /// The model's shape.
     pub config: &'a Config,
@@ -59,8 +60,8 @@ pub struct Training<'a> {
     pub source: &'a dyn GroupSource,
     /// How.
     pub settings: &'a LoraSettings,
-    /// Folder of checkpoints. With one, training goes on from the checkpoint there, and the result is bit for bit that of
-    /// a run that was never interrupted.
+    /// Folder of checkpoints. With one, training goes on from the checkpoint there, and the result
+    /// is bit for bit that of a run that was never interrupted.
     pub checkpoint: Option<&'a Path>,
     /// Receives what happens.
     pub monitor: &'a dyn Monitor,
@@ -80,8 +81,9 @@ impl<'a> Training<'a> {
     /// Trains an adapter of the frozen model `weights`.
     ///
     /// # Errors
-    /// Settings out of range, an unusable example, a loss or gradient that is no number, a checkpoint that is damaged or
-    /// of another run, a stop that was asked for (after writing a checkpoint), or what the device can meet.
+    /// Settings out of range, an unusable example, a loss or gradient that is no number, a
+    /// checkpoint that is damaged or of another run, a stop that was asked for (after writing a
+    /// checkpoint), or what the device can meet.
     pub fn adapter(
         &self,
         weights: &Weights,

@@ -121,7 +121,7 @@ fn nothing_is_started_with_a_recipe_that_cannot_run() {
 }
 
 #[test]
-fn an_old_name_works_and_is_told_once() {
+fn an_old_name_works_and_is_reported_once() {
     let place = Place::new();
     let path = place.text("recipe.toml");
     std::fs::write(&path, "[facts]\nknowledge = \"silent\"\n[facts.taste]\nsources = [\"ratings\"]\n").unwrap();

@@ -72,9 +72,9 @@ impl Lines {
 /// Finds a field in the head of each line. It stands at the same place in nearly all of them, so it
 /// is looked for there first and searched for only where it is not.
 #[derive(Debug, Default)]
-pub(super) struct Usual(usize);
+pub(super) struct FieldPlace(usize);
 
-impl Usual {
+impl FieldPlace {
     /// The kind of a line as our writer lays it out, without parsing the whole.
     pub fn kind<'a>(&mut self, line: &'a [u8]) -> Option<&'a [u8]> {
         let rest = self.behind(&KIND, line)?;
@@ -102,15 +102,15 @@ mod tests {
 
     #[test]
     fn a_field_is_found_where_it_was_and_where_it_was_not() {
-        let mut kinds = Usual::default();
+        let mut kinds = FieldPlace::default();
         let line = |t: &str| format!("{{\"v\":1,\"t_ms\":{t},\"kind\":\"log\",\"row\":17,\"text\":\"\"}}").into_bytes();
         for t in ["1", "1", "1700000000000", "5"] {
             assert_eq!(kinds.kind(&line(t)), Some(&b"log"[..]));
-            assert_eq!(Usual::default().row(&line(t)), Some(17));
+            assert_eq!(FieldPlace::default().row(&line(t)), Some(17));
         }
         for none in ["", "{}", "{\"kind\":\"torn", "{\"kind\":7,\"row\":\"tuned\"}"] {
             assert_eq!(kinds.kind(none.as_bytes()), None, "{none}");
-            assert_eq!(Usual::default().row(none.as_bytes()), None, "{none}");
+            assert_eq!(FieldPlace::default().row(none.as_bytes()), None, "{none}");
         }
         // A text that quotes a record has its quotes escaped.
         let quoted = br#"{"text":"\"kind\":\"no\"","kind":"yes"}"#;

@@ -3,7 +3,8 @@
 //! A torn last line waits for its rest; a damaged line is counted and skipped; a file that was
 //! truncated or replaced is read again from the start; a folder that is gone is a state and not a
 //! failure. A very long file is opened by
-//! [`quick`]: its rare records and its end are read whole, its plentiful records are sampled, and [`Sampled`] says so.
+//! [`quick`]: its rare records and its end are read whole, its plentiful records are sampled, and
+//! [`Sampled`] says so.
 
 mod lines;
 mod place;
@@ -263,7 +264,7 @@ fn take(line: Option<&[u8]>, counts: &mut Counts) -> Option<Record> {
     counts.records += 1;
     counts.newer += u64::from(record.v > VERSION);
     if record.event == crate::Event::Unknown {
-        let kind = String::from_utf8_lossy(lines::Usual::default().kind(line).unwrap_or(b"?"));
+        let kind = String::from_utf8_lossy(lines::FieldPlace::default().kind(line).unwrap_or(b"?"));
         let kind = kind.chars().take(48).collect::<String>();
         let kind = if counts.unknown.len() < 32 || counts.unknown.contains_key(&kind) { kind } else { "...".into() };
         *counts.unknown.entry(kind).or_default() += 1;

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::lines::Usual;
+use super::lines::FieldPlace;
 use super::{Counts, Item, Sampled, take};
 use crate::record::{LONGEST, Record};
 
@@ -187,7 +187,7 @@ fn strides(file: &File, end: u64) -> io::Result<HashMap<String, u64>> {
     for probe in 0..PROBES {
         read_at(file, (end / PROBES * probe).min(end), PROBE.min(end), &mut buffer)?;
         looked += buffer.len() as u64;
-        let mut kinds = Usual::default();
+        let mut kinds = FieldPlace::default();
         for line in buffer.split(|b| *b == b'\n').skip(1) {
             if let Some(kind) = kinds.kind(line) {
                 *found.entry(String::from_utf8_lossy(kind).into_owned()).or_default() += 1;
@@ -224,7 +224,7 @@ fn read_piece(
     }
     // Twice the fair share of a piece: kinds come in clusters.
     let limit = (2 * OF_A_KIND / end.div_ceil(PIECE).max(1)).max(OF_A_PIECE);
-    let mut kinds = Usual::default();
+    let mut kinds = FieldPlace::default();
     let mut per_kind: Vec<Kind> = Vec::new();
     while begin + (at as u64) < to {
         let Some(length) = memchr::memchr(b'\n', &buffer[at..]) else {
@@ -259,14 +259,14 @@ struct Kind {
     seen: u64,
     read: u64,
     limit: u64,
-    row: Usual,
+    row: FieldPlace,
 }
 
 impl Kind {
     fn new(name: &[u8], strides: &HashMap<String, u64>, limit: u64) -> Self {
         let name = String::from_utf8_lossy(name).into_owned();
         let stride = strides.get(&name).copied().unwrap_or(1);
-        Self { name, stride, seen: 0, read: 0, limit, row: Usual::default() }
+        Self { name, stride, seen: 0, read: 0, limit, row: FieldPlace::default() }
     }
 
     fn choose(&mut self, line: &[u8]) -> bool {

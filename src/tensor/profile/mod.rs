@@ -1,10 +1,12 @@
-//! Time and work of operators and kernel launches while a run goes: off it costs one relaxed load a call, on two looks at the
-//! clock and an entry in a table of the calling thread's own. Nothing is shared between threads but once a second, when it is
-//! told. [`trace`] keeps every single call besides.
+//! Time and work of operators and kernel launches while a run goes: off it costs one relaxed load a
+//! call, on two looks at the clock and an entry in a table of the calling thread's own. Nothing is
+//! shared between threads but once a second, when it is told. [`trace`] keeps every single call
+//! besides.
 //!
-//! Every public entry of an operator begins with `let _timed = timed("name", || cost);`. An operator that calls others
-//! on its thread counts whole and they do not, so that times add up to no more than the wall time of each calling
-//! thread. Launches count by themselves, under the kernel's name.
+//! Every public entry of an operator begins with `let _timed = timed("name", || cost);`. An
+//! operator that calls others on its thread counts whole and they do not, so that times add up to
+//! no more than the wall time of each calling thread. Launches count by themselves, under the
+//! kernel's name.
 
 pub mod trace;
 
@@ -62,8 +64,8 @@ impl Place {
     }
 }
 
-/// What one thread counted. Its lock is its own thread's but for the moment in which [`take`] reads it; operators are
-/// few, so that a list is searched faster than a tree.
+/// What one thread counted. Its lock is its own thread's but for the moment in which [`take`] reads
+/// it; operators are few, so that a list is searched faster than a tree.
 type Table = Mutex<Counted>;
 
 #[derive(Default)]
@@ -101,7 +103,8 @@ pub fn take() -> BTreeMap<(&'static str, Place), Tally> {
         for (what, tally) in counted.tallies.iter_mut().filter(|(_, tally)| tally.calls > 0) {
             all.entry(*what).or_default().add(std::mem::take(tally));
         }
-        // Nobody else holds the table of a thread that has ended; what it did may still be asked for by call.
+        // Nobody else holds the table of a thread that has ended; what it did may still be asked
+        // for by call.
         Arc::strong_count(table) > 1 || !counted.spans.is_empty()
     });
     all
@@ -126,7 +129,8 @@ pub struct Timed {
     began: Instant,
 }
 
-/// Begins a call of an operator; `cost` is asked only while timing is on, and must not panic on any shape.
+/// Begins a call of an operator; `cost` is asked only while timing is on, and must not panic on any
+/// shape.
 #[inline]
 pub fn timed(name: &'static str, cost: impl FnOnce() -> Cost) -> Option<Timed> {
     if !ON.load(Ordering::Relaxed) || INSIDE.replace(true) {
@@ -222,7 +226,8 @@ mod tests {
     fn threads_are_summed_also_those_that_have_ended() {
         switch(true);
         let call = || drop(timed("profile_test_threads", || Cost { bytes: 1.0, flops: 0.5 }));
-        // Joined one by one: the end of a scope waits for what its threads do, not for the end of their own data.
+        // Joined one by one: the end of a scope waits for what its threads do, not for the end of
+        // their own data.
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| (0..5).for_each(|_| call()))).collect();
             threads.into_iter().for_each(|thread| thread.join().expect("it counts"));

@@ -1,4 +1,5 @@
-//! Every single call, for a trace file: what a timeline viewer needs and a table of sums does not tell.
+//! Every single call, for a trace file: what a timeline viewer needs and a table of sums does not
+//! tell.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,8 @@ pub struct Span {
     pub cost: Cost,
 }
 
-/// Keeps calls, or does not any more; only calls that are timed can be kept (see [`super::switch`]).
+/// Keeps calls, or does not any more; only calls that are timed can be kept (see
+/// [`super::switch`]).
 pub fn switch(on: bool) {
     ON.store(on, Ordering::Relaxed);
 }
@@ -34,8 +36,8 @@ pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// Takes the calls since the last time, each with a number that stands for its thread. Whoever switches this on must take them
-/// often: nothing bounds them.
+/// Takes the calls since the last time, each with a number that stands for its thread. Whoever
+/// switches this on must take them often: nothing bounds them.
 pub fn take() -> Vec<(usize, Span)> {
     let tables = held(&TABLES);
     let of = |table: &Arc<super::Table>| {

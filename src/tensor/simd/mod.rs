@@ -1,9 +1,10 @@
 //! The vector unit, chosen at run time: AVX-512, AVX2 with FMA and F16C, or plain code.
 //!
-//! Elementwise loops are written with [`vectorized!`](vectorized) and leave the choice of instructions to the compiler:
-//! the same bits at every level. A kernel is a [`Task`]: one generic body, compiled once per instruction set by [`run`]. Every kernel gives each
-//! output an order of additions of its own that does not depend on how the work was cut, so a row's bits do not
-//! depend on the batch or on the number of threads; they do depend on the instruction set.
+//! Elementwise loops are written with [`vectorized!`](vectorized) and leave the choice of
+//! instructions to the compiler: the same bits at every level. A kernel is a [`Task`]: one generic
+//! body, compiled once per instruction set by [`run`]. Every kernel gives each output an order of
+//! additions of its own that does not depend on how the work was cut, so a row's bits do not depend
+//! on the batch or on the number of threads; they do depend on the instruction set.
 
 pub mod bytes;
 pub mod vectorized;
@@ -117,7 +118,8 @@ pub(crate) trait Simd: Copy {
         }
         best
     }
-    /// e^x to about 2 ulp; 0 below -87.3, infinity never (88.3 is the largest argument used), NaN stays NaN.
+    /// e^x to about 2 ulp; 0 below -87.3, infinity never (88.3 is the largest argument used), NaN
+    /// stays NaN.
     #[inline(always)]
     unsafe fn exp(x: Self::F) -> Self::F {
         // The classic Cephes scheme: x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial for e^r.
@@ -181,7 +183,8 @@ impl Element for f16 {
     }
 }
 
-/// A kernel with one generic body. Mark `run` `#[inline(always)]`, and call only such functions in it.
+/// A kernel with one generic body. Mark `run` `#[inline(always)]`, and call only such functions in
+/// it.
 pub(crate) trait Task {
     type Out;
     /// # Safety

@@ -1,7 +1,8 @@
 //! Elementwise loops, compiled once a [`Level`](super::Level) and chosen at run time.
 
-/// Defines functions whose bodies are compiled once a [`Level`](crate::tensor::simd::Level), and chosen at run time. No reassociation and no
-/// contraction happens, so all levels give the same bits.
+/// Defines functions whose bodies are compiled once a [`Level`](crate::tensor::simd::Level), and
+/// chosen at run time. No reassociation and no contraction happens, so all levels give the same
+/// bits.
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
         $(#[$meta])*
@@ -32,7 +33,8 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
-/// Independent partial sums of a reduction: enough for 512-bit vectors, and the order of additions is fixed.
+/// Independent partial sums of a reduction: enough for 512-bit vectors, and the order of additions
+/// is fixed.
 pub const LANES: usize = 16;
 
 /// Sum of `f(a_i, b_i)`, in [`LANES`] partial sums.
@@ -56,7 +58,8 @@ pub fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     total
 }
 
-/// `exp(x)` to about 1e-7 relative, 0 below -87.3: straight-line code that vectorises (Cephes' polynomial).
+/// `exp(x)` to about 1e-7 relative, 0 below -87.3: straight-line code that vectorises (Cephes'
+/// polynomial).
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer.

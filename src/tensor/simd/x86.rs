@@ -35,7 +35,8 @@ macro_rules! vector {
     ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
         #[inline(always)]
         unsafe fn $name($($arg: $ty),*) -> $out {
-            // SAFETY: the trait's contract: the instruction set is there and pointers hold N values.
+            // SAFETY: the trait's contract: the instruction set is there and pointers hold N
+            // values.
             unsafe { $body }
         }
     )*};
@@ -54,7 +55,8 @@ impl Simd for Avx512 {
         fn load_f16(p: *const f16) -> __m512 { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
         fn load_i8(p: *const i8) -> __m512 { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
         fn nibbles(p: *const u8, centre: f32) -> (__m512, __m512) {
-            // A look-up among sixteen lanes takes the lowest four bits of an index: no mask, no conversion.
+            // A look-up among sixteen lanes takes the lowest four bits of an index: no mask, no
+            // conversion.
             let count = _mm512_setr_ps(
                 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0);
             let values = _mm512_sub_ps(count, _mm512_set1_ps(centre));

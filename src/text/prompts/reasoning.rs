@@ -1,11 +1,11 @@
-//! What a reasoning model is asked: first to think, sampled several times; then, with its thoughts
-//! given back, for the answer whose probability is read.
+//! What a reasoning model is asked: first to think, sampled several times; then, with its chain
+//! of thought given back, for the answer whose probability is read.
 
 use serde::{Deserialize, Serialize};
 
 use super::Prompt;
 use crate::store::chat::{Message, Role};
-use crate::text::answer::thoughts;
+use crate::text::answer::chain_of_thought;
 
 /// Where the opening think tag stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -21,14 +21,14 @@ pub enum ThinkTag {
     None,
 }
 
-/// Where the second pass puts the thoughts.
+/// Where the second pass puts the chain of thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecondPass {
     /// In the user turn, after the task, as the authors do. The default.
     #[default]
     User,
-    /// At the start of the assistant's turn, so that the answer follows its own thoughts.
+    /// At the start of the assistant's turn, so that the answer follows its own chain of thought.
     Assistant,
 }
 
@@ -89,13 +89,13 @@ pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> C
     }
 }
 
-/// The second pass of one sampled answer: the task without the hint, its thoughts between think
-/// tags, and the place where "Yes" or "No" is scored.
+/// The second pass of one sampled answer: the task without the hint, its chain of thought between
+/// think tags, and the place where "Yes" or "No" is scored.
 pub fn second_pass(prompt: &Prompt, answer: &str, settings: &ReasoningSettings) -> Conversation {
-    let thoughts = format!("<think>\n{}\n</think>", thoughts(answer).trim());
+    let given_back = format!("<think>\n{}\n</think>", chain_of_thought(answer).trim());
     let (content, assistant_prefix) = match settings.second_pass {
-        SecondPass::User => (format!("{}\n{thoughts}", prompt.user()), String::new()),
-        SecondPass::Assistant => (prompt.user().to_string(), format!("{thoughts}\n\n")),
+        SecondPass::User => (format!("{}\n{given_back}", prompt.user()), String::new()),
+        SecondPass::Assistant => (prompt.user().to_string(), format!("{given_back}\n\n")),
     };
     Conversation {
         messages: turns(prompt, &settings.system, content),

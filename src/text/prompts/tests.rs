@@ -119,7 +119,7 @@ fn wording_follows_the_order() {
 }
 
 #[test]
-fn facts_stand_where_they_are_told_to() {
+fn causal_features_stand_where_they_are_placed() {
     let at = |placement| text("movie", 0, &PromptSettings { placement, ..PromptSettings::default() }, Some(&stated()));
     let line = "Ratings alone suggest: very likely yes (90%).\n";
     let first = at(Placement::First);
@@ -220,7 +220,7 @@ fn the_reasoning_prompt_correct_and_faithful() {
 }
 
 #[test]
-fn the_second_pass_gives_the_thoughts_back() {
+fn the_second_pass_gives_the_chain_of_thought_back() {
     let prompt = text("movie", 0, &PromptSettings::default(), None);
     let user = second_pass(&prompt, "She likes drama.</think>Yes.", &ReasoningSettings::default());
     let want = format!("{}\n<think>\nShe likes drama.\n</think>", prompt.user());

@@ -212,13 +212,13 @@ impl Stage for Predict {
             wanted.iter().enumerate().map(|(n, r)| (place(r.set, r.row, r.variant), n)).collect();
         let total = wanted.len() as u64;
         wanted.retain(|r| !there.contains(&place(r.set, r.row, r.variant)));
-        let mut teller = Teller {
+        let mut scoring = Scoring {
             settings,
             who: if inputs.tuned.is_some() { Who::Tuned } else { Who::ZeroShot },
             count: total - wanted.len() as u64,
             total,
             since: Instant::now(),
-            untold: 0,
+            unreported: 0,
             monitor: work.monitor,
         };
         let questions = Questions::new(settings, inputs, prompts)?;
@@ -227,18 +227,18 @@ impl Stage for Predict {
         for row in wanted {
             let question = questions.of(row)?;
             match earlier.get(&question) {
-                Some(found) => file.append(&teller.taken_over(row, found))?,
+                Some(found) => file.append(&scoring.taken_over(row, found))?,
                 None => missing.push((row, question)),
             }
         }
         drop(earlier);
-        teller.since = Instant::now();
+        scoring.since = Instant::now();
         // Variants of a sample begin alike.
         let samples: Vec<&[(&PromptRow, Content)]> =
             missing.chunk_by(|(a, _), (b, _)| a.set == b.set && a.row == b.row).collect();
         let mut received = |at: usize, choices: &[Choice]| -> Result<()> {
             let rows = samples[at].iter().zip(choices);
-            let scored = rows.map(|((row, question), choice)| teller.scored(row, question, choice));
+            let scored = rows.map(|((row, question), choice)| scoring.scored(row, question, choice));
             scored.collect::<Vec<_>>().iter().try_for_each(|p| file.append(p))
         };
         let score =
@@ -260,7 +260,7 @@ impl Stage for Predict {
                 score(&adapted.open(work.device)?, &mut received, true)?;
             }
         }
-        teller.tell_cost();
+        scoring.report_cost();
         file.sorted_by_key(|p| order.get(&place(p.set, p.row, p.variant)).copied())
     }
 
@@ -274,36 +274,36 @@ fn prompt(row: &PromptRow, soft: bool) -> Cow<'_, Prompt> {
     if soft { Cow::Borrowed(&row.prompt) } else { Cow::Owned(row.prompt.without_soft()) }
 }
 
-/// Prompts whose cost is told as one.
-const TOLD_TOGETHER: u64 = 16;
+/// Prompts whose cost is reported together.
+const REPORTED_TOGETHER: u64 = 16;
 
-/// Makes predictions of choices and tells whoever watches.
-struct Teller<'a> {
+/// Makes predictions of choices and reports them.
+struct Scoring<'a> {
     settings: &'a PredictSettings<'a>,
     who: Who,
     count: u64,
     total: u64,
     since: Instant,
-    untold: u64,
+    unreported: u64,
     monitor: &'a dyn Monitor,
 }
 
-impl Teller<'_> {
+impl Scoring<'_> {
     /// A row that the model has scored just now.
     fn scored(&mut self, row: &PromptRow, question: &Content, choice: &Choice) -> Prediction {
-        self.untold += 1;
-        if self.untold >= TOLD_TOGETHER {
-            self.tell_cost();
+        self.unreported += 1;
+        if self.unreported >= REPORTED_TOGETHER {
+            self.report_cost();
         }
-        Prediction { asked: Some(question.clone()), ..self.tell(row, choice) }
+        Prediction { asked: Some(question.clone()), ..self.report(row, choice) }
     }
 
     /// A row whose question another artifact answers.
     fn taken_over(&mut self, row: &PromptRow, found: &Prediction) -> Prediction {
-        Prediction { asked: found.asked.clone(), ..self.tell(row, &found.choice) }
+        Prediction { asked: found.asked.clone(), ..self.report(row, &found.choice) }
     }
 
-    fn tell(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
+    fn report(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
         let p = self.settings.probability(choice);
         self.monitor.emit(Event::SampleScored {
             stage: StageId::Predict.into(),
@@ -328,13 +328,13 @@ impl Teller<'_> {
         }
     }
 
-    fn tell_cost(&mut self) {
-        if self.untold == 0 {
+    fn report_cost(&mut self) {
+        if self.unreported == 0 {
             return;
         }
         let seconds = self.since.elapsed().as_secs_f64();
-        self.monitor.emit(Event::PromptCost { how: "plain".into(), prompts: self.untold, seconds, tokens: 0 });
-        (self.since, self.untold) = (Instant::now(), 0);
+        self.monitor.emit(Event::PromptCost { how: "plain".into(), prompts: self.unreported, seconds, tokens: 0 });
+        (self.since, self.unreported) = (Instant::now(), 0);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The chains of thought that the model learns: sentences on what the prompt says, a conclusion, and an answer that
-//! mostly follows it.
+//! The chains of thought that the model learns: sentences on what the prompt says, a conclusion,
+//! and an answer that mostly follows it.
 
 use super::world::World;
 use crate::collab::{CausalFeatures, log_odds};
@@ -7,7 +7,7 @@ use crate::data::synthetic::THRESHOLD;
 use crate::data::{ItemIdx, Rated};
 use crate::rng::Rng;
 
-/// What a thought is about.
+/// What a chain of thought is about.
 pub(super) struct Case<'a> {
     pub shown: &'a [Rated],
     pub target: ItemIdx,
@@ -18,7 +18,7 @@ pub(super) struct Case<'a> {
 }
 
 /// A chain of thought and the answer after it.
-pub(super) struct Thought {
+pub(super) struct ChainOfThought {
     pub text: String,
     pub yes: bool,
 }
@@ -28,9 +28,11 @@ fn likes<'a>(rows: impl Iterator<Item = &'a Rated>) -> (usize, usize) {
     rows.fold((0, 0), |(likes, n), r| (likes + usize::from(r.rating > THRESHOLD), n + 1))
 }
 
-/// What the prompt itself says for a like (above 0) or against it, about -3 to 3; the truth has a small say.
+/// What the prompt itself says for a like (above 0) or against it, about -3 to 3; the truth has a
+/// small say.
 ///
-/// A label alone says too little to learn from in the time that there is: of single ratings more is noise than taste.
+/// A label alone says too little to learn from in the time that there is: of single ratings more is
+/// noise than taste.
 pub(super) fn evidence(world: &World, case: &Case<'_>, rng: &mut Rng) -> f32 {
     let genre = world.genre(case.target);
     let (kin_liked, kin) = likes(case.shown.iter().filter(|r| world.genre(r.item) == genre));
@@ -46,8 +48,8 @@ pub(super) fn evidence(world: &World, case: &Case<'_>, rng: &mut Rng) -> f32 {
     evidence + if case.label { 0.25 } else { -0.25 } + 0.25 * rng.normal()
 }
 
-/// Thinks about a case. Chance has a say, so that two thoughts about one case differ.
-pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
+/// Thinks about a case. Chance has a say, so that two chains of thought about one case differ.
+pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> ChainOfThought {
     let evidence = evidence(world, case, rng);
     let genre = world.genre(case.target);
     let same: Vec<&Rated> = case.shown.iter().filter(|r| world.genre(r.item) == genre).collect();
@@ -91,5 +93,5 @@ pub(super) fn think(world: &World, case: &Case<'_>, rng: &mut Rng) -> Thought {
     };
     let side = evidence > 0.0;
     parts.push(format!("So {conclusion} {}.", if side { "yes" } else { "no" }));
-    Thought { text: parts.join(" "), yes: (rng.uniform() < certainty) == side }
+    ChainOfThought { text: parts.join(" "), yes: (rng.uniform() < certainty) == side }
 }

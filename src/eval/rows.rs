@@ -1,0 +1,63 @@
+//! Names of the rows of a table of results.
+
+use serde::{Deserialize, Deserializer};
+
+/// Share of likes in the training rows.
+pub const GLOBAL_MEAN: &str = "global mean";
+/// The item's own share, shrunk.
+pub const ITEM_MEAN: &str = "item mean";
+/// The item's mean and the user's history.
+pub const ITEM_AND_HISTORY: &str = "item mean + own history";
+/// LightGCN's score.
+pub const LIGHTGCN: &str = "LightGCN";
+/// The estimate from ratings and graph, without words.
+pub const FEATURES: &str = "causal features alone";
+/// The untuned model.
+pub const ZERO_SHOT: &str = "zero-shot";
+/// The tuned model.
+pub const TUNED: &str = "tuned";
+/// The reasoning model.
+pub const REASONING: &str = "reasoning";
+/// Tuned and reasoning model, merged.
+pub const MERGED: &str = "merged";
+/// The reasoning model without the tuned model's opinion.
+pub const REASONING_BARE: &str = "reasoning, without the hint";
+/// The merge with that.
+pub const MERGED_BARE: &str = "merged, without the hint";
+/// The tuned model in the table of other histories.
+pub const TUNED_AS_RECIPE: &str = "tuned, as the recipe retrieves";
+
+/// All of them, in the order of a table. `merged, N experts`, and the other rows of the ablation
+/// table, go beside them.
+pub const ALL: [&str; 12] = [
+    GLOBAL_MEAN,
+    ITEM_MEAN,
+    ITEM_AND_HISTORY,
+    LIGHTGCN,
+    FEATURES,
+    ZERO_SHOT,
+    TUNED,
+    REASONING,
+    MERGED,
+    REASONING_BARE,
+    MERGED_BARE,
+    TUNED_AS_RECIPE,
+];
+
+/// Names of earlier versions, and what the rows are called now.
+pub const RENAMED: [(&str, &str); 1] = [("facts alone", FEATURES)];
+
+/// Today's name of a row.
+pub fn current(name: &str) -> &str {
+    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, now)| now)
+}
+
+/// Reads a row's name as it is called now, so that old results stand beside new ones.
+pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(current(&String::deserialize(from)?).to_owned())
+}
+
+/// The same where there may be none.
+pub(super) fn read_some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.map(|name| current(&name).to_owned()))
+}
