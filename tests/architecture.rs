@@ -173,3 +173,21 @@ fn which_lines_are_long() {
     assert!(!is_long_comment(&format!("//{words}")) && !is_long_comment(&format!("let x = 1; // {words}")));
     assert!(is_long_comment(&format!("//{words}a")) && is_long_comment(&format!("    /// {words}")));
 }
+
+/// The glossary says where each word is in the code: its last column holds paths.
+#[test]
+fn the_glossary_names_files_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let glossary = include_str!("../docs/glossary.md");
+    let rows = glossary.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| word |"));
+    let mut wrong = Vec::new();
+    for row in rows.filter(|line| !line.starts_with("| ---")) {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let paths: Vec<&str> = last.split('`').filter(|part| part.contains('/')).collect();
+        let there = paths.iter().all(|path| root.join(path).exists());
+        if !there || paths.is_empty() && !last.contains('`') {
+            wrong.push(row);
+        }
+    }
+    assert!(wrong.is_empty(), "no such place:\n{}", wrong.join("\n"));
+}

@@ -204,8 +204,8 @@ fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> 
                 let answer = &answers[usize::from(row.label)];
                 let branch = [&tokens[prefix..], answer].concat();
                 let first = branch.len() - answer.len();
-                // The second BOS shifts the authors' mask by one: the prompt's last token is a target
-                // too.
+                // The second BOS shifts the authors' mask by one: the prompt's last token is a
+                // target too.
                 let shifted = settings.faithful_bos && model.tokenizer.bos().is_some() && first + prefix > 1;
                 let targets = if shifted { first.saturating_sub(1) } else { first }..branch.len();
                 Branch { tokens: branch, targets, weight: 1.0 }
