@@ -13,12 +13,12 @@ use rallrec_events::StageId::{self, *};
 use serde_json::Value;
 
 use super::artifact::Origin;
-use super::chain::{Aside, ByVariant, Chain, DataMade, Embeddings};
 use super::progress::Verbosity;
 use super::run::{Run, Span};
 use super::stage::Made;
 use super::stages::data::{samples_settings, tables_settings};
 use super::stages::retrieve::Shown;
+use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings};
 use crate::config::{self, Recipe};
 use crate::content::Content;
 use crate::data::Descriptions;

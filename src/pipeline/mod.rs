@@ -1,10 +1,9 @@
 //! The pipeline: stages from raw files to the result table, their artifacts, events and progress.
 //!
 //! A stage declares what it sees and reads ([`stage`]); [`run`] derives its key from that and finds
-//! or makes its artifact; [`chain`] is the order.
+//! or makes its artifact; [`stages`] has them in order.
 
 pub mod artifact;
-pub mod chain;
 pub mod chosen;
 pub mod control;
 mod earlier;
@@ -25,10 +24,12 @@ pub mod stage;
 pub mod stages;
 mod summary;
 pub mod trace;
+mod whole;
 
 pub use artifact::Artifact;
-pub use chain::{Chain, run_all, set_threads};
 pub use key::Key;
 pub use reporter::Reporter;
 pub use run::{Run, Span};
 pub use stage::{Made, Stage, Work};
+pub use stages::Chain;
+pub use whole::{run_all, set_threads};

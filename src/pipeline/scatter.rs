@@ -5,8 +5,8 @@ use rallrec_events::Event;
 use rallrec_events::scatter::{Dot, FILE, Scatter, Space};
 
 use super::artifact::write_atomically;
-use super::chain::Embeddings;
 use super::run::Run;
+use super::stages::Embeddings;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;

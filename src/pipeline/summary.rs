@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use super::artifact::write_atomically;
-use super::chain::{AllMade, ByVariant};
 use super::chosen::Variant;
 use super::results::{MergeSummary, Results};
 use super::run::Run;
@@ -12,6 +11,7 @@ use super::stage::Made;
 use super::stages::merge::MergeOutcome;
 use super::stages::reason::{Reasoned, Reasoning};
 use super::stages::retrieve::Shown;
+use super::stages::{AllMade, ByVariant};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::eval::Score;

@@ -1,5 +1,5 @@
-//! The stages, one file each. What a stage sees of the recipe and what it reads stands at the top
-//! of its file; the order in which they run is [`super::chain`].
+//! The stages, one file each, and their chain: which recipe keys each one sees, what it reads, and
+//! the order in which they run. What a stage sees and reads stands at the top of its file.
 
 pub mod align;
 pub mod collab;
@@ -14,3 +14,435 @@ pub mod prompts;
 pub mod reason;
 pub mod retrieve;
 pub mod tune;
+
+use std::sync::OnceLock;
+
+use self::align::{Align, AlignInputs};
+use self::collab::{Collab, CollabInputs, FeatureSettings, Features};
+use self::data::{DataOutput, Raw, SampleRows, Tables, samples_settings, tables_settings};
+use self::describe::{Describe, DescribeInputs, DescribeSettings};
+use self::embed::{Embed, EmbedInputs, EmbedSettings};
+use self::evaluate::{Evaluate, EvaluateInputs, EvaluateSettings};
+use self::graph::{Collaborative, Graph, GraphInputs};
+use self::merge::{Merge, MergeInputs, MergeOutcome};
+use self::predict::{Predict, PredictInputs, PredictSettings, Predictions};
+use self::prompts::{PromptRows, Prompts, PromptsInputs, PromptsSettings};
+use self::reason::{Reason, ReasonInputs, ReasonSettings, Reasoning};
+use self::retrieve::{Retrieve, RetrieveInputs, RetrieveSettings, Shown};
+use self::tune::{Tune, TuneInputs, TuneSettings, Tuned};
+use super::chosen::ChosenRows;
+use super::results::Section;
+use super::run::Run;
+use super::soft::SoftFrom;
+use super::stage::Made;
+use crate::collab::CrossFit;
+use crate::config::{DescribeSource, Recipe};
+use crate::data::{Dataset, Descriptions, GraphEdges, Kind as DataKind, Part, Repeats, Samples, leaks};
+use crate::device::{Choice, Device};
+use crate::error::{Error, Result};
+use crate::events::StageId;
+use crate::lm::{Facets, Options, Source};
+use crate::merge::Expert;
+use crate::monitor::Monitor;
+use crate::retrieval::Embedding;
+use crate::tensor::Matrix;
+
+/// The stages of one recipe in one run folder. Every method finds or makes one stage.
+pub struct Chain<'a> {
+    run: &'a Run,
+    recipe: &'a Recipe,
+    device: &'a Device,
+    writer: Source,
+    /// `None`: the writer.
+    reasoner: Option<Source>,
+    fitted: OnceLock<CrossFit>,
+}
+
+/// What `data` made.
+pub struct DataMade {
+    /// Users, items, interactions.
+    pub tables: Made<Dataset>,
+    /// Labelled rows with their histories.
+    pub samples: Made<Samples>,
+    /// Those that this run uses.
+    pub rows: ChosenRows,
+}
+
+impl DataMade {
+    /// Tables and samples.
+    ///
+    /// # Errors
+    /// Damaged files.
+    pub fn output(&self) -> Result<DataOutput<'_>> {
+        Ok(DataOutput { dataset: self.tables.get()?, samples: self.samples.get()? })
+    }
+}
+
+/// What `embed` made.
+pub struct TextMade {
+    /// As the recipe embeds.
+    pub text: Made<Matrix>,
+    /// Of the plain texts alone, where retrieval asks for them and they are another embedding.
+    pub plain: Option<Made<Matrix>>,
+}
+
+/// The item embeddings.
+#[derive(Clone, Copy)]
+pub struct Embeddings<'a> {
+    /// Of texts.
+    pub text: &'a TextMade,
+    /// LightGCN's.
+    pub colla: &'a Made<Collaborative>,
+    /// Aligned texts.
+    pub ssl: &'a Made<Matrix>,
+}
+
+/// Artifacts of a stage that has one for the rows that are tuned on and one for those that are
+/// scored.
+pub struct ByUse<T> {
+    /// Rows that tuning reads.
+    pub tune: T,
+    /// Rows that are merged and reported.
+    pub score: T,
+}
+
+/// The same with the variants of the ablation table.
+pub struct ByVariant<T> {
+    /// Rows that tuning reads.
+    pub tune: T,
+    /// Rows that are merged and reported.
+    pub score: T,
+    /// Test rows in all variants.
+    pub ablation: T,
+}
+
+/// What `predict` made.
+pub struct Scores {
+    /// The tuned model on the rows that are merged and reported.
+    pub main: Made<Predictions>,
+    /// The tuned model on the ablation's rows.
+    pub ablation: Made<Predictions>,
+    /// The untuned model.
+    pub zero_shot: Made<Predictions>,
+}
+
+/// A run that went through all stages.
+pub struct AllMade {
+    /// `data`.
+    pub data: DataMade,
+    /// `retrieve`.
+    pub shown: ByVariant<Made<Vec<Shown>>>,
+    /// `predict`.
+    pub scores: Scores,
+    /// `reason`.
+    pub reasoning: Made<Reasoning>,
+    /// `merge`.
+    pub merged: Made<MergeOutcome>,
+    /// `evaluate`.
+    pub tables: Made<Vec<Section>>,
+}
+
+impl<'a> Chain<'a> {
+    /// Nothing is read or loaded yet.
+    pub fn new(run: &'a Run, recipe: &'a Recipe, device: &'a Device) -> Self {
+        let options = Options {
+            dtype: recipe.model.dtype,
+            arithmetic: recipe.model.arithmetic,
+            on_cpu: matches!(recipe.device, Choice::Auto | Choice::Cpu),
+            date: recipe.prompt.date.clone(),
+            answers: [recipe.predict.yes.clone(), recipe.predict.no.clone()],
+        };
+        let other = Some(&recipe.model.reasoning).filter(|spec| !spec.is_empty());
+        Self {
+            run,
+            recipe,
+            device,
+            reasoner: other.map(|spec| Source::new(spec, options.clone())),
+            writer: Source::new(&recipe.model.path, options),
+            fitted: OnceLock::new(),
+        }
+    }
+
+    /// The model that writes, embeds and is tuned.
+    pub fn writer(&self) -> &Source {
+        &self.writer
+    }
+
+    /// `data`, its leak checks and the choice of rows.
+    ///
+    /// # Errors
+    /// As every method here: those of the stage.
+    pub fn data(&self) -> Result<DataMade> {
+        let recipe = self.recipe;
+        let raw = (recipe.data.kind != DataKind::SYNTHETIC).then_some(recipe.data.path.as_path());
+        let mut stage = self.run.enter(StageId::Data, self.device);
+        let tables = stage.part::<Tables>("tables", &tables_settings(recipe), &Raw(raw))?;
+        let samples = stage.part::<SampleRows>("samples", &samples_settings(recipe), &&tables)?;
+        stage.finish();
+        let selection = if recipe.tune.select_on_test { Part::Test } else { Part::Valid };
+        let allowed = leaks::Allowed {
+            target_in_history: recipe.data.repeats == Repeats::Keep,
+            later_edges: recipe.graph.edges == GraphEdges::LeaveOneOut,
+            selection_on_test: recipe.tune.select_on_test,
+        };
+        let inputs = leaks::Inputs { samples: samples.get()?, edges: None, selection: Some(selection), allowed };
+        leaks::check(inputs, self.run.reporter())?;
+        let rows = ChosenRows::of(samples.get()?, recipe)?;
+        for fewer in rows.fewer(recipe) {
+            let next = "lower it, use more data, or set rows.pool = 0; nothing is to be done if that is enough";
+            self.run.reporter().warn(&fewer.to_string(), next);
+        }
+        Ok(DataMade { tables, samples, rows })
+    }
+
+    /// `describe`.
+    pub fn describe(&self, data: &DataMade) -> Result<Made<Descriptions>> {
+        let source = self.recipe.describe.source;
+        let file = self.recipe.describe.file.as_deref().filter(|_| source == DescribeSource::File);
+        let model = (source == DescribeSource::Model).then(|| self.writer.view(Facets::ANSWERS));
+        let inputs = DescribeInputs { tables: &data.tables, model, file };
+        self.run.stage::<Describe>(&DescribeSettings::of(self.recipe), &inputs, self.device)
+    }
+
+    /// `embed`.
+    pub fn embed(&self, data: &DataMade, descriptions: &Made<Descriptions>) -> Result<TextMade> {
+        let settings = EmbedSettings::of(self.recipe);
+        let inputs = |reads: bool| EmbedInputs {
+            tables: &data.tables,
+            descriptions: reads.then_some(descriptions),
+            model: self.writer.view(Facets::EMBEDS),
+        };
+        let described = settings.reads_descriptions();
+        let mut stage = self.run.enter(StageId::Embed, self.device);
+        let text = stage.part::<Embed>("", &settings, &inputs(described))?;
+        let plain = (described && self.recipe.retrieve.embedding == Embedding::Txt)
+            .then(|| stage.part::<Embed>("plain", &settings.plain(), &inputs(false)))
+            .transpose()?;
+        stage.finish();
+        Ok(TextMade { text, plain })
+    }
+
+    /// `graph`.
+    pub fn graph(&self, data: &DataMade) -> Result<Made<Collaborative>> {
+        let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
+        self.run.stage::<Graph>(&&self.recipe.graph, &inputs, self.device)
+    }
+
+    /// `align`.
+    pub fn align(&self, text: &TextMade, colla: &Made<Collaborative>) -> Result<Made<Matrix>> {
+        self.run.stage::<Align>(&&self.recipe.align, &AlignInputs { text: &text.text, colla }, self.device)
+    }
+
+    /// `collab`.
+    pub fn collab(&self, data: &DataMade, colla: &Made<Collaborative>) -> Result<ByUse<Made<Features>>> {
+        let inputs = CollabInputs {
+            tables: &data.tables,
+            samples: &data.samples,
+            colla: CollabInputs::reads_graph(self.recipe).then_some(colla),
+            fitted: &self.fitted,
+        };
+        let mut stage = self.run.enter(StageId::Collab, self.device);
+        let settings = FeatureSettings::of(self.recipe, &data.rows.tuned(self.recipe));
+        let tune = stage.part::<Collab>("tune", &settings, &inputs)?;
+        let settings = FeatureSettings::of(self.recipe, &data.rows.scored());
+        let score = stage.part::<Collab>("score", &settings, &inputs)?;
+        stage.finish();
+        Ok(ByUse { tune, score })
+    }
+
+    /// `retrieve`.
+    pub fn retrieve(&self, data: &DataMade, from: Embeddings<'_>) -> Result<ByVariant<Made<Vec<Shown>>>> {
+        let mut stage = self.run.enter(StageId::Retrieve, self.device);
+        let mut part = |name: &'static str, rows| {
+            let settings = RetrieveSettings::of(self.recipe, rows);
+            let inputs = retrieve_inputs(&settings, data, from);
+            stage.part::<Retrieve>(name, &settings, &inputs)
+        };
+        let tune = part("tune", data.rows.tuned(self.recipe))?;
+        let score = part("score", data.rows.scored())?;
+        let ablation = part("ablation", data.rows.ablation(self.recipe.predict.ablation_rows))?;
+        stage.finish();
+        Ok(ByVariant { tune, score, ablation })
+    }
+
+    /// `prompts`.
+    pub fn prompts(
+        &self,
+        data: &DataMade,
+        shown: &ByVariant<Made<Vec<Shown>>>,
+        features: &ByUse<Made<Features>>,
+        from: Embeddings<'_>,
+    ) -> Result<ByVariant<Made<PromptRows>>> {
+        let settings = PromptsSettings::of(self.recipe);
+        let mut stage = self.run.enter(StageId::Prompts, self.device);
+        let mut part = |name: &'static str, shown, features| {
+            let inputs = PromptsInputs {
+                tables: &data.tables,
+                samples: &data.samples,
+                shown,
+                features: settings.speaks().then_some(features),
+                soft: SoftFrom::of(settings.soft(), &from.text.text, from.colla, from.ssl),
+                model: self.writer.view(Facets::COUNTED),
+            };
+            stage.part::<Prompts>(name, &settings, &inputs)
+        };
+        let tune = part("tune", &shown.tune, &features.tune)?;
+        let score = part("score", &shown.score, &features.score)?;
+        let ablation = part("ablation", &shown.ablation, &features.score)?;
+        stage.finish();
+        Ok(ByVariant { tune, score, ablation })
+    }
+
+    /// `tune`.
+    pub fn tune(&self, prompts: &ByVariant<Made<PromptRows>>) -> Result<Made<Tuned>> {
+        let inputs = TuneInputs { prompts: &prompts.tune, model: self.writer.view(Facets::LEARNS) };
+        self.run.stage::<Tune>(&TuneSettings::of(self.recipe), &inputs, self.device)
+    }
+
+    /// `predict`.
+    pub fn predict(&self, prompts: &ByVariant<Made<PromptRows>>, tuned: &Made<Tuned>) -> Result<Scores> {
+        let model = self.writer.view(Facets::ANSWERS);
+        let with = |prompts, tuned| PredictInputs { prompts, tuned, model };
+        let settings = PredictSettings::tuned(self.recipe);
+        let mut stage = self.run.enter(StageId::Predict, self.device);
+        let main = stage.part::<Predict>("score", &settings, &with(&prompts.score, Some(tuned)))?;
+        let ablation = stage.part::<Predict>("ablation", &settings, &with(&prompts.ablation, Some(tuned)))?;
+        let settings = PredictSettings::zero_shot(self.recipe);
+        let zero_shot = stage.part::<Predict>("zero_shot", &settings, &with(&prompts.score, None))?;
+        stage.finish();
+        Ok(Scores { main, ablation, zero_shot })
+    }
+
+    /// `reason`.
+    pub fn reason(
+        &self,
+        data: &DataMade,
+        prompts: &ByVariant<Made<PromptRows>>,
+        scores: &Scores,
+    ) -> Result<Made<Reasoning>> {
+        let inputs = ReasonInputs {
+            tables: &data.tables,
+            samples: &data.samples,
+            prompts: &prompts.score,
+            predictions: self.recipe.reason.hint.then_some(&scores.main),
+            model: self.reasoner.as_ref().unwrap_or(&self.writer).view(Facets::ANSWERS),
+        };
+        self.run.stage::<Reason>(&ReasonSettings::of(self.recipe), &inputs, self.device)
+    }
+
+    /// `merge`.
+    pub fn merge(
+        &self,
+        scores: &Scores,
+        reasoning: &Made<Reasoning>,
+        features: &ByUse<Made<Features>>,
+    ) -> Result<Made<MergeOutcome>> {
+        let expert = self.recipe.merge.experts.contains(&Expert::Collaborative);
+        let features = expert.then_some(&features.score);
+        let inputs = MergeInputs { predictions: &scores.main, reasoning, features };
+        self.run.stage::<Merge>(&&self.recipe.merge, &inputs, self.device)
+    }
+
+    /// `evaluate`.
+    pub fn evaluate(&self, inputs: &EvaluateInputs<'_>) -> Result<Made<Vec<Section>>> {
+        self.run.stage::<Evaluate>(&EvaluateSettings::of(self.recipe), inputs, self.device)
+    }
+
+    /// All stages in order; `None` when `--until` ends the run before the last. `aside` is told of
+    /// what can be shown on the way.
+    ///
+    /// # Errors
+    /// Those of the stages.
+    pub fn all(&self, aside: &dyn Aside) -> Result<Option<AllMade>> {
+        // Each ends the run as soon as the next stage lies beyond `--until`.
+        macro_rules! unless_beyond {
+            ($stage:expr) => {
+                if self.run.is_beyond($stage) {
+                    return Ok(None);
+                }
+            };
+        }
+        let data = self.data()?;
+        unless_beyond!(StageId::Describe);
+        if data.tables.get()?.items.iter().all(|i| i.title.trim().is_empty()) {
+            return self.graph_only(&data);
+        }
+        let described = self.describe(&data)?;
+        aside.described(&described)?;
+        unless_beyond!(StageId::Embed);
+        let text = self.embed(&data, &described)?;
+        unless_beyond!(StageId::Graph);
+        let colla = self.graph(&data)?;
+        unless_beyond!(StageId::Align);
+        let ssl = self.align(&text, &colla)?;
+        let from = Embeddings { text: &text, colla: &colla, ssl: &ssl };
+        aside.embedded(&data, from)?;
+        unless_beyond!(StageId::Collab);
+        let features = self.collab(&data, &colla)?;
+        unless_beyond!(StageId::Retrieve);
+        let shown = self.retrieve(&data, from)?;
+        aside.retrieved(&data, &shown)?;
+        unless_beyond!(StageId::Prompts);
+        let prompts = self.prompts(&data, &shown, &features, from)?;
+        unless_beyond!(StageId::Tune);
+        let tuned = self.tune(&prompts)?;
+        unless_beyond!(StageId::Predict);
+        let scores = self.predict(&prompts, &tuned)?;
+        unless_beyond!(StageId::Reason);
+        let reasoning = self.reason(&data, &prompts, &scores)?;
+        unless_beyond!(StageId::Merge);
+        let merged = self.merge(&scores, &reasoning, &features)?;
+        unless_beyond!(StageId::Evaluate);
+        let tables = self.evaluate(&EvaluateInputs {
+            tables: &data.tables,
+            samples: &data.samples,
+            colla: &colla,
+            features: &features.score,
+            main: &scores.main,
+            ablation: &scores.ablation,
+            zero_shot: &scores.zero_shot,
+            reasoning: &reasoning,
+            merged: &merged,
+        })?;
+        Ok(Some(AllMade { data, shown, scores, reasoning, merged, tables }))
+    }
+
+    /// Items without titles can be embedded by their graph and in no other way.
+    fn graph_only(&self, data: &DataMade) -> Result<Option<AllMade>> {
+        if self.run.is_beyond(StageId::Graph) || !self.run.is_beyond(StageId::Align) {
+            let what = format!("no item of {} has a title: only the graph stages make sense", data.tables.get()?.name);
+            return Err(Error::usage("data.kind", what).next("run with --until graph, or use data with titles"));
+        }
+        self.graph(data)?;
+        Ok(None)
+    }
+}
+
+/// The embeddings that a part of `retrieve` looks its rows up by.
+fn retrieve_inputs<'b>(settings: &RetrieveSettings, data: &'b DataMade, from: Embeddings<'b>) -> RetrieveInputs<'b> {
+    let embeddings = settings.embeddings();
+    let any = |wanted: &[Embedding]| embeddings.iter().any(|e| wanted.contains(e));
+    let mixed = [Embedding::Mix, Embedding::Mix2, Embedding::Mix3, Embedding::Hybrid];
+    let plain = from.text.plain.as_ref().unwrap_or(&from.text.text);
+    RetrieveInputs {
+        tables: &data.tables,
+        samples: &data.samples,
+        plain: any(&[Embedding::Txt]).then_some(plain),
+        text: (any(&[Embedding::Text]) || any(&mixed)).then_some(&from.text.text),
+        colla: (any(&[Embedding::Colla]) || any(&mixed) || settings.borrows()).then_some(from.colla),
+        ssl: any(&[Embedding::Mix3]).then_some(from.ssl),
+    }
+}
+
+/// What is done with results on the way, beside the stages.
+pub trait Aside {
+    /// Descriptions are there.
+    ///
+    /// # Errors
+    /// Those of the implementation, here and below.
+    fn described(&self, described: &Made<Descriptions>) -> Result<()>;
+    /// Item embeddings are there.
+    fn embedded(&self, data: &DataMade, from: Embeddings<'_>) -> Result<()>;
+    /// Histories are chosen.
+    fn retrieved(&self, data: &DataMade, shown: &ByVariant<Made<Vec<Shown>>>) -> Result<()>;
+}

@@ -1,0 +1,90 @@
+//! A whole run: every stage that is not there yet, what is shown on the way, the results.
+
+use rallrec_events::{Event, StageId};
+
+use super::artifact::write_atomically;
+use super::results::Results;
+use super::run::Run;
+use super::stage::Made;
+use super::stages::retrieve::Shown;
+use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings};
+use super::{examples, machine, scatter, summary};
+use crate::config::{self, DescribeSource, Recipe};
+use crate::data::Descriptions;
+use crate::error::{Kind, Result};
+use crate::monitor::Monitor;
+
+/// Shows results to whoever watches.
+struct Showing<'a> {
+    run: &'a Run,
+    recipe: &'a Recipe,
+}
+
+impl Aside for Showing<'_> {
+    fn described(&self, described: &Made<Descriptions>) -> Result<()> {
+        let (found, source) = (described.get()?, self.recipe.describe.source);
+        let items = found.texts.len();
+        if found.missing > 0 && source != DescribeSource::None {
+            self.run.reporter().line().line(&format!(
+                "describe   {} of {items} items have no description: their templated text stands in",
+                found.missing
+            ));
+        }
+        if source == DescribeSource::File && found.missing == items && !self.recipe.data.kind.set().described {
+            let next = "set describe.file to a file of this data set";
+            self.run.reporter().warn("no item has a description", next);
+        }
+        Ok(())
+    }
+
+    fn embedded(&self, data: &DataMade, from: Embeddings<'_>) -> Result<()> {
+        scatter::scatter(self.run, data.tables.get()?, from)
+    }
+
+    fn retrieved(&self, data: &DataMade, shown: &ByVariant<Made<Vec<Shown>>>) -> Result<()> {
+        let embedding = self.recipe.retrieve.embedding;
+        examples::report_retrieval(self.run.reporter(), embedding, data.output()?, shown.score.get()?);
+        Ok(())
+    }
+}
+
+/// Runs every stage that is not there yet; `None` when `--until` ended the run before the results.
+///
+/// # Errors
+/// Those of the stages; a stop that was asked for.
+pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
+    let (kernels, device) = recipe.device.resolve()?;
+    set_threads(recipe.threads);
+    let reporter = run.reporter();
+    write_atomically(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
+    reporter.emit(Event::RunStarted {
+        recipe: recipe.name.clone(),
+        device: device.clone(),
+        program: env!("CARGO_PKG_VERSION").into(),
+        resumed: run.folder().join("results.json").exists(),
+    });
+    reporter.emit(machine::facts(&device, rayon::current_num_threads()));
+    reporter.emit(Event::Plan { stages: StageId::ALL.map(String::from).to_vec() });
+    // On a thread of the pool: from outside it each of the thousands of parallel regions a second
+    // would cost two changes of threads.
+    let outcome = rayon::scope(|_| {
+        let made = Chain::new(run, recipe, &kernels).all(&Showing { run, recipe })?;
+        made.map(|made| summary::write(run, recipe, &made, &device)).transpose()
+    });
+    let (word, message) = match &outcome {
+        Ok(_) => ("done", String::new()),
+        Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
+        Err(e) => ("failed", e.to_string()),
+    };
+    reporter.report_operators();
+    reporter.emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
+    outcome
+}
+
+/// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first
+/// size.
+pub fn set_threads(threads: usize) {
+    if threads > 0 {
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+}
