@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -45,8 +44,7 @@ impl Content {
         Self(hash.hex())
     }
 
-    /// Of a file, or of every file of a folder (not its subfolders) by name. Of a file beyond 64
-    /// MB, the size and three probes of a megabyte stand for the content.
+    /// Of a file, or of every file of a folder (not its subfolders) by name.
     ///
     /// # Errors
     /// What cannot be read.
@@ -114,22 +112,13 @@ pub fn hash_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// Size and content of a file. All of it is read, by all threads: a model of which some layers alone
+/// were trained on is another model, wherever they stand in the file.
 fn fingerprint(path: &Path) -> Result<Vec<u8>> {
-    const WHOLE: u64 = 64 << 20;
-    const PROBE: u64 = 1 << 20;
     let err = |e: std::io::Error| Error::io(path, "read the file", &e);
-    let mut file = File::open(path).map_err(err)?;
-    let length = file.metadata().map_err(err)?.len();
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&length.to_le_bytes());
-    if length <= WHOLE {
-        hasher.update_reader(&mut file).map_err(err)?;
-    } else {
-        for start in [0, length / 2, length - PROBE] {
-            file.seek(SeekFrom::Start(start)).map_err(err)?;
-            hasher.update_reader(Read::by_ref(&mut file).take(PROBE)).map_err(err)?;
-        }
-    }
+    hasher.update(&std::fs::metadata(path).map_err(err)?.len().to_le_bytes());
+    hasher.update_mmap_rayon(path).map_err(err)?;
     Ok(hasher.finalize().as_bytes().to_vec())
 }
 
@@ -154,5 +143,20 @@ mod tests {
         std::fs::rename(two.join("ratings.dat"), two.join("other.dat")).unwrap();
         assert_ne!(of(&one), of(&two), "a loader finds its files by their names");
         assert!(Content::of_path(&folder.path().join("absent")).is_err());
+    }
+
+    /// One byte anywhere in a large file makes it another.
+    #[test]
+    fn all_of_a_large_file_counts() {
+        use std::io::{Seek, SeekFrom, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let mut file = File::create(&path).unwrap();
+        file.set_len(80 << 20).unwrap();
+        let before = Content::of_path(&path).unwrap();
+        file.seek(SeekFrom::Start(20 << 20)).unwrap();
+        file.write_all(&[1]).unwrap();
+        file.flush().unwrap();
+        assert_ne!(Content::of_path(&path).unwrap(), before);
     }
 }

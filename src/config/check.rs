@@ -6,6 +6,7 @@ use rallrec_events::StageId;
 use super::{DescribeSource, Recipe};
 use crate::data::GraphEdges;
 use crate::eval::Score;
+use crate::eval::rows;
 use crate::merge::{Expert, TunedMean};
 use crate::settings::{Checked, Faults};
 use crate::store::{builtin, hub};
@@ -105,6 +106,13 @@ impl Checked for Recipe {
             "merge.experts",
             "`collaborative` needs the causal features, and collab.wording = \"none\" makes none",
             "set collab.wording, e.g. to \"silent\"",
+        );
+        let merged = (1..=rows::EXPERTS).find(|n| self.evaluate.reference == rows::merged_of(*n));
+        faults.unless(
+            merged.is_none_or(|n| n == self.merge.experts.len()),
+            "evaluate.reference",
+            format!("no merge of this recipe has so many experts: merge.experts lists {}", self.merge.experts.len()),
+            "name another row, or list the experts in merge.experts",
         );
         faults
     }

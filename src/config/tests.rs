@@ -171,6 +171,9 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
         ("merge.weights = [0]", "merge.weights"),
         ("merge.experts = [\"collaborative\"]", "merge.experts"),
         ("evaluate.reference = \"nobody\"", "evaluate.reference"),
+        ("evaluate.reference = \"tuned, nobody\"", "evaluate.reference"),
+        ("evaluate.reference = \"merged, many experts\"", "evaluate.reference"),
+        ("evaluate.reference = \"merged, 3 experts\"", "evaluate.reference"),
     ] {
         let said = refused(text, &[]);
         let place = said.split(": ").nth(1).unwrap_or_default();
@@ -208,6 +211,23 @@ fn old_names_work_and_say_what_they_are_called_now() {
         annotated(&over.recipe).unwrap(),
         annotated(&read("collab.wording = \"silent\"", &[]).unwrap().recipe).unwrap()
     );
+}
+
+#[test]
+fn every_row_of_the_tables_can_be_the_reference() {
+    let experts = |n: usize| {
+        [
+            "merge.experts=['tuned']",
+            "merge.experts=['tuned', 'reasoning']",
+            "merge.experts=['tuned', 'reasoning', 'collaborative']",
+        ][n - 1]
+    };
+    for name in crate::eval::rows::names() {
+        let n = name.strip_prefix("merged, ").and_then(|rest| rest.strip_suffix(" experts")?.parse().ok());
+        let reference = format!("evaluate.reference={name}");
+        let sets = [reference.as_str(), "collab.wording=silent", experts(n.unwrap_or(2))];
+        assert_eq!(read("", &sets).unwrap().recipe.evaluate.reference, name);
+    }
 }
 
 #[test]

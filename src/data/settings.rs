@@ -163,7 +163,7 @@ impl Settings {
     }
 
     /// Whether the kind reads files at all.
-    fn reads_files(&self) -> bool {
+    pub fn reads_files(&self) -> bool {
         self.kind != Kind::SYNTHETIC
     }
 }

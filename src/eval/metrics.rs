@@ -39,14 +39,14 @@ impl Default for EvalSettings {
 
 impl Checked for EvalSettings {
     fn contradictions(&self) -> Faults {
-        let name = self.reference.as_str();
-        let other = ["merged, ", "tuned, "].iter().any(|start| name.starts_with(start));
-        let next = match nearest(name, rows::ALL.into_iter()) {
-            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", rows::ALL.join("; ")),
-            None => format!("the rows are: {}", rows::ALL.join("; ")),
+        let (name, names) = (self.reference.as_str(), rows::names());
+        let next = match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", names.join("; ")),
+            None => format!("the rows are: {}", names.join("; ")),
         };
         let mut faults = Faults::default();
-        faults.unless(other || rows::ALL.contains(&name), "reference", format!("no row is called \"{name}\""), next);
+        let known = names.iter().any(|known| known == name);
+        faults.unless(known, "reference", format!("no row is called \"{name}\""), next);
         faults
     }
 }

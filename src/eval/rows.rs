@@ -27,8 +27,38 @@ pub const MERGED_BARE: &str = "merged, without the hint";
 /// The tuned model in the table of other histories.
 pub const TUNED_AS_RECIPE: &str = "tuned, as the recipe retrieves";
 
-/// All of them, in the order of a table. `merged, N experts`, and the other rows of the ablation
-/// table, go beside them.
+/// Ways of choosing the shown history, in the order of the ablation table.
+pub const HISTORIES: [&str; 7] = [
+    "no retrieval",
+    "text only",
+    "collaborative only",
+    "mix",
+    "mix3",
+    "without rerank",
+    "as the authors' code retrieves",
+];
+
+/// The row of the tuned model behind one of [`HISTORIES`].
+pub fn tuned_on(history: &str) -> String {
+    format!("{TUNED}, {history}")
+}
+
+/// The row of a merge of this many experts.
+pub fn merged_of(experts: usize) -> String {
+    format!("{MERGED}, {experts} experts")
+}
+
+/// Every name that a row can have.
+pub fn names() -> Vec<String> {
+    let own = ALL.iter().map(ToString::to_string);
+    let experts = (1..=EXPERTS).map(merged_of);
+    own.chain(experts).chain(HISTORIES.iter().map(|history| tuned_on(history))).collect()
+}
+
+/// How many experts a merge can have.
+pub const EXPERTS: usize = 3;
+
+/// The rows that every recipe has, in the order of a table. [`names`] has the others too.
 pub const ALL: [&str; 12] = [
     GLOBAL_MEAN,
     ITEM_MEAN,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Recipe, RowChoice};
 use crate::data::{Part, Samples};
 use crate::error::{Error, Result};
+use crate::eval::rows::HISTORIES;
 use crate::retrieval::{Embedding, RetrievalSettings, Template};
 use crate::rng::{Rng, Use};
 
@@ -59,8 +60,8 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// The rows of the ablation table.
-    pub const ABLATION: [Variant; 7] = [
+    /// The rows of the ablation table, in the order of [`HISTORIES`].
+    pub const ABLATION: [Variant; HISTORIES.len()] = [
         Variant::NoRetrieval,
         Variant::Text,
         Variant::Collaborative,
@@ -72,16 +73,10 @@ impl Variant {
 
     /// For tables.
     pub fn title(self) -> &'static str {
-        match self {
-            Variant::Main => "recipe",
-            Variant::NoRetrieval => "no retrieval",
-            Variant::Text => "text only",
-            Variant::Collaborative => "collaborative only",
-            Variant::Mix => "mix",
-            Variant::Mix3 => "mix3",
-            Variant::Unranked => "without rerank",
-            Variant::Published => "as the authors' code retrieves",
-            Variant::Rendering(_) => "rendering",
+        match Self::ABLATION.iter().position(|v| *v == self) {
+            Some(at) => HISTORIES[at],
+            None if self == Variant::Main => "recipe",
+            None => "rendering",
         }
     }
 

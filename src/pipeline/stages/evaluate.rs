@@ -198,7 +198,7 @@ impl<'a> Evaluation<'a> {
         };
         let experts: HashMap<usize, f64> = merged.experts.iter().flat_map(|e| e.test.iter().copied()).collect();
         let experts_p = |row: usize| experts.get(&row).copied();
-        let experts_name = format!("merged, {} experts", merged.experts.as_ref().map_or(0, |e| e.alphas.len()));
+        let experts_name = rows::merged_of(merged.experts.as_ref().map_or(0, |e| e.alphas.len()));
         let mut sections = Vec::new();
         let test = main.labelled(Set::Test).0;
         let with_merge: Vec<usize> = merged.test.iter().map(|(row, _)| *row).collect();
@@ -233,7 +233,7 @@ impl<'a> Evaluation<'a> {
             ablation.add(rows::ZERO_SHOT, zero_shot);
             ablation.add(rows::TUNED_AS_RECIPE, tuned);
             for variant in Variant::ABLATION {
-                ablation.add(&format!("tuned, {}", variant.title()), shown(variant));
+                ablation.add(&rows::tuned_on(variant.title()), shown(variant));
             }
             let title = "What retrieval adds (the tuned model, other histories shown)";
             sections.push(ablation.table(title, settings, data)?);

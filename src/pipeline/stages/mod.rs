@@ -37,7 +37,7 @@ use super::soft::SoftFrom;
 use super::stage::Made;
 use crate::collab::CrossFit;
 use crate::config::{DescribeSource, Recipe};
-use crate::data::{Dataset, Descriptions, GraphEdges, Kind as DataKind, Part, Repeats, Samples, leaks};
+use crate::data::{Dataset, Descriptions, GraphEdges, Part, Repeats, Samples, leaks};
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::events::StageId;
@@ -174,7 +174,7 @@ impl<'a> Chain<'a> {
     /// As every method here: those of the stage.
     pub fn data(&self) -> Result<DataMade> {
         let recipe = self.recipe;
-        let raw = (recipe.data.kind != DataKind::SYNTHETIC).then_some(recipe.data.path.as_path());
+        let raw = recipe.data.reads_files().then_some(recipe.data.path.as_path());
         let mut stage = self.run.enter(StageId::Data, self.device);
         let tables = stage.part::<Tables>("tables", &tables_settings(recipe), &Raw(raw))?;
         let samples = stage.part::<SampleRows>("samples", &samples_settings(recipe), &&tables)?;
