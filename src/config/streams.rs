@@ -10,7 +10,7 @@ pub const SEED: u64 = 42;
 
 /// A stream of draws.
 pub struct Stream {
-    /// Its key.
+    /// The key that gives it a seed.
     pub key: &'static str,
     /// What it draws.
     pub draws: &'static str,

@@ -21,7 +21,7 @@ pub enum Origin {
 pub struct Node {
     /// What was written.
     pub content: Content,
-    /// Where.
+    /// Where it was written.
     pub origin: Origin,
 }
 

@@ -7,7 +7,7 @@ use crate::parts::{Difference, Gpu, HistoryItem, ItemName, metrics, number};
 /// The unit that a stage counts, so that rates read naturally ("412 tokens/s").
 pub type Unit = String;
 
-/// What happened.
+/// What a run reports: one kind of record each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {

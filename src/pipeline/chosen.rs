@@ -109,7 +109,7 @@ impl Variant {
 /// A row and how its history is to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowRequest {
-    /// Which set.
+    /// Whether the row is tuned on, chosen on or tested on.
     pub set: Set,
     /// Index of the sample.
     pub row: usize,

@@ -18,7 +18,7 @@ use crate::monitor::Monitor;
 
 /// A stage, or a part of one that has an artifact of its own.
 pub trait Stage {
-    /// Which stage.
+    /// The stage's place in the order of a run.
     const ID: StageId;
     /// To be raised when the code writes something else for the same settings and inputs.
     const VERSION: u32;
@@ -86,7 +86,7 @@ impl<T> Made<T> {
         Self { artifact, load, value: OnceLock::new() }
     }
 
-    /// The value.
+    /// The result, read from its files at the first call.
     ///
     /// # Errors
     /// Files that are not there or damaged.
@@ -105,7 +105,7 @@ impl<T> Made<T> {
         self.artifact.manifest.content.clone()
     }
 
-    /// The artifact.
+    /// The artifact that holds it.
     pub fn artifact(&self) -> &Artifact {
         &self.artifact
     }

@@ -12,7 +12,7 @@ pub const LINES: usize = 2000;
 /// Bytes of a line that are kept.
 const LENGTH: usize = 2048;
 
-/// One line.
+/// A line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     /// Milliseconds since the Unix epoch.

@@ -21,7 +21,7 @@ pub struct Slice {
     pub calls: u64,
     /// Seconds inside.
     pub seconds: f64,
-    /// Bytes.
+    /// Bytes that were moved.
     pub bytes: f64,
     /// Floating point operations.
     pub flops: f64,

@@ -41,7 +41,7 @@ impl Footprint for Answer {
     }
 }
 
-/// One row.
+/// What is known of one data row: target, predictions, samples, merge.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Prompt {
     /// Index of the sample.

@@ -9,7 +9,7 @@ use crate::parts::Difference;
 /// Most tables, and most rows of one.
 const MOST: usize = 64;
 
-/// One row.
+/// A model's row of a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Name of the predictor.
@@ -29,7 +29,7 @@ impl Row {
     }
 }
 
-/// One table.
+/// A table of results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
     /// Title.
@@ -45,7 +45,7 @@ pub struct Table {
 /// All tables, the main one first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Results {
-    /// In order.
+    /// The rows in the order of the table.
     pub tables: Vec<Table>,
 }
 

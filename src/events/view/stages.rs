@@ -34,7 +34,7 @@ pub enum State {
     Stopped,
 }
 
-/// One stage.
+/// How a stage stands.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Stage {
     /// Name.
@@ -55,7 +55,7 @@ pub struct Stage {
     pub done: u64,
     /// Units there are; 0 while unknown ("warming up").
     pub total: u64,
-    /// What is counted.
+    /// The unit of its progress, e.g. `tokens`.
     pub unit: String,
     /// Warnings.
     pub warnings: u64,
@@ -112,11 +112,11 @@ impl Footprint for Stage {
 pub struct Warned {
     /// When it came last.
     pub t_ms: u64,
-    /// Where.
+    /// The stage that it concerns.
     pub stage: String,
-    /// What.
+    /// What was noticed.
     pub what: String,
-    /// What to do.
+    /// What to do about it.
     pub next: String,
     /// Times.
     pub count: u64,

@@ -11,10 +11,10 @@ use crate::pipeline::matrices;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::tensor::Matrix;
 
-/// The stage.
+/// Trains the projector from text embeddings to LightGCN's space.
 pub struct Align;
 
-/// What it reads.
+/// What `align` reads.
 pub struct AlignInputs<'a> {
     /// Text embeddings.
     pub text: &'a Made<Matrix>,

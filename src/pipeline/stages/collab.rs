@@ -22,7 +22,7 @@ use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::tensor::Matrix;
 use crate::text::ratings::Wording;
 
-/// The stage.
+/// Computes the causal features of every row.
 pub struct Collab;
 
 /// What it sees of the recipe; nothing where the recipe wants no features.
@@ -67,9 +67,9 @@ fn unworded(recipe: &Recipe) -> CollabSettings {
     own
 }
 
-/// What it reads.
+/// What `collab` reads.
 pub struct CollabInputs<'a> {
-    /// The items.
+    /// Items, users, interactions.
     pub tables: &'a Made<Dataset>,
     /// Training rows and histories.
     pub samples: &'a Made<Samples>,

@@ -19,10 +19,10 @@ use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::text::prompts::{clean_description, description};
 
-/// The stage.
+/// Gives every item a description.
 pub struct Describe;
 
-/// What it sees of the recipe.
+/// What `describe` sees of the recipe.
 #[derive(Serialize)]
 pub enum DescribeSettings<'r> {
     /// Written by the model.
@@ -52,7 +52,7 @@ pub enum DescribeSettings<'r> {
 }
 
 impl<'r> DescribeSettings<'r> {
-    /// Of a recipe.
+    /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         let own = &recipe.describe;
         match own.source {
@@ -73,9 +73,9 @@ impl<'r> DescribeSettings<'r> {
     }
 }
 
-/// What it reads.
+/// What `describe` reads.
 pub struct DescribeInputs<'a> {
-    /// The items.
+    /// Items, users, interactions.
     pub tables: &'a Made<Dataset>,
     /// The model that writes.
     pub model: Option<View<'a>>,

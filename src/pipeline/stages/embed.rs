@@ -23,10 +23,10 @@ use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::tensor::Matrix;
 use crate::text::item_text::{Genres, TextSource, texts};
 
-/// The stage.
+/// Embeds the texts of the items.
 pub struct Embed;
 
-/// What it sees of the recipe.
+/// What `embed` sees of the recipe.
 #[derive(Debug, Clone, Serialize)]
 pub struct EmbedSettings {
     source: TextSource,
@@ -36,7 +36,7 @@ pub struct EmbedSettings {
 }
 
 impl EmbedSettings {
-    /// Of a recipe.
+    /// Takes them out of a recipe.
     pub fn of(recipe: &Recipe) -> Self {
         let Section { source, pooling, max_tokens, description_tokens } = recipe.embed;
         let description_tokens = if source == TextSource::Plain { 0 } else { description_tokens };
@@ -65,9 +65,9 @@ impl EmbedSettings {
     }
 }
 
-/// What it reads.
+/// What `embed` reads.
 pub struct EmbedInputs<'a> {
-    /// The items.
+    /// Items, users, interactions.
     pub tables: &'a Made<Dataset>,
     /// Their descriptions, where they are embedded.
     pub descriptions: Option<&'a Made<Descriptions>>,

@@ -23,10 +23,10 @@ use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::results::Section;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 
-/// The stage.
+/// Makes the tables of results.
 pub struct Evaluate;
 
-/// What it sees of the recipe.
+/// What `evaluate` sees of the recipe.
 #[derive(Serialize)]
 pub struct EvaluateSettings<'r> {
     evaluate: &'r EvalSettings,
@@ -35,7 +35,7 @@ pub struct EvaluateSettings<'r> {
 }
 
 impl<'r> EvaluateSettings<'r> {
-    /// Of a recipe.
+    /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         Self { evaluate: &recipe.evaluate, threshold: recipe.data.threshold() }
     }

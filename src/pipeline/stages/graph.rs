@@ -13,7 +13,7 @@ use crate::pipeline::matrices;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::tensor::Matrix;
 
-/// The stage.
+/// Trains LightGCN on the interaction graph.
 pub struct Graph;
 
 /// LightGCN's rows.
@@ -24,7 +24,7 @@ pub struct Collaborative {
     pub items: Matrix,
 }
 
-/// What it reads.
+/// What `graph` reads.
 pub struct GraphInputs<'a> {
     /// Users and items.
     pub tables: &'a Made<Dataset>,

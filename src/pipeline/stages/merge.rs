@@ -22,7 +22,7 @@ use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 /// The stage. It sees the recipe's section on the merge.
 pub struct Merge;
 
-/// What it reads.
+/// What `merge` reads.
 pub struct MergeInputs<'a> {
     /// Scores of the tuned model, with the rows and their labels.
     pub predictions: &'a Made<Predictions>,

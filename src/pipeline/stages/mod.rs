@@ -86,14 +86,14 @@ pub struct TextMade {
     pub plain: Option<Made<Matrix>>,
 }
 
-/// The item embeddings.
+/// Item embeddings of the three kinds that retrieval mixes.
 #[derive(Clone, Copy)]
 pub struct Embeddings<'a> {
-    /// Of texts.
+    /// The language model's, of the texts.
     pub text: &'a TextMade,
     /// LightGCN's.
     pub colla: &'a Made<Collaborative>,
-    /// Aligned texts.
+    /// Text embeddings behind the projector.
     pub ssl: &'a Made<Matrix>,
 }
 

@@ -26,10 +26,10 @@ use crate::tensor::Matrix;
 use crate::text::prompts::{self, CutReport, Drop, Fitted, Order, Prompt, Prompter, SoftPlaces, drop_order, fit};
 use crate::text::ratings::Wording;
 
-/// The stage.
+/// Writes the prompts.
 pub struct Prompts;
 
-/// What it sees of the recipe.
+/// What `prompts` sees of the recipe.
 #[derive(Clone, Serialize)]
 pub struct PromptsSettings<'r> {
     prompt: &'r prompts::PromptSettings,
@@ -44,7 +44,7 @@ pub struct PromptsSettings<'r> {
 }
 
 impl<'r> PromptsSettings<'r> {
-    /// Of a recipe.
+    /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         let wording = recipe.collab.wording;
         Self {
@@ -67,13 +67,13 @@ impl<'r> PromptsSettings<'r> {
     }
 }
 
-/// What it reads.
+/// What `prompts` reads.
 pub struct PromptsInputs<'a> {
     /// Users and items.
     pub tables: &'a Made<Dataset>,
     /// Rows and histories.
     pub samples: &'a Made<Samples>,
-    /// What is shown.
+    /// The history that each prompt shows.
     pub shown: &'a Made<Vec<Shown>>,
     /// Causal features, where they are put into words.
     pub features: Option<&'a Made<Features>>,
@@ -100,7 +100,7 @@ impl Inputs for PromptsInputs<'_> {
 /// One prompt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PromptRow {
-    /// Which set.
+    /// Whether the row is tuned on, chosen on or tested on.
     pub set: Set,
     /// Index of the sample.
     pub row: usize,
@@ -108,9 +108,9 @@ pub struct PromptRow {
     pub at: usize,
     /// How the history was chosen.
     pub variant: Variant,
-    /// Its label.
+    /// Whether the user liked the target.
     pub label: bool,
-    /// The turns.
+    /// What the language model reads.
     pub prompt: Prompt,
 }
 

@@ -25,10 +25,10 @@ use crate::retrieval::{
 };
 use crate::tensor::Matrix;
 
-/// The stage.
+/// Chooses the history that each prompt shows.
 pub struct Retrieve;
 
-/// What it sees of the recipe.
+/// What `retrieve` sees of the recipe.
 #[derive(Clone, Serialize)]
 pub struct RetrieveSettings {
     /// Keys that nothing is made of are at their defaults.
@@ -84,7 +84,7 @@ impl RetrieveSettings {
 
 /// What it reads. Of the embeddings, those that the rows are looked up by.
 pub struct RetrieveInputs<'a> {
-    /// The items.
+    /// Items, users, interactions.
     pub tables: &'a Made<Dataset>,
     /// Rows and histories.
     pub samples: &'a Made<Samples>,

@@ -23,10 +23,10 @@ use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::store::peft;
 use crate::tune::{self, Evaluator, SoftAdapter, SoftInputs, Training};
 
-/// The stage.
+/// Trains a LoRA adapter on the training rows.
 pub struct Tune;
 
-/// What it sees of the recipe.
+/// What `tune` sees of the recipe.
 #[derive(Clone, Serialize)]
 pub struct TuneSettings<'r> {
     /// How often the state is stored decides nothing.
@@ -43,7 +43,7 @@ pub struct TuneSettings<'r> {
 }
 
 impl<'r> TuneSettings<'r> {
-    /// Of a recipe.
+    /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         Self {
             lora: tune::LoraSettings {
@@ -59,7 +59,7 @@ impl<'r> TuneSettings<'r> {
     }
 }
 
-/// What it reads.
+/// What `tune` reads.
 pub struct TuneInputs<'a> {
     /// Tuning rows, and the rows that the early stop looks at.
     pub prompts: &'a Made<PromptRows>,

@@ -30,10 +30,10 @@ use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::text::prompts::Prompt;
 
-/// The stage.
+/// Scores Yes against No for every prompt.
 pub struct Predict;
 
-/// What it sees of the recipe.
+/// What `predict` sees of the recipe.
 #[derive(Clone, Serialize)]
 pub struct PredictSettings<'r> {
     score: Score,
@@ -77,9 +77,9 @@ impl<'r> PredictSettings<'r> {
     }
 }
 
-/// What it reads.
+/// What `predict` reads.
 pub struct PredictInputs<'a> {
-    /// What is scored.
+    /// The prompts to score.
     pub prompts: &'a Made<PromptRows>,
     /// The adapter; the untuned model has none.
     pub tuned: Option<&'a Made<Tuned>>,
@@ -97,22 +97,22 @@ impl Inputs for PredictInputs<'_> {
     }
 }
 
-/// Which model.
+/// Which of the two models scored a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
-    /// As it came.
+    /// The model without an adapter.
     ZeroShot,
-    /// With the adapter.
+    /// The model with the adapter of `tune`.
     Tuned,
 }
 
-/// One score.
+/// The score of one prompt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Which model.
+    /// The untuned or the tuned model.
     pub model: Who,
-    /// Which set.
+    /// Whether the row is tuned on, chosen on or tested on.
     pub set: Set,
     /// Index of the sample.
     pub row: usize,
@@ -149,7 +149,7 @@ impl Predictions {
         Self { rows, places }
     }
 
-    /// One score.
+    /// The score of a row with the history of a variant.
     pub fn get(&self, set: Set, row: usize, variant: Variant) -> Option<&Prediction> {
         self.places.get(&(set, row, variant)).map(|&at| &self.rows[at])
     }

@@ -27,10 +27,10 @@ use crate::pipeline::earlier::{Asked, Earlier};
 use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 
-/// The stage.
+/// Samples chains of thought and scores the answer behind each.
 pub struct Reason;
 
-/// What it sees of the recipe.
+/// What `reason` sees of the recipe.
 #[derive(Serialize)]
 pub struct ReasonSettings<'r> {
     reason: Cow<'r, config::Reason>,
@@ -40,14 +40,14 @@ pub struct ReasonSettings<'r> {
 }
 
 impl<'r> ReasonSettings<'r> {
-    /// Of a recipe.
+    /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         let (own, predict) = (&recipe.reason, &recipe.predict);
         Self { reason: Cow::Borrowed(own), score: predict.score, answers: [&predict.yes, &predict.no] }
     }
 }
 
-/// What it reads.
+/// What `reason` reads.
 pub struct ReasonInputs<'a> {
     /// Titles, for whoever watches.
     pub tables: &'a Made<Dataset>,
@@ -74,11 +74,11 @@ impl Inputs for ReasonInputs<'_> {
 /// One sampled answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reasoned {
-    /// Which set.
+    /// Whether the row is tuned on, chosen on or tested on.
     pub set: Set,
     /// Index of the sample (row of data).
     pub row: usize,
-    /// Which of the S.
+    /// Number of the sample, below `reason.samples`.
     pub sample: u32,
     /// The hint's probability, when there was a hint.
     pub hint: Option<f64>,
