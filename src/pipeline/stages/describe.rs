@@ -1,6 +1,6 @@
 //! `describe`: item descriptions, written by the model, read from a file, or none.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,15 +8,17 @@ use serde::Serialize;
 use crate::config::{DescribeSource, Recipe};
 use crate::content::Content;
 use crate::data::descriptions::{self, DescriptionRow, Descriptions};
-use crate::data::{self, Dataset, ItemIdx, Kind};
+use crate::data::{self, Dataset, ItemIdx, Kind, RawId};
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::generate;
 use crate::lm::{Answer, Ask, Listener, Reading, View};
 use crate::monitor::{CountedElsewhere, Monitor};
 use crate::pipeline::artifact::{Artifact, write_atomically};
-use crate::pipeline::rows::{RowFile, read_rows};
+use crate::pipeline::earlier::{AskedFile, AskedFiles, Earlier, Named};
+use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
+use crate::store::chat::Message;
 use crate::text::prompts::{clean_description, description};
 
 /// Gives every item a description.
@@ -94,11 +96,31 @@ impl Inputs for DescribeInputs<'_> {
 }
 
 /// One line an item, in the order of the catalogue; empty where there is none.
-const FILE: &str = "descriptions.jsonl";
+const FILES: AskedFiles = AskedFiles { rows: "descriptions.jsonl", asked: "descriptions.asked.jsonl" };
+
+impl Named for DescriptionRow {
+    type Name = RawId;
+
+    fn name(&self) -> RawId {
+        self.item.clone()
+    }
+}
+
+/// All that a written description follows from.
+#[derive(Serialize)]
+struct Question<'a> {
+    version: u32,
+    settings: &'a DescribeSettings<'a>,
+    model: &'a Content,
+    messages: &'a [Message],
+    /// The item's number is the random counter.
+    item: usize,
+}
 
 impl Stage for Describe {
     const ID: StageId = StageId::Describe;
     const VERSION: u32 = 2;
+    const NOTES: &'static [&'static str] = &[FILES.asked];
     type Settings<'r> = DescribeSettings<'r>;
     type Inputs<'a> = DescribeInputs<'a>;
     /// In the order of the catalogue.
@@ -123,7 +145,7 @@ impl Stage for Describe {
     }
 
     fn load(artifact: &Artifact) -> Result<Descriptions> {
-        let rows: Vec<DescriptionRow> = read_rows(&artifact.file(FILE))?;
+        let rows: Vec<DescriptionRow> = read_rows(&artifact.file(FILES.rows))?;
         let texts: Vec<_> = rows.into_iter().map(|r| Some(r.text).filter(|t| !t.is_empty())).collect();
         let missing = texts.iter().filter(|t| t.is_none()).count();
         Ok(Descriptions { texts, missing, ..Default::default() })
@@ -133,10 +155,10 @@ impl Stage for Describe {
 fn keep(work: &Work<'_>, rows: impl Iterator<Item = DescriptionRow>) -> Result<()> {
     let mut text = Vec::new();
     for row in rows {
-        serde_json::to_writer(&mut text, &row).map_err(|e| Error::failed(FILE, e))?;
+        serde_json::to_writer(&mut text, &row).map_err(|e| Error::failed(FILES.rows, e))?;
         text.push(b'\n');
     }
-    write_atomically(&work.folder.join(FILE), &text)
+    write_atomically(&work.folder.join(FILES.rows), &text)
 }
 
 fn write(
@@ -149,14 +171,30 @@ fn write(
         return Ok(());
     };
     let Some(model) = inputs.model else { return Err(Error::failed("describe", "no model was handed over")) };
-    let path = work.folder.join(FILE);
-    let (mut file, done) = RowFile::<DescriptionRow>::open(&path)?;
-    let written: HashSet<_> = done.iter().map(|r| r.item.clone()).collect();
-    let mut asked = Vec::new();
-    for (n, _) in dataset.items.iter().enumerate().filter(|(_, i)| !written.contains(&i.raw)) {
-        let reading = Reading::chat(description(dataset, ItemIdx(n as u32))?);
-        asked.push(Ask { row: n as u32, reading, samples: vec![0] });
+    let (mut file, done) = AskedFile::<DescriptionRow>::open(work.folder, FILES)?;
+    let written: HashSet<_> = done.iter().map(Named::name).collect();
+    let earlier = Earlier::<DescriptionRow>::read(work.others, &[FILES]);
+    let identity = model.identity()?;
+    let mut count = done.len() as u64;
+    let (mut asked, mut questions) = (Vec::new(), HashMap::new());
+    for (n, item) in dataset.items.iter().enumerate().filter(|(_, i)| !written.contains(&i.raw)) {
+        let messages = description(dataset, ItemIdx(n as u32))?;
+        let question = Content::of(&Question {
+            version: Describe::VERSION,
+            settings,
+            model: &identity,
+            messages: &messages,
+            item: n,
+        })?;
+        if let Some(found) = earlier.get(&question) {
+            file.append(&DescriptionRow { item: item.raw.clone(), text: found.text.clone() }, &question)?;
+            count += 1;
+            continue;
+        }
+        questions.insert(n as u32, question);
+        asked.push(Ask { row: n as u32, reading: Reading::chat(messages), samples: vec![0] });
     }
+    work.monitor.progress(count, dataset.items.len() as u64, "items");
     let sampling = generate::GenerateSettings {
         temperature,
         top_p,
@@ -166,19 +204,23 @@ fn write(
         seed,
         ..generate::GenerateSettings::default()
     };
-    let mut listener = Writer { file: &mut file, dataset, words, done: done.len() as u64, monitor: work.monitor };
+    let mut listener = Writer { file: &mut file, questions, dataset, words, done: count, monitor: work.monitor };
     let quiet = CountedElsewhere(work.monitor);
-    model.open(work.device)?.write_on(&asked, &sampling, &quiet, &mut listener)?;
+    if !asked.is_empty() {
+        model.open(work.device)?.write_on(&asked, &sampling, &quiet, &mut listener)?;
+    }
     // Answers end in any order, and after a kill in another one: the artifact has them in the order
     // of the catalogue.
-    let mut rows: std::collections::HashMap<_, _> =
-        read_rows::<DescriptionRow>(&path)?.into_iter().map(|r| (r.item.clone(), r)).collect();
+    let mut rows: HashMap<_, _> =
+        read_rows::<DescriptionRow>(&work.folder.join(FILES.rows))?.into_iter().map(|r| (r.item.clone(), r)).collect();
     keep(work, dataset.items.iter().filter_map(|item| rows.remove(&item.raw)))
 }
 
 /// Writes a description as soon as it is finished.
 struct Writer<'a> {
-    file: &'a mut RowFile<DescriptionRow>,
+    file: &'a mut AskedFile<DescriptionRow>,
+    /// What was asked, by number of the item.
+    questions: HashMap<u32, Content>,
     dataset: &'a Dataset,
     words: usize,
     done: u64,
@@ -190,7 +232,8 @@ impl Listener for Writer<'_> {
         let text = clean_description(&answer.text);
         let text = if self.words == 0 { &text } else { descriptions::cut(&text, self.words).0 };
         let item = self.dataset.items[answer.row as usize].raw.clone();
-        self.file.append(&DescriptionRow { item, text: text.to_string() })?;
+        let Some(question) = self.questions.get(&answer.row) else { return Ok(()) };
+        self.file.append(&DescriptionRow { item, text: text.to_string() }, question)?;
         self.done += 1;
         self.monitor.progress(self.done, self.dataset.items.len() as u64, "items");
         Ok(())

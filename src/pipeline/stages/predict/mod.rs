@@ -25,8 +25,8 @@ use crate::monitor::Monitor;
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
-use crate::pipeline::earlier::{Asked, Earlier};
-use crate::pipeline::rows::{RowFile, read_rows};
+use crate::pipeline::earlier::{AskedFile, AskedFiles, Earlier, Named};
+use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::text::prompts::Prompt;
 
@@ -126,14 +126,13 @@ pub struct Prediction {
     pub choice: Choice,
     /// The row's label.
     pub label: bool,
-    /// Hash of all that the probability follows from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Content>,
 }
 
-impl Asked for Prediction {
-    fn asked(&self) -> Option<&Content> {
-        self.asked.as_ref()
+impl Named for Prediction {
+    type Name = (Set, usize, Variant);
+
+    fn name(&self) -> Self::Name {
+        (self.set, self.row, self.variant)
     }
 }
 
@@ -189,29 +188,29 @@ pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     }
 }
 
-const FILE: &str = "predictions.jsonl";
+const FILES: AskedFiles = AskedFiles { rows: "predictions.jsonl", asked: "predictions.asked.jsonl" };
 
 impl Stage for Predict {
     const ID: StageId = StageId::Predict;
     const VERSION: u32 = 2;
+    const NOTES: &'static [&'static str] = &[FILES.asked];
     type Settings<'r> = PredictSettings<'r>;
     type Inputs<'a> = PredictInputs<'a>;
     type Output = Predictions;
 
     fn run(settings: &PredictSettings<'_>, inputs: &PredictInputs<'_>, work: &Work<'_>) -> Result<()> {
-        let (mut file, done) = RowFile::<Prediction>::open(&work.folder.join(FILE))?;
-        let there: HashSet<_> = done.iter().map(|p| (p.set, p.row, p.variant)).collect();
+        let (mut file, done) = AskedFile::<Prediction>::open(work.folder, FILES)?;
+        let there: HashSet<_> = done.iter().map(Prediction::name).collect();
         let prompts = inputs.prompts.get()?;
         let mut wanted: Vec<&PromptRow> = prompts.rows.iter().collect();
         if let Some(rows) = settings.zero_shot_rows {
             wanted.retain(|r| r.set == Set::Test);
             wanted.truncate(if rows == 0 { usize::MAX } else { rows });
         }
-        let place = |set: Set, row: usize, variant: Variant| (set, row, variant);
-        let order: HashMap<_, usize> =
-            wanted.iter().enumerate().map(|(n, r)| (place(r.set, r.row, r.variant), n)).collect();
+        let name = |row: &PromptRow| (row.set, row.row, row.variant);
+        let order: HashMap<_, usize> = wanted.iter().enumerate().map(|(n, row)| (name(row), n)).collect();
         let total = wanted.len() as u64;
-        wanted.retain(|r| !there.contains(&place(r.set, r.row, r.variant)));
+        wanted.retain(|r| !there.contains(&name(r)));
         let mut scoring = Scoring {
             settings,
             who: if inputs.tuned.is_some() { Who::Tuned } else { Who::ZeroShot },
@@ -222,12 +221,12 @@ impl Stage for Predict {
             monitor: work.monitor,
         };
         let questions = Questions::new(settings, inputs, prompts)?;
-        let earlier = Earlier::<Prediction>::read(work.others, &[FILE]);
+        let earlier = Earlier::<Prediction>::read(work.others, &[FILES]);
         let mut missing = Vec::with_capacity(wanted.len());
         for row in wanted {
             let question = questions.of(row)?;
             match earlier.get(&question) {
-                Some(found) => file.append(&scoring.taken_over(row, found))?,
+                Some(found) => file.append(&scoring.report(row, &found.choice), &question)?,
                 None => missing.push((row, question)),
             }
         }
@@ -237,9 +236,10 @@ impl Stage for Predict {
         let samples: Vec<&[(&PromptRow, Content)]> =
             missing.chunk_by(|(a, _), (b, _)| a.set == b.set && a.row == b.row).collect();
         let mut received = |at: usize, choices: &[Choice]| -> Result<()> {
-            let rows = samples[at].iter().zip(choices);
-            let scored = rows.map(|((row, question), choice)| scoring.scored(row, question, choice));
-            scored.collect::<Vec<_>>().iter().try_for_each(|p| file.append(p))
+            for ((row, question), choice) in samples[at].iter().zip(choices) {
+                file.append(&scoring.scored(row, choice), question)?;
+            }
+            Ok(())
         };
         let score =
             |model: &dyn LanguageModel, received: &mut dyn FnMut(usize, &[Choice]) -> Result<()>, soft: bool| {
@@ -261,11 +261,11 @@ impl Stage for Predict {
             }
         }
         scoring.report_cost();
-        file.sorted_by_key(|p| order.get(&place(p.set, p.row, p.variant)).copied())
+        file.sorted_by_key(|p| order.get(&p.name()).copied())
     }
 
     fn load(artifact: &Artifact) -> Result<Predictions> {
-        Ok(Predictions::new(read_rows(&artifact.file(FILE))?))
+        Ok(Predictions::new(read_rows(&artifact.file(FILES.rows))?))
     }
 }
 
@@ -290,17 +290,12 @@ struct Scoring<'a> {
 
 impl Scoring<'_> {
     /// A row that the model has scored just now.
-    fn scored(&mut self, row: &PromptRow, question: &Content, choice: &Choice) -> Prediction {
+    fn scored(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
         self.unreported += 1;
         if self.unreported >= REPORTED_TOGETHER {
             self.report_cost();
         }
-        Prediction { asked: Some(question.clone()), ..self.report(row, choice) }
-    }
-
-    /// A row whose question another artifact answers.
-    fn taken_over(&mut self, row: &PromptRow, found: &Prediction) -> Prediction {
-        Prediction { asked: found.asked.clone(), ..self.report(row, &found.choice) }
+        self.report(row, choice)
     }
 
     fn report(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
@@ -324,7 +319,6 @@ impl Scoring<'_> {
             p,
             choice: *choice,
             label: row.label,
-            asked: None,
         }
     }
 

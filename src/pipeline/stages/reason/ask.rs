@@ -16,9 +16,8 @@ use crate::lm::{Answer, Ask, LanguageModel, Listener, Reading};
 use crate::monitor::{CountedElsewhere, Monitor};
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::chosen::{Set, Variant};
-use crate::pipeline::earlier::Earlier;
+use crate::pipeline::earlier::{AskedFile, Earlier, Named};
 use crate::pipeline::examples;
-use crate::pipeline::rows::RowFile;
 use crate::pipeline::stage::Work;
 use crate::text::answer::hard_answer;
 use crate::text::hint::hint;
@@ -36,7 +35,7 @@ pub(super) struct Asking<'a> {
 struct Begun<'p> {
     pass: Pass,
     rows: Vec<&'p PromptRow>,
-    file: RowFile<Reasoned>,
+    file: AskedFile<Reasoned>,
     missing: Vec<Missing<'p>>,
 }
 
@@ -117,8 +116,8 @@ impl Asking<'_> {
         earlier: &Earlier<Reasoned>,
         count: &mut Count,
     ) -> Result<Begun<'p>> {
-        let (mut file, done) = RowFile::<Reasoned>::open(&self.work.folder.join(pass.file()))?;
-        let there: HashSet<(Set, usize, u32)> = done.iter().map(|r| (r.set, r.row, r.sample)).collect();
+        let (mut file, done) = AskedFile::<Reasoned>::open(self.work.folder, pass.files())?;
+        let there: HashSet<(Set, usize, u32)> = done.iter().map(Reasoned::name).collect();
         count.done += done.len() as u64;
         let mut missing = Vec::new();
         for &row in &rows {
@@ -130,7 +129,8 @@ impl Asking<'_> {
                 match earlier.get(&question) {
                     // The sentence is the same; the number behind it need not be.
                     Some(found) => {
-                        self.store(pass, &mut file, &Reasoned { set: row.set, hint: p, ..found.clone() })?;
+                        let reasoned = Reasoned { set: row.set, hint: p, ..found.clone() };
+                        self.store(pass, &mut file, &reasoned, &question)?;
                         count.done += 1;
                     }
                     None => samples.push((sample, question)),
@@ -143,12 +143,12 @@ impl Asking<'_> {
         Ok(Begun { pass, rows, file, missing })
     }
 
-    fn store(&self, pass: Pass, file: &mut RowFile<Reasoned>, reasoned: &Reasoned) -> Result<()> {
+    fn store(&self, pass: Pass, file: &mut AskedFile<Reasoned>, reasoned: &Reasoned, asked: &Content) -> Result<()> {
         // The live view has one place for a sample of a row: the recipe's own.
         if pass == Pass::Main {
             self.work.monitor.emit(self.event(reasoned));
         }
-        file.append(reasoned)
+        file.append(reasoned, asked)
     }
 
     /// Has the model write what is missing.
@@ -184,8 +184,8 @@ impl Asking<'_> {
             model.write_on(&asked, &sampling, &CountedElsewhere(monitor), &mut answers)?;
             let mut answers = answers.all;
             answers.sort_by_key(|a| (a.row, a.sample));
-            for reasoned in self.judge(some, &answers, model)? {
-                self.store(begun.pass, &mut begun.file, &reasoned)?;
+            for (reasoned, question) in self.judge(some, &answers, model)? {
+                self.store(begun.pass, &mut begun.file, &reasoned, &question)?;
                 count.done += 1;
             }
             let tokens = answers.iter().map(|a| u64::from(a.tokens)).sum();
@@ -205,7 +205,12 @@ impl Asking<'_> {
     }
 
     /// The second pass over the answers to some prompts, row by row.
-    fn judge(&self, rows: &[Missing<'_>], answers: &[Answer], model: &dyn LanguageModel) -> Result<Vec<Reasoned>> {
+    fn judge(
+        &self,
+        rows: &[Missing<'_>],
+        answers: &[Answer],
+        model: &dyn LanguageModel,
+    ) -> Result<Vec<(Reasoned, Content)>> {
         let settings = &self.settings.reason;
         let own = |row: &PromptRow| -> Vec<&Answer> { answers.iter().filter(|a| a.row as usize == row.row).collect() };
         let answered: Vec<(&Missing<'_>, Vec<&Answer>)> =
@@ -218,20 +223,25 @@ impl Asking<'_> {
         let mut out = Vec::with_capacity(answers.len());
         let mut received = |at: usize, choices: &[Choice]| {
             let (asked, answers) = &answered[at];
-            let question = |sample: u32| asked.samples.iter().find(|(s, _)| *s == sample).map(|(_, q)| q.clone());
-            out.extend(answers.iter().zip(choices).map(|(answer, choice)| Reasoned {
-                set: asked.row.set,
-                row: asked.row.row,
-                sample: answer.sample,
-                hint: asked.p,
-                answer: hard_answer(&answer.text, settings.matching),
-                text: answer.text.clone(),
-                tokens: answer.tokens,
-                finished: answer.finished,
-                p: as_probability(choice, self.settings.score),
-                mass: choice.mass(),
-                asked: question(answer.sample),
-            }));
+            for (answer, choice) in answers.iter().zip(choices) {
+                // A sample that was not asked for has no place.
+                let Some((_, question)) = asked.samples.iter().find(|(sample, _)| *sample == answer.sample) else {
+                    continue;
+                };
+                let reasoned = Reasoned {
+                    set: asked.row.set,
+                    row: asked.row.row,
+                    sample: answer.sample,
+                    hint: asked.p,
+                    answer: hard_answer(&answer.text, settings.matching),
+                    text: answer.text.clone(),
+                    tokens: answer.tokens,
+                    finished: answer.finished,
+                    p: as_probability(choice, self.settings.score),
+                    mass: choice.mass(),
+                };
+                out.push((reasoned, question.clone()));
+            }
             Ok(())
         };
         model.score(&bundles, self.settings.answers, self.work.monitor, &mut received)?;

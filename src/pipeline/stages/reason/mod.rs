@@ -23,7 +23,7 @@ use crate::events::StageId;
 use crate::lm::View;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
-use crate::pipeline::earlier::{Asked, Earlier};
+use crate::pipeline::earlier::{AskedFiles, Earlier, Named};
 use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 
@@ -94,14 +94,13 @@ pub struct Reasoned {
     pub p: f64,
     /// P(Yes) + P(No) there.
     pub mass: f64,
-    /// Hash of all that the sample follows from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Content>,
 }
 
-impl Asked for Reasoned {
-    fn asked(&self) -> Option<&Content> {
-        self.asked.as_ref()
+impl Named for Reasoned {
+    type Name = (Set, usize, u32);
+
+    fn name(&self) -> Self::Name {
+        (self.set, self.row, self.sample)
     }
 }
 
@@ -119,6 +118,7 @@ pub struct Reasoning {
 impl Stage for Reason {
     const ID: StageId = StageId::Reason;
     const VERSION: u32 = 2;
+    const NOTES: &'static [&'static str] = &[Pass::Main.files().asked, Pass::WithoutHint.files().asked];
     type Settings<'r> = ReasonSettings<'r>;
     type Inputs<'a> = ReasonInputs<'a>;
     type Output = Reasoning;
@@ -127,7 +127,7 @@ impl Stage for Reason {
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let predictions = inputs.predictions.map(Made::get).transpose()?;
         let questions = Questions::new(settings, inputs.model.identity()?);
-        let earlier = Earlier::read(work.others, &[Pass::Main.file(), Pass::WithoutHint.file()]);
+        let earlier = Earlier::read(work.others, &[Pass::Main.files(), Pass::WithoutHint.files()]);
         let asking = Asking { work, settings, data, predictions };
         asking.write(inputs.prompts.get()?, &questions, &earlier, || inputs.model.open(work.device))
     }
@@ -135,7 +135,7 @@ impl Stage for Reason {
     fn load(artifact: &Artifact) -> Result<Reasoning> {
         let rows = |pass: Pass| -> Result<Samples> {
             let mut rows = Samples::new();
-            let file = artifact.file(pass.file());
+            let file = artifact.file(pass.files().rows);
             if pass == Pass::WithoutHint && !file.exists() {
                 return Ok(rows);
             }
@@ -159,10 +159,10 @@ enum Pass {
 }
 
 impl Pass {
-    fn file(self) -> &'static str {
+    const fn files(self) -> AskedFiles {
         match self {
-            Pass::Main => "samples.jsonl",
-            Pass::WithoutHint => "without_hint.jsonl",
+            Pass::Main => AskedFiles { rows: "samples.jsonl", asked: "samples.asked.jsonl" },
+            Pass::WithoutHint => AskedFiles { rows: "without_hint.jsonl", asked: "without_hint.asked.jsonl" },
         }
     }
 
