@@ -45,10 +45,10 @@ fn rename_values(keys: &mut Section, lines: &mut Vec<String>) {
     let keep = |_: &Node, new: &Node| Some(new.clone());
     let Some(mut node) = tree::take(keys, PATH) else { return };
     if let Content::Leaf(Value::Text(name)) = &mut node.content {
-        let now = rows::current(name);
-        if now != name {
+        let now = rows::current(name).to_owned();
+        if now != *name {
             lines.push(format!("recipe: {PATH} = \"{name}\" is now \"{now}\""));
-            *name = now.to_owned();
+            *name = now;
         }
     }
     // It goes back to where it was taken from, so nothing can stand in its way.

@@ -54,7 +54,10 @@ impl<'a> Questions<'a> {
                 Some((numbers, matrix)) => (numbers, *matrix),
                 None => return &[],
             };
-            numbers.binary_search(&token).map_or(&[], |at| matrix.row(at))
+            match numbers.binary_search(&token) {
+                Ok(at) => matrix.row(at),
+                Err(_) => &[],
+            }
         };
         let marks = row.prompt.soft.iter().filter(|_| self.soft.is_some());
         Content::of(&Question {
