@@ -70,7 +70,7 @@ pub fn main(args: DataArgs) -> Result<()> {
             let settings = match (kind, recipe) {
                 (_, Some(recipe)) => output::recipe(&recipe, &set)?.recipe.data,
                 (Some(kind), None) if kind == Kind::TABLE => {
-                    return Err(Error::usage("data inspect table", "which column is what must be told by a recipe")
+                    return Err(Error::usage("data inspect table", "a recipe must say which column is what")
                         .next("use `rallrec data inspect --recipe FILE`; docs/your-data.md shows how to write one"));
                 }
                 (Some(kind), None) => Settings::method(kind, path.unwrap_or_default()),

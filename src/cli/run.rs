@@ -112,7 +112,7 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
     let again = again(command, &options);
     let Options { from, until, out, json, profile, trace, quiet, screen, .. } = options;
     let span = Span::named(from.as_deref(), until.as_deref())?;
-    // Before the dashboard or a folder is opened: what is wrong is told where the command was
+    // Before the dashboard or a folder is opened: what is wrong is reported where the command was
     // given.
     read.check_files(span.until)?;
     let recipe = read.recipe;

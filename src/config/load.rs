@@ -112,7 +112,7 @@ fn set(changes: &mut Section, change: &str) -> Result<()> {
     tree::put(changes, key, node, &|_, new| Some(new.clone())).map_err(|clash| no_section(clash, &place))
 }
 
-/// An error that tells every fault with the place where its key was written.
+/// An error that names every fault with the place where its key was written.
 fn refuse(faults: &Faults, place: &str, keys: &Section) -> Result<()> {
     let at = |fault: &Fault| match tree::origin(keys, &fault.key) {
         Some(Origin::Line(line)) => format!("{place}:{line}: {}", fault.key),
@@ -124,9 +124,9 @@ fn refuse(faults: &Faults, place: &str, keys: &Section) -> Result<()> {
         [] => Ok(()),
         [one] => Err(Error::usage(at(one), &one.what).next(&one.next)),
         many => {
-            let told: Vec<String> =
+            let listed: Vec<String> =
                 many.iter().map(|f| format!("\n  {}: {}\n    next: {}", at(f), f.what, f.next)).collect();
-            Err(Error::usage(place, format!("{} settings are wrong{}", many.len(), told.concat()))
+            Err(Error::usage(place, format!("{} settings are wrong{}", many.len(), listed.concat()))
                 .next("mend them and run the same command again; nothing has been started"))
         }
     }

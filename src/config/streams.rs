@@ -40,13 +40,13 @@ pub fn fill(keys: &mut Section) {
         Some(Content::Leaf(Value::Integer(seed))) if (0..=i128::from(i64::MAX)).contains(&seed) => Some(seed),
         _ => None,
     };
-    // Where the seed itself is wrong, that is the one fault to tell.
+    // Where the seed itself is wrong, that is the one fault to report.
     let Some(seed) = whole(keys, "seed") else { return };
     let all = STREAMS.iter().map(|s| (s.key, None)).chain([(NESTED.0, Some(NESTED.1))]);
     for (key, from) in all {
         let seed = from.and_then(|from| whole(keys, from)).unwrap_or(seed);
         let node = Node { content: Content::Leaf(Value::Integer(seed)), origin: Origin::Derived };
-        // A value that stands where a section is wanted is told by the check of types.
+        // A value that stands where a section is wanted is reported by the check of types.
         let kept: Result<(), Clash> = tree::put(keys, key, node, &|there, _| Some(there.clone()));
         drop(kept);
     }

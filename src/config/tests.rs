@@ -195,11 +195,11 @@ fn old_names_work_and_say_what_they_are_called_now() {
     let (old, new) = (read(old, &[]).unwrap(), read(new, &[]).unwrap());
     assert_eq!(old.recipe, new.recipe);
     assert_eq!(new.lines, [""; 0]);
-    let told = old.lines.join("\n");
+    let said = old.lines.join("\n");
     for path in renamed::old_paths().iter().filter(|p| **p != "data.descriptions") {
-        assert!(told.contains(&format!("'{path}'")), "{path}: {told}");
+        assert!(said.contains(&format!("'{path}'")), "{path}: {said}");
     }
-    assert!(told.contains("recipe: 'facts.taste' is now 'collab.fold_in'"), "{told}");
+    assert!(said.contains("recipe: 'facts.taste' is now 'collab.fold_in'"), "{said}");
     assert_eq!(old.lines.len(), renamed::old_paths().len() - 1);
 
     let set = read("", &["facts.taste.sources=['ratings']", "data.descriptions=a.json"]).unwrap();
@@ -249,7 +249,7 @@ fn a_key_under_both_names_is_refused() {
     let words = |text: &str| read(text, &[]).unwrap().recipe.describe.words;
     assert_eq!(words("describe.max_words = 0\ndata.description_words = 24"), 24);
     refused("describe.max_words = 40\ndata.description_words = 24", &[]);
-    // A wrong value under an old name is told by the new one.
+    // A wrong value under an old name is reported by the new one.
     let said = refused("facts.folds = 1", &[]);
     assert!(said.starts_with("r.toml:1: collab.folds: 1 is out of range"), "{said}");
 }

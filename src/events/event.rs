@@ -228,7 +228,7 @@ pub enum Event {
         /// Empty without a GPU, `None` where the driver's library is not there.
         gpus: Option<Vec<Gpu>>,
     },
-    /// A word of the control file was heard: `pause`, `run`, `checkpoint` or `stop`, and what
+    /// A word of the control file was read: `pause`, `run`, `checkpoint` or `stop`, and what
     /// follows from it.
     Control { word: String, effect: String },
     /// The stage waits.

@@ -84,8 +84,8 @@ pub fn merge_all(opinions: &[Opinions], trust: &[Trust], epsilon: f64) -> Result
         in_range(&format!("experts.{}.alpha", o.name), t.alpha, true)?;
         in_range(&format!("experts.{}.tau", o.name), t.tau, false)?;
     }
-    let heard = |row: usize| opinions.iter().zip(trust).any(|(o, t)| t.alpha > 0.0 && o.var[row].is_finite());
-    if let Some(row) = (0..rows).find(|&row| !heard(row)) {
+    let has_opinion = |row: usize| opinions.iter().zip(trust).any(|(o, t)| t.alpha > 0.0 && o.var[row].is_finite());
+    if let Some(row) = (0..rows).find(|&row| !has_opinion(row)) {
         return Err(Error::usage(format!("merge, row {row}"), "no expert has any weight")
             .next("give at least one expert that speaks of every row an alpha above 0"));
     }

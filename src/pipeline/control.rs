@@ -74,7 +74,7 @@ impl Control {
         let mut new = Vec::new();
         if std::mem::take(&mut now.checkpoint) {
             new.push(Word::Checkpoint);
-            // When it cannot be taken out it is heard again: one checkpoint too many does no harm.
+            // When it cannot be taken out it is read again: one checkpoint too many does no harm.
             let _ = now.write(folder);
         }
         if now.lasting != before.lasting {
@@ -102,8 +102,8 @@ mod tests {
         };
         assert_eq!(look(), ControlWords::default());
         std::fs::write(&file, "pause checkpoint\n").unwrap();
-        let heard = ControlWords { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause] };
-        assert_eq!(look(), heard);
+        let words = ControlWords { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause] };
+        assert_eq!(look(), words);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "pause\n");
         assert_eq!(look(), ControlWords { lasting: Some(Word::Pause), new: vec![] });
         std::fs::remove_file(&file).unwrap();

@@ -12,13 +12,13 @@ use crate::data::{ItemIdx, Rated};
 use crate::monitor::Monitor;
 use crate::retrieval::Embedding;
 
-/// Test rows whose retrieval is told.
+/// Test rows whose retrieval is reported.
 const RETRIEVALS: usize = 48;
-/// Longest history that is told whole, items; of a longer one the newest.
+/// Longest history that is reported whole, items; of a longer one the newest.
 const HISTORY: usize = 100;
-/// Prompts whose text is told.
+/// Prompts whose text is reported.
 pub const PROMPTS: usize = 256;
-/// Bytes of a prompt that are told.
+/// Bytes of a prompt that are reported.
 const TEXT: usize = 8000;
 
 fn name(data: DataOutput<'_>, item: ItemIdx) -> ItemName {
@@ -38,8 +38,8 @@ pub fn report_retrieval(monitor: &dyn Monitor, embedding: Embedding, data: DataO
         let place = |p: u32| shown.items.iter().position(|s| history.get(p as usize).is_some_and(|h| same(h, s)));
         let retrieved: HashMap<u32, usize> = shown.retrieved.iter().enumerate().map(|(n, r)| (r.position, n)).collect();
         let from = history.len().saturating_sub(HISTORY);
-        let told = history.iter().enumerate().filter(|(p, _)| *p >= from || retrieved.contains_key(&(*p as u32)));
-        let history: Vec<HistoryItem> = told
+        let reported = history.iter().enumerate().filter(|(p, _)| *p >= from || retrieved.contains_key(&(*p as u32)));
+        let history: Vec<HistoryItem> = reported
             .map(|(p, rated)| {
                 let order = retrieved.get(&(p as u32)).copied();
                 let found = order.and_then(|n| shown.retrieved.get(n));

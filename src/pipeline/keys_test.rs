@@ -428,7 +428,7 @@ fn done(folder: &Path, recipe: &Recipe) -> BTreeSet<StageId> {
     let run = Run::open(folder, Span::default(), Verbosity::Quiet).unwrap().with_stand_in(stand_in);
     Chain::new(&run, recipe, &Device::Cpu).all(&Silent).unwrap().unwrap();
     let times = run.times();
-    assert_eq!(times.len(), StageId::ALL.len(), "every stage is told once");
+    assert_eq!(times.len(), StageId::ALL.len(), "every stage is reported once");
     times.iter().filter(|t| !t.reused).map(|t| StageId::named(&t.stage).unwrap()).collect()
 }
 

@@ -255,7 +255,7 @@ impl Reporter {
         held(&self.sink).operators();
     }
 
-    /// Says that a word of the control file was heard, and what follows from it.
+    /// Says that a word of the control file was read, and what follows from it.
     fn answer(&self, word: Word) {
         let stage = self.stage();
         let effect = match word {
@@ -294,16 +294,16 @@ impl Monitor for Reporter {
 
     fn progress(&self, done: u64, total: u64, unit: &str) {
         self.progress.update(done, total, unit);
-        let tell = {
+        let due = {
             let mut sink = held(&self.sink);
             let now = Instant::now();
-            let tell = done >= total || now - sink.progressed > Duration::from_millis(250);
-            if tell {
+            let due = done >= total || now - sink.progressed > Duration::from_millis(250);
+            if due {
                 sink.progressed = now;
             }
-            tell
+            due
         };
-        if tell {
+        if due {
             self.emit(Event::StageProgress { stage: self.stage().into(), done, total, unit: unit.into() });
         }
     }
@@ -314,9 +314,9 @@ impl Monitor for Reporter {
             if control::interrupted() {
                 break true;
             }
-            let heard = self.control.look();
-            heard.new.into_iter().for_each(|word| self.answer(word));
-            match heard.lasting {
+            let words = self.control.look();
+            words.new.into_iter().for_each(|word| self.answer(word));
+            match words.lasting {
                 Some(Word::Stop) => break true,
                 // A stage that waits with a request for a checkpoint is let go until it has written
                 // it.
@@ -416,7 +416,7 @@ mod tests {
         assert!(matches!(&good[0].event, Event::Log { text, .. } if text == "hello"));
     }
 
-    fn told(folder: &Path) -> Vec<Event> {
+    fn reported(folder: &Path) -> Vec<Event> {
         let text = std::fs::read_to_string(folder.join("events.jsonl")).unwrap();
         text.lines().map(|l| Record::parse(l).unwrap().event).collect()
     }
@@ -447,7 +447,7 @@ mod tests {
             });
             assert!(reporter.stop_requested());
         });
-        let words: Vec<String> = told(folder.path())
+        let words: Vec<String> = reported(folder.path())
             .into_iter()
             .filter_map(|e| match e {
                 Event::Control { word, .. } => Some(word),
@@ -467,7 +467,7 @@ mod tests {
         let reporter = Reporter::new(Some(folder.path()), Verbosity::Quiet).unwrap();
         std::thread::sleep(OPERATORS * (MACHINE + 1));
         drop(reporter);
-        let events = told(folder.path());
+        let events = reported(folder.path());
         assert!(events.iter().any(|e| matches!(e, Event::System { cores, .. } if !cores.is_empty())), "{events:?}");
         assert!(events.iter().any(|e| matches!(e, Event::Memory { .. })));
     }

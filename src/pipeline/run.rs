@@ -189,7 +189,7 @@ impl Run {
     }
 }
 
-/// A stage that is being found or made, part by part. It is told as one: begun with the first part
+/// A stage that is being found or made, part by part. It is reported as one: begun with the first part
 /// that has to be made.
 pub struct Entered<'a> {
     run: &'a Run,
@@ -429,9 +429,9 @@ mod tests {
             let made = [stage.part::<Graph>("one", &one, &()).unwrap(), stage.part::<Graph>("two", &two, &()).unwrap()];
             stage.finish();
             assert_eq!(made.map(|m| m.get().unwrap().clone()), [(one / 10).to_string(), (two / 10).to_string()]);
-            let told = run.times();
-            assert_eq!(told.len(), 1);
-            (DONE.take(), told[0].reused)
+            let reported = run.times();
+            assert_eq!(reported.len(), 1);
+            (DONE.take(), reported[0].reused)
         };
         assert_eq!(go(10, 10), (2, false), "the same settings, but not the same part");
         assert_eq!(go(10, 20), (1, false));

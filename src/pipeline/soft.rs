@@ -286,9 +286,9 @@ mod tests {
         let repeated = DataOutput { dataset: &dataset, samples: &repeated };
         let own = source.places(repeated, at + 2, at).user.unwrap();
         assert_ne!(own, first);
-        let mut told = source.items.clone();
-        told.row_mut(again.at()).fill(1000.0);
-        source.items = told;
+        let mut other = source.items.clone();
+        other.row_mut(again.at()).fill(1000.0);
+        source.items = other;
         let far = source.places(repeated, at + 2, at).user.unwrap();
         assert_eq!(far, own, "the number is remembered");
         source.numbers.clear();

@@ -71,7 +71,7 @@ fn float(value: &Value) -> f64 {
     if let Value::Float(f) = value { *f } else { f64::NAN }
 }
 
-/// The faults of a list's entries are told of the list, once each.
+/// The faults of a list's entries are reported of the list, once each.
 fn list(entries: &[Value], schema: &Schema<'_>, path: &str, faults: &mut Faults) {
     for (n, entry) in entries.iter().enumerate() {
         let mut own = Faults::default();

@@ -2,7 +2,7 @@
 //!
 //! It holds words. Of `pause`, `run` and `stop` the last one counts and stays in force until
 //! another is written; `checkpoint` is a request beside them, which the engine takes out when it
-//! has heard it. So a paused run can be asked for a checkpoint and stays paused.
+//! has read it. So a paused run can be asked for a checkpoint and stays paused.
 
 use std::fs;
 use std::io::{self, Write};
@@ -100,7 +100,7 @@ impl Requests {
             .and_then(|mut f| writeln!(f, "{}", words.join(" ")))
             .and_then(|()| fs::rename(&temporary, &file));
         if written.is_err() {
-            // What stays behind would only be a stray name; the first error is the one to tell.
+            // What stays behind would only be a stray name; the first error is the one to report.
             let _ = fs::remove_file(&temporary);
         }
         written

@@ -21,8 +21,8 @@ fn runs_are_listed_latest_first_with_their_outcome() {
     run_folder(root.path(), "new", &format!("{}{{\"torn", end(9, "stopped")));
     fs::create_dir(root.path().join("not a run")).unwrap();
     let found = runs_below(root.path());
-    let told: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.outcome.as_deref())).collect();
-    assert_eq!(told, [("new", Some("stopped")), ("old", Some("done"))]);
+    let found_now: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.outcome.as_deref())).collect();
+    assert_eq!(found_now, [("new", Some("stopped")), ("old", Some("done"))]);
     assert_eq!(runs_below(&root.path().join("old")).len(), 1);
     assert!(runs_below(&root.path().join("absent")).is_empty());
 }
@@ -38,12 +38,12 @@ fn artifacts_tell_stage_key_size_and_whether_they_are_whole() {
     fs::create_dir(&part).unwrap();
     fs::write(part.join("x"), "12345").unwrap();
     let run = RunFolder::new(&folder);
-    let told: Vec<_> = run.artifacts().into_iter().map(|a| (a.stage, a.key, a.complete, a.bytes, a.seconds)).collect();
+    let found_now: Vec<_> = run.artifacts().into_iter().map(|a| (a.stage, a.key, a.complete, a.bytes, a.seconds)).collect();
     let expected = [
         ("graph".to_string(), "aa11".to_string(), true, 70, Some(2.5)),
         ("tune".to_string(), "bb22".to_string(), false, 5, None),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found_now, expected);
     assert!(run.artifact("graph", None).is_some() && run.artifact("tune", None).is_none());
     assert!(run.artifact("graph", Some("zz")).is_none());
 }

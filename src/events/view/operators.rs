@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::bounded::{Footprint, NAME, cut, flat, push};
 use crate::event::Event;
 
-/// Operators that are told apart.
+/// Operators that are kept apart.
 const MOST: usize = 128;
 /// Slices of time that are kept of one.
 const SLICES: usize = 120;

@@ -129,7 +129,7 @@ impl Prompts {
         self.by_row.get(&row)
     }
 
-    /// Rows in the order in which they were first heard of.
+    /// Rows in the order in which they were first reported.
     pub fn rows(&self) -> &VecDeque<u64> {
         &self.order
     }

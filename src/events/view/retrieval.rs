@@ -71,10 +71,10 @@ impl Retrieval {
             Event::RetrievalExample { row, target, label, embedding, history } => {
                 self.examples.retain(|e| e.row != *row);
                 // Of a very long history the retrieved and shown items matter most.
-                let told = |h: &&HistoryItem| h.retrieved.is_some() || h.shown.is_some();
-                let mut kept: Vec<&HistoryItem> = history.iter().filter(told).take(HISTORY).collect();
+                let chosen = |h: &&HistoryItem| h.retrieved.is_some() || h.shown.is_some();
+                let mut kept: Vec<&HistoryItem> = history.iter().filter(chosen).take(HISTORY).collect();
                 let rest = HISTORY - kept.len();
-                kept.extend(history.iter().rev().filter(|h| !told(h)).take(rest));
+                kept.extend(history.iter().rev().filter(|h| !chosen(h)).take(rest));
                 kept.sort_by_key(|h| h.position);
                 let history =
                     kept.into_iter().map(|h| HistoryItem { item: bounded_item(&h.item), ..h.clone() }).collect();

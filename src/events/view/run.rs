@@ -16,7 +16,7 @@ pub struct Outcome {
     pub message: String,
 }
 
-/// The latest word that the engine heard.
+/// The latest word that the engine read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Control {
     /// When.
@@ -50,7 +50,7 @@ pub struct RunInfo {
     pub outcome: Option<Outcome>,
     /// Since when it waits, when it is paused.
     pub paused_ms: Option<u64>,
-    /// The latest word of control that was heard.
+    /// The latest word of control that the engine read.
     pub control: Option<Control>,
 }
 

@@ -10,7 +10,7 @@ use super::prompts::{Prompt, Prompts};
 use super::series::Series;
 use crate::event::Event;
 
-/// Models that are told apart.
+/// Models that are kept apart.
 const MODELS: usize = 32;
 
 /// The sample whose text is followed.

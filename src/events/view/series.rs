@@ -110,7 +110,7 @@ impl Series {
         while self.buckets.last().is_some_and(|b| b.first >= x) {
             self.buckets.pop();
         }
-        // A bucket that straddles the place keeps its values: they cannot be told apart any more.
+        // A bucket that straddles the place keeps its values: they cannot be separated any more.
         if let Some(bucket) = self.buckets.last_mut() {
             bucket.last = bucket.last.min(x);
         }

@@ -45,7 +45,7 @@ pub struct Stage {
     pub key: String,
     /// When it began.
     pub started_ms: Option<u64>,
-    /// When something was heard of it.
+    /// When it was last reported.
     pub updated_ms: Option<u64>,
     /// Seconds of work when it was made, where that was seen.
     pub seconds: Option<f64>,
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(stages.get("tune").unwrap().state, State::Waiting);
         stages.apply(11, &done(true));
         let data = stages.get("data").unwrap();
-        // A reused stage still tells how long it had taken.
+        // A reused stage still says how long it had taken.
         assert_eq!((data.state, data.seconds, data.bytes), (State::Reused, Some(2.5), Some(7)));
     }
 }

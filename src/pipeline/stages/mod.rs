@@ -348,7 +348,7 @@ impl<'a> Chain<'a> {
         self.run.stage::<Evaluate>(&EvaluateSettings::of(self.recipe), inputs, self.device)
     }
 
-    /// All stages in order; `None` when `--until` ends the run before the last. `aside` is told of
+    /// All stages in order; `None` when `--until` ends the run before the last. `aside` receives
     /// what can be shown on the way.
     ///
     /// # Errors

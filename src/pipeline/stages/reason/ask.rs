@@ -42,7 +42,7 @@ struct Begun<'p> {
 /// Samples of a row that the model has to write.
 struct Missing<'p> {
     row: &'p PromptRow,
-    /// The tuned model's opinion, and the sentence that tells it.
+    /// The tuned model's opinion, and the sentence that states it.
     p: Option<f64>,
     hint: String,
     /// Their numbers, and what each was asked.
@@ -196,7 +196,7 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// The tuned model's opinion and the sentence that tells it.
+    /// The tuned model's opinion and the sentence that states it.
     fn hint(&self, pass: Pass, row: &PromptRow) -> Result<(Option<f64>, String)> {
         let predictions = self.predictions.filter(|_| pass == Pass::Main);
         let p = predictions.and_then(|p| p.p(row.set, row.row, Variant::Main));

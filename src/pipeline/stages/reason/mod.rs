@@ -55,7 +55,7 @@ pub struct ReasonInputs<'a> {
     pub samples: &'a Made<DataSamples>,
     /// Rows that may be reasoned about.
     pub prompts: &'a Made<PromptRows>,
-    /// The tuned model's opinion, where the hint tells it.
+    /// The tuned model's opinion, where the hint states it.
     pub predictions: Option<&'a Made<Predictions>>,
     /// The reasoning model.
     pub model: View<'a>,
