@@ -64,3 +64,47 @@ fn of_one<'a>(settings: &'a ReasonSettings<'_>) -> ReasonSettings<'a> {
     };
     ReasonSettings { reason: Cow::Owned(reason), ..*settings }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Recipe};
+    use crate::pipeline::chosen::{Set, Variant};
+    use crate::text::prompts::Prompt;
+
+    #[test]
+    fn a_question_holds_what_reaches_one_sample_and_nothing_else() {
+        let prompt =
+            Prompt { messages: vec![Message::user("Up?".to_string())], split: 0, shown: vec![], soft: Vec::new() };
+        let row = PromptRow { set: Set::Test, row: 3, at: 3, variant: Variant::Main, label: true, prompt };
+        let asked = |recipe: &Recipe, hint: &str, sample: u32| {
+            let settings = ReasonSettings::of(recipe);
+            Questions::new(&settings, Content::of_text("a model")).of(&row, hint, sample).unwrap()
+        };
+        let of = |set: &str| asked(&config::parse("", "base", &[set.to_owned()]).unwrap(), "hint", 0);
+        let base = of("name=other");
+        for set in ["samples=3", "valid_rows=5", "test_rows=6", "hint=false", "ablation=true", "certainty.strong=0.45"]
+        {
+            assert_eq!(of(&format!("reason.{set}")), base, "{set}");
+        }
+        for set in [
+            "reason.temperature=0.5",
+            "reason.top_p=0.5",
+            "reason.top_k=7",
+            "reason.max_tokens=70",
+            "reason.seed=7",
+            "reason.matching=substring",
+            "reason.prompt.system=Be kind.",
+            "reason.prompt.think_tag=none",
+            "reason.prompt.second_pass=assistant",
+            "predict.score=double_softmax",
+            "predict.yes=yes",
+        ] {
+            assert_ne!(of(set), base, "{set}");
+        }
+        let recipe = Recipe::default();
+        assert_eq!(asked(&recipe, "hint", 0), base);
+        assert_ne!(asked(&recipe, "another", 0), base);
+        assert_ne!(asked(&recipe, "hint", 1), base);
+    }
+}
