@@ -112,8 +112,8 @@ pub fn hash_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Size and content of a file. All of it is read, by all threads: a model of which some layers alone
-/// were trained on is another model, wherever they stand in the file.
+/// Size and content of a file. All of it is read, by all threads: a model of which some layers
+/// alone were trained on is another model, wherever they stand in the file.
 fn fingerprint(path: &Path) -> Result<Vec<u8>> {
     let err = |e: std::io::Error| Error::io(path, "read the file", &e);
     let mut hasher = blake3::Hasher::new();

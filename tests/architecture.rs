@@ -127,7 +127,8 @@ fn what_is_read() {
     assert_eq!(rooms_of(later), ["a", "d"]);
 }
 
-/// Where lines of comment are longer still, by the beginning of the path. Entries go, none is added.
+/// Where lines of comment are longer still, by the beginning of the path. Entries go, none is
+/// added.
 const NOT_WRAPPED: [&str; 10] = [
     "kernels/",
     "src/bench/",

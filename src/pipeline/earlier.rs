@@ -1,9 +1,9 @@
 //! Rows that another artifact of the same stage holds already.
 //!
-//! A stage that asks a language model writes beside its rows a hash of what was asked for each. So a
-//! run that asks for more rows, for one more sample a row, or for the same rows with settings that
-//! do not reach them, takes over what is there and asks only what is new. The hashes are no part of
-//! the artifact's content: another question with the same answer ends the cascade.
+//! A stage that asks a language model writes beside its rows a hash of what was asked for each. So
+//! a run that asks for more rows, for one more sample a row, or for the same rows with settings
+//! that do not reach them, takes over what is there and asks only what is new. The hashes are no
+//! part of the artifact's content: another question with the same answer ends the cascade.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -189,8 +189,8 @@ impl Run {
     }
 }
 
-/// A stage that is being found or made, part by part. It is reported as one: begun with the first part
-/// that has to be made.
+/// A stage that is being found or made, part by part. It is reported as one: begun with the first
+/// part that has to be made.
 pub struct Entered<'a> {
     run: &'a Run,
     id: StageId,
