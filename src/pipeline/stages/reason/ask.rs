@@ -154,14 +154,14 @@ impl Asking<'_> {
     /// Has the model write what is missing.
     fn finish(&self, begun: &mut Begun<'_>, model: &dyn LanguageModel, count: &mut Count) -> Result<()> {
         let (monitor, settings) = (self.work.monitor, &self.settings.reason);
-        let sampling = generate::Settings {
+        let sampling = generate::GenerateSettings {
             temperature: settings.temperature,
             top_p: settings.top_p,
             top_k: settings.top_k,
             min_new_tokens: 0,
             max_new_tokens: settings.max_tokens,
             seed: settings.seed,
-            ..generate::Settings::default()
+            ..generate::GenerateSettings::default()
         };
         let mut shown = 0;
         for some in begun.missing.chunks(model.rows_in_flight().max(1)) {
