@@ -56,7 +56,8 @@ proptest! {
     }
 }
 
-/// Decode steps give every family the tokens that a fresh pass over all of the text finds likeliest.
+/// Decode steps give every family the tokens that a fresh pass over all of the text finds
+/// likeliest.
 #[test]
 fn greedy_answers_of_every_family_follow_the_logits() {
     for family in families::ALL {
