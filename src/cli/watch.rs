@@ -217,8 +217,8 @@ pub fn hint(folder: &Path, quiet: bool) {
 }
 
 /// Waits until the run of `--after` has ended, and those that it waited for. Meanwhile the folder
-/// says that it is queued; "stop" in its control file or a signal ends the waiting. The place in the
-/// queue is held until what is returned is dropped: when the run has its folder, so that those
+/// says that it is queued; "stop" in its control file or a signal ends the waiting. The place in
+/// the queue is held until what is returned is dropped: when the run has its folder, so that those
 /// behind it see one or the other.
 ///
 /// # Errors

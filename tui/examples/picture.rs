@@ -1,7 +1,7 @@
 //! Draws the dashboard of a run folder as SVG: `cargo run -p rallrec-tui --example picture -- RUN
-//! OUT.svg [KEYS [WIDTHxHEIGHT [dark|light|mono]]]`. KEYS are pressed before, one character each (`~` is Enter);
-//! with a name that ends in .txt the screen is written as text. Lines, blocks and dots become
-//! shapes, so that the picture does not depend on the viewer's fonts.
+//! OUT.svg [KEYS [WIDTHxHEIGHT [dark|light|mono]]]`. KEYS are pressed before, one character each
+//! (`~` is Enter); with a name that ends in .txt the screen is written as text. Lines, blocks and
+//! dots become shapes, so that the picture does not depend on the viewer's fonts.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -40,8 +40,8 @@ pub const PRESETS: [&[PaneId]; 5] = [
     &[Pipeline, Training, Sampling, Merge, Retrieval, Kernels, System, Log],
 ];
 
-/// The panes of a run at this stage, the most important first; `filled` says which have something to
-/// show.
+/// The panes of a run at this stage, the most important first; `filled` says which have something
+/// to show.
 pub fn of_stage(stage: Option<StageId>, filled: impl Fn(PaneId) -> bool) -> Vec<PaneId> {
     use StageId::{Align, Graph, Predict, Prompts, Reason, Retrieve, Tune};
     let first: &[PaneId] = match stage {

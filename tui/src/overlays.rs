@@ -243,7 +243,8 @@ pub fn draw(state: &State, screen: Rect, buffer: &mut Buffer) {
             let mut lines = format::wrap(&question.text, usize::from(width).saturating_sub(4).max(1));
             let area = window(screen, width, lines.len() as u16 + 2);
             let inner = frame(area, " ? ", buffer, theme);
-            // What is to be pressed stands at the end: on a screen that is too small it is what stays.
+            // What is to be pressed stands at the end: on a screen that is too small it is what
+            // stays.
             lines.drain(..lines.len().saturating_sub(usize::from(inner.height)));
             for (i, line) in lines.iter().enumerate() {
                 text::plain(inner, buffer, i as u16, line, theme.warn());

@@ -213,8 +213,8 @@ fn signals_and_the_key_leave_the_summary_on_the_terminal() {
     }
 }
 
-/// A dashboard whose terminal had gone away, and whose session was led by something that ignores the
-/// hang-up, once span for ever.
+/// A dashboard whose terminal had gone away, and whose session was led by something that ignores
+/// the hang-up, once span for ever.
 #[test]
 fn an_orphan_ends() {
     let folder = run_folder();

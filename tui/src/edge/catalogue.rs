@@ -195,8 +195,8 @@ fn state(folder: &Path, outcome: Option<&str>, modified_ms: u64, now_ms: u64) ->
     }
 }
 
-/// Whether a process works in the folder: its lock says so. Without a lock file, as in a folder that
-/// another program writes, a run that has not ended and said something lately is at work.
+/// Whether a process works in the folder: its lock says so. Without a lock file, as in a folder
+/// that another program writes, a run that has not ended and said something lately is at work.
 pub fn is_at_work(run: &RunFolder, ended: bool, modified_ms: u64, now_ms: u64) -> bool {
     match run.path().join(".lock").exists() {
         true => run.is_alive(),

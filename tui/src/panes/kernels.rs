@@ -228,8 +228,8 @@ fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
     let times: Vec<f64> = o.recent.iter().map(|s| s.seconds).collect();
     let of = o.of_ceiling();
     let of_style = match of {
-        // More than the machine can do: it was busy when its ceilings were measured, or the data lay
-        // in a cache.
+        // More than the machine can do: it was busy when its ceilings were measured, or the data
+        // lay in a cache.
         Some(x) if x > 1.0 => theme.warn(),
         Some(x) if x >= 0.6 => theme.good(),
         Some(x) if x < 0.2 => theme.warn(),

@@ -22,8 +22,8 @@ pub struct Dots {
 }
 
 impl Dots {
-    /// An empty grid as large as `area`. Where `several` series cannot be told apart by colour, each
-    /// has a marker of its own.
+    /// An empty grid as large as `area`. Where `several` series cannot be told apart by colour,
+    /// each has a marker of its own.
     pub fn new(area: Rect, theme: Theme, several: bool) -> Self {
         let (columns, rows) = (usize::from(area.width), usize::from(area.height));
         let markers = theme.ascii || (several && theme.palette == Palette::Mono);
