@@ -2,11 +2,12 @@
 //
 //   m += (1 - b1)(g - m)    v = b2 v + (1 - b2) g^2    p -= rate m / (sqrt(v) / root + eps)
 //
-// with rate = lr / (1 - b1^t) and root = sqrt(1 - b2^t), made on the CPU in f64. A thread takes 16 bytes of a row at a time;
-// all is streamed once: 12 bytes read and 12 written a value beside the gradient's 4 or 2, about 12 FLOP.
+// with rate = lr / (1 - b1^t) and root = sqrt(1 - b2^t), made on the CPU in f64. A thread takes 16
+// bytes of a row at a time; all is streamed once: 12 bytes read and 12 written a value beside the
+// gradient's 4 or 2, about 12 FLOP.
 //
-// Sparse: a row whose flag is 0 (never touched: gradient, weight and moments are zero, so the step changes nothing) costs its
-// flag and no more.
+// Sparse: a row whose flag is 0 (never touched: gradient, weight and moments are zero, so the step
+// changes nothing) costs its flag and no more.
 
 #include "common/base.cuh"
 
@@ -54,7 +55,7 @@ __device__ __forceinline__ void rows(float* __restrict__ p, const T* __restrict_
 
 #define ADAM(SUFFIX, T)                                                                                       \
     extern "C" __global__ void __launch_bounds__(kThreads)                                                    \
-        adam_rows_##SUFFIX(const __grid_constant__ AdamArgs<T> a) {                                                             \
+        adam_rows_##SUFFIX(const __grid_constant__ AdamArgs<T> a) {                                           \
         rows<T>(a.p, a.g, a.m, a.v, a.weight, a.touched, a.values, a.stride,                                  \
                 AdamStep{a.rate, a.root, a.beta1, a.beta2, a.one_minus_beta1, a.one_minus_beta2, a.epsilon}); \
     }                                                                                                         \

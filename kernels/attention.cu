@@ -1,21 +1,32 @@
-// Causal grouped-query attention over a ragged batch without padding (FlashAttention-2's order of loops): prompts, training.
+// Causal grouped-query attention over a ragged batch without padding (FlashAttention-2's order of
+// loops): prompts, training.
 //
-// A block takes up to 64 (f32: 32) query rows of one sequence and one head, and walks over the keys that they see: first all
-// of a shared run (a common prompt, or the past), then the sequence's own keys up to the causal edge. Tiles beyond the edge
-// are not read. See common/attention.cuh for the tile.
+// A block takes up to 64 (f32: 32) query rows of one sequence and one head, and walks over the keys
+// that they see: first all of a shared run (a common prompt, or the past), then the sequence's own
+// keys up to the causal edge. Tiles beyond the edge are not read. See common/attention.cuh for the
+// tile.
 //
 //   keys ->  | run 0: all rows see all of it |  run 1: row i sees visible + i of it  |
 //   row 0      ################################   ####
 //   row 1      ################################   #####
 //
-// With a window, a row sees no more than so many of the last of these: tiles before the first row's window are not read.
+// With a window, a row sees no more than so many of the last of these: tiles before the first row's
+// window are not read.
 //
-// With `lse`, (rows, heads), the log of each softmax's denominator, which is all that the backward keeps.
+// With `lse`, (rows, heads), the log of each softmax's denominator, which is all that the backward
+// keeps.
 //
-// FLOP: 4 D for each (query, head, visible key). Bytes: s (2 M H D) + s 2 D kv_heads x distinct keys (those of a sequence are
-// read again from L2 by every tile of queries and every head of a group).
+// FLOP: 4 D for each (query, head, visible key). Bytes: s (2 M H D) + s 2 D kv_heads x distinct
+// keys (those of a sequence are read again from L2 by every tile of queries and every head of a
+// group).
 
 #include "common/attention.cuh"
+
+#define ATTENTION_ARGS(F) F(const AttentionWork*, works) F(uint32_t, heads) F(uint32_t, kv_heads) F(uint32_t, dim) \
+    F(float, scale) F(uint32_t, window) F(const T*, q) F(uint32_t, stride_q) F(const T*, keys)                     \
+    F(uint32_t, stride_k) F(const T*, values) F(uint32_t, stride_v) F(T*, out) F(uint32_t, stride_out)             \
+    F(float*, lse)
+ARGUMENTS_OF(AttentionArgs, ATTENTION_ARGS);
 
 namespace {
 
@@ -49,16 +60,21 @@ __device__ __forceinline__ void attention(AttentionShared<T, D>& shared, const A
 
 }  // namespace
 
-#define ATTENTION(NAME, T, D)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(32 * AttentionTile<T>::warps)                                            \
-        NAME(const AttentionWork* works, uint32_t heads, uint32_t kv_heads, uint32_t dim, float scale, uint32_t window,   \
-             const T* q, uint32_t stride_q, const T* keys, uint32_t stride_k, const T* values, uint32_t stride_v, T* out, \
-             uint32_t stride_out, float* lse) {                                                                           \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        const AttentionInput in = {heads, kv_heads, dim, stride_q, stride_k, stride_v, scale, window};                    \
-        attention<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), works, in, q, keys, values, out, stride_out,    \
-                        lse);                                                                                             \
-    }                                                                                                                     \
+RALLREC_CONSTANT(attention_rows_f32, 16 * AttentionTile<float>::warps);
+RALLREC_CONSTANT(attention_rows_bf16, 16 * AttentionTile<bf16>::warps);
+RALLREC_CONSTANT(attention_shared_f32_64, sizeof(AttentionShared<float, 64>));
+RALLREC_CONSTANT(attention_shared_f32_128, sizeof(AttentionShared<float, 128>));
+RALLREC_CONSTANT(attention_shared_bf16_64, sizeof(AttentionShared<bf16, 64>));
+RALLREC_CONSTANT(attention_shared_bf16_128, sizeof(AttentionShared<bf16, 128>));
+
+#define ATTENTION(NAME, T, D)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(32 * AttentionTile<T>::warps)                                         \
+        NAME(const __grid_constant__ AttentionArgs<T> a) {                                                             \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        const AttentionInput in = {a.heads, a.kv_heads, a.dim, a.stride_q, a.stride_k, a.stride_v, a.scale, a.window}; \
+        attention<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), a.works, in, a.q, a.keys, a.values, a.out,   \
+                        a.stride_out, a.lse);                                                                          \
+    }                                                                                                                  \
     RALLREC_KERNEL(NAME, 32 * AttentionTile<T>::warps);
 
 ATTENTION(attention_f32_64, float, 64)

@@ -1,4 +1,5 @@
-// Gradients of attention.cu's attention, from the log-sum-exp of each row alone: probabilities are computed again.
+// Gradients of attention.cu's attention, from the log-sum-exp of each row alone: probabilities are
+// computed again.
 //
 //   P = exp(S - lse)   D_i = dO_i . O_i   dS = P (dO V^T - D)   dQ = dS K / sqrt(d)   dK = dS^T Q / sqrt(d)   dV = P^T dO
 //
@@ -17,10 +18,12 @@
 //   bf16   64 owned rows (4 warps), 32 streamed, two stages of cp.async
 //   f32    32 owned rows (2 warps), 16 streamed, one stage, three bf16 planes of everything
 //
-// What is streamed is a list of runs of rows. Key r of a run is seen by query i if r < edge + i, whichever of the two is
-// counted in the run and which in the tile, and if it is one of the last `window` of these.
+// What is streamed is a list of runs of rows. Key r of a run is seen by query i if r < edge + i,
+// whichever of the two is counted in the run and which in the tile, and if it is one of the last
+// `window` of these.
 //
-// FLOP: 14 D for each (query, head, visible key). Bytes: s (4 M H D + 4 keys kv_heads D) + 4 of each gradient.
+// FLOP: 14 D for each (query, head, visible key). Bytes: s (4 M H D + 4 keys kv_heads D) + 4 of
+// each gradient.
 
 #include "common/attention.cuh"
 #include "common/warp.cuh"
@@ -37,6 +40,14 @@ struct AttentionRun {
     uint32_t len;   // at least 1
     uint32_t edge;  // see above; below 2^31
 };
+
+// `d0` is dQ by query and dK by key; `d1` is dV by key.
+#define ATTENTION_BACKWARD_ARGS(F) F(const AttentionTileOf*, tiles) F(const AttentionRun*, runs) F(uint32_t, heads) \
+    F(uint32_t, kv_heads) F(uint32_t, dim) F(float, scale) F(uint32_t, window) F(const T*, q) F(uint32_t, stride_q) \
+    F(const T*, k) F(uint32_t, stride_k) F(const T*, v) F(uint32_t, stride_v) F(const T*, by_out)                   \
+    F(uint32_t, stride_o) F(const float*, lse) F(const float*, delta) F(float*, d0) F(uint32_t, stride_d0)          \
+    F(float*, d1) F(uint32_t, stride_d1)
+ARGUMENTS_OF(AttentionBackwardArgs, ATTENTION_BACKWARD_ARGS);
 
 namespace {
 
@@ -152,7 +163,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
             for (int c = 0; c < 4; c++) {
                 const uint32_t own = 16 * warp + g + 8 * (c / 2), streamed = now.first + 8 * n + 2 * t + c % 2;
                 const uint32_t key = kByKey ? own : streamed, query = kByKey ? streamed : own;  // both below 2^31, as `edge`
-                // What is not seen because it lies ahead comes out at 2^31 or above, and no window is wider.
+                // What is not seen because it lies ahead comes out at 2^31 or above, and no window
+                // is wider.
                 const bool seen = own < tile.rows && streamed < run.len && run.edge + query - key - 1 < window;
                 float log_sum = own_lse[c / 2], dot = own_delta[c / 2];
                 if constexpr (kByKey) {
@@ -201,30 +213,31 @@ __device__ __forceinline__ void delta_of(const T* out, uint32_t stride, const T*
 
 }  // namespace
 
-#define ATTENTION_BACKWARD(SUFFIX, T, D)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps, 2)                                              \
-        attention_by_query_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,               \
-                                    uint32_t kv_heads, uint32_t dim, float scale, uint32_t window, const T* q,            \
-                                    uint32_t stride_q, const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,        \
-                                    uint32_t stride_o, const float* lse, const float* delta, float* dq,                   \
-                                    uint32_t stride_dq) {                                                                 \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        backward<false, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), tiles, runs, {{q, by_out}, {stride_q, stride_o}}, \
-                              {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, window, lse, delta, dq,        \
-                              stride_dq, nullptr, 0);                                                                     \
-    }                                                                                                                     \
-    RALLREC_KERNEL(attention_by_query_##SUFFIX, 32 * BackTile<T>::warps);                                                 \
-    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps)                                                 \
-        attention_by_key_##SUFFIX(const AttentionTileOf* tiles, const AttentionRun* runs, uint32_t heads,                 \
-                                  uint32_t kv_heads, uint32_t dim, float scale, uint32_t window, const T* q,              \
-                                  uint32_t stride_q, const T* k, uint32_t stride_k, const T* v, uint32_t stride_v, const T* by_out,          \
-                                  uint32_t stride_o, const float* lse, const float* delta, float* dk, uint32_t stride_dk, \
-                                  float* dv, uint32_t stride_dv) {                                                        \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        backward<true, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), tiles, runs, {{q, by_out}, {stride_q, stride_o}}, \
-                             {{k, v}, {stride_k, stride_v}}, heads, kv_heads, dim, scale, window, lse, delta, dk,        \
-                             stride_dk, dv, stride_dv);                                                                   \
-    }                                                                                                                     \
+RALLREC_CONSTANT(attention_backward_rows_f32, 16 * BackTile<float>::warps);
+RALLREC_CONSTANT(attention_backward_rows_bf16, 16 * BackTile<bf16>::warps);
+RALLREC_CONSTANT(attention_backward_shared_f32_64, sizeof(BackShared<float, 64>));
+RALLREC_CONSTANT(attention_backward_shared_f32_128, sizeof(BackShared<float, 128>));
+RALLREC_CONSTANT(attention_backward_shared_bf16_64, sizeof(BackShared<bf16, 64>));
+RALLREC_CONSTANT(attention_backward_shared_bf16_128, sizeof(BackShared<bf16, 128>));
+
+#define ATTENTION_BACKWARD(SUFFIX, T, D)                                                                             \
+    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps, 2)                                         \
+        attention_by_query_##SUFFIX(const __grid_constant__ AttentionBackwardArgs<T> a) {                            \
+        DYNAMIC_SHARED(bytes);                                                                                       \
+        backward<false, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), a.tiles, a.runs,                          \
+                              {{a.q, a.by_out}, {a.stride_q, a.stride_o}}, {{a.k, a.v}, {a.stride_k, a.stride_v}},   \
+                              a.heads, a.kv_heads, a.dim, a.scale, a.window, a.lse, a.delta, a.d0, a.stride_d0,      \
+                              nullptr, 0);                                                                           \
+    }                                                                                                                \
+    RALLREC_KERNEL(attention_by_query_##SUFFIX, 32 * BackTile<T>::warps);                                            \
+    extern "C" __global__ void __launch_bounds__(32 * BackTile<T>::warps)                                            \
+        attention_by_key_##SUFFIX(const __grid_constant__ AttentionBackwardArgs<T> a) {                              \
+        DYNAMIC_SHARED(bytes);                                                                                       \
+        backward<true, T, D>(*reinterpret_cast<BackShared<T, D>*>(bytes), a.tiles, a.runs,                           \
+                             {{a.q, a.by_out}, {a.stride_q, a.stride_o}}, {{a.k, a.v}, {a.stride_k, a.stride_v}},    \
+                             a.heads, a.kv_heads, a.dim, a.scale, a.window, a.lse, a.delta, a.d0, a.stride_d0, a.d1, \
+                             a.stride_d1);                                                                           \
+    }                                                                                                                \
     RALLREC_KERNEL(attention_by_key_##SUFFIX, 32 * BackTile<T>::warps);
 
 ATTENTION_BACKWARD(f32_64, float, 64)
@@ -232,12 +245,12 @@ ATTENTION_BACKWARD(f32_128, float, 128)
 ATTENTION_BACKWARD(bf16_64, bf16, 64)
 ATTENTION_BACKWARD(bf16_128, bf16, 128)
 
-#define ATTENTION_DELTA(SUFFIX, T)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(128)                                                                     \
-        attention_delta_##SUFFIX(const T* out, uint32_t stride, const T* by_out, uint32_t by_stride, uint64_t rows,       \
-                                 uint32_t heads, uint32_t dim, float* delta) {                                            \
-        delta_of(out, stride, by_out, by_stride, rows, heads, dim, delta);                                                \
-    }                                                                                                                     \
+#define ATTENTION_DELTA(SUFFIX, T)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(128)                                                               \
+        attention_delta_##SUFFIX(const T* out, uint32_t stride, const T* by_out, uint32_t by_stride, uint64_t rows, \
+                                 uint32_t heads, uint32_t dim, float* delta) {                                      \
+        delta_of(out, stride, by_out, by_stride, rows, heads, dim, delta);                                          \
+    }                                                                                                               \
     RALLREC_KERNEL(attention_delta_##SUFFIX, 128);
 
 ATTENTION_DELTA(f32, float)

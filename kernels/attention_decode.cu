@@ -1,25 +1,38 @@
-// Attention of a decode step for S samples of one prompt: the prompt's keys and values are stored, and read, once.
+// Attention of a decode step for S samples of one prompt: the prompt's keys and values are stored,
+// and read, once.
 //
-// The query heads of a kv head, of all samples, are the rows of one matrix tile (16 samples of groups of 4 fill 64 rows):
+// The query heads of a kv head, of all samples, are the rows of one matrix tile (16 samples of
+// groups of 4 fill 64 rows):
 //
 //   rows    | sample 0: G heads | sample 1: G heads | ...          x    keys of the prompt, cut into spans over blocks
 //   rows    | sample s: G heads |                                  x    its own answer so far, cut likewise
 //
-// Every block leaves a partial result of its rows, (maximum, sum, values), f32, base 2; `decode_attention_merge` joins a
-// sample's partials in the order of its list. An empty part has maximum -inf, sum 0: its weight is 2^(-inf - M) = 0, and
-// where all are empty M is taken as 0, so that -inf - -inf cannot arise. No atomics: the same bits every run, and the same
-// whatever other samples are beside it.
+// Every block leaves a partial result of its rows, (maximum, sum, values), f32, base 2;
+// `decode_attention_merge` joins a sample's partials in the order of its list. An empty part has
+// maximum -inf, sum 0: its weight is 2^(-inf - M) = 0, and where all are empty M is taken as 0, so
+// that -inf - -inf cannot arise. No atomics: the same bits every run, and the same whatever other
+// samples are beside it.
 //
-// `ends` says of every query row how many keys it sees in all; with a window only the last of them count.
+// `ends` says of every query row how many keys it sees in all; with a window only the last of them
+// count.
 //
 // Bytes: s 2 D n_kv (P + sum of T_i) + partials 4 (D + 2) S H x spans. FLOP: 4 D S H (P + T).
 
 #include "common/attention.cuh"
 
+#define DECODE_ARGS(F) F(const AttentionWork*, works) F(uint32_t, heads) F(uint32_t, kv_heads) F(uint32_t, dim)  \
+    F(float, scale) F(uint32_t, window) F(const T*, q) F(uint32_t, stride_q) F(const T*, keys)                   \
+    F(uint32_t, stride_k) F(const T*, values) F(uint32_t, stride_v) F(float*, partials) F(const uint32_t*, ends)
+ARGUMENTS_OF(DecodeArgs, DECODE_ARGS);
+
 struct DecodePart {
     uint32_t slot;    // of the work
     uint32_t sample;  // within its rows
 };
+
+#define DECODE_MERGE_ARGS(F) F(const DecodePart*, parts) F(const uint32_t*, begins) F(const float*, partials) \
+    F(uint64_t, rows) F(uint32_t, heads) F(uint32_t, kv_heads) F(uint32_t, dim) F(T*, out) F(uint32_t, stride)
+ARGUMENTS_OF(DecodeMergeArgs, DECODE_MERGE_ARGS);
 
 namespace {
 
@@ -89,15 +102,16 @@ __device__ __forceinline__ void merge(const DecodePart* parts, const uint32_t* b
 
 }  // namespace
 
-#define DECODE_ATTENTION(NAME, T, D)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(32 * AttentionTile<T>::warps)                                            \
-        NAME(const AttentionWork* works, uint32_t heads, uint32_t kv_heads, uint32_t dim, float scale, uint32_t window,   \
-             const T* q, uint32_t stride_q, const T* keys, uint32_t stride_k, const T* values, uint32_t stride_v,         \
-             float* partials, const uint32_t* ends) {                                                                     \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        const AttentionInput in = {heads, kv_heads, dim, stride_q, stride_k, stride_v, scale, window};                    \
-        decode<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), works, in, q, keys, values, partials, ends);       \
-    }                                                                                                                     \
+RALLREC_CONSTANT(attention_part_rows, kPartRows);
+
+#define DECODE_ATTENTION(NAME, T, D)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(32 * AttentionTile<T>::warps)                                         \
+        NAME(const __grid_constant__ DecodeArgs<T> a) {                                                                \
+        DYNAMIC_SHARED(bytes);                                                                                         \
+        const AttentionInput in = {a.heads, a.kv_heads, a.dim, a.stride_q, a.stride_k, a.stride_v, a.scale, a.window}; \
+        decode<T, D>(*reinterpret_cast<AttentionShared<T, D>*>(bytes), a.works, in, a.q, a.keys, a.values,             \
+                     a.partials, a.ends);                                                                              \
+    }                                                                                                                  \
     RALLREC_KERNEL(NAME, 32 * AttentionTile<T>::warps);
 
 DECODE_ATTENTION(decode_attention_f32_64, float, 64)
@@ -105,12 +119,11 @@ DECODE_ATTENTION(decode_attention_f32_128, float, 128)
 DECODE_ATTENTION(decode_attention_bf16_64, bf16, 64)
 DECODE_ATTENTION(decode_attention_bf16_128, bf16, 128)
 
-#define DECODE_MERGE(NAME, T)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(128)                                                                     \
-        NAME(const DecodePart* parts, const uint32_t* begins, const float* partials, uint64_t rows, uint32_t heads,       \
-             uint32_t kv_heads, uint32_t dim, T* out, uint32_t stride) {                                                  \
-        merge<T>(parts, begins, partials, rows, heads, kv_heads, dim, out, stride);                                       \
-    }                                                                                                                     \
+#define DECODE_MERGE(NAME, T)                                                                         \
+    extern "C" __global__ void __launch_bounds__(128)                                                 \
+        NAME(const __grid_constant__ DecodeMergeArgs<T> a) {                                          \
+        merge<T>(a.parts, a.begins, a.partials, a.rows, a.heads, a.kv_heads, a.dim, a.out, a.stride); \
+    }                                                                                                 \
     RALLREC_KERNEL(NAME, 128);
 
 DECODE_MERGE(decode_attention_merge_f32, float)

@@ -131,6 +131,8 @@ __device__ __forceinline__ void gradient(const uint64_t* __restrict__ keys, uint
 
 }  // namespace
 
+RALLREC_CONSTANT(bpr_tile, kTile);
+
 extern "C" __global__ void __launch_bounds__(kThreads)
     bpr_negatives(const __grid_constant__ NegativesArgs a) {
     const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
@@ -160,8 +162,8 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 }
 RALLREC_KERNEL(bpr_keys, kThreads);
 
-// Steps of a bitonic sort of `size` keys (a power of two) that stay within tiles of 2048: all for k up to 2048 if
-// `k` is 0, else those of `k` with distance below 2048.
+// Steps of a bitonic sort of `size` keys (a power of two) that stay within tiles of 2048: all for k
+// up to 2048 if `k` is 0, else those of `k` with distance below 2048.
 extern "C" __global__ void __launch_bounds__(512) sort_tile(uint64_t* keys, uint32_t size, uint32_t k) {
     SHARED(uint64_t, tile, [kTile]);
     const uint32_t base = blockIdx.x * kTile, here = min(size, kTile);
@@ -191,17 +193,17 @@ extern "C" __global__ void __launch_bounds__(kThreads) sort_step(uint64_t* keys,
 }
 RALLREC_KERNEL(sort_step, kThreads);
 
-#define BPR(SUFFIX, T)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                         \
-        bpr_terms_##SUFFIX(const __grid_constant__ TermsArgs<T> a) {                                                                    \
-        terms<T>(a.e, a.e0, a.stride, a.users, a.positives, a.negatives, a.count, a.lambda, a.slopes, a.losses);      \
-    }                                                                                                                 \
-    RALLREC_KERNEL(bpr_terms_##SUFFIX, kThreads);                                                                     \
-    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                         \
-        bpr_gradient_##SUFFIX(const __grid_constant__ RankGradientArgs<T> a) {                                                          \
-        gradient<T>(a.keys, a.entries, a.e, a.stride, a.users, a.positives, a.negatives, a.slopes, a.penalty, a.by_e, \
-            a.weights);                                                                                               \
-    }                                                                                                                 \
+#define BPR(SUFFIX, T)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                    \
+        bpr_terms_##SUFFIX(const __grid_constant__ TermsArgs<T> a) {                                             \
+        terms<T>(a.e, a.e0, a.stride, a.users, a.positives, a.negatives, a.count, a.lambda, a.slopes, a.losses); \
+    }                                                                                                            \
+    RALLREC_KERNEL(bpr_terms_##SUFFIX, kThreads);                                                                \
+    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                    \
+        bpr_gradient_##SUFFIX(const __grid_constant__ RankGradientArgs<T> a) {                                   \
+        gradient<T>(a.keys, a.entries, a.e, a.stride, a.users, a.positives, a.negatives, a.slopes, a.penalty,    \
+                    a.by_e, a.weights);                                                                          \
+    }                                                                                                            \
     RALLREC_KERNEL(bpr_gradient_##SUFFIX, kThreads);
 
 BPR(f32, float)

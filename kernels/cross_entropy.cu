@@ -1,22 +1,31 @@
-// Scores of hidden states against the output head without the vocabulary's logits in memory: the log-sum-exp and the logits
-// of a few chosen tokens (cross-entropy on answer tokens; Yes / No), and the gradient of the logits a panel at a time.
+// Scores of hidden states against the output head without the vocabulary's logits in memory: the
+// log-sum-exp and the logits of a few chosen tokens (cross-entropy on answer tokens; Yes / No), and
+// the gradient of the logits a panel at a time.
 //
-// A block makes 64 x 64 tiles of H W^T (tile.cuh; f32 as three planes) for `span` tiles of the vocabulary in turn, and keeps
-// for each of its rows a running (maximum, sum of e^(x - maximum)) in the registers of four lanes:
+// A block makes 64 x 64 tiles of H W^T (tile.cuh; f32 as three planes) for `span` tiles of the
+// vocabulary in turn, and keeps for each of its rows a running (maximum, sum of e^(x - maximum)) in
+// the registers of four lanes:
 //
 //                vocabulary ->   | span 0: tiles 0 .. 3 | span 1 | ...        partials[span][row] = (maximum, sum)
 //   rows of H  |  64             |  -> (max, sum)       |                     picked[row][j] = logit of ids[row][j], exact
 //
-// `cross_entropy_reduce` joins a row's partials in order, in f64. A row of -inf alone keeps sum 0; the base is then 0, so
-// -inf - -inf cannot arise. NaN is not hidden: the sum keeps it.
+// `cross_entropy_reduce` joins a row's partials in order, in f64. A row of -inf alone keeps sum 0;
+// the base is then 0, so -inf - -inf cannot arise. NaN is not hidden: the sum keeps it.
 //
-// Bytes: s (V D + M D) and 8 M V / (64 span) of partials, instead of 8 M V of logits. FLOP: 2 M V D; gradient the same again.
+// Bytes: s (V D + M D) and 8 M V / (64 span) of partials, instead of 8 M V of logits. FLOP: 2 M V
+// D; gradient the same again.
 
 #include "common/tile.cuh"
 
+#define LOGITS_GRADIENT_ARGS(F) F(const T*, h) F(const T*, w) F(uint64_t, rows) F(uint64_t, panel)                  \
+    F(uint32_t, depth) F(uint32_t, stride_h) F(uint32_t, stride_w) F(uint64_t, column0) F(const uint32_t*, targets) \
+    F(const float*, weights) F(const double*, lse) F(T*, out) F(uint32_t, stride)
+ARGUMENTS_OF(LogitsGradientArgs, LOGITS_GRADIENT_ARGS);
+
 namespace {
 
-// Adds a tile's row values to (top, total); all four lanes of a row get the same top, each its own part of the total.
+// Adds a tile's row values to (top, total); all four lanes of a row get the same top, each its own
+// part of the total.
 __device__ __forceinline__ void join(const float (&acc)[8][4], int h, uint64_t col0, uint64_t vocab, float& top, float& total) {
     float most = top;
 #pragma unroll
@@ -105,24 +114,23 @@ __device__ __forceinline__ void gradient(TileShared<T>& shared, const T* h, cons
 
 }  // namespace
 
-#define CROSS_ENTROPY(SUFFIX, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        cross_entropy_partials_##SUFFIX(const T* h, const T* w, uint64_t rows, uint64_t vocab, uint32_t depth,            \
-                                        uint32_t stride_h, uint32_t stride_w, uint32_t span, const uint32_t* ids,         \
-                                        uint32_t picks, uint32_t id_stride, float2* out, float* picked) {                 \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        partials<T>(*reinterpret_cast<TileShared<T>*>(bytes), h, w, rows, vocab, depth, stride_h, stride_w, span, ids,    \
-                    picks, id_stride, out, picked);                                                                       \
-    }                                                                                                                     \
-    RALLREC_KERNEL(cross_entropy_partials_##SUFFIX, kTileThreads);                                                        \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        cross_entropy_gradient_##SUFFIX(const T* h, const T* w, uint64_t rows, uint64_t panel, uint32_t depth,            \
-                                        uint32_t stride_h, uint32_t stride_w, uint64_t column0, const uint32_t* targets,  \
-                                        const float* weights, const double* lse, T* out, uint32_t stride) {               \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        gradient<T>(*reinterpret_cast<TileShared<T>*>(bytes), h, w, rows, panel, depth, stride_h, stride_w, column0,      \
-                    targets, weights, lse, out, stride);                                                                  \
-    }                                                                                                                     \
+#define CROSS_ENTROPY(SUFFIX, T)                                                                                  \
+    /* One by one: as one struct these arguments cost the partials of bf16 a block in four. */                    \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                    \
+        cross_entropy_partials_##SUFFIX(const T* h, const T* w, uint64_t rows, uint64_t vocab, uint32_t depth,    \
+                                        uint32_t stride_h, uint32_t stride_w, uint32_t span, const uint32_t* ids, \
+                                        uint32_t picks, uint32_t id_stride, float2* out, float* picked) {         \
+        DYNAMIC_SHARED(bytes);                                                                                    \
+        partials<T>(*reinterpret_cast<TileShared<T>*>(bytes), h, w, rows, vocab, depth, stride_h, stride_w, span, \
+                    ids, picks, id_stride, out, picked);                                                          \
+    }                                                                                                             \
+    RALLREC_KERNEL(cross_entropy_partials_##SUFFIX, kTileThreads);                                                \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                    \
+        cross_entropy_gradient_##SUFFIX(const __grid_constant__ LogitsGradientArgs<T> a) {                        \
+        DYNAMIC_SHARED(bytes);                                                                                    \
+        gradient<T>(*reinterpret_cast<TileShared<T>*>(bytes), a.h, a.w, a.rows, a.panel, a.depth, a.stride_h,     \
+                    a.stride_w, a.column0, a.targets, a.weights, a.lse, a.out, a.stride);                         \
+    }                                                                                                             \
     RALLREC_KERNEL(cross_entropy_gradient_##SUFFIX, kTileThreads);
 
 CROSS_ENTROPY(f32, float)

@@ -1,5 +1,5 @@
-// GEGLU, y = gelu(gate) up with the tanh form of GELU, gelu(g) = g / (1 + e^(-2 z)), z = sqrt(2 / pi) (g + 0.044715 g^3),
-// and its backward.
+// GEGLU, y = gelu(gate) up with the tanh form of GELU, gelu(g) = g / (1 + e^(-2 z)), z = sqrt(2 /
+// pi) (g + 0.044715 g^3), and its backward.
 //
 // Layout. Gate, up and y are matrices of one shape and stride: a thread takes 16 bytes of each,
 //
@@ -8,7 +8,8 @@
 //
 // and the backward puts the gradients where gate and up stood, since nobody needs those afterwards.
 //
-// The gate is clamped where it enters z: beyond 20 either side it is open or shut to every float, and the cube stays finite.
+// The gate is clamped where it enters z: beyond 20 either side it is open or shut to every float,
+// and the cube stays finite.
 //
 // Bytes: s (3 M W), backward s (5 M W). FLOP: about 16 M W and 28 M W.
 

@@ -2,8 +2,9 @@
 //
 //   s_ij = sim(x_i, y_j) / tau     loss = w mean_i [ lse_j s_ij - s_ii + lse_j s_ji - s_ii ]
 //
-// infonce_bounded.cu does it for cosines of rows that fit into shared memory; here are the kernels for everything else (inner products,
-// tau below 1/40, wider rows), and those that both share (norms, finish, terms).
+// infonce_bounded.cu does it for cosines of rows that fit into shared memory; here are the kernels
+// for everything else (inner products, tau below 1/40, wider rows), and those that both share
+// (norms, finish, terms).
 //
 //   infonce_norms     1/|row| (or 1 for inner products; 0 for a zero row), a warp a row
 //   infonce_lse       a block owns 64 rows of A and walks over all rows of B in 64 x 64 tiles of tile.cuh; every lane
@@ -21,11 +22,12 @@
 //                     With (X, Y) it gives dX, with (Y, X) dY. d(tau) falls out of sum G s (first column block of X).
 //   infonce_finish    the derivative of the normalisation, a warp a row
 //
-// Rows are scaled on the scores (1/|x_i| 1/|y_j|), not before: storage is not rounded a second time.
-// Per row i and lane quad all sums run over j in one order: the same bits every run.
+// Rows are scaled on the scores (1/|x_i| 1/|y_j|), not before: storage is not rounded a second
+// time. Per row i and lane quad all sums run over j in one order: the same bits every run.
 //
-// FLOP: 4 n^2 d for both lse passes; of the backward, for dX and dY each, 2 n^2 d to make S again for every 64 columns of the
-// gradient and 2 n^2 d to multiply. Bytes: 4 n (d s + 4) beside tiles that stay in L2.
+// FLOP: 4 n^2 d for both lse passes; of the backward, for dX and dY each, 2 n^2 d to make S again
+// for every 64 columns of the gradient and 2 n^2 d to multiply. Bytes: 4 n (d s + 4) beside tiles
+// that stay in L2.
 
 #include "common/tile.cuh"
 #include "common/warp.cuh"
@@ -177,7 +179,8 @@ __device__ __forceinline__ void backward(BackwardShared<T>& shared, const RowsOf
         __syncthreads();
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            // Columns 16 k .. of G as the left operand: its two 8-column accumulators are its two halves.
+            // Columns 16 k .. of G as the left operand: its two 8-column accumulators are its two
+            // halves.
             uint32_t left[P][4];
 #pragma unroll
             for (int r = 0; r < 4; r++) {
@@ -239,6 +242,10 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
 
 }  // namespace
 
+RALLREC_CONSTANT(infonce_columns, kBlock);
+RALLREC_CONSTANT(infonce_shared_f32, sizeof(BackwardShared<float>));
+RALLREC_CONSTANT(infonce_shared_bf16, sizeof(BackwardShared<bf16>));
+
 // scale = log2(e) / tau in every kernel: scores and log-sums are in base 2.
 #define INFONCE(SUFFIX, T)                                                                                             \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
@@ -247,23 +254,22 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_norms_##SUFFIX, kTileThreads);                                                              \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        infonce_lse_##SUFFIX(const __grid_constant__ LseArgs<T> a) {                                                                     \
+        infonce_lse_##SUFFIX(const __grid_constant__ LseArgs<T> a) {                                                   \
         DYNAMIC_SHARED(bytes);                                                                                         \
-        lse<T>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride}, RowsOf<T>{a.b,       \
-            a.rows, a.dim, a.stride},                                                                                  \
-               a.inv_a, a.inv_b, a.scale, a.out, a.diagonal);                                                          \
+        lse<T>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride},                      \
+               RowsOf<T>{a.b, a.rows, a.dim, a.stride}, a.inv_a, a.inv_b, a.scale, a.out, a.diagonal);                 \
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_lse_##SUFFIX, kTileThreads);                                                                \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        infonce_backward_##SUFFIX(const __grid_constant__ ContrastBackwardArgs<T> a) {                                                   \
+        infonce_backward_##SUFFIX(const __grid_constant__ ContrastBackwardArgs<T> a) {                                 \
         DYNAMIC_SHARED(bytes);                                                                                         \
         backward<T>(*reinterpret_cast<BackwardShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride},             \
                     RowsOf<T>{a.b, a.rows, a.dim, a.stride}, a.inv_a, a.inv_b, a.lse_a, a.lse_b, a.scale, a.weight,    \
-                        a.out, a.out_stride, a.by_tau);                                                                \
+                    a.out, a.out_stride, a.by_tau);                                                                    \
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_backward_##SUFFIX, kTileThreads);                                                           \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        infonce_finish_##SUFFIX(const __grid_constant__ FinishArgs<T> a) {                                                               \
+        infonce_finish_##SUFFIX(const __grid_constant__ FinishArgs<T> a) {                                             \
         finish<T>(a.x, a.rows, a.dim, a.stride, a.cosine, a.inv_tau, a.inverse, a.g, a.g_stride);                      \
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_finish_##SUFFIX, kTileThreads);
@@ -271,7 +277,8 @@ __device__ __forceinline__ void finish(const T* __restrict__ x, uint64_t rows, u
 INFONCE(f32, float)
 INFONCE(bf16, bf16)
 
-// terms[i] = lse_x[i] + lse_y[i] - 2 diagonal[i] in base e, and as f64 -by_tau[i] likewise: what sum_f64 then adds.
+// terms[i] = lse_x[i] + lse_y[i] - 2 diagonal[i] in base e, and as f64 -by_tau[i] likewise: what
+// sum_f64 then adds.
 extern "C" __global__ void __launch_bounds__(kTileThreads)
     infonce_terms(const float* lse_x, const float* lse_y, const float* diagonal, const float* by_tau, uint64_t rows, double* terms) {
     const uint64_t i = uint64_t(blockIdx.x) * kTileThreads + threadIdx.x;

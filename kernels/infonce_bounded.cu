@@ -1,9 +1,11 @@
-// InfoNCE (infonce.cu says what it is) where scores have a known bound: cosines, |s| <= 1 / tau, with 2 / tau <= 80. Every
-// exponential is then taken against the same bound, e_ij = 2^(s_ij - c) with c = log2(e) / tau, and serves both directions:
+// InfoNCE (infonce.cu says what it is) where scores have a known bound: cosines, |s| <= 1 / tau,
+// with 2 / tau <= 80. Every exponential is then taken against the same bound, e_ij = 2^(s_ij - c)
+// with c = log2(e) / tau, and serves both directions:
 //
 //   r_i = sum_j e_ij      q_j = sum_i e_ij      G_ij = w (e_ij (1 / r_i + 1 / q_j) - 2 [i = j])
 //
-// One pass for both sums, one exponential a score; no maxima. 10 n^2 d FLOP in all, 2 n^2 d forward and 4 n^2 d a side:
+// One pass for both sums, one exponential a score; no maxima. 10 n^2 d FLOP in all, 2 n^2 d forward
+// and 4 n^2 d a side:
 //
 //   infonce_sums      block (g, c) takes row strips g, g + 64, .. and the c-th of at most 8 ranges of columns. Rows' sums stay in
 //                     registers; those of a tile's columns are added over the lanes by halving (14 exchanges for 16 columns),
@@ -23,10 +25,12 @@
 //   bf16   D = 256: 16 rows a warp and 32 streamed, since 128 registers are sums
 //   f32    D = 64: 16 rows a warp and 32 streamed in three planes, one stage
 //
-// Vectors by row (inv, part) go on with zeros to the next multiple of 128 rows: columns beyond the end have score and weight 0.
-// All sums run in one order that depends on n alone: the same bits every run, on every device.
+// Vectors by row (inv, part) go on with zeros to the next multiple of 128 rows: columns beyond the
+// end have score and weight 0. All sums run in one order that depends on n alone: the same bits
+// every run, on every device.
 //
-// Bytes: tiles come from L2, n / 128 times n d s a pass; memory sees 3 n d s + 8 n d for gradients and 600 n for parts.
+// Bytes: tiles come from L2, n / 128 times n d s a pass; memory sees 3 n d s + 8 n d for gradients
+// and 600 n for parts.
 
 #include "common/strip.cuh"
 #include "common/warp.cuh"
@@ -72,8 +76,8 @@ template <int M, int K, class Use> __device__ __forceinline__ void each(const Us
             for (int c = 0; c < 4; c++) use(m, j, c);
 }
 
-// Adds the columns of the lanes that are 4, 8 and 16 apart: each exchange halves what a lane still adds for. Afterwards the lane has the
-// sums of columns k .. of those it came with; k is returned.
+// Adds the columns of the lanes that are 4, 8 and 16 apart: each exchange halves what a lane still
+// adds for. Afterwards the lane has the sums of columns k .. of those it came with; k is returned.
 template <int kLeft, int kApart, int V> __device__ __forceinline__ int add_lanes(float (&v)[V]) {
     const bool upper = threadIdx.x & kApart;
 #pragma unroll
@@ -232,26 +236,30 @@ __device__ __forceinline__ void gradient(typename S::Shared& shared, const Side<
 }  // namespace
 
 // scale = log2(e) / tau in every kernel: scores and log-sums are in base 2.
-#define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                                  \
-        infonce_sums_##SUFFIX(const __grid_constant__ SumsArgs<T> a) {                                                         \
-        DYNAMIC_SHARED(bytes);                                                                                                 \
-        sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{a.x, a.rows, a.dim, a.stride},                      \
-             RowsOf<T>{a.y, a.rows, a.dim, a.stride}, a.inv_x, a.inv_y, a.scale, a.row_parts, a.column_parts, a.diagonal);     \
-    }                                                                                                                          \
-    RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                           \
-    /* One by one: as one struct these arguments take more registers, and f32_64 spills. */                                    \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                                     \
-        infonce_gradient_##SUFFIX(const T* x, const T* y, uint64_t rows, uint32_t dim, uint32_t stride, const float* inv_x,    \
-                                  const float* inv_y, const float* part_x, const float* part_y, float scale, float weight,     \
-                                  float* dx, float* dy, uint32_t out_stride, const float* diagonal, float* by_tau) {           \
-        DYNAMIC_SHARED(bytes);                                                                                                 \
-        const bool turned = blockIdx.y;                                                                                        \
-        const Side<T> own = {turned ? y : x, turned ? inv_y : inv_x, turned ? part_y : part_x, turned ? dy : dx};              \
-        const Side<T> other = {turned ? x : y, turned ? inv_x : inv_y, turned ? part_x : part_y, nullptr};                     \
-        gradient<Strip<T, D>>(*reinterpret_cast<Strip<T, D>::Shared*>(bytes), own, other, rows, dim, stride, scale, weight,    \
-                              out_stride, diagonal, turned ? nullptr : by_tau);                                                \
-    }                                                                                                                          \
+#define INFONCE_BOUNDED(SUFFIX, T, D)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(kThreads, 3)                                                               \
+        infonce_sums_##SUFFIX(const __grid_constant__ SumsArgs<T> a) {                                                      \
+        DYNAMIC_SHARED(bytes);                                                                                              \
+        sums(*reinterpret_cast<SumsShared<Strip<T, D>>*>(bytes), RowsOf<T>{a.x, a.rows, a.dim, a.stride},                   \
+             RowsOf<T>{a.y, a.rows, a.dim, a.stride}, a.inv_x, a.inv_y, a.scale, a.row_parts, a.column_parts,               \
+             a.diagonal);                                                                                                   \
+    }                                                                                                                       \
+    RALLREC_KERNEL(infonce_sums_##SUFFIX, kThreads);                                                                        \
+    RALLREC_CONSTANT(infonce_own_##SUFFIX, Strip<T, D>::own);                                                               \
+    RALLREC_CONSTANT(infonce_sums_shared_##SUFFIX, sizeof(SumsShared<Strip<T, D>>));                                        \
+    RALLREC_CONSTANT(infonce_gradient_shared_##SUFFIX, sizeof(Strip<T, D>::Shared));                                        \
+    /* One by one: as one struct these arguments take more registers, and f32_64 spills. */                                 \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                                                  \
+        infonce_gradient_##SUFFIX(const T* x, const T* y, uint64_t rows, uint32_t dim, uint32_t stride, const float* inv_x, \
+                                  const float* inv_y, const float* part_x, const float* part_y, float scale, float weight,  \
+                                  float* dx, float* dy, uint32_t out_stride, const float* diagonal, float* by_tau) {        \
+        DYNAMIC_SHARED(bytes);                                                                                              \
+        const bool turned = blockIdx.y;                                                                                     \
+        const Side<T> own = {turned ? y : x, turned ? inv_y : inv_x, turned ? part_y : part_x, turned ? dy : dx};           \
+        const Side<T> other = {turned ? x : y, turned ? inv_x : inv_y, turned ? part_x : part_y, nullptr};                  \
+        gradient<Strip<T, D>>(*reinterpret_cast<Strip<T, D>::Shared*>(bytes), own, other, rows, dim, stride, scale,         \
+                              weight, out_stride, diagonal, turned ? nullptr : by_tau);                                     \
+    }                                                                                                                       \
     RALLREC_KERNEL(infonce_gradient_##SUFFIX, kThreads);
 
 INFONCE_BOUNDED(f32_64, float, 64)

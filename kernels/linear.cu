@@ -1,4 +1,5 @@
-// C = epilogue(op(A) op(B)), row-major, in 64 x 64 tiles of tile.cuh: f32 storage at f32 accuracy, bf16 storage exactly.
+// C = epilogue(op(A) op(B)), row-major, in 64 x 64 tiles of tile.cuh: f32 storage at f32 accuracy,
+// bf16 storage exactly.
 //
 //   nt  A m x k, B n x k    (a linear layer: both run along k)
 //   nn  A m x k, B k x n    (gradient of its input)
@@ -8,7 +9,8 @@
 //   v = alpha acc + bias[column]     if `before`: before[i][j] = v     v = act(v)
 //   if `slope_of`: v *= act'(slope_of[i][j])  (instead of act)         v += beta C[i][j]
 //
-// FLOP: 2 m n k. Bytes: s (m k + n k) + 4 m n, each operand again from L2 for every 64 rows of the other.
+// FLOP: 2 m n k. Bytes: s (m k + n k) + 4 m n, each operand again from L2 for every 64 rows of the
+// other.
 
 #include "common/tile.cuh"
 
@@ -76,14 +78,18 @@ __device__ __forceinline__ void gemm(TileShared<T>& shared, const RowsOf<T>& a, 
 
 }  // namespace
 
-#define GEMM(NAME, T, TURN_A, TURN_B)                                                                           \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                  \
-        NAME(const __grid_constant__ GemmArgs<T> a) {                                                                             \
-        DYNAMIC_SHARED(bytes);                                                                                  \
-        gemm<T, TURN_A, TURN_B>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.m, a.k, a.stride_a}, \
-                                RowsOf<T>{a.b, a.n, a.k, a.stride_b}, Epilogue{a.alpha, a.beta, a.act, a.bias,  \
-                                    a.before, a.slope_of, a.out, a.stride});                                    \
-    }                                                                                                           \
+RALLREC_CONSTANT(tile_rows, kTileRows);
+RALLREC_CONSTANT(tile_shared_f32, sizeof(TileShared<float>));
+RALLREC_CONSTANT(tile_shared_bf16, sizeof(TileShared<bf16>));
+
+#define GEMM(NAME, T, TURN_A, TURN_B)                                                                             \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                    \
+        NAME(const __grid_constant__ GemmArgs<T> a) {                                                             \
+        DYNAMIC_SHARED(bytes);                                                                                    \
+        gemm<T, TURN_A, TURN_B>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.m, a.k, a.stride_a},   \
+                                RowsOf<T>{a.b, a.n, a.k, a.stride_b},                                             \
+                                Epilogue{a.alpha, a.beta, a.act, a.bias, a.before, a.slope_of, a.out, a.stride}); \
+    }                                                                                                             \
     RALLREC_KERNEL(NAME, kTileThreads);
 
 GEMM(gemm_nt_f32, float, false, false)
@@ -93,8 +99,8 @@ GEMM(gemm_nt_bf16, bf16, false, false)
 GEMM(gemm_nn_bf16, bf16, false, true)
 GEMM(gemm_tn_bf16, bf16, true, true)
 
-// out[j] = the sum of column j of x (rows x columns, `stride` apart): a block 32 columns, its 8 warps every eighth row, then
-// the warps' sums in order.
+// out[j] = the sum of column j of x (rows x columns, `stride` apart): a block 32 columns, its 8
+// warps every eighth row, then the warps' sums in order.
 extern "C" __global__ void __launch_bounds__(256)
     column_sums(const float* x, uint64_t rows, uint32_t columns, uint32_t stride, float* out) {
     SHARED(float, parts, [8][32]);

@@ -1,30 +1,43 @@
-// Y = X W^T for a few rows of X (the decode step), W in bf16 or as 4- and 8-bit blocks that are dequantised in registers.
+// Y = X W^T for a few rows of X (the decode step), W in bf16 or as 4- and 8-bit blocks that are
+// dequantised in registers.
 //
-// What bounds it is reading W once. So W is the 16-row operand of the matrix instruction and up to 8 NT rows of X are its
-// columns; no shared memory stands between the weights and the instruction:
+// What bounds it is reading W once. So W is the 16-row operand of the matrix instruction and up to
+// 8 NT rows of X are its columns; no shared memory stands between the weights and the instruction:
 //
 //   block   16 rows of W, eight warps; warp w takes blocks w, w + 8, ... of 32 values of K
 //   lane    4 g + t: rows g and g + 8; of a block's 32 values the ones below
 //             bf16, Q8_0   8 t .. 8 t + 7                        (16 or 8 bytes)
 //             Q4           4 t .. 4 t + 3, 16 + 4 t .. 16 + 4 t + 3  (4 bytes: low and high nibbles)
 //
-// Any order of K is as good as another if both operands use it: a lane feeds what it has, as it lies, and takes the same
-// places of X. Quants are small integers, exact in bf16: the two instructions of a block sum q x exactly as bf16 would, then
-// the block's scale multiplies the f32 sum (and Q4_1's minimum the sum of x, which an instruction with a matrix of ones gives
-// in the same layout). f32 rows of X are three bf16 planes. Warps are added in order.
+// Any order of K is as good as another if both operands use it: a lane feeds what it has, as it
+// lies, and takes the same places of X. Quants are small integers, exact in bf16: the two
+// instructions of a block sum q x exactly as bf16 would, then the block's scale multiplies the f32
+// sum (and Q4_1's minimum the sum of x, which an instruction with a matrix of ones gives in the
+// same layout). f32 rows of X are three bf16 planes. Warps are added in order.
 //
 // How blocks are stored, and how small integers become bf16: common/blocks.cuh.
 //
-// An adapter is a longer K here as well: the rows of S = scale X A^T against those of B, a few more blocks of the same loop. In a step of
-// a bf16 model (decode_step_*) Y is bf16 too, rounded once.
+// An adapter is a longer K here as well: the rows of S = scale X A^T against those of B, a few more
+// blocks of the same loop. In a step of a bf16 model (decode_step_*) Y is bf16 too, rounded once.
 //
-// Grid: rows of X run fastest, so that blocks that share rows of W follow each other: memory is read once for any number of rows.
+// Grid: rows of X run fastest, so that blocks that share rows of W follow each other: memory is
+// read once for any number of rows.
 //
 // Bytes: N K (2, 1.0625, 0.5625 or 0.625) + s M K + 4 M N. FLOP: 2 M N K.
 
 #include "common/blocks.cuh"
 #include "common/mma.cuh"
 #include "common/tile.cuh"
+
+#define FEW_ROWS_ARGS(F) F(const void*, values) F(const uint16_t*, scale) F(const uint16_t*, minimum)                \
+    F(uint32_t, out) F(uint32_t, depth) F(uint32_t, stride_w) F(const T*, x) F(uint64_t, rows) F(uint32_t, stride_x) \
+    F(const float*, bias) F(int, add) F(float*, y) F(uint32_t, stride_y)
+ARGUMENTS_OF(FewRowsArgs, FEW_ROWS_ARGS);
+
+#define STEP_ARGS(F) F(const bf16*, w) F(uint32_t, out) F(uint32_t, depth) F(uint32_t, stride_w) F(const bf16*, x) \
+    F(uint64_t, rows) F(uint32_t, stride_x) F(const bf16*, b) F(const bf16*, s) F(uint32_t, rank)                  \
+    F(uint32_t, stride_b) F(uint32_t, stride_s) F(const float*, bias) F(int, add) F(bf16*, y) F(uint32_t, stride_y)
+ARGUMENTS(StepArgs, STEP_ARGS);
 
 namespace {
 
@@ -185,20 +198,18 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
 
 }  // namespace
 
-#define DECODE(NAME, F, T, NT)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                             \
-        NAME(const void* values, const uint16_t* scale, const uint16_t* minimum, uint32_t out, uint32_t depth,            \
-             uint32_t stride_w, const T* x, uint64_t rows, uint32_t stride_x, const float* bias, int add, float* y,       \
-             uint32_t stride_y) {                                                                                         \
-        decode<F, NT>(Weights{values, scale, minimum, out, depth, stride_w}, x, rows, stride_x, LowRank{}, bias, add, y,  \
-                      stride_y);                                                                                          \
-    }                                                                                                                     \
+#define DECODE(NAME, F, T, NT)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                     \
+        NAME(const __grid_constant__ FewRowsArgs<T> a) {                                                          \
+        decode<F, NT>(Weights{a.values, a.scale, a.minimum, a.out, a.depth, a.stride_w}, a.x, a.rows, a.stride_x, \
+                      LowRank{}, a.bias, a.add, a.y, a.stride_y);                                                 \
+    }                                                                                                             \
     RALLREC_KERNEL(NAME, kThreads);
 
-#define DECODE_ALL(FORMAT, F)                    \
-    DECODE(decode_##FORMAT##_f32_8, F, float, 1) \
+#define DECODE_ALL(FORMAT, F)                     \
+    DECODE(decode_##FORMAT##_f32_8, F, float, 1)  \
     DECODE(decode_##FORMAT##_f32_32, F, float, 4) \
-    DECODE(decode_##FORMAT##_bf16_8, F, bf16, 1) \
+    DECODE(decode_##FORMAT##_bf16_8, F, bf16, 1)  \
     DECODE(decode_##FORMAT##_bf16_32, F, bf16, 4)
 
 DECODE_ALL(bf16, Bf16)
@@ -206,14 +217,12 @@ DECODE_ALL(q8_0, Q8)
 DECODE_ALL(q4_0, Q4<false>)
 DECODE_ALL(q4_1, Q4<true>)
 
-#define DECODE_STEP(NAME, NT)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                             \
-        NAME(const bf16* w, uint32_t out, uint32_t depth, uint32_t stride_w, const bf16* x, uint64_t rows,                \
-             uint32_t stride_x, const bf16* b, const bf16* s, uint32_t rank, uint32_t stride_b, uint32_t stride_s,        \
-             const float* bias, int add, bf16* y, uint32_t stride_y) {                                                    \
-        decode<Bf16, NT>(Weights{w, nullptr, nullptr, out, depth, stride_w}, x, rows, stride_x,                           \
-                         LowRank{b, s, rank, stride_b, stride_s}, bias, add, y, stride_y);                                \
-    }                                                                                                                     \
+#define DECODE_STEP(NAME, NT)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                 \
+        NAME(const __grid_constant__ StepArgs a) {                                                            \
+        decode<Bf16, NT>(Weights{a.w, nullptr, nullptr, a.out, a.depth, a.stride_w}, a.x, a.rows, a.stride_x, \
+                         LowRank{a.b, a.s, a.rank, a.stride_b, a.stride_s}, a.bias, a.add, a.y, a.stride_y);  \
+    }                                                                                                         \
     RALLREC_KERNEL(NAME, kThreads)
 
 DECODE_STEP(decode_step_bf16_8, 1);

@@ -1,7 +1,9 @@
-// The values of a quantised weight as f32, for products of more rows than linear_decode.cu takes: each is what its block says, rounded once.
+// The values of a quantised weight as f32, for products of more rows than linear_decode.cu takes:
+// each is what its block says, rounded once.
 //
-// A thread writes the eight values of a lane's share of a block (common/blocks.cuh); four neighbours write a block's 128 bytes.
-// Blocks stay in memory beside nothing: what is written here lives as long as one product.
+// A thread writes the eight values of a lane's share of a block (common/blocks.cuh); four
+// neighbours write a block's 128 bytes. Blocks stay in memory beside nothing: what is written here
+// lives as long as one product.
 //
 // Bytes: N K (1.0625, 0.5625 or 0.625) + 4 N K.
 

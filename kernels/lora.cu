@@ -1,16 +1,18 @@
-// A linear layer with adapters: Y = X W^T + S B^T with S = scale X A^T, and its backward. Without adapters it is the layer
-// alone, the product that the language model is made of.
+// A linear layer with adapters: Y = X W^T + S B^T with S = scale X A^T, and its backward. Without
+// adapters it is the layer alone, the product that the language model is made of.
 //
-// One pass. K is concatenated, Y = [X | S] [W | B]^T and dX = [dY | dS] [W ; A]: the adapter is ceil(r / 32) more steps of
-// the loop over K, in the same accumulators, before anything is rounded. The scale is in S (f32 before it is stored): in
-// bf16 B it would round once more.
+// One pass. K is concatenated, Y = [X | S] [W | B]^T and dX = [dY | dS] [W ; A]: the adapter is
+// ceil(r / 32) more steps of the loop over K, in the same accumulators, before anything is rounded.
+// The scale is in S (f32 before it is stored): in bf16 B it would round once more.
 //
-// Several adapters at once. Tokens are sorted by adapter on the CPU. A tile is some rows of one adapter:
+// Several adapters at once. Tokens are sorted by adapter on the CPU. A tile is some rows of one
+// adapter:
 //
 //   rows      |--- adapter 2 ---|- none -|---- adapter 0 ----|       tile = (first row, end of its segment, adapter)
 //   tiles     | 128 | 128 | 37  |  90    | 128 | 128 | 5     |       one launch for all
 //
-// A of all adapters is one matrix (adapters r) x K, B is (adapters N) x r; an adapter of a lower rank is padded with zeros.
+// A of all adapters is one matrix (adapters r) x K, B is (adapters N) x r; an adapter of a lower
+// rank is padded with zeros.
 //
 //   lora_{forward,backward}_bf16    128 x 128 tiles of wide.cuh, four stages of cp.async
 //   lora_{forward,backward}_f32     64 x 64 tiles of tile.cuh: f32 as three bf16 planes
@@ -29,6 +31,22 @@ struct LoraTile {
     uint32_t rows;     // of the segment, from `first`
     uint64_t first;    // row of the segment
 };
+
+// Of the layers, forward and backward: operands in the storage of the kernel's name.
+#define LORA_ARGS(F) F(const LoraTile*, tiles) F(const void*, x) F(uint32_t, stride_x) F(const void*, w)      \
+    F(uint32_t, stride_w) F(const void*, s) F(uint32_t, stride_s) F(const void*, low) F(uint32_t, stride_low) \
+    F(uint64_t, columns) F(uint32_t, depth) F(uint32_t, rank) F(const float*, bias) F(int, add) F(void*, out) \
+    F(uint32_t, stride)
+ARGUMENTS(LoraArgs, LORA_ARGS);
+
+#define ADAPTER_GRADIENT_ARGS(F) F(const LoraTile*, segments) F(const T*, a) F(uint32_t, stride_a) F(uint32_t, m) \
+    F(const T*, b) F(uint32_t, stride_b) F(uint32_t, n) F(float*, out) F(uint32_t, stride)
+ARGUMENTS_OF(AdapterGradientArgs, ADAPTER_GRADIENT_ARGS);
+
+#define SHRINK_ARGS(F) F(const LoraTile*, tiles) F(const T*, x) F(uint32_t, stride_x) F(const T*, low) \
+    F(uint32_t, stride_low) F(uint64_t, rows) F(uint32_t, depth) F(uint32_t, rank) F(uint32_t, span)   \
+    F(float*, partials)
+ARGUMENTS_OF(ShrinkArgs, SHRINK_ARGS);
 
 namespace {
 
@@ -113,7 +131,8 @@ __device__ __forceinline__ void shrink(TileShared<T>& shared, const LoraTile* ti
     if (tile.adapter == kNone) return;
     const uint64_t col0 = uint64_t(blockIdx.y) * kTileRows;
     const uint32_t k0 = blockIdx.z * span, here = min(depth - k0, span);
-    // A is r x K and cut along its rows; B is N x r (N is the depth of dY B) and cut along its columns.
+    // A is r x K and cut along its rows; B is N x r (N is the depth of dY B) and cut along its
+    // columns.
     const T* b = kTurned ? low + (uint64_t(tile.adapter) * depth + k0) * stride_low
                          : low + uint64_t(tile.adapter) * rank * stride_low + k0;
     float acc[8][4] = {};
@@ -145,7 +164,8 @@ __device__ __forceinline__ void shrink_sum(const LoraTile* tiles, const float* p
     }
 }
 
-// out[adapter] += A^T B over the segment's rows: A is rows x m, B is rows x n; out is (adapters m) x n.
+// out[adapter] += A^T B over the segment's rows: A is rows x m, B is rows x n; out is (adapters m)
+// x n.
 template <class T>
 __device__ __forceinline__ void gradient(TileShared<T>& shared, const LoraTile* segments, const T* a, uint32_t stride_a,
                                          uint32_t m, const T* b, uint32_t stride_b, uint32_t n, float* out, uint32_t stride) {
@@ -166,15 +186,18 @@ __device__ __forceinline__ void gradient(TileShared<T>& shared, const LoraTile* 
 
 }  // namespace
 
-#define LORA_WIDE(NAME, U, TURNED)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kWideThreads, 2)                                                         \
-        NAME(const LoraTile* tiles, const bf16* x, uint32_t stride_x, const bf16* w, uint32_t stride_w, const bf16* s,    \
-             uint32_t stride_s, const bf16* low, uint32_t stride_low, uint64_t columns, uint32_t depth, uint32_t rank,    \
-             const float* bias, int add, U* out, uint32_t stride) {                                                       \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        wide<TURNED>(reinterpret_cast<WideStage*>(bytes), tiles, x, stride_x, w, stride_w, s, stride_s, low, stride_low,  \
-                     columns, depth, rank, bias, add, out, stride);                                                       \
-    }                                                                                                                     \
+RALLREC_CONSTANT(wide_rows, kWideRows);
+RALLREC_CONSTANT(wide_shared, kWideStages * sizeof(WideStage));
+
+#define LORA_WIDE(NAME, U, TURNED)                                                                             \
+    extern "C" __global__ void __launch_bounds__(kWideThreads, 2)                                              \
+        NAME(const __grid_constant__ LoraArgs a) {                                                             \
+        DYNAMIC_SHARED(bytes);                                                                                 \
+        wide<TURNED>(reinterpret_cast<WideStage*>(bytes), a.tiles, static_cast<const bf16*>(a.x), a.stride_x,  \
+                     static_cast<const bf16*>(a.w), a.stride_w, static_cast<const bf16*>(a.s), a.stride_s,     \
+                     static_cast<const bf16*>(a.low), a.stride_low, a.columns, a.depth, a.rank, a.bias, a.add, \
+                     static_cast<U*>(a.out), a.stride);                                                        \
+    }                                                                                                          \
     RALLREC_KERNEL(NAME, kWideThreads);
 
 LORA_WIDE(lora_forward_bf16, bf16, false)
@@ -182,50 +205,48 @@ LORA_WIDE(lora_backward_bf16, bf16, true)
 LORA_WIDE(lora_forward_bf16_f32, float, false)
 LORA_WIDE(lora_backward_bf16_f32, float, true)
 
-#define LORA_EXACT(NAME, TURNED)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        NAME(const LoraTile* tiles, const float* x, uint32_t stride_x, const float* w, uint32_t stride_w, const float* s, \
-             uint32_t stride_s, const float* low, uint32_t stride_low, uint64_t columns, uint32_t depth, uint32_t rank,   \
-             const float* bias, int add, float* out, uint32_t stride) {                                                   \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        exact<TURNED>(*reinterpret_cast<TileShared<float>*>(bytes), tiles, x, stride_x, w, stride_w, s, stride_s, low,    \
-                      stride_low, columns, depth, rank, bias, add, out, stride);                                          \
-    }                                                                                                                     \
+#define LORA_EXACT(NAME, TURNED)                                                                              \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                \
+        NAME(const __grid_constant__ LoraArgs a) {                                                            \
+        DYNAMIC_SHARED(bytes);                                                                                \
+        exact<TURNED>(*reinterpret_cast<TileShared<float>*>(bytes), a.tiles, static_cast<const float*>(a.x),  \
+                      a.stride_x, static_cast<const float*>(a.w), a.stride_w, static_cast<const float*>(a.s), \
+                      a.stride_s, static_cast<const float*>(a.low), a.stride_low, a.columns, a.depth, a.rank, \
+                      a.bias, a.add, static_cast<float*>(a.out), a.stride);                                   \
+    }                                                                                                         \
     RALLREC_KERNEL(NAME, kTileThreads);
 
 LORA_EXACT(lora_forward_f32, false)
 LORA_EXACT(lora_backward_f32, true)
 
-#define LORA_REST(SUFFIX, T)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        lora_shrink_##SUFFIX(const LoraTile* tiles, const T* x, uint32_t stride_x, const T* low, uint32_t stride_low,     \
-                             uint64_t rows, uint32_t depth, uint32_t rank, uint32_t span, float* partials) {              \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        shrink<false>(*reinterpret_cast<TileShared<T>*>(bytes), tiles, x, stride_x, low, stride_low, rows, depth, rank,   \
-                      span, partials);                                                                                    \
-    }                                                                                                                     \
-    RALLREC_KERNEL(lora_shrink_##SUFFIX, kTileThreads);                                                                   \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        lora_shrink_turned_##SUFFIX(const LoraTile* tiles, const T* x, uint32_t stride_x, const T* low,                   \
-                                    uint32_t stride_low, uint64_t rows, uint32_t depth, uint32_t rank, uint32_t span,     \
-                                    float* partials) {                                                                    \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        shrink<true>(*reinterpret_cast<TileShared<T>*>(bytes), tiles, x, stride_x, low, stride_low, rows, depth, rank,    \
-                     span, partials);                                                                                     \
-    }                                                                                                                     \
-    RALLREC_KERNEL(lora_shrink_turned_##SUFFIX, kTileThreads);                                                            \
-    extern "C" __global__ void __launch_bounds__(256)                                                                     \
-        lora_shrink_sum_##SUFFIX(const LoraTile* tiles, const float* partials, uint32_t splits, uint64_t rows,            \
-                                 uint32_t rank, float scale, T* out, uint32_t stride) {                                   \
-        shrink_sum<T>(tiles, partials, splits, rows, rank, scale, out, stride);                                           \
-    }                                                                                                                     \
-    RALLREC_KERNEL(lora_shrink_sum_##SUFFIX, 256);                                                                        \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                            \
-        lora_gradient_##SUFFIX(const LoraTile* segments, const T* a, uint32_t stride_a, uint32_t m, const T* b,           \
-                               uint32_t stride_b, uint32_t n, float* out, uint32_t stride) {                              \
-        DYNAMIC_SHARED(bytes);                                                                                            \
-        gradient<T>(*reinterpret_cast<TileShared<T>*>(bytes), segments, a, stride_a, m, b, stride_b, n, out, stride);     \
-    }                                                                                                                     \
+#define LORA_REST(SUFFIX, T)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                   \
+        lora_shrink_##SUFFIX(const __grid_constant__ ShrinkArgs<T> a) {                                          \
+        DYNAMIC_SHARED(bytes);                                                                                   \
+        shrink<false>(*reinterpret_cast<TileShared<T>*>(bytes), a.tiles, a.x, a.stride_x, a.low, a.stride_low,   \
+                      a.rows, a.depth, a.rank, a.span, a.partials);                                              \
+    }                                                                                                            \
+    RALLREC_KERNEL(lora_shrink_##SUFFIX, kTileThreads);                                                          \
+    /* With f32 it spills in the registers that three blocks leave. */                                           \
+    extern "C" __global__ void __launch_bounds__(kTileThreads, Planes<T>::count == 1 ? 5 : 2)                    \
+        lora_shrink_turned_##SUFFIX(const __grid_constant__ ShrinkArgs<T> a) {                                   \
+        DYNAMIC_SHARED(bytes);                                                                                   \
+        shrink<true>(*reinterpret_cast<TileShared<T>*>(bytes), a.tiles, a.x, a.stride_x, a.low, a.stride_low,    \
+                     a.rows, a.depth, a.rank, a.span, a.partials);                                               \
+    }                                                                                                            \
+    RALLREC_KERNEL(lora_shrink_turned_##SUFFIX, kTileThreads);                                                   \
+    extern "C" __global__ void __launch_bounds__(256)                                                            \
+        lora_shrink_sum_##SUFFIX(const LoraTile* tiles, const float* partials, uint32_t splits, uint64_t rows,   \
+                                 uint32_t rank, float scale, T* out, uint32_t stride) {                          \
+        shrink_sum<T>(tiles, partials, splits, rows, rank, scale, out, stride);                                  \
+    }                                                                                                            \
+    RALLREC_KERNEL(lora_shrink_sum_##SUFFIX, 256);                                                               \
+    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                   \
+        lora_gradient_##SUFFIX(const __grid_constant__ AdapterGradientArgs<T> a) {                               \
+        DYNAMIC_SHARED(bytes);                                                                                   \
+        gradient<T>(*reinterpret_cast<TileShared<T>*>(bytes), a.segments, a.a, a.stride_a, a.m, a.b, a.stride_b, \
+                    a.n, a.out, a.stride);                                                                       \
+    }                                                                                                            \
     RALLREC_KERNEL(lora_gradient_##SUFFIX, kTileThreads);
 
 LORA_REST(f32, float)

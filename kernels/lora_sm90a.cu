@@ -1,14 +1,17 @@
-// Products of a layer with its adapter in bf16 for sm_90a alone: TMA brings the tiles, wgmma multiplies them out of shared memory. The
-// portable form of the same products is lora.cu's lora_forward_bf16 and lora_backward_bf16 (common/wide.cuh). All rows have one adapter,
-// or none (rank 0).
+// Products of a layer with its adapter in bf16 for sm_90a alone: TMA brings the tiles, wgmma
+// multiplies them out of shared memory. The portable form of the same products is lora.cu's
+// lora_forward_bf16 and lora_backward_bf16 (common/wide.cuh). All rows have one adapter, or none
+// (rank 0).
 //
 //   forward    Y (M, N)  = [ X | S ] [ W | B ]^T  (+ bias) (+ Y)      W (N, K), B (N, r): the depth is contiguous, both operands K-major
 //   backward   dX (M, K) = [ dY | dS ] [ W ; A ]  (+ dX)              W (N, K), A (r, K): the columns are, so the second is MN-major
 //
-// NOT RUN ON A GPU YET. The host build runs it on twins of the instructions, made after the PTX manual (host/runtime/hopper.cpp), and holds
-// it to the f64 oracle: this shows the descriptors, swizzles, phases and releases right as we read the manual, not that we read it
-// right. Its machine code holds HGMMA (scripts/kernel-resources --check). `rallrec check wgmma --device cuda` launches it on a GPU of
-// compute capability 9.0; a run does so with RALLREC_WGMMA=1 alone, until that check has passed.
+// NOT RUN ON A GPU YET. The host build runs it on twins of the instructions, made after the PTX
+// manual (host/runtime/hopper.cpp), and holds it to the f64 oracle: this shows the descriptors,
+// swizzles, phases and releases right as we read the manual, not that we read it right. Its machine
+// code holds HGMMA (scripts/kernel-resources --check). `rallrec check wgmma --device cuda` launches
+// it on a GPU of compute capability 9.0; a run does so with RALLREC_WGMMA=1 alone, until that check
+// has passed.
 //
 //   block   128 x 128 of the result; 3 warpgroups: one thread of the first asks for tiles, the other two multiply 64 rows each
 //   stage   16 KB of each operand, swizzled 128 bytes wide as TMA writes and wgmma reads them; four stages = 128 KB
@@ -22,18 +25,25 @@
 //   producer:   wait empty[s] -> expect 32 KB on full[s] -> TMA of both operands                registers given to the consumers
 //   consumer:   wait full[s]  -> 4 x wgmma m64n128k16 -> when the step before is done: arrive on its empty       64 f32 a thread
 //
-// A step's products are under way while the next one's are issued, so the tensor cores do not wait for a barrier. Every warp releases
-// a stage by itself: what it waits for are its own 16 rows, and the others' may be behind.
+// A step's products are under way while the next one's are issued, so the tensor cores do not wait
+// for a barrier. Every warp releases a stage by itself: what it waits for are its own 16 rows, and
+// the others' may be behind.
 //
-// Accumulator 4 j + c of a thread is row 16 (warp % 4) + lane / 4 + 8 (c / 2), column 8 j + 2 (lane % 4) + c % 2 of the
-// warpgroup's 64 x 128.
+// Accumulator 4 j + c of a thread is row 16 (warp % 4) + lane / 4 + 8 (c / 2), column 8 j + 2 (lane
+// % 4) + c % 2 of the warpgroup's 64 x 128.
 //
-// Preconditions: the descriptors (left, right, and the adapter's left and right, by value) describe row-major
-// bf16 matrices with boxes of 64 x 128 (64 x 64 for the right ones of the backward), 128-byte swizzle, zero fill; TMA gives zeros
-// outside, so no shape needs a tail. Those of depth 0 are not read.
-// FLOP: 2 M N (K + r). Bytes: 2 (M + N) (K + r) + M N of the result, twice that to accumulate.
+// Preconditions: the descriptors (left, right, and the adapter's left and right, by value) describe
+// row-major bf16 matrices with boxes of 64 x 128 (64 x 64 for the right ones of the backward),
+// 128-byte swizzle, zero fill; TMA gives zeros outside, so no shape needs a tail. Those of depth 0
+// are not read. FLOP: 2 M N (K + r). Bytes: 2 (M + N) (K + r) + M N of the result, twice that to
+// accumulate.
 
 #include "common/hopper.cuh"
+
+// Beside four descriptors.
+#define HOPPER_ARGS(F) F(uint64_t, rows) F(uint64_t, columns) F(uint32_t, depth) F(uint32_t, rank) F(const float*, bias) \
+    F(int, accumulate) F(void*, y) F(uint32_t, stride)
+ARGUMENTS(HopperArgs, HOPPER_ARGS);
 
 namespace {
 
@@ -56,7 +66,8 @@ struct Operands {
     const TensorMap *left, *right;
 };
 
-// See the top; `kTurned` is the backward. `left` and `right` of a step are those of the layer, then those of the adapter.
+// See the top; `kTurned` is the backward. `left` and `right` of a step are those of the layer, then
+// those of the adapter.
 template <bool kTurned>
 __device__ __forceinline__ void produce(Stage* ring, uint64_t* full, uint64_t* empty, Operands layer, Operands adapter,
                                         uint32_t row0, uint32_t col0, uint32_t own, uint32_t steps) {
@@ -148,14 +159,18 @@ __device__ __forceinline__ void product(Operands layer, Operands adapter, uint64
 
 }  // namespace
 
-#define LORA_PRODUCT(NAME, TURNED, U)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(kThreads, 1)                                                                   \
-        NAME(const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right,                                    \
-             const __grid_constant__ TensorMap low_left, const __grid_constant__ TensorMap low_right, uint64_t rows,             \
-             uint64_t columns, uint32_t depth, uint32_t rank, const float* bias, int accumulate, U* y, uint32_t stride) {        \
-        product<TURNED, U>(Operands{&left, &right}, Operands{&low_left, &low_right}, rows, columns, depth, rank, bias,           \
-                           accumulate, y, stride);                                                                               \
-    }                                                                                                                           \
+RALLREC_CONSTANT(wgmma_rows, kRows);
+RALLREC_CONSTANT(wgmma_columns, kColumns);
+RALLREC_CONSTANT(wgmma_shared, kStages * 2 * kTileBytes);
+
+#define LORA_PRODUCT(NAME, TURNED, U)                                                                            \
+    extern "C" __global__ void __launch_bounds__(kThreads, 1)                                                    \
+        NAME(const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right,                    \
+             const __grid_constant__ TensorMap low_left, const __grid_constant__ TensorMap low_right,            \
+             const __grid_constant__ HopperArgs a) {                                                             \
+        product<TURNED, U>(Operands{&left, &right}, Operands{&low_left, &low_right}, a.rows, a.columns, a.depth, \
+                           a.rank, a.bias, a.accumulate, static_cast<U*>(a.y), a.stride);                        \
+    }                                                                                                            \
     RALLREC_KERNEL(NAME, kThreads)
 
 // forward, Y in bf16

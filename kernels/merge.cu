@@ -1,17 +1,20 @@
-// Consistency merging in f64: moments of each row's samples, the merge, and its sweep over a grid in one launch.
+// Consistency merging in f64: moments of each row's samples, the merge, and its sweep over a grid
+// in one launch.
 //
-// merge_moments: 128 rows a block, a thread a row. The samples of the block's rows come through shared memory 32 at a time,
-// so that loads are coalesced while every row is still summed in the order of its samples:
+// merge_moments: 128 rows a block, a thread a row. The samples of the block's rows come through
+// shared memory 32 at a time, so that loads are coalesced while every row is still summed in the
+// order of its samples:
 //
 //   global  row r: s0 s1 ... s31 | s32 ...        shared [128][33]: written by rows, read by columns, no bank conflict
 //
 // Two passes (mean, then squares) as the CPU does: no cancellation, exactly 0 for equal samples.
 //
-// merge_sweep: blockIdx.y is a point of the grid, blockIdx.x 256 rows. Each thread merges rows and sums their log loss; block
-// partials are reduced in fixed order by sum_f64. p of every point can be kept too (AUC needs it).
+// merge_sweep: blockIdx.y is a point of the grid, blockIdx.x 256 rows. Each thread merges rows and
+// sums their log loss; block partials are reduced in fixed order by sum_f64. p of every point can
+// be kept too (AUC needs it).
 //
-// Bytes: 8 (samples + 2 rows); of a sweep 8 (2 experts + 1) rows once (later points find them in L2), 8 rows a point if kept.
-// FLOP: 4 a sample; (6 experts + 8) a row and point.
+// Bytes: 8 (samples + 2 rows); of a sweep 8 (2 experts + 1) rows once (later points find them in
+// L2), 8 rows a point if kept. FLOP: 4 a sample; (6 experts + 8) a row and point.
 
 #include "common/warp.cuh"
 
@@ -26,7 +29,8 @@ constexpr int kRows = 128;
 constexpr int kSamples = 32;
 constexpr int kSweep = 256;
 
-// The weighted mean as a walk from the last expert's mean: equal means stay exact, and rounding cannot leave their range.
+// The weighted mean as a walk from the last expert's mean: equal means stay exact, and rounding
+// cannot leave their range.
 __device__ __forceinline__ double merged(const double* __restrict__ means, const double* __restrict__ vars,
                                          const double* __restrict__ trust, uint32_t experts, uint64_t rows, uint64_t r,
                                          double epsilon, double first_alpha, double* share) {
@@ -106,8 +110,9 @@ extern "C" __global__ void __launch_bounds__(kSweep)
 }
 RALLREC_KERNEL(merge_rows, kSweep);
 
-// Point blockIdx.y of `grid`, pairs (alpha of the first expert, epsilon). `p` is points x rows or null, `losses` points x
-// gridDim.x: sums over a block's rows of the log loss against the labels 0 and 1.
+// Point blockIdx.y of `grid`, pairs (alpha of the first expert, epsilon). `p` is points x rows or
+// null, `losses` points x gridDim.x: sums over a block's rows of the log loss against the labels 0
+// and 1.
 extern "C" __global__ void __launch_bounds__(kSweep)
     merge_sweep(const __grid_constant__ SweepArgs a) {
     SHARED(double, parts, [kSweep / 32]);
@@ -125,7 +130,8 @@ extern "C" __global__ void __launch_bounds__(kSweep)
 }
 RALLREC_KERNEL(merge_sweep, kSweep);
 
-// out[blockIdx.x] = scale * the sum of row blockIdx.x of `x` (rows x count). One block a row, order fixed.
+// out[blockIdx.x] = scale * the sum of row blockIdx.x of `x` (rows x count). One block a row, order
+// fixed.
 extern "C" __global__ void __launch_bounds__(kSweep) sum_f64(const double* x, uint64_t count, double scale, double* out) {
     SHARED(double, parts, [kSweep / 32]);
     double sum = 0;

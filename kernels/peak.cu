@@ -1,13 +1,15 @@
 // What a GPU gives at best, for `rallrec bench --device cuda` to hold the other kernels against.
 //
-// mma_peak: mma.sync in bf16. Operands and accumulators stay in registers, eight independent chains a warp, so that nothing but the
-// instruction is waited for. On sm_90 wgmma gives more.
+// mma_peak: mma.sync in bf16. Operands and accumulators stay in registers, eight independent chains
+// a warp, so that nothing but the instruction is waited for. On sm_90 wgmma gives more.
 //
 //   FLOP: blocks x 8 warps x steps x 8 x 4096. Bytes: none.
 //
-// gather_peak: rows fetched by a list of row numbers, and nothing done with them: what propagation over a graph (spmm.cu) cannot beat on
-// the same list, however much of the rows lies in the second-level cache. A warp takes 256 numbers in a row; a row of V vectors of 16 bytes
-// has L = min(V, 32) lanes, so 32 / L rows come at a time, eight such fetches in flight (spmm.cu has four: this is the ceiling).
+// gather_peak: rows fetched by a list of row numbers, and nothing done with them: what propagation
+// over a graph (spmm.cu) cannot beat on the same list, however much of the rows lies in the
+// second-level cache. A warp takes 256 numbers in a row; a row of V vectors of 16 bytes has L =
+// min(V, 32) lanes, so 32 / L rows come at a time, eight such fetches in flight (spmm.cu has four:
+// this is the ceiling).
 //
 //   Bytes: count (4 + 16 V). FLOP: none.
 
@@ -19,7 +21,8 @@ constexpr int kThreads = 256, kChains = 8;
 constexpr int kGatherThreads = 128, kShare = 256, kFetches = 8;
 }
 
-// `out`, of one value a block, gets a sum that depends on every chain, so that none can be left out: 8 x 16 x steps.
+// `out`, of one value a block, gets a sum that depends on every chain, so that none can be left
+// out: 8 x 16 x steps.
 extern "C" __global__ void __launch_bounds__(kThreads) mma_peak(uint32_t steps, float* out) {
     SHARED(float, sums, [kThreads]);
     // Ones: each of the sixteen products of an element adds 1.
@@ -43,8 +46,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) mma_peak(uint32_t steps, 
 }
 RALLREC_KERNEL(mma_peak, kThreads);
 
-// `out`, of one value a warp, gets the exclusive or of all words that the warp fetched, so that no fetch can be left out. `vectors`
-// is a power of two.
+RALLREC_CONSTANT(peak_share, kShare);
+
+// `out`, of one value a warp, gets the exclusive or of all words that the warp fetched, so that no
+// fetch can be left out. `vectors` is a power of two.
 extern "C" __global__ void __launch_bounds__(kGatherThreads)
     gather_peak(const float* __restrict__ rows, const uint32_t* __restrict__ indices, uint64_t count, uint32_t vectors,
                 uint32_t* __restrict__ out) {

@@ -1,19 +1,30 @@
-// RMSNorm of rows, y = w x / sqrt(mean(x^2) + eps), with the residual sum that comes before it; and its backward.
+// RMSNorm of rows, y = w x / sqrt(mean(x^2) + eps), with the residual sum that comes before it; and
+// its backward.
 //
-// Layout. Rows begin at 16 bytes; one row holds `heads` heads of `dim` values side by side (1 head: a whole row; more: the
-// head norms of Qwen3), each normed for itself. A head belongs to R threads (32 up to 1024 values, else 256):
+// Layout. Rows begin at 16 bytes; one row holds `heads` heads of `dim` values side by side (1 head:
+// a whole row; more: the head norms of Qwen3), each normed for itself. A head belongs to R threads
+// (32 up to 1024 values, else 256):
 //
 //   thread       0        1        ...  R-1      0        ...        16 bytes each, coalesced
 //   values       0..V-1   V..2V-1  ...           RV..                V = 4 (f32) or 8 (bf16)
 //
-// A row is read twice: once for its sum of squares, once to be scaled, then from L1. Sums are f32 in registers, shuffled in a
-// fixed order, so every run gives the same bits.
+// A row is read twice: once for its sum of squares, once to be scaled, then from L1. Sums are f32
+// in registers, shuffled in a fixed order, so every run gives the same bits.
 //
-// Bytes, forward: s (2 M W) + 4 W, with a residual s (4 M W); backward: s (4 M W), weight's gradient s (2 M W) + partials.
-// FLOP: 4 M W forward, 8 M W backward. All of it is far below the memory ceiling's FLOP: bytes decide.
+// Bytes, forward: s (2 M W) + 4 W, with a residual s (4 M W); backward: s (4 M W), weight's
+// gradient s (2 M W) + partials. FLOP: 4 M W forward, 8 M W backward. All of it is far below the
+// memory ceiling's FLOP: bytes decide.
 
 #include "common/base.cuh"
 #include "common/warp.cuh"
+
+#define NORM_ARGS(F) F(T*, x) F(const T*, add) F(const float*, w) F(float, eps) F(uint64_t, rows) F(uint32_t, heads) \
+    F(uint32_t, dim) F(uint32_t, stride) F(T*, y) F(float*, rstd)
+ARGUMENTS_OF(NormArgs, NORM_ARGS);
+
+#define NORM_BACKWARD_ARGS(F) F(const T*, x) F(const float*, w) F(const float*, rstd) F(const T*, dy) \
+    F(uint64_t, rows) F(uint32_t, heads) F(uint32_t, dim) F(uint32_t, stride) F(int, add) F(T*, dx)
+ARGUMENTS_OF(NormBackwardArgs, NORM_BACKWARD_ARGS);
 
 namespace {
 
@@ -131,8 +142,8 @@ __device__ __forceinline__ void backward(const T* x, const float* w, const float
 
 constexpr int kChunk = 256;
 
-// partials[chunk][column] = the sum over the chunk's rows (heads) of dy x rstd: 32 vectors of columns a block, each of its
-// 8 warps every eighth row, then the warps in order.
+// partials[chunk][column] = the sum over the chunk's rows (heads) of dy x rstd: 32 vectors of
+// columns a block, each of its 8 warps every eighth row, then the warps in order.
 template <class T>
 __device__ __forceinline__ void weight(const T* x, const float* rstd, const T* dy, Heads shape, uint32_t width, float* partials) {
     constexpr int V = Vec<T>::size;
@@ -164,18 +175,18 @@ __device__ __forceinline__ void weight(const T* x, const float* rstd, const T* d
 
 }  // namespace
 
-#define RMSNORM(SUFFIX, T, R)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(block_of<R>)                                                              \
-        rmsnorm_##SUFFIX(T* x, const T* add, const float* w, float eps, uint64_t rows, uint32_t heads, uint32_t dim,       \
-                         uint32_t stride, T* y, float* rstd) {                                                             \
-        forward<T, R>(x, add, w, eps, Heads{rows, heads, dim, stride}, y, rstd);                                           \
-    }                                                                                                                      \
-    RALLREC_KERNEL(rmsnorm_##SUFFIX, block_of<R>);                                                                         \
-    extern "C" __global__ void __launch_bounds__(block_of<R>)                                                              \
-        rmsnorm_backward_##SUFFIX(const T* x, const float* w, const float* rstd, const T* dy, uint64_t rows,               \
-                                  uint32_t heads, uint32_t dim, uint32_t stride, int add, T* dx) {                         \
-        backward<T, R>(x, w, rstd, dy, Heads{rows, heads, dim, stride}, add, dx);                                          \
-    }                                                                                                                      \
+RALLREC_CONSTANT(rmsnorm_chunk, kChunk);
+
+#define RMSNORM(SUFFIX, T, R)                                                                         \
+    extern "C" __global__ void __launch_bounds__(block_of<R>)                                         \
+        rmsnorm_##SUFFIX(const __grid_constant__ NormArgs<T> a) {                                     \
+        forward<T, R>(a.x, a.add, a.w, a.eps, Heads{a.rows, a.heads, a.dim, a.stride}, a.y, a.rstd);  \
+    }                                                                                                 \
+    RALLREC_KERNEL(rmsnorm_##SUFFIX, block_of<R>);                                                    \
+    extern "C" __global__ void __launch_bounds__(block_of<R>)                                         \
+        rmsnorm_backward_##SUFFIX(const __grid_constant__ NormBackwardArgs<T> a) {                    \
+        backward<T, R>(a.x, a.w, a.rstd, a.dy, Heads{a.rows, a.heads, a.dim, a.stride}, a.add, a.dx); \
+    }                                                                                                 \
     RALLREC_KERNEL(rmsnorm_backward_##SUFFIX, block_of<R>);
 
 RMSNORM(f32_32, float, 32)
@@ -183,12 +194,12 @@ RMSNORM(f32_256, float, 256)
 RMSNORM(bf16_32, bf16, 32)
 RMSNORM(bf16_256, bf16, 256)
 
-#define RMSNORM_WEIGHT(SUFFIX, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(256)                                                                      \
-        rmsnorm_weight_##SUFFIX(const T* x, const float* rstd, const T* dy, uint64_t rows, uint32_t heads, uint32_t dim,   \
-                                uint32_t stride, float* partials) {                                                        \
-        weight<T>(x, rstd, dy, Heads{rows, heads, dim, stride}, dim, partials);                                            \
-    }                                                                                                                      \
+#define RMSNORM_WEIGHT(SUFFIX, T)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+        rmsnorm_weight_##SUFFIX(const T* x, const float* rstd, const T* dy, uint64_t rows, uint32_t heads, uint32_t dim, \
+                                uint32_t stride, float* partials) {                                                      \
+        weight<T>(x, rstd, dy, Heads{rows, heads, dim, stride}, dim, partials);                                          \
+    }                                                                                                                    \
     RALLREC_KERNEL(rmsnorm_weight_##SUFFIX, 256);
 
 RMSNORM_WEIGHT(f32, float)

@@ -1,15 +1,22 @@
-// Rotary positions, half-split: values i and i + d/2 of a head turn by the angle of (position, i), in place; or back.
+// Rotary positions, half-split: values i and i + d/2 of a head turn by the angle of (position, i),
+// in place; or back.
 //
-// Layout. A row holds heads side by side from column `column`; a thread turns V pairs, 16 bytes of either half:
+// Layout. A row holds heads side by side from column `column`; a thread turns V pairs, 16 bytes of
+// either half:
 //
 //   row | head 0: first half | second half | head 1: ...      table[position] = d/2 cosines, d/2 sines (f32, made in f64)
 //          ^ V values          ^ V values                     heads of a row read the same 8 d bytes: L1
 //
-// Queries and keys that stand side by side are one call. Where d/2 is no multiple of V, a thread turns one pair.
+// Queries and keys that stand side by side are one call. Where d/2 is no multiple of V, a thread
+// turns one pair.
 //
 // Bytes: s (2 M heads d) + 4 M d of the table. FLOP: 3 M heads d.
 
 #include "common/base.cuh"
+
+#define ROPE_ARGS(F) F(T*, x) F(const float*, table) F(const uint32_t*, positions) F(uint64_t, rows) \
+    F(uint32_t, heads) F(uint32_t, half) F(uint32_t, stride) F(uint32_t, column) F(float, sign)
+ARGUMENTS_OF(RopeArgs, ROPE_ARGS);
 
 namespace {
 
@@ -55,12 +62,11 @@ __device__ __forceinline__ void rope(T* x, const float* table, const uint32_t* p
 
 }  // namespace
 
-#define ROPE(NAME, T, V)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kThreads)                                                                \
-        NAME(T* x, const float* table, const uint32_t* positions, uint64_t rows, uint32_t heads, uint32_t half,           \
-             uint32_t stride, uint32_t column, float sign) {                                                              \
-        rope<T, V>(x, table, positions, rows, heads, half, stride, column, sign);                                         \
-    }                                                                                                                     \
+#define ROPE(NAME, T, V)                                                                            \
+    extern "C" __global__ void __launch_bounds__(kThreads)                                          \
+        NAME(const __grid_constant__ RopeArgs<T> a) {                                               \
+        rope<T, V>(a.x, a.table, a.positions, a.rows, a.heads, a.half, a.stride, a.column, a.sign); \
+    }                                                                                               \
     RALLREC_KERNEL(NAME, kThreads);
 
 ROPE(rope_f32, float, 4)

@@ -1,11 +1,11 @@
-// Rows copied or added to other places: new keys and values into a cache, the last rows of sequences out of a batch and
-// their gradients back into it.
+// Rows copied or added to other places: new keys and values into a cache, the last rows of
+// sequences out of a batch and their gradients back into it.
 //
 //   copy_rows   to[to_rows[i]]  = from[from_rows[i]]                           16 bytes a thread
 //   add_rows    to[to_rows[i]] += from[starts[i]] + ... + from[starts[i + 1] - 1]     4 values a thread, in this order
 //
-// An index list that is null means i itself. Bytes: 2 s rows width of a copy, 4 (sources + 2 rows) width of a sum, and 4 for
-// each index. Two rows of one place in `to` are the caller's mistake.
+// An index list that is null means i itself. Bytes: 2 s rows width of a copy, 4 (sources + 2 rows)
+// width of a sum, and 4 for each index. Two rows of one place in `to` are the caller's mistake.
 
 #include "common/base.cuh"
 

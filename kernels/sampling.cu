@@ -1,19 +1,22 @@
-// The next token of each row of logits: temperature, top-k, top-p, one uniform number by inverse transform in the order of
-// the vocabulary (the definition of src/ops/sampling). One block a row.
+// The next token of each row of logits: temperature, top-k, top-p, one uniform number by inverse
+// transform in the order of the vocabulary (the definition of src/ops/sampling). One block a row.
 //
-// Sums are integers. A weight e^((x - max) / temperature) is in (0, 1]; times 2^40 it is a whole number, and up to 2^20 of
-// them add up below 2^61 without rounding. So histograms may be filled by integer atomics and sums split over threads in any
-// way: the result is the same every run and does not depend on the block's shape. What a weight below 2^-40 of the largest
-// loses is below what f32 keeps of the total.
+// Sums are integers. A weight e^((x - max) / temperature) is in (0, 1]; times 2^40 it is a whole
+// number, and up to 2^20 of them add up below 2^61 without rounding. So histograms may be filled by
+// integer atomics and sums split over threads in any way: the result is the same every run and does
+// not depend on the block's shape. What a weight below 2^-40 of the largest loses is below what f32
+// keeps of the total.
 //
-// Cuts are a threshold (key, m): kept is every logit above `key`, and the first m of those equal to it, by id. The key is
-// found by descending its 32 bits (a float as an integer of the same order) eight at a time: a histogram of counts and
-// weights by the next digit among those that share the digits so far; the digit where the count (top-k) or the weight (top-p)
-// is reached is the next one.
+// Cuts are a threshold (key, m): kept is every logit above `key`, and the first m of those equal to
+// it, by id. The key is found by descending its 32 bits (a float as an integer of the same order)
+// eight at a time: a histogram of counts and weights by the next digit among those that share the
+// digits so far; the digit where the count (top-k) or the weight (top-p) is reached is the next
+// one.
 //
 //   walk: chunks of 1024 ids | sum of those above, number of ties | ...   chunk that crosses u x total, then 32 ids at a time
 //
-// Bytes: 4 V a pass, from L2 after the first: 3 passes, 4 more for each cut. FLOP: about 10 V a pass.
+// Bytes: 4 V a pass, from L2 after the first: 3 passes, 4 more for each cut. FLOP: about 10 V a
+// pass.
 
 #include "common/philox.cuh"
 #include "common/sort.cuh"
@@ -23,6 +26,11 @@ struct SamplingDraw {
     uint32_t row, sample;  // coordinates of the stream
     uint64_t step;
 };
+
+#define SAMPLING_ARGS(F) F(const float*, logits) F(uint32_t, vocab) F(uint64_t, stride) F(uint32_t, key_x)     \
+    F(uint32_t, key_y) F(const SamplingDraw*, draws) F(float, temperature) F(uint32_t, top_k) F(double, top_p) \
+    F(uint32_t*, tokens)
+ARGUMENTS(SamplingArgs, SAMPLING_ARGS);
 
 namespace {
 
@@ -76,8 +84,9 @@ struct Threshold {
     uint32_t key, ties;
 };
 
-// Descends to the key at which the count, or the weight, of all keys from the largest down to it reaches `goal`. Only keys
-// from `least` on are looked at. Returns the key and what the keys above it have.
+// Descends to the key at which the count, or the weight, of all keys from the largest down to it
+// reaches `goal`. Only keys from `least` on are looked at. Returns the key and what the keys above
+// it have.
 template <bool kByWeight>
 __device__ __forceinline__ uint32_t descend(Shared& shared, const float* logits, uint32_t vocab, const Weigh& weigh,
                                             uint32_t least, uint64_t goal, uint64_t& before) {
@@ -102,7 +111,8 @@ __device__ __forceinline__ uint32_t descend(Shared& shared, const float* logits,
             uint64_t sum = before;
             uint32_t digit = 255, lowest = 255;
             bool found = false;
-            // The lowest digit that holds anything, should rounding of the goal leave it out of reach.
+            // The lowest digit that holds anything, should rounding of the goal leave it out of
+            // reach.
             for (int d = 255; d >= 0 && !found; d--) {
                 const uint64_t here = kByWeight ? shared.weight[d] : uint64_t(shared.count[d]);
                 if (!here) continue;
@@ -237,17 +247,21 @@ __device__ __forceinline__ uint32_t sample(Shared& shared, const float* logits, 
 
 }  // namespace
 
-// tokens[row] = the token, or what makes the row unusable: ~0 NaN, ~0 - 1 an infinite logit, ~0 - 2 nothing allowed.
-extern "C" __global__ void __launch_bounds__(kThreads)
-    sampling(const float* logits, uint32_t vocab, uint64_t stride, uint32_t key_x, uint32_t key_y, const SamplingDraw* draws,
-             float temperature, uint32_t top_k, double top_p, uint32_t* tokens) {
+RALLREC_CONSTANT(sampling_shared, sizeof(Shared));
+RALLREC_CONSTANT(sampling_vocabulary, kChunk * kMostChunks);
+
+// tokens[row] = the token, or what makes the row unusable: ~0 NaN, ~0 - 1 an infinite logit, ~0 - 2
+// nothing allowed.
+// A block a row: two of them have registers enough, where the compiler would spill for more.
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
+    sampling(const __grid_constant__ SamplingArgs a) {
     DYNAMIC_SHARED(bytes);
-    const SamplingDraw draw = draws[blockIdx.x];
-    const uint4 words = philox(make_uint2(key_x, key_y), make_uint4(uint32_t(draw.step), uint32_t(draw.step >> 32), draw.row, draw.sample));
+    const SamplingDraw draw = a.draws[blockIdx.x];
+    const uint4 words = philox(make_uint2(a.key_x, a.key_y), make_uint4(uint32_t(draw.step), uint32_t(draw.step >> 32), draw.row, draw.sample));
     // 53 bits, as Rng::uniform_f64.
     const uint64_t bits = (uint64_t(words.x) | uint64_t(words.y) << 32) >> 11;
     const double u = double(bits) * (1.0 / 9007199254740992.0);
-    const uint32_t token = sample(*reinterpret_cast<Shared*>(bytes), logits + blockIdx.x * stride, vocab, temperature, top_k, top_p, u);
-    if (threadIdx.x == 0) tokens[blockIdx.x] = token;
+    const uint32_t token = sample(*reinterpret_cast<Shared*>(bytes), a.logits + blockIdx.x * a.stride, a.vocab, a.temperature, a.top_k, a.top_p, u);
+    if (threadIdx.x == 0) a.tokens[blockIdx.x] = token;
 }
 RALLREC_KERNEL(sampling, kThreads);

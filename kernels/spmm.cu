@@ -2,20 +2,21 @@
 //
 //   S = B Z        Z' = D^-1 S        total = (total + D^-1/2 S) scale        Z = D^-1/2 X
 //
-// B is 0/1 and symmetric, so backward is the same kernel, and an edge costs its 4-byte index and one gathered row.
+// B is 0/1 and symmetric, so backward is the same kernel, and an edge costs its 4-byte index and
+// one gathered row.
 //
-// Layout. A row of Z has `stride` values, whole 16-byte vectors, its padding zero. Rows are cut on the CPU into chunks of
-// at most 256 neighbours, those of long rows first; a warp takes a chunk:
+// Layout. A row of Z has `stride` values, whole 16-byte vectors, its padding zero. Rows are cut on
+// the CPU into chunks of at most 256 neighbours, those of long rows first; a warp takes a chunk:
 //
 //   lane      0 .. L-1         L .. 2L-1      ...            L = lanes a row (4 to 32), 16 bytes each
 //   gathers   neighbour 0      neighbour 1    ... 32/L-1     at a time, four such gathers in flight before the first add
 //   ends      + over the groups (shuffle-xor); lanes 0..L-1 hold the row's sum
 //
-// Rows wider than L vectors are done a block of columns after another. Chunks of long rows leave f32 partials, which
-// spmm_reduce adds in order: no atomics, the same bits every run.
+// Rows wider than L vectors are done a block of columns after another. Chunks of long rows leave
+// f32 partials, which spmm_reduce adds in order: no atomics, the same bits every run.
 //
-// Bytes of a layer: nnz (4 + stride s) gathered, mostly from L2; N (stride s + 8 stride + 4) of rows written and read.
-// FLOP: nnz stride + 3 N stride.
+// Bytes of a layer: nnz (4 + stride s) gathered, mostly from L2; N (stride s + 8 stride + 4) of
+// rows written and read. FLOP: nnz stride + 3 N stride.
 
 #include "common/base.cuh"
 
@@ -166,9 +167,9 @@ __device__ __forceinline__ void start(const float* __restrict__ x, const float* 
 
 #define SPMM_LAYER(NAME, T, L)                                                                               \
     extern "C" __global__ void __launch_bounds__(kThreads)                                                   \
-        NAME(const __grid_constant__ SpmmLayerArgs<T> a) {                                                                     \
+        NAME(const __grid_constant__ SpmmLayerArgs<T> a) {                                                   \
         layer<T, L>(a.z, a.indices, a.chunks, a.chunk_count, a.partial_count, a.inv_sqrt, a.stride, a.scale, \
-            a.partials, a.next, a.total);                                                                    \
+                    a.partials, a.next, a.total);                                                            \
     }                                                                                                        \
     RALLREC_KERNEL(NAME, kThreads);
 

@@ -1,6 +1,7 @@
 // SwiGLU, y = silu(gate) up with silu(g) = g / (1 + e^-g), and its backward.
 //
-// Layout. Gate and up are columns of one product's rows (or two buffers of one stride): a thread takes 16 bytes of each,
+// Layout. Gate and up are columns of one product's rows (or two buffers of one stride): a thread
+// takes 16 bytes of each,
 //
 //   row | gate 0 .. W-1 | up 0 .. W-1 |   ->   row | y 0 .. W-1 |
 //          ^ V values      ^ V values                 ^ V values

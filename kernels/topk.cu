@@ -1,14 +1,18 @@
-// For each query the k items of largest inner product; items already seen are left out; ties go to the lower index.
+// For each query the k items of largest inner product; items already seen are left out; ties go to
+// the lower index.
 //
-// topk_scan: a block holds 64 queries and walks over its share of the items in 64 x 64 score tiles of tile.cuh, a warp 16 of them;
-// best.cuh keeps the best. Any width and storage; topk_strip.cu does it for bf16 rows that fit into shared memory whole.
+// topk_scan: a block holds 64 queries and walks over its share of the items in 64 x 64 score tiles
+// of tile.cuh, a warp 16 of them; best.cuh keeps the best. Any width and storage; topk_strip.cu
+// does it for bf16 rows that fit into shared memory whole.
 //
-// Scores of the scan are those of tile.cuh: f32 values are taken to 24 bits, but not below 2^-134, where bf16 planes end.
-// Among rows whose scores differ by less than that, the scan may keep any; embeddings are nowhere near.
+// Scores of the scan are those of tile.cuh: f32 values are taken to 24 bits, but not below 2^-134,
+// where bf16 planes end. Among rows whose scores differ by less than that, the scan may keep any;
+// embeddings are nowhere near.
 //
-// topk_join: the candidates of some blocks of a query become those of one, where there are more than topk_finish sorts at once.
-// topk_finish: joins the blocks' lists of a query, scores the best k + 32 again in f32 in one fixed order, sorts, writes k.
-// topk_history: the same among the items of a list of its own for every query (a user's history): no tiles, a warp an item.
+// topk_join: the candidates of some blocks of a query become those of one, where there are more
+// than topk_finish sorts at once. topk_finish: joins the blocks' lists of a query, scores the best
+// k + 32 again in f32 in one fixed order, sorts, writes k. topk_history: the same among the items
+// of a list of its own for every query (a user's history): no tiles, a warp an item.
 //
 // FLOP: 2 Q N d. Bytes: s d (Q + N), items again from L2 for every 64 queries.
 
@@ -47,7 +51,8 @@ __device__ __forceinline__ void scan(char* bytes, const RowsOf<T>& queries, cons
     best.end(candidates + blockIdx.y * queries.rows * in.room);
 }
 
-// The best KP of a query's candidates of up to `share` splits each, in place of them: fewer splits for `finish`.
+// The best KP of a query's candidates of up to `share` splits each, in place of them: fewer splits
+// for `finish`.
 __device__ __forceinline__ void join_splits(uint64_t* keys, uint64_t queries, const uint64_t* __restrict__ candidates, uint32_t splits,
                                             uint32_t share, uint32_t room, uint32_t size, uint64_t* __restrict__ out) {
     const uint64_t query = blockIdx.x;
@@ -135,28 +140,29 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
 
 }  // namespace
 
+RALLREC_CONSTANT(topk_state, sizeof(BestState<64>) / 64);
+
 #define TOPK(SUFFIX, T)                                                                                                \
     extern "C" __global__ void __launch_bounds__(kTileThreads, 2)                                                      \
-        topk_scan_##SUFFIX(const __grid_constant__ ScanArgs<T> a) {                                                                      \
+        topk_scan_##SUFFIX(const __grid_constant__ ScanArgs<T> a) {                                                    \
         DYNAMIC_SHARED(bytes);                                                                                         \
         const BestInput in = {a.query_count, a.item_count, a.seen_starts, a.seen_items, a.room, a.keep, a.thresholds}; \
-        scan<T>(bytes, RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride}, RowsOf<T>{a.items, a.item_count,    \
-            a.dim, a.item_stride}, in,                                                                                 \
-                a.step, a.lists, a.candidates);                                                                        \
+        scan<T>(bytes, RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride},                                     \
+                RowsOf<T>{a.items, a.item_count, a.dim, a.item_stride}, in, a.step, a.lists, a.candidates);            \
     }                                                                                                                  \
     RALLREC_KERNEL(topk_scan_##SUFFIX, kTileThreads);                                                                  \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        topk_finish_##SUFFIX(const __grid_constant__ TopkFinishArgs<T> a) {                                                              \
+        topk_finish_##SUFFIX(const __grid_constant__ TopkFinishArgs<T> a) {                                            \
         DYNAMIC_SHARED(bytes);                                                                                         \
         finish<T>(reinterpret_cast<uint64_t*>(bytes), RowsOf<T>{a.queries, a.query_count, a.dim, a.query_stride},      \
                   RowsOf<T>{a.items, a.item_count, a.dim, a.item_stride}, a.candidates, a.splits, a.room, a.size,      \
-                      a.keep, a.k, a.index, a.score, a.counts);                                                        \
+                  a.keep, a.k, a.index, a.score, a.counts);                                                            \
     }                                                                                                                  \
     RALLREC_KERNEL(topk_finish_##SUFFIX, kTileThreads);                                                                \
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
-        topk_history_##SUFFIX(const __grid_constant__ HistoryArgs<T> a) {                                                                \
+        topk_history_##SUFFIX(const __grid_constant__ HistoryArgs<T> a) {                                              \
         history<T>(RowsOf<T>{a.items, a.item_count, a.dim, a.stride}, a.targets, a.starts, a.rows, a.k, a.index,       \
-            a.score, a.counts);                                                                                        \
+                   a.score, a.counts);                                                                                 \
     }                                                                                                                  \
     RALLREC_KERNEL(topk_history_##SUFFIX, kTileThreads);
 

@@ -76,12 +76,14 @@ pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, 
             }
         }
         let adam = AdamW { lr: 5e-4, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, step };
-        let mut at = 0;
+        let (mut at, mut updated) = (0, Ok(()));
         adapter.visit_mut(&mut |_, p| {
             let span = at..at + p.len();
-            adam.apply(p, &g[span.clone()], &mut m[span.clone()], &mut v[span.clone()], 1.0);
+            let done = adam.apply(p, &g[span.clone()], &mut m[span.clone()], &mut v[span.clone()], 1.0);
+            updated = std::mem::replace(&mut updated, Ok(())).and(done.map(drop));
             at = span.end;
         })?;
+        updated?;
         seconds.push(began.elapsed().as_secs_f64());
     }
     seconds.remove(0);

@@ -3,7 +3,8 @@
 
 #include "base.cuh"
 
-// Copies 16 bytes; of them the first `valid` from `global`, zeros after. Both addresses aligned to 16.
+// Copies 16 bytes; of them the first `valid` from `global`, zeros after. Both addresses aligned to
+// 16.
 #if defined(RALLREC_HOST)
 #define cp_async16(TO, FROM, VALID) ::rallrec_host::copy_async(RALLREC_SITE("cp_async16"), (TO), (FROM), 16, (VALID))
 #define cp_async_commit() ::rallrec_host::copy_commit()

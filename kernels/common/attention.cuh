@@ -1,7 +1,8 @@
-// Softmax attention of a tile of query rows over two runs of keys: the inside of attention.cu and attention_decode.cu.
+// Softmax attention of a tile of query rows over two runs of keys: the inside of attention.cu and
+// attention_decode.cu.
 //
-// A block of W warps owns 16 W rows; each warp 16 of them, so that a row's softmax stays within four lanes. Keys and values
-// come in tiles of K rows:
+// A block of W warps owns 16 W rows; each warp 16 of them, so that a row's softmax stays within
+// four lanes. Keys and values come in tiles of K rows:
 //
 //   shared memory | Q: 16 W rows x D | stage: keys K x D | values K x D | ...        pitch D + 8 values: eight rows of an
 //                                                                                   ldmatrix lie in different banks
@@ -11,8 +12,8 @@
 //   S = Q K^T  (rows x keys)     fragments of S are, as they lie, the left operand of the next product:
 //   O += P V   (rows x D)        columns 8 j .. of S are its k-slots; V is read by ldmatrix.trans
 //
-// Online softmax in base 2. Rows that saw nothing yet have maximum -inf; the exponent's base is then 0, so that neither
-// -inf - -inf nor 0 / 0 can arise.
+// Online softmax in base 2. Rows that saw nothing yet have maximum -inf; the exponent's base is
+// then 0, so that neither -inf - -inf nor 0 / 0 can arise.
 #pragma once
 
 #include "strip.cuh"
@@ -52,15 +53,17 @@ template <class T, int D> struct AttentionShared {
     uint16_t v[Tile::stages][P][Tile::keys][kPitch];
 };
 
-// What a lane knows of its rows g and g + 8: maxima and sums (base 2), and the sums of values, not yet divided.
+// What a lane knows of its rows g and g + 8: maxima and sums (base 2), and the sums of values, not
+// yet divided.
 template <int D> struct AttentionState {
     float top[2], total[2];
     float out[D / 8][4];
 };
 
-// Runs a tile of `work` for query head `head` (its first, when heads are packed). Every thread of the block calls it.
-// `first_of(i)` is the first key, counted through both runs, that query row i of the work sees, and `least` the least of all
-// rows. Without a window both are 0 and change no bit.
+// Runs a tile of `work` for query head `head` (its first, when heads are packed). Every thread of
+// the block calls it. `first_of(i)` is the first key, counted through both runs, that query row i
+// of the work sees, and `least` the least of all rows. Without a window both are 0 and change no
+// bit.
 template <class T, int D, class First>
 __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const AttentionWork& work, uint32_t head,
                                        const AttentionInput& in, const T* q, const T* keys, const T* values,

@@ -1,5 +1,6 @@
-// The ground under every kernel: one spelling of what CUDA and the host build say differently, 16-bit floats, vector
-// loads. All inline PTX lives in kernels/common behind functions that have a host twin.
+// The ground under every kernel: one spelling of what CUDA and the host build say differently,
+// 16-bit floats, vector loads. All inline PTX lives in kernels/common behind functions that have a
+// host twin.
 #pragma once
 
 #if defined(RALLREC_HOST)
@@ -15,14 +16,19 @@
     char* NAME = rallrec_dynamic_shared
 // Nothing to export: the host build is what tests compare with Rust.
 #define RALLREC_LAYOUT(NAME, TYPE, LIST)
+#define RALLREC_CONSTANT(NAME, ...) static_assert((__VA_ARGS__) > 0, "nothing")
 // Makes a kernel known to the host build. MAX_THREADS must be what __launch_bounds__ says.
 #define RALLREC_KERNEL(NAME, MAX_THREADS) static_assert(MAX_THREADS <= 1024, "too many threads")
 #endif
 
-// The arguments of a kernel that takes more than a handful, as one struct that Rust shares (`arguments!` beside the launch):
-// `#define NAME_ARGS(F) F(float*, p) F(uint64_t, values)`, then `ARGUMENTS(NameArgs, NAME_ARGS);`, or `ARGUMENTS_OF` where
-// pointers are to storage `T`; the kernel takes `const __grid_constant__ NameArgs a`, without which a compiler may copy it.
-// Names and order are those of the Rust struct; a test compares both layouts field by field.
+// The arguments of a kernel that takes more than a handful, as one struct that Rust shares
+// (`arguments!` beside the launch): `#define NAME_ARGS(F) F(float*, p) F(uint64_t, values)`, then
+// `ARGUMENTS(NameArgs, NAME_ARGS);`, or `ARGUMENTS_OF` where pointers are to storage `T`; the
+// kernel takes `const __grid_constant__ NameArgs a`, without which a compiler may copy it. Names
+// and order are those of the Rust struct; a test compares both layouts field by field.
+//
+// A number that Rust states too, a tile's rows or the bytes of its shared memory:
+// `RALLREC_CONSTANT(name, value);`. The room's `cases.rs` lists it, and a test compares both.
 #define RALLREC_FIELD(TYPE, NAME) TYPE NAME;
 #define ARGUMENTS(NAME, LIST)     \
     struct NAME {                 \

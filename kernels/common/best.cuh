@@ -1,13 +1,14 @@
-// The best items that a warp's queries have met: what the scans of topk.cu and topk_strip.cu do with a tile of scores.
+// The best items that a warp's queries have met: what the scans of topk.cu and topk_strip.cu do
+// with a tile of scores.
 //
 //   scores (registers) -> the largest of a lane's part of a row >= threshold[query]?  almost always no: nothing else is done
 //        yes -> each -> key = (ordered score, ~index); above the query's least kept key, and not seen? -> append to its list
 //   list of a query, in L2:   | kept, KP | new, KP |     when the new half may not hold the next tile's the warp sorts all 2 KP keys
 //                                                        in shared memory, keeps KP and raises the threshold
 //
-// Thresholds are shared between the blocks of a query by atomic max on ordered integers. When a block reads a raised one
-// depends on chance; which keys survive to the end does not: what is dropped is below k + 32 others.
-// A warp owns its queries, so all of this needs no barrier.
+// Thresholds are shared between the blocks of a query by atomic max on ordered integers. When a
+// block reads a raised one depends on chance; which keys survive to the end does not: what is
+// dropped is below k + 32 others. A warp owns its queries, so all of this needs no barrier.
 #pragma once
 
 #include "sort.cuh"
@@ -52,7 +53,8 @@ template <int R> struct BestState {
     uint32_t count[R];
 };
 
-// A warp's view: 16 M queries from `query0` on, their lists of 2 KP keys, and 2 KP keys of shared memory.
+// A warp's view: 16 M queries from `query0` on, their lists of 2 KP keys, and 2 KP keys of shared
+// memory.
 template <int M> struct Best {
     static constexpr int R = 16 * M;
     const BestInput& in;
@@ -60,8 +62,8 @@ template <int M> struct Best {
     uint64_t* scratch;
     uint64_t* lists;
     uint64_t query0;
-    // What other blocks had found for the lane's query when the last tile was taken: asked for then, so that the answer arrives while the
-    // next tile is multiplied.
+    // What other blocks had found for the lane's query when the last tile was taken: asked for
+    // then, so that the answer arrives while the next tile is multiplied.
     mutable uint32_t heard;
 
     __device__ __forceinline__ void begin() const {
@@ -131,7 +133,8 @@ template <int M> struct Best {
         if (lane < R && query0 + lane < in.queries) heard = atomicMax(in.thresholds + query0 + lane, 0u);
     }
 
-    // The best KP of each query into `candidates` (of this block's share of the items), zeros behind the first k + 32.
+    // The best KP of each query into `candidates` (of this block's share of the items), zeros
+    // behind the first k + 32.
     __device__ __forceinline__ void end(uint64_t* __restrict__ candidates) const {
         const uint32_t lane = threadIdx.x % 32;
         for (int row = 0; row < R && query0 + row < in.queries; row++) {
@@ -146,7 +149,8 @@ template <int M> struct Best {
     }
 };
 
-// What a block of four warps with 16 M queries each keeps in shared memory behind the tiles: states, then 2 KP keys a warp.
+// What a block of four warps with 16 M queries each keeps in shared memory behind the tiles:
+// states, then 2 KP keys a warp.
 template <int M> struct BestShared {
     BestState<16 * M> state[4];
 };
@@ -160,6 +164,6 @@ __device__ __forceinline__ Best<M> best_of(const BestInput& in, char* shared, ui
             (uint64_t(blockIdx.x) * 4 + warp) * 16 * M, 0};
 }
 
-// Tiles are visited in strides, since ascending scores would otherwise defeat every threshold: the `visit`-th of `tiles` for a `step`
-// without a common factor.
+// Tiles are visited in strides, since ascending scores would otherwise defeat every threshold: the
+// `visit`-th of `tiles` for a `step` without a common factor.
 __device__ __forceinline__ uint64_t best_tile(uint64_t visit, uint32_t step, uint64_t tiles) { return visit * step % tiles; }

@@ -7,7 +7,8 @@
 //   Q8_0   8 t .. 8 t + 7                            8 bytes
 //   Q4     4 t .. 4 t + 3, 16 + 4 t .. 16 + 4 t + 3  4 bytes: low and high nibbles
 //
-// A byte becomes a float by setting the mantissa of 2^23 and one subtraction; its upper half is the bf16, exactly.
+// A byte becomes a float by setting the mantissa of 2^23 and one subtraction; its upper half is the
+// bf16, exactly.
 #pragma once
 
 #include "base.cuh"

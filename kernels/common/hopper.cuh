@@ -1,11 +1,14 @@
-// What sm_90a alone has: barriers in shared memory that count bytes, tiles brought by the Tensor Memory Accelerator, products of a
-// warpgroup. For sources named `*_sm90a.cu`. The host twins are in host/runtime/hopper.cpp and wgmma.cpp.
+// What sm_90a alone has: barriers in shared memory that count bytes, tiles brought by the Tensor
+// Memory Accelerator, products of a warpgroup. For sources named `*_sm90a.cu`. The host twins are
+// in host/runtime/hopper.cpp and wgmma.cpp.
 //
-// A barrier (mbarrier) goes through phases. A phase is over when as many threads have arrived as `mbarrier_init` said and all bytes have
-// landed that `mbarrier_expect` announced; `mbarrier_wait(b, p)` returns when the phase of parity p is over, so at once for p = 1 at first.
+// A barrier (mbarrier) goes through phases. A phase is over when as many threads have arrived as
+// `mbarrier_init` said and all bytes have landed that `mbarrier_expect` announced;
+// `mbarrier_wait(b, p)` returns when the phase of parity p is over, so at once for p = 1 at first.
 //
-// Operands of wgmma lie in shared memory as TMA writes them with its 128-byte swizzle. Their unit is 8 lines of 128 bytes, aligned to 1024
-// bytes; the 16-byte chunk c of line l stands at c ^ l, which is: bits 4..6 of the address are XORed with its bits 7..9.
+// Operands of wgmma lie in shared memory as TMA writes them with its 128-byte swizzle. Their unit
+// is 8 lines of 128 bytes, aligned to 1024 bytes; the 16-byte chunk c of line l stands at c ^ l,
+// which is: bits 4..6 of the address are XORed with its bits 7..9.
 //
 //     K-major    a line is a row of the operand, 64 values of K     the next 8 rows: `stride` bytes on; 16 of K: 32 bytes on
 //     MN-major   a line is a value of K, 64 rows of the operand     the next 8 of K: `stride` bytes on; the next 64 rows: `leading` on
@@ -13,8 +16,8 @@
 
 #include "base.cuh"
 
-// A descriptor of a matrix, by value among a kernel's parameters (`const __grid_constant__ TensorMap x`), so that a launch needs no copy
-// before it.
+// A descriptor of a matrix, by value among a kernel's parameters (`const __grid_constant__
+// TensorMap x`), so that a launch needs no copy before it.
 struct alignas(64) TensorMap {
     uint8_t bytes[128];
 };
@@ -33,7 +36,8 @@ using WgmmaAccumulators = ::rallrec_host::Accumulators;
 #define mbarrier_wait(BARRIER, PARITY) ::rallrec_host::mbarrier_wait(RALLREC_SITE("mbarrier_wait"), (BARRIER), (PARITY))
 // What `mbarrier_init` wrote is seen by TMA.
 #define mbarrier_init_fence() ((void)0)
-// The box whose first value is column X, row Y of the matrix behind MAP; zeros outside. BARRIER counts the bytes of the whole box.
+// The box whose first value is column X, row Y of the matrix behind MAP; zeros outside. BARRIER
+// counts the bytes of the whole box.
 #define tma_load(TO, MAP, BARRIER, X, Y) \
     ::rallrec_host::tma_load(RALLREC_SITE("tma_load"), (TO), (MAP), (BARRIER), (X), (Y))
 // Registers of a thread, a multiple of 8; every thread of a warpgroup calls it.
@@ -41,7 +45,8 @@ using WgmmaAccumulators = ::rallrec_host::Accumulators;
 #define setmaxnreg_dec(COUNT) ::rallrec_host::set_registers(RALLREC_SITE("setmaxnreg_dec"), (COUNT))
 // Before the first product into accumulators that other instructions touched.
 #define wgmma_fence() ::rallrec_host::wgmma_fence(RALLREC_SITE("wgmma_fence"))
-// ACC += 64 x 16 times 16 x 128, both by descriptor; TURNED says that the second is MN-major. Not done before it is waited for.
+// ACC += 64 x 16 times 16 x 128, both by descriptor; TURNED says that the second is MN-major. Not
+// done before it is waited for.
 #define wgmma_64x128x16(ACC, A, B, TURNED) \
     ::rallrec_host::wgmma(RALLREC_SITE("wgmma_64x128x16"), (ACC), (A), (B), (TURNED))
 // Closes a group of products.
@@ -102,7 +107,8 @@ __device__ __forceinline__ void tma_load(void* to, const void* map, uint64_t* ba
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 #define wgmma_wait(LEFT) asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory")
-// The second statement is no instruction: it keeps the compiler from reading the registers before the wait.
+// The second statement is no instruction: it keeps the compiler from reading the registers before
+// the wait.
 __device__ __forceinline__ void wgmma_finish(WgmmaAccumulators& d) {
     wgmma_wait(0);
     asm volatile("" : WGMMA_REGISTERS(d)::"memory");
@@ -120,8 +126,8 @@ template <bool kTurned> __device__ __forceinline__ void wgmma_issue(WgmmaAccumul
 #define wgmma_64x128x16(ACC, A, B, TURNED) wgmma_issue<(TURNED)>((ACC), (A), (B))
 #endif
 
-// An operand at `p`, swizzled 128 bytes wide; see the top. In units of 16 bytes: address in bits 0..13, `leading` in 16..29, `stride` in
-// 32..45; bits 62..63 are 1 for this swizzle.
+// An operand at `p`, swizzled 128 bytes wide; see the top. In units of 16 bytes: address in bits
+// 0..13, `leading` in 16..29, `stride` in 32..45; bits 62..63 are 1 for this swizzle.
 __device__ __forceinline__ uint64_t wgmma_operand(const void* p, uint32_t leading, uint32_t stride) {
     return uint64_t((shared_address(p) & 0x3ffffu) >> 4) | uint64_t(leading >> 4) << 16 | uint64_t(stride >> 4) << 32 |
            uint64_t(1) << 62;

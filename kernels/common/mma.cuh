@@ -1,4 +1,5 @@
-// Matrix instructions of a warp (sm_80 and up) and the loads that feed them. Fragment layouts: see host/runtime/mma.cpp.
+// Matrix instructions of a warp (sm_80 and up) and the loads that feed them. Fragment layouts: see
+// host/runtime/mma.cpp.
 #pragma once
 
 #include "base.cuh"

@@ -1,10 +1,11 @@
-// Bitonic networks over 64-bit keys in shared memory. Keys are unique or equal through and through, so the result does not
-// depend on who does which exchange.
+// Bitonic networks over 64-bit keys in shared memory. Keys are unique or equal through and through,
+// so the result does not depend on who does which exchange.
 #pragma once
 
 #include "base.cuh"
 
-// Exchanges the pair number `pair` of a step (k, j): ascending where bit k of the index is 0, else descending.
+// Exchanges the pair number `pair` of a step (k, j): ascending where bit k of the index is 0, else
+// descending.
 template <bool kDescending>
 __device__ __forceinline__ void sort_exchange(uint64_t* keys, uint32_t pair, uint32_t k, uint32_t j) {
     const uint32_t low = 2 * pair - (pair & (j - 1)), high = low + j;
@@ -16,7 +17,8 @@ __device__ __forceinline__ void sort_exchange(uint64_t* keys, uint32_t pair, uin
     }
 }
 
-// Sorts `count` (a power of two) keys; all `threads` threads of the block call it, with a barrier before and after.
+// Sorts `count` (a power of two) keys; all `threads` threads of the block call it, with a barrier
+// before and after.
 template <bool kDescending>
 __device__ __forceinline__ void sort_block(uint64_t* keys, uint32_t count, uint32_t thread, uint32_t threads) {
     for (uint32_t k = 2; k <= count; k *= 2)

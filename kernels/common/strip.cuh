@@ -1,20 +1,20 @@
-// Strips: rows of a matrix in shared memory at their full width D, so that one copy serves two products, along D and across it.
-// The inside of attention and of InfoNCE.
+// Strips: rows of a matrix in shared memory at their full width D, so that one copy serves two
+// products, along D and across it. The inside of attention and of InfoNCE.
 //
 //   shared memory   own: 16 M rows a warp | streamed: K rows, tile after tile       pitch D + 8 values: eight rows of an ldmatrix
 //                                                                                  lie in different banks
 //   S = own streamed^T        (rows x K)     rows_product: fragments of S are, as they lie, the left operand of
 //   sum += f(S) streamed      (rows x D)     columns_product, which reads the same rows by ldmatrix.trans
 //
-// A warp owns 16 M rows and all K columns: acc[m][n][c] is row 16 m + lane / 4 + 8 (c / 2), column 8 n + 2 (lane % 4) + c % 2 of
-// its part, so that what a row needs stays within four lanes. With M = 2 an operand that is loaded serves twice. f32 goes in
-// three bf16 planes (tile.cuh).
+// A warp owns 16 M rows and all K columns: acc[m][n][c] is row 16 m + lane / 4 + 8 (c / 2), column
+// 8 n + 2 (lane % 4) + c % 2 of its part, so that what a row needs stays within four lanes. With M
+// = 2 an operand that is loaded serves twice. f32 goes in three bf16 planes (tile.cuh).
 #pragma once
 
 #include "tile.cuh"
 
-// How a block of four warps works on strips: 16 M rows of its own a warp, tiles of K streamed rows, kStages of them in shared
-// memory, kUnroll steps of the width at once.
+// How a block of four warps works on strips: 16 M rows of its own a warp, tiles of K streamed rows,
+// kStages of them in shared memory, kUnroll steps of the width at once.
 template <class T, int kWidth, int M_, int K_, int kStages, int kUnroll> struct StripShape {
     static constexpr int D = kWidth, M = M_, K = K_, P = Planes<T>::count, own = 64 * M_, stages = kStages, unroll = kUnroll;
     using Value = T;
@@ -26,8 +26,9 @@ template <class T, int kWidth, int M_, int K_, int kStages, int kUnroll> struct 
     };
 };
 
-// Copies row `row` of a strip, `dim` values at `from` (zeros beyond, and where it is not `real`) in planes; `step` threads share a
-// row. bf16 by cp.async, f32 at once. Without kTail `dim` is whole 16-byte vectors.
+// Copies row `row` of a strip, `dim` values at `from` (zeros beyond, and where it is not `real`) in
+// planes; `step` threads share a row. bf16 by cp.async, f32 at once. Without kTail `dim` is whole
+// 16-byte vectors.
 template <class T, int D, bool kTail, int R>
 __device__ __forceinline__ void strip_row(uint16_t (*to)[R][D + 8], int row, const T* from, bool real, uint32_t dim, int lane,
                                           int step) {
@@ -52,8 +53,9 @@ __device__ __forceinline__ void strip_row(uint16_t (*to)[R][D + 8], int row, con
     }
 }
 
-// acc += the warp's own rows times the streamed rows (both along D), kUnroll steps of D unrolled: where registers are short,
-// the whole loop lets the compiler load operands so far ahead that it spills.
+// acc += the warp's own rows times the streamed rows (both along D), kUnroll steps of D unrolled:
+// where registers are short, the whole loop lets the compiler load operands so far ahead that it
+// spills.
 template <int kUnroll, int M, int N, int P, int R, int K, int W>
 __device__ __forceinline__ void rows_product(float (&acc)[M][N][4], const uint16_t (&own)[P][R][W],
                                              const uint16_t (&streamed)[P][K][W]) {
@@ -86,7 +88,8 @@ __device__ __forceinline__ void rows_product(float (&acc)[M][N][4], const uint16
     }
 }
 
-// sum += factors (of the warp's rows and K streamed ones, as accumulators lie) times the streamed rows (K x D).
+// sum += factors (of the warp's rows and K streamed ones, as accumulators lie) times the streamed
+// rows (K x D).
 template <int M, int N, int F, int P, int K, int W>
 __device__ __forceinline__ void columns_product(float (&sum)[M][N][4], const float (&factors)[M][F][4],
                                                 const uint16_t (&streamed)[P][K][W]) {
@@ -125,14 +128,16 @@ __device__ __forceinline__ void columns_product(float (&sum)[M][N][4], const flo
     }
 }
 
-// Row of acc[m][.][2 h ..] within the block's strip, and first column of acc[.][n] of this lane within the tile.
+// Row of acc[m][.][2 h ..] within the block's strip, and first column of acc[.][n] of this lane
+// within the tile.
 template <int M> __device__ __forceinline__ int strip_own(int m, int h) {
     return 16 * (M * (threadIdx.x / 32) + m) + threadIdx.x % 32 / 4 + 8 * h;
 }
 __device__ __forceinline__ int strip_column(int n) { return 8 * n + 2 * (threadIdx.x % 4); }
 
-// Walks over `tiles` tiles of B with rows `row0 ..` of A: tile number t is the K rows from `place(t)` on; `use(t, scores, rows of B)` gets
-// each. Every thread of the block (128) calls it, and is past a barrier between two uses.
+// Walks over `tiles` tiles of B with rows `row0 ..` of A: tile number t is the K rows from
+// `place(t)` on; `use(t, scores, rows of B)` gets each. Every thread of the block (128) calls it,
+// and is past a barrier between two uses.
 template <class S, class T, class Place, class Use>
 __device__ __forceinline__ void strip_walk(typename S::Shared& shared, const RowsOf<T>& a, uint64_t row0, const RowsOf<T>& b,
                                            uint64_t tiles, const Place& place, const Use& use) {

@@ -1,19 +1,20 @@
-// The matrix product under every family that scores rows against rows: a block of 128 threads makes a 64 x 64 tile of
-// A B^T (rows of A and B along K) with mma.sync, fp32 accumulation.
+// The matrix product under every family that scores rows against rows: a block of 128 threads makes
+// a 64 x 64 tile of A B^T (rows of A and B along K) with mma.sync, fp32 accumulation.
 //
-// Storage. bf16 values are matrix operands as they are. An f32 value is split into three bf16 planes, x = hi + mid + lo (24
-// bits of mantissa), and six products hi hi + hi mid + mid hi + hi lo + lo hi + mid mid give f32 accuracy on the matrix units,
-// down to 2^-134, where bf16 ends: values below 2^-110 lose bits.
+// Storage. bf16 values are matrix operands as they are. An f32 value is split into three bf16
+// planes, x = hi + mid + lo (24 bits of mantissa), and six products hi hi + hi mid + mid hi + hi lo
+// + lo hi + mid mid give f32 accuracy on the matrix units, down to 2^-134, where bf16 ends: values
+// below 2^-110 lose bits.
 //
 // Shared memory, two stages so that the next chunk of K arrives while this one is multiplied:
 //
 //   stage | operand A, B | plane | row 0..63 | 32 values of K + 8 of padding
 //
-// The row pitch of 80 bytes puts the eight rows that an ldmatrix reads into different banks. bf16 comes by cp.async (zero
-// fill outside), f32 through registers, where it is split.
+// The row pitch of 80 bytes puts the eight rows that an ldmatrix reads into different banks. bf16
+// comes by cp.async (zero fill outside), f32 through registers, where it is split.
 //
-// A warp owns 16 rows and all 64 columns: acc[n][c] is column 8 n + 2 (lane % 4) + c % 2 of row lane / 4 + 8 (c / 2), so that
-// what a row needs from its columns stays within four lanes.
+// A warp owns 16 rows and all 64 columns: acc[n][c] is column 8 n + 2 (lane % 4) + c % 2 of row
+// lane / 4 + 8 (c / 2), so that what a row needs from its columns stays within four lanes.
 #pragma once
 
 #include "async.cuh"
@@ -36,8 +37,8 @@ template <class T> struct TileShared {
     TileStage<T> stage[2];
 };
 
-// Rows in memory: `rows` rows of `depth` values, `stride` (a multiple of 8) apart, 16-byte aligned; what stands between
-// `depth` and `stride` is not looked at.
+// Rows in memory: `rows` rows of `depth` values, `stride` (a multiple of 8) apart, 16-byte aligned;
+// what stands between `depth` and `stride` is not looked at.
 template <class T> struct RowsOf {
     const T* base;
     uint64_t rows;
@@ -101,8 +102,8 @@ template <> struct Fetch<float> {
     }
 };
 
-// An operand that is stored the other way: `depth` rows of `rows` values, `stride` apart. It is turned on its way to shared
-// memory, so it always goes through registers.
+// An operand that is stored the other way: `depth` rows of `rows` values, `stride` apart. It is
+// turned on its way to shared memory, so it always goes through registers.
 template <class T> struct FetchTurned {
     static constexpr int V = Vec<T>::size, kVectors = kTileRows * kTileDepth / V / kTileThreads;
     Vec<T> held[kVectors];
@@ -150,8 +151,9 @@ __device__ __forceinline__ void mma_planes(float (&acc)[4], const uint32_t (&a)[
     mma_bf16(acc, a[0], b[0]);
 }
 
-// acc += A[row_a ..][..] B[row_b ..][..]^T over the whole depth. Every thread of the block calls it; it begins and ends at
-// a barrier, so shared memory is free before and after. An operand that is turned is stored depth x rows.
+// acc += A[row_a ..][..] B[row_b ..][..]^T over the whole depth. Every thread of the block calls
+// it; it begins and ends at a barrier, so shared memory is free before and after. An operand that
+// is turned is stored depth x rows.
 template <bool kTurnA = false, bool kTurnB = false, class T>
 __device__ __forceinline__ void tile_product(float (&acc)[8][4], TileShared<T>& shared, const RowsOf<T>& a, uint64_t row_a,
                                              const RowsOf<T>& b, uint64_t row_b) {
@@ -186,7 +188,8 @@ __device__ __forceinline__ void tile_product(float (&acc)[8][4], TileShared<T>& 
             for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &now.a[p][16 * warp + lane % 16][k + lane / 16 * 8]);
 #pragma unroll
             for (int n = 0; n < 8; n += 2) {
-                // Two 8-column fragments by one load: matrices (n, k), (n, k + 8), (n + 1, k), (n + 1, k + 8).
+                // Two 8-column fragments by one load: matrices (n, k), (n, k + 8), (n + 1, k), (n +
+                // 1, k + 8).
                 uint32_t right[2][P][2];
 #pragma unroll
                 for (int p = 0; p < P; p++) {

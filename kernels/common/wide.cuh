@@ -1,15 +1,18 @@
-// The large matrix tile, bf16: a block of 256 threads makes 128 x 128 of A B^T (or A B), fp32 accumulation, K in steps of 32
-// through a ring of four stages that cp.async fills three steps ahead.
+// The large matrix tile, bf16: a block of 256 threads makes 128 x 128 of A B^T (or A B), fp32
+// accumulation, K in steps of 32 through a ring of four stages that cp.async fills three steps
+// ahead.
 //
-// K may be made of two pieces, A = [A0 | A1] and B = [B0 ; B1]: an adapter's product is some more steps of the same loop.
+// K may be made of two pieces, A = [A0 | A1] and B = [B0 ; B1]: an adapter's product is some more
+// steps of the same loop.
 //
 // A stage of shared memory (8 KB + 8 KB); a chunk is 16 bytes, 8 values:
 //
 //   A, and B along K:   128 rows x 4 chunks,  chunk c of row r stands at c ^ (r / 2 % 4)   eight rows of an ldmatrix: eight
 //   B turned:           32 rows of K x 16 chunks, chunk c of row k stands at c ^ (k % 8)   different groups of four banks
 //
-// Warp w owns rows 64 (w / 4) .. + 64 and columns 32 (w % 4) .. + 32: four by four products of 16 x 8 for each 16 of K, from
-// 4 + 2 ldmatrix. acc[m][n][c] is row 64 (w / 4) + 16 m + lane / 4 + 8 (c / 2), column 32 (w % 4) + 8 n + 2 (lane % 4) + c % 2.
+// Warp w owns rows 64 (w / 4) .. + 64 and columns 32 (w % 4) .. + 32: four by four products of 16 x
+// 8 for each 16 of K, from 4 + 2 ldmatrix. acc[m][n][c] is row 64 (w / 4) + 16 m + lane / 4 + 8 (c
+// / 2), column 32 (w % 4) + 8 n + 2 (lane % 4) + c % 2.
 #pragma once
 
 #include "async.cuh"
@@ -25,7 +28,8 @@ struct WideStage {
     uint16_t b[kWideRows * kWideDepth];
 };
 
-// One piece of K. Rows begin at 16 bytes; `b` is `columns` rows along K, or, turned, `depth` rows of `columns` values.
+// One piece of K. Rows begin at 16 bytes; `b` is `columns` rows along K, or, turned, `depth` rows
+// of `columns` values.
 struct WidePiece {
     const bf16* a;
     const bf16* b;
@@ -40,7 +44,8 @@ __device__ __forceinline__ int wide_valid(uint64_t from, uint64_t end) {
     return from < end ? 2 * int(min(end - from, uint64_t(8))) : 0;
 }
 
-// Starts the copies of step `step` of a piece. Rows of A from `row0` and columns of B from `col0` on; zeros beyond the ends.
+// Starts the copies of step `step` of a piece. Rows of A from `row0` and columns of B from `col0`
+// on; zeros beyond the ends.
 template <bool kTurned>
 __device__ __forceinline__ void wide_fetch(WideStage& to, const WidePiece& p, uint32_t step, uint64_t row0, uint64_t rows,
                                            uint64_t col0, uint64_t columns) {
@@ -69,8 +74,8 @@ __device__ __forceinline__ void wide_fetch(WideStage& to, const WidePiece& p, ui
     }
 }
 
-// acc += the tile's product over both pieces (the second may have depth 0). `ring` is kWideStages stages; every thread of
-// the block calls it; shared memory is free when it returns.
+// acc += the tile's product over both pieces (the second may have depth 0). `ring` is kWideStages
+// stages; every thread of the block calls it; shared memory is free when it returns.
 template <bool kTurned>
 __device__ __forceinline__ void wide_product(float (&acc)[4][4][4], WideStage* ring, const WidePiece& first,
                                              const WidePiece& second, uint64_t row0, uint64_t rows, uint64_t col0,

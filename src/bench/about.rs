@@ -1,4 +1,5 @@
-//! What figures are worth nothing without: the device, its driver, the compiler, the commit and the day.
+//! What figures are worth nothing without: the device, its driver, the compiler, the commit and the
+//! day.
 
 use nvml_wrapper::Nvml;
 use serde::Serialize;

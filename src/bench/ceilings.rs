@@ -26,12 +26,13 @@ const TRIES: (usize, usize) = (5, 10);
 /// Of a CPU with all threads, or of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ceilings {
-    /// Copying a large buffer (on a GPU rows within its memory), gigabytes read plus written a second.
+    /// Copying a large buffer (on a GPU rows within its memory), gigabytes read plus written a
+    /// second.
     pub copy_gb_s: f64,
     /// Reading a large buffer, gigabytes a second; of a CPU.
     pub read_gb_s: Option<f64>,
-    /// GFLOP a second: of a CPU a large f32 product, of a GPU bf16 products of `mma.sync` with sums in f32 (on sm_90
-    /// `wgmma` gives more).
+    /// GFLOP a second: of a CPU a large f32 product, of a GPU bf16 products of `mma.sync` with sums
+    /// in f32 (on sm_90 `wgmma` gives more).
     pub gflop_s: f64,
 }
 

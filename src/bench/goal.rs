@@ -17,7 +17,8 @@ pub struct Verdict {
     pub reached: Option<bool>,
 }
 
-/// Judges `seconds`; `beside` is the work beside it, with what it is called. `None` of the seconds leaves it open.
+/// Judges `seconds`; `beside` is the work beside it, with what it is called. `None` of the seconds
+/// leaves it open.
 pub(super) fn judge(goal: Goal, seconds: Option<f64>, floor: f64, beside: Option<(&str, f64)>) -> Verdict {
     let (goal, wanted, held) = match goal {
         Goal::Floor(share) => (format!("{:.0} % of the floor", 100.0 * share), share, Some(floor)),

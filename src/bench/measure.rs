@@ -22,9 +22,9 @@ pub enum Bound {
     Compute,
 }
 
-/// Which of the two is nearer, for the least seconds that a work takes of the memory and of the arithmetic units; and
-/// the share of it, in per cent of the time taken. Above 100 means that operands came from cache, which is faster than
-/// the memory's ceiling.
+/// Which of the two is nearer, for the least seconds that a work takes of the memory and of the
+/// arithmetic units; and the share of it, in per cent of the time taken. Above 100 means that
+/// operands came from cache, which is faster than the memory's ceiling.
 fn against((memory, compute): (f64, f64), seconds: f64) -> (Bound, f64) {
     let bound = if memory >= compute { Bound::Memory } else { Bound::Compute };
     (bound, 100.0 * memory.max(compute) / seconds)
@@ -205,7 +205,8 @@ enum By {
     Launches,
 }
 
-/// Inputs of a case on `device`, how its runs are timed, least and most of them, and whether the times mean anything.
+/// Inputs of a case on `device`, how its runs are timed, least and most of them, and whether the
+/// times mean anything.
 fn prepare(device: &Device, case: &Case) -> Result<(Prepared, By, Limits, bool)> {
     match (device, case.make) {
         (Device::Cpu, Make::Cpu(make)) => Ok((make()?, By::Clock, (5, 2001), true)),
@@ -243,7 +244,8 @@ pub fn time(device: &Device, case: &Case, ceilings: &Ceilings, seconds: f64) -> 
         })
     });
     let (memory, compute) = ceilings.each(floor);
-    // What cannot be faster than the work beside it is held against that, where that is the nearer limit.
+    // What cannot be faster than the work beside it is held against that, where that is the nearer
+    // limit.
     let memory = beside.iter().filter(|b| b.floor).fold(memory, |least, b| least.max(b.seconds));
     let (bound, percent) = against((memory, compute), took.seconds);
     let floor_seconds = memory.max(compute);

@@ -1,10 +1,11 @@
-//! A layer of a decode step: the launches that a run makes, one behind the other, for samples behind one prompt.
+//! A layer of a decode step: the launches that a run makes, one behind the other, for samples
+//! behind one prompt.
 
-use super::language::quantised;
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::attention::kernel::Inputs;
 use crate::ops::attention::{Heads, decode};
+use crate::ops::linear::cases::quantised;
 use crate::ops::linear::decode::{self as few, Format, Quantised};
 use crate::ops::registry::{Case, Goal, Prepared, Scale, rows};
 use crate::ops::rope::Rope;
@@ -150,7 +151,7 @@ fn step<L: Layer + 'static>(
         angles.turn(&mut k, (0, heads.kv), &positions, false)?;
         scatter(&k, &places, &mut cached_k)?;
         scatter(&v, &places, &mut cached_v)?;
-        plan.forward(&Inputs { q: &q, k: &cached_k, v: &cached_v }, &mut attended)?;
+        plan.forward(None, &Inputs { q: &q, k: &cached_k, v: &cached_v }, &mut attended)?;
         w.o.apply(&attended, true, &mut x)?;
         rmsnorm::kernel::forward(&mut x, None, &norm, 1e-5, &mut normed, None)?;
         w.gate_up.apply(&normed, false, &mut both)?;

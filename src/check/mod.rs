@@ -1,13 +1,11 @@
-//! The numerical check: operators against their f64 oracle on random cases, on any device, with the distribution of the
-//! error and a worst case that can be run again.
-
-mod language;
+//! The numerical check: operators against their f64 oracle on random cases, on any device, with the
+//! distribution of the error and a worst case that can be run again.
 
 use serde::Serialize;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::ops::registry::{self, Check, Operator, Shape};
+use crate::ops::registry::{self, Check, Shape};
 use crate::rng::{Rng, Use};
 
 /// A case that can be run again.
@@ -46,15 +44,6 @@ pub struct Finding {
     pub pass: bool,
 }
 
-/// The checks of an operator.
-fn of(operator: &'static Operator) -> impl Iterator<Item = &'static Check> {
-    let beside = language::CHECKS.iter();
-    operator
-        .checks
-        .iter()
-        .chain(beside.filter(|check| registry::find(check.name).is_some_and(|o| o.name == operator.name)))
-}
-
 /// The checks of these names; all for none. A name is an operator's, its backward's or a kernel's
 /// ([`registry::find`]); where it is a check's own, that one alone is meant.
 ///
@@ -62,15 +51,15 @@ fn of(operator: &'static Operator) -> impl Iterator<Item = &'static Check> {
 /// An unknown name, with the nearest one; an operator that is not checked by itself.
 pub fn select(names: &[String]) -> Result<Vec<&'static Check>> {
     if names.is_empty() {
-        return Ok(registry::ALL.iter().flat_map(|o| of(o)).collect());
+        return Ok(registry::ALL.iter().flat_map(|o| o.checks).collect());
     }
     let mut chosen = Vec::new();
     for name in names {
         let operator = registry::named("check", name)?;
         let own = name.replace('-', "_");
-        let exact = of(operator).any(|check| check.name == own && own != operator.name);
+        let exact = operator.checks.iter().any(|check| check.name == own && own != operator.name);
         let before = chosen.len();
-        chosen.extend(of(operator).filter(|check| !exact || check.name == own));
+        chosen.extend(operator.checks.iter().filter(|check| !exact || check.name == own));
         if chosen.len() == before {
             return Err(Error::usage("check", format!("'{name}' is not checked by itself"))
                 .next("its property tests are in tests/kernels"));
@@ -115,7 +104,8 @@ fn shrink(op: &Check, device: &Device, bf16: bool, mut case: Case) -> Result<Cas
     }
 }
 
-/// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that one.
+/// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that
+/// one.
 ///
 /// # Errors
 /// Those of the operator.
@@ -192,8 +182,6 @@ mod tests {
         assert_eq!(of("attention-backward"), ["attention_backward"]);
         assert_eq!(of("wgmma"), ["lora_sm90a"], "the name of the version before");
         assert!(select(&["spmn".into()]).unwrap_err().next_step().contains("'spmm'"));
-        let listed = registry::ALL.iter().map(|o| o.checks.len()).sum::<usize>() + language::CHECKS.len();
-        assert_eq!(select(&[]).unwrap().len(), listed, "a check belongs to nobody, or to two");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Arguments of a kernel that takes more than a handful: one struct that Rust and CUDA share.
 //!
-//! `arguments!` beside the launch makes the struct of Rust, `ARGUMENTS` (kernels/common/base.cuh) that of the source; a
-//! test compares their layouts field by field through the host build.
+//! `arguments!` beside the launch makes the struct of Rust, `ARGUMENTS` (kernels/common/base.cuh)
+//! that of the source; a test compares their layouts field by field through the host build.
 
 pub use rallrec_kernels_host::{Block, Field};
 

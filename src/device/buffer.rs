@@ -7,6 +7,7 @@ use bytemuck::Pod;
 use super::arguments::Pointer;
 use super::kernel::{Arg, KernelDevice};
 use super::pool::Memory;
+use super::rows::DeviceRows;
 
 /// What buffers hold: plain values without padding.
 pub trait Element: Pod {}
@@ -24,6 +25,10 @@ pub trait Storage: Element + Send + Sync + 'static {
     fn from_f32(x: f32) -> Self;
     /// Exact.
     fn to_f32(self) -> f32;
+    /// The rows, if they are stored in bf16.
+    fn narrow(_rows: &DeviceRows<Self>) -> Option<&DeviceRows<half::bf16>> {
+        None
+    }
 }
 
 impl Storage for f32 {
@@ -49,6 +54,9 @@ impl Storage for half::bf16 {
     }
     fn to_f32(self) -> f32 {
         half::bf16::to_f32(self)
+    }
+    fn narrow(rows: &DeviceRows<Self>) -> Option<&DeviceRows<half::bf16>> {
+        Some(rows)
     }
 }
 
@@ -96,6 +104,12 @@ impl<T: Element> Buffer<T> {
     /// Its address, for a struct of arguments.
     pub fn pointer(&self) -> Pointer {
         Pointer(self.address)
+    }
+
+    /// The address of value `offset` (at most `len`), for a struct of arguments.
+    pub fn pointer_at(&self, offset: usize) -> Pointer {
+        assert!(offset <= self.len, "{}: value {offset} of {}", self.label, self.len);
+        Pointer(self.address + (offset * size_of::<T>()) as u64)
     }
 
     /// As a kernel's argument.

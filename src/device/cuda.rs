@@ -1,5 +1,6 @@
-//! The GPU behind [`KernelDevice`](super::KernelDevice): one context, one stream, modules from the images in this
-//! binary, pinned staging for copies. Every call asks first whether the driver is there.
+//! The GPU behind [`KernelDevice`](super::KernelDevice): one context, one stream, modules from the
+//! images in this binary, pinned staging for copies. Every call asks first whether the driver is
+//! there.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -25,7 +26,8 @@ struct Staging {
 struct Loaded {
     modules: HashMap<&'static str, CUmodule>,
     functions: HashMap<&'static str, CUfunction>,
-    /// Launched since the last synchronisation, newest last: a fault is noticed late, and is one of these.
+    /// Launched since the last synchronisation, newest last: a fault is noticed late, and is one of
+    /// these.
     recent: Vec<&'static str>,
 }
 
@@ -37,8 +39,8 @@ pub(super) struct Cuda {
     loaded: Mutex<Loaded>,
 }
 
-// SAFETY: driver handles may be used from any thread once its context is bound, which `enter` does; the mutable parts
-// are behind locks.
+// SAFETY: driver handles may be used from any thread once its context is bound, which `enter` does;
+// the mutable parts are behind locks.
 unsafe impl Send for Cuda {}
 // SAFETY: as above.
 unsafe impl Sync for Cuda {}
@@ -62,7 +64,8 @@ fn said(doing: &str, error: DriverError) -> Error {
 
 impl Cuda {
     pub(super) fn new(ordinal: usize) -> Result<Self> {
-        // SAFETY: looks for the driver's library and loads nothing else; other calls panic without it.
+        // SAFETY: looks for the driver's library and loads nothing else; other calls panic without
+        // it.
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::usage("--device cuda", "no NVIDIA driver library (libcuda) on this machine")
                 .next("install the NVIDIA driver, or use --device cpu; `rallrec doctor` shows what the program sees"));
@@ -103,7 +106,8 @@ impl Cuda {
 
     pub(super) fn free(&self, address: u64) {
         if self.enter().is_ok() {
-            // SAFETY: from `alloc`, and the pool gives each back once. The driver waits for work that uses it.
+            // SAFETY: from `alloc`, and the pool gives each back once. The driver waits for work
+            // that uses it.
             let _ = unsafe { result::free_sync(address) };
         }
     }
@@ -117,7 +121,8 @@ impl Cuda {
         let staging = lock(&self.staging);
         for (i, piece) in bytes.chunks(STAGE).enumerate() {
             let (half, sent) = (i % 2, staging.sent[i % 2]);
-            // SAFETY: waits until the half is free, fills it, sends it; `to` holds at least these bytes (the caller).
+            // SAFETY: waits until the half is free, fills it, sends it; `to` holds at least these
+            // bytes (the caller).
             unsafe {
                 let copy = || -> Result<(), DriverError> {
                     result::event::synchronize(sent)?;
@@ -137,7 +142,8 @@ impl Cuda {
         self.enter()?;
         let staging = lock(&self.staging);
         for (i, piece) in bytes.chunks_mut(STAGE).enumerate() {
-            // SAFETY: the first half holds a piece; the stream is done before it is read. `from` holds these bytes.
+            // SAFETY: the first half holds a piece; the stream is done before it is read. `from`
+            // holds these bytes.
             unsafe {
                 let mut copy = || -> Result<(), DriverError> {
                     result::event::synchronize(staging.sent[0])?;
@@ -171,7 +177,8 @@ impl Cuda {
     /// From here on launches and clears are noted by the driver and do not run.
     pub(super) fn begin_capture(&self) -> Result<()> {
         self.enter()?;
-        // Relaxed: memory may be taken and modules loaded meanwhile, neither of which touches the stream.
+        // Relaxed: memory may be taken and modules loaded meanwhile, neither of which touches the
+        // stream.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: our stream.
         unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(|e| self.late("cannot record", e))
@@ -181,7 +188,8 @@ impl Cuda {
     pub(super) fn end_capture(&self) -> Result<Graph> {
         self.enter()?;
         let flags = sys::CUgraphInstantiate_flags(0);
-        // SAFETY: our stream, which is noting; the graph is destroyed once, behind what is made of it.
+        // SAFETY: our stream, which is noting; the graph is destroyed once, behind what is made of
+        // it.
         unsafe {
             let graph = result::stream::end_capture(self.stream).map_err(|e| self.late("cannot end recording", e))?;
             let ready = result::graph::instantiate(graph, flags).map_err(|e| said("no graph", e));
@@ -270,7 +278,8 @@ impl Cuda {
         let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
         let mut go = || -> Result<f64, DriverError> {
-            // SAFETY: by this function's contract; the driver copies the arguments before it returns.
+            // SAFETY: by this function's contract; the driver copies the arguments before it
+            // returns.
             unsafe {
                 let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
                 let events =

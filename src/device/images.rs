@@ -15,7 +15,8 @@ pub struct Image {
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
-/// The image of `unit` that runs best on compute capability `major.minor`: machine code of this generation, else PTX.
+/// The image of `unit` that runs best on compute capability `major.minor`: machine code of this
+/// generation, else PTX.
 pub fn best(unit: &str, major: u32, minor: u32) -> Option<&'static Image> {
     let have = major * 10 + minor;
     let runs = |image: &&Image| {

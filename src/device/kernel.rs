@@ -1,5 +1,5 @@
-//! Where kernels run: one launch seam over two backends. `host` runs the kernel sources as C++ on the CPU
-//! (slow, and strict: it names a wrong line); `cuda` runs the compiled ones on a GPU.
+//! Where kernels run: one launch seam over two backends. `host` runs the kernel sources as C++ on
+//! the CPU (slow, and strict: it names a wrong line); `cuda` runs the compiled ones on a GPU.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,7 +93,8 @@ impl fmt::Debug for KernelDevice {
 }
 
 impl KernelDevice {
-    /// Kernels on the CPU, threads and blocks in the order of `seed`. Every launch takes another order.
+    /// Kernels on the CPU, threads and blocks in the order of `seed`. Every launch takes another
+    /// order.
     pub fn host(seed: u64) -> Self {
         Self::over(Backend::Host { seed: AtomicU64::new(seed) })
     }
@@ -209,15 +210,17 @@ impl KernelDevice {
     /// Puts a kernel on the device's stream. A launch of no blocks does nothing. Returns its cost.
     ///
     /// # Safety
-    /// Every pointer among `args` must be null where the kernel allows it, or a buffer of this device that is as large
-    /// as the kernel's contract says. The number and the sizes of the arguments are checked here.
+    /// Every pointer among `args` must be null where the kernel allows it, or a buffer of this
+    /// device that is as large as the kernel's contract says. The number and the sizes of the
+    /// arguments are checked here.
     pub unsafe fn launch(&self, launch: &Launch, args: &[Arg]) -> Result<Cost> {
         if launch.grid.contains(&0) {
             return Ok(Cost::default());
         }
         super::signatures::check(launch, args)?;
         let recorded = self.note(|| Step::Launch(*launch, args.to_vec()));
-        // While operators are timed, so is every launch, and a GPU waits for each: the run is slower then.
+        // While operators are timed, so is every launch, and a GPU waits for each: the run is
+        // slower then.
         let timed = profile::is_on() && !recorded;
         let _range = nvtx::range(launch.kernel);
         let began = timed.then(Instant::now);
@@ -296,7 +299,8 @@ impl KernelDevice {
         self.0.pool.in_use()
     }
 
-    /// Refuses to hold more than `bytes`: makes room for other processes, and tests what happens when memory ends.
+    /// Refuses to hold more than `bytes`: makes room for other processes, and tests what happens
+    /// when memory ends.
     pub fn limit_memory(&self, bytes: usize) {
         self.0.pool.limit(bytes);
     }

@@ -1,5 +1,6 @@
-//! Where operators run. The CPU is always there. CUDA needs a driver, which is looked for without linking against
-//! anything, and kernels embedded in the binary. The host backend runs the same kernels as C++ for tests and checks.
+//! Where operators run. The CPU is always there. CUDA needs a driver, which is looked for without
+//! linking against anything, and kernels embedded in the binary. The host backend runs the same
+//! kernels as C++ for tests and checks.
 
 pub mod arguments;
 mod buffer;

@@ -1,4 +1,5 @@
-//! Ranges for Nsight: stages and launches by name in its timeline, while a run is profiled and NVIDIA's library is there.
+//! Ranges for Nsight: stages and launches by name in its timeline, while a run is profiled and
+//! NVIDIA's library is there.
 
 use std::sync::OnceLock;
 

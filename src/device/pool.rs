@@ -1,5 +1,6 @@
-//! Who holds how much device memory. On a GPU, freed memory is kept for the next buffer of its size class: asking the
-//! driver takes longer than most kernels. On the host each buffer is its own, so that a page of no access follows it.
+//! Who holds how much device memory. On a GPU, freed memory is kept for the next buffer of its size
+//! class: asking the driver takes longer than most kernels. On the host each buffer is its own, so
+//! that a page of no access follows it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,7 +47,8 @@ struct State {
 #[derive(Default)]
 pub struct Pool(Mutex<State>);
 
-/// Rounds up so that buffers of nearly one size can follow each other: 512 bytes up to 1 MiB, then 2 MiB.
+/// Rounds up so that buffers of nearly one size can follow each other: 512 bytes up to 1 MiB, then
+/// 2 MiB.
 fn room(bytes: usize) -> usize {
     let unit = if bytes < 1 << 20 { 512 } else { 2 << 20 };
     bytes.max(1).div_ceil(unit).saturating_mul(unit)

@@ -16,7 +16,8 @@ pub struct Gpu {
     pub memory: u64,
 }
 
-/// The widest vectors that the CPU kernels use here, and whether products of bytes have an instruction.
+/// The widest vectors that the CPU kernels use here, and whether products of bytes have an
+/// instruction.
 pub fn simd() -> &'static str {
     use bytes::Level::{Avx512Vnni, AvxVnni};
     match (simd::level(), bytes::level()) {
@@ -32,8 +33,8 @@ pub fn simd() -> &'static str {
 
 /// The CUDA devices, or why there are none.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
-    // SAFETY: only looks for the driver's shared library; loads nothing else. Asking first matters: every other
-    // call of the binding panics when the library is absent.
+    // SAFETY: only looks for the driver's shared library; loads nothing else. Asking first matters:
+    // every other call of the binding panics when the library is absent.
     if !unsafe { sys::is_culib_present() } {
         return Err("no NVIDIA driver library (libcuda) on this machine".into());
     }

@@ -1,6 +1,8 @@
-//! Launches that are put down once and run many times: a CUDA graph on a GPU, a list on the host build.
+//! Launches that are put down once and run many times: a CUDA graph on a GPU, a list on the host
+//! build.
 //!
-//! What a recording's launches read may be rewritten between two replays: arguments (addresses, sizes, grids) stay.
+//! What a recording's launches read may be rewritten between two replays: arguments (addresses,
+//! sizes, grids) stay.
 
 use std::sync::PoisonError;
 
@@ -24,7 +26,8 @@ pub(super) struct Recorder {
     pub(super) spare: Vec<Memory>,
 }
 
-/// Launches that were recorded once and are run again as one. Holds the memory that they use between them.
+/// Launches that were recorded once and are run again as one. Holds the memory that they use
+/// between them.
 #[derive(Debug)]
 pub struct Recording {
     device: KernelDevice,
@@ -40,9 +43,11 @@ enum What {
 }
 
 impl KernelDevice {
-    /// Puts down what `work` launches, without running any of it; what `work` returns is where results will be.
+    /// Puts down what `work` launches, without running any of it; what `work` returns is where
+    /// results will be.
     ///
-    /// While it works nothing can be copied to the device or from it, and no other thread may use the device.
+    /// While it works nothing can be copied to the device or from it, and no other thread may use
+    /// the device.
     ///
     /// # Errors
     /// Those of `work`; a driver that cannot make a graph of it; a recording within a recording.
@@ -96,13 +101,15 @@ impl Recording {
     /// Runs everything again, in order, behind what was launched before.
     ///
     /// # Safety
-    /// All buffers that the recorded launches were given, and those that the recording's work returned, exist still.
+    /// All buffers that the recorded launches were given, and those that the recording's work
+    /// returned, exist still.
     pub unsafe fn replay(&self) -> Result<()> {
         self.device.not_recording("a replay")?;
         match (&self.what, &self.device.0.backend) {
             (What::Graph(graph), Backend::Cuda(cuda)) => cuda.launch_graph(graph),
             (What::List(steps), _) => steps.iter().try_for_each(|step| match step {
-                // SAFETY: checked when it was recorded; its buffers are there by this function's contract.
+                // SAFETY: checked when it was recorded; its buffers are there by this function's
+                // contract.
                 Step::Launch(launch, args) => unsafe { self.device.launch(launch, args) }.map(drop),
                 Step::Clear { address, bytes } => self.device.clear_bytes(*address, *bytes),
             }),

@@ -30,7 +30,8 @@ impl<T: Storage> DeviceRows<T> {
         Ok(Self { values: device.zeros(count, label)?, rows, dim, stride })
     }
 
-    /// Whose values a kernel is about to write, all of them; `dim` is whole vectors of every storage type, so that nothing is padding.
+    /// Whose values a kernel is about to write, all of them; `dim` is whole vectors of every
+    /// storage type, so that nothing is padding.
     pub(crate) fn unwritten(device: &KernelDevice, rows: usize, dim: usize, label: &'static str) -> Result<Self> {
         if dim != stride_of(dim) || u32::try_from(dim).is_err() {
             return Err(Error::failed(

@@ -1,5 +1,5 @@
-//! A driver takes a kernel's arguments as they come. The host build of the same sources knows how many there are and
-//! how large each is, so a wrong launch is refused before it can do harm.
+//! A driver takes a kernel's arguments as they come. The host build of the same sources knows how
+//! many there are and how large each is, so a wrong launch is refused before it can do harm.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

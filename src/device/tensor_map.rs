@@ -23,8 +23,9 @@ impl KernelDevice {
         }
     }
 
-    /// Describes some rows of `of` for loads of boxes of `box_rows` rows by 64 values into shared memory, swizzled 128 bytes wide, with
-    /// zeros outside. Nothing to describe gives a descriptor that must not be used.
+    /// Describes some rows of `of` for loads of boxes of `box_rows` rows by 64 values into shared
+    /// memory, swizzled 128 bytes wide, with zeros outside. Nothing to describe gives a descriptor
+    /// that must not be used.
     ///
     /// # Errors
     /// A matrix that the unit cannot describe (more than 2^32 rows).
@@ -53,8 +54,9 @@ impl KernelDevice {
         cuda.enter()?;
         let (shape, step) = ([64u32, box_rows], [1u32, 1]);
         let mut map = CUtensorMap { opaque: [0; 16] };
-        // SAFETY: the driver reads two sizes and boxes and one stride, writes one descriptor, and keeps the address as a number; the
-        // function exists wherever a device of this capability has a driver.
+        // SAFETY: the driver reads two sizes and boxes and one stride, writes one descriptor, and
+        // keeps the address as a number; the function exists wherever a device of this capability
+        // has a driver.
         let result = unsafe {
             sys::cuTensorMapEncodeTiled(
                 &mut map,

@@ -1,5 +1,5 @@
-//! The operators. Each has one contract (`mod.rs`), an f64 oracle, a CPU version, a kernel, and a list of what it is
-//! checked on and measured with (`cases.rs`). [`registry`] knows them by name.
+//! The operators. Each has one contract (`mod.rs`), an f64 oracle, a CPU version, a kernel, and a
+//! list of what it is checked on and measured with (`cases.rs`). [`registry`] knows them by name.
 
 pub mod adam;
 pub mod adamw;

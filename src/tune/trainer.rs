@@ -375,7 +375,7 @@ impl Run<'_> {
         let State { params: flat, m, v, .. } = state;
         let mut apply = |adam: AdamW, at: Range<usize>| {
             let (g, m, v) = (&gradient[at.clone()], &mut m[at.clone()], &mut v[at.clone()]);
-            adam.apply(&mut flat[at], g, m, v, clip as f32);
+            adam.apply(&mut flat[at], g, m, v, clip as f32)
         };
         // The projector's parameters are the last ones.
         let end = gradient.len() - self.soft.as_ref().map_or(0, |s| s.count);
@@ -386,10 +386,10 @@ impl Run<'_> {
             }
             Trained::All => 0,
         };
-        apply(adam, from..end);
+        apply(adam, from..end)?;
         if let Some(soft) = &self.soft {
             let own = LoraSettings { learning_rate: soft.learning_rate, ..settings.clone() };
-            apply(AdamW { lr: learning_rate(&own, state.step, total), ..adam }, end..gradient.len());
+            apply(AdamW { lr: learning_rate(&own, state.step, total), ..adam }, end..gradient.len())?;
         }
         write_all(params, flat)?;
         state.step += 1;

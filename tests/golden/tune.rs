@@ -136,7 +136,7 @@ fn lora_training_matches_pytorch() {
         let mut at = 0;
         a.visit_mut(&mut |_, p| {
             let span = at..at + p.len();
-            adam.apply(p, &g[span.clone()], &mut m[span.clone()], &mut v[span.clone()], 1.0);
+            adam.apply(p, &g[span.clone()], &mut m[span.clone()], &mut v[span.clone()], 1.0).unwrap();
             at = span.end;
         })
         .unwrap();

@@ -1,10 +1,11 @@
-//! Attention of ragged batches: causal sequences, sequences behind shared runs, queries that are the last rows of longer
-//! keys; any heads, widths that no tile divides.
+//! Attention of ragged batches: causal sequences, sequences behind shared runs, queries that are
+//! the last rows of longer keys; any heads, widths that no tile divides.
 
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
 use rallrec::ops::attention::Heads;
+use rallrec::ops::attention::cases::{DIMS, lse_tolerance, score_bound, tolerance};
 use rallrec::ops::attention::kernel::{Inputs, Plan, Span};
 use rallrec::ops::attention::oracle;
 
@@ -32,12 +33,12 @@ fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> (Vec<f32>, Vec<f32>) {
     let mut out = DeviceRows::zeros(device, q.rows(), qw, "out").unwrap();
     let mut lse = device.zeros(q.rows() * c.heads.query, "lse").unwrap();
     let plan = Plan::new(device, &c.spans).unwrap();
-    plan.forward_within(c.heads, c.window, &Inputs { q: &q, k: &k, v: &v }, &mut out, Some(&mut lse)).unwrap();
+    plan.forward(c.heads, c.window, &Inputs { q: &q, k: &k, v: &v }, &mut out, Some(&mut lse)).unwrap();
     (out.download().unwrap().iter().map(|v| v.to_f32()).collect(), device.download(&lse).unwrap())
 }
 
-/// Spans of (own keys without a query, queries) behind `past` shared keys, query rows from `first` on; with how many query
-/// rows and key rows there are in all.
+/// Spans of (own keys without a query, queries) behind `past` shared keys, query rows from `first`
+/// on; with how many query rows and key rows there are in all.
 pub fn behind(past: usize, first: usize, lengths: &[(usize, usize)]) -> (Vec<Span>, usize, usize) {
     let (mut queries, mut keys) = (first, past);
     let mut spans = Vec::with_capacity(lengths.len());
@@ -54,7 +55,8 @@ pub fn behind(past: usize, first: usize, lengths: &[(usize, usize)]) -> (Vec<Spa
     (spans, queries, keys)
 }
 
-/// Lengths are (past, first own keys that have no query, queries) of each sequence; past runs are shared by all.
+/// Lengths are (past, first own keys that have no query, queries) of each sequence; past runs are
+/// shared by all.
 fn check<T: Storage>(
     (heads, window): (Heads, Option<usize>),
     past: usize,
@@ -81,10 +83,8 @@ fn check<T: Storage>(
         want.extend(oracle::attention_within(&q, &k, &all(&v), heads, window));
         log.extend(oracle::log_sum_exp(&q, &k, heads, window));
     }
-    // Scores are f32 sums of up to `scale x dim` terms; what they are off by shows in the weights. bf16 rounds weights and
-    // output to 8 bits; values are of the order of 4.
-    let score = largest(&q) * largest(&k) * (heads.dim as f64).sqrt();
-    let unit = if T::NAME == "f32" { 2e-6 * (1.0 + score) } else { 2e-2 + 2e-6 * score };
+    let score = score_bound(&q, &k, heads.dim);
+    let off = tolerance(T::NAME == "bf16", score);
     for device in devices(seed) {
         let (got, lse) = run(&device, &c);
         same_bits(&got, &run(&device, &c).0)?;
@@ -95,19 +95,20 @@ fn check<T: Storage>(
             c.window = None;
         }
         if values == Values::Huge {
-            // One key takes all, and which one may hang on the last bit: the result is one of the values.
+            // One key takes all, and which one may hang on the last bit: the result is one of the
+            // values.
             let top = largest(&v);
             prop_assert!(got.iter().all(|g| f64::from(g.abs()) <= top * 1.01), "outside the values");
             continue;
         }
-        close("out", &got, &want, |_| unit * 4.0)?;
-        close("lse", &lse, &log, |i| 2e-6 * (1.0 + log[i].abs() + score))?;
+        close("out", &got, &want, |_| off)?;
+        close("lse", &lse, &log, |i| lse_tolerance(log[i], score))?;
     }
     Ok(())
 }
 
 fn any_head() -> impl Strategy<Value = (usize, usize, usize)> {
-    (1usize..3, 1usize..4, prop::sample::select(vec![8usize, 16, 24, 64, 72, 128]))
+    (1usize..3, 1usize..4, prop::sample::select(DIMS))
 }
 
 proptest! {
@@ -134,9 +135,9 @@ fn keys_that_are_not_there_are_refused() {
     let heads = Heads { query: 1, kv: 1, dim: 8 };
     let zeros = |n| DeviceRows::<f32>::zeros(&device, n, 8, "x").unwrap();
     let (q, k) = (zeros(4), zeros(3));
-    assert!(plan.forward(heads, &Inputs { q: &q, k: &k, v: &k }, &mut zeros(4), None).is_err());
-    let windowed = plan.forward_within(heads, Some(0), &Inputs { q: &q, k: &q, v: &q }, &mut zeros(4), None);
+    assert!(plan.forward(heads, None, &Inputs { q: &q, k: &k, v: &k }, &mut zeros(4), None).is_err());
+    let windowed = plan.forward(heads, Some(0), &Inputs { q: &q, k: &q, v: &q }, &mut zeros(4), None);
     assert!(windowed.is_err(), "a window of nothing");
     let odd = Heads { query: 1, kv: 1, dim: 7 };
-    assert!(plan.forward(odd, &Inputs { q: &q, k: &q, v: &q }, &mut zeros(4), None).is_err());
+    assert!(plan.forward(odd, None, &Inputs { q: &q, k: &q, v: &q }, &mut zeros(4), None).is_err());
 }

@@ -1,15 +1,17 @@
-//! Gradients of attention over ragged batches, with shared pasts, against the oracle; the forward is the device's own.
+//! Gradients of attention over ragged batches, with shared pasts, against the oracle, on the CPU
+//! and by kernels through one call; the forward is that of the same place.
 
 use half::bf16;
 use proptest::prelude::*;
-use rallrec::device::{DeviceRows, KernelDevice, Storage};
-use rallrec::ops::attention::Heads;
-use rallrec::ops::attention::gradient::{Backward, Given, Gradients};
-use rallrec::ops::attention::kernel::{Inputs, Plan, Span};
-use rallrec::ops::attention::oracle;
+use rallrec::device::{Device, KernelDevice, List, Rows, Storage};
+use rallrec::ops::attention::cases::gradient_tolerance;
+use rallrec::ops::attention::kernel::Span;
+use rallrec::ops::attention::packed::{Given, Gradients, Inputs};
+use rallrec::ops::attention::{Heads, Packed, oracle};
+use rallrec::tensor::Dtype;
 
 use super::attention::behind;
-use super::common::{Values, cases, close, devices, largest, same_bits, wide};
+use super::common::{Values, cases, close, devices, same_bits, wide};
 
 struct Case<T> {
     heads: Heads,
@@ -21,25 +23,32 @@ struct Case<T> {
     by_out: Vec<T>,
 }
 
-fn run<T: Storage>(device: &KernelDevice, c: &Case<T>) -> [Vec<f32>; 3] {
+fn run<T: Storage>(device: &Device, c: &Case<T>) -> [Vec<f32>; 3] {
+    let dtype = if T::NAME == "f32" { Dtype::F32 } else { Dtype::Bf16 };
     let (qw, kw) = (c.heads.query * c.heads.dim, c.heads.kv * c.heads.dim);
-    let up = |x: &[T], width| DeviceRows::upload(device, width, x, "x").unwrap();
+    let up = |x: &[T], width| {
+        let x: Vec<f32> = x.iter().map(|v| v.to_f32()).collect();
+        Rows::upload(device, dtype, width, &x, "x").unwrap()
+    };
     let (q, k, v, by_out) = (up(&c.q, qw), up(&c.k, kw), up(&c.v, kw), up(&c.by_out, qw));
     let inputs = Inputs { q: &q, k: &k, v: &v };
-    let mut out = DeviceRows::zeros(device, q.rows(), qw, "out").unwrap();
-    let mut lse = device.zeros(q.rows() * c.heads.query, "lse").unwrap();
-    let plan = Plan::new(device, &c.spans).unwrap();
-    plan.forward_within(c.heads, c.window, &inputs, &mut out, Some(&mut lse)).unwrap();
-    let zeros = |rows, width| DeviceRows::<f32>::zeros(device, rows, width, "gradient").unwrap();
+    let mut out = Rows::zeros(device, dtype, q.rows(), qw, "out").unwrap();
+    let mut lse = List::zeros(device, q.rows() * c.heads.query, "lse").unwrap();
+    let packed = Packed::new(device, dtype, &c.spans).unwrap();
+    packed.attention(c.heads, c.window, inputs, &mut out, &mut lse).unwrap();
+    let zeros = |rows, width| Rows::zeros(device, Dtype::F32, rows, width, "gradient").unwrap();
     let (mut dq, mut dk, mut dv) = (zeros(q.rows(), qw), zeros(k.rows(), kw), zeros(k.rows(), kw));
     let given = Given { out: &out, lse: &lse, by_out: &by_out };
+    let mut short = zeros(q.rows() + 1, qw);
+    let mut wrong = Gradients { q: &mut short, k: &mut dk, v: &mut dv };
+    assert!(packed.attention_backward(c.heads, c.window, inputs, given, &mut wrong, &mut Vec::new()).is_err());
     let mut gradients = Gradients { q: &mut dq, k: &mut dk, v: &mut dv };
-    let backward = Backward::new(device, &c.spans).unwrap();
-    backward.run_within(c.heads, c.window, &inputs, &given, &mut gradients).unwrap();
+    packed.attention_backward(c.heads, c.window, inputs, given, &mut gradients, &mut Vec::new()).unwrap();
     [dq, dk, dv].map(|g| g.download().unwrap())
 }
 
-/// `past` key rows that every span sees, itself a causal sequence if `learnt`; lengths are (own keys without a query, queries).
+/// `past` key rows that every span sees, itself a causal sequence if `learnt`; lengths are (own
+/// keys without a query, queries).
 fn check<T: Storage>(
     (heads, window): (Heads, Option<usize>),
     (past, learnt): (usize, bool),
@@ -76,24 +85,15 @@ fn check<T: Storage>(
             }
         }
     }
-    // A probability is off by what its score is off by (f32 sums of this size), bf16 also by its own rounding, which the
-    // difference to the mean does not cancel. A gradient sums as many terms as there are rows, of the size of 4 to 16.
-    let score = largest(&q) * largest(&k) * (heads.dim as f64).sqrt();
-    let unit = if T::NAME == "f32" { 2e-6 * (1.0 + score) } else { 1e-2 + 2e-6 * score };
-    let terms = 4.0 + (heads.group() as f64 * queries as f64).sqrt();
-    let dot = largest(&g) * largest(&v) * (heads.dim as f64).sqrt();
-    let tolerance = |which: usize| match which {
-        0 => unit * terms * dot * largest(&k),
-        1 => unit * terms * dot * largest(&q),
-        _ => unit * terms * largest(&g),
-    };
-    for device in devices(seed) {
+    let off = gradient_tolerance(T::NAME == "bf16", heads, queries, [&q, &k, &v, &g]);
+    let cpu = (T::NAME == "f32").then_some(Device::Cpu);
+    for device in cpu.into_iter().chain(devices(seed).into_iter().map(Device::Kernels)) {
         let got = run(&device, &c);
         // A window that hides nothing changes no bit.
         c.window = window.or(Some(keys.max(1)));
         for (i, (got, again)) in got.iter().zip(&run(&device, &c)).enumerate() {
             same_bits(got, again)?;
-            close(["dq", "dk", "dv"][i], got, &want[i], |_| tolerance(i) + 1e-30)?;
+            close(["dq", "dk", "dv"][i], got, &want[i], |_| off[i])?;
         }
         c.window = window;
     }
@@ -128,9 +128,14 @@ fn wide_heads_and_more_rows_than_a_tile() {
 
 #[test]
 fn ranges_that_overlap_are_refused() {
-    let device = KernelDevice::host(0);
+    let host = Device::Kernels(KernelDevice::host(0));
     let spans = [Span::causal(0..4), Span { rows: 4..6, past: 2..4, own: 4..6, visible: 1 }];
-    assert!(Backward::<f32>::new(&device, &spans).unwrap_err().to_string().contains("overlap"));
+    assert!(Packed::new(&host, Dtype::F32, &spans).unwrap_err().to_string().contains("overlap"));
     let beyond = Span { rows: 0..4, past: 0..0, own: 0..4, visible: 2 };
-    assert!(Backward::<f32>::new(&device, &[beyond]).is_err());
+    let nothing = Span { rows: 0..1, past: 0..0, own: 0..4, visible: 0 };
+    for device in [Device::Cpu, host] {
+        for span in [&beyond, &nothing] {
+            assert!(Packed::new(&device, Dtype::F32, std::slice::from_ref(span)).is_err());
+        }
+    }
 }

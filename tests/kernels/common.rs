@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use rallrec::device::{KernelDevice, Storage};
 use rallrec::models::decoder::{Family, families};
+pub use rallrec::ops::registry::{largest, narrow, wide};
 use rallrec::rng::{Rng, Use};
 
-/// The host build with the order of `seed`, and the first GPU if there is one. `RALLREC_DEVICES=gpu` wants the GPU alone, and panics where
-/// there is none.
+/// The host build with the order of `seed`, and the first GPU if there is one.
+/// `RALLREC_DEVICES=gpu` wants the GPU alone, and panics where there is none.
 pub fn devices(seed: u64) -> Vec<KernelDevice> {
     static GPU: OnceLock<Result<KernelDevice, String>> = OnceLock::new();
     let gpu = GPU.get_or_init(|| KernelDevice::cuda(0).map_err(|e| e.to_string()));
@@ -59,11 +60,6 @@ pub fn any_values() -> impl Strategy<Value = Values> {
     ])
 }
 
-/// The largest magnitude.
-pub fn largest(x: &[f64]) -> f64 {
-    x.iter().fold(0.0, |m, v| m.max(v.abs()))
-}
-
 impl Values {
     /// As [`Self::draw`], each value `by` times as large.
     pub fn scaled<T: Storage>(self, n: usize, seed: u64, by: f32) -> Vec<T> {
@@ -89,11 +85,6 @@ impl Values {
         };
         (0..n).map(|i| T::from_f32(value(i))).collect()
     }
-}
-
-/// f64 copies.
-pub fn wide<T: Storage>(x: &[T]) -> Vec<f64> {
-    x.iter().map(|v| f64::from(v.to_f32())).collect()
 }
 
 /// Fails where `got` is farther than `tolerance(i)` from `want`, or either is NaN.

@@ -1,51 +1,12 @@
 //! Few rows through bf16 and quantised weights.
 
-use half::{bf16, f16};
+use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice, Storage};
+use rallrec::ops::linear::cases::{FORMATS, drawn_blocks, shifted, tolerance};
 use rallrec::ops::linear::decode::{Format, Quantised, product, step};
-use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, close, devices, same_bits, wide};
-
-/// Blocks as a file holds them, and the values they mean.
-fn quantised(format: Format, blocks: usize, seed: u64) -> (Vec<u8>, Vec<f64>) {
-    let mut rng = Rng::new(seed, Use::Synthetic, 3, 3);
-    let (mut bytes, mut values) = (Vec::new(), Vec::new());
-    for block in 0..blocks {
-        // Also subnormal, negative and zero scales.
-        let d = f16::from_f32(match block % 5 {
-            0 => 3e-7,
-            1 => 0.0,
-            _ => rng.normal() * 0.1,
-        });
-        let m = f16::from_f32(rng.normal());
-        bytes.extend(d.to_le_bytes());
-        let (d, m) = (f64::from(d.to_f32()), f64::from(m.to_f32()));
-        match format {
-            Format::Q8_0 => {
-                for _ in 0..32 {
-                    let q = rng.next_u32() as i8;
-                    bytes.push(q as u8);
-                    values.push(d * f64::from(q));
-                }
-            }
-            Format::Q4_0 | Format::Q4_1 => {
-                if format == Format::Q4_1 {
-                    bytes.extend(f16::from_f32(m as f32).to_le_bytes());
-                }
-                let packed: Vec<u8> = (0..16).map(|_| rng.next_u32() as u8).collect();
-                let nibbles = packed.iter().map(|p| p & 15).chain(packed.iter().map(|p| p >> 4));
-                values.extend(nibbles.map(|q| match format {
-                    Format::Q4_0 => d * (f64::from(q) - 8.0),
-                    _ => d * f64::from(q) + m,
-                }));
-                bytes.extend(&packed);
-            }
-        }
-    }
-    (bytes, values)
-}
 
 fn check<T: Storage>(
     format: Option<Format>,
@@ -58,7 +19,7 @@ fn check<T: Storage>(
     let old: Vec<f32> = Values::Normal.draw(rows * out, seed + 2);
     let plain: Vec<bf16> = Values::Normal.draw(out * inp, seed + 3);
     let (bytes, w) = match format {
-        Some(format) => quantised(format, out * inp / 32, seed),
+        Some(format) => drawn_blocks(format, out * inp / 32, seed),
         None => (Vec::new(), wide(&plain)),
     };
     let run = |device: &KernelDevice| {
@@ -85,14 +46,14 @@ fn check<T: Storage>(
         let terms = (0..inp).map(|k| wide_x[row * inp + k] * w[o * inp + k]);
         let (sum, all) = terms.fold((0.0, 0.0), |(s, t), v| (s + v, t + v.abs()));
         want.push(sum + f64::from(bias[o]) + f64::from(old));
-        // Q4's shifted sums are of the size of 8 d x even where they cancel; its minimum multiplies all of x.
         let x_all: f64 = wide_x[row * inp..(row + 1) * inp].iter().map(|v| v.abs()).sum();
-        size.push(all + if format.is_some() { 4.0 * x_all } else { 0.0 });
+        let beside = f64::from(bias[o]).abs() + f64::from(old).abs();
+        size.push(all + beside + if format.is_some() { shifted(x_all) } else { 0.0 });
     }
     for device in devices(seed) {
         let got = run(&device);
         same_bits(&got, &run(&device))?;
-        close("y", &got, &want, |i| 2e-6 * (size[i] + 10.0))?;
+        close("y", &got, &want, |i| tolerance(false, want[i], size[i]))?;
     }
     Ok(())
 }
@@ -103,7 +64,7 @@ proptest! {
     fn quantised_weights_meet_the_oracle(
         rows in prop::sample::select(vec![0usize, 1, 7, 8, 9, 33, 40]), out in prop::sample::select(vec![1usize, 16, 17, 50]),
         blocks in prop::sample::select(vec![1usize, 2, 9, 33]),
-        format in prop::sample::select(vec![Format::Q8_0, Format::Q4_0, Format::Q4_1]),
+        format in prop::sample::select(FORMATS),
         values in any_values(), seed in 0u64..1_000_000,
     ) {
         check::<f32>(Some(format), (rows, out, 32 * blocks), values, seed)?;
@@ -142,18 +103,17 @@ proptest! {
             };
             let got = run();
             prop_assert_eq!(&got, &run(), "two runs differ");
-            // Sums in f32, and the result rounded to eight bits once.
             let got: Vec<f32> = got.iter().map(|v| v.to_f32()).collect();
-            close("y", &got, &want, |i| want[i].abs() / 256.0 + 2e-6 * (size[i] + 1.0))?;
+            close("y", &got, &want, |i| tolerance(true, want[i], size[i]))?;
         }
     }
 
     #[test]
     fn blocks_widen_to_what_they_say(
         out in prop::sample::select(vec![0usize, 1, 17, 70]), blocks in prop::sample::select(vec![1usize, 3, 9]),
-        format in prop::sample::select(vec![Format::Q8_0, Format::Q4_0, Format::Q4_1]), seed in 0u64..1_000_000,
+        format in prop::sample::select(FORMATS), seed in 0u64..1_000_000,
     ) {
-        let (bytes, values) = quantised(format, out * blocks, seed);
+        let (bytes, values) = drawn_blocks(format, out * blocks, seed);
         // Scale times integer is exact in f64 and in f32; a minimum is added exactly in f64.
         let want: Vec<f32> = values.iter().map(|&v| v as f32).collect();
         for device in devices(seed) {

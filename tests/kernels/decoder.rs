@@ -1,5 +1,5 @@
-//! The decoder by launches against the decoder of the CPU: choices of ragged bundles, vectors of texts, and the same sampled
-//! tokens.
+//! The decoder by launches against the decoder of the CPU: choices of ragged bundles, vectors of
+//! texts, and the same sampled tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,7 +162,8 @@ fn answers(run: impl FnOnce(&dyn Monitor, &mut dyn Listener) -> Result<()>) -> (
     (answers, steps.0.into_inner())
 }
 
-/// Prompts of one token, of several, and of more than attention takes in one piece; samples from none to more than go together.
+/// Prompts of one token, of several, and of more than attention takes in one piece; samples from
+/// none to more than go together.
 fn prompts() -> Vec<Prompt> {
     let tokens = |n: u32, by: u32| (0..n).map(|i| (by * i + 1) % 263).collect::<Vec<u32>>();
     vec![
@@ -242,7 +243,8 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
         assert_eq!(got, want);
         (on_device.counts().recorded, on_device.counts().replayed)
     };
-    // Attention takes 256 keys in one piece: an answer gets its second in the middle of a recording.
+    // Attention takes 256 keys in one piece: an answer gets its second in the middle of a
+    // recording.
     let counts = check(&[Prompt::new(3, tokens(2), 1)], 1, 260);
     assert_eq!(counts, (1, 257), "260 tokens: one of the prompt, one step to begin with");
     // Behind two prompts of one piece come two of three, for which the recording has no room.
@@ -260,7 +262,8 @@ fn where_memory_is_short_fewer_answers_go_together() {
     let stop: Vec<u32> = (0..264).step_by(2).collect();
     let run = || answers(|monitor, ear| generate(&on_device, &prompts[1..2], &stop, &settings, monitor, ear));
     let (want, together) = run();
-    // A token's keys and values take 256 bytes: two answers of 200 tokens do not fit into 90,000, one does.
+    // A token's keys and values take 256 bytes: two answers of 200 tokens do not fit into 90,000,
+    // one does.
     let limit = device.memory_in_use().0 + 90_000;
     device.limit_memory(limit);
     let (got, one_by_one) = run();
@@ -419,7 +422,8 @@ fn quantised(weight: &Weight, form: Form) -> Weight {
     Weight::new(rows, cols, Storage::Quantised(Arc::new(blocks))).unwrap()
 }
 
-/// Decode steps read the blocks of a quantised file, prompts their values: the CPU's tokens and logits, whatever goes beside them.
+/// Decode steps read the blocks of a quantised file, prompts their values: the CPU's tokens and
+/// logits, whatever goes beside them.
 #[test]
 fn quantised_weights_are_decoded_from_their_blocks() {
     let form = |bits, centre, minimum| Form { group: 32, bits, centre, minimum, half: true };

@@ -1,4 +1,5 @@
-//! The device layer: what it says when memory ends or a launch is wrong, and what it keeps count of.
+//! The device layer: what it says when memory ends or a launch is wrong, and what it keeps count
+//! of.
 
 use rallrec::device::{Arg, KernelDevice, Launch};
 use rallrec::ops::merge::kernel::sum_rows;
@@ -46,7 +47,8 @@ fn a_fault_names_kernel_line_and_shapes() {
     assert!(result.unwrap_err().to_string().contains("it takes [8, 8, 8, 8]"));
 }
 
-/// Timing is switched for the whole process, and other tests launch meanwhile: a number of blocks that nothing else has.
+/// Timing is switched for the whole process, and other tests launch meanwhile: a number of blocks
+/// that nothing else has.
 #[test]
 fn launches_are_counted_only_while_they_are_timed() {
     let device = KernelDevice::host(0);

@@ -6,11 +6,7 @@ use rallrec::device::{DeviceRows, Storage};
 use rallrec::ops::geglu::cases::tolerance;
 use rallrec::ops::geglu::{kernel, oracle};
 
-use super::common::{Values, any_values, cases, close, devices, same_bits};
-
-fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
-    x.iter().map(|v| v.to_f32()).collect()
-}
+use super::common::{Values, any_values, cases, close, devices, narrow, same_bits};
 
 fn check<T: Storage>(rows: usize, width: usize, values: Values, spread: f32, seed: u64) -> Result<(), TestCaseError> {
     let spread = if values == Values::Normal { spread } else { 1.0 };

@@ -1,6 +1,6 @@
-//! SmolLM2-135M by launches against the reference outputs of PyTorch and of an independent f64 forward: all of them on a GPU, the first
-//! layers of a short prompt on the host build. `RALLREC_GOLDEN_ON_HOST=1` sends one short prompt through the whole model there too:
-//! minutes.
+//! SmolLM2-135M by launches against the reference outputs of PyTorch and of an independent f64
+//! forward: all of them on a GPU, the first layers of a short prompt on the host build.
+//! `RALLREC_GOLDEN_ON_HOST=1` sends one short prompt through the whole model there too: minutes.
 
 #[path = "../common/mod.rs"]
 mod files;
@@ -24,8 +24,8 @@ const LOG_SUMS: f64 = 2e-4;
 const MEAN_LOSS: f64 = 1e-4;
 const GRADIENT: f64 = 2e-3;
 
-/// The model whose weights were rounded to bf16, as the reference has them, but held in f32: kernels compute in the dtype of the
-/// weights.
+/// The model whose weights were rounded to bf16, as the reference has them, but held in f32:
+/// kernels compute in the dtype of the weights.
 fn open() -> Option<(Loaded, Tensors)> {
     let file = golden("smollm2.safetensors")?;
     let mut loaded = smollm2()?;
@@ -45,7 +45,8 @@ fn open() -> Option<(Loaded, Tensors)> {
     Some((loaded, Tensors::open(&file)))
 }
 
-/// Devices that the whole model is sent through, with the prompts and the greedy tokens that each has time for.
+/// Devices that the whole model is sent through, with the prompts and the greedy tokens that each
+/// has time for.
 fn whole(what: &str) -> Vec<(KernelDevice, Vec<usize>, usize)> {
     let asked = std::env::var("RALLREC_GOLDEN_ON_HOST").is_ok_and(|v| v == "1");
     let mut all = Vec::new();
@@ -63,7 +64,8 @@ fn prompts(t: &Tensors, which: &[usize]) -> Vec<Vec<u32>> {
     which.iter().map(|n| t.ids(&format!("prompt{n}.input_ids"))).collect()
 }
 
-/// Pairs of tokens whose logits are looked at: the answers, the likeliest, and some from all over the vocabulary.
+/// Pairs of tokens whose logits are looked at: the answers, the likeliest, and some from all over
+/// the vocabulary.
 fn pairs(want: &[f64]) -> Vec<[u32; 2]> {
     let mut order: Vec<u32> = (0..want.len() as u32).collect();
     order.sort_by(|&a, &b| want[b as usize].total_cmp(&want[a as usize]));
@@ -77,7 +79,8 @@ fn pairs(want: &[f64]) -> Vec<[u32; 2]> {
     ]
 }
 
-/// Logits of `model` behind each prompt, and the log-sum-exp of all of them, against `key` of the reference.
+/// Logits of `model` behind each prompt, and the log-sum-exp of all of them, against `key` of the
+/// reference.
 fn logits(device: &KernelDevice, model: &Model, t: &Tensors, which: &[usize], key: &str) {
     let on_device = model.on(&Device::Kernels(device.clone())).unwrap();
     for (n, tokens) in which.iter().zip(prompts(t, which)) {
@@ -145,7 +148,8 @@ fn group(ids: &[u32], labels: &[u32]) -> Group {
     Group::plain(ids.to_vec(), range)
 }
 
-/// Relative error of each matrix of the adapter that the reference has, in the Frobenius norm; how many were compared.
+/// Relative error of each matrix of the adapter that the reference has, in the Frobenius norm; how
+/// many were compared.
 fn gradients_match(adapter: &Adapter, flat: &[f32], t: &Tensors, prefix: &str) -> usize {
     let (mut at, mut compared) = (0, 0);
     for (l, pairs) in adapter.pairs.iter().enumerate() {

@@ -45,7 +45,8 @@ proptest! {
         seed in 0u64..1_000_000,
     ) {
         let similarity = if cosine { Similarity::Cosine } else { Similarity::InnerProduct };
-        // Inner products of long rows leave the range that exponentials of f32 distinguish; the softmax is then one-hot.
+        // Inner products of long rows leave the range that exponentials of f32 distinguish; the
+        // softmax is then one-hot.
         let tau = if cosine { tau } else { tau * dim as f32 };
         let params = Params { similarity, tau, weight: 0.5 };
         check::<f32>(n, dim, params, values, seed)?;

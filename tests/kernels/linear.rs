@@ -3,8 +3,9 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
+use rallrec::ops::linear::cases::tolerance;
 use rallrec::ops::linear::kernel::{Epilogue, Form, gemm};
-use rallrec::ops::mlp::cases::{ACTIVATIONS, OUTPUT, gradient_tolerance};
+use rallrec::ops::mlp::cases::{ACTIVATIONS, tolerances};
 use rallrec::ops::mlp::{Mlp, kernel, oracle};
 
 use super::common::{Values, any_values, cases, close, devices, wide};
@@ -40,7 +41,7 @@ fn check<T: Storage>(
         let bias = device.upload(&bias, "bias").unwrap();
         let epilogue = Epilogue { alpha: 0.5, beta: -2.0, bias: Some(&bias), ..Epilogue::default() };
         gemm(form, &da, &db, &epilogue, &mut out).unwrap();
-        close("product", &out.download().unwrap(), &want, |i| 2e-6 * size[i] + 1e-38)?;
+        close("product", &out.download().unwrap(), &want, |i| tolerance(false, want[i], size[i]))?;
     }
     Ok(())
 }
@@ -68,6 +69,7 @@ proptest! {
         let x: Vec<f32> = Values::Normal.draw(rows * input, seed);
         let by: Vec<f32> = Values::Normal.draw(rows * output, seed + 1);
         let (out, grads) = oracle::mlp(&mlp, &p, &x, &by);
+        let off = tolerances(&mlp, &p, &x, &by);
         for device in devices(seed) {
             let dp = kernel::DeviceTensors::upload(&device, &mlp, &p).unwrap();
             let dx = DeviceRows::upload(&device, input, &x, "x").unwrap();
@@ -75,9 +77,9 @@ proptest! {
             let mut g = kernel::DeviceTensors::zeros(&device, &mlp).unwrap();
             let (got, saved, _) = kernel::forward(&mlp, &dp, &dx).unwrap();
             kernel::backward(&mlp, &dp, &dx, &saved, &dby, &mut g).unwrap();
-            close("output", &got.download().unwrap(), &out, |_| OUTPUT)?;
-            for (got, want) in g.download().unwrap().each().into_iter().zip(&grads) {
-                close("gradient", got, want, |i| gradient_tolerance(want[i]))?;
+            close("output", &got.download().unwrap(), &out, |i| off.0[i])?;
+            for ((got, want), off) in g.download().unwrap().each().into_iter().zip(&grads).zip(&off.1) {
+                close("gradient", got, want, |i| off[i])?;
             }
         }
     }

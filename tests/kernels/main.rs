@@ -1,8 +1,10 @@
-//! Every kernel against its f64 oracle, over the devices that are there: the host build always, a GPU where one is.
+//! Every kernel against its f64 oracle, over the devices that are there: the host build always, a
+//! GPU where one is.
 
 mod adam;
 mod attention;
 mod attention_backward;
+mod backward;
 mod bpr;
 mod common;
 mod cross_entropy;

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use rallrec::device::DeviceRows;
+use rallrec::ops::lora::cases::masked_tolerance;
 use rallrec::ops::lora::{Dropout, mask};
+use rallrec::ops::rows::cases::sum_tolerance;
 use rallrec::ops::rows::kernel::{Places, Runs, add, duplicate};
 use rallrec::rng::{Rng, Use};
 
@@ -48,7 +50,7 @@ proptest! {
             let (list, places) = (Runs::upload(&device, &starts).unwrap(), Places::upload(&device, &order[..runs]).unwrap());
             add(&from, summed.then_some(&list), placed.then_some(&places), &mut out).unwrap();
             let got = out.download().unwrap();
-            close("sum", &got, &want, |i| 3e-7 * size[i] + 1e-44)?;
+            close("sum", &got, &want, |i| sum_tolerance(size[i]))?;
             same_bits(&duplicate(&out, "copy").unwrap().download().unwrap(), &got)?;
         }
     }
@@ -76,8 +78,7 @@ proptest! {
             mask::apply(mask, &named, &on_device, accumulate, &mut y).unwrap();
             let got = y.download().unwrap();
             let want: Vec<f64> = want.iter().zip(&old).map(|(w, &o)| w + f64::from(o)).collect();
-            // One rounding of the product, one of the sum.
-            close("y", &got, &want, |i| 1.2e-7 * (want[i].abs() + (want[i] - f64::from(old[i])).abs()))?;
+            close("y", &got, &want, |i| masked_tolerance(want[i], want[i] - f64::from(old[i])))?;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, KernelDevice};
+use rallrec::ops::sampling::cases::TOLERANCE;
 use rallrec::ops::sampling::kernel::{Draw, sample};
 use rallrec::ops::sampling::{Cut, Sampler, oracle};
 use rallrec::rng::{Rng, Use};
@@ -53,13 +54,12 @@ proptest! {
                 let u = Rng::new(seed, Use::Token, d.row, d.sample).at(d.step).uniform_f64();
                 let token = tokens[i] as usize;
                 prop_assert!(rows[i][token] > f32::NEG_INFINITY, "a forbidden token");
-                // Where top_p falls on a token's edge, rounding may keep it or not.
-                if oracle::edge(&rows[i], cut) > 1e-5 {
+                if oracle::edge(&rows[i], cut) > TOLERANCE {
                     let (low, high) = oracle::intervals(&rows[i], cut)[token];
                     prop_assert!(high > low, "token {} is not kept", token);
-                    prop_assert!(low - 1e-5 <= u && u <= high + 1e-5, "{}: {} <= {} <= {}", token, low, u, high);
+                    prop_assert!(low - TOLERANCE <= u && u <= high + TOLERANCE, "{}: {} <= {} <= {}", token, low, u, high);
                     // The CPU's token, unless the number lies within rounding of a border.
-                    if low + 1e-5 < u && u < high - 1e-5 {
+                    if low + TOLERANCE < u && u < high - TOLERANCE {
                         prop_assert_eq!(Sampler::default().pick(&rows[i], cut, u).unwrap(), tokens[i]);
                     }
                 }

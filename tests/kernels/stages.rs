@@ -1,5 +1,5 @@
-//! Stages of a run by launches: the same results as the CPU's within what the order of additions may change, and the same
-//! bits every run.
+//! Stages of a run by launches: the same results as the CPU's within what the order of additions
+//! may change, and the same bits every run.
 
 use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::device::{Device, KernelDevice};

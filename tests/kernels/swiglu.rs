@@ -3,13 +3,10 @@
 use half::bf16;
 use proptest::prelude::*;
 use rallrec::device::{DeviceRows, Storage};
+use rallrec::ops::swiglu::cases::{slope_tolerance, tolerance};
 use rallrec::ops::swiglu::{kernel, oracle};
 
-use super::common::{Values, any_values, cases, close, devices, same_bits};
-
-fn narrow<T: Storage>(x: &[T]) -> Vec<f32> {
-    x.iter().map(|v| v.to_f32()).collect()
-}
+use super::common::{Values, any_values, cases, close, devices, narrow, same_bits};
 
 /// Columns `from .. from + width` of rows twice as wide.
 fn part(x: &[f32], width: usize, from: usize) -> Vec<f32> {
@@ -25,20 +22,18 @@ fn check<T: Storage>(rows: usize, width: usize, values: Values, spread: f32, see
     let (gate, up) = (part(&plain, width, 0), part(&plain, width, width));
     let want = oracle::swiglu(&gate, &up);
     let (dg, du) = oracle::backward(&gate, &up, &by);
-    let unit = if T::NAME == "f32" { 1e-6 } else { 4.1e-3 };
-    // Below 1e-38 the f32 exponential's reciprocal has no bits left.
-    let size = |i: usize| f64::from(up[i].abs()).max(1.0) * f64::from(by[i].abs()).max(1.0);
+    let narrow_storage = T::NAME == "bf16";
+    let (u, d) = (|i: usize| f64::from(up[i]), |i: usize| f64::from(by[i]));
     for device in devices(seed) {
         let mut on_device = DeviceRows::upload(&device, 2 * width, &gate_up, "gate and up").unwrap();
         let mut y = DeviceRows::zeros(&device, rows, width, "y").unwrap();
         kernel::forward(&on_device, &mut y).unwrap();
-        close("y", &narrow(&y.download().unwrap()), &want, |i| unit * want[i].abs() + 1e-36 * size(i))?;
+        close("y", &narrow(&y.download().unwrap()), &want, |i| tolerance(narrow_storage, want[i], u(i)))?;
         let dy = DeviceRows::upload(&device, width, &dy, "dy").unwrap();
         kernel::backward(&mut on_device, &dy).unwrap();
         let got = narrow(&on_device.download().unwrap());
-        // The slope of silu has a zero near -1.278, where two parts cancel.
-        close("d gate", &part(&got, width, 0), &dg, |i| unit * dg[i].abs() + 1e-6 * size(i))?;
-        close("d up", &part(&got, width, width), &du, |i| unit * du[i].abs() + 1e-36 * size(i))?;
+        close("d gate", &part(&got, width, 0), &dg, |i| slope_tolerance(narrow_storage, dg[i], u(i) * d(i)))?;
+        close("d up", &part(&got, width, width), &du, |i| tolerance(narrow_storage, du[i], d(i)))?;
         // The same kernels on matrices of their own.
         let own = |x: &[f32]| -> DeviceRows<T> {
             let values: Vec<T> = x.iter().map(|&v| T::from_f32(v)).collect();

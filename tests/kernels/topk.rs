@@ -11,7 +11,8 @@ use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, any_values, cases, devices};
 
-/// The same scores in the same order; rows may differ only among scores that are equal within the tolerance.
+/// The same scores in the same order; rows may differ only among scores that are equal within the
+/// tolerance.
 fn same(
     got: &[Hit],
     want: &[Hit],
@@ -146,7 +147,8 @@ fn many_hits_and_full_lists() {
         check::<bf16>((3, 1500, 8, k), values, 1).unwrap();
     }
     check::<bf16>((70, 500, 8, 100), Values::Ascending, 1).unwrap();
-    // More blocks a query than one sort takes the candidates of; lists too large for whole rows of 128 beside them.
+    // More blocks a query than one sort takes the candidates of; lists too large for whole rows of
+    // 128 beside them.
     check::<bf16>((1, 1300, 8, 100), Values::Ascending, 2).unwrap();
     check::<f32>((1, 1300, 8, 100), Values::Normal, 3).unwrap();
     check::<bf16>((66, 200, 128, 256), Values::Normal, 5).unwrap();

@@ -1,4 +1,5 @@
-//! Training by launches against training on the CPU: losses and gradients of ragged batches, and whole short runs.
+//! Training by launches against training on the CPU: losses and gradients of ragged batches, and
+//! whole short runs.
 
 use proptest::prelude::*;
 use rallrec::device::{Device, KernelDevice};
@@ -44,8 +45,8 @@ fn adapter(config: &Config, targets: &[Target], rank: usize) -> Adapter {
     a
 }
 
-/// Groups with and without a prefix; branches whose token 0 is a target, so that targets share a row; now and then one
-/// that is longer than a tile of queries.
+/// Groups with and without a prefix; branches whose token 0 is a target, so that targets share a
+/// row; now and then one that is longer than a tile of queries.
 fn groups(n: usize, seed: u64, soft: &[u32]) -> Vec<Group> {
     let mut rng = Rng::new(seed, Use::Synthetic, 3, 0);
     let tokens = |rng: &mut Rng, n: usize| -> Vec<u32> {
@@ -97,7 +98,8 @@ impl Pass<'_> {
         (loss, g, by_soft)
     }
 
-    /// Every tensor's gradient within 2e-5 of the CPU's, relative to the tensor's largest (at least 1e-3).
+    /// Every tensor's gradient within 2e-5 of the CPU's, relative to the tensor's largest (at least
+    /// 1e-3).
     fn compare(&self, device: &KernelDevice) -> Result<(), TestCaseError> {
         let mut cpu = Engine::cpu().unwrap();
         let (loss, g, by_soft) = self.run(&mut cpu);
@@ -288,8 +290,8 @@ fn a_short_training_gives_the_adapter_of_the_cpu_and_resumes_bit_for_bit() {
             let (g, w) = (got.gradient_norm, want.gradient_norm);
             assert!((g - w).abs() <= 1e-4 * w, "{got:?} and not {want:?}");
         }
-        // Adam divides by the gradient's own size, so where that is rounding alone a step of any sign is as good: 2 % of
-        // the way that the parameters went.
+        // Adam divides by the gradient's own size, so where that is rounding alone a step of any
+        // sign is as good: 2 % of the way that the parameters went.
         let (apart, way) = apart(&flat(&got.best), &flat(&want.best), &flat(&start));
         assert!(way > 1e-3 && apart <= 0.02 * way, "{apart} apart after {way}");
         assert_eq!(got.best.pairs[0], start.pairs[0], "the lowest layer is not trained");

@@ -55,6 +55,7 @@ namespace {
 
 Kernel* kernels = nullptr;
 Layout* layouts = nullptr;
+Constant* constants = nullptr;
 
 // Not from the heap: a sanitiser takes its handing out for a write.
 Meeting* new_meeting() {
@@ -227,6 +228,11 @@ void enlist_layout(Layout* layout) {
     layouts = layout;
 }
 
+void enlist_constant(Constant* constant) {
+    constant->next = constants;
+    constants = constant;
+}
+
 Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Finish finish, bool orders) {
     Quiet quiet;
     Worker* me = worker();
@@ -343,11 +349,16 @@ int rallrec_host_launch(const Request* request, Fault* fault) {
     return mine->failed;
 }
 
-// Calls `each` for every kernel.
+void rallrec_host_constants(void (*each)(void*, const char*, size_t), void* context) {
+    for (const Constant* c = constants; c; c = c->next) each(context, c->name, c->value);
+}
+
+// Calls `each` for every struct of arguments.
 void rallrec_host_layouts(void (*each)(void*, const char*, size_t, unsigned, const char* const*, const size_t*), void* context) {
     for (const Layout* l = layouts; l; l = l->next) each(context, l->name, l->size, l->count, l->names, l->places);
 }
 
+// Calls `each` for every kernel.
 void rallrec_host_kernels(void (*each)(void*, const char*, unsigned, unsigned, const size_t*), void* context) {
     for (const Kernel* k = kernels; k; k = k->next) each(context, k->name, k->max_threads, k->count, k->sizes);
 }

@@ -186,6 +186,19 @@ struct Layout {
 };
 void enlist_layout(Layout* layout);
 
+// A number that the source and whoever launches it both state.
+struct Constant {
+    const char* name;
+    size_t value;
+    Constant* next;
+};
+void enlist_constant(Constant* constant);
+
+struct EnlistConstant {
+    Constant entry;
+    EnlistConstant(const char* name, size_t value) : entry{name, value, nullptr} { enlist_constant(&entry); }
+};
+
 struct EnlistLayout {
     Layout entry;
     explicit EnlistLayout(Layout layout) : entry(layout) { enlist_layout(&entry); }
@@ -202,6 +215,9 @@ struct EnlistLayout {
         static const size_t places[] = {LIST(RALLREC_FIELD_PLACE)};                                       \
         return ::rallrec_host::Layout{#NAME, sizeof(Here), sizeof(names) / sizeof(*names), names, places, nullptr}; \
     }());
+
+#define RALLREC_CONSTANT(NAME, ...) \
+    static ::rallrec_host::EnlistConstant rallrec_constant_##NAME(#NAME, size_t(__VA_ARGS__))
 
 #define RALLREC_SITE(WHAT)                                                           \
     ([]() -> const ::rallrec_host::Site* {                                           \

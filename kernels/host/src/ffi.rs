@@ -51,6 +51,7 @@ unsafe extern "C" {
         each: extern "C" fn(*mut c_void, *const c_char, usize, u32, *const *const c_char, *const usize),
         context: *mut c_void,
     );
+    pub fn rallrec_host_constants(each: extern "C" fn(*mut c_void, *const c_char, usize), context: *mut c_void);
     pub fn rallrec_host_alloc(bytes: usize, label: *const c_char) -> *mut c_void;
     pub fn rallrec_host_free(p: *mut c_void);
 }

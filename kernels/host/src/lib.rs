@@ -259,6 +259,20 @@ pub fn layouts() -> Vec<Layout> {
     out
 }
 
+/// The numbers of `RALLREC_CONSTANT` in the sources, by name.
+pub fn constants() -> Vec<(String, usize)> {
+    extern "C" fn each(out: *mut c_void, name: *const c_char, value: usize) {
+        // SAFETY: `out` is the vector below; the name is a literal.
+        let (out, name) = unsafe { (&mut *out.cast::<Vec<(String, usize)>>(), CStr::from_ptr(name)) };
+        out.push((name.to_string_lossy().into_owned(), value));
+    }
+    let mut out: Vec<(String, usize)> = Vec::new();
+    // SAFETY: `each` gets the vector's address back and nothing keeps it.
+    unsafe { ffi::rallrec_host_constants(each, (&raw mut out).cast()) };
+    out.sort();
+    out
+}
+
 /// All kernels, by name.
 pub fn kernels() -> Vec<Kernel> {
     extern "C" fn each(out: *mut c_void, name: *const c_char, max_threads: u32, count: u32, sizes: *const usize) {

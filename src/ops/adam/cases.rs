@@ -27,6 +27,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("adam", "all rows", |d, s| by_kernels::<f32>(d, s, 1_000_000)),
         Case::kernels("adam", "all rows", |d, s| by_kernels::<bf16>(d, s, 1_000_000)),
     ],
+    ..Operator::BARE
 };
 
 /// Widths of rows, some that no vector divides.

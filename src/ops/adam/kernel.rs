@@ -41,7 +41,8 @@ pub struct Rows<'a> {
     pub v: &'a mut DeviceRows<f32>,
     /// Factor of the extra gradient of each row.
     pub weight: Option<&'a Buffer<f32>>,
-    /// Rows whose flag is 0 are left out: that changes nothing as long as their gradient, weight and moments are zero.
+    /// Rows whose flag is 0 are left out: that changes nothing as long as their gradient, weight
+    /// and moments are zero.
     pub touched: Option<&'a Buffer<u8>>,
 }
 
@@ -77,6 +78,7 @@ pub fn step<T: Storage>(adam: &Adam, t: u64, rows: Rows<'_>, g: &DeviceRows<T>) 
         one_minus_beta2: 1.0 - adam.beta2,
         epsilon: adam.epsilon,
     };
-    // SAFETY: all four have `values` values in rows of one stride; a weight and a flag for every row.
+    // SAFETY: all four have `values` values in rows of one stride; a weight and a flag for every
+    // row.
     unsafe { p.device().launch(&launch, &[args.arg()]) }
 }

@@ -44,7 +44,8 @@ impl Adam {
     }
 }
 
-/// What a step changes: parameters with their first and second moments, at one place and of one shape.
+/// What a step changes: parameters with their first and second moments, at one place and of one
+/// shape.
 #[derive(Debug)]
 pub struct State<'a> {
     /// Parameters.
@@ -71,8 +72,9 @@ pub fn cost(n: usize) -> Cost {
     Cost { bytes: 28.0 * n as f64, flops: 12.0 * n as f64 }
 }
 
-/// Step number `t` (from 1): updates the state from the gradient `g`, which may be stored in bf16 on a device
-/// with kernels. With a penalty row `r` gets the extra gradient `weight[r] * p` (the derivative of `weight/2 |p|^2`).
+/// Step number `t` (from 1): updates the state from the gradient `g`, which may be stored in bf16
+/// on a device with kernels. With a penalty row `r` gets the extra gradient `weight[r] * p` (the
+/// derivative of `weight/2 |p|^2`).
 ///
 /// # Errors
 /// Shapes that differ, operands at different places, a device that fails.

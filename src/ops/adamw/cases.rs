@@ -1,4 +1,5 @@
-//! AdamW: its name, what it is checked on and measured with. It runs on the CPU, where adapters are.
+//! AdamW: its name, what it is checked on and measured with. It runs on the CPU, where adapters
+//! are.
 
 use super::{AdamW, oracle};
 use crate::device::Device;
@@ -10,11 +11,9 @@ use crate::ops::registry::{Case, Check, On, Operator, Prepared, Shape, draw, err
 pub const OPERATOR: Operator = Operator {
     name: "adamw",
     room: "adamw",
-    sources: &[],
-    arguments: &[],
-    kernels: &[],
     checks: &[Check::new("adamw", ["rows", "steps", "dim"], check).only(On::Cpu)],
     cases: &[Case::cpu("adamw", "1,000,000 parameters", || on_cpu(1_000_000))],
+    ..Operator::BARE
 };
 
 /// What a parameter may be off by after ten steps.
@@ -32,7 +31,7 @@ fn check(_: &Device, [rows, steps, dim]: Shape, _: bool, seed: u64) -> Result<Ve
     let (mut m, mut v, mut oracle) = (vec![0.0; n], vec![0.0; n], oracle::State::new(wide(&p)));
     for step in 1..=steps.min(10) as u64 {
         let g: Vec<f32> = draw(n, seed, step as u32);
-        constants(step).apply(&mut p, &g, &mut m, &mut v, 0.5);
+        constants(step).apply(&mut p, &g, &mut m, &mut v, 0.5)?;
         oracle.step(&constants(step), &wide(&g), 0.5);
     }
     Ok(errors(&p, &oracle.p, |i| tolerance(oracle.p[i])))
@@ -46,7 +45,6 @@ fn on_cpu(n: usize) -> Result<Prepared> {
     Ok(Prepared::of(adam::cost(n), count, move |i| {
         t += 1;
         let (p, m, v) = &mut states[i];
-        constants(t).apply(p, &g, m, v, 1.0);
-        Ok(())
+        constants(t).apply(p, &g, m, v, 1.0).map(drop)
     }))
 }

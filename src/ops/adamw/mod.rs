@@ -1,5 +1,6 @@
-//! AdamW (Loshchilov & Hutter, 2019) with PyTorch's order of operations: `p -= lr wd p`, then
-//! `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
+//! AdamW (Loshchilov & Hutter, 2019) with PyTorch's order of operations: `p -= lr wd p`, then `m =
+//! b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 -
+//! b2^t) + eps)`.
 //!
 //! Cost: 16 bytes read and 12 written an element.
 
@@ -8,6 +9,8 @@ pub mod oracle;
 
 use rayon::prelude::*;
 
+use crate::error::{Error, Result};
+use crate::tensor::Cost;
 use crate::tensor::profile::timed;
 use crate::tensor::simd::vectorized;
 
@@ -39,10 +42,17 @@ vectorized! {
 }
 
 impl AdamW {
-    /// One update with gradient `scale g` (`scale` carries the clipping). All slices have one length.
-    pub fn apply(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], scale: f32) {
+    /// One update with gradient `scale g` (`scale` carries the clipping).
+    ///
+    /// # Errors
+    /// Slices of different lengths.
+    pub fn apply(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], scale: f32) -> Result<Cost> {
         let _timed = timed("adamw", || crate::ops::adam::cost(p.len()));
-        assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "adamw: lengths differ");
+        let count = p.len();
+        if [g.len(), m.len(), v.len()] != [count; 3] {
+            let what = format!("{count} parameters, {} gradients, moments of {} and {}", g.len(), m.len(), v.len());
+            return Err(Error::failed("adamw", what));
+        }
         let t = self.step as f64;
         let constants = [
             (1.0 - self.lr * self.weight_decay) as f32,
@@ -57,6 +67,7 @@ impl AdamW {
         (p.par_chunks_mut(n), g.par_chunks(n), m.par_chunks_mut(n), v.par_chunks_mut(n))
             .into_par_iter()
             .for_each(|(p, g, m, v)| update(p, g, m, v, constants));
+        Ok(crate::ops::adam::cost(count))
     }
 }
 
@@ -74,7 +85,8 @@ mod tests {
         for step in 1..=10u64 {
             let g: Vec<f32> = (0..n).map(|i| ((i as f32 + 1.3) * step as f32).cos()).collect();
             let adam = AdamW { lr: 1e-2 / step as f64, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, step };
-            adam.apply(&mut p, &g, &mut m, &mut v, 0.5);
+            adam.apply(&mut p, &g, &mut m, &mut v, 0.5).unwrap();
+            assert!(adam.apply(&mut p, &g[1..], &mut m, &mut v, 0.5).is_err());
             want.step(&adam, &wide(&g), 0.5);
         }
         for (p, w) in p.iter().zip(&want.p) {

@@ -1,8 +1,9 @@
-//! Attention over a cache of keys and values, which no backward follows: prompts, and the steps of decoding behind them. One
-//! contract for every place.
+//! Attention over a cache of keys and values, which no backward follows: prompts, and the steps of
+//! decoding behind them. One contract for every place.
 //!
-//! A row of the cache is one token's keys and values in one layer. Ranges of rows are given out by whoever owns the cache; on the CPU
-//! they begin at multiples of [`ALIGN`], because keys stand in blocks of so many positions there:
+//! A row of the cache is one token's keys and values in one layer. Ranges of rows are given out by
+//! whoever owns the cache; on the CPU they begin at multiples of [`ALIGN`], because keys stand in
+//! blocks of so many positions there:
 //!
 //! ```text
 //! CPU       | kv head 0: block 0 | block 1 | .. | kv head 1: block 0 | ..    a block is (dim, 16); values are (row, dim) by head
@@ -121,8 +122,8 @@ impl Blocks {
     }
 }
 
-/// Query rows of consecutive positions, and the cache rows that they see: all of `past`, oldest first, and of `own` the first
-/// `visible` for the first query row, one more for each next.
+/// Query rows of consecutive positions, and the cache rows that they see: all of `past`, oldest
+/// first, and of `own` the first `visible` for the first query row, one more for each next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// Query rows.
@@ -136,7 +137,8 @@ pub struct Span {
 }
 
 impl Span {
-    /// The part of the span that query rows `rows` are, counted from `first` on in a pass of their own.
+    /// The part of the span that query rows `rows` are, counted from `first` on in a pass of their
+    /// own.
     #[must_use]
     pub fn part(&self, rows: Range<usize>, first: usize) -> Self {
         let skipped = rows.start - self.rows.start;
@@ -224,7 +226,8 @@ impl Plan {
     /// Of `spans`, whose query rows follow one another.
     ///
     /// # Errors
-    /// Spans whose keys do not exist; more than one range of past keys on kernels; heads that kernels do not take.
+    /// Spans whose keys do not exist; more than one range of past keys on kernels; heads that
+    /// kernels do not take.
     pub fn new(device: &Device, dtype: Dtype, heads: Heads, spans: Vec<Span>) -> Result<Self> {
         let (longest, rows) = (check(heads, &spans)?, spans.last().map_or(0, |s| s.rows.end));
         let on = match (device, dtype) {
@@ -245,8 +248,8 @@ impl Plan {
         Ok(Self { heads, rows, longest, cap: None, on })
     }
 
-    /// Of a step of decoding: spans of one row each, those of one past next to each other, with room for `more` blocks of work
-    /// so that [`Plan::write`] may find some.
+    /// Of a step of decoding: spans of one row each, those of one past next to each other, with
+    /// room for `more` blocks of work so that [`Plan::write`] may find some.
     ///
     /// # Errors
     /// As [`Plan::new`]; spans of more rows.
@@ -277,8 +280,8 @@ impl Plan {
         Ok(self)
     }
 
-    /// Another step of as many rows in the same place, with keys below `keys`: for launches that are replayed. `false`, and nothing
-    /// has changed, if there is no room.
+    /// Another step of as many rows in the same place, with keys below `keys`: for launches that
+    /// are replayed. `false`, and nothing has changed, if there is no room.
     ///
     /// # Errors
     /// Keys beyond `keys`; a plan that is not of a step.
@@ -301,8 +304,9 @@ impl Plan {
     }
 }
 
-/// `out = softmax(q k^T / sqrt(dim)) v` for q (query rows, query heads x dim) over the keys that `plan` names; with `window` each
-/// row sees no more than so many of its last keys. `out` takes the shape of q.
+/// `out = softmax(q k^T / sqrt(dim)) v` for q (query rows, query heads x dim) over the keys that
+/// `plan` names; with `window` each row sees no more than so many of its last keys. `out` takes the
+/// shape of q.
 ///
 /// # Errors
 /// Shapes that do not fit, keys beyond the cache, operands in different places.
@@ -318,10 +322,10 @@ pub fn attention(q: &Rows, cache: &Cache, plan: &Plan, window: Option<usize>, ou
             on_cpu(q, blocks, (plan.heads, window, plan.cap), spans, out)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::F32(plan_of), Rows::F32(out)) => {
-            plan_of.forward_within(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
+            plan_of.forward(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
         }
         (Rows::Bf16(q), Cache::Kernels([Rows::Bf16(k), Rows::Bf16(v)]), On::Bf16(plan_of), Rows::Bf16(out)) => {
-            plan_of.forward_within(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
+            plan_of.forward(plan.heads, window, &kernel::Inputs { q, k, v }, out, None)
         }
         (Rows::F32(q), Cache::Kernels([Rows::F32(k), Rows::F32(v)]), On::StepF32(plan), Rows::F32(out)) => {
             step((plan, window), q, (k, v), out)
@@ -339,7 +343,7 @@ fn step<T: Storage>(
     (k, v): (&DeviceRows<T>, &DeviceRows<T>),
     out: &mut DeviceRows<T>,
 ) -> Result<Cost> {
-    plan.forward_within(window, &kernel::Inputs { q, k, v }, out)
+    plan.forward(window, &kernel::Inputs { q, k, v }, out)
 }
 
 fn on_cpu(
@@ -385,7 +389,8 @@ mod tests {
         m.as_slice().iter().map(|&v| f64::from(v)).collect()
     }
 
-    /// A sequence of `past` and `own` tokens in a cache of ranges that do not touch, and what its rows see.
+    /// A sequence of `past` and `own` tokens in a cache of ranges that do not touch, and what its
+    /// rows see.
     fn run(heads: Heads, past: &[usize], own: usize, window: Option<usize>, seed: u64) -> (Vec<f32>, Vec<f64>) {
         let keys: usize = past.iter().sum::<usize>() + own;
         let width = heads.kv * heads.dim;
@@ -417,7 +422,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
-        /// A cache cut into ranges gives what the oracle says of each row and the keys in its window.
+        /// A cache cut into ranges gives what the oracle says of each row and the keys in its
+        /// window.
         #[test]
         fn a_window_hides_all_but_the_last_keys(
             group in 1usize..4, past in prop::collection::vec(1usize..90, 0..3), own in 1usize..40,

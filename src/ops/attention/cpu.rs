@@ -1,4 +1,5 @@
-//! Attention on the CPU: cut into jobs of one kv head and a few dozen query vectors, run in parallel.
+//! Attention on the CPU: cut into jobs of one kv head and a few dozen query vectors, run in
+//! parallel.
 
 use rayon::prelude::*;
 
@@ -28,13 +29,14 @@ struct Shared<T>(*mut T);
 // SAFETY: jobs write disjoint rows and heads.
 unsafe impl<T> Sync for Shared<T> {}
 
-/// See the contract. With `lse`, (rows, heads), also the log of each softmax's denominator, for the backward.
-/// Panics when the shapes do not fit.
+/// See the contract. With `lse`, (rows, heads), also the log of each softmax's denominator, for the
+/// backward. Panics when the shapes do not fit.
 pub fn attend(q: &[f32], heads: Heads, items: &[Item<'_>], out: &mut [f32], lse: Option<&mut [f32]>) {
     attend_within(q, heads, (None, None), items, out, lse);
 }
 
-/// As [`attend`], where each row sees no more than the `window` last of its keys, and scores are softly capped.
+/// As [`attend`], where each row sees no more than the `window` last of its keys, and scores are
+/// softly capped.
 pub(super) fn attend_within(
     q: &[f32],
     heads: Heads,
@@ -90,7 +92,8 @@ fn same(a: &Run<'_>, b: &Run<'_>) -> bool {
     a.len == b.len && std::ptr::eq(a.keys.as_ptr(), b.keys.as_ptr())
 }
 
-/// Cuts items into jobs. Neighbours with few rows and one first run go together, so that the run is read once.
+/// Cuts items into jobs. Neighbours with few rows and one first run go together, so that the run is
+/// read once.
 fn plan(items: &[Item<'_>], heads: Heads) -> Vec<Job> {
     let room = (QUERIES / heads.group()).max(1);
     let mut groups: Vec<Vec<Piece>> = Vec::new();
@@ -185,7 +188,8 @@ fn one(
     }
     for (n, &(row, head)) in places.iter().enumerate() {
         let inverse = 1.0 / state.total[n];
-        // SAFETY: (row, head) belongs to this job alone, and lies inside out and lse, whose lengths were checked.
+        // SAFETY: (row, head) belongs to this job alone, and lies inside out and lse, whose lengths
+        // were checked.
         unsafe {
             let to = out.0.add(row * width + head * dim);
             for (i, s) in state.sums[n * dim..(n + 1) * dim].iter().enumerate() {
@@ -198,8 +202,9 @@ fn one(
     }
 }
 
-/// Causal attention of whole sequences with row-major k and v (rows of all sequences, kv heads, dim), no cache:
-/// what training needs. `lengths` are the sequences' rows in order. Panics when the shapes do not fit.
+/// Causal attention of whole sequences with row-major k and v (rows of all sequences, kv heads,
+/// dim), no cache: what training needs. `lengths` are the sequences' rows in order. Panics when the
+/// shapes do not fit.
 pub fn causal(
     q: &[f32],
     k: &[f32],

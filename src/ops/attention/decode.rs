@@ -1,18 +1,58 @@
-//! The kernels of `kernels/attention_decode.cu`: one new row for each of many samples that share their prompts.
+//! The kernels of `kernels/attention_decode.cu`: one new row for each of many samples that share
+//! their prompts.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::kernel::{ALL, Inputs, Work, tile_rows, width, work};
+use super::kernel::{ALL, Inputs, Work, scale, tile_rows, width, work};
 use super::{Heads, window_arg};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
+
+arguments! {
+    /// Of `decode_attention`.
+    struct DecodeArgs {
+        works: Pointer,
+        heads: u32,
+        kv_heads: u32,
+        dim: u32,
+        scale: f32,
+        window: u32,
+        q: Pointer,
+        stride_q: u32,
+        keys: Pointer,
+        stride_k: u32,
+        values: Pointer,
+        stride_v: u32,
+        partials: Pointer,
+        ends: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `decode_attention_merge`.
+    struct DecodeMergeArgs {
+        parts: Pointer,
+        begins: Pointer,
+        partials: Pointer,
+        rows: u64,
+        heads: u32,
+        kv_heads: u32,
+        dim: u32,
+        out: Pointer,
+        stride: u32,
+    }
+}
+
+/// Rows of a partial result.
+pub(super) const PART_ROWS: usize = 64;
 
 /// Keys of one block: enough to fill a GPU with a prompt of a few thousand keys and eight kv heads.
 const SPAN: usize = 256;
 
-/// Samples that share the keys of a prompt; query rows follow one another in the order of prompts and samples.
+/// Samples that share the keys of a prompt; query rows follow one another in the order of prompts
+/// and samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// Key rows of the prompt.
@@ -55,8 +95,8 @@ fn nothing() -> Work {
     work(0, (0, 1), [&(0..0), &(0..0)], ALL, 0)
 }
 
-/// Where spans begin depends on each range alone, so a sample's result does not depend on the others. `together` samples share
-/// a block.
+/// Where spans begin depends on each range alone, so a sample's result does not depend on the
+/// others. `together` samples share a block.
 fn cut(group: usize, together: usize, prompts: &[Prompt]) -> Cut {
     let (mut works, mut lists): (Vec<Work>, Vec<Vec<[u32; 2]>>) = (Vec::new(), Vec::new());
     let (mut keys_end, mut distinct, mut pairs, mut ends) = (0, 0, 0, Vec::new());
@@ -126,8 +166,9 @@ impl<T: Storage> Plan<T> {
         })
     }
 
-    /// Another step of as many samples in the same place: for launches that are replayed, which do not look at anything again, so
-    /// that keys must lie below `keys`. `false`, and nothing has changed, if there is no room.
+    /// Another step of as many samples in the same place: for launches that are replayed, which do
+    /// not look at anything again, so that keys must lie below `keys`. `false`, and nothing has
+    /// changed, if there is no room.
     ///
     /// # Errors
     /// Keys beyond `keys`.
@@ -151,18 +192,9 @@ impl<T: Storage> Plan<T> {
         Ok(true)
     }
 
-    /// `out` (samples, heads x dim) for `q` of the same shape; a sample without any key gets zeros.
-    pub fn forward(&self, inputs: &Inputs<'_, T>, out: &mut DeviceRows<T>) -> Result<Cost> {
-        self.forward_within(None, inputs, out)
-    }
-
-    /// The same, where each sample sees no more than the `window` last of its keys.
-    pub fn forward_within(
-        &self,
-        window: Option<usize>,
-        inputs: &Inputs<'_, T>,
-        out: &mut DeviceRows<T>,
-    ) -> Result<Cost> {
+    /// `out` (samples, heads x dim) for `q` of the same shape; a sample sees no more than the
+    /// `window` last of its keys, and one without any key gets zeros.
+    pub fn forward(&self, window: Option<usize>, inputs: &Inputs<'_, T>, out: &mut DeviceRows<T>) -> Result<Cost> {
         let limit = window_arg(window)?;
         let heads = self.heads;
         let (wide, shared) = width::<T>(heads)?;
@@ -175,7 +207,7 @@ impl<T: Storage> Plan<T> {
         }
         let device = out.device();
         let pitch = heads.dim + 2;
-        let partials = device.alloc::<f32>(self.slots * heads.kv * 64 * pitch, "partial attention")?;
+        let partials = device.alloc::<f32>(self.slots * heads.kv * PART_ROWS * pitch, "partial attention")?;
         let size = size_of::<T>() as f64;
         let rows = (self.rows * heads.query) as f64;
         let cost = Cost {
@@ -188,11 +220,25 @@ impl<T: Storage> Plan<T> {
         };
         let threads = tile_rows::<T>() as u32 * 2;
         let launch = Launch::new(kernel, self.works.len(), threads, cost).by(heads.kv).shared(shared);
-        let mut args = vec![self.works.arg()];
-        args.extend(inputs.args(heads, limit));
-        args.extend([partials.arg(), self.ends.arg()]);
-        // SAFETY: every block's rows and keys are inside q, k and v; a partial of 64 rows for each block.
-        let mut cost = unsafe { device.launch(&launch, &args) }?;
+        let args = DecodeArgs {
+            works: self.works.pointer(),
+            heads: heads.query as u32,
+            kv_heads: heads.kv as u32,
+            dim: heads.dim as u32,
+            scale: scale(heads.dim),
+            window: limit,
+            q: inputs.q.pointer(),
+            stride_q: inputs.q.stride_u32(),
+            keys: inputs.k.pointer(),
+            stride_k: inputs.k.stride_u32(),
+            values: inputs.v.pointer(),
+            stride_v: inputs.v.stride_u32(),
+            partials: partials.pointer(),
+            ends: self.ends.pointer(),
+        };
+        // SAFETY: every block's rows and keys are inside q, k and v; a partial of 64 rows for each
+        // block.
+        let mut cost = unsafe { device.launch(&launch, &[args.arg()]) }?;
         let values = (self.parts.len() * heads.query * pitch) as f64;
         let merge = Launch::new(
             T::pick("decode_attention_merge_f32", "decode_attention_merge_bf16"),
@@ -200,23 +246,19 @@ impl<T: Storage> Plan<T> {
             128,
             Cost { bytes: 4.0 * values + size * rows * heads.dim as f64, flops: 2.0 * values },
         );
+        let args = DecodeMergeArgs {
+            parts: self.parts.pointer(),
+            begins: self.begins.pointer(),
+            partials: partials.pointer(),
+            rows: self.rows as u64,
+            heads: heads.query as u32,
+            kv_heads: heads.kv as u32,
+            dim: heads.dim as u32,
+            out: out.pointer(),
+            stride: out.stride_u32(),
+        };
         // SAFETY: each row's parts are slots of the launch before.
-        cost += unsafe {
-            device.launch(
-                &merge,
-                &[
-                    self.parts.arg(),
-                    self.begins.arg(),
-                    partials.arg(),
-                    Arg::U64(self.rows as u64),
-                    Arg::U32(heads.query as u32),
-                    Arg::U32(heads.kv as u32),
-                    Arg::U32(heads.dim as u32),
-                    out.arg(),
-                    out.stride_arg(),
-                ],
-            )
-        }?;
+        cost += unsafe { device.launch(&merge, &[args.arg()]) }?;
         Ok(cost)
     }
 }

@@ -2,11 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Inputs, Span, tile_rows};
+use super::kernel::{Inputs, Span, scale, tile_rows, width};
 use super::{Heads, check_span, window_arg};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
+use crate::ops::linear::kernel::planes;
 use crate::tensor::Cost;
+
+arguments! {
+    /// Of `attention_by_query`, where `d0` is dQ, and of `attention_by_key`, where `d0` is dK and
+    /// `d1` dV.
+    struct AttentionBackwardArgs {
+        tiles: Pointer,
+        runs: Pointer,
+        heads: u32,
+        kv_heads: u32,
+        dim: u32,
+        scale: f32,
+        window: u32,
+        q: Pointer,
+        stride_q: u32,
+        k: Pointer,
+        stride_k: u32,
+        v: Pointer,
+        stride_v: u32,
+        by_out: Pointer,
+        stride_o: u32,
+        lse: Pointer,
+        delta: Pointer,
+        d0: Pointer,
+        stride_d0: u32,
+        d1: Pointer,
+        stride_d1: u32,
+    }
+}
 
 /// `AttentionTileOf`: first row, rows with the number of runs above, first run.
 type Tile = [u64; 3];
@@ -67,7 +96,8 @@ pub struct Gradients<'a> {
 }
 
 impl<T: Storage> Backward<T> {
-    /// Cuts `spans`. Each range of key rows, `past` or `own`, is either the same as another span's or apart from it.
+    /// Cuts `spans`. Each range of key rows, `past` or `own`, is either the same as another span's
+    /// or apart from it.
     pub fn new(device: &KernelDevice, spans: &[Span]) -> Result<Self> {
         let step = tile_rows::<T>();
         let spans: Vec<&Span> = spans.iter().filter(|s| !s.rows.is_empty()).collect();
@@ -116,19 +146,9 @@ impl<T: Storage> Backward<T> {
         })
     }
 
-    /// Writes the gradients of the rows that the spans name.
+    /// Writes the gradients of the rows that the spans name, where each row sees no more than the
+    /// `window` last of its keys.
     pub fn run(
-        &self,
-        heads: Heads,
-        inputs: &Inputs<'_, T>,
-        given: &Given<'_, T>,
-        g: &mut Gradients<'_>,
-    ) -> Result<Cost> {
-        self.run_within(heads, None, inputs, given, g)
-    }
-
-    /// The same, where each row sees no more than the `window` last of its keys.
-    pub fn run_within(
         &self,
         heads: Heads,
         window: Option<usize>,
@@ -137,7 +157,8 @@ impl<T: Storage> Backward<T> {
         g: &mut Gradients<'_>,
     ) -> Result<Cost> {
         let limit = window_arg(window)?;
-        let (wide, shared) = room::<T>(heads)?;
+        let (wide, _) = width::<T>(heads)?;
+        let shared = shared::<T>(wide);
         inputs.check(heads)?;
         let (q, k) = (inputs.q, inputs.k);
         let shapes = [
@@ -187,24 +208,47 @@ impl<T: Storage> Backward<T> {
         let pairs = self.pairs.min(q.rows().saturating_mul(limit as usize));
         let (pairs, key_values) = ((pairs * q.dim()) as f64, (k.rows() * k.dim()) as f64);
         let read = 2.0 * size * (rows + key_values);
-        let args = |side: &Side| {
-            let mut args = vec![side.tiles.arg(), side.runs.arg()];
-            args.extend(inputs.args(heads, limit.min(1 << 31)));
-            args.extend([given.by_out.arg(), given.by_out.stride_arg(), given.lse.arg(), delta.arg()]);
-            args
-        };
         let each = Cost { bytes: read + 4.0 * rows, flops: 6.0 * pairs };
         let launch = Launch::new(queries, self.by_query.tiles.len(), threads, each).by(heads.query).shared(shared);
-        let mut list = args(&self.by_query);
-        list.extend([g.q.arg(), g.q.stride_arg()]);
-        // SAFETY: every tile and run lies inside the rows of q and k (`reach`), whose shapes the gradients have.
-        cost += unsafe { device.launch(&launch, &list) }?;
+        let by_query = AttentionBackwardArgs {
+            tiles: self.by_query.tiles.pointer(),
+            runs: self.by_query.runs.pointer(),
+            heads: heads.query as u32,
+            kv_heads: heads.kv as u32,
+            dim: heads.dim as u32,
+            scale: scale(heads.dim),
+            window: limit.min(1 << 31),
+            q: q.pointer(),
+            stride_q: q.stride_u32(),
+            k: k.pointer(),
+            stride_k: k.stride_u32(),
+            v: inputs.v.pointer(),
+            stride_v: inputs.v.stride_u32(),
+            by_out: given.by_out.pointer(),
+            stride_o: given.by_out.stride_u32(),
+            lse: given.lse.pointer(),
+            delta: delta.pointer(),
+            d0: g.q.pointer(),
+            stride_d0: g.q.stride_u32(),
+            d1: Pointer::NULL,
+            stride_d1: 0,
+        };
+        // SAFETY: every tile and run lies inside the rows of q and k (`reach`), whose shapes the
+        // gradients have.
+        cost += unsafe { device.launch(&launch, &[by_query.arg()]) }?;
         let each = Cost { bytes: read + 8.0 * key_values, flops: 8.0 * pairs };
         let launch = Launch::new(keys, self.by_key.tiles.len(), threads, each).by(heads.kv).shared(shared);
-        let mut list = args(&self.by_key);
-        list.extend([g.k.arg(), g.k.stride_arg(), g.v.arg(), g.v.stride_arg()]);
+        let by_key = AttentionBackwardArgs {
+            tiles: self.by_key.tiles.pointer(),
+            runs: self.by_key.runs.pointer(),
+            d0: g.k.pointer(),
+            stride_d0: g.k.stride_u32(),
+            d1: g.v.pointer(),
+            stride_d1: g.v.stride_u32(),
+            ..by_query
+        };
         // SAFETY: as above.
-        cost += unsafe { device.launch(&launch, &list) }?;
+        cost += unsafe { device.launch(&launch, &[by_key.arg()]) }?;
         Ok(cost)
     }
 }
@@ -214,15 +258,15 @@ fn seen_from(s: &Span, own: bool, offset: usize) -> Option<Run> {
     if !own {
         return Some(run(s.rows.start, s.rows.len(), (s.past.len() + s.visible - offset) as u32));
     }
-    // Query i sees key offset + r if r < visible - offset + i: the first that sees r = 0 has edge 1 at least.
+    // Query i sees key offset + r if r < visible - offset + i: the first that sees r = 0 has edge 1
+    // at least.
     let skip = (offset + 1).saturating_sub(s.visible);
     let edge = s.visible + skip - offset;
     (skip < s.rows.len()).then(|| run(s.rows.start + skip, s.rows.len() - skip, edge as u32))
 }
 
-fn room<T: Storage>(heads: Heads) -> Result<(bool, usize)> {
-    let (wide, _) = super::kernel::width::<T>(heads)?;
-    let (planes, streamed, stages) = if T::NAME == "f32" { (3, 16, 1) } else { (1, 32, 2) };
-    let pitch = if wide { 128 } else { 64 } + 8;
-    Ok((wide, 2 * planes * pitch * (2 * tile_rows::<T>() + 2 * stages * streamed)))
+/// Shared memory of a block, for heads of up to 64, or with `wide` of up to 128.
+pub(super) const fn shared<T: Storage>(wide: bool) -> usize {
+    let (streamed, stages) = if size_of::<T>() == 4 { (16, 1) } else { (32, 2) };
+    2 * planes::<T>() * (if wide { 128 } else { 64 } + 8) * (2 * tile_rows::<T>() + 2 * stages * streamed)
 }

@@ -3,12 +3,34 @@
 use std::ops::Range;
 
 use super::{Heads, check_span, window_arg};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
+use crate::ops::linear::kernel::planes;
 use crate::tensor::Cost;
 
-/// Query rows of consecutive positions, and the rows of keys and values that they see: all of `past`, and of `own` the
-/// first `visible` for the first query row, one more for each next.
+arguments! {
+    /// Of `attention`.
+    struct AttentionArgs {
+        works: Pointer,
+        heads: u32,
+        kv_heads: u32,
+        dim: u32,
+        scale: f32,
+        window: u32,
+        q: Pointer,
+        stride_q: u32,
+        keys: Pointer,
+        stride_k: u32,
+        values: Pointer,
+        stride_v: u32,
+        out: Pointer,
+        stride_out: u32,
+        lse: Pointer,
+    }
+}
+
+/// Query rows of consecutive positions, and the rows of keys and values that they see: all of
+/// `past`, and of `own` the first `visible` for the first query row, one more for each next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// Query rows.
@@ -54,8 +76,14 @@ pub(super) fn work(
 }
 
 /// Query rows of a block.
-pub(super) fn tile_rows<T: Storage>() -> usize {
-    if T::NAME == "f32" { 32 } else { 64 }
+pub(super) const fn tile_rows<T: Storage>() -> usize {
+    if size_of::<T>() == 4 { 32 } else { 64 }
+}
+
+/// Shared memory of a block, for heads of up to 64, or with `wide` of up to 128.
+pub(super) const fn shared<T: Storage>(wide: bool) -> usize {
+    let (keys, stages) = if size_of::<T>() == 4 { (32, 1) } else { (64, 2) };
+    2 * planes::<T>() * (if wide { 128 } else { 64 } + 8) * (tile_rows::<T>() + 2 * stages * keys)
 }
 
 /// The compiled width that holds heads of `dim`, and the shared memory of a block.
@@ -65,10 +93,7 @@ pub(super) fn width<T: Storage>(heads: Heads) -> Result<(bool, usize)> {
         return Err(Error::failed("attention", format!("{heads:?}"))
             .next("heads of 8 to 128 values, a multiple of 8, query heads a multiple of kv heads"));
     }
-    let (planes, keys, stages) = if T::NAME == "f32" { (3, 32, 1) } else { (1, 64, 2) };
-    let wide = dim > 64;
-    let pitch = if wide { 128 } else { 64 } + 8;
-    Ok((wide, 2 * planes * pitch * (tile_rows::<T>() + 2 * stages * keys)))
+    Ok((dim > 64, shared::<T>(dim > 64)))
 }
 
 pub(super) fn scale(dim: usize) -> f32 {
@@ -103,22 +128,6 @@ impl<T: Storage> Inputs<'_, T> {
         }
         Ok(())
     }
-
-    pub(super) fn args(&self, heads: Heads, window: u32) -> [Arg; 11] {
-        [
-            Arg::U32(heads.query as u32),
-            Arg::U32(heads.kv as u32),
-            Arg::U32(heads.dim as u32),
-            Arg::F32(scale(heads.dim)),
-            Arg::U32(window),
-            self.q.arg(),
-            self.q.stride_arg(),
-            self.k.arg(),
-            self.k.stride_arg(),
-            self.v.arg(),
-            self.v.stride_arg(),
-        ]
-    }
 }
 
 /// A batch cut into tiles of query rows, those that see most first.
@@ -134,7 +143,8 @@ pub struct Plan<T: Storage> {
 }
 
 impl<T: Storage> Plan<T> {
-    /// Cuts `spans`, whose query rows must not overlap. Their own keys may be shared or apart from the queries' rows.
+    /// Cuts `spans`, whose query rows must not overlap. Their own keys may be shared or apart from
+    /// the queries' rows.
     pub fn new(device: &KernelDevice, spans: &[Span]) -> Result<Self> {
         let step = tile_rows::<T>();
         let (mut works, mut reach, mut pairs, mut distinct) = (Vec::new(), (0, 0), 0, 0);
@@ -155,19 +165,9 @@ impl<T: Storage> Plan<T> {
         Ok(Self { works, reach, pairs, distinct, of: std::marker::PhantomData })
     }
 
-    /// `out = softmax(q k^T / sqrt(dim)) v`, and with `lse` (rows x heads) the log of each denominator.
+    /// `out = softmax(q k^T / sqrt(dim)) v`, where each row sees no more than the `window` last of
+    /// its keys; with `lse` (rows x heads) the log of each denominator.
     pub fn forward(
-        &self,
-        heads: Heads,
-        inputs: &Inputs<'_, T>,
-        out: &mut DeviceRows<T>,
-        lse: Option<&mut Buffer<f32>>,
-    ) -> Result<Cost> {
-        self.forward_within(heads, None, inputs, out, lse)
-    }
-
-    /// The same, where each row sees no more than the `window` last of its keys.
-    pub fn forward_within(
         &self,
         heads: Heads,
         window: Option<usize>,
@@ -198,10 +198,24 @@ impl<T: Storage> Plan<T> {
         };
         let threads = tile_rows::<T>() as u32 * 2;
         let launch = Launch::new(kernel, self.works.len(), threads, cost).by(heads.query).shared(shared);
-        let mut args = vec![self.works.arg()];
-        args.extend(inputs.args(heads, limit));
-        args.extend([out.arg(), out.stride_arg(), lse.map_or(Arg::Pointer(0), |l| l.arg())]);
+        let args = AttentionArgs {
+            works: self.works.pointer(),
+            heads: heads.query as u32,
+            kv_heads: heads.kv as u32,
+            dim: heads.dim as u32,
+            scale: scale(heads.dim),
+            window: limit,
+            q: inputs.q.pointer(),
+            stride_q: inputs.q.stride_u32(),
+            keys: inputs.k.pointer(),
+            stride_k: inputs.k.stride_u32(),
+            values: inputs.v.pointer(),
+            stride_v: inputs.v.stride_u32(),
+            out: out.pointer(),
+            stride_out: out.stride_u32(),
+            lse: lse.map_or(Pointer::NULL, |l| l.pointer()),
+        };
         // SAFETY: every tile's rows and keys are inside q, k and v; out has q's shape.
-        unsafe { out.device().launch(&launch, &args) }
+        unsafe { out.device().launch(&launch, &[args.arg()]) }
     }
 }

@@ -1,31 +1,34 @@
-//! Causal grouped-query attention over runs of cached keys: `softmax(q K^T / sqrt(d)) V` for each query row, where
-//! row i of an item with n rows and T keys sees the first `T - n + i + 1` keys.
+//! Causal grouped-query attention over runs of cached keys: `softmax(q K^T / sqrt(d)) V` for each
+//! query row, where row i of an item with n rows and T keys sees the first `T - n + i + 1` keys.
 //!
-//! An item is one sequence: its new rows, and its keys and values as consecutive *runs*, one view for each kv head.
-//! Runs can be shared: S samples of one prompt name the same first run, and its tiles are then read once for all of
-//! them. Query head h reads kv head `h / (heads / kv_heads)`.
+//! An item is one sequence: its new rows, and its keys and values as consecutive *runs*, one view
+//! for each kv head. Runs can be shared: S samples of one prompt name the same first run, and its
+//! tiles are then read once for all of them. Query head h reads kv head `h / (heads / kv_heads)`.
 //!
-//! Shapes: q, out (rows of all items, heads, head_dim). Keys of one kv head are stored in blocks of [`BLOCK`]
-//! positions, (block, head_dim, BLOCK), so that a vector holds one coordinate of BLOCK keys; values are (position,
-//! head_dim). Preconditions: head_dim > 0, kv_heads divides heads, every item has at least as many keys as rows.
+//! Shapes: q, out (rows of all items, heads, head_dim). Keys of one kv head are stored in blocks of
+//! [`BLOCK`] positions, (block, head_dim, BLOCK), so that a vector holds one coordinate of BLOCK
+//! keys; values are (position, head_dim). Preconditions: head_dim > 0, kv_heads divides heads,
+//! every item has at least as many keys as rows.
 //!
-//! A row's result has the same bits however its keys are cut into runs, whichever items are beside it and whatever
-//! the number of threads: tiles of [`TILE`] keys are counted from the sequence's first key.
+//! A row's result has the same bits however its keys are cut into runs, whichever items are beside
+//! it and whatever the number of threads: tiles of [`TILE`] keys are counted from the sequence's
+//! first key.
 //!
-//! Cost: 4 FLOP for each (query head row, visible key, coordinate); bytes: q, out, and each distinct run once.
+//! Cost: 4 FLOP for each (query head row, visible key, coordinate); bytes: q, out, and each
+//! distinct run once.
 
 pub mod cached;
 pub mod cases;
 mod cpu;
 pub mod decode;
-pub mod gradient;
+pub(crate) mod gradient;
 pub mod kernel;
 pub mod oracle;
 pub mod packed;
 mod spans;
 mod tiles;
 
-pub use cpu::{attend, causal};
+pub(crate) use cpu::{attend, causal};
 pub use packed::Packed;
 
 use crate::error::{Error, Result};
@@ -55,7 +58,8 @@ impl Heads {
     }
 }
 
-/// A window as kernels take it: below 2^31, and `u32::MAX` for none or for one that is wider than any keys.
+/// A window as kernels take it: below 2^31, and `u32::MAX` for none or for one that is wider than
+/// any keys.
 ///
 /// # Errors
 /// A window of nothing: a row sees itself at least.
@@ -111,7 +115,8 @@ impl Item<'_> {
     }
 }
 
-/// Appends rows of one kv head: `rows` rows of `dim` values at `stride` in `k` and `v`, behind `len` positions.
+/// Appends rows of one kv head: `rows` rows of `dim` values at `stride` in `k` and `v`, behind
+/// `len` positions.
 #[allow(clippy::too_many_arguments)]
 pub fn append(keys: &mut Vec<f32>, values: &mut Vec<f32>, len: usize, k: &[f32], v: &[f32], stride: usize, dim: usize) {
     if dim == 0 || k.len() < dim {
@@ -132,7 +137,8 @@ pub fn append(keys: &mut Vec<f32>, values: &mut Vec<f32>, len: usize, k: &[f32],
     }
 }
 
-/// Cost of rows that see `visible` keys in all (summed over rows), with `stored` distinct keys and `rows` rows.
+/// Cost of rows that see `visible` keys in all (summed over rows), with `stored` distinct keys and
+/// `rows` rows.
 pub fn cost(heads: Heads, rows: usize, visible: usize, stored: usize) -> Cost {
     let (q, kv) = ((heads.query * heads.dim) as f64, (heads.kv * heads.dim) as f64);
     Cost { bytes: 8.0 * rows as f64 * q + 8.0 * stored as f64 * kv, flops: 4.0 * visible as f64 * q }

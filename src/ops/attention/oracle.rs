@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::Heads;
 
-/// The keys that a row sees which is behind `end` keys, its own included: the `window` last of them.
+/// The keys that a row sees which is behind `end` keys, its own included: the `window` last of
+/// them.
 pub fn seen(end: usize, window: Option<usize>) -> Range<usize> {
     window.map_or(0, |window| end.saturating_sub(window))..end
 }

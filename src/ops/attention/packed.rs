@@ -1,5 +1,5 @@
-//! Attention over packed rows that a backward follows: the keys are rows of the same pass, and each row's log-sum-exp is
-//! kept. One call each way for every place.
+//! Attention over packed rows that a backward follows: the keys are rows of the same pass, and each
+//! row's log-sum-exp is kept. One call each way for every place.
 
 use half::bf16;
 
@@ -54,11 +54,12 @@ pub struct Gradients<'a> {
 }
 
 impl Packed {
-    /// Cuts `spans`, whose query rows must not overlap. Each range of key rows, `past` or `own`, is either the same as
-    /// another span's or apart from it.
+    /// Cuts `spans`, whose query rows must not overlap. Each range of key rows, `past` or `own`, is
+    /// either the same as another span's or apart from it.
     ///
     /// # Errors
-    /// A span whose keys do not exist or overlap another's; out of memory; a dtype that kernels do not take.
+    /// A span whose keys do not exist or overlap another's; out of memory; a dtype that kernels do
+    /// not take.
     pub fn new(device: &Device, dtype: Dtype, spans: &[Span]) -> Result<Self> {
         Ok(Self(match (device, dtype) {
             (Device::Cpu, _) => Plan::Cpu(spans::Spans::new(spans)?),
@@ -87,8 +88,8 @@ impl Packed {
         Ok(self)
     }
 
-    /// `out = softmax(q k^T / sqrt(dim)) v`, and `lse` (query rows x heads), the log of each denominator; with `window` each
-    /// row sees no more than so many of its last keys.
+    /// `out = softmax(q k^T / sqrt(dim)) v`, and `lse` (query rows x heads), the log of each
+    /// denominator; with `window` each row sees no more than so many of its last keys.
     ///
     /// # Errors
     /// Shapes that do not fit, operands in different places, a window of nothing.
@@ -106,26 +107,18 @@ impl Packed {
                 let inputs = spans::Inputs { q: q.as_slice(), k: k.as_slice(), v: v.as_slice() };
                 spans::forward(plan, (heads, window), inputs, out.as_mut_slice(), lse.cpu_mut("attention")?)
             }
-            (Plan::F32(plan, _), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out)) => plan.forward_within(
-                heads,
-                window,
-                &kernel::Inputs { q, k, v },
-                out,
-                Some(lse.kernels_mut("attention")?),
-            ),
-            (Plan::Bf16(plan, _), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out)) => plan.forward_within(
-                heads,
-                window,
-                &kernel::Inputs { q, k, v },
-                out,
-                Some(lse.kernels_mut("attention")?),
-            ),
+            (Plan::F32(plan, _), Rows::F32(q), Rows::F32(k), Rows::F32(v), Rows::F32(out)) => {
+                plan.forward(heads, window, &kernel::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
+            }
+            (Plan::Bf16(plan, _), Rows::Bf16(q), Rows::Bf16(k), Rows::Bf16(v), Rows::Bf16(out)) => {
+                plan.forward(heads, window, &kernel::Inputs { q, k, v }, out, Some(lse.kernels_mut("attention")?))
+            }
             _ => Err(mixed("attention", &places)),
         }
     }
 
-    /// Writes the gradients. Those of keys that no span names are zero on the CPU and stay what they were on kernels.
-    /// `scratch` is the CPU's, grown as needed.
+    /// Writes the gradients. Those of keys that no span names are zero on the CPU and stay what
+    /// they were on kernels. `scratch` is the CPU's, grown as needed.
     ///
     /// # Errors
     /// Shapes that do not fit, operands in different places.
@@ -173,5 +166,5 @@ fn on_kernels<T: Storage>(
         return Err(Error::failed("attention backward", "the gradients are f32 rows on the device"));
     };
     let given = gradient::Given { out, lse: lse.kernels("attention backward")?, by_out };
-    plan.run_within(heads, window, &inputs, &given, &mut gradient::Gradients { q, k, v })
+    plan.run(heads, window, &inputs, &given, &mut gradient::Gradients { q, k, v })
 }

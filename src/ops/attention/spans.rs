@@ -1,9 +1,10 @@
-//! The CPU version of attention over spans, forward with the log-sum-exp that a backward needs, and that backward: causal
-//! inside a span's own keys, after all of its past; no padding.
+//! The CPU version of attention over spans, forward with the log-sum-exp that a backward needs, and
+//! that backward: causal inside a span's own keys, after all of its past; no padding.
 //!
-//! Only the log-sum-exp of each (row, head) is kept; the backward computes the probabilities again, a tile of
-//! [`TILE`] query rows at a time. With P the probabilities, `D_i = dO_i . O_i`: `dV = P^T dO`,
-//! `dS = P (dO V^T - D) scale`, `dQ = dS K`, `dK = dS^T Q` (the recomputation of FlashAttention, Dao et al. 2022).
+//! Only the log-sum-exp of each (row, head) is kept; the backward computes the probabilities again,
+//! a tile of [`TILE`] query rows at a time. With P the probabilities, `D_i = dO_i . O_i`: `dV = P^T
+//! dO`, `dS = P (dO V^T - D) scale`, `dQ = dS K`, `dK = dS^T Q` (the recomputation of
+//! FlashAttention, Dao et al. 2022).
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -26,7 +27,8 @@ const TILE: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub struct Spans {
     spans: Vec<Span>,
-    /// Spans that share no key with those of another group, and the key rows between their first and their last.
+    /// Spans that share no key with those of another group, and the key rows between their first
+    /// and their last.
     groups: Vec<(Range<usize>, Range<usize>)>,
     /// Query rows and key rows that must be there at least.
     reach: (usize, usize),
@@ -209,7 +211,8 @@ fn tiles(span: &Span, window: Option<usize>) -> impl Iterator<Item = Tile> {
     })
 }
 
-/// Queries or gradients against keys or values: the head's first value in each, and the widths of their rows.
+/// Queries or gradients against keys or values: the head's first value in each, and the widths of
+/// their rows.
 struct Sides {
     rows: *const f32,
     rows_width: usize,
@@ -221,7 +224,8 @@ struct Sides {
 fn scores(tile: &Tile, sides: &Sides, dim: usize, scale: f32, s: &mut [f32]) {
     let n = tile.keys();
     for (run, at) in tile.runs() {
-        // SAFETY: the run lies inside the keys, the tile inside the rows and s, as the callers checked.
+        // SAFETY: the run lies inside the keys, the tile inside the rows and s, as the callers
+        // checked.
         unsafe {
             let keys = View(sides.keys.add(run.start * sides.keys_width), 1, sides.keys_width);
             let rows = View(sides.rows, sides.rows_width, 1);
@@ -292,7 +296,8 @@ pub fn forward(
             }
             let to = out.at(at);
             for (run, at) in tile.runs() {
-                // SAFETY: the head's columns of the tile's rows belong to this task alone; bounds are checked above.
+                // SAFETY: the head's columns of the tile's rows belong to this task alone; bounds
+                // are checked above.
                 unsafe {
                     let values = View(v.as_ptr().add(run.start * kv_width + column), kv_width, 1);
                     let p = View(s.as_ptr().add(at), n, 1);
@@ -309,8 +314,8 @@ pub fn forward(
     Ok(spans.cost(heads, 1.0))
 }
 
-/// Writes the gradients; keys that no span names get zero. `by_head` holds those of keys and values for each query head
-/// and is grown as needed.
+/// Writes the gradients; keys that no span names get zero. `by_head` holds those of keys and values
+/// for each query head and is grown as needed.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -386,8 +391,8 @@ pub fn backward(
                 }
                 for (run, first) in tile.runs() {
                     let (to, m) = (run.start * width + head * dim, run.len());
-                    // SAFETY: the group's rows and the head's columns of dk, dv, dq belong to this task alone;
-                    // bounds are checked above.
+                    // SAFETY: the group's rows and the head's columns of dk, dv, dq belong to this
+                    // task alone; bounds are checked above.
                     unsafe {
                         let keys = View(k.as_ptr().add(run.start * kv_width + column), kv_width, 1);
                         let (of_p, of_ds) = (p.as_ptr().add(first), ds.as_ptr().add(first));

@@ -1,13 +1,15 @@
 //! The inner loops: one task is some query vectors of one kv head against tiles of keys.
 
-// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
+// Constant-bound index loops over register tiles: the form that the compiler unrolls into
+// registers.
 #![allow(clippy::needless_range_loop)]
 
 use super::{BLOCK, Run, TILE};
 use crate::tensor::simd::{Simd, Task};
 use crate::tensor::soft_cap::soft_cap;
 
-/// The running softmax of query vectors: largest score, sum of weights, weighted values; plus the scaled queries.
+/// The running softmax of query vectors: largest score, sum of weights, weighted values; plus the
+/// scaled queries.
 pub(super) struct State {
     pub dim: usize,
     /// Soft cap of the scores.
@@ -45,7 +47,8 @@ impl Task for Pass<'_> {
         let Pass { state, from, to, runs, first, last } = self;
         for tile in first..last {
             let mut q = from;
-            // SAFETY: q + R <= to <= the number of queries; the caller has checked the runs' lengths.
+            // SAFETY: q + R <= to <= the number of queries; the caller has checked the runs'
+            // lengths.
             unsafe {
                 while q < to {
                     let left = to - q;
@@ -68,7 +71,8 @@ impl Task for Pass<'_> {
     }
 }
 
-/// `out[r][c] (+)= sum_i a[r * lda + i] * b[i * ldb + columns[c]]`, vectors of N; i ascending for every output.
+/// `out[r][c] (+)= sum_i a[r * lda + i] * b[i * ldb + columns[c]]`, vectors of N; i ascending for
+/// every output.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn product<S: Simd, const R: usize, const C: usize>(
@@ -181,8 +185,8 @@ unsafe fn update<S: Simd, const R: usize>(state: &mut State, q: usize, runs: &[R
     let mut wide = [[0.0f32; WIDE]; R];
     let sums = state.sums[q * dim..].as_mut_ptr();
     let queries = state.queries[q * dim..].as_ptr();
-    // SAFETY: run lengths and state shapes were checked by the caller; lanes of a last block beyond the run are
-    // computed but never copied.
+    // SAFETY: run lengths and state shapes were checked by the caller; lanes of a last block beyond
+    // the run are computed but never copied.
     unsafe {
         let mut start = 0;
         for run in runs {
@@ -212,7 +216,8 @@ unsafe fn update<S: Simd, const R: usize>(state: &mut State, q: usize, runs: &[R
             }
             let before = state.top[q + r];
             let top = S::largest(best).max(before);
-            // A row that sees nothing yet keeps -inf; subtracting 0 instead leaves weights of e^-inf = 0.
+            // A row that sees nothing yet keeps -inf; subtracting 0 instead leaves weights of
+            // e^-inf = 0.
             let base = if top == f32::NEG_INFINITY { 0.0 } else { top };
             let mut sum = S::splat(0.0);
             for i in (0..TILE).step_by(S::N) {

@@ -17,6 +17,7 @@ pub const OPERATOR: Operator = Operator {
     room: "bpr",
     sources: &["bpr"],
     arguments: &[kernel::NegativesArgs::LAYOUT, kernel::TermsArgs::LAYOUT, kernel::RankGradientArgs::LAYOUT],
+    constants: &[("bpr_tile", super::kernel::TILE)],
     kernels: kernels! {
         "bpr_negatives" ONE ["B / 128"] 128 "32 B bytes" "graph: uniform negatives, the CPU's Philox draws"
         "bpr_terms" TYPES ["B / 4"] 128 "(3 s + 12) B d B, 10 B d FLOP" "graph: scores, slopes and losses of a batch"

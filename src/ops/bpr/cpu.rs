@@ -91,7 +91,8 @@ impl Bpr {
         }
     }
 
-    /// Registers [`Self::batch`]: afterwards [`active`](Self::active) says which output rows it reads.
+    /// Registers [`Self::batch`]: afterwards [`active`](Self::active) says which output rows it
+    /// reads.
     pub fn begin(&mut self, lambda: f32) {
         let batch = &self.batch;
         for &r in &self.touched {
@@ -133,8 +134,8 @@ impl Bpr {
         &self.weight
     }
 
-    /// Loss of the batch that [`begin`](Self::begin) registered; writes the gradient by `e` into `gradient`, whose
-    /// other rows become zero.
+    /// Loss of the batch that [`begin`](Self::begin) registered; writes the gradient by `e` into
+    /// `gradient`, whose other rows become zero.
     pub fn backward(&mut self, e: &Lines, e0: &Lines, lambda: f32, gradient: &mut Lines) -> f64 {
         let batch = &self.batch;
         let _timed = timed("bpr", || super::cost(batch.users.len(), e.dim()));
@@ -160,7 +161,8 @@ impl Bpr {
         let width = gradient.lanes() * LANE;
         let shared = Shared(gradient.values_mut().as_mut_ptr());
         self.touched.par_iter().with_min_len(32).for_each(|&row| {
-            // SAFETY: `touched` holds each row once (flags), and rows are below the rows of `gradient`.
+            // SAFETY: `touched` holds each row once (flags), and rows are below the rows of
+            // `gradient`.
             let to = unsafe { shared.row(row as usize, width) };
             let mut entry = self.head[row as usize];
             while entry != END {

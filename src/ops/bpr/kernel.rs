@@ -9,7 +9,7 @@ use crate::tensor::Cost;
 const THREADS: u32 = 128;
 const WARPS: usize = THREADS as usize / 32;
 /// Keys that a block of `sort_tile` holds.
-const TILE: usize = 2048;
+pub(super) const TILE: usize = 2048;
 
 arguments! {
     /// Of `bpr_negatives`.
@@ -71,8 +71,8 @@ pub struct DeviceItems {
 }
 
 impl DeviceItems {
-    /// `starts[u] .. starts[u + 1]` of `nodes` are those of user `u`. Items are the nodes from `first_item` on. Every user
-    /// that negatives are drawn for must lack at least one item.
+    /// `starts[u] .. starts[u + 1]` of `nodes` are those of user `u`. Items are the nodes from
+    /// `first_item` on. Every user that negatives are drawn for must lack at least one item.
     pub fn new(device: &KernelDevice, starts: &[u64], nodes: &[u32], first_item: u32, items: u32) -> Result<Self> {
         let ordered = starts.windows(2).all(|w| w[0] <= w[1]);
         if starts.is_empty() || !ordered || starts[starts.len() - 1] > nodes.len() as u64 || items == 0 {
@@ -152,8 +152,8 @@ pub fn negatives(of: &DeviceItems, batch: &mut DeviceBatch, stream: Stream) -> R
         items: of.items,
         negatives: batch.negatives.pointer(),
     };
-    // SAFETY: the caller has checked that users have lists and lack an item; lists lie within the nodes
-    // (`DeviceItems::new`).
+    // SAFETY: the caller has checked that users have lists and lack an item; lists lie within the
+    // nodes (`DeviceItems::new`).
     unsafe { batch.users.device().launch(&launch, &[args.arg()]) }
 }
 
@@ -192,8 +192,8 @@ pub fn sort(keys: &mut Buffer<u64>) -> Result<Cost> {
     Ok(total)
 }
 
-/// Loss of the batch, and its gradient as [`super::backward`]: `by_e` holds the first term's by `e` (zero in rows that
-/// the batch does not touch), `weights` the factor of `e0` in the second's.
+/// Loss of the batch, and its gradient as [`super::backward`]: `by_e` holds the first term's by `e`
+/// (zero in rows that the batch does not touch), `weights` the factor of `e0` in the second's.
 pub fn backward<T: Storage>(
     batch: &mut DeviceBatch,
     e: &DeviceRows<T>,
@@ -229,8 +229,8 @@ pub fn backward<T: Storage>(
         slopes: batch.slopes.pointer(),
         losses: batch.losses.pointer(),
     };
-    // SAFETY: nodes of the batch are below the rows of e by the batch's contract; slopes and losses are one a triple, keys
-    // at least three.
+    // SAFETY: nodes of the batch are below the rows of e by the batch's contract; slopes and losses
+    // are one a triple, keys at least three.
     let mut total = unsafe { device.launch(&terms, &[args.arg()])? };
     let keys = batch.keys.len();
     let fill = Launch::new(

@@ -1,13 +1,14 @@
-//! Bayesian personalised ranking (Rendle et al. 2009) on a batch of triples (user, positive, negative):
-//! `loss = mean softplus(s_neg - s_pos) + lambda/(2 B) * sum (|e0_user|^2 + |e0_pos|^2 + |e0_neg|^2)`,
-//! scores being inner products of output rows `e`, the penalty on the layer-0 rows `e0`.
+//! Bayesian personalised ranking (Rendle et al. 2009) on a batch of triples (user, positive,
+//! negative): `loss = mean softplus(s_neg - s_pos) + lambda/(2 B) * sum (|e0_user|^2 + |e0_pos|^2 +
+//! |e0_neg|^2)`, scores being inner products of output rows `e`, the penalty on the layer-0 rows
+//! `e0`.
 //!
-//! Gives the gradient of the first term with respect to `e`, only in touched rows, and a weight a row for the
-//! second, whose gradient is `weight[r] * e0[r]`. Contributions to a row are added in batch order by one thread, so
-//! the bits do not depend on the number of threads.
+//! Gives the gradient of the first term with respect to `e`, only in touched rows, and a weight a
+//! row for the second, whose gradient is `weight[r] * e0[r]`. Contributions to a row are added in
+//! batch order by one thread, so the bits do not depend on the number of threads.
 //!
-//! A batch is set first ([`Bpr::given`], [`Bpr::drawn`]): then it is known which rows it reads, and the propagation
-//! that makes `e` may leave out the others.
+//! A batch is set first ([`Bpr::given`], [`Bpr::drawn`]): then it is known which rows it reads, and
+//! the propagation that makes `e` may leave out the others.
 //!
 //! Cost: about `14 B d` FLOP and `24 B d` bytes of gathers.
 
@@ -60,8 +61,8 @@ pub struct UserItems<'a> {
 }
 
 impl<'a> UserItems<'a> {
-    /// Of a graph whose first `users` nodes are users and the next `items` items. Items beyond the graph's
-    /// nodes belong to nobody.
+    /// Of a graph whose first `users` nodes are users and the next `items` items. Items beyond the
+    /// graph's nodes belong to nobody.
     ///
     /// # Errors
     /// More users than nodes, no items, a device without room.
@@ -227,8 +228,9 @@ impl Bpr {
     }
 }
 
-/// Loss of the batch; writes its gradient by `e` into `gradient`, whose other rows become zero, and keeps the
-/// penalty's factors ([`Bpr::penalty`]). `e` may be stored in bf16 on a device with kernels.
+/// Loss of the batch; writes its gradient by `e` into `gradient`, whose other rows become zero, and
+/// keeps the penalty's factors ([`Bpr::penalty`]). `e` may be stored in bf16 on a device with
+/// kernels.
 ///
 /// # Errors
 /// Rows of other shapes or at another place; no batch; a device that fails.

@@ -2,7 +2,8 @@
 
 use super::Batch;
 
-/// (loss, gradient of the ranking term by `e`, gradient of the penalty by `e0`), packed `nodes x dim`.
+/// (loss, gradient of the ranking term by `e`, gradient of the penalty by `e0`), packed `nodes x
+/// dim`.
 pub fn bpr(e: &[f64], e0: &[f64], dim: usize, batch: &Batch, lambda: f64) -> (f64, Vec<f64>, Vec<f64>) {
     let (mut loss, mut by_e, mut by_e0) = (0.0, vec![0.0; e.len()], vec![0.0; e.len()]);
     let size = batch.users.len() as f64;

@@ -1,21 +1,37 @@
 //! The kernels of `kernels/cross_entropy.cu`.
 
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
+use crate::ops::linear::kernel::{TILE, tile_shared};
 use crate::ops::lora::kernel::{Batch, backward_panel};
 use crate::tensor::Cost;
 
-const TILE: usize = 64;
+arguments! {
+    /// Of `cross_entropy_gradient`.
+    struct LogitsGradientArgs {
+        h: Pointer,
+        w: Pointer,
+        rows: u64,
+        panel: u64,
+        depth: u32,
+        stride_h: u32,
+        stride_w: u32,
+        column0: u64,
+        targets: Pointer,
+        weights: Pointer,
+        lse: Pointer,
+        out: Pointer,
+        stride: u32,
+    }
+}
+
 /// Tiles of the vocabulary that one block scores.
 const SPAN: usize = 4;
 /// Logit gradients held at a time (values).
 const HELD: usize = 64 << 20;
 
-fn tile_shared<T: Storage>() -> usize {
-    2 * 2 * if T::NAME == "f32" { 3 } else { 1 } * TILE * 40 * 2
-}
-
-/// What rows of hidden states say: the log-sum-exp over the vocabulary, and the logits of chosen tokens.
+/// What rows of hidden states say: the log-sum-exp over the vocabulary, and the logits of chosen
+/// tokens.
 #[derive(Debug)]
 pub struct Scores {
     /// A value a row.
@@ -24,8 +40,9 @@ pub struct Scores {
     pub picked: Buffer<f32>,
 }
 
-/// Scores `h` (rows x width) against `head` (vocab x width) at the `picks` tokens of each row of `ids`, or, where `ids`
-/// holds `picks` tokens only, at these for every row. The caller knows that ids are below the vocabulary.
+/// Scores `h` (rows x width) against `head` (vocab x width) at the `picks` tokens of each row of
+/// `ids`, or, where `ids` holds `picks` tokens only, at these for every row. The caller knows that
+/// ids are below the vocabulary.
 pub fn scores<T: Storage>(
     h: &DeviceRows<T>,
     head: &DeviceRows<T>,
@@ -46,27 +63,12 @@ pub fn scores<T: Storage>(
     let cost = Cost { bytes: size_of::<T>() as f64 * (m + v) * d + 8.0 * m * spans as f64, flops: 2.0 * m * v * d };
     let kernel = T::pick("cross_entropy_partials_f32", "cross_entropy_partials_bf16");
     let launch = Launch::new(kernel, rows.div_ceil(TILE), 128, cost).by(spans).shared(tile_shared::<T>());
+    let shape = [h.rows_arg(), Arg::U64(vocab as u64), h.dim_arg(), h.stride_arg(), head.stride_arg()];
+    let id_stride = if each { picks as u32 } else { 0 };
+    let tokens = [Arg::U32(SPAN as u32), ids.arg(), Arg::U32(picks as u32), Arg::U32(id_stride)];
+    let args = [&[h.arg(), head.arg()], &shape[..], &tokens, &[partials.arg(), out.picked.arg()]].concat();
     // SAFETY: shapes checked above; a partial for each row and span.
-    let mut cost = unsafe {
-        device.launch(
-            &launch,
-            &[
-                h.arg(),
-                head.arg(),
-                h.rows_arg(),
-                head.rows_arg(),
-                h.dim_arg(),
-                h.stride_arg(),
-                head.stride_arg(),
-                Arg::U32(SPAN as u32),
-                ids.arg(),
-                Arg::U32(picks as u32),
-                Arg::U32(if each { picks as u32 } else { 0 }),
-                partials.arg(),
-                out.picked.arg(),
-            ],
-        )
-    }?;
+    let mut cost = unsafe { device.launch(&launch, &args) }?;
     let reduce = Cost { bytes: 8.0 * m * spans as f64, flops: 4.0 * m * spans as f64 };
     let launch = Launch::new("cross_entropy_reduce", rows.div_ceil(128), 128, reduce);
     // SAFETY: as above.
@@ -98,8 +100,9 @@ impl DeviceTargets {
     }
 }
 
-/// As the CPU's `loss`: the weighted sum in f64, and with `dh` (written) its gradient, a panel of the vocabulary at a time:
-/// the logits' gradient of at most 64 million values exists, never the whole.
+/// As the CPU's `loss`: the weighted sum in f64, and with `dh` (written) its gradient, a panel of
+/// the vocabulary at a time: the logits' gradient of at most 64 million values exists, never the
+/// whole.
 pub fn loss<T: Storage>(
     h: &DeviceRows<T>,
     head: &DeviceRows<T>,
@@ -129,27 +132,23 @@ pub fn loss<T: Storage>(
             let launch = Launch::new(kernel, rows.div_ceil(TILE), 128, each)
                 .by(panel.len().div_ceil(TILE))
                 .shared(tile_shared::<T>());
+            let args = LogitsGradientArgs {
+                h: h.pointer(),
+                w: head.pointer(),
+                rows: rows as u64,
+                panel: panel.len() as u64,
+                depth: h.dim_u32(),
+                stride_h: h.stride_u32(),
+                stride_w: head.stride_u32(),
+                column0: from as u64,
+                targets: targets.tokens.pointer(),
+                weights: targets.weights.pointer(),
+                lse: scores.lse.pointer(),
+                out: by_logits.pointer(),
+                stride: by_logits.stride_u32(),
+            };
             // SAFETY: the panel lies inside the head; the output has its width.
-            cost += unsafe {
-                device.launch(
-                    &launch,
-                    &[
-                        h.arg(),
-                        head.arg(),
-                        h.rows_arg(),
-                        Arg::U64(panel.len() as u64),
-                        h.dim_arg(),
-                        h.stride_arg(),
-                        head.stride_arg(),
-                        Arg::U64(from as u64),
-                        targets.tokens.arg(),
-                        targets.weights.arg(),
-                        scores.lse.arg(),
-                        by_logits.arg(),
-                        by_logits.stride_arg(),
-                    ],
-                )
-            }?;
+            cost += unsafe { device.launch(&launch, &[args.arg()]) }?;
             cost += backward_panel(&batch, &by_logits, head, panel, from > 0, dh)?;
         }
     }

@@ -1,5 +1,6 @@
-//! Next-token cross-entropy straight from hidden states, at chosen rows only: the head's product, the softmax and the
-//! gradient, a few rows at a time, so that the logits of a whole batch never exist.
+//! Next-token cross-entropy straight from hidden states, at chosen rows only: the head's product,
+//! the softmax and the gradient, a few rows at a time, so that the logits of a whole batch never
+//! exist.
 //!
 //! `loss = sum_i w_i (lse(h_i W^T) - (h_i W^T)[t_i])`; `dh_i = w_i (softmax - onehot) W`.
 //! Cost: `2 R vocab hidden` FLOP forward, the same for dh, and for dW.
@@ -61,7 +62,7 @@ pub struct Scratch {
 
 /// The targets and the weight of each row in the sum.
 #[derive(Clone, Copy)]
-pub struct Targets<'a> {
+pub(crate) struct Targets<'a> {
     /// Token of each row.
     pub tokens: &'a [u32],
     /// Weight of each row.
@@ -76,9 +77,9 @@ pub fn cost(head: &Weight, rows: usize, by_hidden: bool, by_head: bool) -> crate
     crate::tensor::Cost { bytes: times * (head.bytes() as f64 + hidden), flops: times * one.flops }
 }
 
-/// Returns the weighted loss sum, in f64. With `dh` (R x hidden) writes its gradient, with `dw` (vocab x hidden) adds
-/// the head's.
-pub fn loss(
+/// Returns the weighted loss sum, in f64. With `dh` (R x hidden) writes its gradient, with `dw`
+/// (vocab x hidden) adds the head's.
+pub(crate) fn loss(
     h: &[f32],
     head: &Weight,
     targets: Targets<'_>,
@@ -90,7 +91,7 @@ pub fn loss(
 }
 
 /// As [`loss`], with a soft cap of the logits.
-pub fn capped_loss(
+pub(crate) fn capped_loss(
     h: &[f32],
     (head, cap): (&Weight, Option<f32>),
     targets: Targets<'_>,

@@ -11,8 +11,8 @@ use crate::tensor::Cost;
 /// The output head (vocab, hidden) where it is.
 #[derive(Clone, Copy)]
 pub enum Head<'a> {
-    /// In this process, in whatever storage it came in; and the soft cap of its logits, `cap tanh(logit / cap)`, which
-    /// kernels do not have.
+    /// In this process, in whatever storage it came in; and the soft cap of its logits, `cap
+    /// tanh(logit / cap)`, which kernels do not have.
     Cpu(&'a linear::Weight, Option<f32>),
     /// f32 on a device with kernels.
     F32(&'a DeviceRows<f32>),
@@ -69,13 +69,14 @@ impl RowTargets {
 /// The weighted loss sum of the rows `h` (rows, hidden), in f64.
 ///
 /// # Errors
-/// Shapes that do not fit, a target outside the vocabulary, operands in different places; out of memory.
+/// Shapes that do not fit, a target outside the vocabulary, operands in different places; out of
+/// memory.
 pub fn cross_entropy(h: &Rows, head: Head<'_>, targets: &RowTargets, scratch: &mut Scratch) -> Result<(f64, Cost)> {
     run(h, head, targets, (None, None), scratch)
 }
 
-/// As [`cross_entropy`], and writes the gradient by the rows to `dh`. With `dw` (vocab x hidden), which the CPU alone
-/// takes, adds the head's.
+/// As [`cross_entropy`], and writes the gradient by the rows to `dh`. With `dw` (vocab x hidden),
+/// which the CPU alone takes, adds the head's.
 ///
 /// # Errors
 /// As [`cross_entropy`]; the head's gradient asked of kernels.

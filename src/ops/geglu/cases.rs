@@ -15,7 +15,6 @@ pub const OPERATOR: Operator = Operator {
     name: "geglu",
     room: "geglu",
     sources: &["geglu"],
-    arguments: &[],
     kernels: kernels! {
         "geglu" TYPES ["M w / vector / 256"] 256 "3 s M w B, 16 M w FLOP" "language model: gelu(gate) up, of families like Gemma"
         "geglu_backward" TYPES ["M w / vector / 256"] 256 "5 s M w B, 28 M w FLOP" "language model: its gradient, in place"
@@ -32,10 +31,11 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("geglu", "backward", |d, s| backward_by_kernels::<bf16>(d, s, 14_336)),
         Case::kernels("geglu", "backward", |d, s| backward_by_kernels::<f32>(d, s, 1536)),
     ],
+    ..Operator::BARE
 };
 
-/// What a value may be off by: `size` is that of the terms it is made of. The slope of GELU has a zero near -0.75, where
-/// two parts cancel, and below 1e-30 an exponential has no bits left.
+/// What a value may be off by: `size` is that of the terms it is made of. The slope of GELU has a
+/// zero near -0.75, where two parts cancel, and below 1e-30 an exponential has no bits left.
 pub fn tolerance(narrow: bool, want: f64, size: f64) -> f64 {
     let unit = if narrow { 4.1e-3 } else { 2e-6 };
     unit * want.abs() + 2e-6 * size + 1e-30
@@ -94,8 +94,8 @@ fn by_kernels<T: Storage>(device: &KernelDevice, scale: Scale, width: usize) -> 
     Ok(Prepared::new(T::NAME, &[("rows", n), ("width", width)], run).sets(count))
 }
 
-/// In place, so that values change from run to run: gradients of gradients, which fade. It is bound by memory, to which
-/// that is the same.
+/// In place, so that values change from run to run: gradients of gradients, which fade. It is bound
+/// by memory, to which that is the same.
 fn backward_by_kernels<T: Storage>(device: &KernelDevice, scale: Scale, width: usize) -> Result<Prepared> {
     let (n, width) = (scale.of(ROWS, 5), scale.of(width, 64));
     let (mut x, mut up) = (rotated::<T>(device, scale, (n, width), 1)?, rows::<T>(device, n, width, 2)?);

@@ -9,8 +9,9 @@ use crate::tensor::simd::{exp, vectorized};
 /// Values a task takes.
 const CHUNK: usize = 16 * 1024;
 
-/// 1 / (1 + e^(-2 z)): how far the gate is open; and the slope of 2 z. Below -WIDE the gate is as good as shut, so that the
-/// value there is that of -WIDE: the product with a larger gate would not be near 0.
+/// 1 / (1 + e^(-2 z)): how far the gate is open; and the slope of 2 z. Below -WIDE the gate is as
+/// good as shut, so that the value there is that of -WIDE: the product with a larger gate would not
+/// be near 0.
 #[inline(always)]
 fn open(g: f32) -> (f32, f32) {
     let c = g.clamp(-WIDE, WIDE);

@@ -1,8 +1,10 @@
-//! GEGLU with the tanh form of GELU, as Gemma has it (Shazeer, 2020): `y = gelu(gate) * up`, element by element, with
-//! `gelu(g) = g / 2 (1 + tanh z)`, `z = sqrt(2 / pi) (g + 0.044715 g^3)`, which is `g / (1 + e^(-2 z))`.
+//! GEGLU with the tanh form of GELU, as Gemma has it (Shazeer, 2020): `y = gelu(gate) * up`,
+//! element by element, with `gelu(g) = g / 2 (1 + tanh z)`, `z = sqrt(2 / pi) (g + 0.044715 g^3)`,
+//! which is `g / (1 + e^(-2 z))`.
 //!
-//! Shapes: gate, up and y of one shape, at one place. The backward puts the gradients of gate and up where those stood.
-//! Cost: about `16 n` FLOP and three passes over `n` values forward, `28 n` and five backward.
+//! Shapes: gate, up and y of one shape, at one place. The backward puts the gradients of gate and
+//! up where those stood. Cost: about `16 n` FLOP and three passes over `n` values forward, `28 n`
+//! and five backward.
 
 pub mod cases;
 mod cpu;

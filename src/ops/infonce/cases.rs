@@ -23,6 +23,23 @@ pub const OPERATOR: Operator = Operator {
         kernel::bounded::SumsArgs::LAYOUT,
         kernel::bounded::ReduceArgs::LAYOUT,
     ],
+    constants: &[
+        ("infonce_columns", crate::ops::linear::kernel::TILE),
+        ("infonce_shared_f32", kernel::online::shared::<f32>()),
+        ("infonce_shared_bf16", kernel::online::shared::<bf16>()),
+        ("infonce_own_f32_64", kernel::bounded::F32[0].own),
+        ("infonce_sums_shared_f32_64", kernel::bounded::F32[0].sums_shared::<f32>()),
+        ("infonce_gradient_shared_f32_64", kernel::bounded::F32[0].shared::<f32>()),
+        ("infonce_own_bf16_64", kernel::bounded::BF16[0].own),
+        ("infonce_sums_shared_bf16_64", kernel::bounded::BF16[0].sums_shared::<bf16>()),
+        ("infonce_gradient_shared_bf16_64", kernel::bounded::BF16[0].shared::<bf16>()),
+        ("infonce_own_bf16_128", kernel::bounded::BF16[1].own),
+        ("infonce_sums_shared_bf16_128", kernel::bounded::BF16[1].sums_shared::<bf16>()),
+        ("infonce_gradient_shared_bf16_128", kernel::bounded::BF16[1].shared::<bf16>()),
+        ("infonce_own_bf16_256", kernel::bounded::BF16[2].own),
+        ("infonce_sums_shared_bf16_256", kernel::bounded::BF16[2].sums_shared::<bf16>()),
+        ("infonce_gradient_shared_bf16_256", kernel::bounded::BF16[2].shared::<bf16>()),
+    ],
     kernels: kernels! {
         "infonce_sums" STRIPS ["min(64, n / 128) x 8 or more"] 128 "2 s n d B, 2 n^2 d FLOP" "align: sums of bounded exponentials, both directions"
         "infonce_reduce" ONE ["n / 128"] 128 "up to 300 n B" "align: parts of these sums, joined in order"
@@ -70,8 +87,8 @@ pub struct Tolerance {
 pub type Definition = (f64, Vec<f64>, Vec<f64>, f64);
 
 impl Tolerance {
-    /// For rows `x` and `y` of width `dim`, whose answer is `want`. Stored in bf16 only the second product's left
-    /// operand is rounded, to 2^-9 of weights that sum to at most 4.
+    /// For rows `x` and `y` of width `dim`, whose answer is `want`. Stored in bf16 only the second
+    /// product's left operand is rounded, to 2^-9 of weights that sum to at most 4.
     pub fn of(narrow: bool, [x, y]: [&[f64]; 2], dim: usize, params: &Params, want: &Definition) -> Self {
         let unit = if narrow { 8e-3 } else { 4e-6 };
         let (sharp, n) = (1.0 / f64::from(params.tau), (x.len() / dim) as f64);
@@ -118,7 +135,8 @@ fn on_cpu(n: usize, dim: usize) -> Result<Prepared> {
     }))
 }
 
-/// Counted at `8 n^2 d` FLOP, whatever the kernels do: scores once, and a product for each gradient, of scores kept.
+/// Counted at `8 n^2 d` FLOP, whatever the kernels do: scores once, and a product for each
+/// gradient, of scores kept.
 fn contrast<T: Storage>(
     device: &KernelDevice,
     scale: Scale,

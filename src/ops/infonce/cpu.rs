@@ -1,7 +1,8 @@
 //! Tiles of scores by GEMM, exponentials on the tile, a second product for the gradient.
 //!
-//! Cosines bound the scores by 1/tau: while 2/tau < 80 that constant is subtracted instead of a maximum, and one
-//! exponential serves both directions. Otherwise a first pass finds the maxima of rows and columns.
+//! Cosines bound the scores by 1/tau: while 2/tau < 80 that constant is subtracted instead of a
+//! maximum, and one exponential serves both directions. Otherwise a first pass finds the maxima of
+//! rows and columns.
 
 use rayon::prelude::*;
 
@@ -24,7 +25,8 @@ pub(super) struct By {
     pub tau: f64,
 }
 
-/// Strided GEMM of packed row-major operands: `dst (m x n) = lhs (m x k) rhs`, rhs transposed when `nt`.
+/// Strided GEMM of packed row-major operands: `dst (m x n) = lhs (m x k) rhs`, rhs transposed when
+/// `nt`.
 fn product((m, n, k): (usize, usize, usize), lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
     assert!(lhs.len() == m * k && rhs.len() == k * n && dst.len() == m * n, "infonce: tile shapes");
     let (rhs_row, rhs_col) = if nt { (1, k) } else { (n, 1) };
@@ -54,7 +56,8 @@ fn unit(raw: &[f32], dim: usize, similarity: Similarity) -> Unit {
     Unit { rows, inverse }
 }
 
-/// One side seen from the other: `a`'s rows are the pieces, `b`'s the columns; scores are `a b^T / tau`.
+/// One side seen from the other: `a`'s rows are the pieces, `b`'s the columns; scores are `a b^T /
+/// tau`.
 struct Side<'a> {
     a: &'a [f32],
     b: &'a [f32],
@@ -271,7 +274,8 @@ mod tests {
             // The gradient of tau is a mean of (probability error) x score / tau.
             let reach = largest / f64::from(tau) + by_tau.abs();
             prop_assert!((got.tau - by_tau).abs() <= tolerance * reach, "tau {} and not {}", got.tau, by_tau);
-            // A probability is off by that tolerance; the gradient multiplies it by a row over tau (and over a norm).
+            // A probability is off by that tolerance; the gradient multiplies it by a row over tau
+            // (and over a norm).
             let norm = |r: &[f32]| r.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
             let norms = || x.chunks_exact(dim).chain(y.chunks_exact(dim)).map(norm);
             let reach =

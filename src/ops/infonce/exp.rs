@@ -1,4 +1,5 @@
-//! e^x for slices, f32, about 1e-7 relative: range reduction by ln 2 in two parts and a polynomial (Cephes expf).
+//! e^x for slices, f32, about 1e-7 relative: range reduction by ln 2 in two parts and a polynomial
+//! (Cephes expf).
 
 use crate::tensor::simd::vectorized;
 

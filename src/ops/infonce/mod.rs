@@ -3,9 +3,9 @@
 //! `loss = weight * mean over i of [ logsumexp_j s_ij - s_ii + logsumexp_j s_ji - s_ii ]`,
 //! forward and backward by the raw rows and by `tau`.
 //!
-//! `sim` is the cosine (rows are normalised inside; a zero row stays zero and gets no gradient) or the inner product.
-//! Score tiles are made, used and made again; memory is `O(n d)`, never `n x n`. Each output row is summed by one
-//! thread in a fixed order.
+//! `sim` is the cosine (rows are normalised inside; a zero row stays zero and gets no gradient) or
+//! the inner product. Score tiles are made, used and made again; memory is `O(n d)`, never `n x n`.
+//! Each output row is summed by one thread in a fixed order.
 //!
 //! Cost: `10 n^2 d` FLOP and about `3 n^2` exponentials for loss and gradients.
 
@@ -75,11 +75,12 @@ fn check(x: &View<'_>, y: &View<'_>, params: &Params) -> Result<(usize, usize)> 
     Ok((n, dim))
 }
 
-/// Loss and gradients of the pairs `x`, `y` (each `n x d`, n at least 1); both may be bf16 on a device with kernels.
+/// Loss and gradients of the pairs `x`, `y` (each `n x d`, n at least 1); both may be bf16 on a
+/// device with kernels.
 ///
 /// # Errors
-/// Shapes that are no pairs, a tau that is not above 0, rows at different places, on the CPU a loss that is not
-/// finite, a device that fails.
+/// Shapes that are no pairs, a tau that is not above 0, rows at different places, on the CPU a loss
+/// that is not finite, a device that fails.
 pub fn infonce(device: &Device, x: View<'_>, y: View<'_>, params: &Params) -> Result<Gradients> {
     let (n, dim) = check(&x, &y, params)?;
     match (device, x, y) {

@@ -10,9 +10,9 @@ use super::Storage;
 use crate::error::{Error, Result};
 use crate::tensor::Dtype;
 
-/// Builds owned storage of `dtype` row by row: `fill(row, values)` writes a row in f32, which is rounded to
-/// nearest even. Rows are filled in parallel; no f32 copy larger than a row per thread is made. A value that is
-/// not finite, or too large for `dtype`, is an error.
+/// Builds owned storage of `dtype` row by row: `fill(row, values)` writes a row in f32, which is
+/// rounded to nearest even. Rows are filled in parallel; no f32 copy larger than a row per thread
+/// is made. A value that is not finite, or too large for `dtype`, is an error.
 pub fn build(rows: usize, cols: usize, dtype: Dtype, fill: impl Fn(usize, &mut [f32]) + Sync) -> Result<Storage> {
     // The first row that came out wrong.
     let bad = AtomicUsize::new(usize::MAX);
@@ -62,7 +62,8 @@ fn rounded<T: Copy + Default + Send + Sync>(
     Arc::new(values)
 }
 
-/// Widens little-endian values of `dtype`; `bytes` holds exactly `out.len()` of them, at any alignment.
+/// Widens little-endian values of `dtype`; `bytes` holds exactly `out.len()` of them, at any
+/// alignment.
 pub fn widen(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
     debug_assert_eq!(bytes.len(), out.len() * dtype.size());
     match dtype {
@@ -116,7 +117,8 @@ mod tests {
 
     #[test]
     fn rounding_is_to_nearest_even_and_widening_undoes_it() {
-        // 1 + 2^-8 is halfway between two bf16 values; the even one is 1. 1 + 3 * 2^-8 goes up to 1 + 2^-6.
+        // 1 + 2^-8 is halfway between two bf16 values; the even one is 1. 1 + 3 * 2^-8 goes up to 1
+        // + 2^-6.
         let values = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -0.0, 3.5];
         let bytes = narrow(&values, Dtype::Bf16);
         let mut back = [0.0f32; 4];

@@ -110,7 +110,8 @@ pub fn matmul_nt(x: &[f32], w: &Weight, y: &mut [f32], accumulate: bool) {
     matmul_nt_many(x, w.cols(), &mut [Product { weight: w, y, bias: None, accumulate }]);
 }
 
-/// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not fit.
+/// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not
+/// fit.
 pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
     let _timed = timed("linear", || super::cost_of_all(products.iter().map(|p| p.weight), x.len() / inp.max(1)));
     many_at(simd::level(), x, inp, products);
@@ -145,8 +146,8 @@ fn many_at(level: Level, x: &[f32], inp: usize, products: &mut [Product<'_>]) {
     across_threads(level, &tasks);
 }
 
-/// `y (M, range) = x W[range]^T` on the calling thread: a part of a product that is too large to keep. Panics when
-/// the shapes do not fit.
+/// `y (M, range) = x W[range]^T` on the calling thread: a part of a product that is too large to
+/// keep. Panics when the shapes do not fit.
 pub fn matmul_nt_panel(x: &[f32], weight: &Weight, range: Range<usize>, y: &mut [f32]) {
     let inp = weight.cols();
     if inp == 0 || x.is_empty() {
@@ -173,8 +174,8 @@ pub fn matmul_nn(dy: &[f32], w: &Weight, dx: &mut [f32], accumulate: bool) {
     matmul_nn_many(&[(dy, w)], dx, accumulate);
 }
 
-/// `dx (M x in) =` the sum of `dy (M x out) W` over weights of one input, first to last: the backward of
-/// [`matmul_nt_many`], in one parallel region. Panics when the shapes do not fit.
+/// `dx (M x in) =` the sum of `dy (M x out) W` over weights of one input, first to last: the
+/// backward of [`matmul_nt_many`], in one parallel region. Panics when the shapes do not fit.
 pub fn matmul_nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool) {
     let inp = products.first().map_or(0, |(_, w)| w.cols());
     let _timed =
@@ -212,7 +213,8 @@ fn nn_at(level: Level, products: &[(&[f32], &Weight)], dx: &mut [f32], accumulat
     across_threads(level, &[task]);
 }
 
-/// `c (a_cols x b_cols) = alpha A^T B` for `a (M x a_cols)`, `b (M x b_cols)`, or `c +=` when `accumulate`.
+/// `c (a_cols x b_cols) = alpha A^T B` for `a (M x a_cols)`, `b (M x b_cols)`, or `c +=` when
+/// `accumulate`.
 pub fn matmul_tn(a: &[f32], a_cols: usize, b: &[f32], b_cols: usize, c: &mut [f32], alpha: f32, accumulate: bool) {
     let _timed = timed("linear", || super::cost_of(a.len() / a_cols.max(1), a_cols, b_cols, 4.0));
     if a_cols == 0 || b_cols == 0 {

@@ -1,13 +1,55 @@
-//! The kernels of `kernels/linear_decode.cu`: a few rows through a weight in bf16 or in the blocks of GGUF files; and of `kernels/linear_dequantise.cu`: the
-//! values of such blocks, for products of more rows.
+//! The kernels of `kernels/linear_decode.cu`: a few rows through a weight in bf16 or in the blocks
+//! of GGUF files; and of `kernels/linear_dequantise.cu`: the values of such blocks, for products of
+//! more rows.
 
 use half::{bf16, f16};
 
 use super::quantised::{self, Bits, Form, Row};
 use super::weight::{Values, Weight};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
+
+arguments! {
+    /// Of the products of few rows.
+    struct FewRowsArgs {
+        values: Pointer,
+        scale: Pointer,
+        minimum: Pointer,
+        out: u32,
+        depth: u32,
+        stride_w: u32,
+        x: Pointer,
+        rows: u64,
+        stride_x: u32,
+        bias: Pointer,
+        add: i32,
+        y: Pointer,
+        stride_y: u32,
+    }
+}
+
+arguments! {
+    /// Of `decode_step`.
+    struct StepArgs {
+        w: Pointer,
+        out: u32,
+        depth: u32,
+        stride_w: u32,
+        x: Pointer,
+        rows: u64,
+        stride_x: u32,
+        b: Pointer,
+        s: Pointer,
+        rank: u32,
+        stride_b: u32,
+        stride_s: u32,
+        bias: Pointer,
+        add: i32,
+        y: Pointer,
+        stride_y: u32,
+    }
+}
 
 /// Values of a block.
 const BLOCK: usize = 32;
@@ -45,8 +87,8 @@ impl Format {
     }
 }
 
-/// A weight (out x in) in quantised blocks: values, scales and minima in arrays of their own, so that a warp's loads are
-/// whole and aligned.
+/// A weight (out x in) in quantised blocks: values, scales and minima in arrays of their own, so
+/// that a warp's loads are whole and aligned.
 #[derive(Debug)]
 pub struct Quantised {
     format: Format,
@@ -89,8 +131,8 @@ fn blocks(of: &quantised::Quantised, row: usize, format: Format, bytes: &mut Vec
 }
 
 impl Quantised {
-    /// Weights of one input, one below the other, with the blocks that they have in memory. `None` where they have none, or not all
-    /// the same, or others than [`Format`] names.
+    /// Weights of one input, one below the other, with the blocks that they have in memory. `None`
+    /// where they have none, or not all the same, or others than [`Format`] names.
     ///
     /// # Errors
     /// Out of memory.
@@ -204,7 +246,7 @@ impl Quantised {
             (Format::Q4_1, false) => T::pick("decode_q4_1_f32_32", "decode_q4_1_bf16_32"),
         };
         let bytes = self.bytes();
-        let weights = [self.values.arg(), self.scale.arg(), self.minimum.arg()];
+        let weights = [self.values.pointer(), self.scale.pointer(), self.minimum.pointer()];
         launch(kernel, weights, (self.out, self.inp, self.inp, bytes), x, bias, accumulate, y)
     }
 }
@@ -221,12 +263,12 @@ pub fn product<T: Storage>(
         true => T::pick("decode_bf16_f32_8", "decode_bf16_bf16_8"),
         false => T::pick("decode_bf16_f32_32", "decode_bf16_bf16_32"),
     };
-    let weights = [w.arg(), Arg::Pointer(0), Arg::Pointer(0)];
+    let weights = [w.pointer(), Pointer::NULL, Pointer::NULL];
     launch(kernel, weights, (w.rows(), w.dim(), w.stride(), 2 * w.rows() * w.dim()), x, bias, accumulate, y)
 }
 
-/// `Y = X W^T (+ S B^T) (+ bias) (+ Y)` in bf16 for few rows of X, with an adapter's `(S, B)` where there is one; sums in f32, rounded once. A
-/// row's bits do not depend on those beside it.
+/// `Y = X W^T (+ S B^T) (+ bias) (+ Y)` in bf16 for few rows of X, with an adapter's `(S, B)` where
+/// there is one; sums in f32, rounded once. A row's bits do not depend on those beside it.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -250,13 +292,27 @@ pub fn step(
     // Without an adapter its two addresses are not read.
     let (s, b) = low.unwrap_or((x, w));
     // They fit: rows of a device's matrix are shorter than 2^32, and `grid` refuses more outputs.
-    let sizes = [Arg::U32(out as u32), w.dim_arg(), w.stride_arg()];
-    let adapter = [b.arg(), s.arg(), Arg::U32(rank as u32), b.stride_arg(), s.stride_arg()];
-    let tail = [bias.map_or(Arg::Pointer(0), Buffer::arg), Arg::I32(i32::from(accumulate)), y.arg(), y.stride_arg()];
-    let input = [x.arg(), x.rows_arg(), x.stride_arg()];
+    let args = StepArgs {
+        w: w.pointer(),
+        out: out as u32,
+        depth: w.dim_u32(),
+        stride_w: w.stride_u32(),
+        x: x.pointer(),
+        rows: rows as u64,
+        stride_x: x.stride_u32(),
+        b: b.pointer(),
+        s: s.pointer(),
+        rank: rank as u32,
+        stride_b: b.stride_u32(),
+        stride_s: s.stride_u32(),
+        bias: bias.map_or(Pointer::NULL, Buffer::pointer),
+        add: i32::from(accumulate),
+        y: y.pointer(),
+        stride_y: y.stride_u32(),
+    };
     let launch = grid(kernel, rows, out, cost)?;
     // SAFETY: the shapes of all that is read and written were compared above.
-    unsafe { y.device().launch(&launch, &[&[w.arg()][..], &sizes, &input, &adapter, &tail].concat()) }
+    unsafe { y.device().launch(&launch, &[args.arg()]) }
 }
 
 /// Whether the shapes fit; `low` says it of the adapter's.
@@ -287,7 +343,7 @@ fn grid(kernel: &'static str, rows: usize, out: usize, cost: Cost) -> Result<Lau
 
 fn launch<T: Storage>(
     kernel: &'static str,
-    [values, scale, minimum]: [Arg; 3],
+    [values, scale, minimum]: [Pointer; 3],
     (out, inp, stride, bytes): (usize, usize, usize, usize),
     x: &DeviceRows<T>,
     bias: Option<&Buffer<f32>>,
@@ -299,26 +355,23 @@ fn launch<T: Storage>(
     let (m, n, k) = (rows as f64, out as f64, inp as f64);
     let cost = Cost { bytes: bytes as f64 + size_of::<T>() as f64 * m * k + 4.0 * m * n, flops: 2.0 * m * n * k };
     let launch = grid(kernel, rows, out, cost)?;
-    // SAFETY: the shapes of x and y are those of the weight, whose arrays were sized by its constructor.
-    unsafe {
-        y.device().launch(
-            &launch,
-            &[
-                values,
-                scale,
-                minimum,
-                // `grid` refuses more.
-                Arg::U32(out as u32),
-                Arg::U32(inp as u32),
-                Arg::U32(stride as u32),
-                x.arg(),
-                x.rows_arg(),
-                x.stride_arg(),
-                bias.map_or(Arg::Pointer(0), Buffer::arg),
-                Arg::I32(i32::from(accumulate)),
-                y.arg(),
-                y.stride_arg(),
-            ],
-        )
-    }
+    // `grid` refuses more outputs than fit.
+    let args = FewRowsArgs {
+        values,
+        scale,
+        minimum,
+        out: out as u32,
+        depth: inp as u32,
+        stride_w: stride as u32,
+        x: x.pointer(),
+        rows: rows as u64,
+        stride_x: x.stride_u32(),
+        bias: bias.map_or(Pointer::NULL, Buffer::pointer),
+        add: i32::from(accumulate),
+        y: y.pointer(),
+        stride_y: y.stride_u32(),
+    };
+    // SAFETY: the shapes of x and y are those of the weight, whose arrays were sized by its
+    // constructor.
+    unsafe { y.device().launch(&launch, &[args.arg()]) }
 }

@@ -6,7 +6,8 @@ use gemm_common::Parallelism;
 #[derive(Clone, Copy)]
 pub struct View(pub *const f32, pub usize, pub usize);
 
-/// `dst (m x n) = alpha lhs (m x k) rhs (k x n)`, or `+=` when `accumulate`; the rows of dst are `ld` apart.
+/// `dst (m x n) = alpha lhs (m x k) rhs (k x n)`, or `+=` when `accumulate`; the rows of dst are
+/// `ld` apart.
 ///
 /// # Safety
 /// All three must be valid for their shapes, and nothing else may touch `dst` meanwhile.
@@ -25,8 +26,8 @@ pub unsafe fn product(
         return;
     }
     let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
-    // The library's kernels want contiguous columns of the result. Ours has contiguous rows, so they
-    // make its transpose out of the transposed operands.
+    // The library's kernels want contiguous columns of the result. Ours has contiguous rows, so
+    // they make its transpose out of the transposed operands.
     let (m, n, (column, row), lhs, rhs) = if ld > 1 {
         let transposed = |v: View| View(v.0, v.2, v.1);
         (n, m, (ld, 1), transposed(rhs), transposed(lhs))

@@ -1,4 +1,5 @@
-//! Products in parallel: their outputs are cut into whole panels, which threads take as they become free.
+//! Products in parallel: their outputs are cut into whole panels, which threads take as they become
+//! free.
 
 use std::ops::Range;
 
@@ -7,8 +8,9 @@ use rayon::prelude::*;
 /// Jobs a thread, so that a thread that was held up does not hold up the rest.
 const JOBS: usize = 6;
 
-/// Runs `work` on all outputs of all tasks; `outputs` says how many a task has. With `serial` on this thread, a task at a time. Where
-/// the cuts are depends on the number of threads; they lie between panels, so that no output's bits depend on them.
+/// Runs `work` on all outputs of all tasks; `outputs` says how many a task has. With `serial` on
+/// this thread, a task at a time. Where the cuts are depends on the number of threads; they lie
+/// between panels, so that no output's bits depend on them.
 pub(super) fn run<T: Sync>(
     tasks: &[T],
     outputs: impl Fn(&T) -> usize,

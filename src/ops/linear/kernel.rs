@@ -5,7 +5,18 @@ use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
-const TILE: usize = 64;
+/// Rows and columns of a tile (`common/tile.cuh`).
+pub(in crate::ops) const TILE: usize = 64;
+
+/// Planes of 16 bits that a value is multiplied in.
+pub(in crate::ops) const fn planes<T: Storage>() -> usize {
+    if size_of::<T>() == 4 { 3 } else { 1 }
+}
+
+/// Shared memory of a tile: two stages of 40 values a row, two operands.
+pub(in crate::ops) const fn tile_shared<T: Storage>() -> usize {
+    2 * 2 * planes::<T>() * TILE * 40 * 2
+}
 
 arguments! {
     /// Of `gemm_nt`, `gemm_nn` and `gemm_tn`.
@@ -88,7 +99,6 @@ pub fn gemm<T: Storage>(
         Form::Nn => T::pick("gemm_nn_f32", "gemm_nn_bf16"),
         Form::Tn => T::pick("gemm_tn_f32", "gemm_tn_bf16"),
     };
-    let planes = if T::NAME == "f32" { 3 } else { 1 };
     let (mf, nf, kf) = (m as f64, n as f64, k as f64);
     let cost = Cost { bytes: size_of::<T>() as f64 * kf * (mf + nf) + 4.0 * mf * nf, flops: 2.0 * mf * nf * kf };
     let launch = Launch::new(kernel, m.div_ceil(TILE), THREADS, cost).by(n.div_ceil(TILE));
@@ -109,8 +119,9 @@ pub fn gemm<T: Storage>(
         out: out.pointer(),
         stride: out.stride_u32(),
     };
-    // SAFETY: shapes checked above; `before` and `slope_of` have the shape, and so the stride, of `out`.
-    unsafe { out.device().launch(&launch.shared(2 * 2 * planes * TILE * 40 * 2), &[args.arg()]) }
+    // SAFETY: shapes checked above; `before` and `slope_of` have the shape, and so the stride, of
+    // `out`.
+    unsafe { out.device().launch(&launch.shared(tile_shared::<T>()), &[args.arg()]) }
 }
 
 /// Sums of the columns of `x`, rows in a fixed order.

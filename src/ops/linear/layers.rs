@@ -1,5 +1,6 @@
-//! Linear layers of one input with their adapters: several products a call, forward and backward. Which kernel or CPU routine
-//! does a product follows from where the weight is, how it is stored, and whether the rows are a decode step.
+//! Linear layers of one input with their adapters: several products a call, forward and backward.
+//! Which kernel or CPU routine does a product follows from where the weight is, how it is stored,
+//! and whether the rows are a decode step.
 
 use half::bf16;
 
@@ -24,8 +25,9 @@ pub enum Weight<'a> {
     Kernels(&'a DeviceRows<f32>, Option<&'a Buffer<f32>>),
     /// In bf16 on a device with kernels; for forwards alone.
     Bf16(&'a DeviceRows<bf16>, Option<&'a Buffer<f32>>),
-    /// In the blocks of its file on a device with kernels, beside values in f32; for forwards alone. Decode steps, which are bound
-    /// by bytes, multiply with the blocks; products of more rows dequantise them for as long as they take.
+    /// In the blocks of its file on a device with kernels, beside values in f32; for forwards
+    /// alone. Decode steps, which are bound by bytes, multiply with the blocks; products of more
+    /// rows dequantise them for as long as they take.
     Blocks(&'a decode::Quantised, Option<&'a Buffer<f32>>),
 }
 
@@ -69,7 +71,8 @@ pub struct Layer<'a> {
     pub dropout: Option<Dropout>,
 }
 
-/// Rows that pass through layers side by side: their names, which address the dropout, and their tiles on a device.
+/// Rows that pass through layers side by side: their names, which address the dropout, and their
+/// tiles on a device.
 #[derive(Debug)]
 pub struct Side {
     rows: usize,
@@ -106,8 +109,9 @@ impl Side {
         Ok(Self { rows, names: None, tiles, step: false })
     }
 
-    /// Rows of a decode step. It is bound by the bytes of weights: on kernels there, whatever the number of rows, products read
-    /// them once, so that a row's numbers do not depend on those beside it.
+    /// Rows of a decode step. It is bound by the bytes of weights: on kernels there, whatever the
+    /// number of rows, products read them once, so that a row's numbers do not depend on those
+    /// beside it.
     ///
     /// # Errors
     /// Out of memory.
@@ -131,7 +135,8 @@ pub struct Forward<'a> {
     pub layer: Layer<'a>,
     /// Result, (rows x out).
     pub y: &'a mut Rows,
-    /// What a backward wants of the pair, (rows x r): its low-rank rows. Takes that shape where there is a pair.
+    /// What a backward wants of the pair, (rows x r): its low-rank rows. Takes that shape where
+    /// there is a pair.
     pub low: Option<&'a mut Rows>,
 }
 
@@ -305,11 +310,12 @@ pub fn project(side: &Side, x: &Rows, weight: Weight<'_>, y: &mut Rows) -> Resul
     }
 }
 
-/// Adds the gradients of what is trained (that needs `x`), and writes the gradient of x, the sum over the products, to `dx`.
+/// Adds the gradients of what is trained (that needs `x`), and writes the gradient of x, the sum
+/// over the products, to `dx`.
 ///
 /// # Errors
-/// Shapes that do not fit, operands in different places; something to train whose input is not given, or that its place
-/// cannot train; out of memory.
+/// Shapes that do not fit, operands in different places; something to train whose input is not
+/// given, or that its place cannot train; out of memory.
 pub fn backward(
     side: &Side,
     x: Option<&Rows>,
@@ -444,7 +450,8 @@ fn on_kernels<'a>(layer: &Layer<'a>) -> Result<OnKernels<'a>> {
     }
 }
 
-/// `y (+)= x W^T + b + S B^T` with `S = scale drop(x) A^T`, which is kept in `low` where that is given.
+/// `y (+)= x W^T + b + S B^T` with `S = scale drop(x) A^T`, which is kept in `low` where that is
+/// given.
 fn forward_on_kernels(
     side: &Side,
     [plain, adapted]: &[Batch; 2],

@@ -43,8 +43,9 @@ fn cost(rows: usize, rank: usize, out: usize) -> crate::tensor::Cost {
     crate::tensor::Cost { bytes: 4.0 * (m * r + r * out + 2.0 * m * out), flops: 2.0 * m * r * out }
 }
 
-/// `y (M, out) += s (M, rank) b_t`, with `b_t` (rank, out) the transposed B: lanes run along the output, so a narrow
-/// rank costs no horizontal sums. Each row's bits are its own. Panics when the shapes do not fit.
+/// `y (M, out) += s (M, rank) b_t`, with `b_t` (rank, out) the transposed B: lanes run along the
+/// output, so a narrow rank costs no horizontal sums. Each row's bits are its own. Panics when the
+/// shapes do not fit.
 pub fn add_low_rank(s: &[f32], rank: usize, b_t: &[f32], y: &mut [f32]) {
     let _timed = timed("lora", || cost(s.len() / rank.max(1), rank, y.len() / (s.len() / rank.max(1)).max(1)));
     if rank == 0 || s.is_empty() || b_t.is_empty() {

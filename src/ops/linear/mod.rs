@@ -1,4 +1,5 @@
-//! `Y = X W^T`: the product with a weight matrix of shape (out, in) as checkpoints store it, and its backward.
+//! `Y = X W^T`: the product with a weight matrix of shape (out, in) as checkpoints store it, and
+//! its backward.
 //!
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
@@ -6,7 +7,7 @@ pub mod cases;
 pub mod convert;
 mod cpu;
 pub mod decode;
-pub mod gemm;
+pub(crate) mod gemm;
 pub mod int8;
 mod jobs;
 pub mod kernel;
@@ -17,10 +18,10 @@ mod panel;
 pub mod quantised;
 pub mod weight;
 
-pub use cpu::{
+pub(crate) use cpu::{
     Product, add_column_sums, matmul_nn, matmul_nn_many, matmul_nt, matmul_nt_many, matmul_nt_panel, matmul_tn,
 };
-pub use low_rank::add_low_rank;
+pub(crate) use low_rank::add_low_rank;
 pub use quantised::Quantised;
 pub use weight::{Storage, Weight};
 

@@ -1,4 +1,5 @@
-//! The kernel behind every product with a weight matrix: `y = x W^T` and `y = x W`, for any number of rows.
+//! The kernel behind every product with a weight matrix: `y = x W^T` and `y = x W`, for any number
+//! of rows.
 //!
 //! ```text
 //!   W (out, in), 4 to 32 bits             panel, f32                    tile of y
@@ -7,14 +8,16 @@
 //!   +--------------------------+  pack  | value k + 1 ...    |  fma   +--------------------+
 //! ```
 //!
-//! A panel of weights is widened, and for `W^T` turned on its side, on its way into the first-level cache; then every
-//! R rows of x pass over it, a value of x against WIDE vectors of outputs. Nothing is summed across lanes: lanes are
-//! outputs, and each output is a sum of chains of CHAIN fused additions over the inner dimension in ascending order,
-//! whatever the tile. A product's bits therefore depend on neither the number of rows nor the threads. With one row
-//! the product runs at the memory's speed (packing costs about one instruction for 8 bytes of bf16); with hundreds
+//! A panel of weights is widened, and for `W^T` turned on its side, on its way into the first-level
+//! cache; then every R rows of x pass over it, a value of x against WIDE vectors of outputs.
+//! Nothing is summed across lanes: lanes are outputs, and each output is a sum of chains of CHAIN
+//! fused additions over the inner dimension in ascending order, whatever the tile. A product's bits
+//! therefore depend on neither the number of rows nor the threads. With one row the product runs at
+//! the memory's speed (packing costs about one instruction for 8 bytes of bf16); with hundreds
 //! packing vanishes and what is left is WIDE + R loads for WIDE x R fused multiply-adds.
 
-// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
+// Constant-bound index loops over register tiles: the form that the compiler unrolls into
+// registers.
 #![allow(clippy::needless_range_loop)]
 
 use std::mem::MaybeUninit;
@@ -47,10 +50,12 @@ pub(super) enum Side {
 /// A weight matrix as [`Span`] reads it.
 pub(super) trait Source: Copy {
     /// Widens inner values `inner .. inner + depth` of outputs `output .. output + columns` into
-    /// `to[k * stride + c]`; columns that fill no vector are followed by copies of the last, or zeros.
+    /// `to[k * stride + c]`; columns that fill no vector are followed by copies of the last, or
+    /// zeros.
     ///
     /// # Safety
-    /// The instruction set is there; the span lies inside; `to` holds `depth` rows of whole vectors.
+    /// The instruction set is there; the span lies inside; `to` holds `depth` rows of whole
+    /// vectors.
     unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize);
 
     /// Whether one row of x is better multiplied without a panel, for outputs from `output` on.
@@ -59,7 +64,8 @@ pub(super) trait Source: Copy {
         false
     }
 
-    /// What [`Span::tile`] adds up for one row over inner values `from .. to`: only where [`Self::direct`] says so.
+    /// What [`Span::tile`] adds up for one row over inner values `from .. to`: only where
+    /// [`Self::direct`] says so.
     ///
     /// # Safety
     /// As [`Self::pack`]; x holds `to` values.
@@ -114,8 +120,8 @@ pub(super) struct Span<'a, W> {
 
 /// A number that can be packed.
 pub(super) trait Pack: Element {
-    /// `to[k * stride + r] = w[r * ld + k]` for `count` values of `rows <= N` rows; lanes beyond hold copies of the
-    /// last row.
+    /// `to[k * stride + r] = w[r * ld + k]` for `count` values of `rows <= N` rows; lanes beyond
+    /// hold copies of the last row.
     ///
     /// # Safety
     /// The instruction set is there; `w` holds the rows, `to` holds `count` vectors `stride` apart.
@@ -171,8 +177,8 @@ pack_widened!(f16);
 impl Pack for bf16 {
     #[inline(always)]
     unsafe fn turn<S: Simd>(w: *const Self, ld: usize, rows: usize, count: usize, to: *mut f32, stride: usize) {
-        // Two neighbours travel through the transpose as one 32-bit lane and are widened after it by a shift or a
-        // mask: half the shuffles.
+        // Two neighbours travel through the transpose as one 32-bit lane and are widened after it
+        // by a shift or a mask: half the shuffles.
         let step = 2 * S::N;
         let whole = count / step * step;
         // SAFETY: as the caller's; a load of N 32-bit lanes reads 2 N values of the row.
@@ -240,8 +246,8 @@ impl Source for &Quantised {
     #[inline(always)]
     unsafe fn pack<S: Simd>(&self, side: Side, at: Block, to: *mut f32, stride: usize) {
         let Block { output, columns, inner, depth } = at;
-        // A product begins at 0 and goes on in steps of whole groups and vectors, so one that does not is a part of
-        // a product that begins somewhere else.
+        // A product begins at 0 and goes on in steps of whole groups and vectors, so one that does
+        // not is a part of a product that begins somewhere else.
         let aligned = output.is_multiple_of(S::N) && inner.is_multiple_of(S::N);
         for c in (0..columns).step_by(S::N) {
             let to = to.wrapping_add(c);
@@ -416,7 +422,8 @@ impl<W: Source> Span<'_, W> {
         let Piece { values, output, columns, inner, depth, last } = piece;
         let mut edge = MaybeUninit::<Edge>::uninit();
         let whole = columns == V * S::N;
-        // SAFETY: R rows from i, `columns` outputs from `output`, `depth` values from `inner` are inside x and y.
+        // SAFETY: R rows from i, `columns` outputs from `output`, `depth` values from `inner` are
+        // inside x and y.
         unsafe {
             // Output 0 of a part of a product lies outside y, hence the wrapping form.
             let y = self.y.wrapping_add(i * self.y_stride + output);

@@ -1,5 +1,5 @@
-//! Weights of 4 or 8 bits with a scale, and perhaps a minimum, for every few values of a row; laid out so that the
-//! panel kernel widens them without turning anything: lanes are rows.
+//! Weights of 4 or 8 bits with a scale, and perhaps a minimum, for every few values of a row; laid
+//! out so that the panel kernel widens them without turning anything: lanes are rows.
 //!
 //! ```text
 //!   16 rows (a tile), one group of inner values      4 bits: a byte is inner k (low) and k + 1 (high) of one row
@@ -7,8 +7,9 @@
 //!   scales  r0 r1 ... r15        minima r0 r1 ... r15
 //! ```
 //!
-//! A value is `scale * code`, or `scale * code + minimum`, in f32: the products with a quantised weight have the bits
-//! of the products with the same values widened to f32 (where the processor fuses, see [`crate::tensor::simd`]).
+//! A value is `scale * code`, or `scale * code + minimum`, in f32: the products with a quantised
+//! weight have the bits of the products with the same values widened to f32 (where the processor
+//! fuses, see [`crate::tensor::simd`]).
 
 // Constant-bound index loops over registers, as in the panel kernel.
 #![allow(clippy::needless_range_loop)]
@@ -192,7 +193,8 @@ impl Quantised {
         }
     }
 
-    /// Codes, scales and minima of row `row`, as [`Self::build`] was given them. Panics where `to` is not as long as there.
+    /// Codes, scales and minima of row `row`, as [`Self::build`] was given them. Panics where `to`
+    /// is not as long as there.
     pub fn read_row(&self, row: usize, to: Row<'_>) {
         let groups = self.cols / self.form.group;
         assert!(to.codes.len() == self.cols && to.scales.len() == groups && to.minima.len() == groups, "a row's parts");
@@ -213,8 +215,8 @@ impl Quantised {
         self.minima.as_ref().map_or(product, |m| product + m.get(at))
     }
 
-    /// Widens inner values `k .. k + count` of rows `row .. row + N` into vectors `stride` apart. `row` is a multiple
-    /// of N, `k` even.
+    /// Widens inner values `k .. k + count` of rows `row .. row + N` into vectors `stride` apart.
+    /// `row` is a multiple of N, `k` even.
     ///
     /// # Safety
     /// The instruction set is there, `to` holds `count` vectors, and rows and values are inside.
@@ -259,9 +261,9 @@ impl Quantised {
         }
     }
 
-    /// The sums of `x` against V vectors of rows from `row`, inner values `from .. to`, one fused addition after the
-    /// other: what a row of [`super::panel`]'s tile adds up, without a panel in between. `row` is a multiple of N,
-    /// `from` and `to` of the group.
+    /// The sums of `x` against V vectors of rows from `row`, inner values `from .. to`, one fused
+    /// addition after the other: what a row of [`super::panel`]'s tile adds up, without a panel in
+    /// between. `row` is a multiple of N, `from` and `to` of the group.
     ///
     /// # Safety
     /// The instruction set is there; rows and values are inside; x holds `to` values.

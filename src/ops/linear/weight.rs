@@ -1,4 +1,5 @@
-//! A weight matrix in whatever storage it came in: 16 or 32 bits, owned or memory-mapped, or quantised.
+//! A weight matrix in whatever storage it came in: 16 or 32 bits, owned or memory-mapped, or
+//! quantised.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ pub enum Storage {
     F16(Arc<Vec<f16>>),
     /// Codes of 4 or 8 bits and their scales.
     Quantised(Arc<Quantised>),
-    /// A slice of a mapped file: little-endian values of `dtype` at byte `offset` (aligned to the dtype).
+    /// A slice of a mapped file: little-endian values of `dtype` at byte `offset` (aligned to the
+    /// dtype).
     Mapped {
         /// The file.
         file: Arc<Mmap>,
@@ -127,7 +129,8 @@ impl Weight {
         }
     }
 
-    /// Mutable f32 values; `None` unless the storage is owned f32 and not shared. For full training.
+    /// Mutable f32 values; `None` unless the storage is owned f32 and not shared. For full
+    /// training.
     pub fn f32_mut(&mut self) -> Option<&mut [f32]> {
         match &mut self.storage {
             Storage::F32(v) => Arc::get_mut(v).map(Vec::as_mut_slice),

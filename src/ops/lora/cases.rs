@@ -1,4 +1,8 @@
-//! Layers with adapters: the names and kernels.
+//! Layers with adapters: their names, their kernels, what they are checked on and measured with.
+//! Tolerances are those of products ([`crate::ops::linear::cases::tolerance`]).
+
+mod bench;
+mod check;
 
 use crate::ops::registry::{Operator, TYPES, kernels};
 
@@ -11,7 +15,12 @@ pub const OPERATOR: Operator = Operator {
     name: "lora",
     room: "lora",
     sources: &["lora"],
-    arguments: &[],
+    arguments: &[
+        super::kernel::ShrinkArgs::LAYOUT,
+        super::kernel::LoraArgs::LAYOUT,
+        super::kernel::AdapterGradientArgs::LAYOUT,
+    ],
+    constants: &[("wide_rows", super::kernel::WIDE), ("wide_shared", super::kernel::RING)],
     kernels: kernels! {
         "lora_shrink" TYPES ["tiles x r / 64 x in / 512"] 128 "s in (M + r) B, 2 M in r FLOP" "language model: S = scale X A^T of every token's adapter"
         "lora_shrink_turned" TYPES ["tiles x r / 64 x out / 512"] 128 "s out (M + r) B, 2 M out r FLOP" "language model: dS = scale dY B"
@@ -22,8 +31,8 @@ pub const OPERATOR: Operator = Operator {
         "lora_backward" EXACT ["tiles of 64 x in / 64"] 128 "4 (M + in) (out + r) + 4 M in B, 2 M in (out + r) FLOP" "language model: the same with f32 storage"
         "lora_gradient" TYPES ["m / 64 x n / 64 x adapters"] 128 "s M (m + n) + 8 m n B, 2 M m n FLOP" "language model: dA and dB over each adapter's rows"
     },
-    checks: &[],
-    cases: &[],
+    checks: check::CASES,
+    cases: bench::CASES,
 };
 
 /// Masks of an adapter's input.
@@ -31,12 +40,13 @@ pub const DROPOUT: Operator = Operator {
     name: "dropout",
     room: "lora",
     sources: &["lora_dropout"],
-    arguments: &[],
+    arguments: &[super::mask::DropoutArgs::LAYOUT],
+    constants: &[("dropout_lanes", super::dropout::LANES), ("dropout_block", super::dropout::BLOCK)],
     kernels: kernels! {
         "dropout" EXACT ["M columns / 8 / 256"] 256 "8 M N B, 12 M N where it adds" "tuning: masks of an adapter's input, the CPU's Philox draws"
     },
-    checks: &[],
-    cases: &[],
+    checks: check::DROPOUT,
+    cases: bench::DROPOUT,
 };
 
 /// The products by wgmma and TMA.
@@ -44,11 +54,25 @@ pub const SM90A: Operator = Operator {
     name: "lora_sm90a",
     room: "lora",
     sources: &["lora_sm90a"],
-    arguments: &[],
+    arguments: &[super::wgmma::HopperArgs::LAYOUT],
+    constants: &[
+        ("wgmma_rows", super::wgmma::TILE),
+        ("wgmma_columns", super::wgmma::TILE),
+        ("wgmma_shared", super::wgmma::SHARED),
+    ],
     kernels: kernels! {
         "lora_forward" HOPPER ["M / 128 x out / 128"] 384 "2 (M + out) (in + r) + s M out B, 2 M out (in + r) FLOP" "language model: the same by wgmma and TMA on sm_90, with RALLREC_WGMMA=1; not run on a GPU yet"
         "lora_backward" HOPPER ["M / 128 x in / 128"] 384 "2 (M + in) (out + r) + s M in B, 2 M in (out + r) FLOP" "language model: the gradient of its input likewise"
     },
-    checks: &[],
-    cases: &[],
+    checks: check::SM90A,
+    cases: bench::SM90A,
 };
+
+/// Ranks about a vector and a tile.
+pub const RANKS: &[usize] = &[1, 4, 8, 16, 40];
+
+/// What a masked value may be off by: one rounding of the product `masked`, one of its sum with
+/// what was there.
+pub fn masked_tolerance(want: f64, masked: f64) -> f64 {
+    1.2e-7 * (want.abs() + masked.abs())
+}

@@ -151,7 +151,8 @@ pub(in crate::ops) fn backward(low: Low<'_>, dy: &[f32], dx: Option<&mut [f32]>,
                         mask.factors(name, f);
                     }
                 }
-                // SAFETY: the block's slices have the shapes named here; a block's rows of dx belong to one task.
+                // SAFETY: the block's slices have the shapes named here; a block's rows of dx
+                // belong to one task.
                 unsafe {
                     let b = View(low.b.as_ptr(), r, 1);
                     product((n, r, out), dz.as_mut_ptr(), r, false, View(dy.as_ptr(), out, 1), b, low.scale, false);

@@ -4,9 +4,9 @@ use crate::rng::{Use, philox};
 use crate::tensor::simd::vectorized;
 
 /// Counters drawn side by side.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Columns that one block of counters covers: eight 16-bit draws a counter.
-const BLOCK: usize = 8 * LANES;
+pub(super) const BLOCK: usize = 8 * LANES;
 
 /// The mask of one use of dropout in one optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq)]

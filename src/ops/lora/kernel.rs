@@ -1,18 +1,73 @@
-//! The kernels of `kernels/lora.cu`: a linear layer, with the adapter of each token in the same pass.
+//! The kernels of `kernels/lora.cu`: a linear layer, with the adapter of each token in the same
+//! pass.
 
 use std::ops::Range;
 
 use super::wgmma;
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
+use crate::ops::linear::kernel::{TILE, tile_shared};
 use crate::tensor::Cost;
 
-/// Rows of the tiles of `tile.cuh` and of `wide.cuh`.
-const TILE: usize = 64;
-const WIDE: usize = 128;
+arguments! {
+    /// Of `lora_shrink` and `lora_shrink_turned`.
+    struct ShrinkArgs {
+        tiles: Pointer,
+        x: Pointer,
+        stride_x: u32,
+        low: Pointer,
+        stride_low: u32,
+        rows: u64,
+        depth: u32,
+        rank: u32,
+        span: u32,
+        partials: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `lora_forward` and `lora_backward`.
+    struct LoraArgs {
+        tiles: Pointer,
+        x: Pointer,
+        stride_x: u32,
+        w: Pointer,
+        stride_w: u32,
+        s: Pointer,
+        stride_s: u32,
+        low: Pointer,
+        stride_low: u32,
+        columns: u64,
+        depth: u32,
+        rank: u32,
+        bias: Pointer,
+        add: i32,
+        out: Pointer,
+        stride: u32,
+    }
+}
+
+arguments! {
+    /// Of `lora_gradient`.
+    struct AdapterGradientArgs {
+        segments: Pointer,
+        a: Pointer,
+        stride_a: u32,
+        m: u32,
+        b: Pointer,
+        stride_b: u32,
+        n: u32,
+        out: Pointer,
+        stride: u32,
+    }
+}
+
+/// Rows of the tiles of `wide.cuh`.
+pub(super) const WIDE: usize = 128;
 /// Shared memory of the wide tile's ring.
-const RING: usize = 4 * 2 * WIDE * 32 * 2;
-/// Depth that one block of a shrink takes, in whole steps, when there are not enough tiles to fill a GPU.
+pub(super) const RING: usize = 4 * 2 * WIDE * 32 * 2;
+/// Depth that one block of a shrink takes, in whole steps, when there are not enough tiles to fill
+/// a GPU.
 const SPAN: usize = 512;
 
 /// Consecutive rows with one adapter.
@@ -24,7 +79,8 @@ pub struct Segment {
     pub adapter: Option<u32>,
 }
 
-/// `LoraTile`: first row, end of the segment, adapter with the segment's rows above, the segment's first row.
+/// `LoraTile`: first row, end of the segment, adapter with the segment's rows above, the segment's
+/// first row.
 type Tile = [u64; 4];
 
 /// The rows of a batch, cut into tiles of one adapter each.
@@ -39,7 +95,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Segments in the order of their rows; an adapter may have one only (its gradient is added once).
+    /// Segments in the order of their rows; an adapter may have one only (its gradient is added
+    /// once).
     pub fn new(device: &KernelDevice, segments: &[Segment]) -> Result<Self> {
         let mut seen: Vec<u32> = segments.iter().filter(|s| s.rows > 0).filter_map(|s| s.adapter).collect();
         seen.sort_unstable();
@@ -127,10 +184,6 @@ fn fits<T: Storage>(what: &str, x: &DeviceRows<T>, rows: usize, dim: usize) -> R
     Ok(())
 }
 
-fn tile_shared<T: Storage>() -> usize {
-    2 * 2 * if T::NAME == "f32" { 3 } else { 1 } * TILE * 40 * 2
-}
-
 /// A weight's or an adapter's direction: as stored, or its transpose.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
@@ -181,21 +234,19 @@ fn narrow<T: Storage>(
     let (rows_arg, rank_arg) = (Arg::U64(rows as u64), Arg::U32(rank as u32));
     // SAFETY: tiles lie inside the batch's rows, adapters inside A and B (checked by the callers).
     unsafe {
-        let mut cost = device.launch(
-            &launch,
-            &[
-                batch.tiles.arg(),
-                x.arg(),
-                x.stride_arg(),
-                matrix.arg(),
-                matrix.stride_arg(),
-                rows_arg,
-                x.dim_arg(),
-                rank_arg,
-                Arg::U32(SPAN as u32),
-                partials.arg(),
-            ],
-        )?;
+        let args = ShrinkArgs {
+            tiles: batch.tiles.pointer(),
+            x: x.pointer(),
+            stride_x: x.stride_u32(),
+            low: matrix.pointer(),
+            stride_low: matrix.stride_u32(),
+            rows: rows as u64,
+            depth: x.dim_u32(),
+            rank: rank as u32,
+            span: SPAN as u32,
+            partials: partials.pointer(),
+        };
+        let mut cost = device.launch(&launch, &[args.arg()])?;
         let moved = Cost { bytes: (4.0 * splits as f64 + size) * m * r, flops: splits as f64 * m * r };
         let kernel = T::pick("lora_shrink_sum_f32", "lora_shrink_sum_bf16");
         cost += device.launch(
@@ -322,31 +373,27 @@ fn product<T: Storage, U: Storage>(
     let outputs = size_of::<U>() as f64 * m * n * if beside.accumulate { 2.0 } else { 1.0 };
     let cost = Cost { bytes: size_of::<T>() as f64 * (m + n) * (k + r) + outputs, flops: 2.0 * m * n * (k + r) };
     let launch = Launch::new(kernel, tiles.len(), threads, cost).by(columns.div_ceil(side)).shared(shared);
-    let null = Arg::Pointer(0);
-    // SAFETY: tiles lie inside the batch's rows, adapters inside the matrix; all shapes were checked.
-    unsafe {
-        y.device().launch(
-            &launch,
-            &[
-                tiles.arg(),
-                x.arg(),
-                x.stride_arg(),
-                w.values().arg_at(row * w.stride()),
-                w.stride_arg(),
-                s.map_or(null, DeviceRows::arg),
-                s.map_or(Arg::U32(0), DeviceRows::stride_arg),
-                matrix.map_or(null, DeviceRows::arg),
-                matrix.map_or(Arg::U32(0), DeviceRows::stride_arg),
-                Arg::U64(columns as u64),
-                Arg::U32(depth as u32),
-                Arg::U32(rank as u32),
-                beside.bias.map_or(null, Buffer::arg),
-                Arg::I32(i32::from(beside.accumulate)),
-                y.arg(),
-                y.stride_arg(),
-            ],
-        )
-    }
+    let args = LoraArgs {
+        tiles: tiles.pointer(),
+        x: x.pointer(),
+        stride_x: x.stride_u32(),
+        w: w.values().pointer_at(row * w.stride()),
+        stride_w: w.stride_u32(),
+        s: s.map_or(Pointer::NULL, DeviceRows::pointer),
+        stride_s: s.map_or(0, DeviceRows::stride_u32),
+        low: matrix.map_or(Pointer::NULL, DeviceRows::pointer),
+        stride_low: matrix.map_or(0, DeviceRows::stride_u32),
+        columns: columns as u64,
+        depth: depth as u32,
+        rank: rank as u32,
+        bias: beside.bias.map_or(Pointer::NULL, Buffer::pointer),
+        add: i32::from(beside.accumulate),
+        out: y.pointer(),
+        stride: y.stride_u32(),
+    };
+    // SAFETY: tiles lie inside the batch's rows, adapters inside the matrix; all shapes were
+    // checked.
+    unsafe { y.device().launch(&launch, &[args.arg()]) }
 }
 
 /// The gradients of A and B, of the shapes of [`Adapters`], in f32.
@@ -358,7 +405,8 @@ pub struct Gradients {
     pub b: DeviceRows<f32>,
 }
 
-/// `dB += dY^T S`, `dA += dS^T X` for each adapter of the batch (both products carry the scale in S and dS).
+/// `dB += dY^T S`, `dA += dS^T X` for each adapter of the batch (both products carry the scale in S
+/// and dS).
 pub fn gradients<T: Storage>(
     batch: &Batch,
     low: &Adapters<T>,
@@ -387,21 +435,17 @@ fn one<T: Storage>(batch: &Batch, a: &DeviceRows<T>, b: &DeviceRows<T>, out: &mu
     let kernel = T::pick("lora_gradient_f32", "lora_gradient_bf16");
     let mut launch = Launch::new(kernel, m.div_ceil(TILE), 128, cost).by(n.div_ceil(TILE)).shared(tile_shared::<T>());
     launch.grid[2] = u32::try_from(batch.segments.len()).unwrap_or(u32::MAX);
+    let args = AdapterGradientArgs {
+        segments: batch.segments.pointer(),
+        a: a.pointer(),
+        stride_a: a.stride_u32(),
+        m: a.dim_u32(),
+        b: b.pointer(),
+        stride_b: b.stride_u32(),
+        n: b.dim_u32(),
+        out: out.pointer(),
+        stride: out.stride_u32(),
+    };
     // SAFETY: segments lie inside the batch's rows; out holds a matrix for each adapter.
-    unsafe {
-        out.device().launch(
-            &launch,
-            &[
-                batch.segments.arg(),
-                a.arg(),
-                a.stride_arg(),
-                a.dim_arg(),
-                b.arg(),
-                b.stride_arg(),
-                b.dim_arg(),
-                out.arg(),
-                out.stride_arg(),
-            ],
-        )
-    }
+    unsafe { out.device().launch(&launch, &[args.arg()]) }
 }

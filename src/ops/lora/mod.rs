@@ -1,8 +1,9 @@
-//! The low-rank part of an adapted linear layer in training: `y += scale drop(x) A^T B^T` and its backward.
+//! The low-rank part of an adapted linear layer in training: `y += scale drop(x) A^T B^T` and its
+//! backward.
 //!
-//! Shapes: x (M x in), A (r x in), B (out x r), y (M x out). Cost of a forward: `2 M r (in + out)` FLOP and one
-//! reading of x, one reading and writing of y; the backward twice that. The dropout mask is never stored: it is a
-//! pure function of (seed, step, layer, target, row name, column).
+//! Shapes: x (M x in), A (r x in), B (out x r), y (M x out). Cost of a forward: `2 M r (in + out)`
+//! FLOP and one reading of x, one reading and writing of y; the backward twice that. The dropout
+//! mask is never stored: it is a pure function of (seed, step, layer, target, row name, column).
 
 pub mod cases;
 pub(super) mod cpu;
@@ -11,5 +12,5 @@ pub mod kernel;
 pub mod mask;
 pub mod wgmma;
 
-pub use cpu::{Low, forward};
+pub(crate) use cpu::{Low, forward};
 pub use dropout::Dropout;

@@ -1,27 +1,41 @@
-//! The products of a layer with its adapter, forward and for the gradient of its input, by `kernels/lora_sm90a.cu`: TMA brings tiles,
-//! wgmma multiplies them. For devices of compute capability 9.0, and for the host build, which has twins of these instructions.
+//! The products of a layer with its adapter, forward and for the gradient of its input, by
+//! `kernels/lora_sm90a.cu`: TMA brings tiles, wgmma multiplies them. For devices of compute
+//! capability 9.0, and for the host build, which has twins of these instructions.
 //!
-//! `rallrec check wgmma --device cuda` holds it to the f64 oracle. No GPU has run it; until one has, the products of a run go through it
-//! only where `RALLREC_WGMMA=1` says so.
+//! `rallrec check wgmma --device cuda` holds it to the f64 oracle. No GPU has run it; until one
+//! has, the products of a run go through it only where `RALLREC_WGMMA=1` says so.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use half::bf16;
 
 use super::kernel::{Batch, Beside};
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Kind, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, KernelDevice, Kind, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
+arguments! {
+    /// Of the products by wgmma, beside their descriptors.
+    struct HopperArgs {
+        rows: u64,
+        columns: u64,
+        depth: u32,
+        rank: u32,
+        bias: Pointer,
+        accumulate: i32,
+        y: Pointer,
+        stride: u32,
+    }
+}
+
 /// Rows and columns of the result that a block makes.
-const TILE: usize = 128;
+pub(super) const TILE: usize = 128;
 /// Rows of a box of the right operand, where the depth is along its rows.
 const TURNED: usize = 64;
 const THREADS: u32 = 384;
 /// Four stages of a tile of each operand, 128 x 64 values.
-const SHARED: usize = 4 * 2 * TILE * 64 * 2;
+pub(super) const SHARED: usize = 4 * 2 * TILE * 64 * 2;
 
 /// What `RALLREC_WGMMA` says.
 static WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var("RALLREC_WGMMA").is_ok_and(|v| v == "1"));
@@ -38,11 +52,8 @@ fn all(matrix: &DeviceRows<bf16>) -> Part<'_> {
     (matrix, 0..matrix.rows())
 }
 
-fn narrow<T: Storage>(rows: &DeviceRows<T>) -> Option<&DeviceRows<bf16>> {
-    (rows as &dyn Any).downcast_ref()
-}
-
-/// Whether a product is one for these kernels: asked for, of a whole tile of rows at least, one adapter for all of them or none.
+/// Whether a product is one for these kernels: asked for, of a whole tile of rows at least, one
+/// adapter for all of them or none.
 fn is_for_it<T: Storage>(batch: &Batch, x: &DeviceRows<T>, beside: &Beside<'_, T>) -> bool {
     let single = match beside.low {
         Some((_, low)) => batch.is_uniform() && low.count == 1,
@@ -63,10 +74,10 @@ pub(super) fn instead_of_forward<T: Storage, U: Storage>(
         return None;
     }
     let low = match beside.low {
-        Some((s, low)) => Some((narrow(s)?, narrow(&low.b)?)),
+        Some((s, low)) => Some((T::narrow(s)?, T::narrow(&low.b)?)),
         None => None,
     };
-    Some(forward(narrow(x)?, narrow(w)?, low, beside.bias, beside.accumulate, y))
+    Some(forward(T::narrow(x)?, T::narrow(w)?, low, beside.bias, beside.accumulate, y))
 }
 
 /// [`backward`] with some rows of W, if this product is one for it.
@@ -81,17 +92,18 @@ pub(super) fn instead_of_backward<T: Storage, U: Storage>(
         return None;
     }
     let low = match beside.low {
-        Some((ds, low)) => Some((narrow(ds)?, narrow(&low.a)?)),
+        Some((ds, low)) => Some((T::narrow(ds)?, T::narrow(&low.a)?)),
         None => None,
     };
-    Some(backward(narrow(dy)?, (narrow(w.0)?, w.1), low, beside.accumulate, dx))
+    Some(backward(T::narrow(dy)?, (T::narrow(w.0)?, w.1), low, beside.accumulate, dx))
 }
 
-/// `Y (M, N) = X (M, K) W (N, K)^T + S (M, r) B (N, r)^T (+ bias) (+ Y)`, sums in f32; Y in bf16 or f32. `low` is S and B.
+/// `Y (M, N) = X (M, K) W (N, K)^T + S (M, r) B (N, r)^T (+ bias) (+ Y)`, sums in f32; Y in bf16 or
+/// f32. `low` is S and B.
 ///
 /// # Errors
-/// A device that has neither the instructions nor twins of them; shapes that do not fit; more columns than a grid's second side holds
-/// blocks of 128.
+/// A device that has neither the instructions nor twins of them; shapes that do not fit; more
+/// columns than a grid's second side holds blocks of 128.
 pub fn forward<U: Storage>(
     x: &DeviceRows<bf16>,
     w: &DeviceRows<bf16>,
@@ -111,8 +123,8 @@ pub fn forward<U: Storage>(
     product(kernel, TILE, (x, all(w)), low, bias, accumulate, y)
 }
 
-/// `dX (M, K) = dY (M, N) W (N, K) + dS (M, r) A (r, K) (+ dX)`, sums in f32; dX in bf16 or f32. W may be some rows of a matrix; `low` is
-/// dS and A.
+/// `dX (M, K) = dY (M, N) W (N, K) + dS (M, r) A (r, K) (+ dX)`, sums in f32; dX in bf16 or f32. W
+/// may be some rows of a matrix; `low` is dS and A.
 ///
 /// # Errors
 /// As [`forward`].
@@ -164,25 +176,18 @@ fn product<U: Storage>(
     let outputs = size_of::<U>() as f64 * mf * nf * if accumulate { 2.0 } else { 1.0 };
     let cost = Cost { bytes: 2.0 * depth * (mf + nf) + outputs, flops: 2.0 * mf * nf * depth };
     let launch = Launch::new(kernel, m.div_ceil(TILE), THREADS, cost).by(n.div_ceil(TILE)).shared(SHARED);
-    // SAFETY: four descriptors, whose loads stay inside their matrices; bias and Y have the shapes that are read and written.
-    unsafe {
-        device.launch(
-            &launch,
-            &[
-                maps[0],
-                maps[1],
-                maps[2],
-                maps[3],
-                Arg::U64(m as u64),
-                Arg::U64(n as u64),
-                // They fit: rows of a device's matrix are shorter than 2^32.
-                Arg::U32(k as u32),
-                Arg::U32(rank as u32),
-                bias.map_or(Arg::Pointer(0), Buffer::arg),
-                Arg::I32(i32::from(accumulate)),
-                y.arg(),
-                y.stride_arg(),
-            ],
-        )
-    }
+    // They fit: rows of a device's matrix are shorter than 2^32.
+    let args = HopperArgs {
+        rows: m as u64,
+        columns: n as u64,
+        depth: k as u32,
+        rank: rank as u32,
+        bias: bias.map_or(Pointer::NULL, Buffer::pointer),
+        accumulate: i32::from(accumulate),
+        y: y.pointer(),
+        stride: y.stride_u32(),
+    };
+    // SAFETY: four descriptors, whose loads stay inside their matrices; bias and Y have the shapes
+    // that are read and written.
+    unsafe { device.launch(&launch, &[maps[0], maps[1], maps[2], maps[3], args.arg()]) }
 }

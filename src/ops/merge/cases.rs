@@ -28,6 +28,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("merge", "sweep", |d, s| points(d, s.of(10_000, 300), 2, s.of(15, 3))),
         Case::kernels("merge", "sum", |d, s| total(d, s, s.of(64, 3), s.of(1 << 20, 300))),
     ],
+    ..Operator::BARE
 };
 
 /// What a value may be off by; all of it is f64.
@@ -117,8 +118,8 @@ fn join(device: &KernelDevice, scale: Scale, rows: usize, count: usize) -> Resul
     Ok(Prepared::new("f64", &[("rows", rows), ("experts", count)], run).sets(n))
 }
 
-/// Bound by the arithmetic in f64 of its points, which has no ceiling here: per cent of the memory it must read are not
-/// what it lacks.
+/// Bound by the arithmetic in f64 of its points, which has no ceiling here: per cent of the memory
+/// it must read are not what it lacks.
 fn points(device: &KernelDevice, rows: usize, count: usize, points: usize) -> Result<Prepared> {
     let of = experts(device, rows, count)?;
     let labels = device.upload(&(0..rows).map(|r| (r % 3 == 0) as u8).collect::<Vec<_>>(), "labels")?;

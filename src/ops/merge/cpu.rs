@@ -8,7 +8,8 @@ use crate::tensor::profile::timed;
 /// Rows a task: small enough to balance, large enough to be worth a task.
 const ROWS: usize = 1024;
 
-/// Mean and population variance of the first `min(counts[r], limit)` samples of each row, as [`super::moments`].
+/// Mean and population variance of the first `min(counts[r], limit)` samples of each row, as
+/// [`super::moments`].
 pub(super) fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, mean: &mut [f64], var: &mut [f64]) {
     let _timed = timed("merge", || super::moments_cost(mean.len(), x.len()));
     let chunks = mean.par_chunks_mut(ROWS).zip(var.par_chunks_mut(ROWS)).enumerate();
@@ -17,7 +18,8 @@ pub(super) fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, me
             let r = c * ROWS + i;
             let used = (counts[r] as usize).min(limit);
             let row = &x[r * stride..][..used];
-            // Two passes over values that are in cache: no cancellation, and exactly 0 for equal samples.
+            // Two passes over values that are in cache: no cancellation, and exactly 0 for equal
+            // samples.
             let first = row[0];
             let m = first + row.iter().map(|v| v - first).sum::<f64>() / used as f64;
             *mean = m;
@@ -28,8 +30,8 @@ pub(super) fn moments(x: &[f64], stride: usize, counts: &[u32], limit: usize, me
 
 /// The weighted mean of the experts and the first expert's share, as [`super::merge`].
 ///
-/// Computed as a walk from the last expert's mean towards the others, which keeps equal means exact, and held
-/// between the smallest and the largest mean against rounding.
+/// Computed as a walk from the last expert's mean towards the others, which keeps equal means
+/// exact, and held between the smallest and the largest mean against rounding.
 pub(super) fn merge(
     means: &[&[f64]],
     vars: &[&[f64]],

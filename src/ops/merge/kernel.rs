@@ -24,7 +24,8 @@ arguments! {
     }
 }
 
-/// As [`super::moments`]: `x` is `rows x stride`, every row has at least one sample and `limit` is above 0.
+/// As [`super::moments`]: `x` is `rows x stride`, every row has at least one sample and `limit` is
+/// above 0.
 pub fn moments(
     x: &Buffer<f64>,
     stride: usize,
@@ -95,8 +96,8 @@ pub fn merge(of: &DeviceExperts, epsilon: f64, p: &mut Buffer<f64>, share: &mut 
     unsafe { p.device().launch(&launch, &args) }
 }
 
-/// The mean log loss of every point (alpha of the first expert, epsilon) of `grid` against `labels` (0 or 1), in one launch and
-/// a reduction. With `p` (`points x rows`) the merged values too.
+/// The mean log loss of every point (alpha of the first expert, epsilon) of `grid` against `labels`
+/// (0 or 1), in one launch and a reduction. With `p` (`points x rows`) the merged values too.
 pub fn sweep(
     of: &DeviceExperts,
     grid: &[(f64, f64)],
@@ -142,7 +143,8 @@ pub fn sweep(
     Ok((device.download(&losses)?, total))
 }
 
-/// `out[r]` = scale times the sum of row `r` of `x` (`rows` rows of equal length), in a fixed order.
+/// `out[r]` = scale times the sum of row `r` of `x` (`rows` rows of equal length), in a fixed
+/// order.
 pub fn sum_rows(x: &Buffer<f64>, rows: usize, scale: f64, out: &mut Buffer<f64>) -> Result<Cost> {
     let count = x.len().checked_div(rows).unwrap_or(0);
     if count * rows != x.len() || out.len() < rows {

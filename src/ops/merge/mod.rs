@@ -1,17 +1,21 @@
-//! Consistency merging of experts: mean and variance of each row's samples, then the weighted mean of the experts.
+//! Consistency merging of experts: mean and variance of each row's samples, then the weighted mean
+//! of the experts.
 //!
 //! Contract, for `rows` rows:
-//! - [`moments`]: `x` is rows x stride, row-major; of row r the first `min(counts[r], limit)` values are used, at
-//!   least one. Writes mean and *population* variance (divided by the number used). Sums run in the order of the
-//!   samples, so every implementation and thread count gives the same bits for the same arithmetic.
-//! - [`merge`]: per row and expert e a mean, a variance and a weight `alpha_e / (var_e / tau_e + epsilon)`; writes
-//!   `p = sum w_e mean_e / sum w_e` and the share `w_0 / sum w_e` of the first expert. epsilon > 0, alpha >= 0 with
-//!   at least one above 0, tau > 0, variances >= 0 (+inf allowed: weight 0).
+//! - [`moments`]: `x` is rows x stride, row-major; of row r the first `min(counts[r], limit)`
+//!   values are used, at least one. Writes mean and *population* variance (divided by the number
+//!   used). Sums run in the order of the samples, so every implementation and thread count gives
+//!   the same bits for the same arithmetic.
+//! - [`merge`]: per row and expert e a mean, a variance and a weight `alpha_e / (var_e / tau_e +
+//!   epsilon)`; writes `p = sum w_e mean_e / sum w_e` and the share `w_0 / sum w_e` of the first
+//!   expert. epsilon > 0, alpha >= 0 with at least one above 0, tau > 0, variances >= 0 (+inf
+//!   allowed: weight 0).
 //!
-//! - [`sweep`]: the mean log loss of the merged rows for every point (alpha of the first expert, epsilon) of a grid.
+//! - [`sweep`]: the mean log loss of the merged rows for every point (alpha of the first expert,
+//!   epsilon) of a grid.
 //!
-//! Bad shapes are errors that name them; values are checked by `crate::merge`. Values come from the CPU and go back
-//! there; on a device with kernels they are copied.
+//! Bad shapes are errors that name them; values are checked by `crate::merge`. Values come from the
+//! CPU and go back there; on a device with kernels they are copied.
 
 pub mod cases;
 mod cpu;
@@ -73,7 +77,8 @@ pub fn moments(device: &Device, of: Samples<'_>, limit: usize, mean: &mut [f64],
     }
 }
 
-/// What experts say of the same rows: means and variances, one list an expert, and how far each is trusted.
+/// What experts say of the same rows: means and variances, one list an expert, and how far each is
+/// trusted.
 #[derive(Debug, Clone, Copy)]
 pub struct Experts<'a> {
     /// Means.
@@ -128,8 +133,8 @@ pub fn merge(device: &Device, of: Experts<'_>, epsilon: f64, p: &mut [f64], shar
 /// Probabilities are held this far from 0 and 1 in the log loss.
 const CLIP: f64 = 1e-15;
 
-/// The mean log loss against `labels` (0 or 1) of the rows merged with every point (alpha of the first expert,
-/// epsilon) of `grid`.
+/// The mean log loss against `labels` (0 or 1) of the rows merged with every point (alpha of the
+/// first expert, epsilon) of `grid`.
 ///
 /// # Errors
 /// As [`merge`]; not a label a row.

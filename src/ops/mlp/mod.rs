@@ -162,8 +162,8 @@ pub fn forward(device: &Device, p: &Placed, x: View<'_>) -> Result<(Rows, Saved,
     }
 }
 
-/// Gradients by the parameters, from the gradient by the output (`M x output` in f32). They come back to the CPU,
-/// where the optimiser is: they are small beside a batch.
+/// Gradients by the parameters, from the gradient by the output (`M x output` in f32). They come
+/// back to the CPU, where the optimiser is: they are small beside a batch.
 ///
 /// # Errors
 /// Rows of another shape or at another place; a device that fails.

@@ -1,4 +1,5 @@
-//! What a device gives at best: kernels that do nothing but multiply, or fetch rows by number. Ceilings of the others.
+//! What a device gives at best: kernels that do nothing but multiply, or fetch rows by number.
+//! Ceilings of the others.
 
 pub mod cases;
 
@@ -6,7 +7,8 @@ use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
-/// `steps` times eight products of every warp. Every value of `out`, one a block, becomes 128 `steps`.
+/// `steps` times eight products of every warp. Every value of `out`, one a block, becomes 128
+/// `steps`.
 ///
 /// # Errors
 /// A device that fails.
@@ -19,7 +21,7 @@ pub fn multiply(device: &KernelDevice, steps: u32, out: &mut Buffer<f32>) -> Res
 }
 
 /// Row numbers that a warp fetches.
-const SHARE: usize = 256;
+pub(super) const SHARE: usize = 256;
 
 /// Rows by number, and a word for each warp that fetches them.
 #[derive(Debug)]
@@ -40,7 +42,8 @@ impl Fetch {
         Ok(Self { indices: device.upload(indices, "row numbers")?, end, words })
     }
 
-    /// Fetches each of the rows, whose length is a power of two of 16-byte vectors, and does nothing with them.
+    /// Fetches each of the rows, whose length is a power of two of 16-byte vectors, and does
+    /// nothing with them.
     ///
     /// # Errors
     /// Rows of another length, numbers beyond them, a device that fails.

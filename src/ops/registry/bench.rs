@@ -1,4 +1,5 @@
-//! Works of operators that are measured: inputs of a size, a way to run them, what they are held against.
+//! Works of operators that are measured: inputs of a size, a way to run them, what they are held
+//! against.
 
 use std::sync::OnceLock;
 
@@ -177,8 +178,8 @@ pub fn sets(scale: Scale, bytes: usize) -> usize {
     if scale == Scale::Tiny { 2 } else { (all / bytes.max(1) + 1).clamp(2, most) }
 }
 
-/// Normal values out of a pool, from another place for each stream. The pool's length is a prime, so that rows of any
-/// width differ.
+/// Normal values out of a pool, from another place for each stream. The pool's length is a prime,
+/// so that rows of any width differ.
 pub fn normals(n: usize, stream: u32) -> Vec<f32> {
     static POOL: OnceLock<Vec<f32>> = OnceLock::new();
     let pool = POOL.get_or_init(|| {

@@ -1,8 +1,9 @@
 //! How an operator is compared with its oracle on random cases, and what such cases share.
 
-use crate::device::{Device, KernelDevice, Storage};
+use crate::device::{Device, KernelDevice, Rows, Storage};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
+use crate::tensor::Dtype;
 
 /// Sizes of a case; what each means is the operator's business.
 pub type Shape = [usize; 3];
@@ -23,7 +24,8 @@ pub struct Check {
     pub bf16: bool,
     /// Where it can run.
     pub on: On,
-    /// A case: shape, whether storage is bf16, seed. Gives the error of every value in units of its tolerance.
+    /// A case: shape, whether storage is bf16, seed. Gives the error of every value in units of its
+    /// tolerance.
     pub run: fn(&Device, Shape, bool, u64) -> Result<Vec<f64>>,
 }
 
@@ -100,6 +102,19 @@ pub fn draw<T: Storage>(n: usize, seed: u64, salt: u32) -> Vec<T> {
     (0..n).map(|_| T::from_f32(rng.normal())).collect()
 }
 
+/// How a check's rows are stored where kernels take both types.
+pub fn stored(narrow: bool) -> Dtype {
+    if narrow { Dtype::Bf16 } else { Dtype::F32 }
+}
+
+/// `count x dim` normal values on a device, and as it stores them.
+///
+/// # Errors
+/// Out of memory.
+pub fn drawn(device: &Device, (count, dim): (usize, usize), narrow: bool, seed: u64, salt: u32) -> Result<Rows> {
+    Rows::upload(device, stored(narrow), dim, &draw::<f32>(count * dim, seed, salt), "drawn rows")
+}
+
 /// f64 copies.
 pub fn wide<T: Storage>(x: &[T]) -> Vec<f64> {
     x.iter().map(|v| f64::from(v.to_f32())).collect()
@@ -115,3 +130,30 @@ pub fn errors(got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) -> Ve
     let error = |(i, w): (usize, &f64)| got.get(i).map_or(f64::INFINITY, |g| (f64::from(*g) - w).abs() / tolerance(i));
     want.iter().enumerate().map(error).collect()
 }
+
+/// The largest magnitude.
+pub fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |m, v| m.max(v.abs()))
+}
+
+/// sum over k of a(k) b(k), and of their sizes.
+pub fn dot(depth: usize, term: impl Fn(usize) -> f64) -> (f64, f64) {
+    (0..depth).map(term).fold((0.0, 0.0), |(s, t), v| (s + v, t + v.abs()))
+}
+
+/// A check of both storage types by one function over [`Storage`]; `kernels` where it takes the
+/// kernels' device.
+macro_rules! both {
+    ($of:ident) => {
+        |device, shape, narrow, seed| {
+            if narrow { $of::<half::bf16>(device, shape, seed) } else { $of::<f32>(device, shape, seed) }
+        }
+    };
+    (kernels $of:ident) => {
+        |device, shape, narrow, seed| {
+            let device = $crate::ops::registry::kernels_of(device)?;
+            if narrow { $of::<half::bf16>(device, shape, seed) } else { $of::<f32>(device, shape, seed) }
+        }
+    };
+}
+pub(crate) use both;

@@ -1,11 +1,13 @@
-//! The operators by name: one name for the profile, `rallrec check`, `rallrec bench`, the dashboard, the room in
-//! `src/ops` and the sources in `kernels`. Each room's `cases.rs` has its entry; this one has the list.
+//! The operators by name: one name for the profile, `rallrec check`, `rallrec bench`, the
+//! dashboard, the room in `src/ops` and the sources in `kernels`. Each room's `cases.rs` has its
+//! entry; this one has the list.
 
 mod bench;
 mod check;
 
 pub use bench::{Case, Compared, Goal, Make, Prepared, Run, Scale, copies, host_sets, normals, rotated, rows, sets};
-pub use check::{Check, Class, On, Shape, draw, errors, kernels_of, narrow, wide};
+pub(crate) use check::both;
+pub use check::{Check, Class, On, Shape, dot, draw, drawn, errors, kernels_of, largest, narrow, stored, wide};
 
 use crate::device::arguments::Layout;
 use crate::error::{Error, Result};
@@ -13,7 +15,8 @@ use crate::error::{Error, Result};
 /// An operator: what it is called, what serves it, how it is checked and measured.
 #[derive(Debug)]
 pub struct Operator {
-    /// As the profile shows its calls on the CPU; a backward shows as this with `_backward` behind it.
+    /// As the profile shows its calls on the CPU; a backward shows as this with `_backward` behind
+    /// it.
     pub name: &'static str,
     /// Its folder in `src/ops`.
     pub room: &'static str,
@@ -21,6 +24,9 @@ pub struct Operator {
     pub sources: &'static [&'static str],
     /// Structs of arguments that its kernels share with Rust.
     pub arguments: &'static [Layout],
+    /// Numbers that its kernels' sources state too (`RALLREC_CONSTANT`): rows of tiles, bytes of
+    /// shared memory.
+    pub constants: &'static [(&'static str, usize)],
     /// Its kernels.
     pub kernels: &'static [Kernel],
     /// Random cases against its oracle.
@@ -111,6 +117,18 @@ const FORMER: &[(&str, &str)] = &[
 ];
 
 impl Operator {
+    /// An operator without a kernel or a check, to be completed.
+    pub const BARE: Operator = Operator {
+        name: "",
+        room: "",
+        sources: &[],
+        arguments: &[],
+        constants: &[],
+        kernels: &[],
+        checks: &[],
+        cases: &[],
+    };
+
     /// Whether the profile, a trace or the dashboard may show this name for it.
     pub fn has(&self, name: &str) -> bool {
         name.strip_suffix("_backward").unwrap_or(name) == self.name
@@ -118,8 +136,8 @@ impl Operator {
     }
 }
 
-/// The operator that `name` belongs to: its own name, that of its backward, or a kernel's; hyphens count as
-/// underscores, and the names of the version before are known.
+/// The operator that `name` belongs to: its own name, that of its backward, or a kernel's; hyphens
+/// count as underscores, and the names of the version before are known.
 pub fn find(name: &str) -> Option<&'static Operator> {
     let name = name.replace('-', "_");
     let of = |name: &str| ALL.iter().copied().find(|o| o.has(name));
@@ -205,30 +223,26 @@ mod tests {
             let listed = ALL.iter().flat_map(|o| o.arguments).any(|layout| layout.name == l.name);
             assert!(listed, "{} is in no operator's list", l.name);
         }
-        for kernel in rallrec_kernels_host::kernels() {
+        // These take more registers where their arguments are a struct; their sources say what it
+        // costs.
+        let apart = |name: &str| name.starts_with("infonce_gradient_") || name.starts_with("cross_entropy_partials_");
+        for kernel in rallrec_kernels_host::kernels().iter().filter(|k| !apart(&k.name)) {
             let count = kernel.argument_sizes.len();
-            assert!(
-                count <= MOST || LONG.iter().any(|n| kernel.name.starts_with(n)),
-                "{}: {count} arguments",
-                kernel.name
-            );
+            assert!(count <= MOST, "{}: {count} arguments, one by one", kernel.name);
         }
+    }
+
+    #[test]
+    fn numbers_of_launches_are_those_of_the_sources() {
+        let there = rallrec_kernels_host::constants();
+        let mut listed: Vec<(String, usize)> =
+            ALL.iter().flat_map(|o| o.constants).map(|&(name, value)| (name.to_owned(), value)).collect();
+        listed.sort();
+        assert_eq!(there, listed);
     }
 
     /// A handful of arguments.
     const MOST: usize = 8;
-    /// Kernels that still take more one by one.
-    const LONG: &[&str] = &[
-        "attention_",
-        "decode_",
-        "cross_entropy_",
-        "infonce_gradient_",
-        "lora_",
-        "dropout_",
-        "rmsnorm_",
-        "rope_",
-        "sampling",
-    ];
 
     #[test]
     fn names_are_taken_once_and_every_operator_can_be_looked_at() {
@@ -283,9 +297,7 @@ mod tests {
             let operator = find(name).unwrap();
             assert!(lines.iter().all(|l| operator.sources.contains(&l.unit.as_str())), "{name} stands in {lines:?}");
         }
-        // One kernel takes all 255 registers of a thread, and with a window is one short on sm_90a.
-        let excepted = |name: &str, sm: &str| name == "attention_by_key_f32_128" && sm.ends_with("90a");
-        let spills = reported.iter().filter(|r| r.spilled > 0 && !excepted(&r.kernel, &r.architecture));
+        let spills = reported.iter().filter(|r| r.spilled > 0);
         assert_eq!(spills.count(), 0, "a kernel spills");
     }
 }

@@ -1,4 +1,5 @@
-//! The backward of RMSNorm: the forward kept `1 / rms` of each row (of each head, where `w` is narrower than a row).
+//! The backward of RMSNorm: the forward kept `1 / rms` of each row (of each head, where `w` is
+//! narrower than a row).
 //!
 //! `y = x rstd w`, `rstd = (mean(x^2) + eps)^-1/2`. With `g = dy w` and `xhat = x rstd`:
 //! `dx = rstd (g - xhat mean(g xhat))`, `dw = sum over rows of dy xhat`.
@@ -22,6 +23,20 @@ pub enum Weight<'a> {
     Kernels(&'a DeviceRows<f32>),
 }
 
+impl<'a> Weight<'a> {
+    /// One row of f32.
+    ///
+    /// # Errors
+    /// Rows of bf16.
+    pub fn of(row: &'a Rows) -> Result<Self> {
+        match row {
+            Rows::Cpu(row) => Ok(Weight::Cpu(row.as_slice())),
+            Rows::F32(row) => Ok(Weight::Kernels(row)),
+            Rows::Bf16(_) => Err(Error::failed("rmsnorm", "a weight in bf16; kernels take it in f32")),
+        }
+    }
+}
+
 /// What a forward read and kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept<'a> {
@@ -42,8 +57,9 @@ fn fits(rows: usize, dim: usize, width: usize, scales: usize) -> bool {
     width > 0 && dim.is_multiple_of(width) && scales == rows * (dim / width)
 }
 
-/// `dx += d norm(x)` from `dy`, or `dx =` without `accumulate`; `dy` is used up. With `dw`, which the CPU alone takes, adds
-/// the weight's gradient. Cost: `8 rows dim` FLOP, three to four readings of a row.
+/// `dx += d norm(x)` from `dy`, or `dx =` without `accumulate`; `dy` is used up. With `dw`, which
+/// the CPU alone takes, adds the weight's gradient. Cost: `8 rows dim` FLOP, three to four readings
+/// of a row.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places, a weight's gradient asked of kernels.
@@ -93,8 +109,8 @@ fn on_kernels<T: Storage>(
     kernel::backward(x, w, rstd.kernels("rmsnorm backward")?, dy, accumulate, dx)
 }
 
-/// `y = rmsnorm(x)`, after `x += add` where that is given, and `rstd`, the `1 / rms` of each row or head, which the backward
-/// wants.
+/// `y = rmsnorm(x)`, after `x += add` where that is given, and `rstd`, the `1 / rms` of each row or
+/// head, which the backward wants.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places.
@@ -129,7 +145,8 @@ pub fn rmsnorm_kept(
     }
 }
 
-/// The forward's result `y` once more: from the scales that it kept on the CPU, with `eps` on kernels, to the same bits.
+/// The forward's result `y` once more: from the scales that it kept on the CPU, with `eps` on
+/// kernels, to the same bits.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places.
@@ -214,8 +231,8 @@ pub(super) fn again(x: &[f32], w: &[f32], rstd: &[f32], y: &mut [f32]) {
     );
 }
 
-/// `dx += d norm(x)`, or `dx =` without `accumulate`; `dy` is used up. With `dw`, adds the weight's gradient, in an order
-/// that only the shape decides.
+/// `dx += d norm(x)`, or `dx =` without `accumulate`; `dy` is used up. With `dw`, adds the weight's
+/// gradient, in an order that only the shape decides.
 fn backward(
     (x, rstd): (&[f32], &[f32]),
     w: &[f32],

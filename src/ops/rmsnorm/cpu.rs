@@ -1,4 +1,5 @@
-//! RMSNorm on the CPU: two passes over a row that stays in the first cache; rows in parallel when there are many.
+//! RMSNorm on the CPU: two passes over a row that stays in the first cache; rows in parallel when
+//! there are many.
 
 use rayon::prelude::*;
 
@@ -22,8 +23,8 @@ impl Task for Rows<'_> {
     unsafe fn run<S: Simd>(self) {
         let width = self.w.len();
         let whole = width / S::N * S::N;
-        // SAFETY: x and y hold rows * width values each (they may be the same memory: reads of a lane come before
-        // its write).
+        // SAFETY: x and y hold rows * width values each (they may be the same memory: reads of a
+        // lane come before its write).
         unsafe {
             for r in 0..self.rows {
                 let (x, y) = (self.x.add(r * width), self.y.add(r * width));

@@ -1,11 +1,43 @@
 //! The kernels of `kernels/rmsnorm.cu`.
 
-use crate::device::{Arg, Buffer, DeviceRows, Launch, Storage};
+use crate::device::{Arg, Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
+arguments! {
+    /// Of `rmsnorm`.
+    struct NormArgs {
+        x: Pointer,
+        add: Pointer,
+        w: Pointer,
+        eps: f32,
+        rows: u64,
+        heads: u32,
+        dim: u32,
+        stride: u32,
+        y: Pointer,
+        rstd: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `rmsnorm_backward`.
+    struct NormBackwardArgs {
+        x: Pointer,
+        w: Pointer,
+        rstd: Pointer,
+        dy: Pointer,
+        rows: u64,
+        heads: u32,
+        dim: u32,
+        stride: u32,
+        add: i32,
+        dx: Pointer,
+    }
+}
+
 /// Rows (heads) whose part of the weight's gradient is one partial sum.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// How rows are cut into heads that are normed each for itself.
 struct Shape {
@@ -61,8 +93,9 @@ fn rstd_fits(rstd: &Buffer<f32>, shape: &Shape) -> Result<()> {
     Ok(())
 }
 
-/// `y = rmsnorm(x)`, after `x += add` where that is given. `w` is one row; where it is narrower than `x`, every head of
-/// its width is normed alone. `rstd` (rows x heads) gets what the backward needs. Bytes: `s (2 M W)`, with `add` twice that.
+/// `y = rmsnorm(x)`, after `x += add` where that is given. `w` is one row; where it is narrower
+/// than `x`, every head of its width is normed alone. `rstd` (rows x heads) gets what the backward
+/// needs. Bytes: `s (2 M W)`, with `add` twice that.
 pub fn forward<T: Storage>(
     x: &mut DeviceRows<T>,
     add: Option<&DeviceRows<T>>,
@@ -87,26 +120,20 @@ pub fn forward<T: Storage>(
     let values = (x.rows() * x.dim()) as f64;
     let streams = if add.is_some() { 4.0 } else { 2.0 };
     let cost = Cost { bytes: size_of::<T>() as f64 * streams * values + 4.0 * w.dim() as f64, flops: 4.0 * values };
-    let null = Arg::Pointer(0);
-    let [rows, heads, dim, stride] = shape.args();
+    let args = NormArgs {
+        x: x.pointer(),
+        add: add.map_or(Pointer::NULL, DeviceRows::pointer),
+        w: w.pointer(),
+        eps,
+        rows: shape.rows as u64,
+        heads: shape.heads as u32,
+        dim: shape.dim as u32,
+        stride: shape.stride as u32,
+        y: y.pointer(),
+        rstd: rstd.map_or(Pointer::NULL, |r| r.pointer()),
+    };
     // SAFETY: all rows have x's shape, and so its stride; a scale a head.
-    unsafe {
-        x.device().launch(
-            &Launch::new(kernel, blocks, threads, cost),
-            &[
-                x.arg(),
-                add.map_or(null, DeviceRows::arg),
-                w.arg(),
-                Arg::F32(eps),
-                rows,
-                heads,
-                dim,
-                stride,
-                y.arg(),
-                rstd.map_or(null, |r| r.arg()),
-            ],
-        )
-    }
+    unsafe { x.device().launch(&Launch::new(kernel, blocks, threads, cost), &[args.arg()]) }
 }
 
 /// `dx = d rmsnorm(x)` from `dy`, or `dx +=` with `accumulate`.
@@ -130,25 +157,20 @@ pub fn backward<T: Storage>(
     let values = (x.rows() * x.dim()) as f64;
     let streams = if accumulate { 4.0 } else { 3.0 };
     let cost = Cost { bytes: size_of::<T>() as f64 * streams * values, flops: 8.0 * values };
-    let [rows, heads, dim, stride] = shape.args();
+    let args = NormBackwardArgs {
+        x: x.pointer(),
+        w: w.pointer(),
+        rstd: rstd.pointer(),
+        dy: dy.pointer(),
+        rows: shape.rows as u64,
+        heads: shape.heads as u32,
+        dim: shape.dim as u32,
+        stride: shape.stride as u32,
+        add: i32::from(accumulate),
+        dx: dx.pointer(),
+    };
     // SAFETY: as in `forward`.
-    unsafe {
-        x.device().launch(
-            &Launch::new(kernel, blocks, threads, cost),
-            &[
-                x.arg(),
-                w.arg(),
-                rstd.arg(),
-                dy.arg(),
-                rows,
-                heads,
-                dim,
-                stride,
-                Arg::I32(i32::from(accumulate)),
-                dx.arg(),
-            ],
-        )
-    }
+    unsafe { x.device().launch(&Launch::new(kernel, blocks, threads, cost), &[args.arg()]) }
 }
 
 /// `dw += sum over rows and heads of dy x rstd`, rows in a fixed order.

@@ -1,11 +1,12 @@
-//! RMSNorm (Zhang and Sennrich, 2019): `y_i = w_i x_i / sqrt(mean_j x_j^2 + eps)`, each row for itself.
+//! RMSNorm (Zhang and Sennrich, 2019): `y_i = w_i x_i / sqrt(mean_j x_j^2 + eps)`, each row for
+//! itself.
 //!
-//! Shapes: x, y (rows, width), w (width). Precondition: width > 0. Cost: `4 rows * width` FLOP, `8 rows * width +
-//! 4 width` bytes.
+//! Shapes: x, y (rows, width), w (width). Precondition: width > 0. Cost: `4 rows * width` FLOP, `8
+//! rows * width + 4 width` bytes.
 
 mod backward;
 pub mod cases;
-pub mod cpu;
+pub(crate) mod cpu;
 pub mod kernel;
 pub mod oracle;
 mod placed;

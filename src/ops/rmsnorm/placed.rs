@@ -30,8 +30,9 @@ pub(super) fn add_to(x: &mut Matrix, add: Option<&Rows>) -> Result<()> {
     }
 }
 
-/// `y = rmsnorm(x)`, after `x += add` where that is given. Where `w` is narrower than a row, every head of its width is normed
-/// alone. `y` takes the shape of `x`. Cost: `4 rows dim` FLOP; two passes over the rows, four with `add`.
+/// `y = rmsnorm(x)`, after `x += add` where that is given. Where `w` is narrower than a row, every
+/// head of its width is normed alone. `y` takes the shape of `x`. Cost: `4 rows dim` FLOP; two
+/// passes over the rows, four with `add`.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places; out of memory.

@@ -1,9 +1,24 @@
 //! The kernels of `kernels/rope.cu`.
 
 use super::Rope;
-use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
+use crate::device::{Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
+
+arguments! {
+    /// Of `rope`.
+    struct RopeArgs {
+        x: Pointer,
+        table: Pointer,
+        positions: Pointer,
+        rows: u64,
+        heads: u32,
+        half: u32,
+        stride: u32,
+        column: u32,
+        sign: f32,
+    }
+}
 
 /// Cosines and sines of positions `0 .. len` on a device, made in f64.
 #[derive(Debug)]
@@ -27,8 +42,9 @@ impl DeviceAngles {
         Ok(Self { table: device.upload(&table, "rope angles")?, half, len })
     }
 
-    /// Turns `heads` heads of each row, from column `column` on, by `positions` (which must be below `len`: the caller
-    /// knows, the device does not look); backwards with `inverse`, which is also the gradient.
+    /// Turns `heads` heads of each row, from column `column` on, by `positions` (which must be
+    /// below `len`: the caller knows, the device does not look); backwards with `inverse`, which is
+    /// also the gradient.
     pub fn turn<T: Storage>(
         &self,
         x: &mut DeviceRows<T>,
@@ -58,23 +74,19 @@ impl DeviceAngles {
         let cost =
             Cost { bytes: 2.0 * size_of::<T>() as f64 * values + 8.0 * (x.rows() * half) as f64, flops: 3.0 * values };
         let launch = Launch::new(kernel, (x.rows() * heads * pieces).div_ceil(256), 256, cost);
+        let args = RopeArgs {
+            x: x.pointer(),
+            table: self.table.pointer(),
+            positions: positions.values.pointer(),
+            rows: x.rows() as u64,
+            heads: heads as u32,
+            half: half as u32,
+            stride: x.stride_u32(),
+            column: column as u32,
+            sign: if inverse { -1.0 } else { 1.0 },
+        };
         // SAFETY: the columns are inside rows, the positions inside the table.
-        unsafe {
-            x.device().launch(
-                &launch,
-                &[
-                    x.arg(),
-                    self.table.arg(),
-                    positions.values.arg(),
-                    x.rows_arg(),
-                    Arg::U32(heads as u32),
-                    Arg::U32(half as u32),
-                    x.stride_arg(),
-                    Arg::U32(column as u32),
-                    Arg::F32(if inverse { -1.0 } else { 1.0 }),
-                ],
-            )
-        }
+        unsafe { x.device().launch(&launch, &[args.arg()]) }
     }
 }
 
@@ -92,7 +104,8 @@ impl Positions {
         Ok(Self { values: device.upload(positions, "positions")?, end })
     }
 
-    /// Others in the same place, as many as before, below `below`: whoever turns by them once more does not look again.
+    /// Others in the same place, as many as before, below `below`: whoever turns by them once more
+    /// does not look again.
     pub fn write(&mut self, positions: &[u32], below: usize) -> Result<()> {
         let end = positions.iter().max().map_or(0, |&p| p as usize + 1);
         if positions.len() != self.values.len() || end > below {

@@ -1,8 +1,9 @@
-//! Rotary position embedding (Su et al., 2021), half-split pairing: element i of a head turns with element
-//! i + head_dim/2 by the angle `position * frequency_i`.
+//! Rotary position embedding (Su et al., 2021), half-split pairing: element i of a head turns with
+//! element i + head_dim/2 by the angle `position * frequency_i`.
 //!
-//! Shapes: x (rows, heads, head_dim), in place; one position a row. Precondition: head_dim even. Cost: `3 rows
-//! heads head_dim` FLOP, `8 rows heads head_dim` bytes. The inverse turn (negative angles) is also its backward.
+//! Shapes: x (rows, heads, head_dim), in place; one position a row. Precondition: head_dim even.
+//! Cost: `3 rows heads head_dim` FLOP, `8 rows heads head_dim` bytes. The inverse turn (negative
+//! angles) is also its backward.
 
 pub mod cases;
 mod frequencies;

@@ -2,8 +2,8 @@
 
 use super::Scaling;
 
-/// Turn rate of pair `i`, with Llama-3.1's rule: waves longer than original/low are slowed by `factor`, waves
-/// shorter than original/high are kept, those between are blended.
+/// Turn rate of pair `i`, with Llama-3.1's rule: waves longer than original/low are slowed by
+/// `factor`, waves shorter than original/high are kept, those between are blended.
 pub fn frequency(i: usize, head_dim: usize, theta: f64, scaling: Option<&Scaling>) -> f64 {
     let plain = theta.powf(-2.0 * i as f64 / head_dim as f64);
     let Some(s) = scaling else { return plain };

@@ -1,5 +1,6 @@
-//! Rope from a table of angles, and the inverse turn, which is the backward, as the map is orthogonal. Angles are made in f64, once for
-//! all layers and passes: a position of 100,000 in f32 would be off by 4e-3 radians.
+//! Rope from a table of angles, and the inverse turn, which is the backward, as the map is
+//! orthogonal. Angles are made in f64, once for all layers and passes: a position of 100,000 in f32
+//! would be off by 4e-3 radians.
 
 use rayon::prelude::*;
 
@@ -54,7 +55,8 @@ impl Positions {
         })
     }
 
-    /// Others in the same place, as many as before, below `below`: launches that are replayed do not look again.
+    /// Others in the same place, as many as before, below `below`: launches that are replayed do
+    /// not look again.
     ///
     /// # Errors
     /// Another number of positions, or one that is not below `below`.
@@ -109,7 +111,8 @@ impl Table {
         Ok(())
     }
 
-    /// Turns the heads of each row of `x` (rows, heads x head_dim) by its position, which must be in the table.
+    /// Turns the heads of each row of `x` (rows, heads x head_dim) by its position, which must be
+    /// in the table.
     ///
     /// # Errors
     /// Shapes that do not fit, positions beyond the table, operands in different places.

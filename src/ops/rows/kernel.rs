@@ -18,7 +18,8 @@ impl Places {
         Ok(Self { rows: device.upload(rows, "row numbers")?, end })
     }
 
-    /// Other numbers in the same place, as many as before, below `below`: whoever copies by them once more does not look again.
+    /// Other numbers in the same place, as many as before, below `below`: whoever copies by them
+    /// once more does not look again.
     pub fn write(&mut self, rows: &[u32], below: usize) -> Result<()> {
         let end = rows.iter().max().map_or(0, |&r| r as usize + 1);
         if rows.len() != self.rows.len() || end > below {
@@ -81,7 +82,8 @@ impl Runs {
     }
 }
 
-/// Adds each row of `from`, or with `runs` the sum of each run in its order, to its place in `to`; places must differ.
+/// Adds each row of `from`, or with `runs` the sum of each run in its order, to its place in `to`;
+/// places must differ.
 pub fn add(
     from: &DeviceRows<f32>,
     runs: Option<&Runs>,

@@ -1,6 +1,7 @@
 //! Rows copied or added to other rows, wherever both are.
 //!
-//! Shapes: rows of one width in both. Cost: a reading and a writing of each row, and an addition a value where rows are added.
+//! Shapes: rows of one width in both. Cost: a reading and a writing of each row, and an addition a
+//! value where rows are added.
 
 pub mod cases;
 pub mod kernel;
@@ -31,7 +32,8 @@ impl RowNumbers {
         })
     }
 
-    /// Other numbers in the same place, as many as before, below `below`: launches that are replayed do not look again.
+    /// Other numbers in the same place, as many as before, below `below`: launches that are
+    /// replayed do not look again.
     ///
     /// # Errors
     /// Another number of numbers, or one that is not below `below`.
@@ -159,7 +161,8 @@ pub fn add_rows(from: &Rows, numbers: &RowNumbers, to: &mut Rows) -> Result<Cost
     }
 }
 
-/// Writes the sum of each run of rows of `from` to its row of `to`: the backward of a gather that names some rows twice.
+/// Writes the sum of each run of rows of `from` to its row of `to`: the backward of a gather that
+/// names some rows twice.
 ///
 /// # Errors
 /// Shapes that do not fit, operands in different places, bf16.

@@ -1,5 +1,5 @@
-//! Sampling on the CPU: one vector pass for the weights, one for their sums; a partial selection where something is
-//! cut, never a sort of the whole vocabulary.
+//! Sampling on the CPU: one vector pass for the weights, one for their sums; a partial selection
+//! where something is cut, never a sort of the whole vocabulary.
 
 use super::{Cut, errors};
 use crate::error::Result;

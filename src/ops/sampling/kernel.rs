@@ -1,15 +1,31 @@
 //! The kernel of `kernels/sampling.cu`.
 
 use super::{Cut, errors};
-use crate::device::{Arg, DeviceRows, KernelDevice, Launch};
+use crate::device::{DeviceRows, KernelDevice, Launch, Pointer, arguments};
 use crate::error::{Error, Result};
 use crate::rng::{self, Use};
 use crate::tensor::Cost;
 
+arguments! {
+    /// Of `sampling`.
+    struct SamplingArgs {
+        logits: Pointer,
+        vocab: u32,
+        stride: u64,
+        key_x: u32,
+        key_y: u32,
+        draws: Pointer,
+        temperature: f32,
+        top_k: u32,
+        top_p: f64,
+        tokens: Pointer,
+    }
+}
+
 /// Most entries of a vocabulary: what a block's chunks hold.
-const MOST: usize = 1 << 20;
+pub(super) const MOST: usize = 1 << 20;
 /// Bytes of the kernel's `Shared`.
-const SHARED: usize = 256 * 12 + 1024 * 12 + 16 * 8 + 8 + 16;
+pub(super) const SHARED: usize = 256 * 12 + 1024 * 12 + 16 * 8 + 8 + 16;
 
 /// Which number of which stream a row draws: the same whatever batch the row is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +58,21 @@ pub fn sample(
     let one = super::cost(vocab);
     let cost = Cost { bytes: one.bytes * rows as f64, flops: one.flops * rows as f64 };
     let top_k = u32::try_from(cut.top_k).unwrap_or(0);
+    let args = SamplingArgs {
+        logits: logits.pointer(),
+        vocab: logits.dim_u32(),
+        stride: logits.stride() as u64,
+        key_x,
+        key_y,
+        draws: draws_on_device.pointer(),
+        temperature: cut.temperature,
+        top_k,
+        top_p: cut.top_p,
+        tokens: tokens.pointer(),
+    };
+    let launch = Launch::new("sampling", rows, 512, cost).shared(SHARED);
     // SAFETY: a block and a draw a row.
-    let cost = unsafe {
-        device.launch(
-            &Launch::new("sampling", rows, 512, cost).shared(SHARED),
-            &[
-                logits.arg(),
-                logits.dim_arg(),
-                Arg::U64(logits.stride() as u64),
-                Arg::U32(key_x),
-                Arg::U32(key_y),
-                draws_on_device.arg(),
-                Arg::F32(cut.temperature),
-                Arg::U32(top_k),
-                Arg::F64(cut.top_p),
-                tokens.arg(),
-            ],
-        )
-    }?;
+    let cost = unsafe { device.launch(&launch, &[args.arg()]) }?;
     let tokens = device.download(&tokens)?;
     for (token, draw) in tokens.iter().zip(draws) {
         let error = match u32::MAX - token {

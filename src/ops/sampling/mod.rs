@@ -1,13 +1,15 @@
-//! The next token from logits: temperature, then top-k, then top-p (nucleus), then one uniform number by inverse
-//! transform in the order of the vocabulary.
+//! The next token from logits: temperature, then top-k, then top-p (nucleus), then one uniform
+//! number by inverse transform in the order of the vocabulary.
 //!
-//! Definition. Order tokens by (logit descending, id ascending). Weights are `e^((logit - max) / temperature)`. Keep
-//! the first `top_k` (0: all) and of them the shortest prefix with at least `top_p` of their weight. With u in [0, 1)
-//! the token is the first one, by id, at which the running sum of kept weights exceeds u times their total.
-//! Temperature 0 is greedy: the largest logit, the lowest id on a tie.
+//! Definition. Order tokens by (logit descending, id ascending). Weights are `e^((logit - max) /
+//! temperature)`. Keep the first `top_k` (0: all) and of them the shortest prefix with at least
+//! `top_p` of their weight. With u in [0, 1) the token is the first one, by id, at which the
+//! running sum of kept weights exceeds u times their total. Temperature 0 is greedy: the largest
+//! logit, the lowest id on a tie.
 //!
-//! One number a token (and not one Gumbel number for each entry of the vocabulary) keeps the draw cheap and the same
-//! on every device. -inf is a forbidden token; NaN, +inf and "everything forbidden" are errors.
+//! One number a token (and not one Gumbel number for each entry of the vocabulary) keeps the draw
+//! cheap and the same on every device. -inf is a forbidden token; NaN, +inf and "everything
+//! forbidden" are errors.
 //!
 //! Cost: about 20 FLOP and 8 bytes for each entry of the vocabulary.
 
@@ -86,7 +88,8 @@ mod tests {
             let cut = Cut { temperature, top_k, top_p: if all { 1.0 } else { top_p } };
             let token = pick(&logits, cut, u).unwrap() as usize;
             let intervals = oracle::intervals(&logits, cut);
-            // A token at the edge of the nucleus may differ by rounding when top_p falls on its edge.
+            // A token at the edge of the nucleus may differ by rounding when top_p falls on its
+            // edge.
             if oracle::edge(&logits, cut) > 1e-5 {
                 let (low, high) = intervals[token];
                 prop_assert!(high > low, "token {token} is not kept");

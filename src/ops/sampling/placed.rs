@@ -14,8 +14,8 @@ thread_local! {
     static SAMPLER: RefCell<Sampler> = RefCell::new(Sampler::default());
 }
 
-/// The next token of each row of `logits` (rows, vocabulary): number `step` of the Philox stream (seed, token, row, sample), the
-/// same whatever batch the row is in.
+/// The next token of each row of `logits` (rows, vocabulary): number `step` of the Philox stream
+/// (seed, token, row, sample), the same whatever batch the row is in.
 ///
 /// # Errors
 /// Another number of draws than rows; a row without usable logits, which is named.

@@ -48,13 +48,15 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("spmm", "rows beyond the cache, 3 layers", |d, s| by_kernels::<f32>(d, s, LARGE, 64)),
         Case::kernels("spmm", "rows beyond the cache, 3 layers", |d, s| by_kernels::<bf16>(d, s, LARGE, 64)),
     ],
+    ..Operator::BARE
 };
 
 /// Widths that take each of the kernels, and some that no vector divides.
 pub const DIMS: &[usize] = &[1, 3, 16, 31, 64, 130, 264];
 
-/// What a value may be off by: each layer rounds its storage once and its sum a few times. `scale` is the largest
-/// input times `1 + sqrt(longest row)`; below the normal numbers a step of the storage counts.
+/// What a value may be off by: each layer rounds its storage once and its sum a few times. `scale`
+/// is the largest input times `1 + sqrt(longest row)`; below the normal numbers a step of the
+/// storage counts.
 pub fn tolerance(narrow: bool, want: f64, scale: f64) -> f64 {
     let (unit, step) = if narrow { (8e-3, 4e-40) } else { (1e-6, 1e-43) };
     unit * (want.abs() + scale) + step
@@ -132,8 +134,8 @@ pub(in crate::ops) fn graph([users, items, edges]: Size) -> Result<Adjacency> {
     Adjacency::new(users + items, pairs.into_iter())
 }
 
-/// Against fetching the rows of the same list alone, and `max((4 nnz + 4 N + 2 N d s) / HBM, fetching)` as the floor,
-/// a layer.
+/// Against fetching the rows of the same list alone, and `max((4 nnz + 4 N + 2 N d s) / HBM,
+/// fetching)` as the floor, a layer.
 fn by_kernels<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: usize) -> Result<Prepared> {
     let [users, items, count] = size(scale, full);
     let edges = graph([users, items, count])?;

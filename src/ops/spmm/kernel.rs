@@ -46,8 +46,8 @@ struct Long {
     first: u64,
 }
 
-/// A graph on a device, cut into warps' shares: rows of more than 256 neighbours first, in pieces; then whole rows, the
-/// longest first.
+/// A graph on a device, cut into warps' shares: rows of more than 256 neighbours first, in pieces;
+/// then whole rows, the longest first.
 #[derive(Debug)]
 pub struct DeviceGraph {
     nodes: usize,
@@ -125,8 +125,8 @@ fn layer_cost(graph: &DeviceGraph, stride: usize, bytes: usize, last: bool) -> C
     Cost { bytes: 4.0 * nnz + n * d * s + written + 8.0 * n * d + 20.0 * n, flops: nnz * d + 3.0 * n * d }
 }
 
-/// `out = 1/(layers+1) * sum over l of A^l x` as [`super::propagate`]; rows of `x` and `out` are laid out as
-/// [`super::Lines`], layers between are stored as `T`.
+/// `out = 1/(layers+1) * sum over l of A^l x` as [`super::propagate`]; rows of `x` and `out` are
+/// laid out as [`super::Lines`], layers between are stored as `T`.
 pub fn propagate<T: Storage>(
     graph: &DeviceGraph,
     x: &Buffer<f32>,
@@ -179,8 +179,8 @@ pub fn propagate<T: Storage>(
         let (scale, next) = (Arg::F32(scale), if last { Arg::Pointer(0) } else { space.next.arg() });
         let cost = layer_cost(graph, stride, size, last);
         let blocks = graph.chunks.len().div_ceil(THREADS as usize / 32);
-        // SAFETY: chunks lie within the columns, columns below `nodes` (Adjacency); a partial for every chunk of a long
-        // row; layers and totals hold `values`.
+        // SAFETY: chunks lie within the columns, columns below `nodes` (Adjacency); a partial for
+        // every chunk of a long row; layers and totals hold `values`.
         let spent = unsafe {
             let (degrees, partials) = (graph.inv_sqrt.arg(), space.partials.arg());
             let spent = device.launch(&Launch::new(kernel, blocks, THREADS, cost), &[args.arg()])?;

@@ -17,8 +17,8 @@ impl Lane {
     pub const ZERO: Lane = Lane([0.0; LANE]);
 }
 
-/// `rows x dim`, row-major; a row takes `lanes()` whole cache lines and its padding stays zero. A gathered row
-/// then never straddles a line, and no kernel needs a tail loop.
+/// `rows x dim`, row-major; a row takes `lanes()` whole cache lines and its padding stays zero. A
+/// gathered row then never straddles a line, and no kernel needs a tail loop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lines {
     rows: usize,

@@ -1,12 +1,13 @@
 //! Symmetric normalised propagation over an undirected graph without edge weights:
 //! `P(X) = 1/(L+1) * sum over l = 0..L of A^l X` with `A = D^-1/2 B D^-1/2`, `B` the 0/1 adjacency.
 //!
-//! `A` is symmetric, so the backward of `P` is `P` itself. No value array is stored: with `Z = D^-1/2 X` a layer is
-//! `S = B Z`, `X' = D^-1/2 S`, `Z' = D^-1 S`, and a row of `S` is a plain sum of gathered rows. Sums run in a fixed
-//! order, so the result has the same bits for every number of threads and every instruction set.
+//! `A` is symmetric, so the backward of `P` is `P` itself. No value array is stored: with `Z =
+//! D^-1/2 X` a layer is `S = B Z`, `X' = D^-1/2 S`, `Z' = D^-1 S`, and a row of `S` is a plain sum
+//! of gathered rows. Sums run in a fixed order, so the result has the same bits for every number of
+//! threads and every instruction set.
 //!
-//! Cost of a layer: `nnz d` additions, and `nnz (4 + b d)` bytes of gathers, mostly from cache, beside
-//! `(8 + 2 b) N d` bytes of rows read and written; b is 4, or 2 with [`Precision::Bf16`].
+//! Cost of a layer: `nnz d` additions, and `nnz (4 + b d)` bytes of gathers, mostly from cache,
+//! beside `(8 + 2 b) N d` bytes of rows read and written; b is 4, or 2 with [`Precision::Bf16`].
 
 pub mod cases;
 mod cpu;
@@ -40,7 +41,8 @@ pub struct Adjacency {
 }
 
 impl Adjacency {
-    /// From directed pairs `(from, to)` that must contain each edge in both directions. Repeats are dropped.
+    /// From directed pairs `(from, to)` that must contain each edge in both directions. Repeats are
+    /// dropped.
     pub fn new(nodes: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Result<Self> {
         if u32::try_from(nodes).is_err() {
             return Err(Error::input("graph", format!("{nodes} nodes; at most 2^32 - 1 can be numbered")));
@@ -170,8 +172,8 @@ impl<'a> Propagation<'a> {
 
 /// `out = 1/(layers+1) * sum over l of A^l x`.
 ///
-/// `x` and `out` are `nodes x dim` in f32. Rows of the last layer that are not wanted may be left out,
-/// and neighbours that are zero left out of the first: [`Sparse`] says which.
+/// `x` and `out` are `nodes x dim` in f32. Rows of the last layer that are not wanted may be left
+/// out, and neighbours that are zero left out of the first: [`Sparse`] says which.
 ///
 /// # Errors
 /// Rows, flags or a propagation of other shapes or at another place; a device that fails.

@@ -6,8 +6,8 @@ use super::{LANE, Lines, Precision};
 use crate::device::{Device, DeviceRows, Place, View, ViewMut};
 use crate::error::{Error, Result};
 
-/// `rows x dim` values. Every row is padded with zeros to whole cache lines, on a device with kernels
-/// as values of its own: they start at zero, their gradient is zero, and so they stay.
+/// `rows x dim` values. Every row is padded with zeros to whole cache lines, on a device with
+/// kernels as values of its own: they start at zero, their gradient is zero, and so they stay.
 #[derive(Debug)]
 pub struct Nodes {
     dim: usize,

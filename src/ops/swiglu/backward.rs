@@ -36,7 +36,8 @@ pub fn swiglu_kept(gate: &Rows, up: &Rows, act: &mut Rows) -> Result<Cost> {
     }
 }
 
-/// Replaces gate and up by their gradients, from `dact`. Cost: about `20 n` FLOP, five passes over `n` values.
+/// Replaces gate and up by their gradients, from `dact`. Cost: about `20 n` FLOP, five passes over
+/// `n` values.
 ///
 /// # Errors
 /// Shapes that differ, operands in different places.

@@ -15,8 +15,8 @@ struct Glu {
     n: usize,
 }
 
-/// silu(g) u as g / (1 + e^-g) u. For g below -88 the exponential is clamped at e^88, so the result is g / e^88,
-/// which is 0 to f32 for every g that a network makes.
+/// silu(g) u as g / (1 + e^-g) u. For g below -88 the exponential is clamped at e^88, so the result
+/// is g / e^88, which is 0 to f32 for every g that a network makes.
 #[inline(always)]
 unsafe fn glu<S: Simd>(g: S::F, u: S::F) -> S::F {
     // SAFETY: as the caller's.
@@ -31,7 +31,8 @@ impl Task for Glu {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let whole = self.n / S::N * S::N;
-        // SAFETY: all three hold n values; y may be gate, whose lanes are read before they are written.
+        // SAFETY: all three hold n values; y may be gate, whose lanes are read before they are
+        // written.
         unsafe {
             for i in (0..whole).step_by(S::N) {
                 S::store(self.y.add(i), glu::<S>(S::load(self.gate.add(i)), S::load(self.up.add(i))));

@@ -75,7 +75,8 @@ pub fn forward_apart<T: Storage>(gate: &DeviceRows<T>, up: &DeviceRows<T>, y: &m
     unsafe { launch_forward([gate.arg(), up.arg(), gate.stride_arg()], y) }
 }
 
-/// As [`forward_apart`], the result in the place of the gate: a thread reads its values before it writes them.
+/// As [`forward_apart`], the result in the place of the gate: a thread reads its values before it
+/// writes them.
 pub fn forward_in_place<T: Storage>(gate: &mut DeviceRows<T>, up: &DeviceRows<T>) -> Result<Cost> {
     apart(gate, up, gate)?;
     // SAFETY: shapes checked above; one width is one stride.

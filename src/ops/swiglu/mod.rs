@@ -1,10 +1,11 @@
 //! SwiGLU (Shazeer, 2020): `y = silu(gate) * up`, `silu(g) = g / (1 + e^-g)`, element by element.
 //!
-//! Shapes: three slices of one length; y may take gate's place. Cost: about `12 n` FLOP, `12 n` bytes.
+//! Shapes: three slices of one length; y may take gate's place. Cost: about `12 n` FLOP, `12 n`
+//! bytes.
 
 mod backward;
 pub mod cases;
-pub mod cpu;
+pub(crate) mod cpu;
 pub mod kernel;
 pub mod oracle;
 

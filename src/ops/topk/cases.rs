@@ -21,6 +21,24 @@ pub const OPERATOR: Operator = Operator {
     room: "topk",
     sources: &["topk", "topk_strip"],
     arguments: &[kernel::ScanArgs::LAYOUT, kernel::TopkFinishArgs::LAYOUT, kernel::HistoryArgs::LAYOUT],
+    constants: &[
+        ("topk_state", kernel::STATE),
+        ("topk_strip_bf16_64_queries", kernel::MANY[0].1.queries),
+        ("topk_strip_bf16_64_items", kernel::MANY[0].1.items),
+        ("topk_strip_bf16_64_tiles", kernel::MANY[0].1.tiles),
+        ("topk_strip_bf16_128_queries", kernel::MANY[1].1.queries),
+        ("topk_strip_bf16_128_items", kernel::MANY[1].1.items),
+        ("topk_strip_bf16_128_tiles", kernel::MANY[1].1.tiles),
+        ("topk_strip_bf16_256_queries", kernel::MANY[2].1.queries),
+        ("topk_strip_bf16_256_items", kernel::MANY[2].1.items),
+        ("topk_strip_bf16_256_tiles", kernel::MANY[2].1.tiles),
+        ("topk_strip_few_bf16_64_queries", kernel::FEW[0].1.queries),
+        ("topk_strip_few_bf16_64_items", kernel::FEW[0].1.items),
+        ("topk_strip_few_bf16_64_tiles", kernel::FEW[0].1.tiles),
+        ("topk_strip_few_bf16_128_queries", kernel::FEW[1].1.queries),
+        ("topk_strip_few_bf16_128_items", kernel::FEW[1].1.items),
+        ("topk_strip_few_bf16_128_tiles", kernel::FEW[1].1.tiles),
+    ],
     kernels: kernels! {
         "topk_scan" TYPES ["Q / 64 x splits"] 128 "s d (Q + N) B, 2 Q N d FLOP" "retrieve: the catalogue's best candidates of every query"
         "topk_strip" STRIPED ["q / 128 x splits"] 128 "s d (q + n) B, 2 q n d FLOP" "retrieve: the same, queries whole in shared memory"
@@ -64,9 +82,9 @@ pub const ITEMS: &[usize] = &[1, 64, 100, 333];
 /// Widths that take each of the kernels.
 pub const DIMS: &[usize] = &[1, 8, 33, 64, 65, 130, 260];
 
-/// What a score may be off by: `sum` is the largest sum of the sizes of its terms, `most` the largest value on either
-/// side. The scan splits f32 values into bf16 planes, which end at 2^-133: each value is off by up to half of that, and
-/// a hit by the errors of two scores.
+/// What a score may be off by: `sum` is the largest sum of the sizes of its terms, `most` the
+/// largest value on either side. The scan splits f32 values into bf16 planes, which end at 2^-133:
+/// each value is off by up to half of that, and a hit by the errors of two scores.
 pub fn tolerance(narrow: bool, sum: f64, dim: usize, most: f64) -> f64 {
     let end_of_bf16 = if narrow { 0.0 } else { 2f64.powi(-133) };
     2e-6 * sum + end_of_bf16 * dim as f64 * 2.0 * most + 1e-42

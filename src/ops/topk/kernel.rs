@@ -3,10 +3,10 @@
 use super::{Hit, MAX_K};
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
+use crate::ops::linear::kernel::{TILE, tile_shared};
 use crate::tensor::Cost;
 
 const THREADS: u32 = 128;
-const TILE: usize = 64;
 /// Carried beside the k, so that rounding of the fast score cannot lose one.
 const SPARE: usize = 32;
 /// Blocks that keep a large GPU busy.
@@ -102,57 +102,57 @@ fn read(device: &KernelDevice, k: usize, out: &(Buffer<u32>, Buffer<f32>, Buffer
 
 /// A scan that there is a kernel for.
 #[derive(Debug, Clone, Copy)]
-struct Scan {
+pub(super) struct Scan {
     kernel: &'static str,
     /// Queries of a block.
-    queries: usize,
+    pub(super) queries: usize,
     /// Items of a tile.
-    items: usize,
+    pub(super) items: usize,
     /// Bytes of tiles in shared memory.
-    tiles: usize,
+    pub(super) tiles: usize,
 }
 
+/// Bytes of state a query.
+pub(super) const STATE: usize = 16;
 /// Shared memory that every GPU since sm_80 has.
 const SHARED: usize = 99 << 10;
 
+/// Two tiles of items behind the queries, 8 values of padding a row.
+const fn strip(kernel: &'static str, queries: usize, items: usize, width: usize) -> (usize, Scan) {
+    (width, Scan { kernel, queries, items, tiles: (queries + 2 * items) * (width + 8) * 2 })
+}
+
+/// Scans of rows up to a width that stay in shared memory whole.
+pub(super) const MANY: &[(usize, Scan)] = &[
+    strip("topk_strip_bf16_64", 128, 64, 64),
+    strip("topk_strip_bf16_128", 128, 64, 128),
+    strip("topk_strip_bf16_256", 64, 32, 256),
+];
+/// The same for no more than a tile of queries.
+pub(super) const FEW: &[(usize, Scan)] = &[
+    strip("topk_strip_few_bf16_64", 64, 64, 64),
+    strip("topk_strip_few_bf16_128", 64, 64, 128),
+    strip("topk_strip_bf16_256", 64, 32, 256),
+];
+
 impl Scan {
-    /// Rows that stay in shared memory whole where there is a kernel for their width and enough of it, tiles of pieces otherwise.
+    /// Rows that stay in shared memory whole where there is a kernel for their width and enough of
+    /// it, tiles of pieces otherwise.
     fn of<T: Storage>(q: usize, dim: usize, room: usize) -> Self {
-        // Two tiles of items behind the queries, 8 values of padding a row.
-        let strip = |kernel, queries, items, width: usize| Self {
-            kernel,
-            queries,
-            items,
-            tiles: (queries + 2 * items) * (width + 8) * 2,
-        };
         let strips = match (T::NAME, q > TILE) {
-            ("bf16", true) => vec![
-                (64, strip("topk_strip_bf16_64", 128, 64, 64)),
-                (128, strip("topk_strip_bf16_128", 128, 64, 128)),
-                (256, strip("topk_strip_bf16_256", 64, 32, 256)),
-            ],
-            ("bf16", false) => vec![
-                (64, strip("topk_strip_few_bf16_64", 64, 64, 64)),
-                (128, strip("topk_strip_few_bf16_128", 64, 64, 128)),
-                (256, strip("topk_strip_bf16_256", 64, 32, 256)),
-            ],
-            _ => Vec::new(),
+            ("bf16", true) => MANY,
+            ("bf16", false) => FEW,
+            _ => &[],
         };
-        let planes = if T::NAME == "f32" { 3 } else { 1 };
-        // Two stages of 64 rows of 40 values, two operands.
-        let pieces = Self {
-            kernel: T::pick("topk_scan_f32", "topk_scan_bf16"),
-            queries: TILE,
-            items: TILE,
-            tiles: 2 * 2 * planes * TILE * 40 * 2,
-        };
-        let fits = |(width, scan): &(usize, Self)| dim <= *width && scan.shared(room) <= SHARED;
-        strips.into_iter().find(fits).map_or(pieces, |(_, scan)| scan)
+        let kernel = T::pick("topk_scan_f32", "topk_scan_bf16");
+        let pieces = Self { kernel, queries: TILE, items: TILE, tiles: tile_shared::<T>() };
+        let fits = |(width, scan): &&(usize, Self)| dim <= *width && scan.shared(room) <= SHARED;
+        strips.iter().find(fits).map_or(pieces, |(_, scan)| *scan)
     }
 
-    /// With 16 bytes of state a query and a list's room for each of four warps.
+    /// With the state of each query and a list's room for each of four warps.
     fn shared(self, room: usize) -> usize {
-        self.tiles + self.queries * 16 + 4 * 2 * room * 8
+        self.tiles + self.queries * STATE + 4 * 2 * room * 8
     }
 }
 
@@ -191,7 +191,8 @@ pub fn topk<T: Storage>(
     topk_by(queries, items, k, seen, BLOCKS)
 }
 
-/// [`topk`] by about `blocks` blocks, each of which then scans several tiles of items; the result does not depend on it.
+/// [`topk`] by about `blocks` blocks, each of which then scans several tiles of items; the result
+/// does not depend on it.
 pub fn topk_by<T: Storage>(
     queries: &DeviceRows<T>,
     items: &DeviceRows<T>,
@@ -247,7 +248,8 @@ pub fn topk_by<T: Storage>(
         lists: lists.pointer(),
         candidates: candidates.pointer(),
     };
-    // SAFETY: rows as their types say; a list of 2 room for each row of each block, room candidates a query and split.
+    // SAFETY: rows as their types say; a list of 2 room for each row of each block, room candidates
+    // a query and split.
     let mut total = unsafe { device.launch(&launch, &[args.arg()])? };
     let (candidates, splits) = join(device, candidates, (q, splits, room), &mut total)?;
     let out = (device.alloc(q * k, "hits")?, device.alloc(q * k, "scores")?, device.alloc(q, "hit counts")?);
@@ -277,7 +279,8 @@ pub fn topk_by<T: Storage>(
     Ok((read(device, k, &out)?, total))
 }
 
-/// For query `q`, the row `targets[q]` of `items`: the `k` best of the rows `lists[q]` (distinct), ties to the lower row.
+/// For query `q`, the row `targets[q]` of `items`: the `k` best of the rows `lists[q]` (distinct),
+/// ties to the lower row.
 pub fn history<T: Storage>(
     items: &DeviceRows<T>,
     targets: &[u32],

@@ -1,8 +1,9 @@
 //! For each query the `k` items of the largest inner product, items already seen left out.
 //!
-//! Order: score descending, then index ascending. Scores are made a tile at a time and compared with the query's
-//! k-th best so far; no `queries x items` matrix is kept. A few more than `k` are carried and scored again in one
-//! fixed order of additions, so a score does not depend on where its tile began.
+//! Order: score descending, then index ascending. Scores are made a tile at a time and compared
+//! with the query's k-th best so far; no `queries x items` matrix is kept. A few more than `k` are
+//! carried and scored again in one fixed order of additions, so a score does not depend on where
+//! its tile began.
 //!
 //! Cost: `2 Q N d` FLOP, `4 d (Q + N)` bytes beside tiles that stay in cache.
 
@@ -52,11 +53,12 @@ impl Seen for Vec<Vec<u32>> {
 
 /// The best `k` (1 to [`MAX_K`]) of `items` for each of `queries`, fewer where fewer are unseen.
 ///
-/// Rows of the CPU are copied to a device with kernels; rows there must be finite and of one storage.
+/// Rows of the CPU are copied to a device with kernels; rows there must be finite and of one
+/// storage.
 ///
 /// # Errors
-/// Shapes that do not fit, a `k` out of range, scores that are not a number (infinite ones are ordered as such), rows
-/// at another place, a device that fails.
+/// Shapes that do not fit, a `k` out of range, scores that are not a number (infinite ones are
+/// ordered as such), rows at another place, a device that fails.
 pub fn topk(
     device: &Device,
     queries: View<'_>,

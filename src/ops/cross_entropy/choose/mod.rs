@@ -1,10 +1,11 @@
-//! Logits of two answers and the log-sum-exp of the whole vocabulary, without the vocabulary's logits in memory:
-//! panels of the output head stream by and leave a (maximum, sum) each.
+//! Logits of two answers and the log-sum-exp of the whole vocabulary, without the vocabulary's
+//! logits in memory: panels of the output head stream by and leave a (maximum, sum) each.
 //!
-//! Shapes: hidden (M, width), already normed; head (vocab, width). Precondition: ids below vocab. Cost: that of the
-//! product with the head, less its output: `2 M vocab width` FLOP, `bytes(head) + 4 M width` bytes.
+//! Shapes: hidden (M, width), already normed; head (vocab, width). Precondition: ids below vocab.
+//! Cost: that of the product with the head, less its output: `2 M vocab width` FLOP, `bytes(head) +
+//! 4 M width` bytes.
 
-pub mod cpu;
+pub(crate) mod cpu;
 pub mod kernel;
 pub mod oracle;
 mod placed;
@@ -36,7 +37,8 @@ impl Choice {
         self.logits.map(|l| (f64::from(l) - self.log_sum_exp).exp())
     }
 
-    /// How much of the probability the two answers hold together; little means the model says something else.
+    /// How much of the probability the two answers hold together; little means the model says
+    /// something else.
     pub fn mass(&self) -> f64 {
         self.probabilities().iter().sum()
     }

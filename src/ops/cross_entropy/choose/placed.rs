@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 /// What each row of `hidden` says about two answers.
 ///
 /// # Errors
-/// An answer outside the vocabulary, rows of another width than the head's, operands in different places; out of memory.
+/// An answer outside the vocabulary, rows of another width than the head's, operands in different
+/// places; out of memory.
 pub fn choose(hidden: &Rows, head: Head<'_>, ids: [u32; 2]) -> Result<Vec<Choice>> {
     if let Some(id) = ids.iter().find(|&&id| id as usize >= head.vocab()) {
         let what = format!("answer token {id} is not in the vocabulary of {}", head.vocab());

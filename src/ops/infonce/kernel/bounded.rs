@@ -1,8 +1,10 @@
-//! `kernels/infonce_bounded.cu`: cosines whose scores are known to lie within 1 / tau, of rows that fit into shared memory whole.
+//! `kernels/infonce_bounded.cu`: cosines whose scores are known to lie within 1 / tau, of rows that
+//! fit into shared memory whole.
 
-use super::{Pairs, Similarity, Sums, THREADS, planes};
+use super::{Pairs, Similarity, Sums, THREADS};
 use crate::device::{Arg, Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::Result;
+use crate::ops::linear::kernel::planes;
 use crate::tensor::Cost;
 
 arguments! {
@@ -40,11 +42,11 @@ arguments! {
 
 /// A width that there are kernels for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Width {
+pub(in crate::ops) struct Width {
     /// Values of a row in shared memory.
     dim: usize,
     /// Rows that a block owns.
-    own: usize,
+    pub(in crate::ops) own: usize,
     /// Rows of a tile, and tiles in shared memory.
     streamed: usize,
     stages: usize,
@@ -66,8 +68,8 @@ macro_rules! width {
 }
 
 /// `Strip` of the source.
-const F32: &[Width] = &[width!(64, 64, 32, 1, "f32_64")];
-const BF16: &[Width] =
+pub(in crate::ops) const F32: &[Width] = &[width!(64, 64, 32, 1, "f32_64")];
+pub(in crate::ops) const BF16: &[Width] =
     &[width!(64, 128, 64, 2, "bf16_64"), width!(128, 128, 32, 2, "bf16_128"), width!(256, 64, 32, 2, "bf16_256")];
 
 /// Groups of strips of rows whose column sums are kept apart, at most.
@@ -78,13 +80,18 @@ const RANGES: usize = 8;
 
 impl Width {
     /// Bytes of a block's strips in shared memory.
-    fn shared<T: Storage>(self) -> usize {
+    pub(in crate::ops) const fn shared<T: Storage>(self) -> usize {
         planes::<T>() * (self.own + self.stages * self.streamed) * (self.dim + 8) * 2
+    }
+
+    /// The same beside the column sums of two tiles, by warp.
+    pub(in crate::ops) const fn sums_shared<T: Storage>(self) -> usize {
+        self.shared::<T>() + 2 * 4 * self.streamed * 4
     }
 }
 
-/// The kernels for these pairs. `None` where scores have no bound, or one beyond what exponentials of f32 reach: the smallest is
-/// 2^(-2 log2(e) / tau), and its inverse is needed too.
+/// The kernels for these pairs. `None` where scores have no bound, or one beyond what exponentials
+/// of f32 reach: the smallest is 2^(-2 log2(e) / tau), and its inverse is needed too.
 pub(super) fn width<T: Storage>(pairs: &Pairs<'_, T>) -> Option<Width> {
     let reaches = pairs.params.similarity == Similarity::Cosine && 2.0 / pairs.params.tau <= 80.0;
     let widths = if T::NAME == "f32" { F32 } else { BF16 };
@@ -107,9 +114,7 @@ fn sums_by<T: Storage>(pairs: &Pairs<'_, T>, width: Width, groups: usize, ranges
     let parts = (pairs.padded("parts")?, pairs.padded("parts")?);
     let kept = 4.0 * ((ranges + groups) * n) as f64;
     let cost = Cost { bytes: 2.0 * n as f64 * pairs.row_bytes() + kept, flops: pairs.products(2.0) };
-    let launch = Launch::new(width.sums, groups, THREADS, cost)
-        .by(ranges)
-        .shared(width.shared::<T>() + 2 * 4 * width.streamed * 4);
+    let launch = Launch::new(width.sums, groups, THREADS, cost).by(ranges).shared(width.sums_shared::<T>());
     let (x, y) = (pairs.x, pairs.y);
     let args = SumsArgs {
         x: x.pointer(),
@@ -124,8 +129,8 @@ fn sums_by<T: Storage>(pairs: &Pairs<'_, T>, width: Width, groups: usize, ranges
         column_parts: by_column.pointer(),
         diagonal: sums.diagonal.pointer(),
     };
-    // SAFETY: rows of the shape that is passed; norms go on with zeros to a multiple of a strip and of a tile; parts for
-    // each range and group of the grid.
+    // SAFETY: rows of the shape that is passed; norms go on with zeros to a multiple of a strip and
+    // of a tile; parts for each range and group of the grid.
     let mut taken = unsafe { device.launch(&launch, &[args.arg()])? };
     let cost = Cost { bytes: kept + 16.0 * n as f64, flops: (ranges + groups) as f64 * n as f64 };
     let launch = Launch::new("infonce_reduce", n.div_ceil(THREADS as usize), THREADS, cost);
@@ -164,8 +169,8 @@ pub(super) fn gradients<T: Storage>(
     let head = [pairs.x.arg(), pairs.y.arg(), rows, dim, stride, pairs.inv_x.arg(), pairs.inv_y.arg()];
     let vectors = [part_x.arg(), part_y.arg(), Arg::F32(pairs.scale()), Arg::F32(pairs.weight())];
     let tail = [x.arg(), y.arg(), Arg::U32(x.stride_u32()), sums.diagonal.arg(), by_tau.arg()];
-    // SAFETY: rows of the shape that is passed; vectors go on with zeros to a multiple of a strip and of a tile; both
-    // gradients have the shape of the rows and so one stride.
+    // SAFETY: rows of the shape that is passed; vectors go on with zeros to a multiple of a strip
+    // and of a tile; both gradients have the shape of the rows and so one stride.
     let taken = unsafe { pairs.x.device().launch(&launch, &[&head[..], &vectors, &tail].concat())? };
     Ok((by_tau, taken))
 }
@@ -198,7 +203,8 @@ mod tests {
         [lse(&x, &y), lse(&y, &x), x.iter().zip(&y).map(|(i, j)| score(i, j)).collect()]
     }
 
-    /// Grids that a test's few rows would not get: blocks with several strips, ranges that end in the middle, ranges without columns.
+    /// Grids that a test's few rows would not get: blocks with several strips, ranges that end in
+    /// the middle, ranges without columns.
     fn any_grid<T: Storage>(n: usize, dim: usize) {
         let mut rng = Rng::new(3, Use::Synthetic, n as u32, dim as u32);
         let mut draw = || (0..n * dim).map(|_| T::from_f32(rng.normal())).collect::<Vec<_>>();

@@ -1,7 +1,8 @@
 //! The kernels of `kernels/infonce.cu` and `kernels/infonce_bounded.cu`.
 //!
-//! Cosines above a temperature of 1/40 have a bound that exponentials can be taken against: one pass and one exponential for both
-//! directions ([`bounded`]), for rows that fit into shared memory whole. Everything else keeps maxima ([`online`]).
+//! Cosines above a temperature of 1/40 have a bound that exponentials can be taken against: one
+//! pass and one exponential for both directions ([`bounded`]), for rows that fit into shared memory
+//! whole. Everything else keeps maxima ([`online`]).
 
 pub(in crate::ops) mod bounded;
 pub(in crate::ops) mod online;
@@ -45,16 +46,13 @@ pub struct DeviceGradients {
     pub cost: Cost,
 }
 
-/// Zeros for `n` rows and on to a multiple of 128: a tile's columns beyond the end have norm and weight 0.
+/// Zeros for `n` rows and on to a multiple of 128: a tile's columns beyond the end have norm and
+/// weight 0.
 fn padded(device: &KernelDevice, n: usize, label: &'static str) -> Result<Buffer<f32>> {
     device.zeros(n.div_ceil(128) * 128, label)
 }
 
 /// Planes of a stored value as matrix operand.
-fn planes<T: Storage>() -> usize {
-    if T::NAME == "f32" { 3 } else { 1 }
-}
-
 /// The rows, and what every kernel wants to know of them.
 struct Pairs<'a, T: Storage> {
     x: &'a DeviceRows<T>,
@@ -66,7 +64,8 @@ struct Pairs<'a, T: Storage> {
     cost: Cost,
 }
 
-/// What the forward passes leave: log-sum-exps of rows and columns and the scores of pairs, in base 2.
+/// What the forward passes leave: log-sum-exps of rows and columns and the scores of pairs, in base
+/// 2.
 struct Sums {
     lse_x: Buffer<f32>,
     lse_y: Buffer<f32>,

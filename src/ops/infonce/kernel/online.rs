@@ -1,9 +1,11 @@
-//! `kernels/infonce.cu`: any similarity, temperature and width. A pass of log-sum-exps a direction with running maxima, and a backward that
-//! makes scores again for every 64 columns of the gradient.
+//! `kernels/infonce.cu`: any similarity, temperature and width. A pass of log-sum-exps a direction
+//! with running maxima, and a backward that makes scores again for every 64 columns of the
+//! gradient.
 
-use super::{Pairs, Sums, THREADS, planes};
+use super::{Pairs, Sums, THREADS};
 use crate::device::{Buffer, DeviceRows, Launch, Pointer, Storage, arguments};
 use crate::error::Result;
+use crate::ops::linear::kernel::{TILE, planes, tile_shared};
 use crate::tensor::Cost;
 
 arguments! {
@@ -42,12 +44,9 @@ arguments! {
     }
 }
 
-/// Rows and columns of a tile.
-const TILE: usize = 64;
-
-/// Bytes of a tile's two stages: 64 rows of 40 values of 16 bits, two operands, one plane for bf16 and three for f32.
-fn tile_bytes<T: Storage>() -> usize {
-    2 * 2 * planes::<T>() * TILE * 40 * 2
+/// Shared memory of a block of the gradient: a tile, and its rows of the streamed side in planes.
+pub(in crate::ops) const fn shared<T: Storage>() -> usize {
+    tile_shared::<T>() + planes::<T>() * TILE * (TILE + 8) * 2
 }
 
 pub(super) fn sums<T: Storage>(pairs: &Pairs<'_, T>) -> Result<(Sums, Cost)> {
@@ -62,7 +61,7 @@ pub(super) fn sums<T: Storage>(pairs: &Pairs<'_, T>) -> Result<(Sums, Cost)> {
     ] {
         let cost = Cost { bytes: pairs.n() as f64 * (2.0 * pairs.row_bytes() + 8.0), flops: pairs.products(2.0) };
         let kernel = T::pick("infonce_lse_f32", "infonce_lse_bf16");
-        let launch = Launch::new(kernel, pairs.n().div_ceil(TILE), THREADS, cost).shared(tile_bytes::<T>());
+        let launch = Launch::new(kernel, pairs.n().div_ceil(TILE), THREADS, cost).shared(tile_shared::<T>());
         let args = LseArgs {
             a: a.pointer(),
             b: b.pointer(),
@@ -99,7 +98,7 @@ pub(super) fn gradients<T: Storage>(
         let kernel = T::pick("infonce_backward_f32", "infonce_backward_bf16");
         let launch = Launch::new(kernel, pairs.n().div_ceil(TILE), THREADS, cost)
             .by(d.div_ceil(TILE).max(1))
-            .shared(tile_bytes::<T>() + planes::<T>() * TILE * (TILE + 8) * 2);
+            .shared(shared::<T>());
         let args = ContrastBackwardArgs {
             a: a.pointer(),
             b: b.pointer(),
@@ -116,7 +115,8 @@ pub(super) fn gradients<T: Storage>(
             out_stride: to.stride_u32(),
             by_tau,
         };
-        // SAFETY: rows of the shape that is passed, a value a row in each vector, a gradient of that shape.
+        // SAFETY: rows of the shape that is passed, a value a row in each vector, a gradient of
+        // that shape.
         taken += unsafe { pairs.x.device().launch(&launch, &[args.arg()])? };
     }
     Ok((by_tau, taken))

@@ -121,8 +121,8 @@ proptest! {
     }
 }
 
-/// What is quantised gives the bits of the same values in f32, forward and backward, whole and in parts that begin
-/// anywhere.
+/// What is quantised gives the bits of the same values in f32, forward and backward, whole and in
+/// parts that begin anywhere.
 #[test]
 fn a_quantised_weight_has_the_bits_of_its_values() {
     let (m, out, inp) = (11, 77, 800);

@@ -1,10 +1,12 @@
 //! The kernel: tiles of y in registers, a few rows of x by a few vectors of outputs.
 //!
-//! A block of [`DEEP`] groups of a panel of weights (18 KB) stays in the first-level cache while all rows pass over it, R at a time.
-//! Four codes of x are broadcast against the four of every output; a group's i32 sums are turned into f32 and weighed by both scales,
-//! so that R x V sums of each kind are in registers at once.
+//! A block of [`DEEP`] groups of a panel of weights (18 KB) stays in the first-level cache while
+//! all rows pass over it, R at a time. Four codes of x are broadcast against the four of every
+//! output; a group's i32 sums are turned into f32 and weighed by both scales, so that R x V sums of
+//! each kind are in registers at once.
 
-// Constant-bound index loops over register tiles: the form that the compiler unrolls into registers.
+// Constant-bound index loops over register tiles: the form that the compiler unrolls into
+// registers.
 #![allow(clippy::needless_range_loop)]
 
 use std::mem::MaybeUninit;
@@ -61,7 +63,8 @@ unsafe impl Send for Span<'_> {}
 
 /// Outputs `outputs` of all rows; the first is a multiple of [`TILE`].
 pub(super) fn run(level: Level, span: &Span<'_>, outputs: Range<usize>) {
-    // SAFETY: levels other than Scalar are only handed out when the processor has them; shapes were checked by the caller.
+    // SAFETY: levels other than Scalar are only handed out when the processor has them; shapes were
+    // checked by the caller.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
@@ -134,7 +137,8 @@ impl Span<'_> {
         let groups = self.x.groups();
         let mut edge = MaybeUninit::<Edge>::uninit();
         let whole = columns == V * L::N;
-        // SAFETY: R rows from i, `columns` outputs from `output` and groups `from..to` are inside x, w and y; tiles of w are whole.
+        // SAFETY: R rows from i, `columns` outputs from `output` and groups `from..to` are inside
+        // x, w and y; tiles of w are whole.
         unsafe {
             let stride = self.w.rows;
             let y = self.y.add(i * stride + output);

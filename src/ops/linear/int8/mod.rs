@@ -1,4 +1,5 @@
-//! `Y = X W^T` in whole numbers: weights and rows of x as 8-bit codes with an f32 scale for every [`GROUP`] values.
+//! `Y = X W^T` in whole numbers: weights and rows of x as 8-bit codes with an f32 scale for every
+//! [`GROUP`] values.
 //!
 //! ```text
 //!   x row     | 32 codes | 32 codes | ...      code = round(value / scale), scale = largest / 127 of the group
@@ -6,16 +7,19 @@
 //!   y       =  sum over groups g, ascending, of  scale_x[g] scale_w[g] (sum over the group of code_x code_w)
 //! ```
 //!
-//! The inner sums are exact in i32. A value is off by at most half its scale, so that with `|x|` and `|w|` the groups' largest
-//! values a product of K values is off by at most `sum |x_k| s_w / 2 + |w_k| s_x / 2 + s_x s_w / 4`; in the mean by about 1 % of its
-//! terms' root mean square. A row's codes depend on that row alone: its bits do not depend on what stands beside it, on the threads or,
-//! where the processor fuses additions, on the instruction set.
+//! The inner sums are exact in i32. A value is off by at most half its scale, so that with `|x|`
+//! and `|w|` the groups' largest values a product of K values is off by at most
+//! `sum |x_k| s_w / 2 + |w_k| s_x / 2 + s_x s_w / 4`; in the mean by about 1 % of its terms' root
+//! mean square. A row's codes depend on that row alone: its bits do not depend on what stands
+//! beside it, on the threads or, where the processor fuses additions, on the instruction set.
 //!
-//! This is the arithmetic that llama.cpp uses for its Q8_0 files, whose 32 values and one scale these groups are. A processor with
-//! VNNI multiplies four pairs of codes a lane and instruction: four times the products of f32.
+//! This is the arithmetic that llama.cpp uses for its Q8_0 files, whose 32 values and one scale
+//! these groups are. A processor with VNNI multiplies four pairs of codes a lane and instruction:
+//! four times the products of f32.
 //!
-//! Cost of M rows: `M out in` multiply-adds of codes, `1.125 out in + 4 M (in + out)` bytes. Four of them count as one of f32, since that
-//! is what an instruction of the same width does: so shares of the f32 ceiling are shares of the units' time where VNNI is.
+//! Cost of M rows: `M out in` multiply-adds of codes, `1.125 out in + 4 M (in + out)` bytes. Four
+//! of them count as one of f32, since that is what an instruction of the same width does: so shares
+//! of the f32 ceiling are shares of the units' time where VNNI is.
 
 mod kernel;
 pub mod oracle;
@@ -49,7 +53,8 @@ const SERIAL: usize = 800_000;
 ///   tile of 16 outputs, a group: 16 scales
 /// ```
 ///
-/// A code is kept with 128 added, as the instruction multiplies unsigned by signed bytes; [`Rows`] carries what takes it off again.
+/// A code is kept with 128 added, as the instruction multiplies unsigned by signed bytes; [`Rows`]
+/// carries what takes it off again.
 pub struct Codes {
     rows: usize,
     cols: usize,
@@ -128,7 +133,8 @@ pub fn cost<'a>(weights: impl Iterator<Item = &'a Codes>, rows: usize) -> Cost {
     })
 }
 
-/// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not fit.
+/// All `y = x W^T (+ bias)` of one x (M, in) in one parallel region. Panics when the shapes do not
+/// fit.
 pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
     let _timed = timed("linear_int8", || cost(products.iter().map(|p| p.weight), x.len() / inp.max(1)));
     many_at(level(), x, inp, products);

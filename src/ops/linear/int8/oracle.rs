@@ -13,7 +13,8 @@ pub fn codes(row: &[f32]) -> (Vec<i32>, Vec<f64>) {
     (codes, scales)
 }
 
-/// `x (M, in) w (out, in)^T`, and beside each value the most that rounding to codes may have changed.
+/// `x (M, in) w (out, in)^T`, and beside each value the most that rounding to codes may have
+/// changed.
 pub fn matmul_nt(x: &[f32], w: &[f32], inp: usize) -> Vec<(f64, f64)> {
     let mut y = Vec::new();
     for row in x.chunks_exact(inp) {

@@ -30,7 +30,8 @@ pub struct Rows {
 }
 
 vectorized! {
-    /// The groups of a row. A scale is NaN where a value is no finite number, so that whatever it is multiplied into says so.
+    /// The groups of a row. A scale is NaN where a value is no finite number, so that whatever it
+    /// is multiplied into says so.
     fn quantise(row: &[f32], groups: &mut [Group]) {
         let mut padded = [0.0f32; GROUP];
         for (values, group) in row.chunks(GROUP).zip(groups) {
@@ -52,7 +53,8 @@ vectorized! {
                 continue;
             }
             let by = if largest < SMALLEST { 0.0 } else { LARGEST / largest };
-            // Adding 1.5 * 2^23 rounds to the nearest whole number and leaves it in the lowest bits.
+            // Adding 1.5 * 2^23 rounds to the nearest whole number and leaves it in the lowest
+            // bits.
             let mut sum = 0i32;
             for (code, v) in group.codes.iter_mut().zip(values) {
                 let c = (v * by + 12_582_912.0).to_bits() as i8;
@@ -66,7 +68,8 @@ vectorized! {
 }
 
 impl Rows {
-    /// The codes of `values` (rows, `width`), on all threads where they are many. Panics unless they are whole rows.
+    /// The codes of `values` (rows, `width`), on all threads where they are many. Panics unless
+    /// they are whole rows.
     pub fn new(values: &[f32], width: usize) -> Self {
         let rows = values.len() / width.max(1);
         assert_eq!(values.len(), rows * width, "int8 product: {} values are no rows of {width}", values.len());

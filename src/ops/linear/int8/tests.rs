@@ -13,7 +13,8 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| rng.normal()).collect()
 }
 
-/// Normal numbers, some groups of which are zeros, subnormal, tiny, huge, or have one value far above the others.
+/// Normal numbers, some groups of which are zeros, subnormal, tiny, huge, or have one value far
+/// above the others.
 fn uneven(rows: usize, width: usize, seed: u64) -> Vec<f32> {
     let mut values = noise(rows * width, seed);
     let mut rng = Rng::new(seed, Use::Synthetic, 1, 0);
@@ -41,7 +42,8 @@ fn weight(rows: usize, cols: usize, values: &[f32]) -> Weight {
 }
 
 proptest! {
-    /// The codes are those of the definition, but where a value lies within rounding of the middle between two.
+    /// The codes are those of the definition, but where a value lies within rounding of the middle
+    /// between two.
     #[test]
     fn codes_are_the_nearest(rows in 1usize..40, width in 1usize..100, seed in 0u64..1000) {
         let x = uneven(rows, width, seed);
@@ -64,7 +66,8 @@ proptest! {
         }
     }
 
-    /// Every instruction set gives the products of the codes, those that fuse the same bits, and a row's are its own.
+    /// Every instruction set gives the products of the codes, those that fuse the same bits, and a
+    /// row's are its own.
     #[test]
     fn products_are_those_of_the_codes(
         m in 1usize..11, out in 1usize..110, inp in prop_oneof![1usize..90, 380usize..400, 760usize..790],
@@ -122,7 +125,8 @@ proptest! {
 
 #[test]
 fn extreme_codes_do_not_saturate() {
-    // All codes 127 or -127: 16-bit pair sums, as the AVX2 instruction for bytes makes them, would overflow.
+    // All codes 127 or -127: 16-bit pair sums, as the AVX2 instruction for bytes makes them, would
+    // overflow.
     let (inp, out) = (64, 17);
     for (a, b) in [(1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)] {
         let codes = Codes::new(&weight(out, inp, &vec![b; out * inp]));
@@ -179,7 +183,8 @@ fn nothing_is_a_product_of_nothing() {
     assert_eq!((codes.bytes(), Codes::new(&weight(3, 0, &[])).bytes()), (0, 0));
 }
 
-/// A file that has 8-bit codes already, as Q8_0 has, keeps them: the largest of a group is 127 there too.
+/// A file that has 8-bit codes already, as Q8_0 has, keeps them: the largest of a group is 127
+/// there too.
 #[test]
 fn codes_of_a_file_stay() {
     let form = Form { group: 32, bits: Bits::Eight, centre: 0, minimum: false, half: true };

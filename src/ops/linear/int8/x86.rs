@@ -71,7 +71,8 @@ impl Lanes for Avx2 {
     eight_lanes!();
     vector! {
         fn dot(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
-            // As 16-bit numbers, of which pairs of products fit into 32 bits: the byte form would saturate.
+            // As 16-bit numbers, of which pairs of products fit into 32 bits: the byte form would
+            // saturate.
             let even = _mm256_madd_epi16(
                 _mm256_and_si256(w, _mm256_set1_epi16(0xff)), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)));
             let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(w), _mm256_srai_epi16::<8>(x));

@@ -1,4 +1,5 @@
-//! Which neighbours count: columns whose row is not zero, found at about a cycle each where a row costs four cache lines.
+//! Which neighbours count: columns whose row is not zero, found at about a cycle each where a row
+//! costs four cache lines.
 
 use crate::tensor::simd::Level;
 
@@ -16,7 +17,8 @@ impl Bits {
     }
 }
 
-/// The columns that have their bit set, in their order, in the front of `kept`, which has room for 16 more than `columns`.
+/// The columns that have their bit set, in their order, in the front of `kept`, which has room for
+/// 16 more than `columns`.
 ///
 /// # Safety
 /// Every column has a bit, and the processor has `level`.

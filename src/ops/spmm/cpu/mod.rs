@@ -1,5 +1,5 @@
-//! Gathers on the CPU: a row's sum lives in registers; AVX-512, AVX2 or plain code is chosen at run time and gives the same
-//! bits.
+//! Gathers on the CPU: a row's sum lives in registers; AVX-512, AVX2 or plain code is chosen at run
+//! time and gives the same bits.
 
 // Fixed-width loops over several arrays at once read best, and vectorise, with an index.
 #![allow(clippy::needless_range_loop)]
@@ -88,7 +88,8 @@ impl Workspace {
     }
 }
 
-/// Rows that can be passed over: one flag a node. By default none; kernels pass over none in any case.
+/// Rows that can be passed over: one flag a node. By default none; kernels pass over none in any
+/// case.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sparse<'a> {
     /// Only these rows of the result are wanted; the others hold unspecified values.
@@ -140,11 +141,12 @@ impl<S: Stored> Layer<'_, S> {
                 if task.kept.len() < neighbours.len() + 16 {
                     task.kept.resize(neighbours.len() + 16, 0);
                 }
-                // SAFETY: Adjacency holds columns < nodes, and there is a bit a node (asserted in `propagate`).
+                // SAFETY: Adjacency holds columns < nodes, and there is a bit a node (asserted in
+                // `propagate`).
                 neighbours = unsafe { filter(self.level, filled, neighbours, &mut task.kept) };
             }
-            // SAFETY: Adjacency holds columns < nodes, `z` has nodes * lines lines (asserted in `propagate`), and
-            // offset + N <= lines.
+            // SAFETY: Adjacency holds columns < nodes, `z` has nodes * lines lines (asserted in
+            // `propagate`), and offset + N <= lines.
             unsafe { S::sum(self.level, self.z.as_ptr().add(offset), self.lines, neighbours, &mut sums) };
             let sums = &mut bytemuck::cast_slice_mut::<_, Lane>(&mut sums)[..lanes];
             if S::LANES > 1 && from + lanes == self.lanes {

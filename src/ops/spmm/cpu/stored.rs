@@ -1,7 +1,8 @@
 //! How the rows that are gathered lie in memory: as f32, or two values in a word.
 //!
-//! A gather is bound by the bytes it moves from the second cache level, so rows of half the size are worth their rounding. Sums
-//! are f32 in both forms; even and odd neighbours are summed in two sets of registers, which hides the latency of the additions.
+//! A gather is bound by the bytes it moves from the second cache level, so rows of half the size
+//! are worth their rounding. Sums are f32 in both forms; even and odd neighbours are summed in two
+//! sets of registers, which hides the latency of the additions.
 
 // Fixed-width loops over several arrays at once read best, and vectorise, with an index.
 #![allow(clippy::needless_range_loop)]
@@ -38,13 +39,14 @@ pub(super) trait Stored: Copy + Send + Sync + Zeroable {
     );
 }
 
-/// Thirty-two values in 16 bits each: word `w` holds value `w` of one lane in its lower half and value `w` of the next
-/// lane in its upper half.
+/// Thirty-two values in 16 bits each: word `w` holds value `w` of one lane in its lower half and
+/// value `w` of the next lane in its upper half.
 ///
-/// Lower halves are bf16. A whole word *is* the upper value: an f32 whose last 16 bits happen to be the other value, the upper
-/// half being chosen such that this f32 is the nearest to the value. So the upper values are summed without being unpacked,
-/// and the lower ones after one shift. Both are within `2^-8` of the value, relatively, from `2^-126` on; an upper zero reads as
-/// less than `2^-133`. What is not finite, or above `2^127`, stays or becomes not finite.
+/// Lower halves are bf16. A whole word *is* the upper value: an f32 whose last 16 bits happen to be
+/// the other value, the upper half being chosen such that this f32 is the nearest to the value. So
+/// the upper values are summed without being unpacked, and the lower ones after one shift. Both are
+/// within `2^-8` of the value, relatively, from `2^-126` on; an upper zero reads as less than
+/// `2^-133`. What is not finite, or above `2^127`, stays or becomes not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Pair(pub [u32; LANE]);
@@ -103,7 +105,8 @@ unsafe fn sum_plain<S: Stored, const N: usize>(z: *const S, stride: usize, colum
     }
 }
 
-// SAFETY of the two below: as `Stored::sum`; compiled for AVX2, the plain loops become 256-bit code.
+// SAFETY of the two below: as `Stored::sum`; compiled for AVX2, the plain loops become 256-bit
+// code.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn lanes_avx2<const N: usize>(z: *const Lane, stride: usize, columns: &[u32], out: &mut [Lane; N]) {

@@ -1,26 +1,17 @@
-//! Layers with adapters: forward, gradients, several adapters at once, and the product for compute capability 9.0.
+//! Works of layers with adapters that are measured: forward, gradients, several adapters at once.
 
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::linear::kernel::{Epilogue, Form, gemm};
 use crate::ops::lora::kernel::{
     Adapters, Batch, Beside, Gradients, Segment, backward, forward, gradients, shrink, shrink_backward,
 };
-use crate::ops::lora::wgmma;
-use crate::ops::registry::{Case, Goal, Prepared, Scale, rotated, rows, sets};
+use crate::ops::lora::{self, Dropout, Low, mask, wgmma};
+use crate::ops::registry::{Case, Goal, Prepared, Scale, normals, rotated, rows, sets};
 use half::bf16;
 
-/// Rows, input and output width, rank.
-type Size = [usize; 4];
-const LARGE: Size = [4096, 4096, 4096, 0];
-const MLP: Size = [4096, 4096, 14_336, 0];
-const SMALL: Size = [512, 576, 1536, 0];
-
-const fn rank([m, inp, out, _]: Size, rank: usize) -> Size {
-    [m, inp, out, rank]
-}
-
+/// Layers with adapters.
 pub(super) const CASES: &[Case] = &[
+    Case::cpu("lora", "512 rows, rank 8, 576 to 576", || low_rank(512, 576, 576, 8)),
     Case::kernels("lora", "forward", |d, s| layer::<bf16, bf16>(d, s, LARGE)),
     Case::kernels("lora", "forward", |d, s| layer::<bf16, bf16>(d, s, rank(LARGE, 16))),
     Case::kernels("lora", "forward", |d, s| layer::<bf16, bf16>(d, s, rank(LARGE, 64))),
@@ -30,9 +21,6 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("lora", "forward", |d, s| layer::<f32, f32>(d, s, rank(SMALL, 8))),
     Case::kernels("lora", "forward", |d, s| layer::<f32, f32>(d, s, rank(LARGE, 16))),
     Case::kernels("lora", "forward of eight adapters", |d, s| several(d, s, rank(LARGE, 16))),
-    Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, LARGE)),
-    Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, rank(LARGE, 16))),
-    Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, rank(MLP, 64))),
     Case::kernels("lora", "input gradient", |d, s| turned::<bf16, bf16>(d, s, LARGE)),
     Case::kernels("lora", "input gradient", |d, s| turned::<bf16, bf16>(d, s, rank(LARGE, 16))),
     Case::kernels("lora", "input gradient", |d, s| turned::<bf16, bf16>(d, s, rank(LARGE, 64))),
@@ -43,13 +31,33 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("lora", "forward and backward", |d, s| both::<bf16>(d, s, rank(LARGE, 16))),
     Case::kernels("lora", "forward and backward", |d, s| both::<bf16>(d, s, rank(LARGE, 64))),
     Case::kernels("lora", "forward and backward", |d, s| both::<f32>(d, s, rank(SMALL, 8))),
-    Case::kernels("linear", "A B^T", |d, s| square::<bf16>(d, s, Form::Nt)),
-    Case::kernels("linear", "A B", |d, s| square::<bf16>(d, s, Form::Nn)),
-    Case::kernels("linear", "A^T B", |d, s| square::<bf16>(d, s, Form::Tn)),
-    Case::kernels("linear", "A B^T", |d, s| square::<f32>(d, s, Form::Nt)),
-    Case::kernels("linear", "A B", |d, s| square::<f32>(d, s, Form::Nn)),
-    Case::kernels("linear", "A^T B", |d, s| square::<f32>(d, s, Form::Tn)),
 ];
+
+/// By wgmma.
+pub(super) const SM90A: &[Case] = &[
+    Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, LARGE)),
+    Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, rank(LARGE, 16))),
+    Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, rank(MLP, 64))),
+];
+
+/// Masks of an adapter's input.
+pub(super) const DROPOUT: &[Case] = &[
+    Case::kernels("dropout", "mask", |d, s| drop_out(d, s, false)),
+    Case::kernels("dropout", "mask, added", |d, s| drop_out(d, s, true)),
+];
+
+/// Rows, input and output width, rank.
+type Size = [usize; 4];
+
+const LARGE: Size = [4096, 4096, 4096, 0];
+
+const MLP: Size = [4096, 4096, 14_336, 0];
+
+const SMALL: Size = [512, 576, 1536, 0];
+
+const fn rank([m, inp, out, _]: Size, rank: usize) -> Size {
+    [m, inp, out, rank]
+}
 
 /// `LoRA adds at most 6 %`, as a speed in units of the layer alone.
 const ADDS: Goal = Goal::Beside(1.0 / 1.06);
@@ -215,7 +223,8 @@ fn adapters<T: Storage>(device: &KernelDevice, scale: Scale, full: Size) -> Resu
     Ok(Prepared::new(T::NAME, &names(size), run).sets(n).floor(bytes, 2.0 * m * r * (k + o)))
 }
 
-/// A layer of tuning: forward, the gradient of its input, those of its adapter; the weight is frozen.
+/// A layer of tuning: forward, the gradient of its input, those of its adapter; the weight is
+/// frozen.
 fn both<T: Storage>(device: &KernelDevice, scale: Scale, full: Size) -> Result<Prepared> {
     let size = size(scale, full);
     let [m, inp, out, rank] = size;
@@ -237,10 +246,26 @@ fn both<T: Storage>(device: &KernelDevice, scale: Scale, full: Size) -> Result<P
     Ok(Prepared::new(T::NAME, &names(size), run).sets(n).floor(forward.0 + backward.0, flops))
 }
 
-fn square<T: Storage>(device: &KernelDevice, scale: Scale, form: Form) -> Result<Prepared> {
-    let n = scale.of(4096, 70);
-    let (a, b) = (rows::<T>(device, n, n, 1)?, rows::<T>(device, n, n, 2)?);
-    let mut out = DeviceRows::zeros(device, n, n, "out")?;
-    let run = move |_| gemm(form, &a, &b, &Epilogue::default(), &mut out).map(drop);
-    Ok(Prepared::new(T::NAME, &[("m", n), ("n", n), ("k", n)], run))
+fn low_rank(rows: usize, inp: usize, out: usize, rank: usize) -> Result<Prepared> {
+    let (a, b) = (normals(rank * inp, 1), normals(out * rank, 2));
+    let x: Vec<_> = (0..8).map(|s| normals(rows * inp, s)).collect();
+    let (mut y, mut z) = (vec![0.0; rows * out], vec![0.0; rows * rank]);
+    let cost = Low { a: &a, b: &b, rank, scale: 2.0, dropout: None }.cost(rows * inp, 1.0);
+    Ok(Prepared::of(cost, x.len(), move |i| {
+        let low = Low { a: &a, b: &b, rank, scale: 2.0, dropout: None };
+        lora::forward(low, &x[i], &mut y, &mut z);
+        Ok(())
+    }))
+}
+
+const ROWS: usize = 8192;
+
+fn drop_out(device: &KernelDevice, scale: Scale, add: bool) -> Result<Prepared> {
+    let (n, width) = (scale.of(ROWS, 5), scale.of(4096, 64));
+    let names = device.upload(&(0..n as u64).collect::<Vec<_>>(), "row names")?;
+    let x = rotated::<f32>(device, scale, (n, width), 1)?;
+    let (count, mut y) = (x.len(), DeviceRows::zeros(device, n, width, "y")?);
+    let of = Dropout::new(0.1, 7, 0, 3);
+    let run = move |i: usize| mask::apply(of, &names, &x[i], add, &mut y).map(drop);
+    Ok(Prepared::new("f32", &[("rows", n), ("width", width)], run).sets(count))
 }

@@ -1,17 +1,43 @@
-//! Few rows through a weight in bf16 or in quantised blocks: bound by the weight's bytes.
+//! Works of products that are measured.
+
+use std::sync::Arc;
 
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
-use crate::ops::linear::decode::{Format, Quantised, product, step};
-use crate::ops::registry::{Case, Prepared, Scale, copies, rows, sets};
+use crate::ops::linear::decode::{Format, Quantised, product as few, step};
+use crate::ops::linear::int8::{self, Codes};
+use crate::ops::linear::kernel::{Epilogue, Form, gemm};
+use crate::ops::linear::{self, Storage as Stored, Weight, matmul_nt};
+use crate::ops::registry::{Case, Prepared, Scale, copies, host_sets, normals, rows, sets};
+use crate::tensor::Dtype;
 use half::{bf16, f16};
 
-/// Output and input width of an 8B model's up projection.
-const UP: [usize; 2] = [14_336, 4096];
-/// SmolLM2's head.
-const HEAD: [usize; 2] = [49_152, 576];
-
+/// Products with weights.
 pub(super) const CASES: &[Case] = &[
+    Case::cpu("linear", "decode M=1, 1536 x 576, bf16", || product(1, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "decode M=1, 1536 x 576, f32", || product(1, 1536, 576, Dtype::F32)),
+    Case::cpu("linear", "decode M=16, 1536 x 576, bf16", || product(16, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "decode M=16, 1536 x 576, f32", || product(16, 1536, 576, Dtype::F32)),
+    Case::cpu("linear", "prefill M=512, 1536 x 576, bf16", || product(512, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "prefill M=512, 1536 x 576, f32", || product(512, 1536, 576, Dtype::F32)),
+    Case::cpu("linear", "head M=1, 49152 x 576, bf16", || product(1, 49_152, 576, Dtype::Bf16)),
+    Case::kernels("linear", "A B^T", |d, s| square::<bf16>(d, s, Form::Nt)),
+    Case::kernels("linear", "A B", |d, s| square::<bf16>(d, s, Form::Nn)),
+    Case::kernels("linear", "A^T B", |d, s| square::<bf16>(d, s, Form::Tn)),
+    Case::kernels("linear", "A B^T", |d, s| square::<f32>(d, s, Form::Nt)),
+    Case::kernels("linear", "A B", |d, s| square::<f32>(d, s, Form::Nn)),
+    Case::kernels("linear", "A^T B", |d, s| square::<f32>(d, s, Form::Tn)),
+];
+
+/// In 8 bits.
+pub(super) const INT8: &[Case] = &[
+    Case::cpu("linear_int8", "decode M=1, 1536 x 576", || product_int8(1, 1536, 576)),
+    Case::cpu("linear_int8", "decode M=16, 1536 x 576", || product_int8(16, 1536, 576)),
+    Case::cpu("linear_int8", "prefill M=512, 1536 x 576, 4 multiply-adds as 1", || product_int8(512, 1536, 576)),
+];
+
+/// Few rows at a time, bound by the weight's bytes.
+pub(super) const DECODE: &[Case] = &[
     Case::kernels("linear_decode", "bf16 weight", |d, s| plain::<bf16>(d, s, 1, UP)),
     Case::kernels("linear_decode", "bf16 weight", |d, s| plain::<bf16>(d, s, 16, UP)),
     Case::kernels("linear_decode", "bf16 weight", |d, s| plain::<bf16>(d, s, 64, UP)),
@@ -34,10 +60,65 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("linear_decode", "Q4_1 weight", |d, s| blocks::<bf16>(d, s, 16, Format::Q4_1)),
     Case::kernels("linear_decode", "Q4_1 weight", |d, s| blocks::<f32>(d, s, 1, Format::Q4_1)),
     Case::kernels("linear_decode", "Q4_1 weight", |d, s| blocks::<f32>(d, s, 16, Format::Q4_1)),
-    Case::kernels("dequantise", "Q8_0 to f32", |d, s| widened(d, s, Format::Q8_0)),
-    Case::kernels("dequantise", "Q4_0 to f32", |d, s| widened(d, s, Format::Q4_0)),
-    Case::kernels("dequantise", "Q4_1 to f32", |d, s| widened(d, s, Format::Q4_1)),
 ];
+
+/// Quantised weights as f32.
+pub(super) const DEQUANTISE: &[Case] = &[
+    Case::kernels("dequantise", "Q8_0 to f32", |d, s| dequantised(d, s, Format::Q8_0)),
+    Case::kernels("dequantise", "Q4_0 to f32", |d, s| dequantised(d, s, Format::Q4_0)),
+    Case::kernels("dequantise", "Q4_1 to f32", |d, s| dequantised(d, s, Format::Q4_1)),
+];
+
+fn weight(rows: usize, cols: usize, dtype: Dtype, stream: u32) -> Result<Weight> {
+    let values = normals(cols, stream);
+    let all = (0..rows).flat_map(|r| values.iter().map(move |v| v * (1.0 + r as f32 / 1e4)));
+    match dtype {
+        Dtype::Bf16 => Weight::new(rows, cols, Stored::Bf16(Arc::new(all.map(bf16::from_f32).collect()))),
+        _ => Weight::from_f32(rows, cols, all.collect()),
+    }
+}
+
+fn product(m: usize, out: usize, inp: usize, dtype: Dtype) -> Result<Prepared> {
+    let one = weight(out, inp, dtype, 0)?;
+    let cost = linear::cost(&one, m);
+    let n = host_sets(one.bytes() as f64);
+    let weights = (0..n as u32).map(|s| weight(out, inp, dtype, s)).collect::<Result<Vec<_>>>()?;
+    let x = normals(m * inp, 500);
+    let mut y = vec![0.0; m * out];
+    Ok(Prepared::of(cost, n, move |i| {
+        matmul_nt(&x, &weights[i], &mut y, false);
+        Ok(())
+    }))
+}
+
+fn product_int8(m: usize, out: usize, inp: usize) -> Result<Prepared> {
+    let one = Codes::new(&weight(out, inp, Dtype::F32, 0)?);
+    let cost = int8::cost(std::iter::once(&one), m);
+    let weights = (0..host_sets(one.bytes() as f64) as u32)
+        .map(|s| Ok(Codes::new(&weight(out, inp, Dtype::F32, s)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let x = normals(m * inp, 500);
+    let mut y = vec![0.0; m * out];
+    Ok(Prepared::of(cost, weights.len(), move |i| {
+        let product = int8::Product { weight: &weights[i], y: &mut y, bias: None, accumulate: false };
+        int8::matmul_nt_many(&x, inp, &mut [product]);
+        Ok(())
+    }))
+}
+
+fn square<T: Storage>(device: &KernelDevice, scale: Scale, form: Form) -> Result<Prepared> {
+    let n = scale.of(4096, 70);
+    let (a, b) = (rows::<T>(device, n, n, 1)?, rows::<T>(device, n, n, 2)?);
+    let mut out = DeviceRows::zeros(device, n, n, "out")?;
+    let run = move |_| gemm(form, &a, &b, &Epilogue::default(), &mut out).map(drop);
+    Ok(Prepared::new(T::NAME, &[("m", n), ("n", n), ("k", n)], run))
+}
+
+/// Output and input width of an 8B model's up projection.
+const UP: [usize; 2] = [14_336, 4096];
+
+/// SmolLM2's head.
+const HEAD: [usize; 2] = [49_152, 576];
 
 fn size(scale: Scale, [out, inp]: [usize; 2]) -> (usize, usize) {
     (scale.of(out, 40), scale.of(inp, 64))
@@ -48,7 +129,7 @@ fn plain<T: Storage>(device: &KernelDevice, scale: Scale, m: usize, full: [usize
     let n = sets(scale, 2 * out * inp);
     let w = copies(rows::<bf16>(device, out, inp, 1)?, n)?;
     let (x, mut y) = (rows::<T>(device, m, inp, 2)?, DeviceRows::<f32>::zeros(device, m, out, "y")?);
-    let run = move |i: usize| product(&x, &w[i], None, false, &mut y).map(drop);
+    let run = move |i: usize| few(&x, &w[i], None, false, &mut y).map(drop);
     Ok(Prepared::new(T::NAME, &[("rows", m), ("in", inp), ("out", out)], run).sets(n))
 }
 
@@ -62,7 +143,7 @@ fn in_bf16(device: &KernelDevice, scale: Scale, m: usize, rank: usize) -> Result
     Ok(Prepared::new("bf16", &[("rows", m), ("in", inp), ("out", out), ("rank", rank)], run).sets(n))
 }
 
-fn widened(device: &KernelDevice, scale: Scale, format: Format) -> Result<Prepared> {
+fn dequantised(device: &KernelDevice, scale: Scale, format: Format) -> Result<Prepared> {
     let (out, inp) = size(scale, UP);
     let n = sets(scale, out * inp / 2);
     let w = (0..n).map(|_| quantised(device, format, out, inp)).collect::<Result<Vec<_>>>()?;
@@ -71,7 +152,7 @@ fn widened(device: &KernelDevice, scale: Scale, format: Format) -> Result<Prepar
 }
 
 /// A weight of any bytes with a scale of 1 in each block, which keeps numbers finite.
-pub(in crate::bench) fn quantised(device: &KernelDevice, format: Format, out: usize, inp: usize) -> Result<Quantised> {
+pub(crate) fn quantised(device: &KernelDevice, format: Format, out: usize, inp: usize) -> Result<Quantised> {
     let (size, head) = match format {
         Format::Q8_0 => (34, 1),
         Format::Q4_0 => (18, 1),
