@@ -6,7 +6,8 @@
 //! blocks of so many positions there:
 //!
 //! ```text
-//! CPU       | kv head 0: block 0 | block 1 | .. | kv head 1: block 0 | ..    a block is (dim, 16); values are (row, dim) by head
+//! CPU       | kv head 0: block 0 | block 1 | .. | kv head 1: block 0 | ..
+//!           a block is (dim, 16); values are (row, dim) by head
 //! kernels   | row 0: all kv heads | row 1 | ..
 //! ```
 

@@ -2,8 +2,9 @@
 //! out so that the panel kernel widens them without turning anything: lanes are rows.
 //!
 //! ```text
-//!   16 rows (a tile), one group of inner values      4 bits: a byte is inner k (low) and k + 1 (high) of one row
-//!   codes   k, k+1: r0 r1 ... r15 | k+2, k+3: ...     8 bits: a byte is one signed code
+//!   16 rows (a tile), one group of inner values
+//!   4 bits: a byte is inner k (low) and k + 1 (high) of one row; 8 bits: one signed code
+//!   codes   k, k+1: r0 r1 ... r15 | k+2, k+3: ...
 //!   scales  r0 r1 ... r15        minima r0 r1 ... r15
 //! ```
 //!

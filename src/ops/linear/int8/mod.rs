@@ -2,9 +2,11 @@
 //! [`GROUP`] values.
 //!
 //! ```text
-//!   x row     | 32 codes | 32 codes | ...      code = round(value / scale), scale = largest / 127 of the group
+//!   x row     | 32 codes | 32 codes | ...
 //!   W output  | 32 codes | 32 codes | ...
-//!   y       =  sum over groups g, ascending, of  scale_x[g] scale_w[g] (sum over the group of code_x code_w)
+//!   code    =  round(value / scale), scale = largest / 127 of the group
+//!   y       =  sum over groups g, ascending, of
+//!              scale_x[g] scale_w[g] (sum over the group of code_x code_w)
 //! ```
 //!
 //! The inner sums are exact in i32. A value is off by at most half its scale, so that with `|x|`
@@ -49,7 +51,8 @@ const SERIAL: usize = 800_000;
 /// Weights (out, in) as codes.
 ///
 /// ```text
-///   tile of 16 outputs, 4 inner values: 64 bytes     | out 0: k k+1 k+2 k+3 | out 1: ... | ... | out 15 |
+///   tile of 16 outputs, 4 inner values: 64 bytes
+///   | out 0: k k+1 k+2 k+3 | out 1: ... | ... | out 15 |
 ///   tile of 16 outputs, a group: 16 scales
 /// ```
 ///
