@@ -54,16 +54,10 @@ impl Content {
             hash.part("file", &fingerprint(path)?);
             return Ok(Self(hash.hex()));
         }
-        let mut files: Vec<PathBuf> = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(|e| Error::io(path, "read the folder", &e))? {
-            let entry = entry.map_err(|e| Error::io(path, "read the folder", &e))?.path();
-            if entry.is_file() {
-                files.push(entry);
-            }
-        }
+        let mut files: Vec<(String, PathBuf)> = Vec::new();
+        below(path, "", &mut files)?;
         files.sort();
-        for file in files {
-            let label = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        for (label, file) in files {
             hash.part(&label, &fingerprint(&file)?);
         }
         Ok(Self(hash.hex()))
@@ -74,6 +68,24 @@ impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// All files below a folder, with their names from there: a table may be a folder of part files.
+fn below(folder: &Path, name: &str, files: &mut Vec<(String, PathBuf)>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read the folder", &e))? {
+        let entry = entry.map_err(|e| Error::io(folder, "read the folder", &e))?;
+        let own = entry.file_name().to_string_lossy().into_owned();
+        let name = if name.is_empty() { own } else { format!("{name}/{own}") };
+        // Not through links, of which one may lead back here, and not into folders of runs, which change meanwhile.
+        match entry.path() {
+            path if entry.file_type().is_ok_and(|t| t.is_dir()) && !path.join("events.jsonl").exists() => {
+                below(&path, &name, files)?;
+            }
+            path if path.is_file() => files.push((name, path)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A hash of parts. Every part is written with its name and length, so parts cannot run together.

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use rallrec::Silent;
-use rallrec::data::table::Damaged;
-use rallrec::data::{self, Dataset, Kind, Settings, descriptions};
+
+use rallrec::data::{self, Damaged, Dataset, Kind, Settings, descriptions};
 
 /// A file's name and sound content.
 pub type Sound = (&'static str, &'static [u8]);
@@ -134,7 +134,7 @@ pub fn one(target: &str, input: &[u8], folder: &Path) {
         _ => Kind::TABLE,
     };
     let mut settings = Settings { min_history: 1, ..Settings::new(kind, path) };
-    settings.table.damaged = if first & 0x40 != 0 { Damaged::Skip } else { Damaged::Refuse };
+    settings.damaged = if first & 0x40 != 0 { Damaged::Skip } else { Damaged::Refuse };
     match target {
         "table" => {
             settings.table.items = "items.csv".into();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::output;
 use super::progress::Bar;
+use crate::config;
 use crate::data::{self, Kind, Settings, pull};
 use crate::error::{Error, Result};
 
@@ -30,8 +31,8 @@ enum Command {
         /// Take the `data` part of this recipe.
         #[arg(long, value_name = "FILE")]
         recipe: Option<PathBuf>,
-        /// Change a key of the recipe, e.g. --set data.min_history=3.
-        #[arg(long, value_name = "KEY=VALUE", requires = "recipe")]
+        /// Change a key, e.g. --set data.min_history=3.
+        #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
         /// Print JSON.
         #[arg(long)]
@@ -59,6 +60,15 @@ enum Command {
     },
 }
 
+/// The settings with some keys changed, checked as those of a recipe are.
+fn changed(settings: Settings, set: &[String]) -> Result<Settings> {
+    if set.is_empty() {
+        return Ok(settings);
+    }
+    let recipe = config::Recipe { data: settings, ..config::Recipe::default() };
+    Ok(config::parse(&config::annotated(&recipe)?, "--set", set)?.data)
+}
+
 /// What stands for a kind of data, for the help.
 fn kinds() -> String {
     format!("Kind of data: {}; table needs --recipe", Kind::names())
@@ -73,15 +83,25 @@ pub fn main(args: DataArgs) -> Result<()> {
                     return Err(Error::usage("data inspect table", "a recipe must say which column is what")
                         .next("use `rallrec data inspect --recipe FILE`; docs/your-data.md shows how to write one"));
                 }
-                (Some(kind), None) => Settings::method(kind, path.unwrap_or_default()),
+                (Some(kind), None) => changed(Settings::method(kind, path.unwrap_or_default()), &set)?,
                 (None, None) => return Err(Error::usage("data inspect", "needs a kind or a recipe")),
             };
             let bar = Bar::new("data");
             let (dataset, filters) = data::open_traced(&settings, &bar)?;
-            let samples = data::build_samples(&dataset, &settings)?;
+            let samples = data::build_samples(&dataset, &settings);
             bar.finish();
-            let found = data::inspect(&dataset, &samples, &settings)?.with_filters(filters);
-            if json { output::json(&found) } else { output::fields(&found) }
+            let (found, problem) = match samples {
+                Ok(samples) => (data::inspect(&dataset, &samples, &settings)?, None),
+                // What is in the files is of use all the more where no samples can be made of it.
+                Err(e) => (data::inspect::inspect_tables(&dataset, &settings), Some(e)),
+            };
+            let found = found.with_filters(filters);
+            if json {
+                output::json(&found)?
+            } else {
+                output::fields(&found)?
+            }
+            problem.map_or(Ok(()), Err)
         }
         Command::Pull { name, to, from, accept_licence, json } => {
             let wanted = pull::find(&name)?;

@@ -24,7 +24,7 @@ const fn renamed(path: &'static str, now: &'static str) -> Old {
 }
 
 /// Keys stand in front of the sections that they are in.
-const OLD: [Old; 12] = [
+const OLD: [Old; 13] = [
     renamed("facts.knowledge", "collab.wording"),
     renamed("facts.taste", "collab.fold_in"),
     renamed("facts", "collab"),
@@ -32,6 +32,7 @@ const OLD: [Old; 12] = [
     renamed("data.description_words", "describe.words"),
     Old { path: "describe.max_words", now: Now::Called("describe.words", Some(0)) },
     renamed("data.shuffle_seed", "data.seed"),
+    renamed("data.table.damaged", "data.damaged"),
     renamed("prompt.knowledge", "prompt.placement"),
     renamed("tune.renderings", "tune.templates"),
     Old { path: "prompt.history", now: Now::Gone("retrieve.k says how many items a prompt shows") },

@@ -159,7 +159,7 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
         ("data.kind = \"ml-1m\"", "data.path"),
         ("data.core.user_min = 9\ndata.core.user_max = 3", "data.core.user_min"),
         ("data.synthetic.ratings = 7", "data.synthetic.ratings"),
-        ("data.kind = \"table\"\ndata.path = \"x\"\ndata.table.separator = \";;\"", "data.table.separator"),
+        ("data.kind = \"table\"\ndata.path = \"x\"\ndata.table.separator = '\"'", "data.table.separator"),
         ("data.kind = \"table\"\ndata.path = \"x\"\ndata.table.scale = [5, 1]", "data.table.scale"),
         ("describe.min_tokens = 2000", "describe.min_tokens"),
         ("data.kind = \"ml-1m\"\ndata.path = \"x\"\ndescribe.source = \"file\"", "describe.file"),

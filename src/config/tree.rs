@@ -45,7 +45,11 @@ pub fn read(text: &str, place: &str) -> Result<Section> {
     let table = DeTable::parse(text).map_err(|e| {
         let line = e.span().map_or(1, |span| line_of(text, span.start));
         Error::usage(format!("{place}:{line}"), format!("the line is no TOML: {}", e.message().trim_end()))
-            .next("mend the recipe at this line")
+            .next(if e.message().contains("unicode") || e.message().contains("escape") {
+                "in double quotes a backslash begins an escape: double each backslash, or write the text in single quotes"
+            } else {
+                "mend the recipe at this line"
+            })
     })?;
     section(table.get_ref(), &|at| Origin::Line(line_of(text, at))).map_err(|(at, what)| {
         Error::usage(format!("{place}:{}", line_of(text, at)), what).next("mend the recipe there")

@@ -58,6 +58,9 @@ pub struct Inspection {
     /// What each filter left; empty when the data set was not opened with its filters traced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Step>,
+    /// What looks wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What this data set cannot be used for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
@@ -153,13 +156,36 @@ impl Inspection {
 
 /// Summarises a data set and the samples made of it with `settings`.
 pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Result<Inspection> {
+    let mut found = inspect_tables(dataset, settings);
+    found.parts = Part::ALL.into_iter().map(|part| summary(samples, part)).collect();
+    found.correct = Counts::of(samples);
+    found.faithful = found.correct;
+    match compare(dataset, samples, settings, found.repeated_rows) {
+        Ok((correct, switches)) => {
+            found.correct = correct;
+            found.faithful = switches.last().map_or(correct, |last| last.counts);
+            found.difference = difference(correct, &switches, found.repeated_rows);
+            found.switches = switches;
+        }
+        // Where one of the two cannot be made, there is nothing to compare.
+        Err(e) if e.kind() == crate::Kind::Input => {
+            found.difference = format!("cannot be told: with other repeats or another split, {}", e.what());
+        }
+        Err(e) => return Err(e),
+    }
+    found.warnings.extend(one_class(&found.parts));
+    Ok(found)
+}
+
+/// Summarises a data set of which no samples are made: its parts and comparisons are empty.
+pub fn inspect_tables(dataset: &Dataset, settings: &Settings) -> Inspection {
     let rows = &dataset.interactions;
     let repeats = repeat_count(rows);
-    let (correct, switches) = compare(dataset, samples, settings, repeats.rows)?;
-    let faithful = switches.last().map_or(correct, |last| last.counts);
     let (active_users, rated_items) =
         (distinct(rows.iter().map(|r| r.user.0)), distinct(rows.iter().map(|r| r.item.0)));
-    Ok(Inspection {
+    let histogram = histogram(dataset);
+    Inspection {
+        warnings: doubts(dataset, &histogram, rated_items),
         name: dataset.name.clone(),
         users: dataset.users.len(),
         users_with_profile: dataset.users.iter().filter(|u| !u.fields.is_empty()).count(),
@@ -171,24 +197,90 @@ pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Res
         items_without_description: None,
         ratings: rows.len(),
         density: rows.len() as f64 / (active_users * rated_items).max(1) as f64,
-        histogram: histogram(dataset),
+        histogram,
         time_range: if dataset.has_times { ends(rows.iter().map(|r| r.time)) } else { None },
         repeated_rows: repeats.rows,
         exact_repeats: repeats.exact,
         threshold: settings.threshold(),
-        parts: Part::ALL.into_iter().map(|part| summary(samples, part)).collect(),
+        parts: Vec::new(),
         cores: [5, 10, 20].into_iter().map(|k| core_size(dataset, k)).collect(),
-        correct,
-        faithful,
-        difference: difference(correct, &switches, repeats.rows),
-        switches,
+        correct: Counts::default(),
+        faithful: Counts::default(),
+        difference: String::new(),
+        switches: Vec::new(),
         filters: Vec::new(),
         note: if dataset.set().is_some_and(|set| set.graph_only) {
             "there are no ratings, times, titles or profiles: only the graph stages make sense (--until graph)".into()
         } else {
             String::new()
         },
-    })
+    }
+}
+
+/// Ratings below which nothing is doubted: few of them may look like anything.
+const ENOUGH: usize = 100;
+
+/// What looks as if a column or an id were read wrongly.
+fn doubts(dataset: &Dataset, histogram: &[(f32, usize)], rated_items: usize) -> Vec<String> {
+    let rows = &dataset.interactions;
+    let mut doubts = Vec::new();
+    if rows.len() < ENOUGH {
+        return doubts;
+    }
+    let most = |counts: &[u32]| counts.iter().copied().enumerate().max_by_key(|(_, n)| *n).unwrap_or((0, 0));
+    let mut counts = [vec![0u32; dataset.users.len()], vec![0u32; dataset.items.len()]];
+    for row in rows {
+        counts[0][row.user.at()] += 1;
+        counts[1][row.item.at()] += 1;
+    }
+    for (what, counts) in [("user", &counts[0]), ("item", &counts[1])] {
+        let (at, n) = most(counts);
+        let id = if what == "user" { &dataset.users[at].raw } else { &dataset.items[at].raw };
+        if n as usize * 2 >= rows.len() {
+            doubts.push(format!(
+                "{what} `{id}` has {n} of {} ratings: is it an id, and are the columns right?",
+                rows.len()
+            ));
+        }
+    }
+    if let Some((first, last)) = ends(rows.iter().map(|r| r.time)).filter(|_| dataset.has_times) {
+        if last < 366 * 86_400 {
+            doubts
+                .push("all times lie in 1970: are they seconds? data.table.time_format says how they are read".into());
+        } else if first == last {
+            doubts.push("all ratings have the same time, so their order means nothing".into());
+        }
+    }
+    let (low, high) = dataset.scale;
+    if let (Some((least, _)), Some((largest, _))) = (histogram.first(), histogram.last())
+        && high > low
+        && (largest - least) * 4.0 < high - low
+        && histogram.len() > 1
+    {
+        doubts
+            .push(format!("ratings go from {least} to {largest}, the scale from {low} to {high}: is the scale right?"));
+    }
+    let untitled = dataset.items.iter().filter(|item| item.title.trim().is_empty()).count();
+    if untitled * 2 > dataset.items.len() && untitled < dataset.items.len() {
+        doubts.push(format!(
+            "{untitled} of {} items have no title: are their ids written alike in both files?",
+            dataset.items.len()
+        ));
+    }
+    if rated_items > 0 && rows.len() == rated_items {
+        doubts.push("every item has one rating: is the column of items right?".into());
+    }
+    doubts
+}
+
+/// Parts whose samples are all liked, or all not.
+fn one_class(parts: &[PartSummary]) -> Option<String> {
+    let train = parts.first().filter(|part| part.samples > 0)?;
+    let all = [(1.0, "liked"), (0.0, "not liked")].into_iter().find(|(share, _)| train.positives == *share)?.1;
+    Some(format!(
+        "all {} training samples are {all}: nothing can be tuned or told apart; data.threshold says what a like is",
+        train.samples
+    ))
 }
 
 /// The counts of the correct settings, and what each switch makes of them. Where a switch changes nothing that the samples

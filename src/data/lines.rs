@@ -58,7 +58,12 @@ impl Lines {
     /// Opens `path`, plain, gzip or an entry of a zip file.
     pub fn open(path: &Path) -> Result<Self> {
         let (reader, meter) = source::open(path)?;
-        Ok(Self {
+        Ok(Self::over(path, reader, meter))
+    }
+
+    /// The lines of what `reader` gives; `path` names it in messages.
+    pub fn over(path: &Path, reader: Box<dyn BufRead + Send>, meter: Meter) -> Self {
+        Self {
             path: path.to_owned(),
             reader,
             meter,
@@ -66,7 +71,7 @@ impl Lines {
             number: 0,
             most: MOST_LINES,
             longest: LONGEST,
-        })
+        }
     }
 
     /// Accepts lines of up to `bytes` instead of [`LONGEST`].

@@ -12,6 +12,7 @@ pub mod descriptions;
 pub mod graph;
 pub mod ids;
 pub mod inspect;
+pub mod json;
 pub mod leaks;
 pub mod lines;
 pub mod method;
@@ -26,6 +27,7 @@ pub mod source;
 pub mod store;
 pub mod synthetic;
 pub mod table;
+pub mod time;
 
 use std::path::Path;
 
@@ -36,9 +38,9 @@ pub use graph::{GraphEdges, graph_edges};
 pub use ids::{ItemIdx, RawId, UserIdx};
 pub use inspect::{Inspection, inspect};
 pub use method::Switch;
-pub use samples::build_samples;
+pub use samples::{build_samples, two_classes};
 pub use set::{DataSet, Kind};
-pub use settings::{Fractions, Implicit, Repeats, Settings, Shuffle, Targets};
+pub use settings::{Damaged, Fractions, Implicit, Repeats, Settings, Shuffle, Targets};
 
 use crate::error::Result;
 use crate::monitor::Monitor;

@@ -3,7 +3,7 @@
 use rayon::slice::ParallelSliceMut;
 
 use super::UserIdx;
-use super::dataset::{Dataset, Exception, Rated, Sample, Samples, Split};
+use super::dataset::{Dataset, Exception, Part, Rated, Sample, Samples, Split};
 use super::python::{AUTHORS_SEED, Random};
 use super::settings::{Repeats, Settings, Shuffle, Targets};
 use crate::error::{Error, Result};
@@ -28,8 +28,10 @@ const MOST_EXCEPTIONS: usize = 1 << 26;
 pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
     settings.check()?;
     let mut timelines = timelines(dataset, settings);
+    // Times finer than a second are told by the order of the interactions alone.
+    let fine = dataset.has_times && !dataset.interactions.is_sorted_by(|a, b| super::sets::order(a, b).is_le());
     let samples = if dataset.set().is_some_and(|set| set.graph_only) {
-        ready_made(&timelines, settings)
+        ready_made(timelines, settings)
     } else {
         let every = match settings.targets {
             Targets::Auto => dataset.has_times,
@@ -43,8 +45,11 @@ pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> 
             Targets::Every => true,
             Targets::Last => false,
         };
-        let (mut samples, exceptions) = take(&mut timelines, dataset.items.len(), settings, every)?;
-        if dataset.has_times {
+        let mut places = if fine { places(dataset) } else { Vec::new() };
+        let (mut samples, exceptions, rows) = take(&mut timelines, &mut places, dataset.items.len(), settings, every)?;
+        if fine {
+            samples = by_row(samples, &rows, dataset.interactions.len());
+        } else if dataset.has_times {
             samples.par_sort_unstable_by_key(|s| (s.time, s.user, s.item, s.position));
         } else {
             match settings.shuffle {
@@ -72,6 +77,24 @@ pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> 
     Ok(samples)
 }
 
+/// Refuses samples that nothing can be learnt from: the training part has liked targets and others.
+///
+/// # Errors
+/// All of them are of one class.
+pub fn two_classes(samples: &Samples) -> Result<()> {
+    let train = samples.part(Part::Train);
+    let liked = train.iter().filter(|s| s.label).count();
+    if liked > 0 && liked < train.len() {
+        return Ok(());
+    }
+    let all = if liked > 0 { "liked" } else { "not liked" };
+    Err(Error::input(
+        "data",
+        format!("all {} training samples are {all}: nothing can be tuned or told apart", train.len()),
+    )
+    .next("check data.threshold and data.table.scale; or end the run before the tuning, with --until align"))
+}
+
 /// Each user's interactions: in order of time, or where there are none, in a random one.
 fn timelines(dataset: &Dataset, settings: &Settings) -> Vec<Vec<Rated>> {
     let mut lengths = vec![0usize; dataset.users.len()];
@@ -96,26 +119,68 @@ fn timelines(dataset: &Dataset, settings: &Settings) -> Vec<Vec<Rated>> {
     timelines
 }
 
-/// The samples, in order of users; repeats go from the timelines as the settings say.
+/// The place of every user's interactions among all, user by user.
+fn places(dataset: &Dataset) -> Vec<u32> {
+    let mut next = vec![0usize; dataset.users.len() + 1];
+    dataset.interactions.iter().for_each(|r| next[r.user.at() + 1] += 1);
+    for user in 1..next.len() {
+        next[user] += next[user - 1];
+    }
+    let mut places = vec![0; dataset.interactions.len()];
+    for (at, row) in (0..).zip(&dataset.interactions) {
+        places[next[row.user.at()]] = at;
+        next[row.user.at()] += 1;
+    }
+    places
+}
+
+/// The samples in the order of the interactions that they are made of.
+fn by_row(samples: Vec<Sample>, rows: &[u32], interactions: usize) -> Vec<Sample> {
+    let mut of = vec![u32::MAX; interactions];
+    for (sample, &row) in (0..).zip(rows) {
+        of[row as usize] = sample;
+    }
+    of.into_iter().filter_map(|sample| samples.get(sample as usize).copied()).collect()
+}
+
+/// Samples, histories of their own, and for each sample its row among the interactions.
+type Taken = (Vec<Sample>, Vec<Exception>, Vec<u32>);
+
+/// The samples, in order of users; repeats go from the timelines as the settings say. `places` has the rows of the
+/// timelines, or is empty.
 fn take(
     timelines: &mut [Vec<Rated>],
+    places: &mut [u32],
     items: usize,
     settings: &Settings,
     every: bool,
-) -> Result<(Vec<Sample>, Vec<Exception>)> {
+) -> Result<Taken> {
     let (threshold, min_history) = (settings.threshold(), settings.min_history);
     let expected =
         if every { timelines.iter().map(|t| t.len().saturating_sub(min_history)).sum() } else { timelines.len() };
     let mut samples = Vec::with_capacity(expected);
     let (mut exceptions, mut excepted) = (Vec::<Exception>::new(), 0);
+    let (mut rows, mut places) = (Vec::new(), places);
     // The last user who met an item, plus 1.
     let mut met = vec![0u32; items];
     for (user, timeline) in (0..).zip(timelines) {
+        let own_places: &mut [u32];
+        let own = if places.is_empty() { 0 } else { timeline.len() };
+        (own_places, places) = std::mem::take(&mut places).split_at_mut(own);
         let mut first = |row: &Rated| std::mem::replace(&mut met[row.item.at()], user + 1) != user + 1;
         let again: Vec<bool> = match settings.repeats {
             Repeats::Keep => Vec::new(),
             Repeats::Drop => {
-                timeline.retain(|row| first(row));
+                let (mut at, mut kept) = (0, 0);
+                timeline.retain(|row| {
+                    let keep = first(row);
+                    if keep && !own_places.is_empty() {
+                        own_places[kept] = own_places[at];
+                        kept += 1;
+                    }
+                    at += 1;
+                    keep
+                });
                 Vec::new()
             }
             Repeats::ExcludeTarget => timeline.iter().map(|row| !first(row)).collect(),
@@ -128,6 +193,7 @@ fn take(
             if length < min_history {
                 continue;
             }
+            rows.extend(own_places.get(position));
             let (user, position) = (UserIdx(user), position as u32);
             samples.push(Sample {
                 user,
@@ -151,13 +217,21 @@ fn take(
             }
         }
     }
-    Ok((samples, exceptions))
+    Ok((samples, exceptions, rows))
 }
 
-/// Training pairs (time 0) less a share for validation, then test pairs (time 1).
-fn ready_made(timelines: &[Vec<Rated>], settings: &Settings) -> Samples {
+/// Training pairs (time 0) less a share for validation, then test pairs (time 1). A pair that is there twice counts where
+/// it stands first, so a test pair that is a training pair too is none; unless repeats are kept.
+fn ready_made(mut timelines: Vec<Vec<Rated>>, settings: &Settings) -> Samples {
+    if settings.repeats != Repeats::Keep {
+        let mut met = std::collections::HashSet::new();
+        for timeline in &mut timelines {
+            met.clear();
+            timeline.retain(|row| met.insert(row.item));
+        }
+    }
     let mut parts: [Vec<Sample>; 3] = Default::default();
-    for (user, timeline) in (0..).map(UserIdx).zip(timelines) {
+    for (user, timeline) in (0..).map(UserIdx).zip(&timelines) {
         let train = timeline.partition_point(|r| r.time == 0);
         let valid = train - (settings.split.valid * train as f64).floor() as usize;
         for (position, row) in timeline.iter().enumerate() {
@@ -174,7 +248,7 @@ fn ready_made(timelines: &[Vec<Rated>], settings: &Settings) -> Samples {
     }
     let [train, valid, test] = parts.each_ref().map(Vec::len);
     let split = Split { train: 0..train, valid: train..train + valid, test: train + valid..train + valid + test };
-    Samples { timelines: timelines.to_vec(), samples: parts.concat(), split, exceptions: Vec::new() }
+    Samples { timelines, samples: parts.concat(), split, exceptions: Vec::new() }
 }
 
 fn split(n: usize, settings: &Settings) -> Split {

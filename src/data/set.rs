@@ -23,7 +23,7 @@ pub struct DataSet {
     pub aliases: &'static [&'static str],
     /// What it is and its files, in one line.
     pub about: &'static str,
-    /// The files it needs, each plain or with `.gz` added.
+    /// The files it needs, each plain or compressed; `|` stands between the names that one may have.
     pub files: &'static [&'static str],
     /// What an item is called in prompts; see [`super::nouns`].
     pub noun: &'static str,
@@ -100,13 +100,29 @@ impl DataSet {
             return Err(Error::input(folder.display(), "is neither a folder nor a zip file")
                 .next(format!("give the folder or the zip file that holds {}", self.files.join(", "))));
         }
-        let there = |name: &&str| source::exists(&source::locate(folder, name));
-        let missing: Vec<_> = self.files.iter().copied().filter(|name| !there(name)).collect();
+        let first = |names: &&'static str| names.split('|').next().unwrap_or_default();
+        let files: Vec<&str> = self.files.iter().map(first).collect();
+        let mut missing = Vec::new();
+        for names in self.files {
+            let names: Vec<&str> = names.split('|').collect();
+            let found = source::locate_any(folder, &names);
+            if !source::exists(&found) {
+                missing.push(names[0]);
+            }
+            let same = names.iter().map(|name| source::same_named(folder, name)).find(|same| !same.is_empty());
+            if let Some(same) = same.filter(|same| same.len() > 1) {
+                return Err(Error::input(
+                    folder.display(),
+                    format!("holds several files of this name: {}", same.join(", ")),
+                )
+                .next("set data.path to the folder inside, e.g. archive.zip/folder, or unpack the archive"));
+            }
+        }
         if missing.is_empty() {
             return Ok(());
         }
         Err(Error::input(folder.display(), format!("{} is missing for {}", missing.join(", "), self.name))
-            .next(format!("unpack the data set here: {} (plain or .gz)", self.files.join(", "))))
+            .next(format!("unpack the data set here: {} (plain or compressed)", files.join(", "))))
     }
 
     /// What a loaded table takes from here.

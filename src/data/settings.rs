@@ -23,6 +23,20 @@ pub enum Repeats {
     Keep,
 }
 
+/// What becomes of damaged rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Damaged {
+    /// `skip` for data sets that are published with damaged rows (Book-Crossing, Amazon), `refuse`
+    /// for all others.
+    #[default]
+    Auto,
+    /// The first one is an error.
+    Refuse,
+    /// They are left out and counted; more of them than `data.damaged_limit` are an error.
+    Skip,
+}
+
 /// Which interactions become samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -86,7 +100,8 @@ pub struct Settings {
     /// Which data set, or which form of data. `table` is any log of ratings whose columns
     /// `data.table` names; `synthetic` is built in and needs no files.
     pub kind: Kind,
-    /// Folder or zip file with the raw files, plain or gzip-compressed. Not used by `synthetic`.
+    /// Folder or zip file with the raw files, plain or compressed; for `table` also the file of
+    /// ratings itself, or a pipe (`/dev/stdin`). Not used by `synthetic`.
     pub path: PathBuf,
     /// A part of the name of the reviews file, where an Amazon folder holds several. Not set: the
     /// only one.
@@ -112,6 +127,12 @@ pub struct Settings {
     /// What becomes of a second rating of the same item by the same user; `keep` is the authors'
     /// defect D6.
     pub repeats: Repeats,
+    /// What becomes of damaged rows: cut ones, ratings off the scale, times that are none. Rows
+    /// without a rating, a user or an item are damaged too; `skip` leaves out any number of them.
+    pub damaged: Damaged,
+    /// Largest share of damaged rows that `damaged = "skip"` leaves out.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub damaged_limit: f64,
     /// Shares of train and validation.
     pub split: Fractions,
     /// Which column is what, for kind `table`.
@@ -134,6 +155,8 @@ impl Default for Settings {
             shuffle: Shuffle::default(),
             seed: 42,
             repeats: Repeats::default(),
+            damaged: Damaged::default(),
+            damaged_limit: 0.1,
             split: Fractions::default(),
             table: Default::default(),
             synthetic: synthetic::Settings::default(),

@@ -101,7 +101,8 @@ fn what_is_wrong_is_named() {
         "no column `who`; the columns are: listener, song id, stars, played at",
     );
     refuse(change(&|t| t.separator = ",".into()), ":1", "no column `Listener`");
-    refuse(change(&|t| t.separator = "ab".into()), "table.separator", "not one ASCII character");
+    refuse(change(&|t| t.separator = "a\"".into()), "table.separator", "cannot separate fields");
+    refuse(change(&|t| t.escape = "ab".into()), "table.escape", "not one ASCII character");
     refuse(
         change(&|t| t.title = "{{ nam }}".into()),
         "data.table.title",
@@ -114,7 +115,11 @@ fn what_is_wrong_is_named() {
     refuse(change(&|t| t.time_format = TimeFormat::Seconds), ":2", "the time `2024-05-17`");
     refuse(change(&|t| t.rating = "song id".into()), ":2", "the rating `s 1`");
     refuse(change(&|t| t.genres = "x".into()), ":1", "no column `x`");
-    refuse(change(&|t| t.item_id = "name".into()), "songs.csv", "none of its ids");
+    refuse(
+        change(&|t| t.item_id = "name".into()),
+        "songs.csv",
+        "none of its ids (such as `Été`) is among the ratings (such as `s 1`)",
+    );
     let head = "listener;song id;stars;played at\n";
     for (bytes, place, what) in [
         (format!("{head}a;b;5\n"), ":2", "3 columns instead of 4"),
@@ -146,10 +151,10 @@ fn damaged_rows_can_be_skipped_up_to_a_tenth() {
     let mut settings = settings(dir.path());
     settings.table.users.clear();
     refuse(open(&settings), ":52", "the rating `9`");
-    settings.table.damaged = Damaged::Skip;
+    settings.damaged = Damaged::Skip;
     let listener = Listener::default();
     assert_eq!(data::open(&settings, &listener).expect("opens").interactions.len(), 50);
-    assert!(listener.heard()[0].contains("4 damaged rows"));
+    assert!(listener.heard().iter().any(|w| w.contains("4 damaged rows")));
     bytes.extend_from_slice(b"bob;s 1;9;1\nbob;s 1;9;1\n");
     std::fs::write(dir.path().join("plays.csv"), &bytes).expect("writes");
     refuse(open(&settings), ":52", "6 of 56 rows are damaged");
@@ -163,7 +168,7 @@ fn parquet_gives_what_csv_gives() {
     let mut settings = Settings::new(Kind::TABLE, dir.path());
     settings.table.ratings = "ratings.parquet".into();
     refuse(open(&settings), ": row 6", "the rating ``");
-    settings.table.damaged = Damaged::Skip;
+    settings.damaged = Damaged::Skip;
     let a = open(&settings).expect("opens");
     assert_eq!(a.interactions.len(), 19_999);
     let mut csv = String::from("user,item,rating,time\n");
@@ -174,7 +179,7 @@ fn parquet_gives_what_csv_gives() {
     let b = open(&Settings::new(Kind::TABLE, dir.path())).expect("opens");
     assert!(a == b, "CSV and Parquet differ");
     settings.table.rating = "tags".into();
-    refuse(open(&settings), ": row 1", "the rating ``");
+    refuse(open(&settings), ": row 1", "the rating `[]`");
     settings.table.rating = "stars".into();
     refuse(open(&settings), ": row 1", "the columns are: user, item, rating, time, tags");
 }
@@ -187,7 +192,7 @@ fn damaged_parquet_is_refused() {
     let sound = std::fs::read(&file).expect("reads");
     let mut settings = Settings::new(Kind::TABLE, dir.path());
     settings.table.ratings = "ratings.parquet".into();
-    settings.table.damaged = Damaged::Skip;
+    settings.damaged = Damaged::Skip;
     assert_eq!(open(&settings).expect("opens").interactions.len(), 2999);
     for cut in [4, 5, 12, sound.len() / 2, sound.len() - 1] {
         std::fs::write(&file, &sound[..cut]).expect("writes");

@@ -2,25 +2,23 @@
 //! `unixReviewTime` or `reviewTime`) and of 2023 (`user_id`, `parent_asin`, `rating`, `timestamp`
 //! in milliseconds), each with its `meta_` file of titles and categories, which may be absent.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::fields::{LATEST, shown};
-use super::{Log, Nature, amazon_meta};
-use crate::data::lines::Lines;
+use super::fields::{At, LATEST, decimal, id, shown};
+use super::{LeftOut, Log, Nature, amazon_meta};
+use crate::data::delimited::{Dialect, Records};
+use crate::data::json::{self, Objects};
 use crate::data::method::BOUNDS;
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
-use crate::data::{Core, Dataset, Known, Settings, source};
+use crate::data::time::{Time, TimeFormat};
+use crate::data::{Core, Dataset, Kind, Known, Settings, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
 pub(super) const SCALE: (f32, f32) = (1.0, 5.0);
-/// Longest line, in bytes: reviews and product pages are long.
-pub(super) const LONGEST: usize = 16 << 20;
-
 /// The releases of 2014 and 2018.
 pub static SET: DataSet = DataSet {
     name: "amazon",
@@ -37,8 +35,8 @@ pub static SET: DataSet = DataSet {
 
 fn old(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     load(set, settings, monitor, |lines| {
-        let row: Old<'_> = parse(lines)?;
-        if row.reviewer.is_empty() && row.user_id.is_some() {
+        let row: Old = lines.parse()?;
+        if row.reviewer.is_empty() && !row.user_id.is_empty() {
             return Err(lines
                 .error("this is the 2023 form: it has `user_id`")
                 .next("set data.kind to \"amazon-2023\""));
@@ -52,7 +50,7 @@ fn old(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Data
             })?,
             (None, None) => return Err(missing(lines, "unixReviewTime or reviewTime")),
         };
-        Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall, time })
+        Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall, time, nanos: 0 })
     })
 }
 
@@ -91,13 +89,13 @@ fn method(settings: Settings) -> Settings {
 }
 
 fn ready(_: &DataSet, settings: &Settings) -> Result<()> {
-    files(&settings.path, settings.category.as_deref()).map(drop)
+    files(settings).map(drop)
 }
 
 fn new(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     load(set, settings, monitor, |lines| {
-        let row: New<'_> = parse(lines)?;
-        if row.user.is_empty() && row.reviewer.is_some() {
+        let row: New = lines.parse()?;
+        if row.user.is_empty() && !row.reviewer.is_empty() {
             return Err(lines
                 .error("this is the form of 2014 and 2018: it has `reviewerID`")
                 .next("set data.kind to \"amazon\""));
@@ -105,62 +103,57 @@ fn new(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Data
         let Some(time) = row.timestamp else { return Err(missing(lines, "timestamp")) };
         // The seconds of the first days after 1970 look like milliseconds too, but nobody sold
         // anything then.
-        let time = seconds(lines, time.div_euclid(1000))?;
-        Ok(Review { user: row.user, item: row.item, rating: row.rating, time })
+        let seconds = seconds(lines, (time / 1e3).floor())?;
+        let nanos = (time - seconds as f64 * 1e3).clamp(0.0, 999.0) as u32 * 1_000_000;
+        Ok(Review { user: row.user, item: row.item, rating: row.rating, time: seconds, nanos })
     })
 }
 
 /// A line of the releases of 2014 and 2018.
 #[derive(Deserialize)]
-struct Old<'a> {
-    #[serde(borrow, default, rename = "reviewerID")]
-    reviewer: Cow<'a, str>,
-    #[serde(borrow, default)]
-    asin: Cow<'a, str>,
+struct Old {
+    #[serde(default, rename = "reviewerID", deserialize_with = "json::text")]
+    reviewer: String,
+    #[serde(default, deserialize_with = "json::text")]
+    asin: String,
     overall: Option<f32>,
     #[serde(rename = "unixReviewTime")]
-    unix_time: Option<i64>,
-    #[serde(borrow, default, rename = "reviewTime")]
-    time: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    user_id: Option<Cow<'a, str>>,
+    unix_time: Option<f64>,
+    #[serde(rename = "reviewTime")]
+    time: Option<String>,
+    #[serde(default, deserialize_with = "json::text")]
+    user_id: String,
 }
 
 /// A line of the release of 2023.
 #[derive(Deserialize)]
-struct New<'a> {
-    #[serde(borrow, default, rename = "user_id")]
-    user: Cow<'a, str>,
-    #[serde(borrow, default, rename = "parent_asin")]
-    item: Cow<'a, str>,
+struct New {
+    #[serde(default, rename = "user_id", deserialize_with = "json::text")]
+    user: String,
+    #[serde(default, rename = "parent_asin", deserialize_with = "json::text")]
+    item: String,
     rating: Option<f32>,
-    timestamp: Option<i64>,
-    #[serde(borrow, rename = "reviewerID")]
-    reviewer: Option<Cow<'a, str>>,
+    timestamp: Option<f64>,
+    #[serde(default, rename = "reviewerID", deserialize_with = "json::text")]
+    reviewer: String,
 }
 
-struct Review<'a> {
-    user: Cow<'a, str>,
-    item: Cow<'a, str>,
+struct Review {
+    user: String,
+    item: String,
     rating: Option<f32>,
     time: i64,
+    /// Nanoseconds beside the time.
+    nanos: u32,
 }
 
-pub(super) fn parse<'a, T: Deserialize<'a>>(lines: &'a Lines) -> Result<T> {
-    serde_json::from_slice(lines.line()).map_err(|e| {
-        lines
-            .error(format!("is not a line of JSON of the expected form: {e}"))
-            .next("the line is damaged or of another release: compare it with the original")
-    })
-}
-
-fn missing(lines: &Lines, key: &str) -> Error {
+fn missing(lines: &Objects, key: &str) -> Error {
     lines.error(format!("has no {key}")).next("the line is damaged or of another release: compare it with the original")
 }
 
-fn seconds(lines: &Lines, time: i64) -> Result<i64> {
-    if (0..=LATEST).contains(&time) {
-        return Ok(time);
+fn seconds(lines: &Objects, time: f64) -> Result<i64> {
+    if (0.0..=LATEST as f64).contains(&time) {
+        return Ok(time as i64);
     }
     Err(lines
         .error(format!("the time {time} lies outside of 1970 to 2100, in seconds"))
@@ -181,27 +174,35 @@ fn load(
     set: &DataSet,
     settings: &Settings,
     monitor: &dyn Monitor,
-    read: impl for<'a> Fn(&'a Lines) -> Result<Review<'a>>,
+    read: impl Fn(&Objects) -> Result<Review>,
 ) -> Result<Dataset> {
-    let (reviews, meta) = files(&settings.path, settings.category.as_deref())?;
+    let (reviews, meta) = files(settings)?;
     let mut log = Log::default();
-    let mut lines = Lines::open(&reviews)?.up_to(LONGEST);
-    while lines.advance()? {
-        let review = read(&lines)?;
-        let rating = review.rating.filter(|r| (SCALE.0..=SCALE.1).contains(r)).ok_or_else(|| {
-            let found =
-                review.rating.map_or("there is no rating".into(), |r| format!("the rating {r} is off the scale"));
-            lines
-                .error(format!("{found}: a number from {} to {} is needed", SCALE.0, SCALE.1))
-                .next("the line is damaged or of another release: compare it with the original")
-        })?;
-        log.add(&lines, review.user.as_bytes(), review.item.as_bytes(), rating, review.time)?;
-        if log.len().is_multiple_of(8192) {
-            lines.report(monitor)?;
+    let mut left_out = LeftOut::new(settings, true);
+    if is_csv(&reviews) {
+        read_csv(&reviews, &mut log, &mut left_out, monitor)?;
+    } else {
+        let mut lines = Objects::open(&reviews)?;
+        while lines.advance()? {
+            let row = read(&lines).and_then(|review| {
+                let time = Time { seconds: review.time, nanos: review.nanos };
+                log.add_at(
+                    &lines,
+                    review.user.as_bytes(),
+                    review.item.as_bytes(),
+                    on_scale(&lines, review.rating)?,
+                    time,
+                )
+            });
+            left_out.take(row)?;
+            if lines.number().is_multiple_of(8192) {
+                lines.report(monitor)?;
+            }
         }
     }
+    left_out.tell(&reviews, monitor)?;
     let items = match meta {
-        Some(meta) => amazon_meta::read(&meta, &log.items, monitor)?,
+        Some(meta) => amazon_meta::read(&meta, settings, &log.items, monitor)?,
         None => {
             monitor.warn(
                 &format!("{}: there is no meta_ file beside it, so no item has a title", reviews.display()),
@@ -213,6 +214,46 @@ fn load(
     let noun = noun(&reviews);
     let nature = Nature { noun, ..set.nature() };
     log.finish(&nature, items, Vec::new(), &reviews, monitor)
+}
+
+fn on_scale(at: &impl At, rating: Option<f32>) -> Result<f32> {
+    rating.filter(|r| (SCALE.0..=SCALE.1).contains(r)).ok_or_else(|| {
+        let found = rating.map_or("there is no rating".into(), |r| format!("the rating {r} is off the scale"));
+        at.error(format!("{found}: a number from {} to {} is needed", SCALE.0, SCALE.1))
+            .next("the line is damaged or of another release: compare it with the original")
+    })
+}
+
+/// The ratings alone, as the release of 2023 has them: `user_id`, `parent_asin`, `rating`, `timestamp`.
+fn read_csv(path: &Path, log: &mut Log, left_out: &mut LeftOut, monitor: &dyn Monitor) -> Result<()> {
+    let (mut rows, header) = Records::with_header(path, Dialect::CSV)?;
+    let [user, item, rated, when] =
+        [&["user_id"][..], &["parent_asin", "asin"], &["rating"], &["timestamp"]].map(|names| header.need(names));
+    let (user, item, rated, when) = (user?, item?, rated?, when?);
+    while rows.advance()? {
+        let row = (|| {
+            if !rows.is_whole() {
+                return Err(rows.ragged());
+            }
+            let time = std::str::from_utf8(rows.get(when)).ok().and_then(|t| TimeFormat::Milliseconds.time(t));
+            let time = time.ok_or_else(|| {
+                rows.error(format!("the time {} is not one from 1970 to 2100, in milliseconds", shown(rows.get(when))))
+                    .next("compare the line with the original")
+            })?;
+            let rating = on_scale(&rows, decimal(rows.get(rated).trim_ascii()))?;
+            log.add_at(&rows, id(rows.get(user)), id(rows.get(item)), rating, time)
+        })();
+        left_out.take(row)?;
+        if rows.number().is_multiple_of(16_384) {
+            rows.report(monitor)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_csv(path: &Path) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    name.ends_with(".csv") || name.contains(".csv.")
 }
 
 /// What the category's items are called.
@@ -230,18 +271,20 @@ fn noun(file: &Path) -> &'static str {
 }
 
 /// The reviews file of a folder (or the file itself) and its meta file.
-fn files(path: &Path, category: Option<&str>) -> Result<(PathBuf, Option<PathBuf>)> {
+fn files(settings: &Settings) -> Result<(PathBuf, Option<PathBuf>)> {
+    let (path, category) = (settings.path.as_path(), settings.category.as_deref());
     let one = path.is_file() && !source::is_folder(path);
     let folder = if one { path.parent().unwrap_or(Path::new(".")) } else { path };
     if !one && !source::is_folder(path) {
         return Err(Error::input(path.display(), "is neither a folder nor a file")
             .next("give the folder with the category's .json or .jsonl files, or the file of reviews"));
     }
+    let csv = settings.kind == Kind::AMAZON_2023;
     let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
     let json = |name: &String| {
         let name = name.to_lowercase();
-        let name = name.strip_suffix(".gz").unwrap_or(&name);
-        name.ends_with(".json") || name.ends_with(".jsonl")
+        let name = [".gz", ".zst", ".bz2", ".xz"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+        name.ends_with(".json") || name.ends_with(".jsonl") || (csv && name.ends_with(".csv"))
     };
     let all: Vec<String> = source::names(folder)?.into_iter().filter(json).collect();
     let wanted = |name: &String| category.is_none_or(|c| last(name).contains(c));

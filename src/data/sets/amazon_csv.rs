@@ -46,29 +46,34 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
     if unix.is_none() {
         header.need(&["reviewTime", "unixReviewTime"])?;
     }
+    let mut left_out = LeftOut::new(settings, false);
     while rows.advance()? {
-        if !rows.is_whole() {
-            return Err(rows.ragged());
-        }
-        let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
-        let time = match (unix, date) {
-            (Some(column), _) => fields::time(&rows, rows.get(column))?,
-            (None, column) => {
-                let field = rows.get(column.unwrap_or(usize::MAX));
-                std::str::from_utf8(field).ok().and_then(day).ok_or_else(|| {
-                    rows.error(format!("the time {} is not of the form `04 4, 2004`", shown(field)))
-                        .next("reviewTime is month, day, comma, year, from 1970 to 2100")
-                })?
+        let row = (|| {
+            if !rows.is_whole() {
+                return Err(rows.ragged());
             }
-        };
-        log.add(&rows, rows.get(user), rows.get(item), rating, time)?;
+            let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
+            let time = match (unix, date) {
+                (Some(column), _) => fields::time(&rows, rows.get(column))?,
+                (None, column) => {
+                    let field = rows.get(column.unwrap_or(usize::MAX));
+                    std::str::from_utf8(field).ok().and_then(day).ok_or_else(|| {
+                        rows.error(format!("the time {} is not of the form `04 4, 2004`", shown(field)))
+                            .next("reviewTime is month, day, comma, year, from 1970 to 2100")
+                    })?
+                }
+            };
+            log.add(&rows, rows.get(user), rows.get(item), rating, time)
+        })();
+        left_out.take(row)?;
         if log.len().is_multiple_of(16_384) {
             rows.report(monitor)?;
         }
     }
+    left_out.tell(&reviews, monitor)?;
     let mut items = vec![About::default(); log.items.len()];
     for file in &about {
-        read_items(file, &log.items, &mut items, monitor)?;
+        read_items(file, settings, &log.items, &mut items, monitor)?;
     }
     log.finish(&set.nature(), items, Vec::new(), &reviews, monitor)
 }
@@ -96,17 +101,23 @@ fn files(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     }
 }
 
-fn read_items(path: &Path, reviewed: &Names, items: &mut [About], monitor: &dyn Monitor) -> Result<()> {
+fn read_items(
+    path: &Path,
+    settings: &Settings,
+    reviewed: &Names,
+    items: &mut [About],
+    monitor: &dyn Monitor,
+) -> Result<()> {
     let (mut rows, header) = Records::with_header(path, Dialect::CSV)?;
     let id = header.need(&["asin"])?;
     let (title, genre, year) = (header.find(&["title"]), header.find(&["genres", "genre"]), header.find(&["year"]));
-    let (mut left_out, mut kept) = (LeftOut::default(), 0usize);
+    let mut left_out = LeftOut::new(settings, true);
     while rows.advance()? {
         if !rows.is_whole() {
-            left_out.note(rows.ragged());
+            left_out.take(Err(rows.ragged()))?;
             continue;
         }
-        kept += 1;
+        left_out.take(Ok(()))?;
         let Some(at) = reviewed.get(rows.get(id)) else { continue };
         let field = |column: Option<usize>| column.map(|c| unescaped(&text(rows.get(c)))).unwrap_or_default();
         let about = &mut items[at as usize];
@@ -119,11 +130,11 @@ fn read_items(path: &Path, reviewed: &Names, items: &mut [About], monitor: &dyn 
         if about.fields.is_empty() {
             about.fields.extend(known("year", field(year).trim_end_matches(".0")));
         }
-        if kept.is_multiple_of(16_384) {
+        if left_out.kept().is_multiple_of(16_384) {
             rows.report(monitor)?;
         }
     }
-    left_out.tell(kept, path, monitor)
+    left_out.tell(path, monitor)
 }
 
 /// `['Action', 'Drama']` or `Action, Drama`.

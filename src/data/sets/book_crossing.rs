@@ -7,23 +7,29 @@ use std::path::Path;
 
 use super::fields::{self, known, shown, text, unescaped, unsigned};
 use super::{About, LeftOut, Log, Names};
-use crate::data::delimited::{Dialect, Fields, Splitter};
+use crate::data::delimited::{Dialect, Separator, Splitter};
 use crate::data::lines::Lines;
 use crate::data::method::{BOUNDS, NO_VALIDATION, PYTHON, REPEATS};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
-use crate::data::source::locate;
+use crate::data::source::locate_any;
 use crate::data::{Core, Dataset, Field, Known, Settings, Targets};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
-const DIALECT: Dialect = Dialect { separator: b';', escape: Some(b'\\') };
+const DIALECT: Dialect =
+    Dialect { separator: Separator::One(b';'), quote: Some(b'"'), escape: Some(b'\\'), comment: None };
+
+/// The names of the files: as published, with lines below, and as copies on Kaggle have them.
+const RATINGS: &str = "BX-Book-Ratings.csv|BX_Book_Ratings.csv|Book-Ratings.csv|Ratings.csv|ratings.csv";
+const USERS: &str = "BX-Users.csv|BX_Users.csv|Users.csv|users.csv";
+const BOOKS: &str = "BX-Books.csv|BX_Books.csv|Books.csv|books.csv";
 
 /// The data set.
 pub static SET: DataSet = DataSet {
     name: "book-crossing",
     about: "Book-Crossing: BX-Book-Ratings.csv, BX-Users.csv, BX-Books.csv",
-    files: &["BX-Book-Ratings.csv", "BX-Users.csv", "BX-Books.csv"],
+    files: &[RATINGS, USERS, BOOKS],
     noun: "book",
     scale: (0.0, 10.0),
     // 5 of 10 is a like.
@@ -56,73 +62,80 @@ pub static SET: DataSet = DataSet {
 
 fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     set.require(&settings.path)?;
-    let file = locate(&settings.path, "BX-Book-Ratings.csv");
+    let locate = |names: &str| locate_any(&settings.path, &names.split('|').collect::<Vec<_>>());
+    let file = locate(RATINGS);
     let mut log = Log::default();
-    rows(&file, ["user-id", "isbn", "book-rating"], monitor, |lines, row| {
-        let user = row.get(0);
+    rows(&file, settings, ["user-id", "isbn", "book-rating"], monitor, |lines, row| {
+        let row = |at: usize| row[at];
+        let user = fields::id(row(0));
         if unsigned(user).is_none() {
             return Err(lines
                 .error(format!("the user id {} is not a number", shown(user)))
                 .next("check the order of the columns: User-ID, ISBN, Book-Rating"));
         }
-        log.add(lines, user, row.get(1), fields::rating(lines, row.get(2), set.scale)?, 0)
+        log.add(lines, user, row(1), fields::rating(lines, row(2), set.scale)?, 0)
     })?;
-    let users = users(&locate(&settings.path, "BX-Users.csv"), &log.users, monitor)?;
-    let books = books(&locate(&settings.path, "BX-Books.csv"), &log.items, monitor)?;
+    let users = users(&locate(USERS), settings, &log.users, monitor)?;
+    let books = books(&locate(BOOKS), settings, &log.items, monitor)?;
     log.finish(&set.nature(), books, users, &file, monitor)
 }
 
-/// Every sound row of a file whose first line names `columns`; damaged rows, and those that `take`
-/// refuses, are counted. Rows are lines: a quote that never closes damages its own row and no
-/// other.
+/// Every sound row of a file whose first line names `columns`, the first two of them at least, as its fields in this
+/// order; damaged rows, and those that `take` refuses, are counted. Rows are lines: a quote that never closes damages its
+/// own row and no other.
 fn rows<const N: usize>(
     path: &Path,
+    settings: &Settings,
     columns: [&str; N],
     monitor: &dyn Monitor,
-    mut take: impl FnMut(&Lines, &Fields) -> Result<()>,
+    mut take: impl FnMut(&Lines, [&[u8]; N]) -> Result<()>,
 ) -> Result<()> {
     let mut lines = Lines::open(path)?;
-    let mut row = Splitter::new(DIALECT);
-    let header = lines.advance()? && row.split(lines.line());
-    let names: Vec<String> = row.fields().iter().map(|f| text(f).to_lowercase()).collect();
-    if !header || names.len() < N || columns.iter().zip(&names).any(|(want, name)| want != name) {
+    let there = lines.advance()?;
+    // Copies on Kaggle have commas, and quotes inside of a field twice.
+    let original = memchr::memchr(b';', lines.line()).is_some();
+    let mut row = Splitter::new(if original { DIALECT } else { Dialect::CSV });
+    let header = there && row.split(lines.line());
+    let names: Vec<String> = row.fields().iter().map(|f| text(f).to_lowercase().replace('_', "-")).collect();
+    let places = columns.map(|wanted| names.iter().position(|name| name == wanted).unwrap_or(usize::MAX));
+    if !header || places[..2].contains(&usize::MAX) {
         return Err(Error::input(
             format!("{}:1", path.display()),
             format!("does not begin with the columns {}", columns.join("; ")),
         )
         .next(
-            "this reader takes the original file with `;` between fields; for another form use data.kind = \"table\"",
+            "this reader takes the original file with `;` between fields, and the copies with commas; for another form use \
+             data.kind = \"table\"",
         ));
     }
-    let (mut left_out, mut kept) = (LeftOut::default(), 0usize);
+    let mut left_out = LeftOut::new(settings, true);
     while lines.advance()? {
         let closed = row.split(lines.line());
         let row = row.fields();
-        if !closed || row.len() != names.len() {
+        let taken = if !closed || row.len() != names.len() {
             let what = if closed {
                 format!("{} fields instead of {}: {}", row.len(), names.len(), shown(lines.line()))
             } else {
                 format!("a quote never closes: {}", shown(lines.line()))
             };
-            left_out.note(lines.error(what).next("compare the line with the original; damaged rows are left out"));
-        } else if let Err(error) = take(&lines, row) {
-            left_out.note(error);
+            Err(lines.error(what).next("compare the line with the original; damaged rows are left out"))
         } else {
-            kept += 1;
-        }
+            take(&lines, places.map(|at| row.get(at)))
+        };
+        left_out.take(taken)?;
         if lines.number().is_multiple_of(65_536) {
             lines.report(monitor)?;
         }
     }
-    left_out.tell(kept, path, monitor)
+    left_out.tell(path, monitor)
 }
 
-fn users(path: &Path, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Field>>> {
+fn users(path: &Path, settings: &Settings, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Field>>> {
     let mut users = vec![Vec::new(); rated.len()];
-    rows(path, ["user-id", "location", "age"], monitor, |_, row| {
-        if let Some(at) = rated.get(row.get(0)) {
-            let country = country(&text(row.get(1)));
-            let age = unsigned(row.get(2)).and_then(bracket);
+    rows(path, settings, ["user-id", "location", "age"], monitor, |_, row| {
+        if let Some(at) = rated.get(fields::id(row[0])) {
+            let country = country(&text(row[1]));
+            let age = unsigned(fields::id(row[2])).and_then(bracket);
             let fields = [known("country", &country), known("age", age.unwrap_or_default())];
             users[at as usize] = fields.into_iter().flatten().collect();
         }
@@ -131,12 +144,12 @@ fn users(path: &Path, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Fi
     Ok(users)
 }
 
-fn books(path: &Path, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
+fn books(path: &Path, settings: &Settings, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
     let mut books = vec![About::default(); rated.len()];
     let columns = ["isbn", "book-title", "book-author", "year-of-publication", "publisher"];
-    rows(path, columns, monitor, |_, row| {
-        if let Some(at) = rated.get(row.get(0)) {
-            let field = |column| unescaped(&text(row.get(column)));
+    rows(path, settings, columns, monitor, |_, row| {
+        if let Some(at) = rated.get(fields::id(row[0])) {
+            let field = |column| unescaped(&text(row[column]));
             let year = field(3);
             let year = if year.len() == 4 && year != "0000" { year } else { String::new() };
             let fields = [

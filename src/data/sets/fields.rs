@@ -2,6 +2,7 @@
 
 use crate::data::Field;
 use crate::data::delimited::Records;
+use crate::data::json::Objects;
 use crate::data::lines::Lines;
 use crate::error::{Error, Result};
 
@@ -14,6 +15,12 @@ pub trait At {
 impl At for Lines {
     fn error(&self, what: String) -> Error {
         Lines::error(self, what)
+    }
+}
+
+impl At for Objects {
+    fn error(&self, what: String) -> Error {
+        Objects::error(self, what)
     }
 }
 
@@ -32,6 +39,20 @@ pub fn unsigned(field: &[u8]) -> Option<u64> {
         return None;
     }
     field.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+}
+
+/// An id without what is no part of it: white space around it, and the `.0` of a whole number.
+pub fn id(field: &[u8]) -> &[u8] {
+    let field = field.trim_ascii();
+    if field.last() == Some(&b'0')
+        && let Some(point) = memchr::memchr(b'.', field)
+        && point > 0
+        && field[..point].iter().all(u8::is_ascii_digit)
+        && field[point + 1..].iter().all(|&b| b == b'0')
+    {
+        return &field[..point];
+    }
+    field
 }
 
 /// A finite decimal number; words such as `NaN` and `inf` are refused.

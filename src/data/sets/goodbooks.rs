@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::fields::{self, known, shown, text, unsigned};
-use super::{About, Log};
+use super::{About, LeftOut, Log};
 use crate::data::delimited::{Dialect, Records};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
@@ -44,22 +44,27 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
     let (mut rows, header) = Records::with_header(&file, Dialect::CSV)?;
     let (user, book) = (header.need(&["user_id"])?, header.need(&["book_id"])?);
     let rated = header.need(&["rating"])?;
+    let mut left_out = LeftOut::new(settings, false);
     while rows.advance()? {
-        if !rows.is_whole() {
-            return Err(rows.ragged());
-        }
-        let (user, book) = (rows.get(user), rows.get(book));
-        if log.items.get(book).is_none() {
-            return Err(rows
-                .error(format!("book {} is not in books.csv", shown(book)))
-                .next("check the order of the columns, and that both files are of the same data set"));
-        }
-        let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
-        log.add(&rows, user, book, rating, 0)?;
+        let row = (|| {
+            if !rows.is_whole() {
+                return Err(rows.ragged());
+            }
+            let (user, book) = (fields::id(rows.get(user)), fields::id(rows.get(book)));
+            if log.items.get(book).is_none() {
+                return Err(rows
+                    .error(format!("book {} is not in books.csv", shown(book)))
+                    .next("check the order of the columns, and that both files are of the same data set"));
+            }
+            let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
+            log.add(&rows, user, book, rating, 0)
+        })();
+        left_out.take(row)?;
         if log.len().is_multiple_of(65_536) {
             rows.report(monitor)?;
         }
     }
+    left_out.tell(&file, monitor)?;
     log.finish(&set.nature(), books, Vec::new(), &file, monitor)
 }
 
@@ -74,7 +79,7 @@ fn books(path: &Path, log: &mut Log) -> Result<Vec<About>> {
         if !rows.is_whole() {
             return Err(rows.ragged());
         }
-        let raw = rows.get(id);
+        let raw = fields::id(rows.get(id));
         if unsigned(raw).is_none() {
             return Err(rows
                 .error(format!("the book id {} is not a number", shown(raw)))

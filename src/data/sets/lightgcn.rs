@@ -4,8 +4,8 @@
 //!
 //! Which pairs are of the test part is told by the time: 0 is train, 1 is test.
 
-use super::Log;
 use super::fields::{shown, unsigned};
+use super::{LeftOut, Log};
 use crate::data::lines::Lines;
 use crate::data::set::DataSet;
 use crate::data::source::locate;
@@ -34,19 +34,20 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
     set.require(&settings.path)?;
     let mut log = Log::default();
     let train = locate(&settings.path, "train.txt");
+    let mut left_out = LeftOut::new(settings, false);
     for (part, file) in [(0, &train), (1, &locate(&settings.path, "test.txt"))] {
         let mut lines = Lines::open(file)?.up_to(LONGEST);
         let mut rows = 0u64;
         while lines.advance()? {
             let mut ids = lines.line().split(|b| *b == b' ' || *b == b'\t').filter(|id| !id.is_empty());
             let Some(user) = ids.next() else { continue };
-            for id in std::iter::once(user).chain(ids.clone()) {
-                if unsigned(id).is_none() {
-                    return Err(lines
-                        .error(format!("{} is not a number", shown(id)))
-                        .next("each line is `user item item ...`, numbers from 0: compare it with the original"));
-                }
+            if let Some(id) = std::iter::once(user).chain(ids.clone()).find(|id| unsigned(id).is_none()) {
+                left_out.take(Err(lines
+                    .error(format!("{} is not a number", shown(id)))
+                    .next("each line is `user item item ...`, numbers from 0: compare it with the original")))?;
+                continue;
             }
+            left_out.take(Ok(()))?;
             for item in ids {
                 log.add(&lines, user, item, 1.0, part)?;
                 rows += 1;
@@ -56,5 +57,6 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
             }
         }
     }
+    left_out.tell(&train, monitor)?;
     log.finish(&set.nature(), Vec::new(), Vec::new(), &train, monitor)
 }

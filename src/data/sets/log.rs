@@ -5,9 +5,12 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
+use rayon::slice::ParallelSliceMut;
+
 use super::fields::{At, shown, unsigned};
 use super::tables::sort;
-use crate::data::{Dataset, Field, Interaction, Item, ItemIdx, RawId, User, UserIdx};
+use crate::data::time::Time;
+use crate::data::{Damaged, Dataset, Field, Interaction, Item, ItemIdx, RawId, Settings, User, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -120,6 +123,8 @@ pub struct Log {
     /// Items met.
     pub items: Names,
     rows: Vec<Interaction>,
+    /// Nanoseconds of each row's time; empty as long as all are 0.
+    nanos: Vec<u32>,
 }
 
 /// What a data set is, beside its tables.
@@ -141,6 +146,11 @@ impl Log {
     /// # Errors
     /// An empty or absurdly long id, too many ids.
     pub fn add(&mut self, at: &impl At, user: &[u8], item: &[u8], rating: f32, time: i64) -> Result<()> {
+        self.add_at(at, user, item, rating, Time { seconds: time, nanos: 0 })
+    }
+
+    /// As [`Self::add`], with the part of a second: it decides about the order of rows.
+    pub fn add_at(&mut self, at: &impl At, user: &[u8], item: &[u8], rating: f32, time: Time) -> Result<()> {
         let bad = |what: &str, id: &[u8]| {
             at.error(if id.is_empty() {
                 format!("the {what} id is empty")
@@ -157,7 +167,11 @@ impl Log {
         let many = || at.error("there are more than 4 billion ids".into()).next("take a part of the file");
         let user = UserIdx(self.users.place(user).ok_or_else(many)?);
         let item = ItemIdx(self.items.place(item).ok_or_else(many)?);
-        self.rows.push(Interaction { user, item, rating, time });
+        if time.nanos != 0 || !self.nanos.is_empty() {
+            self.nanos.resize(self.rows.len(), 0);
+            self.nanos.push(time.nanos);
+        }
+        self.rows.push(Interaction { user, item, rating, time: time.seconds });
         Ok(())
     }
 
@@ -184,7 +198,7 @@ impl Log {
         source: &std::path::Path,
         monitor: &dyn Monitor,
     ) -> Result<Dataset> {
-        let Self { users: user_names, items: item_names, mut rows } = self;
+        let Self { users: user_names, items: item_names, mut rows, nanos } = self;
         if rows.is_empty() {
             return Err(Error::input(source.display(), "holds no ratings")
                 .next("the file is empty or all its lines were left out: look into it"));
@@ -200,7 +214,11 @@ impl Log {
                 ..*row
             };
         }
-        sort(&mut rows);
+        if nanos.is_empty() {
+            sort(&mut rows);
+        } else {
+            rows = sorted_finely(&rows, &nanos);
+        }
         super::tables::warn_of_repeats(&rows, source, monitor);
         items.resize_with(item_rank.len(), About::default);
         users.resize_with(user_rank.len(), Vec::new);
@@ -229,40 +247,119 @@ fn arrange<T: Default>(ids: Vec<RawId>, rank: &[u32], values: Vec<T>) -> Vec<(Ra
     out
 }
 
-/// Counts rows that were left out, and says so once.
-#[derive(Debug, Default)]
-pub struct LeftOut {
-    count: u64,
-    first: Option<Error>,
+/// As [`sort`], rows of one second by their nanoseconds.
+fn sorted_finely(rows: &[Interaction], nanos: &[u32]) -> Vec<Interaction> {
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    order.par_sort_unstable_by(|&a, &b| {
+        let key = |at: u32| (rows[at as usize].time, nanos.get(at as usize).copied().unwrap_or(0));
+        key(a).cmp(&key(b)).then_with(|| super::tables::order(&rows[a as usize], &rows[b as usize]))
+    });
+    order.into_iter().map(|at| rows[at as usize]).collect()
 }
 
+/// What becomes of damaged rows: the first one is an error, or they are counted and left out.
+#[derive(Debug)]
+pub struct LeftOut {
+    skip: bool,
+    limit: f64,
+    count: u64,
+    kept: u64,
+    samples: Vec<Error>,
+    /// Rows without a rating, and the first of them.
+    unrated: u64,
+    first_unrated: Option<Error>,
+}
+
+/// When none of so many rows is sound, no more are looked at.
+const HOPELESS: u64 = 10_000;
+/// Damaged rows that a warning names.
+const SAMPLES: usize = 3;
+
 impl LeftOut {
-    /// Notes a row.
-    pub fn note(&mut self, error: Error) {
-        self.count += 1;
-        self.first.get_or_insert(error);
+    /// As the recipe says; `by_default`: whether rows are left out where it says nothing.
+    pub fn new(settings: &Settings, by_default: bool) -> Self {
+        let skip = match settings.damaged {
+            Damaged::Auto => by_default,
+            Damaged::Refuse => false,
+            Damaged::Skip => true,
+        };
+        Self {
+            skip,
+            limit: settings.damaged_limit,
+            count: 0,
+            kept: 0,
+            samples: Vec::new(),
+            unrated: 0,
+            first_unrated: None,
+        }
     }
 
-    /// Warns if there were any. When they are more than a tenth of all, the file is not what it
-    /// seems.
+    /// Takes a row without a rating, where damaged rows are left out: such rows are no damage, however many they are.
+    pub fn without_rating(&mut self, error: Error) {
+        self.unrated += 1;
+        self.first_unrated.get_or_insert(error);
+    }
+
+    /// Whether damaged rows are left out.
+    pub fn skips(&self) -> bool {
+        self.skip
+    }
+
+    /// Rows that were kept so far.
+    pub fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Takes what became of a row.
     ///
     /// # Errors
-    /// The first row's, when more than a tenth of `kept` and them are damaged.
-    pub fn tell(self, kept: usize, file: &std::path::Path, monitor: &dyn Monitor) -> Result<()> {
-        let Some(first) = self.first else { return Ok(()) };
-        if self.count * 9 > kept as u64 {
-            let (count, total) = (self.count, kept as u64 + self.count);
+    /// The row's, unless damaged rows are left out. What is no fault of the row is an error always.
+    pub fn take(&mut self, row: Result<()>) -> Result<()> {
+        match row {
+            Ok(()) => self.kept += 1,
+            Err(error) if self.skip && error.kind() == crate::Kind::Input => {
+                self.count += 1;
+                if self.kept == 0 && self.count == HOPELESS {
+                    return Err(self.samples.swap_remove(0));
+                }
+                if self.samples.len() < SAMPLES {
+                    self.samples.push(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Warns if rows were left out. When they are more than the limit, the file is not what it seems.
+    ///
+    /// # Errors
+    /// The first row's, when more than `data.damaged_limit` of all rows are damaged.
+    pub fn tell(self, file: &std::path::Path, monitor: &dyn Monitor) -> Result<()> {
+        if let Some(first) = self.first_unrated {
+            if self.kept == 0 {
+                return Err(first.next("check data.table.rating: no row has a rating"));
+            }
+            monitor.warn(
+                &format!(
+                    "{}: {} rows without a rating were left out, the first: {}",
+                    file.display(),
+                    self.unrated,
+                    first.place()
+                ),
+                "data.damaged = \"refuse\" makes the first one an error",
+            );
+        }
+        let Some(first) = self.samples.first() else { return Ok(()) };
+        let (count, total) = (self.count, self.kept + self.count);
+        if count as f64 > self.limit * total as f64 {
             return Err(Error::input(first.place(), format!("{}; {count} of {total} rows are damaged", first.what()))
                 .next(first.next_step()));
         }
+        let told: Vec<String> = self.samples.iter().map(|e| format!("{}: {}", e.place(), e.what())).collect();
+        let (first_ones, rows) = if count > 1 { ("the first: ", "damaged rows were") } else { ("", "damaged row was") };
         monitor.warn(
-            &format!(
-                "{}: {} damaged rows were left out, the first: {}: {}",
-                file.display(),
-                self.count,
-                first.place(),
-                first.what()
-            ),
+            &format!("{}: {count} {rows} left out, {first_ones}{}", file.display(), told.join("; ")),
             first.next_step(),
         );
         Ok(())

@@ -17,7 +17,7 @@ mod movielens_csv;
 mod tables;
 
 pub use log::{About, LeftOut, Log, Names, Nature};
-pub use tables::{Ids, Ratings, RepeatCount, Row, Tables, Unique, repeats as repeat_count, sort};
+pub use tables::{Ids, Ratings, RepeatCount, Row, Tables, Unique, order, repeats as repeat_count, sort};
 
 use super::set::{DataSet, Kind};
 use super::{synthetic, table};
@@ -36,6 +36,7 @@ macro_rules! sets {
 
 sets! {
     ML_1M = movielens_1m::SET,
+    ML_10M = movielens_1m::SET_10M,
     ML_100K = movielens_100k::SET,
     ML_25M = movielens_csv::SET,
     BOOK_CROSSING = book_crossing::SET,

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::fields::{self, shown, text, unsigned};
 use super::tables::{Tables, Unique};
+use super::{LeftOut, Log};
 use crate::data::lines::{Lines, locate};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::DataSet;
-use crate::data::{Dataset, Field, Item, RawId, Settings, User};
+use crate::data::{Dataset, Field, Item, RawId, Settings, User, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -29,29 +30,68 @@ pub static SET: DataSet = DataSet {
         files: &[RemoteFile { path: "ml-100k.zip", md5: Some("0e33842e24a9c977be4e0107933c0723") }],
         publisher: &MOVIELENS,
     }),
+    ready: |set, settings| if is_alone(&settings.path) { Ok(()) } else { set.require(&settings.path) },
     load,
     ..DataSet::PLAIN
 };
 
+/// Whether the ratings are there without any other file.
+fn is_alone(folder: &Path) -> bool {
+    let there = |name: &&str| source::exists(&locate(folder, name));
+    there(&"u.data") && !["u.item", "u.user", "u.genre"].iter().any(there)
+}
+
+/// The four fields of a line of ratings.
+fn parts(lines: &Lines) -> Result<[&[u8]; 4]> {
+    columns(lines.line(), b'\t').ok_or_else(|| {
+        lines
+            .error(format!("not four columns between tabs: {}", shown(lines.line())))
+            .next("the line is cut or of another format: compare it with the original u.data")
+    })
+}
+
+/// The ratings alone: nothing is known of items and users.
+fn load_alone(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    let file = locate(&settings.path, "u.data");
+    monitor.warn(
+        &format!("{}: u.item, u.user and u.genre are not beside it: items have no titles", file.display()),
+        "unpack the whole data set here if titles are wanted",
+    );
+    let mut lines = Lines::open(&file)?;
+    let (mut log, mut left_out) = (Log::default(), LeftOut::new(settings, false));
+    while lines.advance()? {
+        let row = parts(&lines).and_then(|[user, item, rating, time]| {
+            let rating = fields::rating(&lines, rating, set.scale)?;
+            log.add(&lines, user, item, rating, fields::time(&lines, time)?)
+        });
+        left_out.take(row)?;
+    }
+    left_out.tell(&file, monitor)?;
+    log.finish(&set.nature(), Vec::new(), Vec::new(), &file, monitor)
+}
+
 fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     let folder = settings.path.as_path();
+    if is_alone(folder) {
+        return load_alone(set, settings, monitor);
+    }
     set.require(folder)?;
     let genres = genres(&locate(folder, "u.genre"))?;
     let tables = Tables::new(items(&locate(folder, "u.item"), &genres)?, users(&locate(folder, "u.user"))?);
     let mut lines = Lines::open(&locate(folder, "u.data"))?;
     let mut ratings = tables.ratings(ROWS);
+    let mut left_out = LeftOut::new(settings, false);
     while lines.advance()? {
-        let [user, item, rating, time] = columns(lines.line(), b'\t').ok_or_else(|| {
-            lines
-                .error(format!("not four columns between tabs: {}", shown(lines.line())))
-                .next("the line is cut or of another format: compare it with the original u.data")
-        })?;
-        let rating = fields::rating(&lines, rating, set.scale)?;
-        ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
+        let row = parts(&lines).and_then(|[user, item, rating, time]| {
+            let rating = fields::rating(&lines, rating, set.scale)?;
+            ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)
+        });
+        left_out.take(row)?;
         if ratings.len().is_multiple_of(16_384) {
             lines.report(monitor)?;
         }
     }
+    left_out.tell(lines.path(), monitor)?;
     tables.finish(set, ratings, &lines, monitor)
 }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::fields::{self, cut, cut_last, shown, text, unsigned};
 use super::tables::{Tables, Unique};
+use super::{About, LeftOut, Log};
 use crate::data::lines::{Lines, locate};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
-use crate::data::{Dataset, Item, RawId, Settings, User};
+use crate::data::{Dataset, Item, RawId, Settings, User, source};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -52,28 +53,98 @@ pub static SET: DataSet = DataSet {
         files: &[RemoteFile { path: "ml-1m.zip", md5: Some("c4d9eecfca2ab87c1945afe126590906") }],
         publisher: &MOVIELENS,
     }),
+    ready: |set, settings| if is_10m(&settings.path) { Ok(()) } else { set.require(&settings.path) },
     load,
     ..DataSet::PLAIN
 };
 
+/// MovieLens 10M: the same without users, with half stars.
+pub static SET_10M: DataSet = DataSet {
+    name: "ml-10m",
+    about: "MovieLens 10M: ratings.dat, movies.dat",
+    files: &["ratings.dat", "movies.dat"],
+    noun: "movie",
+    scale: (0.5, 5.0),
+    remote: Some(Remote {
+        name: "ml-10m",
+        base: GROUPLENS,
+        files: &[RemoteFile { path: "ml-10m.zip", md5: Some("ce571fd55effeba0271552578f2648bd") }],
+        publisher: &MOVIELENS,
+    }),
+    load: load_10m,
+    ..DataSet::PLAIN
+};
+
+fn is_10m(folder: &Path) -> bool {
+    let there = |name| source::exists(&locate(folder, name));
+    there("ratings.dat") && there("movies.dat") && !there("users.dat")
+}
+
+fn load_10m(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+    let folder = settings.path.as_path();
+    set.require(folder)?;
+    let mut log = Log::default();
+    let mut about = Vec::new();
+    for item in movies(&locate(folder, "movies.dat"))? {
+        log.items.place(item.raw.0.as_bytes());
+        about.push(About { title: item.title, genres: item.genres, fields: item.fields });
+    }
+    let file = locate(folder, "ratings.dat");
+    let mut lines = Lines::open(&file)?;
+    let mut left_out = LeftOut::new(settings, false);
+    while lines.advance()? {
+        let row = parts(&lines).and_then(|[user, item, rating, time]| {
+            if log.items.get(item).is_none() {
+                return Err(lines
+                    .error(format!("item {} is not in the catalogue", shown(item)))
+                    .next("check the order of the columns, and that all files are of the same data set"));
+            }
+            let rating = fields::rating(&lines, rating, set.scale)?;
+            log.add(&lines, user, item, rating, fields::time(&lines, time)?)
+        });
+        left_out.take(row)?;
+        if lines.number().is_multiple_of(65_536) {
+            lines.report(monitor)?;
+        }
+    }
+    left_out.tell(&file, monitor)?;
+    log.finish(&set.nature(), about, Vec::new(), &file, monitor)
+}
+
+/// The four fields of a line of ratings.
+fn parts(lines: &Lines) -> Result<[&[u8]; 4]> {
+    rating(lines.line()).ok_or_else(|| {
+        lines
+            .error(format!("not of the form user::movie::rating::time: {}", shown(lines.line())))
+            .next("the line is cut or of another format: compare it with the original ratings.dat")
+    })
+}
+
 fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     let folder = settings.path.as_path();
+    if is_10m(folder) {
+        monitor.warn(
+            &format!("{}: there is no users.dat, so this is read as MovieLens 10M", folder.display()),
+            "set data.kind to \"ml-10m\", or put the file there",
+        );
+        return load_10m(&SET_10M, settings, monitor);
+    }
     set.require(folder)?;
     let tables = Tables::new(movies(&locate(folder, "movies.dat"))?, users(&locate(folder, "users.dat"))?);
     let mut lines = Lines::open(&locate(folder, "ratings.dat"))?;
     let mut ratings = tables.ratings(ROWS);
+    let mut left_out = LeftOut::new(settings, false);
     while lines.advance()? {
-        let [user, item, rating, time] = rating(lines.line()).ok_or_else(|| {
-            lines
-                .error(format!("not of the form user::movie::rating::time: {}", shown(lines.line())))
-                .next("the line is cut or of another format: compare it with the original ratings.dat")
-        })?;
-        let rating = fields::rating(&lines, rating, set.scale)?;
-        ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)?;
+        let row = parts(&lines).and_then(|[user, item, rating, time]| {
+            let rating = fields::rating(&lines, rating, set.scale)?;
+            ratings.add(&lines, user, item, rating, fields::time(&lines, time)?)
+        });
+        left_out.take(row)?;
         if ratings.len().is_multiple_of(65_536) {
             lines.report(monitor)?;
         }
     }
+    left_out.tell(lines.path(), monitor)?;
     tables.finish(set, ratings, &lines, monitor)
 }
 

@@ -2,11 +2,12 @@
 //! commas and a header.
 
 use super::fields::{self, shown, text};
-use super::{About, Log};
+use super::{About, LeftOut, Log};
 use crate::data::delimited::{Dialect, Records};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::DataSet;
-use crate::data::source::locate;
+use crate::data::source::locate_any;
+use crate::data::time::TimeFormat;
 use crate::data::{Dataset, Settings};
 use crate::error::Result;
 use crate::monitor::Monitor;
@@ -16,7 +17,7 @@ pub static SET: DataSet = DataSet {
     name: "ml-25m",
     aliases: &["ml-32m"],
     about: "MovieLens 20M, 25M, 32M and latest: ratings.csv, movies.csv",
-    files: &["ratings.csv", "movies.csv"],
+    files: &["ratings.csv|rating.csv", "movies.csv|movie.csv"],
     noun: "movie",
     scale: (0.5, 5.0),
     threshold: 3.0,
@@ -33,14 +34,15 @@ pub static SET: DataSet = DataSet {
 fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     set.require(&settings.path)?;
     let mut log = Log::default();
-    let (mut movies, header) = Records::with_header(&locate(&settings.path, "movies.csv"), Dialect::CSV)?;
+    let (mut movies, header) =
+        Records::with_header(&locate_any(&settings.path, &["movies.csv", "movie.csv"]), Dialect::CSV)?;
     let (id, title, genres) = (header.need(&["movieId"])?, header.need(&["title"])?, header.need(&["genres"])?);
     let mut items = Vec::new();
     while movies.advance()? {
         if !movies.is_whole() {
             return Err(movies.ragged());
         }
-        let raw = movies.get(id);
+        let raw = fields::id(movies.get(id));
         if fields::unsigned(raw).is_none() {
             return Err(movies
                 .error(format!("the movie id {} is not a number", shown(raw)))
@@ -60,29 +62,53 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
             fields: Vec::new(),
         });
     }
-    let (mut rows, header) = Records::with_header(&locate(&settings.path, "ratings.csv"), Dialect::CSV)?;
+    let (mut rows, header) =
+        Records::with_header(&locate_any(&settings.path, &["ratings.csv", "rating.csv"]), Dialect::CSV)?;
     let columns = (header.need(&["userId"])?, header.need(&["movieId"])?);
     let (rated, when) = (header.need(&["rating"])?, header.need(&["timestamp"])?);
+    // Movies of the first file; ratings of others are counted.
+    let listed = log.items.len();
+    let (mut left_out, mut unlisted) = (LeftOut::new(settings, false), 0u64);
     while rows.advance()? {
-        if !rows.is_whole() {
-            return Err(rows.ragged());
-        }
-        let (user, item) = (rows.get(columns.0), rows.get(columns.1));
-        if fields::unsigned(user).is_none() {
-            return Err(rows
-                .error(format!("the user id {} is not a number", shown(user)))
-                .next("check the order of the columns: userId, movieId, rating, timestamp"));
-        }
-        if log.items.get(item).is_none() {
-            return Err(rows
-                .error(format!("movie {} is not in movies.csv", shown(item)))
-                .next("check the order of the columns, and that both files are of the same data set"));
-        }
-        let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
-        log.add(&rows, user, item, rating, fields::time(&rows, rows.get(when))?)?;
+        let row = (|| {
+            if !rows.is_whole() {
+                return Err(rows.ragged());
+            }
+            let (user, item) = (fields::id(rows.get(columns.0)), fields::id(rows.get(columns.1)));
+            if fields::unsigned(user).is_none() {
+                return Err(rows
+                    .error(format!("the user id {} is not a number", shown(user)))
+                    .next("check the order of the columns: userId, movieId, rating, timestamp"));
+            }
+            if log.items.get(item).is_none_or(|at| at as usize >= listed) {
+                unlisted += 1;
+                if unlisted > 2 + log.len() as u64 / 10 {
+                    return Err(rows
+                        .error(format!("movie {} is not in movies.csv, as {unlisted} ratings before", shown(item)))
+                        .next("check the order of the columns, and that both files are of the same data set"));
+                }
+            }
+            let rating = fields::rating(&rows, rows.get(rated), set.scale)?;
+            // The copy on Kaggle has dates instead of seconds.
+            let field = rows.get(when);
+            let date = || std::str::from_utf8(field).ok().and_then(|text| TimeFormat::Iso.time(text));
+            let time = match date() {
+                Some(time) => time.seconds,
+                None => fields::time(&rows, field)?,
+            };
+            log.add(&rows, user, item, rating, time)
+        })();
+        left_out.take(row)?;
         if log.len().is_multiple_of(65_536) {
             rows.report(monitor)?;
         }
+    }
+    left_out.tell(rows.path(), monitor)?;
+    if unlisted > 0 {
+        monitor.warn(
+            &format!("{}: {unlisted} ratings are of movies that movies.csv does not list", rows.path().display()),
+            "they stay, without title; data.core.known = \"title\" leaves such movies out",
+        );
     }
     log.finish(&set.nature(), items, Vec::new(), rows.path(), monitor)
 }

@@ -160,9 +160,12 @@ impl Ratings {
 /// Sorts by (time, user, item, rating). The rating decides between repeats at the same second, so
 /// that the result depends on the set of rows only.
 pub fn sort(interactions: &mut [Interaction]) {
-    interactions.par_sort_unstable_by(|a, b| {
-        (a.time, a.user, a.item).cmp(&(b.time, b.user, b.item)).then_with(|| a.rating.total_cmp(&b.rating))
-    });
+    interactions.par_sort_unstable_by(order);
+}
+
+/// The order of [`sort`].
+pub fn order(a: &Interaction, b: &Interaction) -> std::cmp::Ordering {
+    (a.time, a.user, a.item).cmp(&(b.time, b.user, b.item)).then_with(|| a.rating.total_cmp(&b.rating))
 }
 
 /// How many rows repeat an earlier (user, item) pair.

@@ -1,13 +1,15 @@
 //! Reads a table of ratings with its tables of items and users.
 
-use std::path::Path;
+use std::hash::BuildHasher;
 
-use minijinja::{Environment, UndefinedBehavior};
-
-use super::rows::{Rows, find};
-use super::{Damaged, Settings, TimeFormat};
-use crate::data::sets::fields::{At, decimal, shown, text};
+use super::Settings;
+use super::ids::{self, Join, Noticed};
+use super::rating::{Missing, Reader};
+use super::rows::{File, Role, Rows, find};
+use super::template::{Template, list};
+use crate::data::sets::fields::{At, id, shown, text};
 use crate::data::sets::{About, LeftOut, Log, Names, Nature};
+use crate::data::time::{Found, LOOKED_AT, Time, TimeFormat};
 use crate::data::{Dataset, Field};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -15,8 +17,9 @@ use crate::settings::Checked;
 
 /// The name of the field that replaces the built-in sentences about an item or a user.
 pub const TEXT: &str = "text";
-/// Longest text that a template may give, in bytes.
-const LONGEST_TEXT: usize = 1 << 16;
+
+const NEXT_MISSING: &str =
+    "leave such rows out by data.damaged = \"skip\"; data.table.missing has the words that stand for nothing";
 
 /// Reads what `data.table` describes.
 ///
@@ -26,12 +29,27 @@ const LONGEST_TEXT: usize = 1 << 16;
 pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     let (folder, table) = (settings.path.as_path(), &settings.table);
     table.check()?;
-    let file = find(folder, &table.ratings, "ratings")?;
-    let mut log = Log::default();
-    read_ratings(&file, table, &mut log, monitor)?;
+    let files = find(folder, &table.ratings, "ratings")?;
+    let file = if let [one] = files.as_slice() { one.path.clone() } else { folder.join(&table.ratings) };
+    let missing = Missing::new(&table.missing);
+    let mut ratings = Ratings {
+        settings,
+        missing: &missing,
+        format: table.time_format.clone(),
+        log: Log::default(),
+        ids: Default::default(),
+    };
+    let mut left_out = LeftOut::new(settings, false);
+    let mut has_times = !table.time.is_empty();
+    for part in &files {
+        has_times &= ratings.read(part, &mut left_out, monitor)?;
+    }
+    left_out.tell(&file, monitor)?;
+    let Ratings { log, ids, .. } = ratings;
     if log.is_empty() {
         return Err(Error::input(file.display(), "holds no ratings").next("check that it is the right file"));
     }
+    tell_of_ids(&log, &ids, monitor);
     if table.rating.is_empty() {
         monitor.warn(
             "data.table.rating is empty: every row is a like, so there is nothing to learn to tell apart",
@@ -42,170 +60,380 @@ pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<D
         let title = |at| About { title: text(log.items.name(at)), ..About::default() };
         (0..log.items.len() as u32).map(title).collect()
     } else {
-        read_items(&find(folder, &table.items, "items")?, table, &log.items, monitor)?
+        read_items(&find(folder, &table.items, "items")?, settings, &missing, &log.items, monitor)?
     };
     let users = if table.users.is_empty() {
         Vec::new()
     } else {
-        read_users(&find(folder, &table.users, "users")?, table, &log.users, monitor)?
+        read_users(&find(folder, &table.users, "users")?, settings, &missing, &log.users, monitor)?
     };
-    let nature = Nature {
-        name: super::SET.name,
-        noun: table.noun.trim(),
-        scale: table.scale(),
-        has_times: !table.time.is_empty(),
-    };
+    let nature = Nature { name: super::SET.name, noun: table.noun.trim(), scale: table.scale(), has_times };
     log.finish(&nature, items, users, &file, monitor)
 }
 
-fn read_ratings(file: &Path, table: &Settings, log: &mut Log, monitor: &dyn Monitor) -> Result<()> {
-    let mut rows = Rows::open(file, table.dialect()?)?;
-    let (user, item) = (rows.column("user", &table.user)?, rows.column("item", &table.item)?);
-    let optional = |rows: &mut Rows, key: &str, name: &str| match name {
-        "" => Ok(None),
-        name => rows.column(key, name).map(Some),
-    };
-    let rating = optional(&mut rows, "rating", &table.rating)?;
-    let time = optional(&mut rows, "time", &table.time)?;
-    let columns: Vec<usize> = [Some(user), Some(item), rating, time].into_iter().flatten().collect();
-    rows.select(&columns)?;
-    let mut format = table.time_format;
-    let mut left_out = LeftOut::default();
-    let (mut kept, mut met) = (0usize, 0u64);
-    while rows.advance()? {
-        let added = (|| {
-            if let Some(error) = rows.ragged() {
-                return Err(error);
+/// Says where ids look like one id in two ways of writing.
+fn tell_of_ids(log: &Log, ids: &[Noticed; 2], monitor: &dyn Monitor) {
+    for ((what, names), noticed) in [("user", &log.users), ("item", &log.items)].into_iter().zip(ids) {
+        if noticed.with_point > 0 && noticed.plain > 0 {
+            let Noticed { with_point, plain, example } = noticed;
+            let short = example.split('.').next().unwrap_or_default();
+            monitor.warn(
+                &format!(
+                    "data.table.{what}: {with_point} rows write ids like `{example}`, {plain} rows like `{short}`: both are \
+                     taken for one"
+                ),
+                "write whole numbers without a point if they mean something else",
+            );
+        }
+        if let Some((count, long, short)) = ids::alike(names) {
+            monitor.warn(
+                &format!("data.table.{what}: {count} ids differ from another in leading zeros alone, such as `{long}` and `{short}`"),
+                "they stay apart; write them alike if they are the same",
+            );
+        }
+    }
+}
+
+/// The log that is read out of one file after the other.
+struct Ratings<'a> {
+    settings: &'a crate::data::Settings,
+    missing: &'a Missing,
+    /// What the first rows said, where the recipe says nothing.
+    format: TimeFormat,
+    log: Log,
+    /// Of users and items.
+    ids: [Noticed; 2],
+}
+
+/// How the times of a file are read.
+enum Times {
+    None,
+    Text(usize, TimeFormat),
+    Typed,
+}
+
+impl Ratings<'_> {
+    /// Reads a file; true when its rows have times.
+    fn read(&mut self, file: &File, left_out: &mut LeftOut, monitor: &dyn Monitor) -> Result<bool> {
+        let table = &self.settings.table;
+        let mut rows = Rows::open(file, table, Role::Ratings, monitor)?;
+        let (user, item) = (rows.column("user", &table.user)?, rows.column("item", &table.item)?);
+        let optional =
+            |key: &str, name: &str| if name.is_empty() { Ok(None) } else { rows.column(key, name).map(Some) };
+        let rating = optional("rating", &table.rating)?;
+        let time = if rows.is_matrix() { None } else { optional("time", &table.time)? };
+        let times = match time {
+            None => Times::None,
+            Some(column) => match rows.time_unit(column) {
+                Some(unit) => {
+                    self.fits(&rows, &unit)?;
+                    Times::Typed
+                }
+                None => Times::Text(column, self.format(file, column, monitor)?),
+            },
+        };
+        let columns: Vec<usize> = [Some(user), Some(item), rating, time].into_iter().flatten().collect();
+        rows.select(&columns, time)?;
+        let reader = Reader::new(table);
+        let mut met = 0u64;
+        while rows.advance()? {
+            met += 1;
+            if met.is_multiple_of(65_536) {
+                rows.report(monitor)?;
             }
-            let rating = match rating {
-                Some(column) => rated(&rows, rows.get(column), table.scale)?,
-                None => 1.0,
-            };
-            let time = match time {
-                Some(column) => timed(&rows, rows.get(column), &mut format)?,
-                None => 0,
-            };
-            log.add(&rows, rows.get(user), rows.get(item), rating, time)
-        })();
-        match (added, table.damaged) {
-            (Ok(()), _) => kept += 1,
-            (Err(error), Damaged::Refuse) => return Err(error),
-            (Err(error), Damaged::Skip) => left_out.note(error),
+            if let Some(column) = rating
+                && left_out.skips()
+                && rows.parse().is_ok()
+                && self.missing.is(rows.get(column).trim_ascii())
+            {
+                left_out.without_rating(rows.error(format!("the rating {} is missing", shown(rows.get(column)))));
+                continue;
+            }
+            let row = self.row(&mut rows, [user, item], rating, &times, &reader);
+            left_out.take(row)?;
         }
-        met += 1;
-        if met.is_multiple_of(65_536) {
-            rows.report(monitor)?;
+        Ok(!matches!(times, Times::None))
+    }
+
+    fn row(
+        &mut self,
+        rows: &mut Rows,
+        ids: [usize; 2],
+        rating: Option<usize>,
+        times: &Times,
+        reader: &Reader,
+    ) -> Result<()> {
+        rows.parse()?;
+        let rating = match rating {
+            Some(column) => self.rated(rows, rows.get(column), reader)?,
+            None => 1.0,
+        };
+        let time = match times {
+            Times::None => Time::default(),
+            Times::Text(column, _) if self.missing.is(rows.get(*column).trim_ascii()) => {
+                let what = format!("the time {} is missing", shown(rows.get(*column)));
+                return Err(rows.error(what).next(NEXT_MISSING));
+            }
+            Times::Text(column, format) => timed(rows, rows.get(*column), format)?,
+            Times::Typed => rows.typed_time().ok_or_else(|| {
+                rows.error("the time is missing, or lies outside of 1970 to 2100".into())
+                    .next("check data.table.time, or set data.damaged to \"skip\"")
+            })?,
+        };
+        let fields = ids.map(|column| rows.get(column));
+        for (at, (what, field)) in ["user", "item"].into_iter().zip(fields).enumerate() {
+            let id = id(field);
+            if !id.is_empty() && self.missing.is(id) {
+                return Err(rows
+                    .error(format!("the {what} id {} says that it is missing", shown(id)))
+                    .next(NEXT_MISSING));
+            }
+            self.ids[at].see(field, id);
+        }
+        self.log.add_at(rows, id(fields[0]), id(fields[1]), rating, time)
+    }
+
+    fn rated(&self, rows: &Rows, field: &[u8], reader: &Reader) -> Result<f32> {
+        let written = field.trim_ascii();
+        if let Some(rating) = reader.read(written) {
+            return Ok(rating);
+        }
+        if self.missing.is(written) {
+            return Err(rows.error(format!("the rating {} is missing", shown(field))).next(NEXT_MISSING));
+        }
+        let (low, high) = self.settings.table.scale;
+        let words = written.iter().any(u8::is_ascii_alphabetic);
+        let next = if words {
+            "check data.table.rating; data.table.rating_words says what words mean; or set data.damaged to \"skip\""
+        } else {
+            "check data.table.rating and data.table.scale, or set data.damaged to \"skip\""
+        };
+        Err(rows.error(format!("the rating {} is not a number from {low} to {high}", shown(field))).next(next))
+    }
+
+    /// Refuses a format that contradicts a column of times.
+    fn fits(&self, rows: &Rows, unit: &TimeFormat) -> Result<()> {
+        match &self.settings.table.time_format {
+            TimeFormat::Auto | TimeFormat::Iso => Ok(()),
+            format if format == unit => Ok(()),
+            format => {
+                let typed = if *unit == TimeFormat::Iso { "dates".into() } else { format!("times in {unit}") };
+                let column = &self.settings.table.time;
+                Err(rows
+                    .error(format!("column `{column}` has {typed}, but data.table.time_format is \"{format}\""))
+                    .next("leave data.table.time_format out: the file says how its times are to be read"))
+            }
         }
     }
-    left_out.tell(kept, file, monitor)
+
+    /// The format of a column of text: the recipe's, or what the first rows fit.
+    fn format(&mut self, file: &File, column: usize, monitor: &dyn Monitor) -> Result<TimeFormat> {
+        if self.format != TimeFormat::Auto {
+            return Ok(self.format.clone());
+        }
+        // What is warned of was warned of when the file was opened first.
+        let mut rows = Rows::open(file, &self.settings.table, Role::Ratings, &crate::Silent)?;
+        rows.select(&[column], None)?;
+        let mut fields: Vec<String> = Vec::new();
+        while fields.len() < LOOKED_AT && rows.advance()? {
+            if rows.parse().is_err() {
+                continue;
+            }
+            let field = rows.get(column).trim_ascii();
+            if let Ok(field) = std::str::from_utf8(field)
+                && !self.missing.is(field.as_bytes())
+            {
+                fields.push(field.to_owned());
+            }
+        }
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        self.format = match TimeFormat::of_all(&fields) {
+            Found::One(format) => format,
+            // The first row's time is refused then.
+            Found::None => return Ok(TimeFormat::Auto),
+            Found::Two(one, other) => {
+                return Err(Error::input(
+                    file.path.display(),
+                    format!("the times, such as {}, fit `{one}` and `{other}`", shown(fields[0].as_bytes())),
+                )
+                .next(format!("set data.table.time_format to \"{one}\" or to \"{other}\"")));
+            }
+        };
+        let early = |f: &&str| self.format.time(f).is_none_or(|time| time.seconds < 366 * 86_400);
+        if self.format == TimeFormat::Seconds && !fields.is_empty() && fields.iter().all(|f| early(f)) {
+            monitor.warn(
+                &format!("{}: the times, such as {}, lie in 1970 when read as seconds", file.path.display(), shown(fields[0].as_bytes())),
+                "if they are not seconds, set data.table.time_format (excel, year, a pattern); their order counts in any case",
+            );
+        }
+        Ok(self.format.clone())
+    }
 }
 
-fn rated(rows: &Rows, field: &[u8], (low, high): (f32, f32)) -> Result<f32> {
-    decimal(field.trim_ascii()).filter(|r| (low..=high).contains(r)).ok_or_else(|| {
-        rows.error(format!("the rating {} is not a number from {low} to {high}", shown(field)))
-            .next("check data.table.rating and data.table.scale, or set data.table.damaged to \"skip\"")
+fn timed(rows: &Rows, field: &[u8], format: &TimeFormat) -> Result<Time> {
+    std::str::from_utf8(field).ok().and_then(|text| format.time(text)).ok_or_else(|| {
+        rows.error(format!("the time {} does not lie in 1970 to 2100, read as {format}", shown(field))).next(
+            "check data.table.time and data.table.time_format (seconds, milliseconds, iso, a pattern such as %d.%m.%Y)",
+        )
     })
 }
 
-fn timed(rows: &Rows, field: &[u8], format: &mut TimeFormat) -> Result<i64> {
-    let text = std::str::from_utf8(field).unwrap_or_default();
-    if *format == TimeFormat::Auto
-        && let Some(found) = TimeFormat::of(text)
-    {
-        *format = found;
-    }
-    format.seconds(text).ok_or_else(|| {
-        let name = format!("{format:?}").to_lowercase();
-        rows.error(format!("the time {} does not lie in 1970 to 2100, read as {name}", shown(field)))
-            .next("check data.table.time and data.table.time_format (seconds, milliseconds, microseconds, iso)")
-    })
-}
-
-/// Every row of a file of items or users whose id was met, once, as its columns by name.
+/// Every row of the files of items or users whose id was met, once.
 fn each_known(
-    file: &Path,
-    table: &Settings,
-    (key, id): (&str, &str),
+    files: &[File],
+    settings: &crate::data::Settings,
+    (role, key, id): (Role, &str, &str),
     known: &Names,
     monitor: &dyn Monitor,
     mut take: impl FnMut(&Rows, usize) -> Result<()>,
 ) -> Result<()> {
-    let mut rows = Rows::open(file, table.dialect()?)?;
-    let id = rows.column(key, id)?;
-    let all: Vec<usize> = (0..rows.names().len()).collect();
-    rows.select(&all)?;
-    let mut seen = vec![false; known.len()];
-    let mut left_out = LeftOut::default();
-    let mut kept = 0usize;
-    while rows.advance()? {
-        let taken = (|| {
-            if let Some(error) = rows.ragged() {
-                return Err(error);
+    let table = &settings.table;
+    let mut left_out = LeftOut::new(settings, false);
+    let mut join = Join::new(known);
+    let hasher = hashbrown::DefaultHashBuilder::default();
+    // A hash of the row that said something of each id; 0: none did.
+    let mut seen = vec![0u64; known.len()];
+    let (mut repeated, mut foreign) = (0u64, None);
+    for file in files {
+        let mut rows = Rows::open(file, table, role, monitor)?;
+        let id = rows.column(key, id)?;
+        let all: Vec<usize> = (0..rows.names().len()).collect();
+        rows.select(&all, None)?;
+        let mut met = 0u64;
+        while rows.advance()? {
+            met += 1;
+            if met.is_multiple_of(16_384) {
+                rows.report(monitor)?;
             }
-            let Some(at) = known.get(rows.get(id)).map(|at| at as usize) else { return Ok(()) };
-            if std::mem::replace(&mut seen[at], true) {
-                return Err(rows
-                    .error(format!("id {} stands on an earlier line already", shown(rows.get(id))))
-                    .next("remove one of the two lines, or set data.table.damaged to \"skip\""));
-            }
-            take(&rows, at)
-        })();
-        match (taken, table.damaged) {
-            (Ok(()), _) => kept += 1,
-            (Err(error), Damaged::Skip) if error.kind() == crate::Kind::Input => left_out.note(error),
-            (Err(error), _) => return Err(error),
-        }
-        if kept.is_multiple_of(16_384) {
-            rows.report(monitor)?;
+            let row = (|| {
+                rows.parse()?;
+                let Some(at) = join.find(rows.get(id)).map(|at| at as usize) else {
+                    foreign.get_or_insert_with(|| shown(rows.get(id)));
+                    return Ok(());
+                };
+                let fields: Vec<&[u8]> = all.iter().map(|&column| rows.get(column)).collect();
+                let hash = hasher.hash_one(fields) | 1;
+                match seen[at] {
+                    0 => {
+                        seen[at] = hash;
+                        take(&rows, at)
+                    }
+                    same if same == hash => Ok(()),
+                    // Left out by choice, the first row of an id stays.
+                    _ if left_out.skips() => {
+                        repeated += 1;
+                        Ok(())
+                    }
+                    _ => Err(rows
+                        .error(format!(
+                            "id {} stands on an earlier line already, with other fields",
+                            shown(rows.get(id))
+                        ))
+                        .next(
+                            "remove one of the two lines, or set data.damaged to \"skip\": then the first one counts",
+                        )),
+                }
+            })();
+            left_out.take(row)?;
         }
     }
-    left_out.tell(kept, file, monitor)?;
-    let missing = seen.iter().filter(|&&s| !s).count();
+    let file = files.first().map(|f| f.path.clone()).unwrap_or_default();
+    left_out.tell(&file, monitor)?;
+    if repeated > 0 {
+        monitor.warn(
+            &format!("{}: {repeated} rows have an id that an earlier row has: the first one counts", file.display()),
+            "remove the others if they are not wanted",
+        );
+    }
+    let missing = seen.iter().filter(|&&s| s == 0).count();
     if missing == known.len() {
-        return Err(Error::input(file.display(), "none of its ids is among the ratings")
-            .next(format!("check data.table.{key}: ids must be written alike in both files")));
+        let ours = if known.is_empty() { String::new() } else { shown(known.name(0)) };
+        let theirs = foreign.map_or("none".into(), |id| format!("such as {id}"));
+        return Err(Error::input(
+            file.display(),
+            format!("none of its ids ({theirs}) is among the ratings (such as {ours})"),
+        )
+        .next(format!("check data.table.{key}: ids must be written alike in both files")));
+    }
+    if let Some((theirs, ours)) = &join.example {
+        monitor.warn(
+            &format!(
+                "{}: {} ids were joined as numbers, such as `{theirs}` with `{ours}`",
+                file.display(),
+                join.by_number
+            ),
+            "write them alike in both files if they are not the same",
+        );
     }
     if missing > 0 {
+        let example = seen.iter().position(|&s| s == 0).map(|at| shown(known.name(at as u32))).unwrap_or_default();
         monitor.warn(
-            &format!("{}: {missing} of {} ids of the ratings are not in it", file.display(), known.len()),
+            &format!(
+                "{}: {missing} of {} ids of the ratings are not in it, such as {example}",
+                file.display(),
+                known.len()
+            ),
             "they stay, without title or text; data.core.known = \"title\" leaves such items out",
         );
     }
     Ok(())
 }
 
-fn read_items(file: &Path, table: &Settings, met: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
-    let names = Rows::open(file, table.dialect()?)?.names().to_vec();
-    let environment = environment(&[("title", &table.title), ("item_text", &table.item_text)])?;
-    let title = Template::new(&environment, "title", &names)?;
-    let about = Template::new(&environment, "item_text", &names)?;
-    let genres = match table.genres.as_str() {
-        "" => None,
-        name => Some(Rows::open(file, table.dialect()?)?.column("genres", name)?),
-    };
+/// The names of the columns of the first file.
+fn names(files: &[File], table: &Settings, role: Role) -> Result<Vec<String>> {
+    let first = files.first().map(|file| Rows::open(file, table, role, &crate::Silent)).transpose()?;
+    Ok(first.map(|rows| rows.names().to_vec()).unwrap_or_default())
+}
+
+fn read_items(
+    files: &[File],
+    settings: &crate::data::Settings,
+    missing: &Missing,
+    met: &Names,
+    monitor: &dyn Monitor,
+) -> Result<Vec<About>> {
+    let table = &settings.table;
+    let names = names(files, table, Role::Items)?;
+    let title = Template::new("title", &table.title, &names)?;
+    let about = Template::new("item_text", &table.item_text, &names)?;
     let mut items = vec![About::default(); met.len()];
     let id = if table.item_id.is_empty() { &table.item } else { &table.item_id };
-    each_known(file, table, ("item_id", id), met, monitor, |rows, at| {
-        let genre = genres.map(|column| text(rows.get(column))).unwrap_or_default();
-        let split = genre.split(table.genre_separator.as_str()).map(str::trim).filter(|g| !g.is_empty());
+    if let (false, Some(first)) = (table.genres.is_empty(), files.first()) {
+        Rows::open(first, table, Role::Items, &crate::Silent)?.column("genres", &table.genres)?;
+    }
+    each_known(files, settings, (Role::Items, "item_id", id), met, monitor, |rows, at| {
+        let genre = match table.genres.as_str() {
+            "" => String::new(),
+            name => text(rows.get(rows.column("genres", name)?)),
+        };
+        let genres = match list(&genre).as_slice() {
+            [one] if *one == genre => one.split(table.genre_separator.as_str()).map(str::to_owned).collect(),
+            entries => entries.to_vec(),
+        };
+        let genres = genres.iter().map(|g| g.trim()).filter(|g| !missing.is(g.as_bytes()));
         items[at] = About {
-            title: title.render(rows)?,
-            genres: split.map(str::to_owned).collect(),
-            fields: spoken(about.render(rows)?),
+            title: title.render(rows, missing)?,
+            genres: genres.map(str::to_owned).collect(),
+            fields: spoken(about.render(rows, missing)?),
         };
         Ok(())
     })?;
     Ok(items)
 }
 
-fn read_users(file: &Path, table: &Settings, met: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Field>>> {
-    let names = Rows::open(file, table.dialect()?)?.names().to_vec();
-    let environment = environment(&[("user_text", &table.user_text)])?;
-    let about = Template::new(&environment, "user_text", &names)?;
+fn read_users(
+    files: &[File],
+    settings: &crate::data::Settings,
+    missing: &Missing,
+    met: &Names,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Vec<Field>>> {
+    let table = &settings.table;
+    let about = Template::new("user_text", &table.user_text, &names(files, table, Role::Users)?)?;
     let mut users = vec![Vec::new(); met.len()];
     let id = if table.user_id.is_empty() { &table.user } else { &table.user_id };
-    each_known(file, table, ("user_id", id), met, monitor, |rows, at| {
-        users[at] = spoken(about.render(rows)?);
+    each_known(files, settings, (Role::Users, "user_id", id), met, monitor, |rows, at| {
+        users[at] = spoken(about.render(rows, missing)?);
         Ok(())
     })?;
     Ok(users)
@@ -213,61 +441,4 @@ fn read_users(file: &Path, table: &Settings, met: &Names, monitor: &dyn Monitor)
 
 fn spoken(text: String) -> Vec<Field> {
     if text.is_empty() { Vec::new() } else { vec![Field { name: TEXT.into(), value: text }] }
-}
-
-fn environment<'a>(templates: &[(&'static str, &'a String)]) -> Result<Environment<'a>> {
-    let mut environment = Environment::new();
-    // A wrong name is an error and not silence.
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    for (key, template) in templates {
-        environment.add_template(key, template).map_err(|e| {
-            Error::usage(format!("data.table.{key}"), format!("is not a template: {e}"))
-                .next("write it like \"{{ title }} ({{ year }})\"")
-        })?;
-    }
-    Ok(environment)
-}
-
-/// A template with the columns that it names.
-struct Template<'a> {
-    key: &'static str,
-    template: minijinja::Template<'a, 'a>,
-    columns: Vec<(String, usize)>,
-}
-
-impl<'a> Template<'a> {
-    fn new(environment: &'a Environment<'a>, key: &'static str, names: &[String]) -> Result<Self> {
-        let place = format!("data.table.{key}");
-        let template = environment.get_template(key).map_err(|e| Error::failed(&place, e))?;
-        let mut columns = Vec::new();
-        for wanted in template.undeclared_variables(false) {
-            let Some(at) = names.iter().position(|n| *n == wanted.to_lowercase()) else {
-                let there: Vec<&str> = names.iter().take(40).map(String::as_str).collect();
-                return Err(Error::usage(
-                    place,
-                    format!("there is no column `{wanted}`; the columns are: {}", there.join(", ")),
-                )
-                .next("use the names of the first line; in templates, names with spaces cannot be used"));
-            };
-            columns.push((wanted, at));
-        }
-        Ok(Self { key, template, columns })
-    }
-
-    fn render(&self, rows: &Rows) -> Result<String> {
-        let values: std::collections::BTreeMap<&str, String> =
-            self.columns.iter().map(|(name, at)| (name.as_str(), text(rows.get(*at)))).collect();
-        let said = self.template.render(values).map_err(|e| {
-            Error::usage(format!("data.table.{}", self.key), format!("fails: {e}"))
-                .within(rows.error(String::new()).place().to_owned())
-                .next("mend the template")
-        })?;
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        if said.len() > LONGEST_TEXT {
-            return Err(rows
-                .error(format!("data.table.{} gives {} bytes", self.key, said.len()))
-                .next("make it shorter"));
-        }
-        Ok(said)
-    }
 }

@@ -1,18 +1,23 @@
-//! Any log of ratings: a CSV or Parquet file whose columns the recipe names, with files of items
-//! and users where there are some. Titles, item texts and user texts are templates over the columns
-//! of those files.
+//! Any log of ratings: files of text, JSON, Parquet or Arrow whose columns the recipe names, with
+//! files of items and users where there are some. Titles, item texts and user texts are templates
+//! over the columns of those files.
 
+mod columns;
+mod form;
+mod ids;
 mod load;
-mod parquet;
+mod rating;
 mod rows;
-mod time;
+mod template;
 
 use serde::{Deserialize, Serialize};
 
 pub use load::{TEXT, load};
-pub use time::TimeFormat;
 
-use super::delimited::Dialect;
+pub use super::settings::Damaged;
+pub use super::time::TimeFormat;
+
+use super::delimited::{Dialect, Separator};
 use super::set::DataSet;
 use super::settings::ready_if_there;
 use crate::error::{Error, Result};
@@ -21,31 +26,22 @@ use crate::settings::{Checked, Faults};
 /// The data set.
 pub static SET: DataSet = DataSet {
     name: "table",
-    about: "any log of ratings as CSV or Parquet; data.table says which column is what",
+    about: "any log of ratings as CSV, JSON, Parquet or Arrow; data.table says which column is what",
     ready: |_, settings| ready_if_there(settings),
     load: |_, settings, monitor| load(settings, monitor),
     ..DataSet::PLAIN
 };
 
-/// What becomes of damaged rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Damaged {
-    /// The first one is an error.
-    #[default]
-    Refuse,
-    /// They are left out and counted; more than one in ten is an error.
-    Skip,
-}
-
 /// Which column is what. Names of columns are compared without regard to case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// File of ratings in `data.path`: CSV (plain or .gz) or Parquet.
+    /// File of ratings in `data.path`: CSV, JSON, Parquet or Arrow (Feather), plain or compressed.
+    /// Also a folder of part files, a pattern (`part-*.csv`), or several of them with `;` between.
     #[schemars(length(min = 1))]
     pub ratings: String,
-    /// Column with the user's id.
+    /// Column with the user's id: its name, or `#1` for the first one. Fields inside of others have
+    /// dots between (`author.id`).
     #[schemars(length(min = 1))]
     pub user: String,
     /// Column with the item's id.
@@ -55,44 +51,69 @@ pub struct Settings {
     pub rating: String,
     /// Column with the time. Empty: there are none.
     pub time: String,
-    /// How times are written; `auto` takes what the first row fits.
+    /// How times are written: `seconds`, `milliseconds`, `microseconds` or `nanoseconds` since 1970,
+    /// `iso` (2024-05-17, with a clock and a zone or without), `yyyymmdd`, `year`, `excel`, or a
+    /// pattern such as `%d.%m.%Y %H:%M`. `auto` takes what the first rows fit.
     pub time_format: TimeFormat,
     /// Smallest and largest rating.
     pub scale: (f32, f32),
+    /// Ratings that are words, with what they mean: `["like = 5", "dislike = 1"]`. `true` and
+    /// `false` are 1 and 0 without it.
+    pub rating_words: Vec<String>,
     /// What an item is called in prompts.
     #[schemars(length(min = 1))]
     pub noun: String,
-    /// Between the columns of CSV files: one ASCII character.
+    /// Between the columns of text files: one or more characters; one blank stands for any number
+    /// of blanks and tabs.
     pub separator: String,
+    /// Around a field that may hold separators: one ASCII character. Empty: quotes are characters
+    /// like others. `auto`: `"`, unless a file with tabs or several characters between its columns
+    /// has quotes that do not close.
+    pub quote: String,
     /// What stands before a quote inside of a quoted field: one ASCII character. Empty: the quote
     /// is doubled.
     pub escape: String,
-    /// What becomes of damaged rows.
-    pub damaged: Damaged,
-    /// File of items, CSV or Parquet. Empty: an item's id is its title.
+    /// A line that begins with this character, and has not the columns of the others, is left out.
+    /// Empty: there are no such lines.
+    pub comment: String,
+    /// Whether the first line of text files has the names of the columns. `false`: they are called
+    /// `#1`, `#2`, or as `columns` says.
+    pub header: bool,
+    /// Names of the columns of the ratings, where the file has none.
+    pub columns: Vec<String>,
+    /// The encoding of text files: `utf-8`, `latin1`, `windows-1252`, `utf-16`, `shift_jis`, `gbk`.
+    /// Empty: UTF-8, and Windows-1252 for a field that is none.
+    pub encoding: String,
+    /// Fields that say that nothing is known, whatever their case; an empty field always does.
+    pub missing: Vec<String>,
+    /// File of items, in any form that ratings may have. Empty: an item's id is its title.
     pub items: String,
     /// Its column with the item's id. Empty: named as in the ratings.
     pub item_id: String,
+    /// Names of its columns, where the file has none.
+    pub item_columns: Vec<String>,
     /// Template of the title over its columns.
     pub title: String,
-    /// Its column with genres. Empty: there is none.
+    /// Its column with genres: a list, or text with `genre_separator` between. Empty: there is none.
     pub genres: String,
     /// What stands between two genres.
-    #[schemars(length(min = 1))]
     pub genre_separator: String,
     /// Template of the text that an item is embedded by, over its columns. Empty: sentences of
     /// title and genre.
     pub item_text: String,
-    /// File of users, CSV or Parquet. Empty: nothing is known of users.
+    /// File of users, in any form that ratings may have. Empty: nothing is known of users.
     pub users: String,
     /// Its column with the user's id. Empty: named as in the ratings.
     pub user_id: String,
+    /// Names of its columns, where the file has none.
+    pub user_columns: Vec<String>,
     /// Template of what a prompt says of a user, over its columns. Empty: nothing.
     pub user_text: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
+        let none = || ["nan", "null", "none", "na", "n/a", "<na>", "\\N"].map(String::from).to_vec();
         Self {
             ratings: "ratings.csv".into(),
             user: "user".into(),
@@ -101,22 +122,33 @@ impl Default for Settings {
             time: "time".into(),
             time_format: TimeFormat::Auto,
             scale: (1.0, 5.0),
+            rating_words: Vec::new(),
             noun: "item".into(),
             separator: ",".into(),
+            quote: AUTO.into(),
             escape: String::new(),
-            damaged: Damaged::Refuse,
+            comment: "#".into(),
+            header: true,
+            columns: Vec::new(),
+            encoding: String::new(),
+            missing: none(),
             items: String::new(),
             item_id: String::new(),
+            item_columns: Vec::new(),
             title: "{{ title }}".into(),
             genres: String::new(),
             genre_separator: "|".into(),
             item_text: String::new(),
             users: String::new(),
             user_id: String::new(),
+            user_columns: Vec::new(),
             user_text: String::new(),
         }
     }
 }
+
+/// The quote that is found out.
+const AUTO: &str = "auto";
 
 impl Settings {
     /// The middle of the scale; without ratings, everything is a like.
@@ -129,20 +161,29 @@ impl Settings {
         if self.rating.is_empty() { (1.0, 1.0) } else { self.scale }
     }
 
-    /// How CSV files are written.
+    /// How text files are written; a quote that is to be found out is `"`.
     ///
     /// # Errors
-    /// A separator or an escape that is not one ASCII character.
+    /// A separator, quote, escape or comment that cannot be one.
     pub fn dialect(&self) -> Result<Dialect> {
-        let one = |key: &str, text: &str| {
-            one_byte(text).ok_or_else(|| Error::usage(format!("data.table.{key}"), not_one(text)).next(ONE))
+        let one = |key: &str, text: &str| match text {
+            "" => Ok(None),
+            text => one_byte(text)
+                .map(Some)
+                .ok_or_else(|| Error::usage(format!("data.table.{key}"), not_one(text)).next(ONE)),
         };
-        let escape = if self.escape.is_empty() { None } else { Some(one("escape", &self.escape)?) };
-        Ok(Dialect { separator: one("separator", &self.separator)?, escape })
+        let separator = Separator::parse(&self.separator);
+        Ok(Dialect {
+            separator: separator.map_err(|e| Error::usage("data.table.separator", e).next(SEPARATORS))?,
+            quote: if self.quote == AUTO { Some(b'"') } else { one("quote", &self.quote)? },
+            escape: one("escape", &self.escape)?,
+            comment: one("comment", &self.comment)?,
+        })
     }
 }
 
-const ONE: &str = "use e.g. \",\", \";\" or \"\\t\"";
+const ONE: &str = "use e.g. \"'\", or leave it empty";
+const SEPARATORS: &str = "use e.g. \",\", \";\", \"\\t\" or \"::\"";
 
 fn not_one(text: &str) -> String {
     format!("`{text}` is not one ASCII character")
@@ -150,7 +191,7 @@ fn not_one(text: &str) -> String {
 
 fn one_byte(text: &str) -> Option<u8> {
     match text.as_bytes() {
-        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n' | 0) => Some(*byte),
+        [byte] if byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0) => Some(*byte),
         _ => None,
     }
 }
@@ -158,9 +199,20 @@ fn one_byte(text: &str) -> Option<u8> {
 impl Checked for Settings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
-        faults.unless(one_byte(&self.separator).is_some(), "separator", not_one(&self.separator), ONE);
-        let escape = self.escape.is_empty() || one_byte(&self.escape).is_some();
-        faults.unless(escape, "escape", not_one(&self.escape), ONE);
+        if let Err(what) = Separator::parse(&self.separator) {
+            faults.unless(false, "separator", what, SEPARATORS);
+        }
+        let some = !self.genre_separator.is_empty();
+        faults.unless(some, "genre_separator", "it is empty", "use e.g. \"|\" or \", \"");
+        for (key, text) in [("quote", &self.quote), ("escape", &self.escape), ("comment", &self.comment)] {
+            let sound = text.is_empty() || one_byte(text).is_some() || (key == "quote" && text == AUTO);
+            faults.unless(sound, key, not_one(text), ONE);
+        }
+        let known = self.encoding.is_empty() || form::encoding(&self.encoding).is_some();
+        faults.unless(known, "encoding", format!("there is no encoding `{}`", self.encoding), form::ENCODINGS);
+        if let Err(what) = rating::words(&self.rating_words) {
+            faults.unless(false, "rating_words", what, "write e.g. [\"like = 5\", \"dislike = 1\"]");
+        }
         let (low, high) = self.scale;
         faults.unless(
             low < high,

@@ -1,118 +1,559 @@
-//! One cursor over the rows of a table, CSV or Parquet.
+//! One cursor over the rows of a table, whatever its form; and the files that a recipe names.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::parquet::Columns;
-use crate::data::delimited::{Dialect, Records};
+use serde_json::Value;
+
+use super::Settings;
+use super::columns::Columns;
+use super::form::Form;
+use super::rating::Reader;
+use crate::data::delimited::Records;
+use crate::data::json::{self, Objects};
 use crate::data::sets::fields::At;
 use crate::data::source;
+use crate::data::time::{Time, TimeFormat};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
-/// The rows of a table.
-pub enum Rows {
-    /// Delimited text.
-    Csv(Box<Records>, Vec<String>),
-    /// Parquet.
-    Parquet(Box<Columns>),
+/// Objects of a JSON file that are looked at for the names of its columns.
+const LOOKED_AT: usize = 1000;
+/// Columns beside the user that a matrix of ratings has at least.
+const WIDE: usize = 5;
+
+/// A file of a table, with what the folders above it say of all its rows (`year=2024`).
+pub struct File {
+    pub path: PathBuf,
+    pub says: Vec<(String, String)>,
 }
 
-/// The file `name` of a folder, which must be there.
-pub fn find(folder: &Path, name: &str, key: &str) -> Result<PathBuf> {
-    let at =
-        if folder.is_file() && !source::is_folder(folder) { folder.to_owned() } else { source::locate(folder, name) };
-    if source::exists(&at) {
-        return Ok(at);
+/// The files that `named` means in a folder: a file, a folder of part files, a pattern, or several of them.
+///
+/// # Errors
+/// There is none, or an archive has several of one name.
+pub fn find(folder: &Path, named: &str, key: &str) -> Result<Vec<File>> {
+    let alone = |path: PathBuf| vec![File { path, says: Vec::new() }];
+    if source::is_pipe(folder) || (folder.is_file() && !source::is_folder(folder)) {
+        return Ok(alone(folder.to_owned()));
     }
-    let names = source::names(folder).unwrap_or_default();
+    let at = source::locate(folder, named);
+    if at.is_file() || (source::exists(&at) && !source::is_folder(&folder.join(named))) {
+        let same = source::same_named(folder, named);
+        if same.len() > 1 {
+            return Err(Error::input(
+                folder.display(),
+                format!("holds several files of this name: {}", same.join(", ")),
+            )
+            .next(format!("set data.table.{key} to one of them, with its folder")));
+        }
+        return Ok(alone(at));
+    }
+    let mut files = Vec::new();
+    for part in named.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let at = folder.join(part);
+        if source::is_folder(&at) {
+            let names = source::names_below(&at)?;
+            files.extend(
+                names
+                    .iter()
+                    .filter(|name| !name.rsplit('/').next().unwrap_or(name).starts_with('_'))
+                    .map(|name| File { path: at.join(name), says: partitions(name) }),
+            );
+        } else if let Some(pattern) = part.contains(['*', '?', '[']).then(|| glob::Pattern::new(part).ok()).flatten() {
+            let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+            let names = source::names_below(folder)?;
+            let fits = names.iter().filter(|name| pattern.matches_with(name, strict));
+            files.extend(fits.map(|name| File { path: folder.join(name), says: partitions(name) }));
+        } else if named.contains(';') && source::exists(&source::locate(folder, part)) {
+            files.push(File { path: source::locate(folder, part), says: Vec::new() });
+        } else {
+            files.clear();
+            break;
+        }
+    }
+    if !files.is_empty() {
+        return Ok(files);
+    }
+    let names = source::names(folder)?;
+    if names.iter().any(|name| name == "[Content_Types].xml") {
+        return Err(
+            Error::input(folder.display(), "is an Excel file, or another Office file").next("save the sheet as CSV")
+        );
+    }
     let there =
         if names.is_empty() { "nothing".into() } else { names.iter().take(12).cloned().collect::<Vec<_>>().join(", ") };
     Err(Error::input(at.display(), "is not there")
         .next(format!("set data.path and data.table.{key}; the folder holds: {there}")))
 }
 
-impl Rows {
-    /// Opens a table and reads the names of its columns.
-    pub fn open(path: &Path, dialect: Dialect) -> Result<Self> {
-        if super::parquet::is_parquet(path) {
-            return Ok(Self::Parquet(Box::new(Columns::open(path)?)));
+/// What the folders of a path say, as Hive and Spark write it: `year=2024/month=5/part-0.parquet`.
+fn partitions(name: &str) -> Vec<(String, String)> {
+    let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
+    let pairs = folders.split('/').filter_map(|folder| folder.split_once('='));
+    let known = |value: &str| if value == "__HIVE_DEFAULT_PARTITION__" { String::new() } else { unquoted(value) };
+    pairs.map(|(key, value)| (key.to_lowercase(), known(value))).collect()
+}
+
+/// A name with `%20` and the like put right.
+fn unquoted(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
         }
-        let (records, header) = Records::with_header(path, dialect)?;
-        Ok(Self::Csv(Box::new(records), header.names().to_vec()))
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Which of the three tables a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Ratings,
+    Items,
+    Users,
+}
+
+impl Role {
+    fn columns(self, table: &Settings) -> &[String] {
+        match self {
+            Self::Ratings => &table.columns,
+            Self::Items => &table.item_columns,
+            Self::Users => &table.user_columns,
+        }
+    }
+
+    fn names_key(self) -> &'static str {
+        match self {
+            Self::Ratings => "columns",
+            Self::Items => "item_columns",
+            Self::Users => "user_columns",
+        }
+    }
+}
+
+/// The rows of a table.
+pub struct Rows {
+    source: Source,
+    names: Vec<String>,
+    role: Role,
+    shape: Shape,
+    /// What the folders say of every row, behind the columns of the file.
+    says: Vec<String>,
+    /// The record that was read for the names is a row.
+    again: bool,
+}
+
+enum Source {
+    Text(Box<Records>),
+    Json(Box<Nested>),
+    Columns(Box<Columns>),
+}
+
+/// How rows stand in text.
+enum Shape {
+    Plain,
+    /// `item:`, then its rows without it: the Netflix Prize.
+    Blocks {
+        item: Vec<u8>,
+    },
+    /// A line a user, a column an item.
+    Matrix {
+        user: usize,
+        items: Vec<(usize, Vec<u8>)>,
+        at: usize,
+    },
+}
+
+impl Rows {
+    /// Opens a file of a table and finds the names of its columns.
+    pub fn open(file: &File, table: &Settings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
+        let mut rows = match Form::open(&file.path, table)? {
+            Form::Columns(columns) => {
+                let names = columns.names().to_vec();
+                Self::plain(Source::Columns(columns), names, role)
+            }
+            Form::Json(objects) => {
+                let (source, names) = Nested::open(objects)?;
+                Self::plain(Source::Json(Box::new(source)), names, role)
+            }
+            Form::Text(records) => Self::text(records, table, role, monitor)?,
+        };
+        for (key, value) in &file.says {
+            if !rows.names.contains(key) {
+                rows.names.push(key.clone());
+                rows.says.push(value.clone());
+            }
+        }
+        Ok(rows)
+    }
+
+    fn plain(source: Source, names: Vec<String>, role: Role) -> Self {
+        Self { source, names, role, shape: Shape::Plain, says: Vec::new(), again: false }
+    }
+
+    /// Text: its first record has the names, or is a row.
+    fn text(mut records: Box<Records>, table: &Settings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
+        let empty =
+            |records: &Records| Error::input(records.path().display(), "is empty").next("copy or download it again");
+        if !records.advance()? {
+            return Err(empty(&records));
+        }
+        let given = role.columns(table);
+        if !given.is_empty() || !table.header {
+            let names = numbered(records.fields().len(), given);
+            return Ok(Self { again: true, ..Self::plain(Source::Text(records), names, role) });
+        }
+        let wanted = |names: &[String]| {
+            let keys: [&String; 4] = match role {
+                Role::Ratings => [&table.user, &table.item, &table.rating, &table.time],
+                Role::Items => [&table.item, &table.item_id, &table.genres, &table.title],
+                Role::Users => [&table.user, &table.user_id, &table.user, &table.user_id],
+            };
+            keys.into_iter().any(|key| position(names, key).is_some())
+        };
+        let mut names = records.names();
+        // Comments before the names; but the names may stand in one.
+        while let Some(mark) = table.comment.chars().next().filter(|&mark| names[0].starts_with(mark)) {
+            let mut bare = names.clone();
+            bare[0] = names[0].trim_start_matches(mark).trim().to_owned();
+            if wanted(&bare) {
+                names = bare;
+                break;
+            }
+            if wanted(&names) {
+                break;
+            }
+            records.forget();
+            if !records.advance()? {
+                return Err(empty(&records));
+            }
+            names = records.names();
+        }
+        if role != Role::Ratings || wanted(&names) {
+            let matrix = role == Role::Ratings && table.user == Settings::default().user;
+            if let Some(shape) = matrix.then(|| matrix_of(&mut records, &names, table)).flatten() {
+                monitor.warn(
+                    &format!(
+                        "{}: a column an item: read as a matrix of ratings, without times",
+                        records.path().display()
+                    ),
+                    "if this is not meant, set data.table.item and data.table.rating to columns of the file",
+                );
+                let names = ["user", "item", "rating"].map(String::from).to_vec();
+                return Ok(Self { shape, ..Self::plain(Source::Text(records), names, role) });
+            }
+            return Ok(Self::plain(Source::Text(records), names, role));
+        }
+        let own = Settings::default();
+        let untouched = [&table.user, &table.item] == [&own.user, &own.item];
+        if untouched && let Some(item) = block(records.fields().get(0)).filter(|_| records.fields().len() == 1) {
+            let shape = Shape::Blocks { item: item.to_vec() };
+            records.expect(3);
+            let names = ["user", "rating", "time", "item"].map(String::from).to_vec();
+            return Ok(Self { shape, ..Self::plain(Source::Text(records), names, role) });
+        }
+        let row = records.fields();
+        let like_a_row = row.len() > 2
+            && Reader::new(table).read(row.get(2).trim_ascii()).is_some()
+            && (row.len() == 3 || std::str::from_utf8(row.get(3)).is_ok_and(|time| TimeFormat::of(time).is_some()));
+        if untouched && like_a_row && (row.len() > 3 || table.time.is_empty()) {
+            let order = ["user", "item", "rating", "time"].map(String::from);
+            monitor.warn(
+                &format!(
+                    "{}: the first line has no names and looks like a row: the columns are taken for user, item, rating \
+                     and time, in this order",
+                    records.path().display()
+                ),
+                "set data.table.columns to the names in their order if it is another one",
+            );
+            let names = numbered(row.len(), &order[..row.len().min(4)]);
+            return Ok(Self { again: true, ..Self::plain(Source::Text(records), names, role) });
+        }
+        Ok(Self::plain(Source::Text(records), names, role))
     }
 
     /// Names of the columns, in lower case.
     pub fn names(&self) -> &[String] {
-        match self {
-            Self::Csv(_, names) => names,
-            Self::Parquet(columns) => columns.names(),
-        }
+        &self.names
     }
 
-    /// The column that the recipe's key names; it will be read.
+    /// Whether the rows come out of a matrix: then there are no times.
+    pub fn is_matrix(&self) -> bool {
+        matches!(self.shape, Shape::Matrix { .. })
+    }
+
+    /// The column that the recipe's key names.
     ///
     /// # Errors
-    /// There is none; names those that there are.
-    pub fn column(&mut self, key: &str, name: &str) -> Result<usize> {
+    /// There is none, or two; names those that there are.
+    pub fn column(&self, key: &str, name: &str) -> Result<usize> {
+        let shown: Vec<&str> = self.names.iter().take(40).map(|n| n.get(..60).unwrap_or(n)).collect();
+        let shown = shown.join(", ");
         let wanted = name.trim().to_lowercase();
-        match self.names().iter().position(|n| *n == wanted) {
-            Some(at) => Ok(at),
-            None => {
-                let shown: Vec<&str> = self.names().iter().take(40).map(|n| n.get(..60).unwrap_or(n)).collect();
-                let shown = shown.join(", ");
-                Err(self
-                    .error(format!("there is no column `{name}`; the columns are: {shown}"))
-                    .next(format!("set data.table.{key} to one of them, or check data.table.separator")))
+        if self.names.iter().filter(|n| **n == wanted).count() > 1 {
+            return Err(self.error(format!("there are two columns `{name}`; the columns are: {shown}")).next(format!(
+                "rename one of them, or set data.table.{key} to its number, e.g. \"#1\" for the first"
+            )));
+        }
+        position(&self.names, &wanted).ok_or_else(|| {
+            let other = [('\t', "\\t"), (';', ";"), ('|', "|"), (',', ",")];
+            let single = self.names.len() == 1 && matches!(self.source, Source::Text(_));
+            let near = other.iter().find(|(c, _)| single && self.names[0].contains(*c));
+            let next = match (near, &self.source) {
+                (Some((_, separator)), _) => format!("set data.table.separator to \"{separator}\""),
+                (None, Source::Text(_)) => format!(
+                    "set data.table.{key} to one of them, or check data.table.separator; where the first line is a row, \
+                     name the columns by data.table.{}",
+                    self.role.names_key()
+                ),
+                _ => format!("set data.table.{key} to one of them"),
+            };
+            self.error(format!("there is no column `{name}`; the columns are: {shown}")).next(next)
+        })
+    }
+
+    /// Reads only these columns from now on, `time` as a time where it is typed as one; call it once, before the first
+    /// row.
+    pub fn select(&mut self, columns: &[usize], time: Option<usize>) -> Result<()> {
+        let own: Vec<usize> = columns.iter().copied().filter(|&at| at < self.own()).collect();
+        match &mut self.source {
+            Source::Text(_) => Ok(()),
+            Source::Json(nested) => {
+                nested.select(&own, &self.names);
+                Ok(())
             }
+            Source::Columns(table) => table.select(&own, time.filter(|at| own.contains(at))),
         }
     }
 
-    /// Reads only these columns from now on; call it once, before the first row. Others are then empty in Parquet files.
-    pub fn select(&mut self, columns: &[usize]) -> Result<()> {
-        match self {
-            Self::Csv(..) => Ok(()),
-            Self::Parquet(table) => table.select(columns),
+    /// Columns of the file itself.
+    fn own(&self) -> usize {
+        self.names.len() - self.says.len()
+    }
+
+    /// The unit of a column that is typed as a time.
+    pub fn time_unit(&self, column: usize) -> Option<TimeFormat> {
+        match &self.source {
+            Source::Columns(table) => table.unit(column),
+            _ => None,
+        }
+    }
+
+    /// The row's time, where the selected column is typed as one.
+    pub fn typed_time(&self) -> Option<Time> {
+        match &self.source {
+            Source::Columns(table) => table.time(),
+            _ => None,
         }
     }
 
     /// Moves to the next row; false at the end.
     pub fn advance(&mut self) -> Result<bool> {
-        match self {
-            Self::Csv(records, _) => records.advance(),
-            Self::Parquet(columns) => columns.advance(),
+        if let Shape::Matrix { items, at, .. } = &mut self.shape
+            && let Source::Text(records) = &mut self.source
+        {
+            loop {
+                // Behind the last item comes the first one of the next line.
+                *at = at.wrapping_add(1);
+                if *at >= items.len() {
+                    *at = 0;
+                    if !records.advance()? {
+                        return Ok(false);
+                    }
+                }
+                if items.get(*at).is_some_and(|(column, _)| !records.get(*column).trim_ascii().is_empty()) {
+                    return Ok(true);
+                }
+            }
+        }
+        match &mut self.source {
+            Source::Text(_) if std::mem::take(&mut self.again) => Ok(true),
+            Source::Text(records) => {
+                while records.advance()? {
+                    let Shape::Blocks { item } = &mut self.shape else { return Ok(true) };
+                    match block(records.get(0)).filter(|_| records.fields().len() == 1) {
+                        Some(next) => *item = next.to_vec(),
+                        None => return Ok(true),
+                    }
+                }
+                Ok(false)
+            }
+            Source::Json(nested) => nested.objects.advance(),
+            Source::Columns(columns) => columns.advance(),
         }
     }
 
-    /// The error of a row with too many or too few columns.
-    pub fn ragged(&self) -> Option<Error> {
-        match self {
-            Self::Csv(records, _) => (!records.is_whole()).then(|| records.ragged()),
-            Self::Parquet(_) => None,
+    /// Makes the fields of the row ready.
+    ///
+    /// # Errors
+    /// A row with too many or too few columns, or an object that is damaged.
+    pub fn parse(&mut self) -> Result<()> {
+        match &mut self.source {
+            Source::Text(records) if !records.is_whole() => Err(records.ragged()),
+            Source::Json(nested) => nested.parse(),
+            _ => Ok(()),
         }
     }
 
     /// One field of the row; empty where there is none.
     pub fn get(&self, column: usize) -> &[u8] {
-        match self {
-            Self::Csv(records, _) => records.get(column),
-            Self::Parquet(columns) => columns.get(column),
+        if let Some(value) = column.checked_sub(self.own()).and_then(|at| self.says.get(at)) {
+            return value.as_bytes();
+        }
+        match (&self.source, &self.shape) {
+            (Source::Text(_), Shape::Blocks { item }) if column == 3 => item,
+            (Source::Text(records), Shape::Matrix { user, items, at }) => match (column, items.get(*at)) {
+                (0, _) => records.get(*user),
+                (1, Some((_, item))) => item,
+                (_, Some((rating, _))) => records.get(*rating),
+                (_, None) => &[],
+            },
+            (Source::Text(records), _) => records.get(column),
+            (Source::Json(nested), _) => nested.get(column),
+            (Source::Columns(columns), _) => columns.get(column),
         }
     }
 
     /// Says how far the file is read, and hears a stop.
     pub fn report(&self, monitor: &dyn Monitor) -> Result<()> {
-        match self {
-            Self::Csv(records, _) => records.report(monitor),
-            Self::Parquet(columns) => columns.report(monitor),
+        match &self.source {
+            Source::Text(records) => records.report(monitor),
+            Source::Json(nested) => nested.objects.report(monitor),
+            Source::Columns(columns) => columns.report(monitor),
         }
     }
 }
 
 impl At for Rows {
     fn error(&self, what: String) -> Error {
-        match self {
-            Self::Csv(records, _) => records.error(what),
-            Self::Parquet(columns) => columns.error(what),
+        match &self.source {
+            Source::Text(records) => records.error(what),
+            Source::Json(nested) => nested.objects.error(what),
+            Source::Columns(columns) => columns.error(what),
         }
+    }
+}
+
+/// The column of this name or number. RecBole's names have a type behind a colon, which may be left out.
+pub fn position(names: &[String], wanted: &str) -> Option<usize> {
+    let wanted = wanted.trim().to_lowercase();
+    if wanted.is_empty() {
+        return None;
+    }
+    let untyped = |name: &String| name.rsplit_once(':').is_some_and(|(name, _)| name == wanted);
+    let numbered = || wanted.strip_prefix('#')?.parse::<usize>().ok()?.checked_sub(1).filter(|&at| at < names.len());
+    names.iter().position(|name| *name == wanted).or_else(|| names.iter().position(untyped)).or_else(numbered)
+}
+
+/// The names that are given, and numbers for the columns behind them.
+fn numbered(count: usize, given: &[String]) -> Vec<String> {
+    let name = |at: usize| given.get(at).map_or_else(|| format!("#{}", at + 1), |name| name.trim().to_lowercase());
+    (0..count).map(name).collect()
+}
+
+/// The item at the head of a block.
+fn block(field: &[u8]) -> Option<&[u8]> {
+    let id = field.trim_ascii().strip_suffix(b":")?;
+    (!id.is_empty() && id.iter().all(u8::is_ascii_digit)).then_some(id)
+}
+
+/// The shape of a table with a column an item, where it is one: a column of users, none of items and ratings, and nothing
+/// but ratings in the first row.
+fn matrix_of(records: &mut Records, names: &[String], table: &Settings) -> Option<Shape> {
+    let own = Settings::default();
+    let untouched = [&table.item, &table.rating] == [&own.item, &own.rating];
+    let user = position(names, &table.user)?;
+    let others = [&table.item, &table.rating, &table.time].iter().any(|key| position(names, key).is_some());
+    if !untouched || others || names.len() <= WIDE {
+        return None;
+    }
+    let header: Vec<(usize, Vec<u8>)> =
+        (0..names.len()).filter(|&at| at != user).map(|at| (at, records.get(at).trim_ascii().to_vec())).collect();
+    Some(Shape::Matrix { user, items: header, at: usize::MAX - 1 })
+}
+
+/// Objects of JSON, as rows.
+struct Nested {
+    objects: Box<Objects>,
+    /// The place of each column that is read.
+    columns: HashMap<String, usize>,
+    fields: Vec<Vec<u8>>,
+}
+
+impl Nested {
+    /// The objects, and the names of all fields of the first ones.
+    fn open(objects: Box<Objects>) -> Result<(Self, Vec<String>)> {
+        let mut first = Objects::open(objects.path())?;
+        let mut names = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..LOOKED_AT {
+            if !first.advance()? {
+                break;
+            }
+            // A damaged object is told when its row is read.
+            let Ok(object) = json::parse::<Value>(first.object()) else { continue };
+            walk(&object, &mut String::new(), &mut |name, _| {
+                if seen.insert(name.to_owned()) {
+                    names.push(name.to_owned());
+                }
+            });
+        }
+        if names.is_empty() {
+            return Err(Error::input(objects.path().display(), "holds no JSON objects with fields")
+                .next("write one object a line, or an array of objects"));
+        }
+        Ok((Self { objects, columns: HashMap::new(), fields: Vec::new() }, names))
+    }
+
+    fn select(&mut self, columns: &[usize], names: &[String]) {
+        self.columns = columns.iter().map(|&at| (names[at].clone(), at)).collect();
+        self.fields = vec![Vec::new(); columns.iter().max().map_or(0, |last| last + 1)];
+    }
+
+    fn parse(&mut self) -> Result<()> {
+        let object: Value = self.objects.parse()?;
+        self.fields.iter_mut().for_each(Vec::clear);
+        let (fields, columns) = (&mut self.fields, &self.columns);
+        walk(&object, &mut String::new(), &mut |name, value| {
+            let Some(&at) = columns.get(name) else { return };
+            match value {
+                Value::Null => {}
+                Value::String(text) => fields[at].extend_from_slice(text.as_bytes()),
+                other => fields[at].extend_from_slice(other.to_string().as_bytes()),
+            }
+        });
+        Ok(())
+    }
+
+    fn get(&self, column: usize) -> &[u8] {
+        self.fields.get(column).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Every field of an object with its name, in lower case; those of objects inside with dots between.
+fn walk(value: &Value, name: &mut String, take: &mut impl FnMut(&str, &Value)) {
+    let Value::Object(fields) = value else { return };
+    for (key, value) in fields {
+        let length = name.len();
+        if length > 0 {
+            name.push('.');
+        }
+        name.push_str(key.trim());
+        name.make_ascii_lowercase();
+        match value {
+            Value::Object(inner) if !inner.is_empty() => walk(value, name, take),
+            value => take(name, value),
+        }
+        name.truncate(length);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::{self, Dataset, Kind, Rated, Sample, Samples};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
@@ -45,6 +45,10 @@ pub struct Raw<'a>(pub Option<&'a Path>);
 
 impl Inputs for Raw<'_> {
     fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        if let Some(path) = self.0.filter(|path| data::source::is_pipe(path)) {
+            return Err(Error::input(path.display(), "is a pipe, and a run reads its files again where it goes on")
+                .next("write it to a file first; `rallrec data inspect` reads pipes"));
+        }
         Ok(contents([("raw", self.0.map(Content::of_path).transpose()?)]))
     }
 }
@@ -57,6 +61,8 @@ pub fn tables_settings(recipe: &Recipe) -> data::Settings {
         kind: own.kind,
         category: own.category,
         core: own.core,
+        damaged: own.damaged,
+        damaged_limit: own.damaged_limit,
         implicit: if own.kind.set().zero_is_unrated { own.implicit } else { none.implicit },
         table: if own.kind == Kind::TABLE { own.table } else { none.table },
         synthetic: if own.kind == Kind::SYNTHETIC { own.synthetic } else { none.synthetic },

@@ -367,6 +367,10 @@ impl<'a> Chain<'a> {
         if data.tables.get()?.items.iter().all(|i| i.title.trim().is_empty()) {
             return self.graph_only(&data);
         }
+        if !self.run.is_beyond(StageId::Tune) {
+            // Said now, and not after the hours that lie before the tuning.
+            crate::data::two_classes(data.samples.get()?)?;
+        }
         let described = self.describe(&data)?;
         aside.described(&described)?;
         unless_beyond!(StageId::Embed);
