@@ -334,7 +334,7 @@ fn ids_are_joined_as_numbers_with_a_warning() {
     }
     // Both ways of writing in one column are one id.
     let mixed = text("user,item,rating,time\n", |u, i, r, t| {
-        format!("{u},{}{},{r},{t} ", number(i), if t % 3 == 0 { ".0" } else { "" })
+        format!("{u},{}{},{r},{t} ", number(i), if r % 2 == 0 { ".0" } else { "" })
     });
     let dir = folder(&[("ratings.csv", &mixed)]);
     let listener = Listener::default();

@@ -3,4 +3,5 @@
 //! code that cannot be reached from here has its test beside that code, with the same comment.
 
 mod list_of_runs_without_results;
+mod published_files_in_other_forms;
 mod results_of_an_older_program;

@@ -6,7 +6,7 @@ use crate::error::Error;
 
 /// What a file is by its first bytes, and what to do with it; `None` where it may be read.
 pub fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
-    const TABLE: [(&[u8], &str, &str); 16] = [
+    const TABLE: [(&[u8], &str, &str); 19] = [
         (
             b"SQLite format 3\0",
             "is an SQLite database",
@@ -19,6 +19,9 @@ pub fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it first"),
         (b"Rar!\x1a\x07", "is a RAR archive", "unpack it first"),
         (b"ORC", "is an ORC file", "write it as Parquet or CSV"),
+        (b"FEA1", "is a Feather file of version 1", "write it again as Parquet, or as Feather of version 2"),
+        (b"PARE", "is an encrypted Parquet file", "write it without encryption"),
+        (b"RDX", "is a data file of R", "write the table as CSV: write.csv"),
         (b"Obj\x01", "is an Avro file", "write it as Parquet or CSV"),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file", "write the table as Parquet or CSV, e.g. with pandas"),
         (b"\x93NUMPY", "is a NumPy array", "write it as CSV, with a column each for user, item, rating and time"),

@@ -231,7 +231,8 @@ impl Columns {
     fn fill(&mut self, batch: &RecordBatch) -> Result<()> {
         for at in self.selected.clone() {
             let column = &self.columns[at];
-            let array = reach(batch, &self.roots, &column.way).ok_or_else(|| self.error("its columns differ"))?;
+            let array = reach(batch, &self.roots, &column.way)
+                .ok_or_else(|| self.error("its columns differ").next("write the file again"))?;
             let text = &mut self.rows[at];
             text.bytes.clear();
             text.ends.clear();

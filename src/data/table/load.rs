@@ -183,10 +183,10 @@ impl Ratings<'_> {
         let fields = ids.map(|column| rows.get(column));
         for (at, (what, field)) in ["user", "item"].into_iter().zip(fields).enumerate() {
             let id = id(field);
-            if !id.is_empty() && self.missing.is(id) {
-                return Err(rows
-                    .error(format!("the {what} id {} says that it is missing", shown(id)))
-                    .next(NEXT_MISSING));
+            if self.missing.is(id) {
+                let said =
+                    if id.is_empty() { "is empty".into() } else { format!("{} says that it is missing", shown(id)) };
+                return Err(rows.error(format!("the {what} id {said}")).next(NEXT_MISSING));
             }
             self.ids[at].see(field, id);
         }

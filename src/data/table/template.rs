@@ -97,7 +97,8 @@ pub fn list(text: &str) -> Vec<String> {
 /// The template with a plain name in place of each column that is called otherwise, and these names' columns.
 fn named(source: &str, names: &[String]) -> (String, Vec<(String, usize)>) {
     // The longest names first, as one may be the beginning of another.
-    let mut odd: Vec<(usize, &String)> = names.iter().enumerate().filter(|(_, name)| !is_plain(name)).collect();
+    let mut odd: Vec<(usize, &String)> =
+        names.iter().enumerate().filter(|(_, name)| !name.is_empty() && !is_plain(name)).collect();
     odd.sort_by_key(|(_, name)| std::cmp::Reverse(name.len()));
     let (mut out, mut columns) = (String::with_capacity(source.len()), Vec::new());
     let mut rest = source;
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn columns_may_be_called_anything() {
-        let names = ["book-title", "book", "movie name", "meta.title", "title:token_seq", "year", "#7", "ünicode"];
+        let names = ["book-title", "book", "movie name", "meta.title", "title:token_seq", "year", "#7", "ünicode", ""];
         let names: Vec<String> = names.map(String::from).to_vec();
         for (template, written) in [
             ("{{ Book-Title }} of {{ Book }}", "{{ column_1 }} of {{ Book }}"),
