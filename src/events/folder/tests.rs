@@ -38,7 +38,8 @@ fn artifacts_tell_stage_key_size_and_whether_they_are_whole() {
     fs::create_dir(&part).unwrap();
     fs::write(part.join("x"), "12345").unwrap();
     let run = RunFolder::new(&folder);
-    let found_now: Vec<_> = run.artifacts().into_iter().map(|a| (a.stage, a.key, a.complete, a.bytes, a.seconds)).collect();
+    let found_now: Vec<_> =
+        run.artifacts().into_iter().map(|a| (a.stage, a.key, a.complete, a.bytes, a.seconds)).collect();
     let expected = [
         ("graph".to_string(), "aa11".to_string(), true, 70, Some(2.5)),
         ("tune".to_string(), "bb22".to_string(), false, 5, None),
