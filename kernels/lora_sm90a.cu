@@ -3,8 +3,8 @@
 // lora_forward_bf16 and lora_backward_bf16 (common/wide.cuh). All rows have one adapter, or none
 // (rank 0).
 //
-//   forward    Y (M, N)  = [ X | S ] [ W | B ]^T  (+ bias) (+ Y)      W (N, K), B (N, r): the depth is contiguous, both operands K-major
-//   backward   dX (M, K) = [ dY | dS ] [ W ; A ]  (+ dX)              W (N, K), A (r, K): the columns are, so the second is MN-major
+//   forward    Y (M, N)  = [ X | S ] [ W | B ]^T  (+ bias) (+ Y)      W (N, K), B (N, r): both operands are K-major
+//   backward   dX (M, K) = [ dY | dS ] [ W ; A ]  (+ dX)              W (N, K), A (r, K): the second is MN-major
 //
 // NOT RUN ON A GPU YET. The host build runs it on twins of the instructions, made after the PTX
 // manual (host/runtime/hopper.cpp), and holds it to the f64 oracle: this shows the descriptors,

@@ -76,7 +76,8 @@ fn below(folder: &Path, name: &str, files: &mut Vec<(String, PathBuf)>) -> Resul
         let entry = entry.map_err(|e| Error::io(folder, "read the folder", &e))?;
         let own = entry.file_name().to_string_lossy().into_owned();
         let name = if name.is_empty() { own } else { format!("{name}/{own}") };
-        // Not through links, of which one may lead back here, and not into folders of runs, which change meanwhile.
+        // Not through links, of which one may lead back here, and not into folders of runs, which
+        // change meanwhile.
         match entry.path() {
             path if entry.file_type().is_ok_and(|t| t.is_dir()) && !path.join("events.jsonl").exists() => {
                 below(&path, &name, files)?;

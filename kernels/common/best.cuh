@@ -3,7 +3,7 @@
 //
 //   scores (registers) -> the largest of a lane's part of a row >= threshold[query]?  almost always no: nothing else is done
 //        yes -> each -> key = (ordered score, ~index); above the query's least kept key, and not seen? -> append to its list
-//   list of a query, in L2:   | kept, KP | new, KP |     when the new half may not hold the next tile's the warp sorts all 2 KP keys
+//   list of a query, in L2:   | kept, KP | new, KP |     when the new half may overflow, the warp sorts all 2 KP keys
 //                                                        in shared memory, keeps KP and raises the threshold
 //
 // Thresholds are shared between the blocks of a query by atomic max on ordered integers. When a

@@ -11,7 +11,7 @@
 // which is: bits 4..6 of the address are XORed with its bits 7..9.
 //
 //     K-major    a line is a row of the operand, 64 values of K     the next 8 rows: `stride` bytes on; 16 of K: 32 bytes on
-//     MN-major   a line is a value of K, 64 rows of the operand     the next 8 of K: `stride` bytes on; the next 64 rows: `leading` on
+//     MN-major   a line is a value of K, 64 rows of the operand     the next 8 of K: `stride` on; the next 64 rows: `leading` on
 #pragma once
 
 #include "base.cuh"

@@ -1,10 +1,12 @@
 //! Compiles the runtime and every kernel source as C++.
 //!
-//! `RALLREC_SANITIZE=address` or `thread` instruments the kernels (not the runtime, whose stack switches a sanitiser
-//! must not see); the program that links them must then be linked with `-fsanitize=` too.
+//! `RALLREC_SANITIZE=address` or `thread` instruments the kernels (not the runtime, whose stack
+//! switches a sanitiser must not see); the program that links them must then be linked with
+//! `-fsanitize=` too.
 //!
-//! The profile decides how: a release build wants to be ready soon, a test build wants kernels that run fast. Line tables are
-//! made where the profile has debug information; they name the lines of a fault.
+//! The profile decides how: a release build wants to be ready soon, a test build wants kernels that
+//! run fast. Line tables are made where the profile has debug information; they name the lines of a
+//! fault.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -75,8 +77,8 @@ fn main() {
     if !sanitize.is_empty() {
         println!("cargo:rustc-cfg=sanitized");
         println!("cargo:rustc-cfg=sanitized=\"{sanitize}\"");
-        // Rust links without the compiler's default libraries, so the runtimes are named. They must also be loaded before
-        // all others: run with LD_PRELOAD, as .ci/sanitize does.
+        // Rust links without the compiler's default libraries, so the runtimes are named. They must
+        // also be loaded before all others: run with LD_PRELOAD, as .ci/sanitize does.
         let runtimes: &[&str] = if sanitize == "address" { &["asan", "ubsan"] } else { &["tsan"] };
         for runtime in runtimes {
             println!("cargo:rustc-link-arg=-l{runtime}");

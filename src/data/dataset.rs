@@ -95,7 +95,8 @@ pub struct Rated {
     pub time: i64,
 }
 
-/// A click-through sample: will `user` like `item`, given everything before `position` in the user's timeline?
+/// A click-through sample: will `user` like `item`, given everything before `position` in the
+/// user's timeline?
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Who.
@@ -132,8 +133,8 @@ pub struct Samples {
     pub samples: Vec<Sample>,
     /// Train, validation, test.
     pub split: Split,
-    /// The few histories that are not a slice of a timeline: the target's own earlier rows are left out. Sorted by
-    /// (user, position). Only with repeats = `exclude_target`.
+    /// The few histories that are not a slice of a timeline: the target's own earlier rows are left
+    /// out. Sorted by (user, position). Only with repeats = `exclude_target`.
     #[serde(default)]
     pub exceptions: Vec<Exception>,
 }

@@ -1,5 +1,5 @@
-//! Records of a delimited file (CSV and its relatives), streamed: a field may hold separators, quotes and line breaks;
-//! memory stays bounded whatever the file holds.
+//! Records of a delimited file (CSV and its relatives), streamed: a field may hold separators,
+//! quotes and line breaks; memory stays bounded whatever the file holds.
 
 use std::io::{BufRead, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -117,8 +117,8 @@ impl Dialect {
         !quoted
     }
 
-    /// Whether each field of a line that begins with a quote ends with one, and no other quote stands where a field
-    /// begins.
+    /// Whether each field of a line that begins with a quote ends with one, and no other quote
+    /// stands where a field begins.
     pub fn quotes_hold(&self, line: &[u8]) -> bool {
         let mut rest = line;
         loop {
@@ -130,8 +130,8 @@ impl Dialect {
         }
     }
 
-    /// The first field of a line, with its quotes, and what follows its separator; `None` where a quote is not closed
-    /// right before a separator or the end.
+    /// The first field of a line, with its quotes, and what follows its separator; `None` where a
+    /// quote is not closed right before a separator or the end.
     #[allow(clippy::type_complexity, reason = "a field and the rest of the line")]
     fn field<'a>(&self, line: &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         if let Some(quote) = self.quote
@@ -315,8 +315,8 @@ impl Records {
         self
     }
 
-    /// Opens `path` and reads its first record as the names of the columns, in lower case and without white space
-    /// around them.
+    /// Opens `path` and reads its first record as the names of the columns, in lower case and
+    /// without white space around them.
     ///
     /// # Errors
     /// An empty file.
@@ -366,8 +366,8 @@ impl Records {
         self.fields.get(column)
     }
 
-    /// Whether the current record has as many fields as the first one. Empty ones at the end do not count: some
-    /// programs write a separator there, in some lines or in all.
+    /// Whether the current record has as many fields as the first one. Empty ones at the end do not
+    /// count: some programs write a separator there, in some lines or in all.
     pub fn is_whole(&self) -> bool {
         let found = self.fields.len();
         found == self.columns
@@ -403,8 +403,9 @@ impl Records {
     /// Moves to the next record; false at the end. Empty lines and comments are no records.
     ///
     /// # Errors
-    /// A record longer than [`LONGEST`] bytes (a quote that never closes), a quoted field that holds what looks like
-    /// records, too many columns, a NUL byte (UTF-16 or a binary file), damaged compression.
+    /// A record longer than [`LONGEST`] bytes (a quote that never closes), a quoted field that
+    /// holds what looks like records, too many columns, a NUL byte (UTF-16 or a binary file),
+    /// damaged compression.
     pub fn advance(&mut self) -> Result<bool> {
         loop {
             let there = match self.dialect.separator {

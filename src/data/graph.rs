@@ -14,19 +14,20 @@ pub enum GraphEdges {
     /// Everything up to the end of the training split.
     #[default]
     TrainSplit,
-    /// Each user's last interaction held out, as in the authors' notebooks. It contains most test interactions
-    /// (defect D5); for comparing only.
+    /// Each user's last interaction held out, as in the authors' notebooks. It contains most test
+    /// interactions (defect D5); for comparing only.
     LeaveOneOut,
 }
 
 /// The edges in order of (user, item), each once.
 ///
-/// * [`GraphEdges::TrainSplit`]: every interaction that is not later than the last training sample in the order (time,
-///   user, item) and whose pair is not the target of a validation or test sample. These are the training targets and
-///   the first interactions of users before that moment, which are too early to be samples.
-/// * [`GraphEdges::LeaveOneOut`]: users with more than 10 interactions on MovieLens 1M and more than 5 elsewhere; all
-///   their interactions but the last, which is held out when its item occurs at least twice in the data (five times in
-///   Book-Crossing) and is an edge otherwise.
+/// * [`GraphEdges::TrainSplit`]: every interaction that is not later than the last training sample
+///   in the order (time, user, item) and whose pair is not the target of a validation or test
+///   sample. These are the training targets and the first interactions of users before that moment,
+///   which are too early to be samples.
+/// * [`GraphEdges::LeaveOneOut`]: users with more than 10 interactions on MovieLens 1M and more
+///   than 5 elsewhere; all their interactions but the last, which is held out when its item occurs
+///   at least twice in the data (five times in Book-Crossing) and is an edge otherwise.
 ///
 /// Interactions that the core filter or the repeats policy dropped are never edges.
 pub fn graph_edges(dataset: &Dataset, samples: &Samples, which: GraphEdges) -> Vec<(UserIdx, ItemIdx)> {

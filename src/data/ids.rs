@@ -1,5 +1,5 @@
-//! Three kinds of id that cannot be mixed up. The authors' code compared 0-based rows with 1-based movie ids
-//! (defect D1); here that does not compile.
+//! Three kinds of id that cannot be mixed up. The authors' code compared 0-based rows with 1-based
+//! movie ids (defect D1); here that does not compile.
 
 use std::fmt;
 

@@ -283,8 +283,8 @@ fn one_class(parts: &[PartSummary]) -> Option<String> {
     ))
 }
 
-/// The counts of the correct settings, and what each switch makes of them. Where a switch changes nothing that the samples
-/// depend on, they are not made again.
+/// The counts of the correct settings, and what each switch makes of them. Where a switch changes
+/// nothing that the samples depend on, they are not made again.
 fn compare(
     dataset: &Dataset,
     samples: &Samples,

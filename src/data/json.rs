@@ -1,5 +1,5 @@
-//! Objects out of a file of JSON: a line an object, an array of objects, or objects over several lines. What Python
-//! writes instead of JSON (`NaN`, `True`, strings in single quotes) is read too.
+//! Objects out of a file of JSON: a line an object, an array of objects, or objects over several
+//! lines. What Python writes instead of JSON (`NaN`, `True`, strings in single quotes) is read too.
 
 use std::io::{BufRead, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -127,7 +127,8 @@ impl Objects {
     }
 }
 
-/// Whether objects do not stand on lines of their own: an array, or an object that goes on behind its first line.
+/// Whether objects do not stand on lines of their own: an array, or an object that goes on behind
+/// its first line.
 fn over_lines(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     if !is_json(head) {
@@ -142,7 +143,8 @@ fn over_lines(head: &[u8]) -> bool {
 impl Stream {
     fn advance(&mut self, path: &Path) -> Result<bool> {
         self.object.clear();
-        // What closes the string that is open, whether the next byte is escaped, how many braces are open.
+        // What closes the string that is open, whether the next byte is escaped, how many braces
+        // are open.
         let (mut quote, mut escaped, mut depth) = (None, false, 0usize);
         loop {
             let chunk = match self.reader.fill_buf() {
@@ -206,7 +208,8 @@ impl Stream {
     }
 }
 
-/// Reads JSON; what is none is taken as a Python literal, and of a key that is there twice the last value is taken.
+/// Reads JSON; what is none is taken as a Python literal, and of a key that is there twice the last
+/// value is taken.
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(text).or_else(|error| {
         let value = serde_json::from_slice::<Value>(text).or_else(|_| serde_json::from_slice(&literal(text)));

@@ -1,5 +1,6 @@
-//! Checks that nothing of validation or test is seen before its time. Each leak is an error that names the setting
-//! behind it; where a setting asks for the authors' behaviour it becomes a warning.
+//! Checks that nothing of validation or test is seen before its time. Each leak is an error that
+//! names the setting behind it; where a setting asks for the authors' behaviour it becomes a
+//! warning.
 
 use std::collections::HashSet;
 
@@ -53,8 +54,8 @@ pub struct LeakReport {
 /// Runs all checks.
 ///
 /// # Errors
-/// The first leak that is not allowed, and always: parts of the split that overlap or are not in order of time, a
-/// history that reaches beyond its target.
+/// The first leak that is not allowed, and always: parts of the split that overlap or are not in
+/// order of time, a history that reaches beyond its target.
 pub fn check(inputs: Inputs<'_>, monitor: &dyn Monitor) -> Result<LeakReport> {
     order(inputs.samples)?;
     let mut report = LeakReport { target_in_history: targets_in_history(inputs.samples), ..LeakReport::default() };

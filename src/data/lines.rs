@@ -9,7 +9,8 @@ use crate::monitor::Monitor;
 
 pub use super::source::{exists, locate};
 
-/// Longest line that is accepted, in bytes. Real lines stay far below; a longer one means a wrong file.
+/// Longest line that is accepted, in bytes. Real lines stay far below; a longer one means a wrong
+/// file.
 pub const LONGEST: usize = 1 << 20;
 
 /// Most lines of a file: far beyond any rating file that fits in memory.
@@ -114,7 +115,8 @@ impl Lines {
     /// Moves to the next line that is not empty; false at the end.
     ///
     /// # Errors
-    /// A line longer than [`LONGEST`], a NUL byte (UTF-16 or a binary file), or damaged compression.
+    /// A line longer than [`LONGEST`], a NUL byte (UTF-16 or a binary file), or damaged
+    /// compression.
     pub fn advance(&mut self) -> Result<bool> {
         loop {
             self.line.clear();
@@ -201,7 +203,8 @@ mod tests {
     fn a_file_that_unpacks_to_far_more_than_text_can_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ratings.dat.gz");
-        // Many short lines, nothing but line breaks, and one endless line: all three without using memory for it.
+        // Many short lines, nothing but line breaks, and one endless line: all three without using
+        // memory for it.
         for (bomb, says) in [(&b"1::1::5::1\n"[..], "200 times"), (b"\n", "200 times"), (b"1", "longer than")] {
             packed(&path, &bomb.repeat(1 << 16), (64 << 20) / (bomb.len() << 16));
             let size = std::fs::metadata(&path).unwrap().len();

@@ -1,4 +1,5 @@
-//! What the papers' authors do with each data set, and which switches lead from correct to faithful.
+//! What the papers' authors do with each data set, and which switches lead from correct to
+//! faithful.
 
 use std::path::PathBuf;
 
@@ -39,14 +40,15 @@ pub(super) const NO_VALIDATION: Switch = Switch {
 pub(super) const BOUNDS: Core = Core { user_min: 11, user_max: 200, item_min: 10, ..Core::OFF };
 
 impl Settings {
-    /// The authors' filters and samples for a data set, defects apart: what `rallrec data inspect` and the recipes under
-    /// configs/ use. Where the authors have none of their own, the defaults.
+    /// The authors' filters and samples for a data set, defects apart: what `rallrec data inspect`
+    /// and the recipes under configs/ use. Where the authors have none of their own, the defaults.
     pub fn method(kind: Kind, path: impl Into<PathBuf>) -> Self {
         (kind.set().method)(Self::new(kind, path))
     }
 
-    /// What turns these settings into the authors', in this order. Not all of it can be had in a run: everything is
-    /// chosen on validation rows, so `faithful = true` in a recipe leaves the split as it is.
+    /// What turns these settings into the authors', in this order. Not all of it can be had in a
+    /// run: everything is chosen on validation rows, so `faithful = true` in a recipe leaves the
+    /// split as it is.
     pub fn switches(&self) -> &'static [Switch] {
         self.kind.set().switches
     }

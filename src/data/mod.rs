@@ -1,5 +1,5 @@
-//! From raw rating files to samples: one file a data set, then filters, labels, histories, splits and
-//! leak checks that all data sets share.
+//! From raw rating files to samples: one file a data set, then filters, labels, histories, splits
+//! and leak checks that all data sets share.
 //!
 //! ```text
 //! load / generate -> Dataset -> core filter -> build_samples -> Samples -> graph_edges, leaks::check, inspect
@@ -46,12 +46,12 @@ use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::settings::Checked;
 
-/// Reads a data set from the folder `path`, or makes the built-in one (then `path` is not looked at), all settings at
-/// their defaults.
+/// Reads a data set from the folder `path`, or makes the built-in one (then `path` is not looked
+/// at), all settings at their defaults.
 ///
-/// The tables are sorted by id (numeric ids as numbers) and the interactions by (time, user, item, rating), so the
-/// order of the lines in the files does not matter. Repeated (user, item) rows are kept and reported as a warning;
-/// what happens to them is [`Repeats`].
+/// The tables are sorted by id (numeric ids as numbers) and the interactions by (time, user, item,
+/// rating), so the order of the lines in the files does not matter. Repeated (user, item) rows are
+/// kept and reported as a warning; what happens to them is [`Repeats`].
 ///
 /// # Errors
 /// Names file and line of whatever cannot be read, and the next step.
@@ -65,8 +65,8 @@ pub fn read(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     (set.load)(set, settings, monitor)
 }
 
-/// What a recipe's `data` part asks for: [`read`], then the filters, after which the tables hold only the users and items
-/// that are left. Every later stage uses this data set's indices.
+/// What a recipe's `data` part asks for: [`read`], then the filters, after which the tables hold
+/// only the users and items that are left. Every later stage uses this data set's indices.
 pub fn open(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     open_traced(settings, monitor).map(|(dataset, _)| dataset)
 }

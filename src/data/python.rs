@@ -1,5 +1,5 @@
-//! Python's `random.seed` and `random.shuffle`, so that what the authors drew can be drawn again. The generator is
-//! MT19937 (Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8(1), 1998).
+//! Python's `random.seed` and `random.shuffle`, so that what the authors drew can be drawn again.
+//! The generator is MT19937 (Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8(1), 1998).
 
 const N: usize = 624;
 const M: usize = 397;

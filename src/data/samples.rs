@@ -14,12 +14,12 @@ use crate::settings::Checked;
 const MOST_EXCEPTIONS: usize = 1 << 26;
 
 /// Every interaction whose user has at least `min_history` earlier ones becomes a sample (or, with
-/// [`Targets::Last`], each user's last one), in order of (time, user, item); the first floor(train n) are for training,
-/// the next floor(valid n) for validation, the rest for test. Without times, each user's interactions and then the samples
-/// are in a seeded random order.
+/// [`Targets::Last`], each user's last one), in order of (time, user, item); the first floor(train
+/// n) are for training, the next floor(valid n) for validation, the rest for test. Without times,
+/// each user's interactions and then the samples are in a seeded random order.
 ///
-/// LightGCN's split comes ready made: its training pairs are training samples, but for a share of each user's that is
-/// held out for validation, and its test pairs are test samples.
+/// LightGCN's split comes ready made: its training pairs are training samples, but for a share of
+/// each user's that is held out for validation, and its test pairs are test samples.
 ///
 /// The data set's filters are not applied here: [`open`](super::open) did that.
 ///
@@ -146,8 +146,8 @@ fn by_row(samples: Vec<Sample>, rows: &[u32], interactions: usize) -> Vec<Sample
 /// Samples, histories of their own, and for each sample its row among the interactions.
 type Taken = (Vec<Sample>, Vec<Exception>, Vec<u32>);
 
-/// The samples, in order of users; repeats go from the timelines as the settings say. `places` has the rows of the
-/// timelines, or is empty.
+/// The samples, in order of users; repeats go from the timelines as the settings say. `places` has
+/// the rows of the timelines, or is empty.
 fn take(
     timelines: &mut [Vec<Rated>],
     places: &mut [u32],
@@ -220,8 +220,9 @@ fn take(
     Ok((samples, exceptions, rows))
 }
 
-/// Training pairs (time 0) less a share for validation, then test pairs (time 1). A pair that is there twice counts where
-/// it stands first, so a test pair that is a training pair too is none; unless repeats are kept.
+/// Training pairs (time 0) less a share for validation, then test pairs (time 1). A pair that is
+/// there twice counts where it stands first, so a test pair that is a training pair too is none;
+/// unless repeats are kept.
 fn ready_made(mut timelines: Vec<Vec<Rated>>, settings: &Settings) -> Samples {
     if settings.repeats != Repeats::Keep {
         let mut met = std::collections::HashSet::new();

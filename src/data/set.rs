@@ -23,7 +23,8 @@ pub struct DataSet {
     pub aliases: &'static [&'static str],
     /// What it is and its files, in one line.
     pub about: &'static str,
-    /// The files it needs, each plain or compressed; `|` stands between the names that one may have.
+    /// The files it needs, each plain or compressed; `|` stands between the names that one may
+    /// have.
     pub files: &'static [&'static str],
     /// What an item is called in prompts; see [`super::nouns`].
     pub noun: &'static str,

@@ -1,6 +1,6 @@
-//! Data sets and samples as files: magic, version, a JSON header with the tables and the lengths of the columns, the
-//! columns as little-endian arrays, and a BLAKE3 checksum of all of it. A file is written under a temporary name and
-//! renamed, so it is whole or absent.
+//! Data sets and samples as files: magic, version, a JSON header with the tables and the lengths of
+//! the columns, the columns as little-endian arrays, and a BLAKE3 checksum of all of it. A file is
+//! written under a temporary name and renamed, so it is whole or absent.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;

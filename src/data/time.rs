@@ -225,7 +225,8 @@ impl TimeFormat {
             Self::Year => Time::utc(Date::new(field.parse().ok()?, 1, 1).ok()?.to_datetime(Clock::midnight())),
             Self::Excel => {
                 let days: f64 = field.parse().ok()?;
-                // 1970-01-01 is day 25569; a hundred thousandth of a second is all that a serial number holds.
+                // 1970-01-01 is day 25569; a hundred thousandth of a second is all that a serial
+                // number holds.
                 let micros = ((days - 25_569.0) * 86_400e5).round() * 10.0;
                 if micros.is_finite() { Time::of(micros as i128 * 1000) } else { None }
             }

@@ -1,4 +1,5 @@
-//! Forms of files that a table may have. Each has the same rows, and each must give the same data set.
+//! Forms of files that a table may have. Each has the same rows, and each must give the same data
+//! set.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

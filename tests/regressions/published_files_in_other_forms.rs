@@ -1,5 +1,6 @@
-//! Copies of published data sets were refused, or read wrongly, for what does not matter: another name of a file, a table
-//! that is not there, a value that nobody reads, one damaged row, an item twice in a line.
+//! Copies of published data sets were refused, or read wrongly, for what does not matter: another
+//! name of a file, a table that is not there, a value that nobody reads, one damaged row, an item
+//! twice in a line.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-// Runs a grid: blocks one after the other in random order, the threads of a block as fibers in random order.
+// Runs a grid: blocks one after the other in random order, the threads of a block as fibers in
+// random order.
 #include <algorithm>
 #include <cstdlib>
 #include <new>
@@ -122,8 +123,8 @@ void run_block(unsigned index) {
         for (Meeting* m : warp.meetings) run->spare.push_back(m);
         warp.meetings.clear();
     }
-    // Which fiber plays which thread changes from block to block, so that a sanitiser does not take two blocks'
-    // threads of one number for one thread.
+    // Which fiber plays which thread changes from block to block, so that a sanitiser does not take
+    // two blocks' threads of one number for one thread.
     std::vector<unsigned> deal(run->threads);
     std::iota(deal.begin(), deal.end(), 0u);
     if (kThreadSanitizer)
@@ -142,8 +143,8 @@ void run_block(unsigned index) {
         prepare(w.fiber, thread_main);
         make_ready(t);
     }
-    // A fair order is kind to a missing barrier: until a warp has met three times, every other has run as well. So in most blocks one
-    // warp is left waiting for as long as any other can go on.
+    // A fair order is kind to a missing barrier: until a warp has met three times, every other has
+    // run as well. So in most blocks one warp is left waiting for as long as any other can go on.
     const unsigned warps = (run->threads + 31) / 32, starved = warps > 1 && next_random() % 4 ? next_random() % warps : ~0u;
     while (run->ended < run->threads) {
         if (land_some_load(run->ready.empty())) {

@@ -1,9 +1,10 @@
 // What a kernel source sees in place of CUDA when it is compiled as plain C++ for the host.
 //
-// One thread of a block is a fiber, so a kernel is ordinary code that can be stepped, sanitised and property-tested.
-// Everything that lets lanes meet (barriers, shuffles, matrix products) is a rendezvous in the runtime, which names the
-// source line when lanes do not meet as CUDA demands. Only names that our kernels use are here: a missing one is a
-// compile error, never a silent difference.
+// One thread of a block is a fiber, so a kernel is ordinary code that can be stepped, sanitised and
+// property-tested. Everything that lets lanes meet (barriers, shuffles, matrix products) is a
+// rendezvous in the runtime, which names the source line when lanes do not meet as CUDA demands.
+// Only names that our kernels use are here: a missing one is a compile error, never a silent
+// difference.
 #pragma once
 
 #include <cmath>
@@ -52,18 +53,21 @@ struct Slots {
 
 using Finish = void (*)(Slots&, const Site*);
 
-// Waits until every lane of `mask` is at `site`; `finish` then runs once on what they brought. The result stays valid
-// until `leave`. `orders` says whether the meeting orders memory accesses (syncwarp does, a shuffle does not).
+// Waits until every lane of `mask` is at `site`; `finish` then runs once on what they brought. The
+// result stays valid until `leave`. `orders` says whether the meeting orders memory accesses
+// (syncwarp does, a shuffle does not).
 Slots* meet(const Site* site, unsigned mask, const void* value, size_t bytes, Finish finish, bool orders);
 void leave(Slots* slots);
 
 // __syncthreads with a predicate that is counted.
 unsigned barrier(const Site* site, bool predicate);
 
-// Shared memory of the block: the same for all its threads, filled with 0xFF before the first of them sees it.
+// Shared memory of the block: the same for all its threads, filled with 0xFF before the first of
+// them sees it.
 void* shared_static(const Site* site, size_t bytes, size_t align);
 void* shared_dynamic(const Site* site);
-// As above, for what must stand at a multiple of `align`: a launch has to give a multiple of that too.
+// As above, for what must stand at a multiple of `align`: a launch has to give a multiple of that
+// too.
 void* shared_aligned(const Site* site, size_t align);
 
 // Asynchronous copies: they land when they are waited for and not earlier.
@@ -71,11 +75,12 @@ void copy_async(const Site* site, void* shared, const void* global, unsigned byt
 void copy_commit();
 void copy_wait(const Site* site, unsigned groups_left);
 
-// Ends the run with a message if [p, p + bytes) is not readable shared memory, or a copy into it is under way.
+// Ends the run with a message if [p, p + bytes) is not readable shared memory, or a copy into it is
+// under way.
 void check_shared_read(const Site* site, const void* p, size_t bytes);
 
-// Of sm_90 (hopper.cpp, wgmma.cpp): barriers that count arrivals and bytes, tiles of a described matrix that land late, products of a warpgroup
-// that are done when they are waited for.
+// Of sm_90 (hopper.cpp, wgmma.cpp): barriers that count arrivals and bytes, tiles of a described
+// matrix that land late, products of a warpgroup that are done when they are waited for.
 uint32_t shared_address(const void* p);
 void mbarrier_init(const Site* site, uint64_t* barrier, uint32_t arrivals);
 void mbarrier_arrive_expecting(const Site* site, uint64_t* barrier, uint32_t bytes);
@@ -91,7 +96,8 @@ void wgmma_wait_groups(const Site* site, int left);
 // [site] may be null: the line is then that of the call.
 [[noreturn]] void fail(const Site* site, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
-// A thread's part of what `wgmma` adds to. While a product is under way `v` is NaN, and naming a value ends the run.
+// A thread's part of what `wgmma` adds to. While a product is under way `v` is NaN, and naming a
+// value ends the run.
 struct Accumulators {
     float v[64] = {};
     float held[64];
@@ -151,7 +157,8 @@ template <class T, class F> T reduce(const Site* site, unsigned mask, T value, F
     return all;
 }
 
-// The table of kernels: a kernel registers itself with its argument sizes, so that a launch can check them.
+// The table of kernels: a kernel registers itself with its argument sizes, so that a launch can
+// check them.
 struct Kernel {
     const char* name;
     unsigned max_threads;
@@ -175,7 +182,8 @@ template <class... A, void (*F)(A...)> struct Enlist<F> {
     }
 };
 
-// The table of argument structs: each registers its layout, so that a test can compare it with Rust's.
+// The table of argument structs: each registers its layout, so that a test can compare it with
+// Rust's.
 struct Layout {
     const char* name;
     size_t size;

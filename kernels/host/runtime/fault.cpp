@@ -56,7 +56,8 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     ucontext_t* c = static_cast<ucontext_t*>(context);
     Worker* who = run ? worker() : nullptr;
     const uintptr_t sp = stack_pointer(c), low = who ? reinterpret_cast<uintptr_t>(who->fiber.stack) : 0;
-    // A stack pointer just below the stack is an overflow; anywhere else the fault is not a kernel's.
+    // A stack pointer just below the stack is an overflow; anywhere else the fault is not a
+    // kernel's.
     if (!who || sp + 65536 < low || sp > low + kStackBytes) {
         const struct sigaction& old = before[signal == SIGBUS];
         if (old.sa_flags & SA_SIGINFO) return old.sa_sigaction(signal, info, context);
@@ -90,7 +91,8 @@ void watch_memory() {
         sigaction(SIGSEGV, &action, &before[0]);
         sigaction(SIGBUS, &action, &before[1]);
     });
-    // The handler must not run on the stack that overflowed. Rust's threads have such a stack already.
+    // The handler must not run on the stack that overflowed. Rust's threads have such a stack
+    // already.
     stack_t now = {};
     sigaltstack(nullptr, &now);
     if (now.ss_flags & SS_DISABLE) {

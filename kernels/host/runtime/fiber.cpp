@@ -4,7 +4,8 @@
 #include <cstdlib>
 #include <sys/mman.h>
 
-// void rallrec_host_switch(void** save, void* load): keeps what the ABI says a call must keep, swaps stacks, goes on.
+// void rallrec_host_switch(void** save, void* load): keeps what the ABI says a call must keep,
+// swaps stacks, goes on.
 #if defined(__x86_64__)
 asm(R"(
 .text
@@ -145,7 +146,8 @@ void prepare(Fiber& fiber, void (*entry)()) {
     }
     mark_usable(fiber.stack + 4096, kStackBytes - 4096);
     fiber.fake = nullptr;
-    // 16-byte alignment as if `entry` had been called; a null return address and frame end every walk.
+    // 16-byte alignment as if `entry` had been called; a null return address and frame end every
+    // walk.
     void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes - 128);
     top[0] = top[1] = nullptr;
 #if defined(__x86_64__)

@@ -1,4 +1,5 @@
-// A fiber: a stack of its own and a hand-written switch (about 10 ns; ucontext makes two system calls a switch).
+// A fiber: a stack of its own and a hand-written switch (about 10 ns; ucontext makes two system
+// calls a switch).
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ void retire(Fiber& fiber);
 // The first thing that a fiber's entry does.
 void entered();
 
-// Return addresses of a fiber that does not run, and of the caller; innermost first. Stops at the stack's end.
+// Return addresses of a fiber that does not run, and of the caller; innermost first. Stops at the
+// stack's end.
 int frames_of(const Fiber& fiber, uintptr_t* out, int most);
 int frames_here(const Fiber& fiber, uintptr_t* out, int most);
 int frames_from(const Fiber& fiber, uintptr_t frame, uintptr_t* out, int most);
@@ -37,7 +39,8 @@ void order_release(void* key);
 void order_acquire(void* key);
 void saw_write(void* p, size_t bytes);
 void saw_read(const void* p, size_t bytes);
-// The runtime's own accesses are none of ThreadSanitizer's business; these scopes hide them, per fiber.
+// The runtime's own accesses are none of ThreadSanitizer's business; these scopes hide them, per
+// fiber.
 void quiet_begin(int& depth);
 void quiet_end(int& depth);
 // AddressSanitizer's marks; nothing elsewhere.

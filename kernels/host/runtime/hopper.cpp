@@ -1,9 +1,12 @@
-// What sm_90 adds: barriers in shared memory that count arrivals and bytes (mbarrier), tiles of a described matrix (TMA), and products
-// of a warpgroup (wgmma). As the PTX manual describes them; chapters: "mbarrier", "cp.async.bulk.tensor", "wgmma".
+// What sm_90 adds: barriers in shared memory that count arrivals and bytes (mbarrier), tiles of a
+// described matrix (TMA), and products of a warpgroup (wgmma). As the PTX manual describes them;
+// chapters: "mbarrier", "cp.async.bulk.tensor", "wgmma".
 //
 // All of it is asynchronous, and here as late as the manual allows, in the order of the seed:
-// - a tile lands some time after it was asked for, at the latest when nobody can go on; where it will land is NaN until then;
-// - a product is made when a warp waits for it, from what shared memory holds *then*, for the 16 rows of this warp alone; until then
+// - a tile lands some time after it was asked for, at the latest when nobody can go on; where it
+//   will land is NaN until then;
+// - a product is made when a warp waits for it, from what shared memory holds *then*, for the 16
+//   rows of this warp alone; until then
 //   the accumulators are NaN. Its operands must have landed when it is issued, and must not have changed when it is made.
 // The products are in wgmma.cpp.
 #include <algorithm>
@@ -20,7 +23,8 @@ constexpr uint64_t kBarrierTag = 0x6d62617200000000ull;  // what a barrier's wor
 constexpr uint64_t kMapTag = 0x70616d20616d7472ull;
 constexpr int64_t kMostBytes = (1 << 20) - 1;
 
-// A descriptor of the host build, 128 bytes as the driver's; made by `rallrec_kernels_host::TensorMap`.
+// A descriptor of the host build, 128 bytes as the driver's; made by
+// `rallrec_kernels_host::TensorMap`.
 struct TensorMap {
     uint64_t tag, address, columns, rows, stride;
     uint32_t box_columns, box_rows;

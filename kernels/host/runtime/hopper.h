@@ -75,7 +75,8 @@ struct Hopper {
 };
 extern thread_local Hopper hopper;
 
-// The 16-byte chunks of eight lines of 128 bytes change places: bits 4..6 of an address are XORed with its bits 7..9.
+// The 16-byte chunks of eight lines of 128 bytes change places: bits 4..6 of an address are XORed
+// with its bits 7..9.
 template <class A> inline A swizzle(A address) { return address ^ (address >> 3 & 0x70); }
 
 // wgmma.cpp: the product that still reads there, if any.

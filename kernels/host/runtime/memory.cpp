@@ -1,11 +1,12 @@
-// Memory that ends where an unmapped page begins, so that the first access beyond it is caught at its line.
+// Memory that ends where an unmapped page begins, so that the first access beyond it is caught at
+// its line.
 //
 //   | page of no access | slack, 0xA5 .......... data | page of no access |
 //                                                ^ ends at the page's end, up to alignment
 //
-// Global buffers and shared arrays are both kept so. Data are 0xFF at first: a NaN in every float format and -1 as an
-// integer, so what nobody wrote does not pass for a number. Writes into slack or alignment bytes, which no page can catch,
-// are found by their pattern at the end.
+// Global buffers and shared arrays are both kept so. Data are 0xFF at first: a NaN in every float
+// format and -1 as an integer, so what nobody wrote does not pass for a number. Writes into slack
+// or alignment bytes, which no page can catch, are found by their pattern at the end.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -35,7 +36,8 @@ struct Area {
     }
 };
 
-// Addresses of an earlier block are not used again under ThreadSanitizer: it would see races between blocks there.
+// Addresses of an earlier block are not used again under ThreadSanitizer: it would see races
+// between blocks there.
 Area map_area(size_t bytes, size_t align) {
     Area a;
     a.bytes = bytes;
@@ -204,7 +206,8 @@ void* shared_aligned(const Site* site, size_t align) {
     return p;
 }
 
-// Where dynamic shared memory begins on a GPU, if static arrays stand before it: not at 0, and aligned as here.
+// Where dynamic shared memory begins on a GPU, if static arrays stand before it: not at 0, and
+// aligned as here.
 constexpr uint32_t kDynamicAddress = 1024;
 
 uint32_t shared_address(const void* p) {

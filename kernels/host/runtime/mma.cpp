@@ -71,8 +71,8 @@ template <class Decode> void mma_16bit(Slots& slots, const Site* site, Decode de
 void mma_bf16(Slots& slots, const Site* site) { mma_16bit(slots, site, of_bf16); }
 void mma_f16(Slots& slots, const Site* site) { mma_16bit(slots, site, of_f16); }
 
-// m16n8k8: a[0] = A[g][t], a[1] = A[g+8][t], a[2] = A[g][t+4], a[3] = A[g+8][t+4]; b[0] = B[t][g], b[1] = B[t+4][g].
-// The low 13 bits of an operand are not looked at.
+// m16n8k8: a[0] = A[g][t], a[1] = A[g+8][t], a[2] = A[g][t+4], a[3] = A[g+8][t+4]; b[0] = B[t][g],
+// b[1] = B[t+4][g]. The low 13 bits of an operand are not looked at.
 void mma_tf32(Slots& slots, const Site* site) {
     whole_warp(slots, site);
     float a[16][8], b[8][8];
@@ -88,7 +88,8 @@ void mma_tf32(Slots& slots, const Site* site) {
 
 namespace {
 
-// Lane 8 m + r brings the address of row r of the 8 x 8 matrix m; every lane gets two 16-bit values of each matrix.
+// Lane 8 m + r brings the address of row r of the 8 x 8 matrix m; every lane gets two 16-bit values
+// of each matrix.
 void load_matrices(Slots& slots, const Site* site, bool trans) {
     whole_warp(slots, site);
     uint16_t rows[4][8][8];

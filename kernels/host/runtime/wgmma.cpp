@@ -40,7 +40,8 @@ bool is_fresh(const char* p, size_t bytes) {
     return std::none_of(hopper.tiles.begin(), hopper.tiles.end(), [&](const Tile& t) { return p >= t.low && p < t.high; });
 }
 
-// Reads an operand through its descriptor: `rows` x 16 values, and between which addresses they lie.
+// Reads an operand through its descriptor: `rows` x 16 values, and between which addresses they
+// lie.
 //
 // In values of 16 bits, before the swizzle:   K-major    row / 8 * stride + row % 8 * 64 + k
 //                                             MN-major   row / 64 * leading + row % 64 + k / 8 * stride + k % 8 * 64
@@ -81,7 +82,8 @@ void read(const Site* site, const Operand& o, unsigned first, unsigned count, ui
 
 float of_bf16(uint16_t h) { return __uint_as_float(unsigned(h) << 16); }
 
-// The 16 rows of warp `quarter`. Fragment of the result: value 4 j + c of lane l is row l / 4 + 8 (c / 2), column 8 j + 2 (l % 4) + c % 2.
+// The 16 rows of warp `quarter`. Fragment of the result: value 4 j + c of lane l is row l / 4 + 8
+// (c / 2), column 8 j + 2 (l % 4) + c % 2.
 void make(Product& p, unsigned quarter) {
     static thread_local uint16_t left[16][16], right[128][16];
     static thread_local float a[16][16], b[16][128], sum[16][128];

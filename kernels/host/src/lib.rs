@@ -1,16 +1,18 @@
-//! CUDA kernels on the CPU. The kernel sources are compiled as C++; the threads of a block are fibers in seeded random
-//! order, lanes meet where CUDA says they must, asynchronous copies land late, shared memory is fresh and poisoned for
-//! every block, and what goes wrong is named by source line.
+//! CUDA kernels on the CPU. The kernel sources are compiled as C++; the threads of a block are
+//! fibers in seeded random order, lanes meet where CUDA says they must, asynchronous copies land
+//! late, shared memory is fresh and poisoned for every block, and what goes wrong is named by
+//! source line.
 //!
 //! ```
 //! use rallrec_kernels_host::{Arg, Launch};
 //!
-//! let error = Launch { kernel: "none", grid: [1; 3], block: [32, 1, 1], shared: 0, seed: 0 }.run(&[Arg::U32(1)]);
+//! let launch = Launch { kernel: "none", grid: [1; 3], block: [32, 1, 1], shared: 0, seed: 0 };
+//! let error = launch.run(&[Arg::U32(1)]);
 //! assert!(error.unwrap_err().to_string().contains("no kernel of this name"));
 //! ```
 //!
-//! What it cannot see: bank conflicts, occupancy, the memory model's reordering; arithmetic of the matrix units and of
-//! `ex2.approx` differs in the last places.
+//! What it cannot see: bank conflicts, occupancy, the memory model's reordering; arithmetic of the
+//! matrix units and of `ex2.approx` differs in the last places.
 
 mod ffi;
 mod memory;
@@ -125,8 +127,8 @@ impl Launch<'_> {
             seed: self.seed,
         };
         let mut raw = ffi::Fault::empty();
-        // SAFETY: the request's pointers live through the call; the runtime checks the number and size of arguments
-        // against the kernel, and turns accesses outside buffers into a fault.
+        // SAFETY: the request's pointers live through the call; the runtime checks the number and
+        // size of arguments against the kernel, and turns accesses outside buffers into a fault.
         if unsafe { ffi::rallrec_host_launch(&request, &mut raw) } == 0 {
             return Ok(());
         }
@@ -241,7 +243,8 @@ pub fn layouts() -> Vec<Layout> {
         places: *const usize,
     ) {
         let count = count as usize;
-        // SAFETY: `out` is the vector below; names are literals, `count` of them, and an offset and a size for each.
+        // SAFETY: `out` is the vector below; names are literals, `count` of them, and an offset and
+        // a size for each.
         let (out, name, names, places) = unsafe {
             let names = std::slice::from_raw_parts(names, count);
             let places = std::slice::from_raw_parts(places, 2 * count);

@@ -4,8 +4,8 @@ use std::ffi::{CString, c_void};
 
 use crate::ffi;
 
-/// Device memory of the host build: aligned to 16 bytes, 0xFF at first (NaN as any float), and a read or write beyond
-/// its end is a fault that names the label and the kernel's line.
+/// Device memory of the host build: aligned to 16 bytes, 0xFF at first (NaN as any float), and a
+/// read or write beyond its end is a fault that names the label and the kernel's line.
 #[derive(Debug)]
 pub struct Memory {
     p: *mut c_void,

@@ -3,7 +3,8 @@
 /// As in `runtime/hopper.cpp`.
 const TAG: u64 = 0x7061_6d20_616d_7472;
 
-/// A row-major matrix of 16-bit values, and boxes of 64 columns that are loaded with a swizzle of 128 bytes and zeros outside.
+/// A row-major matrix of 16-bit values, and boxes of 64 columns that are loaded with a swizzle of
+/// 128 bytes and zeros outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorMap {
     /// Of the first value.
@@ -19,8 +20,9 @@ pub struct TensorMap {
 }
 
 impl TensorMap {
-    /// The 128 bytes that a kernel reads; `None` where the driver would refuse: an empty matrix, addresses or strides that are not
-    /// multiples of 16, sizes or boxes beyond what the unit counts.
+    /// The 128 bytes that a kernel reads; `None` where the driver would refuse: an empty matrix,
+    /// addresses or strides that are not multiples of 16, sizes or boxes beyond what the unit
+    /// counts.
     pub fn encode(&self) -> Option<[u64; 16]> {
         let (sizes, boxes) = (1..=1u64 << 32, 1..=256);
         let aligned = self.address.is_multiple_of(16) && self.stride.is_multiple_of(16) && self.stride < 1 << 40;

@@ -1,4 +1,5 @@
-// Kernels with one bug each, and what each should have been. Lines marked BUG are what a report must name.
+// Kernels with one bug each, and what each should have been. Lines marked BUG are what a report
+// must name.
 #include "../../common/async.cuh"
 #include "../../common/hopper.cuh"
 #include "../../common/mma.cuh"
@@ -126,8 +127,8 @@ __device__ float deep(volatile float* out, int n) {
 extern "C" __global__ void planted_stack(float* out) { out[threadIdx.x] = deep(out, 1000); }
 RALLREC_KERNEL(planted_stack, 32);
 
-// What can go wrong with a ring of tiles: one warpgroup multiplies `steps` tiles of 64 x 64 by tiles of 128 x 64 that a thread of
-// another asks for, through a ring of two.
+// What can go wrong with a ring of tiles: one warpgroup multiplies `steps` tiles of 64 x 64 by
+// tiles of 128 x 64 that a thread of another asks for, through a ring of two.
 enum class Ring { good, early_release, no_wait, half_group, early_read, too_many, too_few, other_parity };
 
 struct alignas(1024) RingStage {

@@ -1,5 +1,5 @@
-//! Each sort of bug that a GPU hides is found and named by its line. Built with `RALLREC_SANITIZE`, the same kernels show
-//! that the sanitisers find what the plain build can only see in the results.
+//! Each sort of bug that a GPU hides is found and named by its line. Built with `RALLREC_SANITIZE`,
+//! the same kernels show that the sanitisers find what the plain build can only see in the results.
 
 use rallrec_kernels_host::{Arg, Fault, Launch, Memory, TensorMap};
 
@@ -159,7 +159,8 @@ fn whole(i: usize) -> f32 {
     (i * 7 % 11) as f32 - 5.0
 }
 
-/// One of the kernels on the ring of tiles, with A of 60 rows and B of 128: what it gives, 64 x 128.
+/// One of the kernels on the ring of tiles, with A of 60 rows and B of 128: what it gives, 64 x
+/// 128.
 fn ring(bug: &str, seed: u64) -> Result<Vec<f32>, Box<Fault>> {
     let matrix = |rows: usize| {
         let values: Vec<u16> = (0..rows * DEPTH).map(|i| bf16(whole(i))).collect();

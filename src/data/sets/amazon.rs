@@ -224,7 +224,8 @@ fn on_scale(at: &impl At, rating: Option<f32>) -> Result<f32> {
     })
 }
 
-/// The ratings alone, as the release of 2023 has them: `user_id`, `parent_asin`, `rating`, `timestamp`.
+/// The ratings alone, as the release of 2023 has them: `user_id`, `parent_asin`, `rating`,
+/// `timestamp`.
 fn read_csv(path: &Path, log: &mut Log, left_out: &mut LeftOut, monitor: &dyn Monitor) -> Result<()> {
     let (mut rows, header) = Records::with_header(path, Dialect::CSV)?;
     let [user, item, rated, when] =

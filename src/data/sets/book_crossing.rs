@@ -80,9 +80,9 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
     log.finish(&set.nature(), books, users, &file, monitor)
 }
 
-/// Every sound row of a file whose first line names `columns`, the first two of them at least, as its fields in this
-/// order; damaged rows, and those that `take` refuses, are counted. Rows are lines: a quote that never closes damages its
-/// own row and no other.
+/// Every sound row of a file whose first line names `columns`, the first two of them at least, as
+/// its fields in this order; damaged rows, and those that `take` refuses, are counted. Rows are
+/// lines: a quote that never closes damages its own row and no other.
 fn rows<const N: usize>(
     path: &Path,
     settings: &Settings,

@@ -294,7 +294,8 @@ impl LeftOut {
         }
     }
 
-    /// Takes a row without a rating, where damaged rows are left out: such rows are no damage, however many they are.
+    /// Takes a row without a rating, where damaged rows are left out: such rows are no damage,
+    /// however many they are.
     pub fn without_rating(&mut self, error: Error) {
         self.unrated += 1;
         self.first_unrated.get_or_insert(error);
@@ -331,7 +332,8 @@ impl LeftOut {
         Ok(())
     }
 
-    /// Warns if rows were left out. When they are more than the limit, the file is not what it seems.
+    /// Warns if rows were left out. When they are more than the limit, the file is not what it
+    /// seems.
     ///
     /// # Errors
     /// The first row's, when more than `data.damaged_limit` of all rows are damaged.

@@ -38,8 +38,8 @@ fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {
     })
 }
 
-/// Names of the files, with `/` between the folders, as they are found by [`open`]; those below a folder of the archive
-/// where the path leads into one.
+/// Names of the files, with `/` between the folders, as they are found by [`open`]; those below a
+/// folder of the archive where the path leads into one.
 pub fn names(path: &Path) -> Result<Vec<String>> {
     let (file, below) = match of(path) {
         Some((archive, inside)) => (archive, format!("{inside}/")),

@@ -1,5 +1,6 @@
-//! Where the bytes of a file come from: the file itself, a compressed stream, a pipe, or an entry of a zip file. A path
-//! may lead into a zip file as if that were a folder: `ml-32m.zip/ml-32m/ratings.csv`.
+//! Where the bytes of a file come from: the file itself, a compressed stream, a pipe, or an entry
+//! of a zip file. A path may lead into a zip file as if that were a folder:
+//! `ml-32m.zip/ml-32m/ratings.csv`.
 
 mod archive;
 mod foreign;
@@ -56,9 +57,10 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// `folder/name`, or with `.gz` and the like added when only that is there. `folder` may be a zip file: then its entry
-/// of that name, whatever folder inside the archive it lies in. A folder with neither file but with one zip file is taken
-/// for that zip file. Where there is nothing, the plain name.
+/// `folder/name`, or with `.gz` and the like added when only that is there. `folder` may be a zip
+/// file: then its entry of that name, whatever folder inside the archive it lies in. A folder with
+/// neither file but with one zip file is taken for that zip file. Where there is nothing, the plain
+/// name.
 pub fn locate(folder: &Path, name: &str) -> PathBuf {
     locate_any(folder, &[name])
 }
@@ -85,7 +87,8 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     there.or_else(|| archive::only(folder).and_then(|archive| find(&archive, name)))
 }
 
-/// The entries of a zip file that are called `name`, in whatever folder of it. Empty for a folder on the disk.
+/// The entries of a zip file that are called `name`, in whatever folder of it. Empty for a folder
+/// on the disk.
 pub fn same_named(folder: &Path, name: &str) -> Vec<String> {
     if folder.is_dir() {
         return archive::only(folder).map(|archive| same_named(&archive, name)).unwrap_or_default();
@@ -108,8 +111,8 @@ pub fn is_folder(path: &Path) -> bool {
         || archive::of(path).is_some_and(|(archive, inside)| archive::has_below(&archive, &inside))
 }
 
-/// Names of the files in a folder or a zip file, in order; in a zip file with their inner folders. Names that begin with
-/// a dot are left out: what systems put beside the files of users.
+/// Names of the files in a folder or a zip file, in order; in a zip file with their inner folders.
+/// Names that begin with a dot are left out: what systems put beside the files of users.
 pub fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = if folder.is_dir() {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "list", &e))?;
@@ -149,10 +152,12 @@ fn hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
-/// Opens a file for reading, through the decompressor that its first bytes call for (its name does not matter).
+/// Opens a file for reading, through the decompressor that its first bytes call for (its name does
+/// not matter).
 ///
 /// # Errors
-/// Nothing is there, it is a folder, or a file of a form that cannot be read: the message names the form.
+/// Nothing is there, it is a folder, or a file of a form that cannot be read: the message names the
+/// form.
 pub fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, Meter)> {
     if let Some((archive, entry)) = archive::of(path) {
         return archive::open(path, &archive, &entry);
@@ -176,8 +181,8 @@ pub fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, Meter)> {
     Ok((unpack::unpack(path, counted, meter.total)?, meter))
 }
 
-/// Opens a file that must be read from its end, or from any other place: what is compressed is unpacked into a temporary
-/// file.
+/// Opens a file that must be read from its end, or from any other place: what is compressed is
+/// unpacked into a temporary file.
 pub fn open_whole(path: &Path, magic: &[u8]) -> Result<Whole> {
     if path.is_file() && !is_pipe(path) {
         let whole = Whole::new(File::open(path).map_err(|e| Error::io(path, "open", &e))?);

@@ -69,7 +69,8 @@ impl Seek for Cursor {
     }
 }
 
-/// Whether a path leads to a pipe or a socket, which can be read once only: `/dev/stdin` behind `|`, a FIFO.
+/// Whether a path leads to a pipe or a socket, which can be read once only: `/dev/stdin` behind
+/// `|`, a FIFO.
 pub fn is_pipe(path: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -9,7 +9,8 @@ use super::{BUFFER, foreign};
 use crate::data::lines::read_error;
 use crate::error::{Error, Result};
 
-/// A compressed file may unpack to so many times its size (text comes to 3 to 20 times), and to a little in any case.
+/// A compressed file may unpack to so many times its size (text comes to 3 to 20 times), and to a
+/// little in any case.
 pub const EXPANSION: u64 = 200;
 /// Bytes that may always be unpacked, however small the packed file is.
 const ALWAYS: u64 = 16 << 20;
@@ -18,7 +19,8 @@ const HEAD: usize = 512;
 /// Memory that the dictionary of an LZMA entry may ask for.
 const DICTIONARY: u32 = 1 << 30;
 
-/// What `inner` holds, unpacked where its first bytes are those of a compressed stream. `packed` is its size.
+/// What `inner` holds, unpacked where its first bytes are those of a compressed stream. `packed` is
+/// its size.
 pub fn unpack(path: &Path, inner: impl Read + Send + 'static, packed: u64) -> Result<Box<dyn BufRead + Send>> {
     let left = packed.saturating_mul(EXPANSION).max(ALWAYS);
     let plain = BufReader::with_capacity(BUFFER, Peeked::new(inner));
@@ -61,7 +63,8 @@ pub fn zipped(
         9 => Box::new(deflate64::Deflate64Decoder::with_buffer(inner)),
         12 => Box::new(bzip2::bufread::BzDecoder::new(inner)),
         14 => {
-            // Version, length of the properties (5), the properties: one byte and the dictionary's size.
+            // Version, length of the properties (5), the properties: one byte and the dictionary's
+            // size.
             let mut head = [0; 9];
             inner.read_exact(&mut head).map_err(|e| format!("its LZMA header cannot be read: {e}"))?;
             let dictionary = u32::from_le_bytes([head[5], head[6], head[7], head[8]]);
@@ -88,7 +91,8 @@ pub fn zipped(
     })
 }
 
-/// Reads ahead so far that the first bytes can be looked at; an error on the way comes when reading gets there.
+/// Reads ahead so far that the first bytes can be looked at; an error on the way comes when reading
+/// gets there.
 struct Peeked<R> {
     head: Vec<u8>,
     given: usize,
@@ -130,7 +134,8 @@ impl<R: Read> Read for Peeked<R> {
     }
 }
 
-/// The members of a gzip file one after the other. Zeros behind a member are padding, as for gzip itself.
+/// The members of a gzip file one after the other. Zeros behind a member are padding, as for gzip
+/// itself.
 struct Members<R: BufRead> {
     decoder: Option<GzDecoder<R>>,
 }

@@ -16,8 +16,8 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
 pub struct Titles(HashSet<String>);
 
 impl Titles {
-    /// A new title with its year. Most take a noun of the item's genre, a quarter one of any genre, so that a title
-    /// hints at the genre without giving it away.
+    /// A new title with its year. Most take a noun of the item's genre, a quarter one of any genre,
+    /// so that a title hints at the genre without giving it away.
     pub fn invent(&mut self, rng: &mut Rng, genre: Genre, items: u32) -> String {
         let mut part = 1;
         loop {
@@ -36,7 +36,8 @@ impl Titles {
                     return format!("{name} ({})", 1935 + rng.below(66));
                 }
             }
-            // All names near this genre are taken: sequels, from a number that is free soon in a large catalogue.
+            // All names near this genre are taken: sequels, from a number that is free soon in a
+            // large catalogue.
             part += 1 + rng.below(items / 500 + 1);
         }
     }
@@ -102,7 +103,8 @@ pub fn corpus(dataset: &Dataset, latent: &Latent, plain: &dyn Fn(&Item, &str) ->
             field("age"),
             list.join(", ")
         ));
-        // A little reasoning that agrees with the tastes, so that the words of an answer are in the vocabulary.
+        // A little reasoning that agrees with the tastes, so that the words of an answer are in the
+        // vocabulary.
         let item = ItemIdx(u % dataset.items.len() as u32);
         let likes = latent.score(UserIdx(u), item, dataset.interactions.first().map_or(0, |r| r.time)) > 3.5;
         let theme = THEMES[latent.theme[item.at()]][0];

@@ -1,5 +1,5 @@
-//! Parquet and Arrow files as rows of text, a batch at a time: only the selected columns are decoded, and one function
-//! turns a value of any type into what a text file would have.
+//! Parquet and Arrow files as rows of text, a batch at a time: only the selected columns are
+//! decoded, and one function turns a value of any type into what a text file would have.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -349,7 +349,8 @@ fn nanos(array: &dyn Array, row: usize) -> Option<i128> {
     })
 }
 
-/// Writes a value as a text file would have it; nothing where it is missing. Lists and maps are written as JSON.
+/// Writes a value as a text file would have it; nothing where it is missing. Lists and maps are
+/// written as JSON.
 fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     if array.is_null(row) {
         return Ok(());
@@ -507,8 +508,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The library reports most damage; where it panics on a damaged file instead, that is an error too and not the end of
-/// the program, nor a message of its own beside ours.
+/// The library reports most damage; where it panics on a damaged file instead, that is an error too
+/// and not the end of the program, nor a message of its own beside ours.
 fn guarded<T>(
     path: &Path,
     kind: Kind,

@@ -1,4 +1,5 @@
-//! What form a file has, by its content: typed columns, JSON, or text with separators; and how such text is written.
+//! What form a file has, by its content: typed columns, JSON, or text with separators; and how such
+//! text is written.
 
 use std::io::{BufRead, ErrorKind, Read};
 use std::path::Path;
@@ -83,8 +84,9 @@ fn skip_line(path: &Path, reader: &mut Box<dyn BufRead + Send>) -> Result<()> {
     Ok(())
 }
 
-/// Whether the quotes of a file with tabs or several characters between its columns are meant as such: where they do not
-/// close, and every line has the same columns without them, they are characters like others.
+/// Whether the quotes of a file with tabs or several characters between its columns are meant as
+/// such: where they do not close, and every line has the same columns without them, they are
+/// characters like others.
 fn quotes_close(path: &Path, table: &Settings, dialect: &Dialect) -> Result<bool> {
     if matches!(dialect.separator, Separator::One(byte) if byte != b'\t') {
         return Ok(true);

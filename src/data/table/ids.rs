@@ -1,8 +1,9 @@
 //! Ids as tables write them, and how ids of two files are joined.
 //!
-//! The rule: white space around an id is no part of it. A whole number is written without `.0`, so `7.0` is `7`. Leading
-//! zeros are a part of an id. An id of a file of items or users that is not among the ratings as it is written is looked
-//! for as a number: `007` then finds `7`, and `7` finds `007`, unless two ids are the same number.
+//! The rule: white space around an id is no part of it. A whole number is written without `.0`, so
+//! `7.0` is `7`. Leading zeros are a part of an id. An id of a file of items or users that is not
+//! among the ratings as it is written is looked for as a number: `007` then finds `7`, and `7`
+//! finds `007`, unless two ids are the same number.
 
 use std::collections::HashMap;
 

@@ -24,8 +24,8 @@ const NEXT_MISSING: &str =
 /// Reads what `data.table` describes.
 ///
 /// # Errors
-/// A missing file or column, a template that does not work, the first damaged row (unless they are skipped): file, line
-/// and next step.
+/// A missing file or column, a template that does not work, the first damaged row (unless they are
+/// skipped): file, line and next step.
 pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     let (folder, table) = (settings.path.as_path(), &settings.table);
     table.check()?;

@@ -51,9 +51,9 @@ pub struct Settings {
     pub rating: String,
     /// Column with the time. Empty: there are none.
     pub time: String,
-    /// How times are written: `seconds`, `milliseconds`, `microseconds` or `nanoseconds` since 1970,
-    /// `iso` (2024-05-17, with a clock and a zone or without), `yyyymmdd`, `year`, `excel`, or a
-    /// pattern such as `%d.%m.%Y %H:%M`. `auto` takes what the first rows fit.
+    /// How times are written: `seconds`, `milliseconds`, `microseconds` or `nanoseconds` since
+    /// 1970, `iso` (2024-05-17, with a clock and a zone or without), `yyyymmdd`, `year`, `excel`,
+    /// or a pattern such as `%d.%m.%Y %H:%M`. `auto` takes what the first rows fit.
     pub time_format: TimeFormat,
     /// Smallest and largest rating.
     pub scale: (f32, f32),
@@ -94,7 +94,8 @@ pub struct Settings {
     pub item_columns: Vec<String>,
     /// Template of the title over its columns.
     pub title: String,
-    /// Its column with genres: a list, or text with `genre_separator` between. Empty: there is none.
+    /// Its column with genres: a list, or text with `genre_separator` between. Empty: there is
+    /// none.
     pub genres: String,
     /// What stands between two genres.
     pub genre_separator: String,

@@ -63,8 +63,9 @@ impl Reader {
         Self { words: words(&table.rating_words).unwrap_or_default(), scale: table.scale }
     }
 
-    /// The rating that a field writes, if it lies on the scale: a number with a point or a comma, a share of the upper
-    /// end (`80%`, `4/5`), stars, `true` and `false` as 1 and 0, or a word of the recipe.
+    /// The rating that a field writes, if it lies on the scale: a number with a point or a comma, a
+    /// share of the upper end (`80%`, `4/5`), stars, `true` and `false` as 1 and 0, or a word of
+    /// the recipe.
     pub fn read(&self, field: &[u8]) -> Option<f32> {
         let on_scale = |rating: &f32| (self.scale.0..=self.scale.1).contains(rating);
         decimal(field).or_else(|| self.written(std::str::from_utf8(field).ok()?)).filter(on_scale)

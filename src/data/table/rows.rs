@@ -28,7 +28,8 @@ pub struct File {
     pub says: Vec<(String, String)>,
 }
 
-/// The files that `named` means in a folder: a file, a folder of part files, a pattern, or several of them.
+/// The files that `named` means in a folder: a file, a folder of part files, a pattern, or several
+/// of them.
 ///
 /// # Errors
 /// There is none, or an archive has several of one name.
@@ -322,8 +323,8 @@ impl Rows {
         })
     }
 
-    /// Reads only these columns from now on, `time` as a time where it is typed as one; call it once, before the first
-    /// row.
+    /// Reads only these columns from now on, `time` as a time where it is typed as one; call it
+    /// once, before the first row.
     pub fn select(&mut self, columns: &[usize], time: Option<usize>) -> Result<()> {
         let own: Vec<usize> = columns.iter().copied().filter(|&at| at < self.own()).collect();
         match &mut self.source {
@@ -444,7 +445,8 @@ impl At for Rows {
     }
 }
 
-/// The column of this name or number. RecBole's names have a type behind a colon, which may be left out.
+/// The column of this name or number. RecBole's names have a type behind a colon, which may be left
+/// out.
 pub fn position(names: &[String], wanted: &str) -> Option<usize> {
     let wanted = wanted.trim().to_lowercase();
     if wanted.is_empty() {
@@ -467,8 +469,8 @@ fn block(field: &[u8]) -> Option<&[u8]> {
     (!id.is_empty() && id.iter().all(u8::is_ascii_digit)).then_some(id)
 }
 
-/// The shape of a table with a column an item, where it is one: a column of users, none of items and ratings, and nothing
-/// but ratings in the first row.
+/// The shape of a table with a column an item, where it is one: a column of users, none of items
+/// and ratings, and nothing but ratings in the first row.
 fn matrix_of(records: &mut Records, names: &[String], table: &Settings) -> Option<Shape> {
     let own = Settings::default();
     let untouched = [&table.item, &table.rating] == [&own.item, &own.rating];
@@ -540,7 +542,8 @@ impl Nested {
     }
 }
 
-/// Every field of an object with its name, in lower case; those of objects inside with dots between.
+/// Every field of an object with its name, in lower case; those of objects inside with dots
+/// between.
 fn walk(value: &Value, name: &mut String, take: &mut impl FnMut(&str, &Value)) {
     let Value::Object(fields) = value else { return };
     for (key, value) in fields {

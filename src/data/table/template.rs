@@ -1,5 +1,6 @@
-//! Templates over the columns of a table. A column is named as it is called in the file, whatever characters are in its
-//! name: `{{ Book-Title }}`, `{{ movie_title:token_seq }}`, `{{ meta.title }}`, `{{ row["Movie Name"] }}`.
+//! Templates over the columns of a table. A column is named as it is called in the file, whatever
+//! characters are in its name: `{{ Book-Title }}`, `{{ movie_title:token_seq }}`, `{{ meta.title
+//! }}`, `{{ row["Movie Name"] }}`.
 
 use minijinja::{Environment, UndefinedBehavior};
 
@@ -94,7 +95,8 @@ pub fn list(text: &str) -> Vec<String> {
     entries.into_iter().filter_map(said).collect()
 }
 
-/// The template with a plain name in place of each column that is called otherwise, and these names' columns.
+/// The template with a plain name in place of each column that is called otherwise, and these
+/// names' columns.
 fn named(source: &str, names: &[String]) -> (String, Vec<(String, usize)>) {
     // The longest names first, as one may be the beginning of another.
     let mut odd: Vec<(usize, &String)> =
