@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rallrec_events::folder::{QUEUED_FILE, Word, is_run};
+use rallrec_events::folder::{Word, is_run};
 use rallrec_events::metric::METRICS;
 use rallrec_events::{Event, Record, RunFolder, StageId};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use crate::panes::runs::{Catalogue, RecipeEntry, RunEntry, RunState, Source};
 /// Bytes of the end of a file of events that are looked at.
 const END: u64 = 16 << 10;
 /// Bytes of the beginning.
-const BEGINNING: usize = 2 << 10;
+const BEGINNING: u64 = 2 << 10;
 /// Characters of changed settings that a list shows.
 const CHANGED: usize = 200;
 /// A run without a lock file that said something so lately is taken for one at work, on a machine
@@ -89,6 +89,14 @@ fn stamp(folder: &Path) -> Option<Stamp> {
     })
 }
 
+/// The folders below these by their names alone: where there are very many, they are shown before
+/// anything of them has been read. Some of them may be no runs.
+pub fn names(roots: &[PathBuf]) -> Vec<RunEntry> {
+    let items = roots.iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+    let folders = items.filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|item| RunEntry { folder: without_dot(&item.path()), ..RunEntry::default() }).collect()
+}
+
 impl Shelf {
     /// Finds the run folders and what has changed of them; what is in them is read by
     /// [`Shelf::read`].
@@ -130,16 +138,14 @@ impl Shelf {
         if !is_run && !RunFolder::new(folder).is_queued() {
             return false;
         }
-        let began_ms = if has_events { began(folder) } else { None }.unwrap_or_else(|| {
-            let time = fs::metadata(folder.join(QUEUED_FILE)).and_then(|m| m.modified());
-            time.map_or(ms(stamp.0), ms)
-        });
-        let modified_ms = if stamp.1 == UNIX_EPOCH { ms(stamp.0) } else { ms(stamp.1) };
+        // Until its first record has been read.
+        let modified_ms = if has_events { ms(stamp.1) } else { ms(stamp.0) };
+        let began_ms = modified_ms;
         let state = RunState::Unread;
         let fresh = RunEntry { folder: folder.to_path_buf(), state, began_ms, modified_ms, ..RunEntry::default() };
         // What was shown stays until it has been read again.
         let entry = match self.known.remove(folder) {
-            Some(known) => RunEntry { began_ms, modified_ms, ..known.entry },
+            Some(known) => RunEntry { modified_ms, ..known.entry },
             None => fresh,
         };
         self.known.insert(folder.to_path_buf(), Known { stamp, outcome: None, read: false, entry });
@@ -219,17 +225,17 @@ fn part(path: &Path, from: i64, bytes: u64) -> io::Result<(Vec<u8>, bool)> {
     Ok((out, start > 0))
 }
 
-/// When the run began: its first record. The file is known to be a plain one.
+/// When the run began: its first record.
 fn began(folder: &Path) -> Option<u64> {
-    let mut bytes = [0; BEGINNING];
-    let n = File::open(folder.join("events.jsonl")).ok()?.read(&mut bytes).ok()?;
-    let mut lines = bytes[..n].split(|b| *b == b'\n');
+    let (bytes, _) = part(&folder.join("events.jsonl"), 0, BEGINNING).ok()?;
+    let mut lines = bytes.split(|b| *b == b'\n');
     lines.find_map(|line| Record::parse_bytes(line).ok()).map(|record| record.t_ms)
 }
 
 /// Reads what the table shows of a run; returns how it ended.
 fn tell(entry: &mut RunEntry) -> Option<String> {
     let folder = RunFolder::new(&entry.folder);
+    entry.began_ms = began(&entry.folder).unwrap_or(entry.began_ms);
     let (mut outcome, mut stage, mut latest, mut seconds) = (None, None, None, None);
     let (bytes, cut) = part(&folder.events(), -(END as i64), 2 * END).unwrap_or_default();
     let lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').skip(usize::from(cut)).collect();
@@ -314,14 +320,10 @@ fn recipe_words(folder: &RunFolder) -> (String, String, String) {
                 ("model", "path") => model = value,
                 // The columns beside it say these; a list over several lines is not compared.
                 ("", "name") => {}
-                _ if written != "["
-                    && default.is_some_and(|d| d != written && same_number(d, written) != Some(true)) =>
-                {
-                    if changed.len() < CHANGED {
-                        let comma = if changed.is_empty() { "" } else { ", " };
-                        let dot = if section.is_empty() { "" } else { "." };
-                        changed.push_str(&format!("{comma}{section}{dot}{key}={value}"));
-                    }
+                _ if changed.len() < CHANGED && written != "[" && default.is_some_and(|d| differs(d, written)) => {
+                    let comma = if changed.is_empty() { "" } else { ", " };
+                    let dot = if section.is_empty() { "" } else { "." };
+                    changed.push_str(&format!("{comma}{section}{dot}{key}={value}"));
                 }
                 _ => {}
             }
@@ -332,9 +334,12 @@ fn recipe_words(folder: &RunFolder) -> (String, String, String) {
     (if kind.is_empty() { last(path) } else { kind.to_string() }, last(model), changed)
 }
 
-/// Whether two texts are the same number; `None` where one of them is none.
-fn same_number(a: &str, b: &str) -> Option<bool> {
-    Some(a.parse::<f64>().ok()? == b.parse::<f64>().ok()?)
+/// Whether two values are unlike; numbers may be written in several ways.
+fn differs(a: &str, b: &str) -> bool {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a != b,
+        _ => a != b,
+    }
 }
 
 /// `./run` as users write it, and as an opened run is called: `run`.
@@ -489,6 +494,7 @@ mod tests {
             since.elapsed()
         };
         let roots = [place.path().to_path_buf()];
+        assert_eq!(names(&roots).len(), 2_000, "their names alone need no look at them");
         let first = timed(&mut || shelf.find(&roots));
         assert_eq!(shelf.runs().len(), 2_000);
         // A fifth of ten thousand, with room for a busy machine.

@@ -5,15 +5,15 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::catalogue::{Places, Shelf, catalogue, recipes};
+use super::catalogue::{Places, Shelf, catalogue, names, recipes};
 use crate::panes::runs::{Catalogue, RecipeEntry};
 
 /// Rests this many times as long as finding the runs took, before the next list that nobody pressed
 /// a key for.
-const REST: u32 = 200;
+const REST: u32 = 400;
 /// The shortest and the longest rest.
 const LEAST: Duration = Duration::from_secs(2);
-const MOST: Duration = Duration::from_secs(30);
+const MOST: Duration = Duration::from_secs(60);
 /// Runs that are read before what is known is shown for the first time, and how long until it is
 /// shown again.
 const PIECE: usize = 400;
@@ -61,6 +61,13 @@ fn work(asked: &Receiver<Asked>, tell: impl Fn(Catalogue) -> bool) {
         let left = rest.1.saturating_sub(rest.0.elapsed());
         if !question.now && !left.is_zero() && shown.is_some() {
             continue;
+        }
+        if shown.is_none() {
+            let runs = names(&question.places.runs);
+            let many = Catalogue { runs, recipes: recipes(&question.places.recipes), root: "runs".into() };
+            if many.runs.len() > PIECE && !tell(many) {
+                return;
+            }
         }
         let began = Instant::now();
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);

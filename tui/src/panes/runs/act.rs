@@ -209,7 +209,7 @@ fn behind(state: &State, out: &Path) -> Option<PathBuf> {
 /// What was agreed to.
 pub fn agreed(state: &mut State, effect: RunsEffect) -> Vec<Effect> {
     match effect {
-        RunsEffect::Start(start) => return begin(state, start),
+        RunsEffect::Start(start) => begin(state, start),
         RunsEffect::Delete(folder) => {
             state.panes.runs.marked.retain(|m| *m != folder);
             // A deleted run that is open stays on the screen as it was read.
