@@ -2,7 +2,7 @@
 //! and leak checks that all data sets share.
 //!
 //! ```text
-//! load / generate -> Dataset -> core filter -> build_samples -> Samples -> graph_edges, leaks::check, inspect
+//!    load / generate -> Dataset -> core filter -> build_samples -> Samples -> graph_edges, leaks::check, inspect
 //! ```
 
 pub mod core_filter;
