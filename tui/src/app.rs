@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::backend;
 use crate::draw;
 use crate::edge::catalogue::Places;
 use crate::edge::{Edge, engine};
@@ -169,6 +170,8 @@ fn go(
     let mut ticked = Instant::now();
     let mut listed = Instant::now();
     let mut frame = FRAME;
+    // The rows on the screen that terminals may draw wider than we think.
+    let mut doubt = String::new();
     loop {
         for effect in std::mem::take(&mut effects) {
             match effect {
@@ -219,7 +222,12 @@ fn go(
             drawn = Instant::now();
             frame = NEWS;
             // A terminal that is gone ends the program; SIGHUP says the same.
-            screen.terminal.draw(|frame| draw::draw(&state, frame))?;
+            let now = backend::in_doubt(screen.terminal.draw(|frame| draw::draw(&state, frame))?.buffer);
+            if now != doubt {
+                doubt = now;
+                screen.empty()?;
+                screen.terminal.draw(|frame| draw::draw(&state, frame))?;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
-use ratatui::buffer::Cell;
+use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::{Position, Size};
 
 use crate::format;
@@ -31,6 +31,21 @@ fn is_sure(symbol: &str) -> bool {
     let (Some(c), None) = (chars.next(), chars.next()) else { return false };
     matches!(c, ' '..='\u{2ff}' | '\u{370}'..='\u{47f}' | '\u{2010}'..='\u{2027}' | '\u{2190}'..='\u{22ff}')
         || matches!(c, '\u{2500}'..='\u{25ff}' | '\u{2713}'..='\u{2717}' | '\u{2800}'..='\u{28ff}')
+}
+
+/// The rows with glyphs whose width is in doubt, one after the other. Where they have changed, the
+/// screen is drawn anew from an empty one: what a terminal has drawn wider than was thought is in no
+/// cell that we know of.
+pub fn in_doubt(buffer: &Buffer) -> String {
+    let mut out = String::new();
+    let width = usize::from(buffer.area.width).max(1);
+    for (y, row) in buffer.content().chunks(width).enumerate() {
+        if row.iter().any(|cell| !is_sure(cell.symbol())) {
+            out.push_str(&y.to_string());
+            out.extend(row.iter().map(Cell::symbol));
+        }
+    }
+    out
 }
 
 impl<W: Write> Backend for Placed<W> {
@@ -101,6 +116,15 @@ impl<W: Write> Backend for Placed<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_with_glyphs_in_doubt_are_told_from_plain_ones() {
+        let plain = Buffer::with_lines(["plain é │ ⣿ ▶", "more"]);
+        assert_eq!(in_doubt(&plain), "");
+        let one = Buffer::with_lines(["plain", "ภาษาไทย"]);
+        let other = Buffer::with_lines(["ภาษาไทย", "plain"]);
+        assert!(!in_doubt(&one).is_empty() && in_doubt(&one) != in_doubt(&other));
+    }
 
     #[test]
     fn the_cursor_is_placed_anew_behind_a_glyph_whose_width_is_in_doubt() {

@@ -98,6 +98,14 @@ impl Screen {
     /// The terminal cannot be taken again.
     pub fn resume(&mut self) -> io::Result<()> {
         enter(self.mouse)?;
+        self.empty()
+    }
+
+    /// Empties the screen, so that the next drawing draws all of it.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn empty(&mut self) -> io::Result<()> {
         // Not `clear`: it asks the terminal where its cursor is, and waits for the answer.
         let size = self.terminal.size()?;
         self.terminal.resize(size.into())
