@@ -34,8 +34,8 @@ fn is_sure(symbol: &str) -> bool {
 }
 
 /// The rows with glyphs whose width is in doubt, one after the other. Where they have changed, the
-/// screen is drawn anew from an empty one: what a terminal has drawn wider than was thought is in no
-/// cell that we know of.
+/// screen is drawn anew from an empty one: what a terminal has drawn wider than was thought is in
+/// no cell that we know of.
 pub fn in_doubt(buffer: &Buffer) -> String {
     let mut out = String::new();
     let width = usize::from(buffer.area.width).max(1);
