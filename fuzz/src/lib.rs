@@ -173,5 +173,6 @@ fn holds_together(dataset: &Dataset) {
         assert!((dataset.scale.0..=dataset.scale.1).contains(&row.rating), "{row:?}");
         assert!((0..=4_102_444_800).contains(&row.time), "{row:?}");
     }
-    assert!(dataset.interactions.is_sorted_by_key(|r| (r.time, r.user, r.item)));
+    // Within a second the file's own order may be finer than its users and items.
+    assert!(dataset.interactions.is_sorted_by_key(|r| r.time));
 }

@@ -186,11 +186,11 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
 #[test]
 fn old_names_work_and_say_what_they_are_called_now() {
     let old = "[facts]\nknowledge = \"verdict\"\nfolds = 4\n[facts.taste]\nsources = [\"ratings\"]\n\
-               [facts.taste.ratings]\ndim = 8\n[data]\ndescription_words = 24\nshuffle_seed = 9\n[describe]\n\
+               [facts.taste.ratings]\ndim = 8\n[data]\ndescription_words = 24\nshuffle_seed = 9\ntable.damaged = \"skip\"\n[describe]\n\
                max_words = 0\n[prompt]\nknowledge = \"first\"\nhistory = 10\norder = \"relevant\"\n[merge]\nwindow = 3\n\
                [tune]\nrenderings = [\"high\"]\n";
     let new = "[collab]\nwording = \"verdict\"\nfolds = 4\n[collab.fold_in]\nsources = [\"ratings\"]\n\
-               [collab.fold_in.ratings]\ndim = 8\n[data]\nseed = 9\n[describe]\nwords = 24\n[prompt]\n\
+               [collab.fold_in.ratings]\ndim = 8\n[data]\nseed = 9\ndamaged = \"skip\"\n[describe]\nwords = 24\n[prompt]\n\
                placement = \"first\"\n[tune]\ntemplates = [\"high\"]\n";
     let (old, new) = (read(old, &[]).unwrap(), read(new, &[]).unwrap());
     assert_eq!(old.recipe, new.recipe);

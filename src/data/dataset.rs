@@ -54,11 +54,13 @@ pub struct Interaction {
     pub item: ItemIdx,
     /// The rating in the data set's own scale.
     pub rating: f32,
-    /// Seconds since the Unix epoch, UTC; 0 where the data has no times.
+    /// Seconds since the Unix epoch, UTC; 0 where the data has no times. What is finer is told by
+    /// the order of the interactions.
     pub time: i64,
 }
 
-/// A data set after loading: tables plus interactions sorted by (time, user, item, rating).
+/// A data set after loading: tables plus interactions sorted by (time, user, item, rating), the
+/// time to the finest unit that the file has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dataset {
     /// The kind's name: `ml-1m`, `book-crossing`, `table`, `synthetic`, ...
