@@ -454,7 +454,7 @@ impl Records {
                 let last = lines.pop();
                 let like = |line: &&[u8]| self.dialect.separator.count(line) == wanted;
                 let few = if wanted > 2 { 1 } else { 3 };
-                (lines.len() >= few && lines.iter().all(|line| like(line)))
+                (lines.len() >= few && lines.iter().all(&like))
                     || (lines.is_empty() && wanted > 2 && last.is_some_and(|line| like(&line)))
             })
     }

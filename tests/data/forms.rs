@@ -121,10 +121,8 @@ fn json_is_read_by_lines_as_an_array_and_nested() {
     let line =
         |u: &str, i: &str, r: usize, t: i64| format!(r#"{{"user": "{u}", "item": "{i}", "rating": {r}, "time": {t}}}"#);
     same("ratings.jsonl", &text("", line), |_| {});
-    let array = format!(
-        "[{}]",
-        (0..ROWS).map(|n| row(n)).map(|(u, i, r, t)| line(&u, &i, r, t)).collect::<Vec<_>>().join(",\n")
-    );
+    let array =
+        format!("[{}]", (0..ROWS).map(row).map(|(u, i, r, t)| line(&u, &i, r, t)).collect::<Vec<_>>().join(",\n"));
     same("ratings.json", array.as_bytes(), |_| {});
     let nested = text("", |u, i, r, t| {
         format!(r#"{{"by": {{"id": "{u}"}}, "of": {{"id": "{i}"}}, "stars": {r}.0, "at": {t}, "x": NaN}}"#)

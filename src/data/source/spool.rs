@@ -98,7 +98,7 @@ pub fn pipe(path: &Path) -> Result<Whole> {
 
 /// All of a reader in a temporary file without a name.
 pub fn spool(path: &Path, from: &mut dyn Read) -> Result<Whole> {
-    let mut file = tempfile::tempfile().map_err(|e| Error::io(&std::env::temp_dir(), "write a file in", &e))?;
+    let mut file = tempfile::tempfile().map_err(|e| Error::io(std::env::temp_dir(), "write a file in", &e))?;
     std::io::copy(from, &mut file).map_err(|e| crate::data::lines::read_error(path, path.display(), &e))?;
     Ok(Whole::new(file))
 }

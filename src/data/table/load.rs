@@ -260,7 +260,7 @@ impl Ratings<'_> {
             }
         };
         let early = |f: &&str| self.format.time(f).is_none_or(|time| time.seconds < 366 * 86_400);
-        if self.format == TimeFormat::Seconds && !fields.is_empty() && fields.iter().all(|f| early(f)) {
+        if self.format == TimeFormat::Seconds && !fields.is_empty() && fields.iter().all(early) {
             monitor.warn(
                 &format!("{}: the times, such as {}, lie in 1970 when read as seconds", file.path.display(), shown(fields[0].as_bytes())),
                 "if they are not seconds, set data.table.time_format (excel, year, a pattern); their order counts in any case",
