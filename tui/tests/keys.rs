@@ -366,8 +366,14 @@ fn a_setting_is_checked_by_the_engine_before_it_is_taken() {
     assert_eq!(start.out, PathBuf::from("runs/demo-2"), "a folder that is free");
     let news = News::Started { out: start.out.clone(), queued: false, outcome: Ok(()) };
     let effects = update(&mut state, Message::Runs(news));
-    assert!(effects.iter().any(|e| matches!(e, Effect::Follow(_, f) if f.ends_with("demo-2"))));
+    let opened = effects.iter().position(|e| matches!(e, Effect::Follow(_, f) if f.ends_with("demo-2")));
+    let listed = effects.iter().position(|e| *e == Effect::Runs(runs::Effect::ListNow));
+    assert!(opened.is_some() && listed > opened, "the list is read when it knows where the run is: {effects:?}");
     assert_eq!(state.arrangement.focus, PaneId::Pipeline);
+    // It started beside a run that no list had yet.
+    press(&mut state, &["0", "G"]);
+    let effects = press(&mut state, &["u", "y"]);
+    assert_eq!(started(&effects).expect("it is queued").after, Some("runs/demo-2".into()));
 }
 
 #[test]

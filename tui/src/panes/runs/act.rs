@@ -203,7 +203,7 @@ fn ask_to_start(state: &mut State, mut start: Start, action: Action) -> Vec<Effe
 /// The run that a queued one goes behind.
 fn behind(state: &State, out: &Path) -> Option<PathBuf> {
     let view = &state.panes.runs;
-    view.catalogue.last_live(&view.queued_here).filter(|f| f != out)
+    view.catalogue.last_live(&view.started_here).filter(|f| f != out)
 }
 
 /// What was agreed to.
@@ -217,7 +217,7 @@ pub fn agreed(state: &mut State, effect: RunsEffect) -> Vec<Effect> {
             vec![Effect::Runs(RunsEffect::Delete(folder))]
         }
         RunsEffect::Unqueue(folder) => {
-            state.panes.runs.queued_here.retain(|q| *q != folder);
+            state.panes.runs.started_here.retain(|q| *q != folder);
             vec![Effect::Runs(RunsEffect::Unqueue(folder))]
         }
         effect => vec![Effect::Runs(effect)],
@@ -231,11 +231,9 @@ fn edit(state: &mut State, source: Source, out: PathBuf) -> Vec<Effect> {
 
 fn begin(state: &mut State, start: Start) -> Vec<Effect> {
     state.say(Weight::Plain, format!("starting {} in {}", start.source.name(), start.out.display()));
-    if start.after.is_some() {
-        // The next one goes behind this one, though no list has it yet.
-        state.panes.runs.queued_here.retain(|q| *q != start.out);
-        state.panes.runs.queued_here.push(start.out.clone());
-    }
+    // One that is queued next goes behind this one, though no list has it yet.
+    state.panes.runs.started_here.retain(|q| *q != start.out);
+    state.panes.runs.started_here.push(start.out.clone());
     vec![Effect::Runs(RunsEffect::Start(start))]
 }
 
@@ -406,7 +404,7 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
         }
         News::Started { out, queued, outcome } => {
             state.dirty = true;
-            let mut effects = vec![Effect::Runs(RunsEffect::ListNow)];
+            let mut effects = Vec::new();
             match outcome {
                 Ok(()) if queued => {
                     state.panes.runs.editor = None;
@@ -422,13 +420,15 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
                     state.arrangement.focus = crate::panes::PaneId::Pipeline;
                 }
                 Err(why) => {
-                    state.panes.runs.queued_here.retain(|q| *q != out);
+                    state.panes.runs.started_here.retain(|q| *q != out);
                     state.print("error", &why);
                     let lines = why.lines().map(str::to_string).collect();
                     state.overlay =
                         Some(Overlay::Text { title: "The run did not start".into(), lines, scroll: 0, shift: 0 });
                 }
             }
+            // Behind the opening: only then does the list know where the run is.
+            effects.push(Effect::Runs(RunsEffect::ListNow));
             effects
         }
         News::Text { title, outcome } => {

@@ -134,17 +134,18 @@ impl Catalogue {
     }
 
     /// The run that a queued one waits for: the last in the queue, else one that is at work.
-    /// `queued_here` went into the queue from this dashboard, perhaps after the list was read.
-    pub fn last_live(&self, queued_here: &[PathBuf]) -> Option<PathBuf> {
+    /// `started_here` were started or queued by this dashboard, perhaps after the list was read.
+    pub fn last_live(&self, started_here: &[PathBuf]) -> Option<PathBuf> {
         let live = |queued: bool| {
             self.runs
                 .iter()
                 .filter(|r| r.state.is_live() && (r.state == RunState::Queued) == queued)
                 .max_by_key(|r| r.modified_ms)
         };
-        let waits =
-            |folder: &&PathBuf| self.runs.iter().find(|r| r.folder == **folder).is_none_or(|r| r.state.is_live());
-        let here = queued_here.iter().rev().find(waits);
+        let waits = |folder: &&PathBuf| {
+            self.runs.iter().find(|r| r.folder == **folder).is_none_or(|r| r.state == RunState::Queued)
+        };
+        let here = started_here.iter().rev().find(waits);
         here.or_else(|| live(true).or_else(|| live(false)).map(|r| &r.folder)).cloned()
     }
 }

@@ -188,8 +188,8 @@ pub struct View {
     pub all: bool,
     /// Runs at work or queued.
     pub live: usize,
-    /// Runs that were queued from here, in order.
-    pub queued_here: Vec<PathBuf>,
+    /// Runs that were started or queued from here, in order: a list may not have them yet.
+    pub started_here: Vec<PathBuf>,
     /// Marked for comparing.
     pub marked: Vec<PathBuf>,
     /// A recipe that is open.
