@@ -23,9 +23,9 @@ enum Ranking {
 
 /// Recommend items to one user of a finished run, with the parts of each score and the reasons.
 ///
-/// Ranks every item that the user has not rated. Needs the stages data, describe, embed, graph and
-/// align of the run (and, with --score llm, collab, retrieve, prompts and tune); nothing is
-/// computed again.
+/// Ranks every item that the user has not rated. Needs the stages data, describe, embed, graph
+/// and align of the run (and, with --score llm, collab, retrieve, prompts and tune), and of a log
+/// without ratings data and graph; nothing is computed again.
 #[derive(clap::Args)]
 #[command(after_help = "Example: rallrec recommend --run runs/demo --user 17 --top 10")]
 pub struct RecommendArgs {
@@ -69,27 +69,34 @@ fn recipe_of(folder: &Path) -> Result<config::Recipe> {
 }
 
 fn render(found: &Recommendations) -> String {
+    let known = if found.implicit {
+        format!("{} rows; {} other items", thousands(found.ratings as u64), thousands(found.candidates as u64))
+    } else {
+        format!(
+            "{} ratings, {} liked; {} items not rated",
+            thousands(found.ratings as u64),
+            thousands(found.liked as u64),
+            thousands(found.candidates as u64)
+        )
+    };
     let mut out = format!(
-        "user {}: {} ratings, {} liked; {} items not rated, {}\n",
+        "user {}: {known}, {}\n",
         found.user,
-        thousands(found.ratings as u64),
-        thousands(found.liked as u64),
-        thousands(found.candidates as u64),
         if found.ranked_by == "lightgcn" {
             "ranked by LightGCN"
         } else {
             "ranked by what everybody likes (the user is not in the training graph)"
         }
     );
-    out.push_str(&section(&found.items));
+    out.push_str(&section(&found.items, found.implicit));
     if !found.cold.is_empty() {
         out.push_str("\nnew items, without ratings to learn from, by their text:\n");
-        out.push_str(&section(&found.cold));
+        out.push_str(&section(&found.cold, found.implicit));
     }
     out
 }
 
-fn section(items: &[Recommendation]) -> String {
+fn section(items: &[Recommendation], implicit: bool) -> String {
     if items.is_empty() {
         return "\n(no items)\n".into();
     }
@@ -98,7 +105,9 @@ fn section(items: &[Recommendation]) -> String {
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     let mut header = vec!["#", "item", "title", "LightGCN", "rank"];
     header.extend(asked.then_some("model"));
-    header.extend(["liked by", "baseline", "text", "graph", "SSL", ""]);
+    // Without ratings nobody is known to dislike anything: what counts is who chose it.
+    header.extend(if implicit { &["chosen by"][..] } else { &["liked by", "baseline"] });
+    header.extend(["text", "graph", "SSL", ""]);
     table.set_header(&header);
     let number = |x: Option<f32>| x.map_or("-".to_string(), |x| format!("{x:.3}"));
     for (n, item) in items.iter().enumerate() {
@@ -111,9 +120,9 @@ fn section(items: &[Recommendation]) -> String {
             item.lightgcn_rank.map_or("-".into(), |r| r.to_string()),
         ];
         row.extend(asked.then(|| item.model_probability.map_or("-".into(), |p| format!("{p:.3}"))));
+        row.push(format!("{:.1} %", 100.0 * item.item_mean));
+        row.extend((!implicit).then(|| format!("{:.3}", item.baseline)));
         row.extend([
-            format!("{:.1} %", 100.0 * item.item_mean),
-            format!("{:.3}", item.baseline),
             number(parts.text),
             number(parts.colla),
             number(parts.ssl),

@@ -4,7 +4,7 @@
 use rallrec_events::StageId;
 
 use super::{DescribeSource, Recipe};
-use crate::data::GraphEdges;
+use crate::data::{By, GraphEdges};
 use crate::eval::Score;
 use crate::eval::rows;
 use crate::merge::{Expert, TunedMean};
@@ -37,12 +37,15 @@ impl Recipe {
         let reaches = |stage: StageId| until.is_none_or(|last| stage <= last);
         let mut faults = Faults::default();
         faults.extend("data", self.data.missing());
+        // A log without ratings goes through the graph stages; those of words only where one is
+        // named.
+        let named = matches!(until, Some(StageId::Describe | StageId::Embed | StageId::Align));
+        let words = !self.data.is_implicit() || (named && !self.data.kind.set().graph_only);
         if let (DescribeSource::File, Some(file)) = (self.describe.source, &self.describe.file) {
             let what = format!("there is no file {}", file.display());
-            faults.unless(!reaches(StageId::Describe) || file.is_file(), "describe.file", what, "check the path");
+            let read = words && reaches(StageId::Describe);
+            faults.unless(!read || file.is_file(), "describe.file", what, "check the path");
         }
-        // Items without titles are embedded by the graph alone.
-        let words = !self.data.kind.set().graph_only;
         let writes = self.describe.source == DescribeSource::Model && reaches(StageId::Describe);
         if words && (writes || reaches(StageId::Embed)) {
             model(&mut faults, "model.path", &self.model.path);
@@ -74,6 +77,14 @@ impl Checked for Recipe {
             "leave out slashes and a leading point: the run's folder is named so",
         );
         faults.extend("data", self.data.contradictions());
+        faults.extend("", self.data.split_faults());
+        let by = self.data.split.by;
+        faults.unless(
+            self.graph.edges != GraphEdges::LeaveOneOut || matches!(by, By::Auto | By::Time),
+            "data.split.by",
+            format!("\"{}\", and graph.edges = \"leave_one_out\" (or faithful = true) is a split in time", by.name()),
+            "leave one of the two out",
+        );
         faults.extend("describe", self.describe.contradictions());
         faults.extend("graph.lightgcn", self.graph.lightgcn.contradictions());
         faults.extend("align", self.align.contradictions());

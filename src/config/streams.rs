@@ -21,7 +21,7 @@ pub struct Stream {
 /// worlds.
 pub const STREAMS: [Stream; 9] = [
     Stream { key: "rows.seed", draws: "which rows are tuned on, chosen on and scored" },
-    Stream { key: "data.seed", draws: "the order of a user's ratings, and the split, where there are no times" },
+    Stream { key: "data.seed", draws: "the order of a user's ratings where there are no times; what the split draws" },
     Stream { key: "describe.seed", draws: "the tokens of written descriptions" },
     Stream { key: "graph.lightgcn.seed", draws: "first embeddings, order of edges, negatives" },
     Stream { key: "align.seed", draws: "first weights, held-out items, batches" },

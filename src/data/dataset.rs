@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{ItemIdx, RawId, UserIdx};
 use super::set::DataSet;
+use super::split::By;
 
 /// A named text field of an item or a user, e.g. `genre` = `Comedy`. Order is the data set's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Interaction {
     /// Seconds since the Unix epoch, UTC; 0 where the data has no times. What is finer is told by
     /// the order of the interactions.
     pub time: i64,
+    /// The part of the split, where the data says it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// A data set after loading: tables plus interactions sorted by (time, user, item, rating), the
@@ -84,6 +88,11 @@ impl Dataset {
     pub fn set(&self) -> Option<&'static DataSet> {
         DataSet::named(&self.name)
     }
+
+    /// Whether every row says which part of the split it belongs to.
+    pub fn brings_parts(&self) -> bool {
+        self.interactions.first().is_some_and(|row| row.part.is_some())
+    }
 }
 
 /// One entry of a user's timeline.
@@ -97,8 +106,7 @@ pub struct Rated {
     pub time: i64,
 }
 
-/// A click-through sample: will `user` like `item`, given everything before `position` in the
-/// user's timeline?
+/// A click-through sample: will `user` like `item`, given the user's [history](Samples::history)?
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Who.
@@ -111,11 +119,11 @@ pub struct Sample {
     pub label: bool,
     /// When the target was rated.
     pub time: i64,
-    /// Length of the history: the target stands at this position of the user's timeline.
+    /// The target stands at this position of the user's timeline.
     pub position: u32,
 }
 
-/// Ranges over [`Samples::samples`]: disjoint, in order of time where there are times.
+/// Ranges over [`Samples::samples`]: disjoint, by the split in time each after the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Training rows.
@@ -129,9 +137,11 @@ pub struct Split {
 /// All samples of a data set with the timelines that their histories are slices of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
-    /// Per user, oldest first; in a seeded random order where there are no times.
+    /// Per user, oldest first; in a seeded random order where there are no times. Where histories
+    /// hold training rows alone, these come first, then those of validation, then those of test.
     pub timelines: Vec<Vec<Rated>>,
-    /// In order of time (ties: user, item); in a seeded random order where there are no times.
+    /// Part by part in order of time (ties: user, item); in a seeded random order where there are
+    /// no times.
     pub samples: Vec<Sample>,
     /// Train, validation, test.
     pub split: Split,
@@ -139,6 +149,33 @@ pub struct Samples {
     /// out. Sorted by (user, position). Only with repeats = `exclude_target`.
     #[serde(default)]
     pub exceptions: Vec<Exception>,
+    /// How rows were dealt out; `None` for the split by time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dealt: Option<Dealt>,
+}
+
+/// How a split that is not one moment of time deals out the rows of each timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dealt {
+    /// The rule.
+    pub by: By,
+    /// Histories of held-out rows are the user's training rows, and not what came before.
+    pub frozen: bool,
+    /// For each user, where in the timeline the training rows end, and where those of validation
+    /// do; the rest is test.
+    pub ends: Vec<[u32; 2]>,
+}
+
+impl Dealt {
+    /// The rows of a part in a timeline of `rows` rows.
+    pub fn range(&self, user: UserIdx, part: Part, rows: usize) -> Range<usize> {
+        let [train, valid] = self.ends.get(user.at()).map_or([0, 0], |ends| ends.map(|end| end as usize));
+        match part {
+            Part::Train => 0..train,
+            Part::Valid => train..valid,
+            Part::Test => valid..rows,
+        }
+    }
 }
 
 /// A history of its own for the sample at `position` of `user`'s timeline.
@@ -153,7 +190,8 @@ pub struct Exception {
 }
 
 impl Samples {
-    /// Everything the user rated before the sample's target, oldest first.
+    /// What may be known of the user when the sample is asked about, oldest first: everything rated
+    /// before the target; for held-out rows of splits that freeze histories, the training rows.
     pub fn history(&self, sample: &Sample) -> &[Rated] {
         if !self.exceptions.is_empty()
             && let Ok(at) =
@@ -161,7 +199,33 @@ impl Samples {
         {
             return &self.exceptions[at].history;
         }
-        &self.timelines[sample.user.at()][..sample.position as usize]
+        let timeline = &self.timelines[sample.user.at()];
+        let end = (sample.position as usize).min(self.frozen(sample.user).unwrap_or(usize::MAX));
+        &timeline[..end]
+    }
+
+    /// Where the histories of the user's held-out rows end, in splits that freeze them.
+    fn frozen(&self, user: UserIdx) -> Option<usize> {
+        let dealt = self.dealt.as_ref().filter(|dealt| dealt.frozen)?;
+        dealt.ends.get(user.at()).map(|ends| ends[0] as usize)
+    }
+
+    /// What rows of other users may be shown of a user: the timeline; where rows are dealt out, its
+    /// training rows.
+    pub fn shown_to_others(&self, user: UserIdx) -> &[Rated] {
+        let timeline = self.timelines.get(user.at()).map_or(&[][..], Vec::as_slice);
+        match &self.dealt {
+            Some(dealt) => &timeline[dealt.range(user, Part::Train, timeline.len())],
+            None => timeline,
+        }
+    }
+
+    /// All rows of a user, oldest first.
+    pub fn of_user(&self, user: UserIdx) -> Vec<Rated> {
+        let mut rows = self.timelines.get(user.at()).cloned().unwrap_or_default();
+        // Stable: the order within a second, and where there are no times, stays.
+        rows.sort_by_key(|row| row.time);
+        rows
     }
 
     /// The samples of one part of the split.
@@ -171,7 +235,7 @@ impl Samples {
 }
 
 /// One part of the split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// What is learnt from.
@@ -192,6 +256,16 @@ impl Part {
             Self::Train => "train",
             Self::Valid => "valid",
             Self::Test => "test",
+        }
+    }
+
+    /// The part that a word of a data set means, whatever its case.
+    pub fn of_word(word: &str) -> Option<Self> {
+        match word.to_lowercase().as_str() {
+            "train" | "training" | "tr" => Some(Self::Train),
+            "valid" | "validation" | "val" | "dev" | "va" => Some(Self::Valid),
+            "test" | "testing" | "te" => Some(Self::Test),
+            _ => None,
         }
     }
 }

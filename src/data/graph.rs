@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::set::{DataSet, LeaveOneOut};
-use super::{Dataset, ItemIdx, Samples, UserIdx};
+use super::{Dataset, Dealt, ItemIdx, Part, Samples, UserIdx};
 
 /// Which interactions become edges. Ratings do not matter: a disliked item is an edge too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -21,10 +21,11 @@ pub enum GraphEdges {
 
 /// The edges in order of (user, item), each once.
 ///
-/// * [`GraphEdges::TrainSplit`]: every interaction that is not later than the last training sample
-///   in the order (time, user, item) and whose pair is not the target of a validation or test
-///   sample. These are the training targets and the first interactions of users before that moment,
-///   which are too early to be samples.
+/// * [`GraphEdges::TrainSplit`]: every training row whose pair is not held out. By the split in
+///   time these are the interactions that are not later than the last training sample in the
+///   order (time, user, item): the training targets and the first interactions of users before
+///   that moment, which are too early to be samples. By other splits they are what was dealt out
+///   to training.
 /// * [`GraphEdges::LeaveOneOut`]: users with more than 10 interactions on MovieLens 1M and more
 ///   than 5 elsewhere; all their interactions but the last, which is held out when its item occurs
 ///   at least twice in the data (five times in Book-Crossing) and is an edge otherwise.
@@ -41,6 +42,9 @@ pub fn graph_edges(dataset: &Dataset, samples: &Samples, which: GraphEdges) -> V
 }
 
 fn train_split(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)> {
+    if let Some(dealt) = &samples.dealt {
+        return dealt_to_training(samples, dealt);
+    }
     let Some(last) = samples.samples[samples.split.train.clone()].last() else { return Vec::new() };
     let boundary = (last.time, last.user, last.item);
     let later: HashSet<_> =
@@ -52,6 +56,18 @@ fn train_split(dataset: &Dataset, samples: &Samples) -> Vec<(UserIdx, ItemIdx)> 
                 edges.push((user, row.item));
             }
         }
+    }
+    edges
+}
+
+fn dealt_to_training(samples: &Samples, dealt: &Dealt) -> Vec<(UserIdx, ItemIdx)> {
+    let mut edges = Vec::new();
+    let mut held = HashSet::new();
+    for (user, timeline) in (0..).map(UserIdx).zip(&samples.timelines) {
+        let end = dealt.range(user, Part::Train, timeline.len()).end;
+        held.clear();
+        held.extend(timeline[end..].iter().map(|row| row.item));
+        edges.extend(timeline[..end].iter().filter(|row| !held.contains(&row.item)).map(|row| (user, row.item)));
     }
     edges
 }

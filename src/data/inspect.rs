@@ -43,6 +43,9 @@ pub struct Inspection {
     pub exact_repeats: usize,
     /// Ratings above this are likes.
     pub threshold: f32,
+    /// The rule of the split in force, as `data.split.by` names it.
+    #[serde(default)]
+    pub split: String,
     /// The three parts of the split.
     pub parts: Vec<PartSummary>,
     /// Cores for a few k.
@@ -173,7 +176,9 @@ pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Res
         }
         Err(e) => return Err(e),
     }
-    found.warnings.extend(one_class(&found.parts));
+    if !settings.is_implicit() {
+        found.warnings.extend(one_class(&found.parts));
+    }
     Ok(found)
 }
 
@@ -202,6 +207,7 @@ pub fn inspect_tables(dataset: &Dataset, settings: &Settings) -> Inspection {
         repeated_rows: repeats.rows,
         exact_repeats: repeats.exact,
         threshold: settings.threshold(),
+        split: settings.split.rule(dataset.brings_parts()).name().into(),
         parts: Vec::new(),
         cores: [5, 10, 20].into_iter().map(|k| core_size(dataset, k)).collect(),
         correct: Counts::default(),
@@ -210,7 +216,10 @@ pub fn inspect_tables(dataset: &Dataset, settings: &Settings) -> Inspection {
         switches: Vec::new(),
         filters: Vec::new(),
         note: if dataset.set().is_some_and(|set| set.graph_only) {
-            "there are no ratings, times, titles or profiles: only the graph stages make sense (--until graph)".into()
+            "there are no ratings, times, titles or profiles: only the graph stages make sense, and a run does these"
+                .into()
+        } else if settings.is_implicit() {
+            "there are no ratings: every row is a like, and a run does the graph stages alone".into()
         } else {
             String::new()
         },

@@ -1,12 +1,14 @@
 //! Checks that nothing of validation or test is seen before its time. Each leak is an error that
 //! names the setting behind it; where a setting asks for the authors' behaviour it becomes a
-//! warning.
+//! warning. What is free of leaks under which split stands in [`super::split`].
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{Part, Samples};
+use super::dataset::{Dealt, Part, Rated, Samples};
+use super::split::By;
 use super::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -57,7 +59,11 @@ pub struct LeakReport {
 /// The first leak that is not allowed, and always: parts of the split that overlap or are not in
 /// order of time, a history that reaches beyond its target.
 pub fn check(inputs: Inputs<'_>, monitor: &dyn Monitor) -> Result<LeakReport> {
-    order(inputs.samples)?;
+    joined(inputs.samples)?;
+    match &inputs.samples.dealt {
+        None => in_time(inputs.samples)?,
+        Some(dealt) => as_dealt(inputs.samples, dealt)?,
+    }
     let mut report = LeakReport { target_in_history: targets_in_history(inputs.samples), ..LeakReport::default() };
     let total = inputs.samples.samples.len();
     report.judge(
@@ -70,7 +76,7 @@ pub fn check(inputs: Inputs<'_>, monitor: &dyn Monitor) -> Result<LeakReport> {
     )?;
     if let Some(edges) = inputs.edges {
         let edges: HashSet<_> = edges.iter().copied().collect();
-        let shared = |part| inputs.samples.part(part).iter().filter(|s| edges.contains(&(s.user, s.item))).count();
+        let shared = |part| held_out(inputs.samples, part).filter(|pair| edges.contains(pair)).count();
         (report.valid_edges, report.test_edges) = (shared(Part::Valid), shared(Part::Test));
         report.judge(
             report.valid_edges + report.test_edges > 0,
@@ -79,9 +85,9 @@ pub fn check(inputs: Inputs<'_>, monitor: &dyn Monitor) -> Result<LeakReport> {
             format!(
                 "the graph holds the targets of {} of {} validation and {} of {} test samples",
                 report.valid_edges,
-                inputs.samples.split.valid.len(),
+                held_out(inputs.samples, Part::Valid).count(),
                 report.test_edges,
-                inputs.samples.split.test.len()
+                held_out(inputs.samples, Part::Test).count()
             ),
             "set graph.edges to \"train_split\"",
             monitor,
@@ -141,8 +147,18 @@ pub fn targets_in_history(samples: &Samples) -> usize {
         .count()
 }
 
-/// Split parts follow each other in time, and each sample's target stands where its history ends.
-fn order(samples: &Samples) -> Result<()> {
+/// The pairs of a part: targets of samples; where rows are dealt out, all rows.
+fn held_out(samples: &Samples, part: Part) -> Box<dyn Iterator<Item = (UserIdx, ItemIdx)> + '_> {
+    match &samples.dealt {
+        None => Box::new(samples.part(part).iter().map(|s| (s.user, s.item))),
+        Some(dealt) => Box::new((0..).map(UserIdx).zip(&samples.timelines).flat_map(move |(user, timeline)| {
+            timeline[dealt.range(user, part, timeline.len())].iter().map(move |row| (user, row.item))
+        })),
+    }
+}
+
+/// The parts follow each other without gaps, and each sample's target stands where it says.
+fn joined(samples: &Samples) -> Result<()> {
     let split = &samples.split;
     let joined = split.train.start == 0
         && split.train.end == split.valid.start
@@ -152,17 +168,6 @@ fn order(samples: &Samples) -> Result<()> {
     if !joined {
         return Err(Error::input("samples", format!("the parts of the split overlap or leave gaps: {split:?}"))
             .next("make the samples again"));
-    }
-    if let Some(at) = samples.samples.windows(2).position(|pair| pair[0].time > pair[1].time) {
-        return Err(Error::input(
-            format!("samples: row {}", at + 1),
-            format!(
-                "is earlier than the row before it: {} after {}",
-                samples.samples[at + 1].time,
-                samples.samples[at].time
-            ),
-        )
-        .next("a split in time needs samples in order of time: make the samples again"));
     }
     for (row, sample) in samples.samples.iter().enumerate() {
         let timeline = samples.timelines.get(sample.user.at()).map(Vec::as_slice).unwrap_or_default();
@@ -175,11 +180,84 @@ fn order(samples: &Samples) -> Result<()> {
             .next("the history would hold the future: make the samples again"));
         }
     }
-    for (user, timeline) in samples.timelines.iter().enumerate() {
-        if timeline.windows(2).any(|pair| pair[0].time > pair[1].time) {
-            return Err(Error::input(format!("samples: timeline of user {user}"), "is not in order of time")
-                .next("make the samples again"));
+    Ok(())
+}
+
+/// Rows that follow each other in time.
+fn later_first(times: impl Iterator<Item = i64> + Clone) -> Option<(usize, i64, i64)> {
+    let pairs = times.clone().zip(times.skip(1)).enumerate();
+    pairs.map(|(at, (a, b))| (at, a, b)).find(|&(_, a, b)| a > b)
+}
+
+/// The parts, and each user's rows, follow each other in time.
+fn in_time(samples: &Samples) -> Result<()> {
+    if let Some((at, first, second)) = later_first(samples.samples.iter().map(|s| s.time)) {
+        return Err(Error::input(
+            format!("samples: row {}", at + 1),
+            format!("is earlier than the row before it: {second} after {first}"),
+        )
+        .next("a split in time needs samples in order of time: make the samples again"));
+    }
+    ordered(samples, |_, timeline| vec![0..timeline.len()])
+}
+
+/// The rows of each range of a timeline follow each other in time.
+fn ordered(samples: &Samples, ranges: impl Fn(UserIdx, &[Rated]) -> Vec<Range<usize>>) -> Result<()> {
+    for (user, timeline) in (0..).map(UserIdx).zip(&samples.timelines) {
+        for range in ranges(user, timeline) {
+            if later_first(timeline[range].iter().map(|row| row.time)).is_some() {
+                let place = format!("samples: timeline of user {}", user.0);
+                return Err(Error::input(place, "is not in order of time").next("make the samples again"));
+            }
         }
     }
     Ok(())
+}
+
+/// What holds of every split but that in time: each sample lies in its own part of its user's rows;
+/// histories that are frozen end with the training rows; withheld items and users have none.
+fn as_dealt(samples: &Samples, dealt: &Dealt) -> Result<()> {
+    let again = "make the samples again";
+    for part in Part::ALL {
+        for (row, sample) in samples.split.range(part).zip(samples.part(part)) {
+            let timeline = &samples.timelines[sample.user.at()];
+            let own = dealt.range(sample.user, part, timeline.len());
+            if !own.contains(&(sample.position as usize)) {
+                let what = format!("is a {} sample, and its row is of another part", part.name());
+                return Err(Error::input(format!("samples: row {row}"), what).next(again));
+            }
+            let known = if dealt.frozen && part != Part::Train {
+                dealt.range(sample.user, Part::Train, timeline.len()).end
+            } else {
+                sample.position as usize
+            };
+            if samples.history(sample).len() > known {
+                let what = "its history holds rows that are held out".to_owned();
+                return Err(Error::input(format!("samples: row {row}"), what).next(again));
+            }
+        }
+    }
+    ordered(samples, |user, timeline| {
+        if dealt.frozen {
+            Part::ALL.map(|part| dealt.range(user, part, timeline.len())).to_vec()
+        } else {
+            vec![0..timeline.len()]
+        }
+    })?;
+    let withheld = match dealt.by {
+        By::Items => {
+            let trained: HashSet<ItemIdx> = held_out(samples, Part::Train).map(|pair| pair.1).collect();
+            let pairs = || held_out(samples, Part::Valid).chain(held_out(samples, Part::Test));
+            pairs().find(|pair| trained.contains(&pair.1)).map(|pair| format!("item {}", pair.1.0))
+        }
+        By::Users => (0..).map(UserIdx).zip(&samples.timelines).find_map(|(user, timeline)| {
+            let trained = dealt.range(user, Part::Train, timeline.len()).end;
+            (trained > 0 && trained < timeline.len()).then(|| format!("user {}", user.0))
+        }),
+        _ => None,
+    };
+    match withheld {
+        None => Ok(()),
+        Some(what) => Err(Error::input("samples", format!("{what} is withheld and has training rows")).next(again)),
+    }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::Core;
 use super::set::Kind;
-use super::settings::{Fractions, Repeats, Settings, Shuffle};
+use super::settings::{Repeats, Settings, Shuffle};
+use super::split::SplitSettings;
 
 /// One step from correct to faithful.
 #[derive(Clone, Copy)]
@@ -33,7 +34,7 @@ pub(super) const PYTHON: Switch = Switch {
 pub(super) const NO_VALIDATION: Switch = Switch {
     key: "data.split = { train = 0.9, valid = 0 }",
     why: "D7: there is no validation part, so choices are made on test rows",
-    apply: |s| s.split = Fractions { train: 0.9, valid: 0.0 },
+    apply: |s| s.split = SplitSettings { by: s.split.by, ..SplitSettings::shares(0.9, 0.0) },
 };
 
 /// "More than 10 and at most 200" of a user, at least 10 of an item.

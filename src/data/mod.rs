@@ -24,6 +24,7 @@ pub mod set;
 pub mod sets;
 pub mod settings;
 pub mod source;
+pub mod split;
 pub mod store;
 pub mod synthetic;
 pub mod table;
@@ -32,7 +33,7 @@ pub mod time;
 use std::path::Path;
 
 pub use core_filter::{Core, Known, Step};
-pub use dataset::{Dataset, Exception, Field, Interaction, Item, Part, Rated, Sample, Samples, Split, User};
+pub use dataset::{Dataset, Dealt, Exception, Field, Interaction, Item, Part, Rated, Sample, Samples, Split, User};
 pub use descriptions::Descriptions;
 pub use graph::{GraphEdges, graph_edges};
 pub use ids::{ItemIdx, RawId, UserIdx};
@@ -40,7 +41,8 @@ pub use inspect::{Inspection, inspect};
 pub use method::Switch;
 pub use samples::{build_samples, two_classes};
 pub use set::{DataSet, Kind};
-pub use settings::{Damaged, Fractions, Implicit, Repeats, Settings, Shuffle, Targets};
+pub use settings::{Damaged, Implicit, Repeats, Settings, Shuffle, Targets};
+pub use split::{By, SplitSettings};
 
 use crate::error::Result;
 use crate::monitor::Monitor;

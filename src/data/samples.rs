@@ -2,79 +2,90 @@
 
 use rayon::slice::ParallelSliceMut;
 
-use super::UserIdx;
-use super::dataset::{Dataset, Exception, Part, Rated, Sample, Samples, Split};
+use super::dataset::{Dataset, Exception, Interaction, Part, Rated, Sample, Samples, Split};
 use super::python::{AUTHORS_SEED, Random};
 use super::settings::{Repeats, Settings, Shuffle, Targets};
+use super::split::{self, By};
+use super::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
 use crate::settings::Checked;
 
 /// Most rows of histories of their own ([`Repeats::ExcludeTarget`]), together: 1 GiB of them.
-const MOST_EXCEPTIONS: usize = 1 << 26;
+pub(super) const MOST_EXCEPTIONS: usize = 1 << 26;
 
-/// Every interaction whose user has at least `min_history` earlier ones becomes a sample (or, with
-/// [`Targets::Last`], each user's last one), in order of (time, user, item); the first floor(train
-/// n) are for training, the next floor(valid n) for validation, the rest for test. Without times,
-/// each user's interactions and then the samples are in a seeded random order.
+/// The samples of a data set, dealt out as `data.split` says.
 ///
-/// LightGCN's split comes ready made: its training pairs are training samples, but for a share of
-/// each user's that is held out for validation, and its test pairs are test samples.
+/// By `time`, the default: every interaction whose user has at least `min_history` earlier ones
+/// becomes a sample (or, with [`Targets::Last`], each user's last one), in order of (time, user,
+/// item); the first floor(train n) are for training, the next floor(valid n) for validation, the
+/// rest for test. Without times, each user's interactions and then the samples are in a seeded
+/// random order. The other rules stand in [`super::split`].
 ///
 /// The data set's filters are not applied here: [`open`](super::open) did that.
 ///
 /// # Errors
-/// Settings out of range, or data too small to fill each part of the split.
+/// Settings out of range, a rule that the data cannot follow, or data too small to fill each part.
 pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
     settings.check()?;
-    let mut timelines = timelines(dataset, settings);
-    // Times finer than a second are told by the order of the interactions alone.
-    let fine = dataset.has_times && !dataset.interactions.is_sorted_by(|a, b| super::sets::order(a, b).is_le());
-    let samples = if dataset.set().is_some_and(|set| set.graph_only) {
-        ready_made(timelines, settings)
+    let rule = settings.split.rule(dataset.brings_parts());
+    let samples = if rule == By::Time {
+        in_time(dataset, settings)?
     } else {
-        let every = match settings.targets {
-            Targets::Auto => dataset.has_times,
-            Targets::Every if !dataset.has_times => {
-                return Err(Error::usage(
-                    "data.targets",
-                    format!("{} has no times, so a history would hold targets of other samples", dataset.name),
-                )
-                .next("set data.targets to \"last\" (one sample a user) or leave it out"));
-            }
-            Targets::Every => true,
-            Targets::Last => false,
-        };
-        let mut places = if fine { places(dataset) } else { Vec::new() };
-        let (mut samples, exceptions, rows) = take(&mut timelines, &mut places, dataset.items.len(), settings, every)?;
-        if fine {
-            samples = by_row(samples, &rows, dataset.interactions.len());
-        } else if dataset.has_times {
-            samples.par_sort_unstable_by_key(|s| (s.time, s.user, s.item, s.position));
-        } else {
-            match settings.shuffle {
-                Shuffle::PerUser => Rng::new(settings.seed, Use::Rows, u32::MAX, 1).shuffle(&mut samples),
-                Shuffle::Python => Random::new(AUTHORS_SEED).shuffle(&mut samples),
-            }
-        }
-        let split = split(samples.len(), settings);
-        Samples { timelines, samples, split, exceptions }
+        let row = |row: &Interaction| (rated(row), row.part.unwrap_or(Part::Train));
+        split::deal(dataset, settings, rule, timelines(dataset, settings, row, |row| row.0.item))?
     };
-    let split = &samples.split;
-    for (name, range) in [("train", &split.train), ("valid", &split.valid), ("test", &split.test)] {
-        if range.is_empty() && !(name == "valid" && settings.split.valid == 0.0) {
+    for part in Part::ALL {
+        if samples.split.range(part).is_empty() && !settings.split.may_lack(part, rule) {
             return Err(Error::input(
                 &dataset.name,
                 format!(
-                    "{} samples of {} ratings leave the {name} part of the split empty",
+                    "{} samples of {} ratings leave the {} part of the split empty",
                     samples.samples.len(),
-                    dataset.interactions.len()
+                    dataset.interactions.len(),
+                    part.name()
                 ),
             )
             .next("use more data, a smaller data.min_history, or another data.split"));
         }
     }
     Ok(samples)
+}
+
+fn in_time(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
+    let mut timelines = timelines(dataset, settings, rated, |row| row.item);
+    // Times finer than a second are told by the order of the interactions alone.
+    let fine = dataset.has_times && !dataset.interactions.is_sorted_by(|a, b| super::sets::order(a, b).is_le());
+    let every = match settings.targets {
+        Targets::Auto => dataset.has_times,
+        Targets::Every if !dataset.has_times => {
+            return Err(Error::usage(
+                "data.targets",
+                format!("{} has no times, so a history would hold targets of other samples", dataset.name),
+            )
+            .next("set data.targets to \"last\" (one sample a user), or data.split.by to \"user_chance\""));
+        }
+        Targets::Every => true,
+        Targets::Last => false,
+    };
+    let mut places = if fine { places(dataset) } else { Vec::new() };
+    let (mut samples, exceptions, rows) = take(&mut timelines, &mut places, dataset.items.len(), settings, every)?;
+    if fine {
+        samples = by_row(samples, &rows, dataset.interactions.len());
+    } else if dataset.has_times {
+        samples.par_sort_unstable_by_key(|s| (s.time, s.user, s.item, s.position));
+    } else {
+        match settings.shuffle {
+            Shuffle::PerUser => Rng::new(settings.seed, Use::Rows, u32::MAX, 1).shuffle(&mut samples),
+            Shuffle::Python => Random::new(AUTHORS_SEED).shuffle(&mut samples),
+        }
+    }
+    let split = in_shares(samples.len(), settings);
+    Ok(Samples { timelines, samples, split, exceptions, dealt: None })
+}
+
+fn rated(row: &Interaction) -> Rated {
+    Rated { item: row.item, rating: row.rating, time: row.time }
 }
 
 /// Refuses samples that nothing can be learnt from: the training part has liked targets and others.
@@ -96,25 +107,29 @@ pub fn two_classes(samples: &Samples) -> Result<()> {
 }
 
 /// Each user's interactions: in order of time, or where there are none, in a random one.
-fn timelines(dataset: &Dataset, settings: &Settings) -> Vec<Vec<Rated>> {
+fn timelines<T>(
+    dataset: &Dataset,
+    settings: &Settings,
+    make: impl Fn(&Interaction) -> T,
+    item: impl Fn(&T) -> ItemIdx,
+) -> Vec<Vec<T>> {
     let mut lengths = vec![0usize; dataset.users.len()];
     dataset.interactions.iter().for_each(|r| lengths[r.user.at()] += 1);
-    let mut timelines: Vec<Vec<Rated>> = lengths.into_iter().map(Vec::with_capacity).collect();
+    let mut timelines: Vec<Vec<T>> = lengths.into_iter().map(Vec::with_capacity).collect();
     for row in &dataset.interactions {
-        timelines[row.user.at()].push(Rated { item: row.item, rating: row.rating, time: row.time });
+        timelines[row.user.at()].push(make(row));
     }
     if !dataset.has_times {
         for (user, timeline) in (0..).zip(&mut timelines) {
             match settings.shuffle {
                 Shuffle::PerUser => Rng::new(settings.seed, Use::Rows, user, 0).shuffle(timeline),
                 Shuffle::Python => {
-                    timeline.sort_by(|a, b| dataset.items[a.item.at()].raw.0.cmp(&dataset.items[b.item.at()].raw.0));
+                    let raw = |row: &T| &dataset.items[item(row).at()].raw.0;
+                    timeline.sort_by(|a, b| raw(a).cmp(raw(b)));
                     Random::new(AUTHORS_SEED).shuffle(timeline);
                 }
             }
         }
-        // Stable: LightGCN's test pairs (time 1) stay behind the training pairs.
-        timelines.iter_mut().for_each(|t| t.sort_by_key(|r| r.time));
     }
     timelines
 }
@@ -155,7 +170,7 @@ fn take(
     settings: &Settings,
     every: bool,
 ) -> Result<Taken> {
-    let (threshold, min_history) = (settings.threshold(), settings.min_history);
+    let (threshold, min_history) = (settings.threshold(), settings.min_history());
     let expected =
         if every { timelines.iter().map(|t| t.len().saturating_sub(min_history)).sum() } else { timelines.len() };
     let mut samples = Vec::with_capacity(expected);
@@ -206,8 +221,7 @@ fn take(
             if own {
                 excepted += length;
                 if excepted > MOST_EXCEPTIONS {
-                    return Err(Error::usage("data.repeats", "exclude_target needs too much memory: too many repeats")
-                        .next("set data.repeats to \"drop\""));
+                    return Err(too_many_exceptions());
                 }
                 exceptions.push(Exception {
                     user,
@@ -220,40 +234,14 @@ fn take(
     Ok((samples, exceptions, rows))
 }
 
-/// Training pairs (time 0) less a share for validation, then test pairs (time 1). A pair that is
-/// there twice counts where it stands first, so a test pair that is a training pair too is none;
-/// unless repeats are kept.
-fn ready_made(mut timelines: Vec<Vec<Rated>>, settings: &Settings) -> Samples {
-    if settings.repeats != Repeats::Keep {
-        let mut met = std::collections::HashSet::new();
-        for timeline in &mut timelines {
-            met.clear();
-            timeline.retain(|row| met.insert(row.item));
-        }
-    }
-    let mut parts: [Vec<Sample>; 3] = Default::default();
-    for (user, timeline) in (0..).map(UserIdx).zip(&timelines) {
-        let train = timeline.partition_point(|r| r.time == 0);
-        let valid = train - (settings.split.valid * train as f64).floor() as usize;
-        for (position, row) in timeline.iter().enumerate() {
-            let part = if position < valid { 0 } else { 1 + usize::from(position >= train) };
-            parts[part].push(Sample {
-                user,
-                item: row.item,
-                rating: row.rating,
-                label: true,
-                time: row.time,
-                position: position as u32,
-            });
-        }
-    }
-    let [train, valid, test] = parts.each_ref().map(Vec::len);
-    let split = Split { train: 0..train, valid: train..train + valid, test: train + valid..train + valid + test };
-    Samples { timelines, samples: parts.concat(), split, exceptions: Vec::new() }
+/// Too many rows of histories of their own.
+pub(super) fn too_many_exceptions() -> Error {
+    Error::usage("data.repeats", "exclude_target needs too much memory: too many repeats")
+        .next("set data.repeats to \"drop\"")
 }
 
-fn split(n: usize, settings: &Settings) -> Split {
+fn in_shares(n: usize, settings: &Settings) -> Split {
     let train = (settings.split.train * n as f64).floor() as usize;
-    let valid = train + (settings.split.valid * n as f64).floor() as usize;
+    let valid = train + (settings.split.valid(By::Time) * n as f64).floor() as usize;
     Split { train: 0..train, valid: train..valid, test: valid..n }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core_filter::Core;
 use super::set::Kind;
+use super::split::{By, SplitSettings};
 use super::{source, synthetic, table};
 use crate::settings::{Checked, Faults};
 
@@ -75,24 +76,6 @@ pub enum Implicit {
     Drop,
 }
 
-/// Shares of the samples, in order of time; the test part is the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Fractions {
-    /// Share of the training part; the number of its samples is rounded down.
-    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
-    pub train: f64,
-    /// Share of the validation part; rounded down. Together with `train` it stays below 1.
-    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
-    pub valid: f64,
-}
-
-impl Default for Fractions {
-    fn default() -> Self {
-        Self { train: 0.8, valid: 0.1 }
-    }
-}
-
 /// Which data, and how samples are made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -106,7 +89,8 @@ pub struct Settings {
     /// A part of the name of the reviews file, where an Amazon folder holds several. Not set: the
     /// only one.
     pub category: Option<String>,
-    /// Fewest earlier interactions that the user of a sample must have.
+    /// Fewest earlier interactions that the user of a sample must have. In logs without ratings
+    /// nothing is asked of a sample, and one is enough.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub min_history: usize,
     /// A rating above this is a like. Not set: the data set's own (3 of 5 stars, 4 of 10 for
@@ -121,8 +105,9 @@ pub struct Settings {
     pub targets: Targets,
     /// The order of a user's interactions where there are no times.
     pub shuffle: Shuffle,
-    /// Seed of that order, and of the split, where there are no times. Not set: the recipe's
-    /// `seed`. The authors' order, `shuffle = "python"`, has their seed, 42, whatever stands here.
+    /// Seed of that order, of the split in time where there are no times, and of what other
+    /// splits draw. Not set: the recipe's `seed`. The authors' order, `shuffle = "python"`, has
+    /// their seed, 42, whatever stands here.
     pub seed: u64,
     /// What becomes of a second rating of the same item by the same user; `keep` is the authors'
     /// defect D6.
@@ -133,8 +118,8 @@ pub struct Settings {
     /// Largest share of damaged rows that `damaged = "skip"` leaves out.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub damaged_limit: f64,
-    /// Shares of train and validation.
-    pub split: Fractions,
+    /// How rows are dealt out to training, validation and test.
+    pub split: SplitSettings,
     /// Which column is what, for kind `table`.
     pub table: table::Settings,
     /// Sizes and seed of the built-in set.
@@ -157,7 +142,7 @@ impl Default for Settings {
             repeats: Repeats::default(),
             damaged: Damaged::default(),
             damaged_limit: 0.1,
-            split: Fractions::default(),
+            split: SplitSettings::default(),
             table: Default::default(),
             synthetic: synthetic::Settings::default(),
         }
@@ -176,6 +161,11 @@ impl Settings {
         self.threshold.unwrap_or_else(own)
     }
 
+    /// The fewest earlier interactions in force.
+    pub fn min_history(&self) -> usize {
+        if self.is_implicit() { 1 } else { self.min_history }
+    }
+
     /// The files that are not there, by the key that names them.
     pub fn missing(&self) -> Faults {
         let set = self.kind.set();
@@ -183,6 +173,46 @@ impl Settings {
             Ok(()) => Faults::default(),
             Err(e) => Faults::one("path", format!("{} {}", e.place(), e.what()), e.next_step()),
         }
+    }
+
+    /// Whether the log tells what was met, and not how it was rated: there are no Yes and No then.
+    pub fn is_implicit(&self) -> bool {
+        self.kind.set().graph_only || (self.kind == Kind::TABLE && self.table.is_implicit())
+    }
+
+    /// What is known to be wrong with the split before a file is read.
+    pub fn split_faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        let (by, set) = (self.split.by, self.kind.set());
+        let times = if self.kind == Kind::TABLE { !self.table.time.is_empty() } else { set.has_times };
+        faults.unless(
+            times || !by.needs_times(),
+            "data.split.by",
+            format!("\"{}\" goes by the order of a user's rows, and {} has no times", by.name(), self.kind),
+            "set it to \"user_chance\", or name a column of times",
+        );
+        let brings = set.graph_only || (self.kind == Kind::TABLE && self.table.may_bring_parts());
+        faults.unless(
+            brings || by != By::Given,
+            "data.split.by",
+            format!("\"given\", but {} does not say which part a row belongs to", self.kind),
+            "name files by data.table.test (and data.table.valid) or a column by data.table.part, or leave it out",
+        );
+        let names = self.kind == Kind::TABLE && self.table.names_parts();
+        faults.unless(
+            !names || matches!(by, By::Auto | By::Given),
+            "data.split.by",
+            format!("\"{}\", but data.table names the parts of a given split", by.name()),
+            "leave out data.split.by; or data.table.part, data.table.test and data.table.valid",
+        );
+        let dealt = !matches!(by, By::Auto | By::Time);
+        faults.unless(
+            self.targets != super::Targets::Last || !dealt,
+            "data.targets",
+            format!("one sample a user is a split of its own, and data.split.by = \"{}\" is another", by.name()),
+            "leave out data.targets, or data.split.by",
+        );
+        faults
     }
 
     /// Whether the kind reads files at all.
@@ -202,13 +232,7 @@ pub(super) fn ready_if_there(settings: &Settings) -> crate::Result<()> {
 impl Checked for Settings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
-        let Fractions { train, valid } = self.split;
-        faults.unless(
-            train + valid < 1.0,
-            "split",
-            format!("train = {train} and valid = {valid} leave nothing to test on"),
-            "choose both together below 1, e.g. 0.8 and 0.1",
-        );
+        faults.extend("split", self.split.contradictions());
         let finite = self.threshold.is_none_or(f32::is_finite);
         faults.unless(finite, "threshold", "the value is not a finite number", "leave it out, or set it to e.g. 3");
         faults.unless(

@@ -9,7 +9,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{Dataset, Exception, Interaction, Item, Rated, Sample, Samples, Split, User};
+use super::dataset::{Dataset, Dealt, Exception, Interaction, Item, Part, Rated, Sample, Samples, Split, User};
 use super::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 
@@ -36,6 +36,9 @@ struct DatasetHeader {
     noun: String,
     scale: (f32, f32),
     has_times: bool,
+    /// There is a column with the parts of a split that the data brings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    parts: bool,
     rows: usize,
     items: Vec<Item>,
     users: Vec<User>,
@@ -49,6 +52,8 @@ struct SamplesHeader {
     samples: usize,
     split: Split,
     exceptions: Vec<Exception>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dealt: Option<Dealt>,
 }
 
 impl Dataset {
@@ -60,6 +65,7 @@ impl Dataset {
             noun: self.noun.clone(),
             scale: self.scale,
             has_times: self.has_times,
+            parts: self.brings_parts(),
             rows: self.interactions.len(),
             items: self.items.clone(),
             users: self.users.clone(),
@@ -70,6 +76,9 @@ impl Dataset {
         file.column(rows.iter().map(|r| r.item.0))?;
         file.column(rows.iter().map(|r| r.rating))?;
         file.column(rows.iter().map(|r| r.time))?;
+        if self.brings_parts() {
+            file.column(rows.iter().map(|r| r.part.map_or(0, |part| 1 + part as u8)))?;
+        }
         file.finish()
     }
 
@@ -82,16 +91,21 @@ impl Dataset {
         let n = header.rows;
         let (user, item) = (file.column::<u32>(n)?, file.column::<u32>(n)?);
         let (rating, time) = (file.column::<f32>(n)?, file.column::<i64>(n)?);
+        let parts = if header.parts { file.column::<u8>(n)? } else { Vec::new() };
         file.end()?;
         file.below("user", &user, header.users.len())?;
         file.below("item", &item, header.items.len())?;
         file.finite(&rating)?;
+        if parts.iter().any(|&part| part == 0 || usize::from(part) > Part::ALL.len()) {
+            return Err(file.damaged("a row is of no part of the split"));
+        }
         let interactions = (0..n)
             .map(|at| Interaction {
                 user: UserIdx(user[at]),
                 item: ItemIdx(item[at]),
                 rating: rating[at],
                 time: time[at],
+                part: parts.get(at).map(|&part| Part::ALL[usize::from(part) - 1]),
             })
             .collect();
         Ok(Self {
@@ -116,6 +130,7 @@ impl Samples {
             samples: self.samples.len(),
             split: self.split.clone(),
             exceptions: self.exceptions.clone(),
+            dealt: self.dealt.clone(),
         };
         let rated = || self.timelines.iter().flatten();
         let rows = &self.samples;
@@ -167,6 +182,12 @@ impl Samples {
         if !bounds.is_sorted() {
             return Err(file.damaged("the split does not fit the samples"));
         }
+        if let Some(dealt) = &header.dealt {
+            let fits = |(&[train, valid], &rows): (&[u32; 2], &u32)| train <= valid && valid <= rows;
+            if dealt.ends.len() != lengths.len() || !dealt.ends.iter().zip(&lengths).all(fits) {
+                return Err(file.damaged("the parts of the timelines do not fit them"));
+            }
+        }
         let samples = (0..n)
             .map(|i| Sample {
                 user: UserIdx(user[i]),
@@ -177,7 +198,7 @@ impl Samples {
                 position: position[i],
             })
             .collect();
-        Ok(Self { timelines, samples, split: header.split, exceptions: header.exceptions })
+        Ok(Self { timelines, samples, split: header.split, exceptions: header.exceptions, dealt: header.dealt })
     }
 }
 

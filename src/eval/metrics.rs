@@ -148,6 +148,12 @@ impl Metrics {
     }
 }
 
+impl FromIterator<(String, Option<Estimate>)> for Metrics {
+    fn from_iter<I: IntoIterator<Item = (String, Option<Estimate>)>>(all: I) -> Self {
+        Self(all.into_iter().collect())
+    }
+}
+
 impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         to.collect_map(self.0.iter().map(|(name, estimate)| (name, estimate)))

@@ -15,7 +15,7 @@ fn columns(table: &Table, most: Shown) -> Vec<&'static Metric> {
     METRICS.into_iter().filter(|m| m.shown <= most && (m.shown < Shown::Wide || known(m))).collect()
 }
 
-fn value(e: Option<Estimate>, interval: bool) -> String {
+pub(super) fn value(e: Option<Estimate>, interval: bool) -> String {
     let Some(e) = e else { return "n/a".into() };
     match (interval, e.low, e.high) {
         (true, Some(low), Some(high)) => format!("{:.4} [{low:.4}, {high:.4}]", e.value),
@@ -100,7 +100,7 @@ pub(super) fn text(table: &Table, width: Option<u16>) -> String {
     format!("{body}\n{}\n", wrap(&caption(table, interval), width))
 }
 
-fn wrap(text: &str, width: Option<u16>) -> String {
+pub(super) fn wrap(text: &str, width: Option<u16>) -> String {
     let Some(width) = width.map(usize::from) else { return text.into() };
     let mut out = String::new();
     let mut used = 0;

@@ -10,6 +10,8 @@ pub const ITEM_MEAN: &str = "item mean";
 pub const ITEM_AND_HISTORY: &str = "item mean + own history";
 /// LightGCN's score.
 pub const LIGHTGCN: &str = "LightGCN";
+/// Items by the number of their training ratings, in tables of rankers.
+pub const POPULARITY: &str = "popularity";
 /// The estimate from ratings and graph, without words.
 pub const FEATURES: &str = "causal features alone";
 /// The untuned model.

@@ -83,7 +83,10 @@ pub const NDCG: Metric = Metric { name: "ndcg", title: "NDCG", ..METRIC };
 /// One over the place of the first hit.
 pub const MRR: Metric = Metric { name: "mrr", title: "MRR", ..METRIC };
 
-/// The metrics of ranked lists.
+/// Share of all items that stand in at least one list.
+pub const COVERAGE: Metric = Metric { name: "coverage", title: "coverage", ..METRIC };
+
+/// The metrics of one ranked list.
 pub const RANKING: [&Metric; 3] = [&RECALL, &NDCG, &MRR];
 
 impl Metric {
@@ -91,7 +94,7 @@ impl Metric {
     /// split behind it (`log_loss (valid)`).
     pub fn named(name: &str) -> Option<&'static Metric> {
         let plain = name.split(['@', ' ']).next().unwrap_or_default();
-        METRICS.into_iter().chain(RANKING).find(|m| m.name == plain)
+        METRICS.into_iter().chain(RANKING).chain([&COVERAGE]).find(|m| m.name == plain)
     }
 
     /// May the curve of the metric `name` stand in one chart with others? A loss of a newer program

@@ -155,8 +155,14 @@ impl ChosenRows {
         let part = |part: Part, count: usize, key: &str| -> Result<Vec<usize>> {
             let range = samples.split.range(part);
             if range.is_empty() {
-                return Err(Error::input("data", format!("the {} part of the split is empty", part.name()))
-                    .next("use more data, a smaller data.min_history, or another data.split"));
+                let what = format!("the {} part of the split is empty", part.name());
+                return Err(match part {
+                    Part::Valid => Error::input("data", format!("{what}, and tuning and merge choose by it")).next(
+                        "set data.split.valid, e.g. to 0.1 (of a given split, a share of each user's training rows)",
+                    ),
+                    _ => Error::input("data", what)
+                        .next("use more data, a smaller data.min_history, or another data.split"),
+                });
             }
             let pool = if recipe.rows.pool == 0 { range.len() } else { recipe.rows.pool.min(range.len()) };
             let mut rows: Vec<usize> = (range.start..range.start + pool).collect();
@@ -175,6 +181,11 @@ impl ChosenRows {
             valid: part(Part::Valid, recipe.rows.valid, "valid")?,
             test: part(Part::Test, recipe.rows.test, "test")?,
         })
+    }
+
+    /// None at all.
+    pub fn none() -> Self {
+        Self { tune: Vec::new(), valid: Vec::new(), test: Vec::new() }
     }
 
     /// The keys that ask for more rows than there are: the key, what it asks for, what there is.

@@ -18,7 +18,7 @@ use super::run::{Run, Span};
 use super::stage::Made;
 use super::stages::data::{samples_settings, tables_settings};
 use super::stages::retrieve::Shown;
-use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings};
+use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings, Reached};
 use crate::config::{self, Recipe};
 use crate::content::Content;
 use crate::data::Descriptions;
@@ -140,12 +140,31 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("data.core.items_only", "true", Plain, &[Data]),
     ("data.core.top_items", "30", Plain, ALL),
     ("data.core.last_user_min", "15", Plain, ALL),
+    ("data.split.by", "user_time", Plain, SAMPLES),
     ("data.split.train", "0.7", Plain, SAMPLES),
     ("data.split.valid", "0.12", Plain, SAMPLES),
+    ("data.split.last", "2", With(&["data.split.by=last"]), SAMPLES),
+    ("data.split.last", "2", Plain, &[Data]),
     ("data.table.ratings", "other.csv", TABLE, &[Data]),
     ("data.table.user", "who", TABLE, &[Data]),
     ("data.table.item", "what", TABLE, &[Data]),
+    ("data.table.test", "test.csv", TABLE, &[Data]),
+    (
+        "data.table.valid",
+        "valid.csv",
+        Tables(&["data.kind=table", "data.path=somewhere", "data.table.test=test.csv"]),
+        &[Data],
+    ),
+    ("data.table.part", "part", TABLE, &[Data]),
     ("data.table.rating", "stars", TABLE, &[Data]),
+    ("data.table.event", "kind", TABLE, &[Data]),
+    (
+        "data.table.weights",
+        "['view = 1']",
+        Tables(&["data.kind=table", "data.path=somewhere", "data.table.event=kind"]),
+        &[Data],
+    ),
+    ("data.table.count", "plays", TABLE, &[Data]),
     ("data.table.time", "when", TABLE, &[Data]),
     ("data.table.time_format", "seconds", TABLE, &[Data]),
     ("data.table.scale", "[1.0, 9.0]", TABLE, &[Data]),
@@ -436,7 +455,8 @@ fn recipe(base: Base, change: Option<(&str, &str)>) -> Recipe {
 /// The stages that are done in `folder` for this recipe.
 fn done(folder: &Path, recipe: &Recipe) -> BTreeSet<StageId> {
     let run = Run::open(folder, Span::default(), Verbosity::Quiet).unwrap().with_stand_in(stand_in);
-    Chain::new(&run, recipe, &Device::Cpu).all(&Silent).unwrap().unwrap();
+    let reached = Chain::new(&run, recipe, &Device::Cpu).all(&Silent).unwrap();
+    assert!(matches!(reached, Reached::All(_)), "every stage is done");
     let times = run.times();
     assert_eq!(times.len(), StageId::ALL.len(), "every stage is reported once");
     times.iter().filter(|t| !t.reused).map(|t| StageId::named(&t.stage).unwrap()).collect()
@@ -526,9 +546,9 @@ fn keys_of_other_data_sets_reach_the_tables_and_nothing_else() {
         assert_ne!(before, after, "{key}");
         let tables = |r: &Recipe| Content::of(&tables_settings(r)).unwrap();
         assert_eq!(tables(&before) != tables(&after), *stages == [Data], "{key}");
-        // The scale moves the threshold of a like.
+        // The scale, and events, move the threshold of a like.
         let samples = |r: &Recipe| Content::of(&samples_settings(r)).unwrap();
-        let moves = ["data.table.scale", "data.kind"].contains(key);
+        let moves = ["data.table.scale", "data.table.event", "data.table.count", "data.kind"].contains(key);
         assert!(moves || samples(&before) == samples(&after), "{key}");
     }
 }

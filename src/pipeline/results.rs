@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::clock;
 use crate::eval::Table;
+use crate::eval::ranking::RankingTable;
 use crate::merge::Cell;
 
 /// `results.json`.
@@ -22,6 +23,9 @@ pub struct Results {
     pub score: String,
     /// The tables, the main one first.
     pub tables: Vec<Section>,
+    /// How well items are ranked, part by part.
+    #[serde(default)]
+    pub ranking: Vec<RankingTable>,
     /// The merge.
     pub merge: Option<MergeSummary>,
     /// Things worth knowing about the numbers.
@@ -92,6 +96,9 @@ impl Results {
         for section in &self.tables {
             out.push_str(&format!("\n{}\n{}\n", section.title, section.table.to_text(width).trim_end()));
         }
+        for table in &self.ranking {
+            out.push_str(&format!("\n{}\n{}\n", table.title(), table.to_text(width).trim_end()));
+        }
         out.push_str(&self.footer());
         out
     }
@@ -102,6 +109,9 @@ impl Results {
             format!("# {}\n\nrallrec {}, {}, score {}.\n", self.recipe, self.program, self.device, self.score);
         for section in &self.tables {
             out.push_str(&format!("\n## {}\n\n{}\n", section.title, section.table.to_markdown().trim_end()));
+        }
+        for table in &self.ranking {
+            out.push_str(&format!("\n## {}\n\n{}\n", table.title(), table.to_markdown().trim_end()));
         }
         if let Some(grid) = self.merge.as_ref().and_then(MergeSummary::grid) {
             out.push_str(&format!("\n## The merge's settings\n\n{grid}\n"));

@@ -140,6 +140,11 @@ impl Run {
         self.times.lock().map_or(Vec::new(), |t| t.clone())
     }
 
+    /// The stage after which the run is to end.
+    pub fn until(&self) -> Option<StageId> {
+        self.span.until
+    }
+
     /// True when `--until` names a stage before this one.
     pub fn is_beyond(&self, stage: StageId) -> bool {
         self.span.until.is_some_and(|until| stage > until)

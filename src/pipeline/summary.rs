@@ -11,19 +11,51 @@ use super::stage::Made;
 use super::stages::merge::MergeOutcome;
 use super::stages::reason::{Reasoned, Reasoning};
 use super::stages::retrieve::Shown;
-use super::stages::{AllMade, ByVariant};
+use super::stages::{AllMade, ByVariant, GraphOnly};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::eval::Score;
 use crate::merge::Merged;
 
-/// Writes and returns the results.
+/// Writes and returns the results of a run that went through all stages.
 ///
 /// # Errors
 /// Damaged artifacts, a folder that cannot be written.
 pub fn write(run: &Run, recipe: &Recipe, made: &AllMade, device: &str) -> Result<Results> {
+    let ranked = made.ranked.get()?;
+    let mut notes = notes(recipe, made)?;
+    notes.extend(ranked.notes.iter().cloned());
+    keep(
+        run,
+        Results {
+            tables: made.tables.get()?.clone(),
+            ranking: ranked.tables.clone(),
+            merge: merge_summary(made.merged.get()?, made.reasoning.get()?),
+            notes,
+            ..frame(run, recipe, device)
+        },
+    )
+}
+
+/// The same of a run of the graph stages alone.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_graph_only(run: &Run, recipe: &Recipe, made: &GraphOnly, device: &str) -> Result<Results> {
+    let ranked = made.ranked.get()?;
+    let left_out: Vec<&str> = made.left_out.iter().map(|stage| stage.name()).collect();
+    let mut notes = vec![format!("{}; left out: {}", made.why, left_out.join(", "))];
+    notes.extend(ranked.notes.iter().cloned());
+    if ranked.tables.is_empty() {
+        notes.push("no user has a held-out like that was not seen before, so there is no ranking to measure".into());
+    }
+    keep(run, Results { ranking: ranked.tables.clone(), notes, ..frame(run, recipe, device) })
+}
+
+/// What the results of every run say, without tables.
+fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
     let (_, peak) = run.reporter().memory();
-    let results = Results {
+    Results {
         version: 1,
         recipe: recipe.name.clone(),
         program: env!("CARGO_PKG_VERSION").into(),
@@ -32,13 +64,17 @@ pub fn write(run: &Run, recipe: &Recipe, made: &AllMade, device: &str) -> Result
             Score::TwoWay => "two_way".into(),
             Score::DoubleSoftmax => "double_softmax".into(),
         },
-        tables: made.tables.get()?.clone(),
-        merge: merge_summary(made.merged.get()?, made.reasoning.get()?),
-        notes: notes(recipe, made)?,
+        tables: Vec::new(),
+        ranking: Vec::new(),
+        merge: None,
+        notes: Vec::new(),
         stages: run.times(),
         seconds: run.seconds(),
         peak_memory: peak,
-    };
+    }
+}
+
+fn keep(run: &Run, results: Results) -> Result<Results> {
     let json = serde_json::to_vec_pretty(&results).map_err(|e| Error::failed("results.json", e))?;
     write_atomically(&run.folder().join("results.json"), &json)?;
     write_atomically(&run.folder().join("results.md"), results.markdown().as_bytes())?;

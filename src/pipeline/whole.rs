@@ -7,7 +7,7 @@ use super::results::Results;
 use super::run::Run;
 use super::stage::Made;
 use super::stages::retrieve::Shown;
-use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings};
+use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings, Reached, without_answers};
 use super::{examples, machine, scatter, summary};
 use crate::config::{self, DescribeSource, Recipe};
 use crate::data::Descriptions;
@@ -64,12 +64,20 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
         resumed: run.folder().join("results.json").exists(),
     });
     reporter.emit(machine::facts(&device, rayon::current_num_threads()));
-    reporter.emit(Event::Plan { stages: StageId::ALL.map(String::from).to_vec() });
+    let plan = if recipe.data.is_implicit() {
+        without_answers(run.until(), !recipe.data.kind.set().graph_only)
+    } else {
+        StageId::ALL.to_vec()
+    };
+    reporter.emit(Event::Plan { stages: plan.into_iter().map(String::from).collect() });
     // On a thread of the pool: from outside it each of the thousands of parallel regions a second
     // would cost two changes of threads.
-    let outcome = rayon::scope(|_| {
-        let made = Chain::new(run, recipe, &kernels).all(&Showing { run, recipe })?;
-        made.map(|made| summary::write(run, recipe, &made, &device)).transpose()
+    let outcome: Result<Option<Results>> = rayon::scope(|_| {
+        Ok(match Chain::new(run, recipe, &kernels).all(&Showing { run, recipe })? {
+            Reached::All(made) => Some(summary::write(run, recipe, &made, &device)?),
+            Reached::Graph(made) => Some(summary::write_graph_only(run, recipe, &made, &device)?),
+            Reached::Until => None,
+        })
     });
     let (word, message) = match &outcome {
         Ok(_) => ("done", String::new()),

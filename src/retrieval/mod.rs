@@ -1,10 +1,11 @@
 //! Which items of a user's own history a prompt shows, and in which order; and whole-catalogue
-//! recommendations.
+//! recommendations with how good their order is.
 
 pub mod catalogue;
 pub mod history;
 pub mod mixture;
 pub mod pca;
+pub mod rankers;
 pub mod rerank;
 mod settings;
 

@@ -7,16 +7,16 @@ use super::Finished;
 use crate::config::Recipe;
 use crate::data::{ItemIdx, Rated, UserIdx};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lm::{Facets, LanguageModel};
 use crate::monitor::Monitor;
 use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::soft::SoftFrom;
-use crate::pipeline::stages::Chain;
 use crate::pipeline::stages::collab;
 use crate::pipeline::stages::predict::PredictSettings;
 use crate::pipeline::stages::prompts::{Asked, PromptMaker, PromptsSettings};
 use crate::pipeline::stages::retrieve::{Histories, RetrieveSettings};
+use crate::pipeline::stages::{Chain, Embeddings};
 
 /// The tuned model's probability that `user` likes each of `items`, given the whole history,
 /// prompted as in tuning.
@@ -29,7 +29,10 @@ pub(super) fn ask_tuned(
     items: &[ItemIdx],
     monitor: &dyn Monitor,
 ) -> Result<Vec<f64>> {
-    let (made, from) = (&found.data, found.embeddings());
+    let made = &found.data;
+    let words =
+        found.words.as_ref().ok_or_else(|| Error::failed("recommend", "the items have no embeddings of words"))?;
+    let from = Embeddings { text: &words.text, colla: &found.colla, ssl: &words.ssl };
     let features = chain.collab(made, &found.colla)?;
     let shown = chain.retrieve(made, from)?;
     let prompts = chain.prompts(made, &shown, &features, from)?;
@@ -42,7 +45,7 @@ pub(super) fn ask_tuned(
     let retrieve = RetrieveSettings::of(recipe, vec![like]);
     let histories = Histories::new(&retrieve, data, &found.sources()?, Some(&colla.users))?;
     let settings = PromptsSettings::of(recipe);
-    let mut soft = SoftFrom::of(settings.soft(), &found.text.text, from.colla, from.ssl)
+    let mut soft = SoftFrom::of(settings.soft(), &words.text.text, from.colla, from.ssl)
         .source(settings.soft(), recipe.data.threshold())?;
     let places = soft.as_mut().map(|s| s.of_candidate(user, history));
 

@@ -15,7 +15,7 @@ use crate::pipeline::Run;
 use crate::pipeline::stage::Made;
 use crate::pipeline::stages::data::DataOutput;
 use crate::pipeline::stages::graph::Collaborative;
-use crate::pipeline::stages::{Chain, DataMade, Embeddings, TextMade};
+use crate::pipeline::stages::{Chain, DataMade, TextMade};
 use crate::retrieval::history::Parts;
 use crate::retrieval::{Embedding, Mixture, RetrievalSettings, Retriever, Sources, catalogue};
 use crate::tensor::Matrix;
@@ -48,6 +48,8 @@ pub struct Recommendations {
     /// What the candidates were ranked by: `lightgcn`, or `popularity` for a user outside the
     /// training graph.
     pub ranked_by: &'static str,
+    /// The log tells what was met, and not how it was rated: every row counts as a like.
+    pub implicit: bool,
     /// Items the user has not rated.
     pub candidates: usize,
     /// Best first.
@@ -108,6 +110,10 @@ pub struct Because {
 pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Monitor) -> Result<Recommendations> {
     let chain = Chain::new(run, recipe, &Device::Cpu);
     let found = Finished::find(&chain)?;
+    if let Some(why) = found.data.graph_only.as_ref().filter(|_| request.ask_model) {
+        return Err(Error::usage("--score llm", format!("this run has no tuned model: {why}"))
+            .next("leave it out: LightGCN ranks"));
+    }
     let data = found.data.output()?;
     let (users, vectors) = (&found.colla.get()?.users, &found.colla.get()?.items);
     let user = find_user(data, &request.user)?;
@@ -134,7 +140,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Mo
     }
     if request.ask_model {
         let asked: Vec<ItemIdx> = items.iter().map(|r| r.0).collect();
-        let answers = ask::ask_tuned(&chain, recipe, &found, user, about.history, &asked, monitor)?;
+        let answers = ask::ask_tuned(&chain, recipe, &found, user, &about.history, &asked, monitor)?;
         for ((_, item), p) in items.iter_mut().zip(answers) {
             item.model_probability = Some(p);
         }
@@ -142,7 +148,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Mo
         items.sort_by(|a, b| b.1.model_probability.unwrap_or(0.0).total_cmp(&a.1.model_probability.unwrap_or(0.0)));
     }
     let mut cold: Vec<(f32, ItemIdx)> = Vec::new();
-    if request.cold > 0 {
+    if request.cold > 0 && found.words.is_some() {
         for &item in candidates.iter().filter(|i| !known(vectors, i.at())) {
             let nearest = about.nearest(item)?.first().map_or(0.0, |b| b.parts.ssl.or(b.parts.text).unwrap_or(0.0));
             cold.push((nearest, item));
@@ -157,6 +163,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Mo
         ratings: about.history.len(),
         liked: about.history.iter().filter(|r| r.rating > about.threshold).count(),
         ranked_by: if in_graph { "lightgcn" } else { "popularity" },
+        implicit: recipe.data.is_implicit(),
         candidates: candidates.len(),
         items: items.into_iter().map(|i| i.1).collect(),
         cold: cold.into_iter().map(|(_, i)| about.explain(i, None).map(|e| e.1)).collect::<Result<_>>()?,
@@ -166,8 +173,14 @@ pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Mo
 /// Data set and item embeddings of a run.
 struct Finished {
     data: DataMade,
-    text: TextMade,
     colla: Made<Collaborative>,
+    /// `None` where a run of the graph stages alone did not embed the items' words.
+    words: Option<Words>,
+}
+
+/// What the words of the items came to.
+struct Words {
+    text: TextMade,
     ssl: Made<Matrix>,
 }
 
@@ -175,22 +188,27 @@ impl Finished {
     /// Finds what the stages `data` to `align` have made.
     fn find(chain: &Chain<'_>) -> Result<Self> {
         let data = chain.data()?;
-        let text = chain.embed(&data, &chain.describe(&data)?)?;
         let colla = chain.graph(&data)?;
-        let ssl = chain.align(&text, &colla)?;
-        Ok(Self { data, text, colla, ssl })
-    }
-
-    fn embeddings(&self) -> Embeddings<'_> {
-        Embeddings { text: &self.text, colla: &self.colla, ssl: &self.ssl }
+        let words = Words::find(chain, &data, &colla);
+        let words = if data.graph_only.is_some() { words.ok() } else { Some(words?) };
+        Ok(Self { data, colla, words })
     }
 
     /// The item embeddings under the names that a mixture knows.
     fn sources(&self) -> Result<Sources<'_>> {
-        let text = self.text.text.get()?;
-        let plain = self.text.plain.as_ref().map_or(Ok(text), Made::get)?;
-        let (colla, ssl) = (&self.colla.get()?.items, self.ssl.get()?);
-        Ok(Sources { plain: Some(plain), text: Some(text), colla: Some(colla), ssl: Some(ssl) })
+        let colla = Some(&self.colla.get()?.items);
+        let Some(words) = &self.words else { return Ok(Sources { colla, ..Sources::default() }) };
+        let text = words.text.text.get()?;
+        let plain = words.text.plain.as_ref().map_or(Ok(text), Made::get)?;
+        Ok(Sources { plain: Some(plain), text: Some(text), colla, ssl: Some(words.ssl.get()?) })
+    }
+}
+
+impl Words {
+    fn find(chain: &Chain<'_>, data: &DataMade, colla: &Made<Collaborative>) -> Result<Self> {
+        let text = chain.embed(data, &chain.describe(data)?)?;
+        let ssl = chain.align(&text, colla)?;
+        Ok(Self { text, ssl })
     }
 }
 
@@ -222,17 +240,18 @@ struct About<'a> {
     data: DataOutput<'a>,
     mixture: Mixture,
     settings: RetrievalSettings,
-    baselines: Baselines,
+    /// `None` for a log without ratings.
+    baselines: Option<Baselines>,
     /// Likes and ratings of each item in training.
     counts: Vec<(usize, usize)>,
-    history: &'a [Rated],
+    history: Vec<Rated>,
     threshold: f32,
 }
 
 impl<'a> About<'a> {
     fn new(found: &'a Finished, recipe: &Recipe, user: UserIdx) -> Result<Self> {
         let settings = RetrievalSettings {
-            embedding: Embedding::Mix3,
+            embedding: if found.words.is_some() { Embedding::Mix3 } else { Embedding::Colla },
             faithful_off_by_one: false,
             faithful_target_in_history: false,
             ..recipe.retrieve.clone()
@@ -249,22 +268,31 @@ impl<'a> About<'a> {
             data,
             mixture: Mixture::build(&found.sources()?, &settings)?,
             settings,
-            baselines: Baselines::fit(items, train, &BaselineSettings::default())?,
+            baselines: if recipe.data.is_implicit() {
+                None
+            } else {
+                Some(Baselines::fit(items, train, &BaselineSettings::default())?)
+            },
             counts,
-            history: data.samples.timelines.get(user.at()).map_or(&[], Vec::as_slice),
+            history: data.samples.of_user(user),
             threshold: recipe.data.threshold(),
         })
     }
 
+    /// What is known of the item without text or graph; for a log without ratings, the share of
+    /// users who met it.
     fn baseline(&self, item: ItemIdx) -> f64 {
-        self.baselines.predict(item, self.history, |r| r > self.threshold)
+        match &self.baselines {
+            Some(baselines) => baselines.predict(item, &self.history, |r| r > self.threshold),
+            None => self.counts[item.at()].1 as f64 / self.data.dataset.users.len().max(1) as f64,
+        }
     }
 
     /// The liked history items nearest to `item`, nearest first; empty when none is liked.
     fn nearest(&self, item: ItemIdx) -> Result<Vec<Because>> {
         let items = &self.data.dataset.items;
         let retriever = Retriever::new(&self.mixture, &self.settings, items)?;
-        let all = retriever.retrieve(self.history, item, usize::MAX)?;
+        let all = retriever.retrieve(&self.history, item, usize::MAX)?;
         let rating = |p: u32| self.history[p as usize].rating;
         let liked = |r: &&crate::retrieval::Retrieved| rating(r.position) > self.threshold;
         Ok(all
@@ -285,7 +313,8 @@ impl<'a> About<'a> {
         let Item { raw, title, genres, .. } = &self.data.dataset.items[index.at()];
         let (likes, ratings) = self.counts[index.at()];
         let because = self.nearest(index)?;
-        let reason = in_words(&because, likes, ratings);
+        let reason =
+            if self.baselines.is_some() { in_words(&because, likes, ratings) } else { of_choices(&because, ratings) };
         Ok((
             index,
             Recommendation {
@@ -295,7 +324,7 @@ impl<'a> About<'a> {
                 lightgcn_score: place.map(|p| p.1),
                 lightgcn_rank: place.map(|p| p.0),
                 model_probability: None,
-                item_mean: self.baselines.item(index),
+                item_mean: self.baselines.as_ref().map_or_else(|| self.baseline(index), |b| b.item(index)),
                 item_ratings: ratings,
                 item_likes: likes,
                 baseline: self.baseline(index),
@@ -323,6 +352,22 @@ fn in_words(because: &[Because], likes: usize, ratings: usize) -> String {
     parts.push(match ratings {
         0 => "nobody had rated it yet".to_string(),
         n => format!("{:.0} % of {n} others liked it", 100.0 * likes as f64 / n as f64),
+    });
+    parts.join(", ")
+}
+
+/// The same for a log without ratings.
+fn of_choices(because: &[Because], chosen: usize) -> String {
+    let mut parts = Vec::new();
+    let named: Vec<&str> = because.iter().map(|b| b.title.as_str()).collect();
+    if let Some(first) = because.first() {
+        let nearness = if first.parts.text.is_none() { "chosen by the same people" } else { nearness(&first.parts) };
+        parts.push(format!("because you chose {} ({nearness})", named.join(" and ")));
+    }
+    parts.push(match chosen {
+        0 => "nobody had chosen it yet".to_string(),
+        1 => "1 other chose it".to_string(),
+        n => format!("{n} others chose it"),
     });
     parts.join(", ")
 }

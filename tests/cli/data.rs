@@ -59,32 +59,3 @@ fn pull_shows_the_terms_first_and_says_what_to_do_without_a_network() {
     say(&closed).ended_with(1).err_has("check the network").err_has("put ml-1m.zip into").err_has("grouplens.org");
     say(&["data", "pull", "ml-2m"]).ended_with(2).err_has("did you mean `ml-");
 }
-
-#[test]
-fn a_split_for_the_graph_runs_until_the_graph() {
-    let dir = tempfile::tempdir().expect("folder");
-    let (mut train, mut test) = (String::new(), String::new());
-    for user in 0..30 {
-        let items: Vec<String> = (0..20).map(|n| ((user * 3 + n * n) % 40).to_string()).collect();
-        let mut items: Vec<&str> = items.iter().map(String::as_str).collect();
-        items.sort_unstable();
-        items.dedup();
-        test += &format!("{user} {}\n", items.pop().expect("an item"));
-        train += &format!("{user} {}\n", items.join(" "));
-    }
-    fs::write(dir.path().join("train.txt"), train).expect("writes");
-    fs::write(dir.path().join("test.txt"), test).expect("writes");
-    let recipe = dir.path().join("g.toml");
-    let lines = format!(
-        "name = \"g\"\n[data]\nkind = \"lightgcn\"\npath = {:?}\n[data.split]\ntrain = 0.6\nvalid = 0.3\n[rows]\nvalid = 10\ntest = 10\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
-        dir.path()
-    );
-    fs::write(&recipe, lines).expect("writes");
-    let (recipe, out) = (recipe.to_str().expect("UTF-8"), dir.path().join("out"));
-    let out = out.to_str().expect("UTF-8");
-    say(&["run", recipe, "--out", out])
-        .ended_with(2)
-        .err_has("only the graph stages make sense")
-        .err_has("--until graph");
-    say(&["run", recipe, "--out", out, "--until", "graph"]).ended_with(0);
-}

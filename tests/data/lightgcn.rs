@@ -1,5 +1,5 @@
 use rallrec::Silent;
-use rallrec::data::{self, Fractions, GraphEdges, Kind, Part, Settings, leaks};
+use rallrec::data::{self, GraphEdges, Kind, Part, Settings, SplitSettings, leaks};
 
 use crate::common::*;
 
@@ -7,11 +7,12 @@ use crate::common::*;
 fn a_ready_made_split_stays_as_it_is() {
     let dir =
         folder(&[("train.txt", b"0 5 1 2 3 4\n1 0 1 2 3 4 5 6 7 8 9\n2\n"), ("test.txt", b"0 6\n1 10 11\n2 0\n")]);
-    let settings = Settings::new(Kind::LIGHTGCN, dir.path());
+    let all = Settings::new(Kind::LIGHTGCN, dir.path());
+    let settings = Settings { split: SplitSettings::shares(0.8, 0.1), ..all.clone() };
     let dataset = open(&settings).expect("opens");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (3, 12, 19));
     let samples = data::build_samples(&dataset, &settings).expect("samples");
-    // A tenth of each user's training pairs, rounded down, is held out.
+    // Where a share is asked for, a tenth of each user's training pairs, rounded down, is held out.
     assert_eq!((samples.split.train.len(), samples.split.valid.len(), samples.split.test.len()), (14, 1, 4));
     let mut test: Vec<(u32, u32)> = samples.part(Part::Test).iter().map(|s| (s.user.0, s.item.0)).collect();
     test.sort_unstable();
@@ -23,14 +24,14 @@ fn a_ready_made_split_stays_as_it_is() {
     assert_eq!(leaks::check(inputs, &Silent).expect("no leak"), leaks::LeakReport::default());
     let seen = data::inspect(&dataset, &samples, &settings).expect("inspects");
     assert!(seen.note.contains("only the graph stages"));
-    let all = Settings { split: Fractions { train: 0.8, valid: 0.0 }, ..settings };
-    assert_eq!(data::build_samples(&dataset, &all).expect("samples").split.train.len(), 15);
+    let all = data::build_samples(&dataset, &all).expect("samples");
+    assert_eq!((all.split.train.len(), all.split.valid.len(), all.split.test.len()), (15, 0, 4));
 }
 
 #[test]
 fn gowalla_has_the_published_counts() {
     let Some(path) = real("gowalla") else { return };
-    let settings = Settings { split: Fractions { train: 0.8, valid: 0.0 }, ..Settings::new(Kind::LIGHTGCN, &path) };
+    let settings = Settings::new(Kind::LIGHTGCN, &path);
     let dataset = open(&settings).expect("opens");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (29_858, 40_981, 1_027_370));
     let samples = data::build_samples(&dataset, &settings).expect("samples");

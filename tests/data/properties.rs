@@ -30,7 +30,13 @@ fn unordered_dataset(rows: &[Row]) -> Dataset {
         users: (0..8).map(|u| User { raw: raw(u), fields: Vec::new() }).collect(),
         interactions: rows
             .iter()
-            .map(|&(u, i, r, time)| Interaction { user: UserIdx(u), item: ItemIdx(i), rating: f32::from(r), time })
+            .map(|&(u, i, r, time)| Interaction {
+                user: UserIdx(u),
+                item: ItemIdx(i),
+                rating: f32::from(r),
+                time,
+                part: None,
+            })
             .collect(),
     }
 }

@@ -26,7 +26,7 @@ fn they_have_the_authors_filters() {
     }
     let faithful = recipe("book-crossing.toml", &["faithful=true".into()]);
     assert_eq!((faithful.data.repeats, faithful.data.shuffle), (data::Repeats::Keep, Shuffle::Python));
-    assert!(faithful.data.split.valid > 0.0, "a run chooses on validation rows");
+    assert!(faithful.data.split.valid(data::By::Time) > 0.0, "a run chooses on validation rows");
 }
 
 #[test]

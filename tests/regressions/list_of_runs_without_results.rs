@@ -33,6 +33,7 @@ fn a_finished_run_shows_its_result() {
         device: "cpu".into(),
         score: "two_way".into(),
         tables: vec![Section { title: "Test rows".into(), table }],
+        ranking: Vec::new(),
         merge: None,
         notes: Vec::new(),
         stages: Vec::new(),

@@ -103,7 +103,6 @@ fn amazon_with_values_that_json_has_not_and_a_damaged_row() {
 fn pairs_of_lightgcn_that_are_there_twice_count_once() {
     let pairs = folder(&[("train.txt", "0 1 2 3 1\n1 4 5 6 7\n".into()), ("test.txt", "0 2 8\n1 1\n".into())]);
     let settings = Settings::new(Kind::LIGHTGCN, pairs.path());
-    let settings = Settings { split: data::Fractions { train: 0.8, valid: 0.0 }, ..settings };
     let dataset = data::open(&settings, &Silent).unwrap();
     let counts = |settings: &Settings| {
         let samples = data::build_samples(&dataset, settings).unwrap();

@@ -1,15 +1,13 @@
 //! The split that LightGCN and its kin publish (Gowalla, Yelp2018, Amazon-Book): `train.txt` and
 //! `test.txt`, a line a user, `user item item ...`. There are no ratings, times, titles or
 //! profiles: only the graph stages make sense.
-//!
-//! Which pairs are of the test part is told by the time: 0 is train, 1 is test.
 
 use super::fields::{shown, unsigned};
 use super::{LeftOut, Log};
 use crate::data::lines::Lines;
 use crate::data::set::DataSet;
 use crate::data::source::locate;
-use crate::data::{Dataset, Settings};
+use crate::data::{Dataset, Part, Settings};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -35,7 +33,8 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
     let mut log = Log::default();
     let train = locate(&settings.path, "train.txt");
     let mut left_out = LeftOut::new(settings, false);
-    for (part, file) in [(0, &train), (1, &locate(&settings.path, "test.txt"))] {
+    for (part, file) in [(Part::Train, &train), (Part::Test, &locate(&settings.path, "test.txt"))] {
+        log.part = Some(part);
         let mut lines = Lines::open(file)?.up_to(LONGEST);
         let mut rows = 0u64;
         while lines.advance()? {
@@ -49,7 +48,7 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
             }
             left_out.take(Ok(()))?;
             for item in ids {
-                log.add(&lines, user, item, 1.0, part)?;
+                log.add(&lines, user, item, 1.0, 0)?;
                 rows += 1;
                 if rows.is_multiple_of(65_536) {
                     lines.report(monitor)?;

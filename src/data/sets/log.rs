@@ -10,7 +10,7 @@ use rayon::slice::ParallelSliceMut;
 use super::fields::{At, shown, unsigned};
 use super::tables::sort;
 use crate::data::time::Time;
-use crate::data::{Damaged, Dataset, Field, Interaction, Item, ItemIdx, RawId, Settings, User, UserIdx};
+use crate::data::{Damaged, Dataset, Field, Interaction, Item, ItemIdx, Part, RawId, Settings, User, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -122,6 +122,8 @@ pub struct Log {
     pub users: Names,
     /// Items met.
     pub items: Names,
+    /// The part of the split that the rows to come belong to, where the data says it.
+    pub part: Option<Part>,
     rows: Vec<Interaction>,
     /// Nanoseconds of each row's time; empty as long as all are 0.
     nanos: Vec<u32>,
@@ -171,7 +173,7 @@ impl Log {
             self.nanos.resize(self.rows.len(), 0);
             self.nanos.push(time.nanos);
         }
-        self.rows.push(Interaction { user, item, rating, time: time.seconds });
+        self.rows.push(Interaction { user, item, rating, time: time.seconds, part: self.part });
         Ok(())
     }
 
@@ -198,7 +200,7 @@ impl Log {
         source: &std::path::Path,
         monitor: &dyn Monitor,
     ) -> Result<Dataset> {
-        let Self { users: user_names, items: item_names, mut rows, nanos } = self;
+        let Self { users: user_names, items: item_names, mut rows, nanos, .. } = self;
         if rows.is_empty() {
             return Err(Error::input(source.display(), "holds no ratings")
                 .next("the file is empty or all its lines were left out: look into it"));

@@ -142,7 +142,7 @@ impl Ratings {
         };
         let user = self.users.get(user).ok_or_else(|| unknown("user", user, "the table of users"))?;
         let item = self.items.get(item).ok_or_else(|| unknown("item", item, "the catalogue"))?;
-        self.rows.push(Interaction { user: UserIdx(user), item: ItemIdx(item), rating, time });
+        self.rows.push(Interaction { user: UserIdx(user), item: ItemIdx(item), rating, time, part: None });
         Ok(())
     }
 
@@ -165,7 +165,10 @@ pub fn sort(interactions: &mut [Interaction]) {
 
 /// The order of [`sort`].
 pub fn order(a: &Interaction, b: &Interaction) -> std::cmp::Ordering {
-    (a.time, a.user, a.item).cmp(&(b.time, b.user, b.item)).then_with(|| a.rating.total_cmp(&b.rating))
+    (a.time, a.user, a.item)
+        .cmp(&(b.time, b.user, b.item))
+        .then_with(|| a.rating.total_cmp(&b.rating))
+        .then_with(|| a.part.cmp(&b.part))
 }
 
 /// How many rows repeat an earlier (user, item) pair.

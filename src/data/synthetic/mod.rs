@@ -292,6 +292,6 @@ fn rate(
         let stars = latent.score(user, item, time) + settings.noise * rng.normal();
         rated[item.at()] = true;
         earlier.push(item);
-        into.push(Interaction { user, item, rating: stars.round().clamp(1.0, 5.0), time });
+        into.push(Interaction { user, item, rating: stars.round().clamp(1.0, 5.0), time, part: None });
     }
 }

@@ -1,16 +1,18 @@
 //! Reads a table of ratings with its tables of items and users.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use super::Settings;
 use super::ids::{self, Join, Noticed};
-use super::rating::{Missing, Reader};
+use super::parts;
+use super::rating::{Missing, Reader, words};
 use super::rows::{File, Role, Rows, find};
 use super::template::{Template, list};
-use crate::data::sets::fields::{At, id, shown, text};
+use crate::data::sets::fields::{At, decimal, id, shown, text};
 use crate::data::sets::{About, LeftOut, Log, Names, Nature};
 use crate::data::time::{Found, LOOKED_AT, Time, TimeFormat};
-use crate::data::{Dataset, Field};
+use crate::data::{Dataset, Field, ItemIdx, Part, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::settings::Checked;
@@ -29,8 +31,8 @@ const NEXT_MISSING: &str =
 pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<Dataset> {
     let (folder, table) = (settings.path.as_path(), &settings.table);
     table.check()?;
-    let files = find(folder, &table.ratings, "ratings")?;
-    let file = if let [one] = files.as_slice() { one.path.clone() } else { folder.join(&table.ratings) };
+    let files = parts::files(settings, monitor)?;
+    let file = if let [(_, one)] = files.as_slice() { one.path.clone() } else { folder.join(&table.ratings) };
     let missing = Missing::new(&table.missing);
     let mut ratings = Ratings {
         settings,
@@ -38,22 +40,34 @@ pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<D
         format: table.time_format.clone(),
         log: Log::default(),
         ids: Default::default(),
+        weights: words(&table.weights).unwrap_or_default(),
+        other_events: (0, String::new()),
     };
     let mut left_out = LeftOut::new(settings, false);
     let mut has_times = !table.time.is_empty();
-    for part in &files {
-        has_times &= ratings.read(part, &mut left_out, monitor)?;
+    for (part, file) in &files {
+        ratings.log.part = *part;
+        has_times &= ratings.read(file, &mut left_out, monitor)?;
     }
     left_out.tell(&file, monitor)?;
-    let Ratings { log, ids, .. } = ratings;
+    let Ratings { log, ids, other_events, .. } = ratings;
+    if let (count @ 1.., kind) = other_events {
+        monitor.warn(
+            &format!(
+                "{}: {count} events of kinds that data.table.weights does not list were left out, such as `{kind}`",
+                file.display()
+            ),
+            "list them, if they say something",
+        );
+    }
     if log.is_empty() {
         return Err(Error::input(file.display(), "holds no ratings").next("check that it is the right file"));
     }
     tell_of_ids(&log, &ids, monitor);
-    if table.rating.is_empty() {
+    if table.is_implicit() {
         monitor.warn(
-            "data.table.rating is empty: every row is a like, so there is nothing to learn to tell apart",
-            "only the graph stages and `recommend` make sense then",
+            "the log has no ratings: every row is a like, so there is no Yes and No to tell apart",
+            "nothing is to be done: a run trains the graph, measures its ranking, and `recommend` works; data.table.rating names a column of ratings",
         );
     }
     let items = if table.items.is_empty() {
@@ -68,7 +82,27 @@ pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<D
         read_users(&find(folder, &table.users, "users")?, settings, &missing, &log.users, monitor)?
     };
     let nature = Nature { name: super::SET.name, noun: table.noun.trim(), scale: table.scale(), has_times };
-    log.finish(&nature, items, users, &file, monitor)
+    let mut dataset = log.finish(&nature, items, users, &file, monitor)?;
+    if table.is_weighed() {
+        keep_strongest(&mut dataset);
+    }
+    Ok(dataset)
+}
+
+/// Leaves of each user's rows with an item the one of the largest weight, the first of several.
+fn keep_strongest(dataset: &mut Dataset) {
+    let mut best: HashMap<(UserIdx, ItemIdx), usize> = HashMap::with_capacity(dataset.interactions.len());
+    for (at, row) in dataset.interactions.iter().enumerate() {
+        let kept = best.entry((row.user, row.item)).or_insert(at);
+        if row.rating > dataset.interactions[*kept].rating {
+            *kept = at;
+        }
+    }
+    let mut at = 0;
+    dataset.interactions.retain(|row| {
+        at += 1;
+        best.get(&(row.user, row.item)) == Some(&(at - 1))
+    });
 }
 
 /// Says where ids look like one id in two ways of writing.
@@ -103,6 +137,19 @@ struct Ratings<'a> {
     log: Log,
     /// Of users and items.
     ids: [Noticed; 2],
+    /// Of kinds of events, in lower case; empty: all weigh 1.
+    weights: HashMap<String, f32>,
+    /// Events of kinds without a weight: how many, and the first kind.
+    other_events: (u64, String),
+}
+
+/// The columns of a file of ratings.
+struct Columns {
+    ids: [usize; 2],
+    rating: Option<usize>,
+    event: Option<usize>,
+    count: Option<usize>,
+    part: Option<usize>,
 }
 
 /// How the times of a file are read.
@@ -120,7 +167,10 @@ impl Ratings<'_> {
         let (user, item) = (rows.column("user", &table.user)?, rows.column("item", &table.item)?);
         let optional =
             |key: &str, name: &str| if name.is_empty() { Ok(None) } else { rows.column(key, name).map(Some) };
-        let rating = optional("rating", &table.rating)?;
+        let weighed = table.is_weighed();
+        let rating = if weighed { None } else { optional("rating", &table.rating)? };
+        let (event, count) = (optional("event", &table.event)?, optional("count", &table.count)?);
+        let part = optional("part", &table.part)?;
         let time = if rows.is_matrix() { None } else { optional("time", &table.time)? };
         let times = match time {
             None => Times::None,
@@ -132,8 +182,10 @@ impl Ratings<'_> {
                 None => Times::Text(column, self.format(file, column, monitor)?),
             },
         };
-        let columns: Vec<usize> = [Some(user), Some(item), rating, time].into_iter().flatten().collect();
+        let columns: Vec<usize> =
+            [Some(user), Some(item), rating, time, event, count, part].into_iter().flatten().collect();
         rows.select(&columns, time)?;
+        let columns = Columns { ids: [user, item], rating, event, count, part };
         let reader = Reader::new(table);
         let mut met = 0u64;
         while rows.advance()? {
@@ -149,25 +201,56 @@ impl Ratings<'_> {
                 left_out.without_rating(rows.error(format!("the rating {} is missing", shown(rows.get(column)))));
                 continue;
             }
-            let row = self.row(&mut rows, [user, item], rating, &times, &reader);
+            if let Some(column) = event
+                && !self.weights.is_empty()
+                && rows.parse().is_ok()
+                && self.weight(rows.get(column)).is_none()
+            {
+                self.other_events.0 += 1;
+                if self.other_events.0 == 1 {
+                    self.other_events.1 = text(rows.get(column));
+                }
+                continue;
+            }
+            let row = self.row(&mut rows, &columns, &times, &reader);
             left_out.take(row)?;
         }
         Ok(!matches!(times, Times::None))
     }
 
-    fn row(
-        &mut self,
-        rows: &mut Rows,
-        ids: [usize; 2],
-        rating: Option<usize>,
-        times: &Times,
-        reader: &Reader,
-    ) -> Result<()> {
+    /// What an event of this kind weighs; `None` where the recipe does not list it.
+    fn weight(&self, kind: &[u8]) -> Option<f32> {
+        if self.weights.is_empty() {
+            return Some(1.0);
+        }
+        self.weights.get(&text(kind).trim().to_lowercase()).copied()
+    }
+
+    /// What a row without a rating weighs.
+    fn weighed(&self, rows: &Rows, columns: &Columns) -> Result<f32> {
+        let weight = columns.event.and_then(|column| self.weight(rows.get(column))).unwrap_or(1.0);
+        let Some(column) = columns.count else { return Ok(weight) };
+        let count = decimal(rows.get(column).trim_ascii()).filter(|count| *count > 0.0).ok_or_else(|| {
+            rows.error(format!("the count {} is not a number above 0", shown(rows.get(column))))
+                .next("check data.table.count, or set data.damaged to \"skip\"")
+        })?;
+        Ok(weight * count)
+    }
+
+    fn row(&mut self, rows: &mut Rows, columns: &Columns, times: &Times, reader: &Reader) -> Result<()> {
         rows.parse()?;
-        let rating = match rating {
+        let rating = match columns.rating {
             Some(column) => self.rated(rows, rows.get(column), reader)?,
-            None => 1.0,
+            None => self.weighed(rows, columns)?,
         };
+        if let Some(column) = columns.part {
+            let word = text(rows.get(column));
+            let part = Part::of_word(word.trim()).ok_or_else(|| {
+                rows.error(format!("`{word}` is no part of a split"))
+                    .next("write train, valid or test, or check data.table.part")
+            })?;
+            self.log.part = Some(part);
+        }
         let time = match times {
             Times::None => Time::default(),
             Times::Text(column, _) if self.missing.is(rows.get(*column).trim_ascii()) => {
@@ -180,7 +263,7 @@ impl Ratings<'_> {
                     .next("check data.table.time, or set data.damaged to \"skip\"")
             })?,
         };
-        let fields = ids.map(|column| rows.get(column));
+        let fields = columns.ids.map(|column| rows.get(column));
         for (at, (what, field)) in ["user", "item"].into_iter().zip(fields).enumerate() {
             let id = id(field);
             if self.missing.is(id) {

@@ -6,6 +6,7 @@ mod columns;
 mod form;
 mod ids;
 mod load;
+mod parts;
 mod rating;
 mod rows;
 mod template;
@@ -47,8 +48,25 @@ pub struct Settings {
     /// Column with the item's id.
     #[schemars(length(min = 1))]
     pub item: String,
+    /// File of the test part in `data.path`, where the split is given: `ratings` is then the
+    /// training part. Not set, and `ratings` has `train` in its name: the file beside it that has
+    /// `test` there, unless `data.split.by` says something else.
+    pub test: String,
+    /// File of the validation part, beside `test`.
+    pub valid: String,
+    /// Column with the part of the split, where it is given: `train`, `valid` or `test`.
+    pub part: String,
     /// Column with the rating. Empty: every row is a like.
     pub rating: String,
+    /// Column with the kind of event (`view`, `cart`, `purchase`) of a log without ratings. Of the
+    /// events of a user with an item the one of the largest weight counts, the first of several.
+    pub event: String,
+    /// What each kind of event weighs: `["view = 1", "cart = 3", "purchase = 5"]`. Events of other
+    /// kinds are left out. Empty: every kind weighs 1.
+    pub weights: Vec<String>,
+    /// Column with how often (plays, pieces) of a log without ratings: a row weighs so many times
+    /// as much. What weighs more than `data.threshold` is a like.
+    pub count: String,
     /// Column with the time. Empty: there are none.
     pub time: String,
     /// How times are written: `seconds`, `milliseconds`, `microseconds` or `nanoseconds` since
@@ -119,7 +137,13 @@ impl Default for Settings {
             ratings: "ratings.csv".into(),
             user: "user".into(),
             item: "item".into(),
+            test: String::new(),
+            valid: String::new(),
+            part: String::new(),
             rating: "rating".into(),
+            event: String::new(),
+            weights: Vec::new(),
+            count: String::new(),
             time: "time".into(),
             time_format: TimeFormat::Auto,
             scale: (1.0, 5.0),
@@ -154,12 +178,37 @@ const AUTO: &str = "auto";
 impl Settings {
     /// The middle of the scale; without ratings, everything is a like.
     pub fn threshold(&self) -> f32 {
-        if self.rating.is_empty() { 0.0 } else { (self.scale.0 + self.scale.1) / 2.0 }
+        if self.is_implicit() { 0.0 } else { (self.scale.0 + self.scale.1) / 2.0 }
     }
 
     /// The smallest and largest rating in force.
     pub fn scale(&self) -> (f32, f32) {
-        if self.rating.is_empty() { (1.0, 1.0) } else { self.scale }
+        if !self.is_implicit() {
+            return self.scale;
+        }
+        let weights = rating::words(&self.weights).unwrap_or_default();
+        let ends = weights.values().fold((f32::INFINITY, 0f32), |(low, high), &w| (low.min(w), high.max(w)));
+        if weights.is_empty() { (1.0, 1.0) } else { ends }
+    }
+
+    /// Whether rows say what was met, and not how it was rated.
+    pub fn is_implicit(&self) -> bool {
+        self.rating.is_empty() || self.is_weighed()
+    }
+
+    /// Whether rows weigh more or less without being rated.
+    pub fn is_weighed(&self) -> bool {
+        !self.event.is_empty() || !self.count.is_empty()
+    }
+
+    /// Whether the recipe names a split that the files bring.
+    pub fn names_parts(&self) -> bool {
+        !self.test.is_empty() || !self.valid.is_empty() || !self.part.is_empty()
+    }
+
+    /// Whether it may mean one.
+    pub fn may_bring_parts(&self) -> bool {
+        self.names_parts() || parts::around_train(&self.ratings).is_some()
     }
 
     /// How text files are written; a quote that is to be found out is `"`.
@@ -214,6 +263,37 @@ impl Checked for Settings {
         if let Err(what) = rating::words(&self.rating_words) {
             faults.unless(false, "rating_words", what, "write e.g. [\"like = 5\", \"dislike = 1\"]");
         }
+        match rating::words(&self.weights) {
+            Ok(weights) => {
+                let bad = weights.iter().find(|(_, weight)| **weight <= 0.0);
+                let what = bad.map(|(event, weight)| format!("`{event}` weighs {weight}, which is not above 0"));
+                faults.unless(
+                    bad.is_none(),
+                    "weights",
+                    what.unwrap_or_default(),
+                    "leave out events that count nothing",
+                );
+            }
+            Err(what) => faults.unless(false, "weights", what, "write e.g. [\"view = 1\", \"purchase = 5\"]"),
+        }
+        faults.unless(
+            self.weights.is_empty() || !self.event.is_empty(),
+            "weights",
+            "they weigh kinds of events, and data.table.event names no column",
+            "name the column, or leave the weights out",
+        );
+        faults.unless(
+            self.valid.is_empty() || !self.test.is_empty(),
+            "valid",
+            "it names a validation part, and data.table.test names no test part",
+            "name both",
+        );
+        faults.unless(
+            self.part.is_empty() || self.test.is_empty(),
+            "part",
+            "a column and files both say the parts of the split",
+            "leave out data.table.part, or data.table.test and data.table.valid",
+        );
         let (low, high) = self.scale;
         faults.unless(
             low < high,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::Recipe;
 use crate::content::Content;
-use crate::data::{self, Dataset, Kind, Rated, Sample, Samples};
+use crate::data::{self, By, Dataset, Kind, Rated, Sample, Samples, SplitSettings};
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
@@ -73,7 +73,15 @@ pub fn tables_settings(recipe: &Recipe) -> data::Settings {
         shuffle: none.shuffle,
         seed: none.seed,
         repeats: none.repeats,
-        split: none.split,
+        // A table may bring its parts, unless the split is another.
+        split: SplitSettings {
+            by: if own.kind == Kind::TABLE && !matches!(own.split.by, By::Auto | By::Given) {
+                By::Time
+            } else {
+                By::Auto
+            },
+            ..none.split
+        },
     }
 }
 
@@ -110,7 +118,7 @@ impl Inputs for &Made<Dataset> {
 pub fn samples_settings(recipe: &Recipe) -> data::Settings {
     let own = &recipe.data;
     data::Settings {
-        min_history: own.min_history,
+        min_history: own.min_history(),
         threshold: Some(own.threshold()),
         targets: own.targets,
         shuffle: own.shuffle,

@@ -11,6 +11,7 @@ pub mod graph;
 pub mod merge;
 pub mod predict;
 pub mod prompts;
+pub mod rank;
 pub mod reason;
 pub mod retrieve;
 pub mod tune;
@@ -27,6 +28,7 @@ use self::graph::{Collaborative, Graph, GraphInputs};
 use self::merge::{Merge, MergeInputs, MergeOutcome};
 use self::predict::{Predict, PredictInputs, PredictSettings, Predictions};
 use self::prompts::{PromptRows, Prompts, PromptsInputs, PromptsSettings};
+use self::rank::{Rank, RankInputs, RankSettings, Ranked};
 use self::reason::{Reason, ReasonInputs, ReasonSettings, Reasoning};
 use self::retrieve::{Retrieve, RetrieveInputs, RetrieveSettings, Shown};
 use self::tune::{Tune, TuneInputs, TuneSettings, Tuned};
@@ -39,7 +41,7 @@ use crate::collab::CrossFit;
 use crate::config::{DescribeSource, Recipe};
 use crate::data::{Dataset, Descriptions, GraphEdges, Part, Repeats, Samples, leaks};
 use crate::device::{Choice, Device};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::events::StageId;
 use crate::lm::{Facets, Options, Source};
 use crate::merge::Expert;
@@ -64,8 +66,10 @@ pub struct DataMade {
     pub tables: Made<Dataset>,
     /// Labelled rows with their histories.
     pub samples: Made<Samples>,
-    /// Those that this run uses.
+    /// Those that this run uses; none in a run of the graph stages alone.
     pub rows: ChosenRows,
+    /// Why the graph stages alone make sense; `None` where all do.
+    pub graph_only: Option<String>,
 }
 
 impl DataMade {
@@ -76,6 +80,14 @@ impl DataMade {
     pub fn output(&self) -> Result<DataOutput<'_>> {
         Ok(DataOutput { dataset: self.tables.get()?, samples: self.samples.get()? })
     }
+}
+
+/// What `graph` made.
+pub struct GraphMade {
+    /// LightGCN's rows.
+    pub colla: Made<Collaborative>,
+    /// How well they rank.
+    pub ranked: Made<Ranked>,
 }
 
 /// What `embed` made.
@@ -126,10 +138,32 @@ pub struct Scores {
     pub zero_shot: Made<Predictions>,
 }
 
+/// How far a run came.
+pub enum Reached {
+    /// Through all stages.
+    All(Box<AllMade>),
+    /// Through those that its data allows: the graph is trained and its ranking measured.
+    Graph(GraphOnly),
+    /// To the stage that `--until` names.
+    Until,
+}
+
+/// A run of the graph stages alone.
+pub struct GraphOnly {
+    /// How well the graph ranks.
+    pub ranked: Made<Ranked>,
+    /// Why there is no more.
+    pub why: String,
+    /// The stages that were left out.
+    pub left_out: Vec<StageId>,
+}
+
 /// A run that went through all stages.
 pub struct AllMade {
     /// `data`.
     pub data: DataMade,
+    /// How well the graph ranks.
+    pub ranked: Made<Ranked>,
     /// `retrieve`.
     pub shown: ByVariant<Made<Vec<Shown>>>,
     /// `predict`.
@@ -187,12 +221,18 @@ impl<'a> Chain<'a> {
         };
         let inputs = leaks::Inputs { samples: samples.get()?, edges: None, selection: Some(selection), allowed };
         leaks::check(inputs, self.run.reporter())?;
-        let rows = ChosenRows::of(samples.get()?, recipe)?;
-        for fewer in rows.fewer(recipe) {
-            let next = "lower it, use more data, or set rows.pool = 0; nothing is to be done if that is enough";
-            self.run.reporter().warn(&fewer.to_string(), next);
+        let graph_only = graph_only(recipe, tables.get()?);
+        let rows = match &graph_only {
+            Some(_) => ChosenRows::none(),
+            None => ChosenRows::of(samples.get()?, recipe)?,
+        };
+        if graph_only.is_none() {
+            for fewer in rows.fewer(recipe) {
+                let next = "lower it, use more data, or set rows.pool = 0; nothing is to be done if that is enough";
+                self.run.reporter().warn(&fewer.to_string(), next);
+            }
         }
-        Ok(DataMade { tables, samples, rows })
+        Ok(DataMade { tables, samples, rows, graph_only })
     }
 
     /// `describe`.
@@ -226,6 +266,18 @@ impl<'a> Chain<'a> {
     pub fn graph(&self, data: &DataMade) -> Result<Made<Collaborative>> {
         let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
         self.run.stage::<Graph>(&&self.recipe.graph, &inputs, self.device)
+    }
+
+    /// `graph`, with the measure of its ranking.
+    pub fn ranked_graph(&self, data: &DataMade) -> Result<GraphMade> {
+        let mut stage = self.run.enter(StageId::Graph, self.device);
+        let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
+        let colla = stage.part::<Graph>("", &&self.recipe.graph, &inputs)?;
+        let inputs = RankInputs { tables: &data.tables, samples: &data.samples, colla: &colla };
+        let settings = RankSettings { threshold: self.recipe.data.threshold() };
+        let ranked = stage.part::<Rank>("ranking", &settings, &inputs)?;
+        stage.finish();
+        Ok(GraphMade { colla, ranked })
     }
 
     /// `align`.
@@ -348,24 +400,23 @@ impl<'a> Chain<'a> {
         self.run.stage::<Evaluate>(&EvaluateSettings::of(self.recipe), inputs, self.device)
     }
 
-    /// All stages in order; `None` when `--until` ends the run before the last. `aside` receives
-    /// what can be shown on the way.
+    /// All stages in order. `aside` receives what can be shown on the way.
     ///
     /// # Errors
     /// Those of the stages.
-    pub fn all(&self, aside: &dyn Aside) -> Result<Option<AllMade>> {
+    pub fn all(&self, aside: &dyn Aside) -> Result<Reached> {
         // Each ends the run as soon as the next stage lies beyond `--until`.
         macro_rules! unless_beyond {
             ($stage:expr) => {
                 if self.run.is_beyond($stage) {
-                    return Ok(None);
+                    return Ok(Reached::Until);
                 }
             };
         }
         let data = self.data()?;
         unless_beyond!(StageId::Describe);
-        if data.tables.get()?.items.iter().all(|i| i.title.trim().is_empty()) {
-            return self.graph_only(&data);
+        if let Some(why) = &data.graph_only {
+            return self.graph_only(&data, why, aside);
         }
         if !self.run.is_beyond(StageId::Tune) {
             // Said now, and not after the hours that lie before the tuning.
@@ -376,7 +427,7 @@ impl<'a> Chain<'a> {
         unless_beyond!(StageId::Embed);
         let text = self.embed(&data, &described)?;
         unless_beyond!(StageId::Graph);
-        let colla = self.graph(&data)?;
+        let GraphMade { colla, ranked } = self.ranked_graph(&data)?;
         unless_beyond!(StageId::Align);
         let ssl = self.align(&text, &colla)?;
         let from = Embeddings { text: &text, colla: &colla, ssl: &ssl };
@@ -408,18 +459,56 @@ impl<'a> Chain<'a> {
             reasoning: &reasoning,
             merged: &merged,
         })?;
-        Ok(Some(AllMade { data, shown, scores, reasoning, merged, tables }))
+        Ok(Reached::All(Box::new(AllMade { data, ranked, shown, scores, reasoning, merged, tables })))
     }
 
-    /// Items without titles can be embedded by their graph and in no other way.
-    fn graph_only(&self, data: &DataMade) -> Result<Option<AllMade>> {
-        if self.run.is_beyond(StageId::Graph) || !self.run.is_beyond(StageId::Align) {
-            let what = format!("no item of {} has a title: only the graph stages make sense", data.tables.get()?.name);
-            return Err(Error::usage("data.kind", what).next("run with --until graph, or use data with titles"));
+    /// The stages that need no Yes and No: `data` and `graph`; those of the items' words too where
+    /// `--until` names one of them.
+    fn graph_only(&self, data: &DataMade, why: &str, aside: &dyn Aside) -> Result<Reached> {
+        let last = self.run.until().unwrap_or(StageId::Evaluate);
+        let titled = data.tables.get()?.items.iter().any(|item| !item.title.trim().is_empty());
+        let done = without_answers(self.run.until(), titled);
+        let left_out: Vec<StageId> = StageId::ALL.into_iter().filter(|stage| !done.contains(stage)).collect();
+        let asked = left_out.iter().filter(|stage| **stage <= last).map(|stage| stage.name());
+        let asked: Vec<&str> = asked.collect();
+        if !asked.is_empty() {
+            self.run.reporter().line().line(&format!("{why}: {} are left out", asked.join(", ")));
         }
-        self.graph(data)?;
-        Ok(None)
+        let text = if done.contains(&StageId::Describe) {
+            let described = self.describe(data)?;
+            aside.described(&described)?;
+            done.contains(&StageId::Embed).then(|| self.embed(data, &described)).transpose()?
+        } else {
+            None
+        };
+        if !done.contains(&StageId::Graph) {
+            return Ok(Reached::Until);
+        }
+        let GraphMade { colla, ranked } = self.ranked_graph(data)?;
+        if let Some(text) = text.filter(|_| done.contains(&StageId::Align)) {
+            let ssl = self.align(&text, &colla)?;
+            aside.embedded(data, Embeddings { text: &text, colla: &colla, ssl: &ssl })?;
+        }
+        Ok(Reached::Graph(GraphOnly { ranked, why: why.to_owned(), left_out }))
     }
+}
+
+/// The stages of a log without ratings: those of the items' words, where there are `titles`, only
+/// if the run is to end in one of them.
+pub fn without_answers(until: Option<StageId>, titles: bool) -> Vec<StageId> {
+    let words = [StageId::Describe, StageId::Embed, StageId::Align];
+    let wanted = titles && until.is_some_and(|last| words.contains(&last));
+    let own = |stage: &StageId| matches!(stage, StageId::Data | StageId::Graph) || (wanted && words.contains(stage));
+    StageId::ALL.into_iter().filter(|stage| until.is_none_or(|last| *stage <= last)).filter(own).collect()
+}
+
+/// Why the stages that ask for Yes or No, or read words, cannot be: `None` where they can.
+fn graph_only(recipe: &Recipe, dataset: &Dataset) -> Option<String> {
+    if recipe.data.is_implicit() {
+        return Some("the log has no ratings, so there is no Yes and No to tell apart".into());
+    }
+    let untitled = dataset.items.iter().all(|item| item.title.trim().is_empty());
+    untitled.then(|| format!("no item of {} has a title, so there are no words to ask about", dataset.name))
 }
 
 /// The embeddings that a part of `retrieve` looks its rows up by.

@@ -267,7 +267,7 @@ impl SimilarUsers {
     /// What the similar user had rated before `time`.
     fn history_of<'a>(&self, samples: &'a Samples, user: UserIdx, time: Option<i64>) -> Option<&'a [Rated]> {
         let other = self.0.get(&user.0)?;
-        let timeline = samples.timelines.get(*other as usize)?;
+        let timeline = samples.shown_to_others(UserIdx(*other));
         let end = time.map_or(timeline.len(), |time| timeline.partition_point(|r| r.time < time));
         Some(&timeline[..end])
     }

@@ -1,5 +1,10 @@
 //! Metrics of ranked lists at a cut. What each is called stands in [`rallrec_events::metric`].
 
+mod render;
+mod table;
+
+pub use table::{CUTS, Judged, RankingRow, RankingTable};
+
 use rallrec_events::metric::{self, Metric};
 
 /// What the list of one user came to.
@@ -37,6 +42,13 @@ fn reciprocal_rank(list: &List) -> f64 {
     list.hits.iter().position(|h| *h).map_or(0.0, |place| 1.0 / (place + 1) as f64)
 }
 
+/// The metrics of one list in the order of [`metric::RANKING`]; `relevant` is not empty.
+fn values<T: PartialEq>(ranked: &[T], relevant: &[T], cut: usize) -> [f64; COMPUTED.len()] {
+    let hits = ranked.iter().take(cut).map(|item| relevant.contains(item)).collect();
+    let list = List { hits, relevant: relevant.len(), cut };
+    COMPUTED.map(|(_, of)| of(&list))
+}
+
 /// Sums over users, from which the means are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ranking {
@@ -51,9 +63,7 @@ impl Ranking {
         if relevant.is_empty() {
             return;
         }
-        let hits = ranked.iter().take(cut).map(|item| relevant.contains(item)).collect();
-        let list = List { hits, relevant: relevant.len(), cut };
-        self.sums.iter_mut().zip(COMPUTED).for_each(|(sum, (_, of))| *sum += of(&list));
+        self.sums.iter_mut().zip(values(ranked, relevant, cut)).for_each(|(sum, value)| *sum += value);
         self.users += 1;
     }
 

@@ -1,0 +1,90 @@
+//! Where the parts of a split lie that a table brings: files of their own, or a column.
+
+use super::rows::{File, find};
+use crate::data::split::By;
+use crate::data::{Part, Settings, source};
+use crate::error::Result;
+use crate::monitor::Monitor;
+
+/// The files of ratings, each with its part; without parts, all of them.
+///
+/// Files are named by the recipe (`data.table.ratings`, `valid`, `test`), or they lie beside a file
+/// of ratings that has `train` in its name: `M.train.csv`, `M.valid.csv`, `M.test.csv`.
+///
+/// # Errors
+/// A file that is not there.
+pub fn files(settings: &Settings, monitor: &dyn Monitor) -> Result<Vec<(Option<Part>, File)>> {
+    let (folder, table) = (settings.path.as_path(), &settings.table);
+    let mut all = Vec::new();
+    let mut add = |part: Option<Part>, named: &str, key: &str| -> Result<()> {
+        all.extend(find(folder, named, key)?.into_iter().map(|file| (part, file)));
+        Ok(())
+    };
+    let beside = |part: Part| sibling(settings, part);
+    if !table.test.is_empty() {
+        add(Some(Part::Train), &table.ratings, "ratings")?;
+        add(Some(Part::Test), &table.test, "test")?;
+        if !table.valid.is_empty() {
+            add(Some(Part::Valid), &table.valid, "valid")?;
+        }
+    } else if let (true, Some(test)) = (matches!(settings.split.by, By::Auto | By::Given), beside(Part::Test)) {
+        let valid = beside(Part::Valid);
+        add(Some(Part::Train), &table.ratings, "ratings")?;
+        add(Some(Part::Test), &test, "test")?;
+        let mut names = test;
+        if let Some(valid) = valid {
+            add(Some(Part::Valid), &valid, "valid")?;
+            names = format!("{valid} and {names}");
+        }
+        monitor.warn(
+            &format!("{names} beside {}: they are taken for the parts of the split", table.ratings),
+            "if they are not, set data.split.by, e.g. to \"time\"; data.table.test and data.table.valid name such files",
+        );
+    } else {
+        add(None, &table.ratings, "ratings")?;
+    }
+    Ok(all)
+}
+
+/// The name of a part's file beside one that has `train` in its name, if it is there.
+fn sibling(settings: &Settings, part: Part) -> Option<String> {
+    let (folder, table) = (settings.path.as_path(), &settings.table);
+    if !table.part.is_empty() || !source::is_folder(folder) {
+        return None;
+    }
+    let (before, after) = around_train(&table.ratings)?;
+    let words: &[&str] = match part {
+        Part::Train => &[],
+        Part::Valid => &["valid", "validation", "val", "dev"],
+        Part::Test => &["test"],
+    };
+    words.iter().map(|word| format!("{before}{word}{after}")).find(|name| {
+        let there = source::locate(folder, name);
+        there.is_file() || source::exists(&there)
+    })
+}
+
+/// What stands before and behind the word `train` in a name.
+pub fn around_train(name: &str) -> Option<(&str, &str)> {
+    let word = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+    let places = name.match_indices("train").collect::<Vec<_>>();
+    places
+        .into_iter()
+        .rev()
+        .map(|(at, found)| (&name[..at], &name[at + found.len()..]))
+        .find(|(before, after)| word(before.chars().next_back()) && word(after.chars().next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::around_train;
+
+    #[test]
+    fn train_is_a_word_of_a_name() {
+        assert_eq!(around_train("M.train.csv"), Some(("M.", ".csv")));
+        assert_eq!(around_train("ratings_train.parquet"), Some(("ratings_", ".parquet")));
+        assert_eq!(around_train("train.csv.gz"), Some(("", ".csv.gz")));
+        assert_eq!(around_train("train/part-0.csv"), Some(("", "/part-0.csv")));
+        assert_eq!((around_train("trains.csv"), around_train("ratings.csv")), (None, None));
+    }
+}
