@@ -13,6 +13,7 @@ mod compare;
 mod data;
 mod demo;
 mod doctor;
+mod export;
 mod kernels;
 mod llm;
 mod model;
@@ -47,6 +48,7 @@ enum Command {
     Model(model::ModelArgs),
     Llm(llm::LlmArgs),
     Recommend(recommend::RecommendArgs),
+    Export(export::ExportArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
     Bench(bench::BenchArgs),
@@ -115,6 +117,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Model(args) => model::main(args),
         Command::Llm(args) => llm::main(args),
         Command::Recommend(args) => recommend::main(args),
+        Command::Export(args) => export::main(args),
         Command::Compare(args) => compare::main(args),
         Command::Report(args) => report::main(args),
         Command::Bench(args) => bench::main(args),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::export::Target;
 use crate::monitor::Monitor;
 use crate::pipeline::control;
 use crate::pipeline::progress::thousands;
@@ -39,6 +40,24 @@ pub fn text(text: &str) -> Result<()> {
 /// Reads a recipe, and says on standard error which of its keys have another name now.
 pub fn recipe(path: &Path, overrides: &[String]) -> Result<config::Read> {
     config::read(path, overrides).inspect(renamed)
+}
+
+/// The recipe of a run folder.
+pub fn recipe_of_run(folder: &Path) -> Result<config::Recipe> {
+    let path = folder.join("recipe.toml");
+    if !path.is_file() {
+        return Err(Error::input(folder.display(), "is not a run folder: there is no recipe.toml in it")
+            .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
+    }
+    recipe(&path, &[]).map(|read| read.recipe)
+}
+
+/// Says how many rows were written, and where to.
+pub fn written(rows: u64, target: &Target, as_json: bool) -> Result<()> {
+    if as_json {
+        return json(&serde_json::json!({ "rows": rows, "to": target.to_string() }));
+    }
+    text(&format!("{} rows written to {target}", thousands(rows)))
 }
 
 /// Says on standard error which keys of a recipe have another name now.
@@ -78,9 +97,27 @@ fn indent(out: &mut String, value: &Value, depth: usize) {
                     out.push_str(&format!("{pad}  {}\n", one_line(entry)));
                 }
             }
-            other => out.push_str(&format!("{pad}{name:<width$}  {}\n", one_line(other))),
+            other => out.push_str(&format!("{pad}{name:<width$}  {}\n", named(key, other))),
         }
     }
+}
+
+/// The value of a key, times as dates and quantiles named.
+fn named(key: &str, value: &Value) -> String {
+    match value {
+        Value::Array(ends) if key == "time_range" => ends.iter().map(date).collect::<Vec<_>>().join(" to "),
+        Value::Array(_) if key == "history" => format!("{} (0, 10, 25, 50, 75, 90, 100 % quantile)", one_line(value)),
+        value => one_line(value),
+    }
+}
+
+/// Seconds since 1970 as `2024-05-17 18:03:11`, UTC.
+fn date(seconds: &Value) -> String {
+    let time = seconds.as_i64().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map_or_else(
+        || one_line(seconds),
+        |time| jiff::tz::TimeZone::UTC.to_datetime(time).strftime("%F %T").to_string(),
+    )
 }
 
 fn one_line(value: &Value) -> String {
@@ -95,7 +132,7 @@ fn one_line(value: &Value) -> String {
         Value::Object(map) => map
             .iter()
             .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| format!("{} {}", k.replace('_', " "), one_line(v)))
+            .map(|(k, v)| format!("{} {}", k.replace('_', " "), named(k, v)))
             .collect::<Vec<_>>()
             .join(", "),
         other => other.to_string(),

@@ -1,12 +1,12 @@
-//! `rallrec recommend`: the whole catalogue for one user of a finished run.
+//! `rallrec recommend`: the whole catalogue for users of a finished run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use comfy_table::CellAlignment;
 
 use super::output::{self, Interruptible};
-use crate::config;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::export::{Column, Kind, Target, Value, Writer};
 use crate::pipeline::progress::thousands;
 use crate::pipeline::run::Run;
 use crate::serve::{Recommendation, Recommendations, Request, recommend};
@@ -21,20 +21,20 @@ enum Ranking {
     Llm,
 }
 
-/// Recommend items to one user of a finished run, with the parts of each score and the reasons.
+/// Recommend items to users of a finished run, with the parts of each score and the reasons.
 ///
-/// Ranks every item that the user has not rated. Needs the stages data, describe, embed, graph
+/// Ranks every item that a user has not rated. Needs the stages data, describe, embed, graph
 /// and align of the run (and, with --score llm, collab, retrieve, prompts and tune), and of a log
 /// without ratings data and graph; nothing is computed again.
 #[derive(clap::Args)]
-#[command(after_help = "Example: rallrec recommend --run runs/demo --user 17 --top 10")]
+#[command(after_long_help = help())]
 pub struct RecommendArgs {
     /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Id of the user, as the data set writes it.
-    #[arg(long, value_name = "ID")]
-    user: String,
+    /// Id of a user, as the data set writes it; may be given several times.
+    #[arg(long, value_name = "ID", required = true)]
+    user: Vec<String>,
     /// How many items, 1 to 256.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     top: u16,
@@ -45,27 +45,82 @@ pub struct RecommendArgs {
     /// What ranks the recommendations.
     #[arg(long, value_enum, default_value_t)]
     score: Ranking,
+    /// Write the lists as a table: FILE.csv, FILE.jsonl or FILE.parquet (the first two also with
+    /// .gz behind), FILE.db#TABLE for SQLite, or postgresql://HOST/DATABASE#TABLE.
+    #[arg(long, value_name = "TARGET")]
+    to: Option<String>,
+    /// Replace a file or a table that is there.
+    #[arg(long, requires = "to")]
+    force: bool,
     /// Print JSON, with all parts of each score.
     #[arg(long)]
     json: bool,
 }
 
-pub fn main(args: RecommendArgs) -> Result<()> {
-    let recipe = recipe_of(&args.run)?;
-    let run = Run::open_finished(&args.run)?;
-    let request =
-        Request { user: args.user, top: usize::from(args.top), cold: args.cold, ask_model: args.score == Ranking::Llm };
-    let found = recommend(&run, &recipe, &request, &Interruptible("recommend"))?;
-    if args.json { output::json(&found) } else { output::text(&render(&found)) }
+const COLUMNS: [Column; 8] = [
+    Column::new("user", Kind::Text, "id as the data set writes it"),
+    Column::new("rank", Kind::Integer, "place in the user's list, from 1; new items come after the others"),
+    Column::new("item", Kind::Text, "id as the data set writes it"),
+    Column::new("title", Kind::Text, "title of the item"),
+    Column::new("lightgcn", Kind::Real, "LightGCN's score; missing for items outside of the graph"),
+    Column::new("probability", Kind::Real, "what the tuned language model says; missing without --score llm"),
+    Column::new("cold", Kind::Boolean, "whether nobody had rated the item in training"),
+    Column::new("reason", Kind::Text, "why, in words"),
+];
+
+/// An example, and the columns of `--to`.
+fn help() -> String {
+    let lines: Vec<String> = COLUMNS.iter().map(|c| format!("  {:<12}{}", c.name, c.about)).collect();
+    format!("Columns of --to:\n{}\n\nExample: rallrec recommend --run runs/demo --user 17 --top 10", lines.join("\n"))
 }
 
-fn recipe_of(folder: &Path) -> Result<config::Recipe> {
-    let path = folder.join("recipe.toml");
-    if !path.is_file() {
-        return Err(Error::input(folder.display(), "is not a run folder: there is no recipe.toml in it")
-            .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
+fn write(found: &Recommendations, table: &mut dyn Writer) -> Result<()> {
+    for (at, item) in found.items.iter().chain(&found.cold).enumerate() {
+        table.row(&[
+            Value::Text(&found.user),
+            Value::Integer(at as i64 + 1),
+            Value::Text(&item.item),
+            Value::Text(&item.title),
+            Value::or_none(item.lightgcn_score.map(Value::single)),
+            Value::or_none(item.model_probability.map(Value::Real)),
+            Value::Boolean(item.is_cold),
+            Value::Text(&item.reason),
+        ])?;
     }
-    output::recipe(&path, &[]).map(|read| read.recipe)
+    Ok(())
+}
+
+pub fn main(args: RecommendArgs) -> Result<()> {
+    let target = args.to.as_deref().map(Target::parse).transpose()?;
+    let recipe = output::recipe_of_run(&args.run)?;
+    let run = Run::open_finished(&args.run)?;
+    let request = |user: String| Request {
+        user,
+        top: usize::from(args.top),
+        cold: args.cold,
+        ask_model: args.score == Ranking::Llm,
+    };
+    let requests: Vec<Request> = args.user.into_iter().map(request).collect();
+    let monitor = Interruptible("recommend");
+    if let Some(target) = target {
+        let (mut table, mut rows) = (target.open(&COLUMNS, args.force)?, 0);
+        recommend(&run, &recipe, &requests, &monitor, |found| {
+            rows += (found.items.len() + found.cold.len()) as u64;
+            write(&found, &mut *table)
+        })?;
+        table.finish()?;
+        return output::written(rows, &target, args.json);
+    }
+    let mut all = Vec::new();
+    recommend(&run, &recipe, &requests, &monitor, |found| {
+        all.push(found);
+        Ok(())
+    })?;
+    match (args.json, all.as_slice()) {
+        (true, [one]) => output::json(one),
+        (true, several) => output::json(&several),
+        (false, lists) => output::text(&lists.iter().map(render).collect::<Vec<_>>().join("\n")),
+    }
 }
 
 fn render(found: &Recommendations) -> String {

@@ -6,6 +6,7 @@ use rallrec_events::StageId;
 
 use super::tree::{self, Clash, Content, Node, Origin, Section};
 use super::{Recipe, renamed, streams};
+use crate::database::without_password;
 use crate::error::{Error, Result};
 use crate::settings::{Checked, Fault, Faults, Schema, Value, schema_of, walk};
 
@@ -100,7 +101,7 @@ fn no_section(clash: Clash, place: &str) -> Error {
 
 /// Puts `section.key=value` into the changes; a later one wins.
 fn set(changes: &mut Section, change: &str) -> Result<()> {
-    let place = format!("--set {change}");
+    let place = format!("--set {}", without_password(change));
     let bad = |what: &str| Error::usage(&place, what).next("write --set section.key=value");
     let (key, value) = change.split_once('=').ok_or_else(|| bad("there is no '='"))?;
     let key = key.trim();
@@ -116,7 +117,7 @@ fn set(changes: &mut Section, change: &str) -> Result<()> {
 fn refuse(faults: &Faults, place: &str, keys: &Section) -> Result<()> {
     let at = |fault: &Fault| match tree::origin(keys, &fault.key) {
         Some(Origin::Line(line)) => format!("{place}:{line}: {}", fault.key),
-        Some(Origin::Set(change)) => format!("--set {change}: {}", fault.key),
+        Some(Origin::Set(change)) => format!("--set {}: {}", without_password(change), fault.key),
         Some(Origin::Derived) | None => format!("{place}: {}", fault.key),
     };
     let list: Vec<&Fault> = faults.iter().collect();

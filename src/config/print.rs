@@ -67,7 +67,7 @@ impl Printer<'_> {
             (Kind::Integer(range) | Kind::Float { range, .. }, _) if !range.is_open() => {
                 said.push(format!("Range: {range}."));
             }
-            (Kind::Text { least: 1.. }, _) => said.push("Not empty.".into()),
+            (Kind::Text { least: 1.., .. }, _) => said.push("Not empty.".into()),
             (_, Some(Kind::Integer(range) | Kind::Float { range, .. })) if !range.is_open() => {
                 said.push(format!("Entries: {range}."));
             }

@@ -57,8 +57,8 @@ fn illegal(kind: &Kind, entry: Option<&Kind>) -> Vec<String> {
                 bad.push("1e300".into());
             }
         }
-        Kind::Text { least } => {
-            add(&["3", "true", "[\"a\"]"]);
+        Kind::Text { least, or_list } => {
+            add(&["3", "true", if *or_list { "[3]" } else { "[\"a\"]" }]);
             if *least > 0 {
                 add(&["\"\"", "\"  \""]);
             }

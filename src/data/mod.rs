@@ -17,6 +17,7 @@ pub mod leaks;
 pub mod lines;
 pub mod method;
 pub mod nouns;
+mod oddities;
 pub mod pull;
 mod python;
 pub mod samples;
@@ -77,6 +78,7 @@ pub fn open(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
 pub fn open_traced(settings: &Settings, monitor: &dyn Monitor) -> Result<(Dataset, Vec<Step>)> {
     settings.check()?;
     let dataset = read(settings, monitor)?;
+    oddities::tell(&dataset, settings, monitor);
     filter(dataset, settings)
 }
 

@@ -84,7 +84,7 @@ pub struct Settings {
     /// `data.table` names; `synthetic` is built in and needs no files.
     pub kind: Kind,
     /// Folder or zip file with the raw files, plain or compressed; for `table` also the file of
-    /// ratings itself, or a pipe (`/dev/stdin`). Not used by `synthetic`.
+    /// ratings itself, a pipe (`/dev/stdin`), or an SQLite file. Not used by `synthetic`.
     pub path: PathBuf,
     /// A part of the name of the reviews file, where an Amazon folder holds several. Not set: the
     /// only one.
@@ -112,8 +112,8 @@ pub struct Settings {
     /// What becomes of a second rating of the same item by the same user; `keep` is the authors'
     /// defect D6.
     pub repeats: Repeats,
-    /// What becomes of damaged rows: cut ones, ratings off the scale, times that are none. Rows
-    /// without a rating, a user or an item are damaged too; `skip` leaves out any number of them.
+    /// What becomes of damaged rows: cut ones, ratings off the scale, times that are none; and of
+    /// rows without a rating, a user or an item, of which `skip` leaves out any number.
     pub damaged: Damaged,
     /// Largest share of damaged rows that `damaged = "skip"` leaves out.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -215,6 +215,11 @@ impl Settings {
         faults
     }
 
+    /// Whether there must be a folder or a file.
+    fn needs_path(&self) -> bool {
+        self.reads_files() && (self.kind != Kind::TABLE || self.table.needs_path())
+    }
+
     /// Whether the kind reads files at all.
     pub fn reads_files(&self) -> bool {
         self.kind != Kind::SYNTHETIC
@@ -236,10 +241,17 @@ impl Checked for Settings {
         let finite = self.threshold.is_none_or(f32::is_finite);
         faults.unless(finite, "threshold", "the value is not a finite number", "leave it out, or set it to e.g. 3");
         faults.unless(
-            !self.reads_files() || !self.path.as_os_str().is_empty(),
+            !self.needs_path() || !self.path.as_os_str().is_empty(),
             "path",
             format!("{} needs the folder with its files", self.kind),
             "set data.path to the folder, or data.kind to \"synthetic\" to go without files",
+        );
+        let address = self.path.to_str().is_some_and(|path| path.contains("://"));
+        faults.unless(
+            !address,
+            "path",
+            "it is an address where a folder or a file is expected",
+            "write the address of a database into data.table.database, without a password; fetch other files first",
         );
         if self.kind == Kind::TABLE {
             faults.extend("table", self.table.contradictions());

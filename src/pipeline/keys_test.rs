@@ -83,6 +83,10 @@ const TXT: Base = With(&["retrieve.embedding=txt"]);
 const BY_GRAPH: Base = With(&["retrieve.embedding=colla", "describe.source=none"]);
 const TABLE: Base = Tables(&["data.kind=table", "data.path=somewhere", "data.table.items=items.csv"]);
 
+/// The rows of queries count, and not how they were asked for.
+const QUERY: Base =
+    Tables(&["data.kind=table", "data.table.database=shop.db", "data.table.query='SELECT * FROM ratings'"]);
+
 type Stages = &'static [StageId];
 
 /// Other tables: everything.
@@ -145,6 +149,10 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("data.split.valid", "0.12", Plain, SAMPLES),
     ("data.split.last", "2", With(&["data.split.by=last"]), SAMPLES),
     ("data.split.last", "2", Plain, &[Data]),
+    ("data.table.database", "other.db", QUERY, NONE),
+    ("data.table.query", "SELECT * FROM liked", QUERY, NONE),
+    ("data.table.item_query", "SELECT * FROM songs", QUERY, NONE),
+    ("data.table.user_query", "SELECT * FROM people", QUERY, NONE),
     ("data.table.ratings", "other.csv", TABLE, &[Data]),
     ("data.table.user", "who", TABLE, &[Data]),
     ("data.table.item", "what", TABLE, &[Data]),
@@ -398,7 +406,17 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
 
 /// Keys that say how and where a run works, or where its files lie: nothing of a result depends on
 /// them.
-const NOTHING: [&str; 5] = ["name", "threads", "device", "data.path", "tune.lora.checkpoint_seconds"];
+const NOTHING: [&str; 9] = [
+    "name",
+    "threads",
+    "device",
+    "data.path",
+    "data.table.database",
+    "data.table.query",
+    "data.table.item_query",
+    "data.table.user_query",
+    "tune.lora.checkpoint_seconds",
+];
 
 fn stand_in(origin: &Origin, folder: &Path) -> Result<()> {
     // The key is a hash of all settings and inputs.

@@ -8,6 +8,7 @@ pub mod chosen;
 pub mod control;
 mod earlier;
 mod examples;
+pub mod finished;
 pub mod key;
 #[cfg(test)]
 mod keys_test;

@@ -106,18 +106,46 @@ pub struct Because {
     pub parts: Parts,
 }
 
-/// Ranks for one user. `run` is opened for reading, `recipe` is the one of its folder.
-pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Monitor) -> Result<Recommendations> {
+/// Ranks for one user after the other and hands each list to `take`. `run` is opened for reading,
+/// `recipe` is the one of its folder.
+///
+/// # Errors
+/// A stage that is not there, a user that is not in the data, what `take` returns.
+pub fn recommend(
+    run: &Run,
+    recipe: &Recipe,
+    requests: &[Request],
+    monitor: &dyn Monitor,
+    mut take: impl FnMut(Recommendations) -> Result<()>,
+) -> Result<()> {
     let chain = Chain::new(run, recipe, &Device::Cpu);
     let found = Finished::find(&chain)?;
-    if let Some(why) = found.data.graph_only.as_ref().filter(|_| request.ask_model) {
+    if let Some(why) = found.data.graph_only.as_ref().filter(|_| requests.iter().any(|request| request.ask_model)) {
         return Err(Error::usage("--score llm", format!("this run has no tuned model: {why}"))
             .next("leave it out: LightGCN ranks"));
     }
+    // A user that is not there is said before anything is written.
+    for request in requests {
+        find_user(found.data.output()?, &request.user)?;
+    }
+    for request in requests {
+        monitor.check()?;
+        take(for_one(&chain, recipe, &found, request, monitor)?)?;
+    }
+    Ok(())
+}
+
+fn for_one(
+    chain: &Chain<'_>,
+    recipe: &Recipe,
+    found: &Finished,
+    request: &Request,
+    monitor: &dyn Monitor,
+) -> Result<Recommendations> {
     let data = found.data.output()?;
     let (users, vectors) = (&found.colla.get()?.users, &found.colla.get()?.items);
     let user = find_user(data, &request.user)?;
-    let about = About::new(&found, recipe, user)?;
+    let about = About::new(found, recipe, user)?;
     let candidates: Vec<ItemIdx> = (0..data.dataset.items.len() as u32)
         .map(ItemIdx)
         .filter(|i| !about.history.iter().any(|r| r.item == *i))
@@ -140,7 +168,7 @@ pub fn recommend(run: &Run, recipe: &Recipe, request: &Request, monitor: &dyn Mo
     }
     if request.ask_model {
         let asked: Vec<ItemIdx> = items.iter().map(|r| r.0).collect();
-        let answers = ask::ask_tuned(&chain, recipe, &found, user, &about.history, &asked, monitor)?;
+        let answers = ask::ask_tuned(chain, recipe, found, user, &about.history, &asked, monitor)?;
         for ((_, item), p) in items.iter_mut().zip(answers) {
             item.model_probability = Some(p);
         }

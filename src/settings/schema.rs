@@ -35,6 +35,8 @@ pub enum Kind {
     Text {
         /// Fewest characters.
         least: u64,
+        /// A list of such texts may stand there as well.
+        or_list: bool,
     },
     /// One of these words.
     Words(Vec<String>),
@@ -143,8 +145,13 @@ impl<'a> Schema<'a> {
                 unique: get("uniqueItems").and_then(Value::as_bool).unwrap_or(false),
             },
             Some("object") => Kind::Section,
-            _ => Kind::Text { least: number("minLength").unwrap_or(0) },
+            _ => Kind::Text { least: number("minLength").unwrap_or(0), or_list: self.takes_list() },
         }
+    }
+
+    /// A list may stand where one text is meant as well.
+    fn takes_list(&self) -> bool {
+        matches!(self.own.get("type"), Some(Value::Array(kinds)) if kinds.iter().any(|kind| kind == "array"))
     }
 
     fn words(&self) -> Option<Vec<String>> {

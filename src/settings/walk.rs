@@ -39,7 +39,10 @@ fn at(value: &Value, schema: &Schema<'_>, path: &str, faults: &mut Faults) {
             wrong(format!("{shown} is out of range"))
         }
         (Kind::Integer(_), Value::Integer(_)) => wrong(format!("{shown} is out of range")),
-        (Kind::Text { least }, Value::Text(text)) if text.trim().chars().count() as u64 >= *least => return,
+        (Kind::Text { or_list: true, .. }, Value::List(entries)) if !entries.is_empty() => {
+            return list(entries, schema, path, faults);
+        }
+        (Kind::Text { least, .. }, Value::Text(text)) if text.trim().chars().count() as u64 >= *least => return,
         (Kind::Text { .. }, Value::Text(_)) => wrong("it is empty".into()),
         (Kind::Words(words), Value::Text(word)) => {
             if words.contains(word) {
@@ -113,7 +116,8 @@ fn wanted(kind: &Kind) -> String {
         Kind::Integer(range) => format!("a whole number, {range}"),
         Kind::Float { range, .. } if range.is_open() => "a finite number".into(),
         Kind::Float { range, .. } => format!("a number, {range}"),
-        Kind::Text { least: 0 } => "a text in quotes".into(),
+        Kind::Text { or_list: true, .. } => "a text in quotes, or a list of texts that are not empty".into(),
+        Kind::Text { least: 0, .. } => "a text in quotes".into(),
         Kind::Text { .. } => "a text in quotes that is not empty".into(),
         Kind::Words(words) => format!("one of: {}", words.join(", ")),
         Kind::List { least, most, .. } if least == most => format!("a list of {least} entries"),

@@ -3,6 +3,7 @@
 
 mod common;
 mod data;
+mod database;
 mod keys;
 mod llm;
 mod rankings;

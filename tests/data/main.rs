@@ -7,6 +7,7 @@ mod big;
 mod book_crossing;
 mod broken_files;
 mod common;
+mod database;
 mod forms;
 mod fuzz;
 mod goodbooks;

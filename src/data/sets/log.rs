@@ -267,9 +267,9 @@ pub struct LeftOut {
     count: u64,
     kept: u64,
     samples: Vec<Error>,
-    /// Rows without a rating, and the first of them.
-    unrated: u64,
-    first_unrated: Option<Error>,
+    /// Rows without a rating, a user or an item, and the first of them.
+    incomplete: u64,
+    first_incomplete: Option<Error>,
 }
 
 /// When none of so many rows is sound, no more are looked at.
@@ -291,16 +291,16 @@ impl LeftOut {
             count: 0,
             kept: 0,
             samples: Vec::new(),
-            unrated: 0,
-            first_unrated: None,
+            incomplete: 0,
+            first_incomplete: None,
         }
     }
 
-    /// Takes a row without a rating, where damaged rows are left out: such rows are no damage,
-    /// however many they are.
-    pub fn without_rating(&mut self, error: Error) {
-        self.unrated += 1;
-        self.first_unrated.get_or_insert(error);
+    /// Takes a row without a rating, a user or an item, where damaged rows are left out: such rows
+    /// are no damage, however many they are.
+    pub fn incomplete(&mut self, error: Error) {
+        self.incomplete += 1;
+        self.first_incomplete.get_or_insert(error);
     }
 
     /// Whether damaged rows are left out.
@@ -340,16 +340,17 @@ impl LeftOut {
     /// # Errors
     /// The first row's, when more than `data.damaged_limit` of all rows are damaged.
     pub fn tell(self, file: &std::path::Path, monitor: &dyn Monitor) -> Result<()> {
-        if let Some(first) = self.first_unrated {
+        if let Some(first) = self.first_incomplete {
             if self.kept == 0 {
-                return Err(first.next("check data.table.rating: no row has a rating"));
+                return Err(first.next("check data.table.user, item and rating: no row has all three"));
             }
             monitor.warn(
                 &format!(
-                    "{}: {} rows without a rating were left out, the first: {}",
+                    "{}: {} rows without a rating, a user or an item were left out, the first: {}: {}",
                     file.display(),
-                    self.unrated,
-                    first.place()
+                    self.incomplete,
+                    first.place(),
+                    first.what()
                 ),
                 "data.damaged = \"refuse\" makes the first one an error",
             );

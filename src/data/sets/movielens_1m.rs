@@ -68,7 +68,7 @@ pub static SET_10M: DataSet = DataSet {
     remote: Some(Remote {
         name: "ml-10m",
         base: GROUPLENS,
-        files: &[RemoteFile { path: "ml-10m.zip", md5: None }],
+        files: &[RemoteFile { path: "ml-10m.zip", md5: Some("ce571fd55effeba0271552578f2648bd") }],
         publisher: &MOVIELENS,
     }),
     load: load_10m,

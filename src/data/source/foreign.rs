@@ -10,7 +10,7 @@ pub fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
         (
             b"SQLite format 3\0",
             "is an SQLite database",
-            "write the table as CSV: sqlite3 -header -csv FILE 'SELECT ...'",
+            "set data.table.query to a SELECT over its tables (data.kind = \"table\")",
         ),
         (b"\xd0\xcf\x11\xe0", "is an Excel file of the old form, or another Office file", "save it as CSV"),
         (b"PK\x03\x04", "is a zip file inside of another file", "unpack it first"),

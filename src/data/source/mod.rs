@@ -111,6 +111,11 @@ pub fn is_folder(path: &Path) -> bool {
         || archive::of(path).is_some_and(|(archive, inside)| archive::has_below(&archive, &inside))
 }
 
+/// The file on the disk that holds what a path leads to: a zip file for its entries.
+pub fn on_disk(path: &Path) -> PathBuf {
+    archive::of(path).map_or_else(|| path.to_owned(), |(archive, _)| archive)
+}
+
 /// Names of the files in a folder or a zip file, in order; in a zip file with their inner folders.
 /// Names that begin with a dot are left out: what systems put beside the files of users.
 pub fn names(folder: &Path) -> Result<Vec<String>> {

@@ -138,7 +138,11 @@ impl Text {
 impl Columns {
     /// Opens a file of this kind.
     pub fn open(path: &Path, kind: Kind) -> Result<Self> {
-        let whole = source::open_whole(path, kind.magic())?;
+        Self::over(path, source::open_whole(path, kind.magic())?, kind)
+    }
+
+    /// Over a file that is open already; `path` names it in messages.
+    pub fn over(path: &Path, whole: Whole, kind: Kind) -> Result<Self> {
         let (schema, total) = guarded(path, kind, || schema(&whole, kind))?;
         let mut columns = Vec::new();
         flatten(schema.fields(), "", &mut Vec::new(), &mut columns);

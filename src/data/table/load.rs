@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use super::Settings;
+use super::files::{self, File, Role};
 use super::ids::{self, Join, Noticed};
 use super::parts;
 use super::rating::{Missing, Reader, words};
-use super::rows::{File, Role, Rows, find};
+use super::rows::Rows;
 use super::template::{Template, list};
 use crate::data::sets::fields::{At, decimal, id, shown, text};
 use crate::data::sets::{About, LeftOut, Log, Names, Nature};
@@ -70,16 +71,18 @@ pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<D
             "nothing is to be done: a run trains the graph, measures its ranking, and `recommend` works; data.table.rating names a column of ratings",
         );
     }
-    let items = if table.items.is_empty() {
+    let item_files = files::of(settings, Role::Items, monitor)?;
+    let items = if item_files.is_empty() {
         let title = |at| About { title: text(log.items.name(at)), ..About::default() };
         (0..log.items.len() as u32).map(title).collect()
     } else {
-        read_items(&find(folder, &table.items, "items")?, settings, &missing, &log.items, monitor)?
+        read_items(&item_files, settings, &missing, &log.items, monitor)?
     };
-    let users = if table.users.is_empty() {
+    let user_files = files::of(settings, Role::Users, monitor)?;
+    let users = if user_files.is_empty() {
         Vec::new()
     } else {
-        read_users(&find(folder, &table.users, "users")?, settings, &missing, &log.users, monitor)?
+        read_users(&user_files, settings, &missing, &log.users, monitor)?
     };
     let nature = Nature { name: super::SET.name, noun: table.noun.trim(), scale: table.scale(), has_times };
     let mut dataset = log.finish(&nature, items, users, &file, monitor)?;
@@ -193,12 +196,11 @@ impl Ratings<'_> {
             if met.is_multiple_of(65_536) {
                 rows.report(monitor)?;
             }
-            if let Some(column) = rating
-                && left_out.skips()
+            if left_out.skips()
                 && rows.parse().is_ok()
-                && self.missing.is(rows.get(column).trim_ascii())
+                && let Some(what) = self.lacks(&rows, [Some(user), Some(item), rating])
             {
-                left_out.without_rating(rows.error(format!("the rating {} is missing", shown(rows.get(column)))));
+                left_out.incomplete(rows.error(what));
                 continue;
             }
             if let Some(column) = event
@@ -216,6 +218,14 @@ impl Ratings<'_> {
             left_out.take(row)?;
         }
         Ok(!matches!(times, Times::None))
+    }
+
+    /// Which of user, item and rating a row has not, if it lacks one.
+    fn lacks(&self, rows: &Rows, columns: [Option<usize>; 3]) -> Option<String> {
+        ["user id", "item id", "rating"].into_iter().zip(columns).find_map(|(what, column)| {
+            let field = rows.get(column?);
+            self.missing.is(field.trim_ascii()).then(|| format!("the {what} {} is missing", shown(field)))
+        })
     }
 
     /// What an event of this kind weighs; `None` where the recipe does not list it.

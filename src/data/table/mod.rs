@@ -3,6 +3,8 @@
 //! over the columns of those files.
 
 mod columns;
+mod fetched;
+mod files;
 mod form;
 mod ids;
 mod load;
@@ -11,8 +13,11 @@ mod rating;
 mod rows;
 mod template;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+pub use files::Sources;
 pub use load::{TEXT, load};
 
 pub use super::settings::Damaged;
@@ -21,6 +26,7 @@ pub use super::time::TimeFormat;
 use super::delimited::{Dialect, Separator};
 use super::set::DataSet;
 use super::settings::ready_if_there;
+use crate::database::{self, Address};
 use crate::error::{Error, Result};
 use crate::settings::{Checked, Faults};
 
@@ -28,7 +34,9 @@ use crate::settings::{Checked, Faults};
 pub static SET: DataSet = DataSet {
     name: "table",
     about: "any log of ratings as CSV, JSON, Parquet or Arrow; data.table says which column is what",
-    ready: |_, settings| ready_if_there(settings),
+    ready: |_, settings| {
+        if settings.table.needs_path() { ready_if_there(settings) } else { Ok(()) }
+    },
     load: |_, settings, monitor| load(settings, monitor),
     ..DataSet::PLAIN
 };
@@ -37,9 +45,22 @@ pub static SET: DataSet = DataSet {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// A database that the queries are run in: an SQLite file in `data.path`, or
+    /// `postgresql://user@host:port/name` with any part left out. Passwords come from PGPASSWORD or
+    /// `~/.pgpass` alone. Empty: `data.path` is the SQLite file.
+    pub database: String,
+    /// A SELECT whose rows are the ratings, in place of `ratings`. What it gives is known by its
+    /// rows, not by their order.
+    pub query: String,
+    /// A SELECT whose rows are the items, in place of `items`.
+    pub item_query: String,
+    /// A SELECT whose rows are the users, in place of `users`.
+    pub user_query: String,
     /// File of ratings in `data.path`: CSV, JSON, Parquet or Arrow (Feather), plain or compressed.
-    /// Also a folder of part files, a pattern (`part-*.csv`), or several of them with `;` between.
-    #[schemars(length(min = 1))]
+    /// Also a folder of part files, a pattern (`part-*.csv`), or several of them: a list, or with
+    /// `;` between.
+    #[schemars(length(min = 1), extend("type" = ["string", "array"], "items" = { "type": "string", "minLength": 1 }))]
+    #[serde(deserialize_with = "files::one_or_several")]
     pub ratings: String,
     /// Column with the user's id: its name, or `#1` for the first one. Fields inside of others have
     /// dots between (`author.id`).
@@ -105,6 +126,8 @@ pub struct Settings {
     /// Fields that say that nothing is known, whatever their case; an empty field always does.
     pub missing: Vec<String>,
     /// File of items, in any form that ratings may have. Empty: an item's id is its title.
+    #[schemars(extend("type" = ["string", "array"], "items" = { "type": "string", "minLength": 1 }))]
+    #[serde(deserialize_with = "files::one_or_several")]
     pub items: String,
     /// Its column with the item's id. Empty: named as in the ratings.
     pub item_id: String,
@@ -121,6 +144,8 @@ pub struct Settings {
     /// title and genre.
     pub item_text: String,
     /// File of users, in any form that ratings may have. Empty: nothing is known of users.
+    #[schemars(extend("type" = ["string", "array"], "items" = { "type": "string", "minLength": 1 }))]
+    #[serde(deserialize_with = "files::one_or_several")]
     pub users: String,
     /// Its column with the user's id. Empty: named as in the ratings.
     pub user_id: String,
@@ -134,7 +159,11 @@ impl Default for Settings {
     fn default() -> Self {
         let none = || ["nan", "null", "none", "na", "n/a", "<na>", "\\N"].map(String::from).to_vec();
         Self {
-            ratings: "ratings.csv".into(),
+            database: String::new(),
+            query: String::new(),
+            item_query: String::new(),
+            user_query: String::new(),
+            ratings: RATINGS.into(),
             user: "user".into(),
             item: "item".into(),
             test: String::new(),
@@ -172,10 +201,37 @@ impl Default for Settings {
     }
 }
 
+/// Where ratings are, if nothing says otherwise.
+const RATINGS: &str = "ratings.csv";
+
 /// The quote that is found out.
 const AUTO: &str = "auto";
 
 impl Settings {
+    /// Whether any of the tables comes out of a database.
+    pub fn queries(&self) -> bool {
+        [&self.query, &self.item_query, &self.user_query].iter().any(|query| !query.trim().is_empty())
+    }
+
+    /// Whether any of the tables is a file in `data.path`, or the database is.
+    pub fn needs_path(&self) -> bool {
+        let database = self.queries() && !database::is_postgres(&self.database) && self.database.is_empty();
+        database || self.query.is_empty() || !self.items.is_empty() || !self.users.is_empty()
+    }
+
+    /// The same without what says where the rows come from, which are an input.
+    pub fn without_source(self) -> Self {
+        let none = Self::default();
+        // Which tables there are is told by the rows.
+        Self {
+            database: none.database,
+            query: none.query,
+            item_query: none.item_query,
+            user_query: none.user_query,
+            ..self
+        }
+    }
+
     /// The middle of the scale; without ratings, everything is a like.
     pub fn threshold(&self) -> f32 {
         if self.is_implicit() { 0.0 } else { (self.scale.0 + self.scale.1) / 2.0 }
@@ -246,6 +302,29 @@ fn one_byte(text: &str) -> Option<u8> {
     }
 }
 
+impl Settings {
+    fn check_database(&self, faults: &mut Faults) {
+        if let Err(e) = Address::parse(&self.database, Path::new("")) {
+            faults.unless(false, "database", e.what(), e.next_step());
+        }
+        faults.unless(
+            self.database.is_empty() || self.queries(),
+            "database",
+            "nothing is read from it",
+            "set data.table.query, e.g. to \"SELECT user, item, rating, time FROM ratings\"",
+        );
+        let twice = "leave one of the two out";
+        for (key, query, named, own) in [
+            ("query", &self.query, &self.ratings, RATINGS),
+            ("item_query", &self.item_query, &self.items, ""),
+            ("user_query", &self.user_query, &self.users, ""),
+        ] {
+            let one = query.is_empty() || named == own;
+            faults.unless(one, key, format!("there is a file as well: `{named}`"), twice);
+        }
+    }
+}
+
 impl Checked for Settings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
@@ -294,6 +373,7 @@ impl Checked for Settings {
             "a column and files both say the parts of the split",
             "leave out data.table.part, or data.table.test and data.table.valid",
         );
+        self.check_database(&mut faults);
         let (low, high) = self.scale;
         faults.unless(
             low < high,

@@ -1,6 +1,6 @@
 //! Where the parts of a split lie that a table brings: files of their own, or a column.
 
-use super::rows::{File, find};
+use super::files::{self, File, Role, find};
 use crate::data::split::By;
 use crate::data::{Part, Settings, source};
 use crate::error::Result;
@@ -21,7 +21,10 @@ pub fn files(settings: &Settings, monitor: &dyn Monitor) -> Result<Vec<(Option<P
         Ok(())
     };
     let beside = |part: Part| sibling(settings, part);
-    if !table.test.is_empty() {
+    if !table.query.is_empty() {
+        // Rows of a query may have their parts in a column.
+        all.extend(files::of(settings, Role::Ratings, monitor)?.into_iter().map(|file| (None, file)));
+    } else if !table.test.is_empty() {
         add(Some(Part::Train), &table.ratings, "ratings")?;
         add(Some(Part::Test), &table.test, "test")?;
         if !table.valid.is_empty() {

@@ -1,18 +1,16 @@
-//! One cursor over the rows of a table, whatever its form; and the files that a recipe names.
-
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+//! One cursor over the rows of a table, whatever its form.
 
 use serde_json::Value;
+use std::collections::HashMap;
 
 use super::Settings;
 use super::columns::Columns;
+use super::files::{File, Role};
 use super::form::Form;
 use super::rating::Reader;
 use crate::data::delimited::Records;
 use crate::data::json::{self, Objects};
 use crate::data::sets::fields::At;
-use crate::data::source;
 use crate::data::time::{Time, TimeFormat};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -21,126 +19,6 @@ use crate::monitor::Monitor;
 const LOOKED_AT: usize = 1000;
 /// Columns beside the user that a matrix of ratings has at least.
 const WIDE: usize = 5;
-
-/// A file of a table, with what the folders above it say of all its rows (`year=2024`).
-pub struct File {
-    pub path: PathBuf,
-    pub says: Vec<(String, String)>,
-}
-
-/// The files that `named` means in a folder: a file, a folder of part files, a pattern, or several
-/// of them.
-///
-/// # Errors
-/// There is none, or an archive has several of one name.
-pub fn find(folder: &Path, named: &str, key: &str) -> Result<Vec<File>> {
-    let alone = |path: PathBuf| vec![File { path, says: Vec::new() }];
-    if source::is_pipe(folder) || (folder.is_file() && !source::is_folder(folder)) {
-        return Ok(alone(folder.to_owned()));
-    }
-    let at = source::locate(folder, named);
-    if at.is_file() || (source::exists(&at) && !source::is_folder(&folder.join(named))) {
-        let same = source::same_named(folder, named);
-        if same.len() > 1 {
-            return Err(Error::input(
-                folder.display(),
-                format!("holds several files of this name: {}", same.join(", ")),
-            )
-            .next(format!("set data.table.{key} to one of them, with its folder")));
-        }
-        return Ok(alone(at));
-    }
-    let mut files = Vec::new();
-    for part in named.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-        let at = folder.join(part);
-        if source::is_folder(&at) {
-            let names = source::names_below(&at)?;
-            files.extend(
-                names
-                    .iter()
-                    .filter(|name| !name.rsplit('/').next().unwrap_or(name).starts_with('_'))
-                    .map(|name| File { path: at.join(name), says: partitions(name) }),
-            );
-        } else if let Some(pattern) = part.contains(['*', '?', '[']).then(|| glob::Pattern::new(part).ok()).flatten() {
-            let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-            let names = source::names_below(folder)?;
-            let fits = names.iter().filter(|name| pattern.matches_with(name, strict));
-            files.extend(fits.map(|name| File { path: folder.join(name), says: partitions(name) }));
-        } else if named.contains(';') && source::exists(&source::locate(folder, part)) {
-            files.push(File { path: source::locate(folder, part), says: Vec::new() });
-        } else {
-            files.clear();
-            break;
-        }
-    }
-    if !files.is_empty() {
-        return Ok(files);
-    }
-    let names = source::names(folder)?;
-    if names.iter().any(|name| name == "[Content_Types].xml") {
-        return Err(
-            Error::input(folder.display(), "is an Excel file, or another Office file").next("save the sheet as CSV")
-        );
-    }
-    let there =
-        if names.is_empty() { "nothing".into() } else { names.iter().take(12).cloned().collect::<Vec<_>>().join(", ") };
-    Err(Error::input(at.display(), "is not there")
-        .next(format!("set data.path and data.table.{key}; the folder holds: {there}")))
-}
-
-/// What the folders of a path say, as Hive and Spark write it: `year=2024/month=5/part-0.parquet`.
-fn partitions(name: &str) -> Vec<(String, String)> {
-    let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
-    let pairs = folders.split('/').filter_map(|folder| folder.split_once('='));
-    let known = |value: &str| if value == "__HIVE_DEFAULT_PARTITION__" { String::new() } else { unquoted(value) };
-    pairs.map(|(key, value)| (key.to_lowercase(), known(value))).collect()
-}
-
-/// A name with `%20` and the like put right.
-fn unquoted(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Which of the three tables a file belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Ratings,
-    Items,
-    Users,
-}
-
-impl Role {
-    fn columns(self, table: &Settings) -> &[String] {
-        match self {
-            Self::Ratings => &table.columns,
-            Self::Items => &table.item_columns,
-            Self::Users => &table.user_columns,
-        }
-    }
-
-    fn names_key(self) -> &'static str {
-        match self {
-            Self::Ratings => "columns",
-            Self::Items => "item_columns",
-            Self::Users => "user_columns",
-        }
-    }
-}
 
 /// The rows of a table.
 pub struct Rows {
@@ -178,7 +56,7 @@ enum Shape {
 impl Rows {
     /// Opens a file of a table and finds the names of its columns.
     pub fn open(file: &File, table: &Settings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
-        let mut rows = match Form::open(&file.path, table)? {
+        let mut rows = match file.open(table)? {
             Form::Columns(columns) => {
                 let names = columns.names().to_vec();
                 Self::plain(Source::Columns(columns), names, role)

@@ -1,15 +1,17 @@
 //! `data`: raw files to data set and samples. Two artifacts: what concerns items alone does not
 //! depend on how the samples are made and split.
 
-use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::config::Recipe;
 use crate::content::Content;
+use crate::data::table::Sources;
 use crate::data::{self, By, Dataset, Kind, Rated, Sample, Samples, SplitSettings};
 use crate::error::{Error, Result};
 use crate::events::StageId;
+use crate::monitor::Monitor;
 use crate::pipeline::artifact::Artifact;
-use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 
 /// Data set and samples, as later stages use them.
 #[derive(Clone, Copy)]
@@ -40,20 +42,43 @@ impl<'a> DataOutput<'a> {
 /// Users, items, interactions after the filters.
 pub struct Tables;
 
-/// The raw files; the built-in set has none.
-pub struct Raw<'a>(pub Option<&'a Path>);
+/// Where the raw data is: files, or the rows of queries; the built-in set has none.
+pub struct Raw<'a> {
+    settings: &'a data::Settings,
+    monitor: &'a dyn Monitor,
+    /// What a query gave stays as it is from the key to the tables.
+    sources: OnceLock<Sources>,
+}
 
-impl Inputs for Raw<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        if let Some(path) = self.0.filter(|path| data::source::is_pipe(path)) {
-            return Err(Error::input(path.display(), "is a pipe, and a run reads its files again where it goes on")
-                .next("write it to a file first; `rallrec data inspect` reads pipes"));
-        }
-        Ok(contents([("raw", self.0.map(Content::of_path).transpose()?)]))
+impl<'a> Raw<'a> {
+    /// Of a recipe; `monitor` hears of a query that runs, and stops it.
+    pub fn of(recipe: &'a Recipe, monitor: &'a dyn Monitor) -> Self {
+        Self { settings: &recipe.data, monitor, sources: OnceLock::new() }
     }
 }
 
-/// The keys that decide the tables, all others at their defaults. The path is an input.
+impl Inputs for Raw<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        let Self { settings, monitor, sources } = self;
+        let path = settings.path.as_path();
+        if !settings.reads_files() {
+            return Ok(Vec::new());
+        }
+        if data::source::is_pipe(path) {
+            return Err(Error::input(path.display(), "is a pipe, and a run reads its files again where it goes on")
+                .next("write it to a file first; `rallrec data inspect` reads pipes"));
+        }
+        let content = if settings.kind == Kind::TABLE {
+            let found = Sources::find(settings, *monitor)?;
+            sources.get_or_init(|| found).content()
+        } else {
+            Content::of_path(path)?
+        };
+        Ok(vec![("raw", content)])
+    }
+}
+
+/// The keys that decide the tables, all others at their defaults. Path and queries are an input.
 pub fn tables_settings(recipe: &Recipe) -> data::Settings {
     let own = recipe.data.clone();
     let none = data::Settings::default();
@@ -64,7 +89,7 @@ pub fn tables_settings(recipe: &Recipe) -> data::Settings {
         damaged: own.damaged,
         damaged_limit: own.damaged_limit,
         implicit: if own.kind.set().zero_is_unrated { own.implicit } else { none.implicit },
-        table: if own.kind == Kind::TABLE { own.table } else { none.table },
+        table: if own.kind == Kind::TABLE { own.table.without_source() } else { none.table },
         synthetic: if own.kind == Kind::SYNTHETIC { own.synthetic } else { none.synthetic },
         path: none.path,
         min_history: none.min_history,
@@ -94,8 +119,11 @@ impl Stage for Tables {
 
     fn run(settings: &data::Settings, raw: &Raw<'_>, work: &Work<'_>) -> Result<()> {
         work.monitor.progress(0, 2, "steps");
-        let path = raw.0.map_or_else(Default::default, Path::to_path_buf);
-        let dataset = data::open(&data::Settings { path, ..settings.clone() }, work.monitor)?;
+        let mut settings = data::Settings { path: raw.settings.path.clone(), ..settings.clone() };
+        if settings.kind == Kind::TABLE {
+            settings.table = raw.settings.table.clone();
+        }
+        let dataset = data::open(&settings, work.monitor)?;
         work.monitor.progress(1, 2, "steps");
         dataset.write(&work.folder.join("dataset.bin"))
     }

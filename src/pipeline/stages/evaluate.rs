@@ -1,6 +1,6 @@
 //! `evaluate`: the tables. Every row of a table is scored on the same samples.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -108,6 +108,38 @@ impl Stage for Evaluate {
     }
 }
 
+/// What the models of the tables say of each test row.
+pub struct Predicted {
+    /// Names of the models: those of the tables' rows.
+    pub models: Vec<String>,
+    /// Test rows in order; of each, probabilities with the places of their models.
+    pub rows: BTreeMap<usize, Vec<(usize, f64)>>,
+}
+
+/// The probabilities that the tables are made of.
+///
+/// # Errors
+/// Artifacts that cannot be read.
+pub fn predicted(settings: &EvaluateSettings<'_>, inputs: &EvaluateInputs<'_>) -> Result<Predicted> {
+    let mut found = Predicted { models: Vec::new(), rows: BTreeMap::new() };
+    for (_, columns) in Evaluation::new(settings, inputs)?.columns() {
+        for (name, values) in columns.named {
+            let model = found.models.iter().position(|model| *model == name).unwrap_or_else(|| {
+                found.models.push(name);
+                found.models.len() - 1
+            });
+            for (row, p) in columns.rows.iter().zip(values) {
+                let models = found.rows.entry(*row).or_default();
+                // A model says the same of a row in every table.
+                if models.iter().all(|(other, _)| *other != model) {
+                    models.push((model, p));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Named columns over some rows; a column with a gap is left out.
 struct Columns {
     rows: Vec<usize>,
@@ -185,8 +217,13 @@ impl<'a> Evaluation<'a> {
     }
 
     fn tables(&self) -> Result<Vec<Section>> {
+        let sections = self.columns().into_iter();
+        sections.map(|(title, columns)| columns.table(title, self.settings.evaluate, self.data)).collect()
+    }
+
+    /// Title and columns of each table.
+    fn columns(&self) -> Vec<(&'static str, Columns)> {
         let Self { main, merged, reasoning, .. } = self;
-        let (settings, data) = (self.settings.evaluate, self.data);
         let tuned = |row: usize| main.p(Set::Test, row, Variant::Main);
         let zero_shot = |row: usize| self.zero_shot.p(Set::Test, row, Variant::Main);
         let by_row =
@@ -215,7 +252,7 @@ impl<'a> Evaluation<'a> {
         first.add(&experts_name, experts_p);
         if !first.rows.is_empty() {
             let title = if all { "Test rows" } else { "Test rows with reasoning samples" };
-            sections.push(first.table(title, settings, data)?);
+            sections.push((title, first));
         }
         if !all {
             let mut wide = Columns::new(test.clone());
@@ -223,7 +260,7 @@ impl<'a> Evaluation<'a> {
             wide.add(rows::ZERO_SHOT, zero_shot);
             wide.add(rows::TUNED, tuned);
             wide.add(&experts_name, experts_p);
-            sections.push(wide.table("All test rows, without reasoning", settings, data)?);
+            sections.push(("All test rows, without reasoning", wide));
         }
         let shown = |variant: Variant| move |row: usize| self.ablation.p(Set::Test, row, variant);
         let scored = |row: &usize| Variant::ABLATION.iter().all(|&v| shown(v)(*row).is_some());
@@ -235,9 +272,8 @@ impl<'a> Evaluation<'a> {
             for variant in Variant::ABLATION {
                 ablation.add(&rows::tuned_on(variant.title()), shown(variant));
             }
-            let title = "What retrieval adds (the tuned model, other histories shown)";
-            sections.push(ablation.table(title, settings, data)?);
+            sections.push(("What retrieval adds (the tuned model, other histories shown)", ablation));
         }
-        Ok(sections)
+        sections
     }
 }

@@ -208,9 +208,8 @@ impl<'a> Chain<'a> {
     /// As every method here: those of the stage.
     pub fn data(&self) -> Result<DataMade> {
         let recipe = self.recipe;
-        let raw = recipe.data.reads_files().then_some(recipe.data.path.as_path());
         let mut stage = self.run.enter(StageId::Data, self.device);
-        let tables = stage.part::<Tables>("tables", &tables_settings(recipe), &Raw(raw))?;
+        let tables = stage.part::<Tables>("tables", &tables_settings(recipe), &Raw::of(recipe, self.run.reporter()))?;
         let samples = stage.part::<SampleRows>("samples", &samples_settings(recipe), &&tables)?;
         stage.finish();
         let selection = if recipe.tune.select_on_test { Part::Test } else { Part::Valid };

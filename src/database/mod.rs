@@ -1,0 +1,199 @@
+//! Databases: where one is, the rows of a query one after the other, and connections to write over.
+//! Credentials come from the environment and never from an address.
+
+pub mod postgres;
+pub mod sqlite;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// How the address of a PostgreSQL database begins.
+const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
+/// What to do with a password in an address.
+const NO_PASSWORD: &str =
+    "take the password out of the address: set the environment variable PGPASSWORD, or write it into ~/.pgpass";
+
+/// Where a database is. What is displayed names it, without a password in any case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A file.
+    Sqlite(PathBuf),
+    /// `postgresql://user@host:port/name`, all of its parts optional.
+    Postgres(String),
+}
+
+impl Address {
+    /// Reads an address. The path of a file starts from `folder`.
+    ///
+    /// # Errors
+    /// A password in it; an address of another kind of database.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self> {
+        let place = without_password(text);
+        if is_postgres(text) {
+            if holds_password(text) {
+                return Err(
+                    Error::usage(place, "holds a password, and files and messages would repeat it").next(NO_PASSWORD)
+                );
+            }
+            postgres::check(text)?;
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(Error::usage(place, format!("is an address of `{scheme}`, which is not read")).next(
+                "give an SQLite file or postgresql://host/name; others can write their tables as Parquet or CSV",
+            ));
+        }
+        Ok(Self::Sqlite(folder.join(text)))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+/// Whether a text is the address of a PostgreSQL database.
+pub fn is_postgres(text: &str) -> bool {
+    SCHEMES.iter().any(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+}
+
+/// Where the password of an address begins and ends: between the user and `@`, and behind
+/// `password=` among its options.
+fn passwords(text: &str) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("://") {
+        let from = at + 3;
+        // A password may hold a slash that nobody wrote as %2F: what ends it is the last `@`.
+        let rest = &text[from..];
+        let word = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
+        if let Some(end) = word.rfind('@')
+            && let Some(colon) = word[..end].find(':')
+        {
+            found.push(from + colon + 1..from + end);
+        }
+    }
+    for name in ["password=", "sslpassword="] {
+        for (at, _) in text.match_indices(name) {
+            let from = at + name.len();
+            let length = text[from..].find(['&', '#']).unwrap_or(text.len() - from);
+            if !found.iter().any(|range| range.contains(&from)) {
+                found.push(from..from + length);
+            }
+        }
+    }
+    found.sort_by_key(|range| range.start);
+    found
+}
+
+/// Whether an address holds a password.
+pub fn holds_password(text: &str) -> bool {
+    text.contains("://") && passwords(text).iter().any(|range| !range.is_empty())
+}
+
+/// A text for messages: `***` stands for the password of every address in it.
+pub fn without_password(text: &str) -> String {
+    if !text.contains("://") {
+        return text.to_owned();
+    }
+    let (mut out, mut at) = (String::new(), 0);
+    for range in passwords(text) {
+        if range.start >= at && !range.is_empty() {
+            out.push_str(&text[at..range.start]);
+            out.push_str("***");
+            at = range.end;
+        }
+    }
+    out + &text[at..]
+}
+
+/// How the values of a column are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As the text that they are written in: numbers, words, UUIDs, and all else.
+    Text,
+    /// `2024-05-17`.
+    Date,
+    /// `2024-05-17 12:30:00.123456`, UTC; with a zone or without.
+    Time,
+}
+
+/// A column of a query's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its values.
+    pub kind: Kind,
+}
+
+/// What takes the rows of a query.
+pub trait Take {
+    /// The columns, once, before any row.
+    fn columns(&mut self, columns: Vec<Column>) -> Result<()>;
+
+    /// A row: text, or nothing for NULL.
+    fn row(&mut self, values: &[Option<&[u8]>]) -> Result<()>;
+}
+
+/// Runs a query and hands its rows over one by one.
+///
+/// # Errors
+/// A database that is not there or refuses, a query that is none, what the taker returns.
+pub fn query(address: &Address, sql: &str, take: &mut dyn Take) -> Result<()> {
+    match address {
+        Address::Sqlite(path) => sqlite::query(path, sql, take),
+        Address::Postgres(url) => postgres::query(url, sql, take),
+    }
+}
+
+/// A name in double quotes, as SQL wants it where it holds other characters than letters.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_found_and_never_shown() {
+        for (text, shown) in [
+            ("postgresql://ann:secret@db.example/shop", "postgresql://ann:***@db.example/shop"),
+            ("postgres://ann:se/cr@t@db/shop?sslmode=disable", "postgres://ann:***@db/shop?sslmode=disable"),
+            ("postgresql://db/shop?password=secret&user=ann", "postgresql://db/shop?password=***&user=ann"),
+            ("data.table.database=postgresql://ann:secret@db/shop", "data.table.database=postgresql://ann:***@db/shop"),
+            ("mysql://ann:secret@db/shop", "mysql://ann:***@db/shop"),
+        ] {
+            assert!(holds_password(text), "{text}");
+            assert_eq!(without_password(text), shown);
+            let said = Address::parse(text, Path::new("")).unwrap_err().to_string();
+            assert!(!said.contains("secret") && !said.contains("se/cr@t"), "{said}");
+        }
+        for text in [
+            "postgresql://ann@db:5432/shop",
+            "postgresql:///shop",
+            "postgresql://db:5432/shop",
+            "shop.db",
+            "folder/a:b@c.db",
+        ] {
+            assert!(!holds_password(text), "{text}");
+            assert_eq!(without_password(text), text);
+            Address::parse(text, Path::new("")).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_by_name() {
+        let said = Address::parse("mysql://db/shop", Path::new("")).unwrap_err().to_string();
+        assert!(said.contains("`mysql`") && said.contains("Parquet"), "{said}");
+        assert_eq!(Address::parse("shop.db", Path::new("data")).unwrap(), Address::Sqlite("data/shop.db".into()));
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    }
+}
