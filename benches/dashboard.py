@@ -5,6 +5,7 @@
     benches/dashboard.py loss RALLREC [PAIRS]     training with and without a dashboard, with and without --profile, in turn
     benches/dashboard.py open OPEN [LINES]        opens a run of LINES events (10 million); OPEN is the example `open` of
                                                   rallrec-events: cargo build --release -p rallrec-events --example open
+    benches/dashboard.py many RALLREC RUN [COUNT] lists COUNT folders (10,000) with the files of RUN, at 120 x 36
 
 A busy machine makes wall times worthless; CPU times of the process itself are what is compared, with their spread.
 """
@@ -32,13 +33,17 @@ def cpu_of(pid):
 class Watcher:
     """A dashboard in a terminal of its own."""
 
-    def __init__(self, rallrec, run):
+    def __init__(self, rallrec, run, size=("200", "50"), at="."):
         self.mux = ["tmux", "-L", f"bench-{os.getpid()}-{id(self)}", "-f", "/dev/null"]
         config = tempfile.mkdtemp()
         command = f"exec env XDG_CONFIG_HOME={config} {rallrec} watch {run}"
-        subprocess.run([*self.mux, "new-session", "-d", "-s", "m", "-x", "200", "-y", "50", command], check=True)
+        place = ["-x", size[0], "-y", size[1], "-c", at]
+        subprocess.run([*self.mux, "new-session", "-d", "-s", "m", *place, command], check=True)
         out = subprocess.run([*self.mux, "list-panes", "-F", "#{pane_pid}"], check=True, capture_output=True, text=True)
         self.pid = int(out.stdout)
+
+    def text(self):
+        return subprocess.run([*self.mux, "capture-pane", "-p"], check=True, capture_output=True, text=True).stdout
 
     def close(self):
         subprocess.run([*self.mux, "kill-server"], check=False)
@@ -133,6 +138,30 @@ def opening(program, lines):
             print(f"{out}; {used:.2f} s of CPU; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
 
 
+def many(rallrec, run, count):
+    rallrec, run = pathlib.Path(rallrec).resolve(), pathlib.Path(run)
+    with tempfile.TemporaryDirectory() as place:
+        for i in range(count):
+            folder = pathlib.Path(place, "runs", f"many-{i}")
+            (folder / "artifacts").mkdir(parents=True)
+            (folder / ".lock").touch()
+            for name in ("recipe.toml", "results.json", "events.jsonl"):
+                # The same file under many names: it is read as often as there are names.
+                os.link(shutil.copy(run / name, place) if i == 0 else pathlib.Path(place, name), folder / name)
+        began = time.monotonic()
+        watcher = Watcher(rallrec, "", ("120", "36"), place)
+        while "many-" not in watcher.text():
+            time.sleep(0.01)
+        print(f"{time.monotonic() - began:.2f} s to the first names", flush=True)
+        used = 0.0
+        for seconds in (10, 30, 30, 60, 60):
+            time.sleep(seconds)
+            now = cpu_of(watcher.pid)
+            print(f"the next {seconds} s: {now - used:.2f} s of CPU, {100 * (now - used) / seconds:.2f} % of one core", flush=True)
+            used = now
+        watcher.close()
+
+
 def main():
     match sys.argv[1:]:
         case ["idle", rallrec, *runs] if runs:
@@ -141,6 +170,8 @@ def main():
             loss(rallrec, int(rest[0]) if rest else 5)
         case ["open", program, *rest]:
             opening(program, int(rest[0]) if rest else 10_000_000)
+        case ["many", rallrec, run, *rest]:
+            many(rallrec, run, int(rest[0]) if rest else 10_000)
         case _:
             sys.exit(__doc__)
 

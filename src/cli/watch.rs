@@ -74,9 +74,10 @@ pub struct Screen {
     /// Do the work in a process of its own and watch it in the dashboard.
     #[arg(long, conflicts_with_all = ["json", "quiet", "print_recipe"])]
     pub tui: bool,
-    /// Begin when no process works in this run folder any more, nor waits there to begin.
+    /// Begin when no process works in this run folder, or in one directly below it, nor has waited
+    /// longer to begin there. May be given several times.
     #[arg(long, value_name = "DIR", conflicts_with = "tui")]
-    after: Option<PathBuf>,
+    after: Vec<PathBuf>,
     /// Colours of the dashboard.
     #[arg(long, value_enum, requires = "tui")]
     theme: Option<ThemeName>,
@@ -140,7 +141,10 @@ fn once(args: &WatchArgs) -> Result<()> {
         output::json(&shown.iter().map(|r| snapshot::json(r, now_ms())).collect::<Vec<_>>())?;
     } else if args.alarms {
         let lines: String = shown.iter().map(|r| snapshot::alarm_lines(r, now_ms(), true)).collect();
-        output::text(&lines)?;
+        // Cron sends mail for a single empty line.
+        if !lines.is_empty() {
+            output::text(&lines)?;
+        }
     } else {
         let width = console::Term::stdout().size_checked().map_or(100, |(_, columns)| columns.clamp(40, 160));
         let plain = !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
@@ -216,7 +220,11 @@ pub fn hint(folder: &Path, quiet: bool) {
     }
 }
 
-/// Waits until the run of `--after` has ended, and those that it waited for. Meanwhile the folder
+/// Between two looks of a run that waits. It begins when two in a row have found nobody before it:
+/// a run that is starting meanwhile has its lock at the second one.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits until the runs of `--after` have ended, and those that they waited for. Meanwhile the folder
 /// says that it is queued; "stop" in its control file or a signal ends the waiting. The place in
 /// the queue is held until what is returned is dropped: when the run has its folder, so that those
 /// behind it see one or the other.
@@ -224,22 +232,30 @@ pub fn hint(folder: &Path, quiet: bool) {
 /// # Errors
 /// The folder cannot be written, or the waiting was stopped.
 pub fn wait_for_turn(folder: &Path, screen: &Screen) -> Result<Option<Turn>> {
-    let Some(after) = &screen.after else { return Ok(None) };
-    let Some(mut turn) = Turn::take(folder, after).map_err(|e| Error::io(folder, "wait in the run folder", &e))? else {
+    if screen.after.is_empty() {
+        return Ok(None);
+    }
+    let Some(mut turn) =
+        Turn::take(folder, &screen.after).map_err(|e| Error::io(folder, "wait in the run folder", &e))?
+    else {
         return Err(Error::failed(folder.display(), "a process waits to start in this folder already")
             .next("give another folder with --out"));
     };
     // A word that was left over would end the waiting at once.
     let _ = Requests::default().write(folder);
-    while turn.must_wait() {
+    let mut free = 0;
+    loop {
+        free = if turn.must_wait() { 0 } else { free + 1 };
+        if free == 2 {
+            return Ok(Some(turn));
+        }
         if control::interrupted() || Requests::read(folder).lasting == Some(Word::Stop) {
             drop(turn);
             leave_nothing(folder);
             return Err(Error::stopped(folder.display().to_string()).next("it had not begun; nothing is lost"));
         }
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(LOOK);
     }
-    Ok(Some(turn))
 }
 
 /// Takes back what waiting left in the folder, and the folder itself where nothing else is in it.

@@ -3,12 +3,15 @@
 //! (`~` is Enter); with a name that ends in .txt the screen is written as text. Lines, blocks and
 //! dots become shapes, so that the picture does not depend on the viewer's fonts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use rallrec_events::scatter::Scatter;
+use rallrec_tui::edge::catalogue::{self, Places};
 use rallrec_tui::message::{Message, RunNews};
+use rallrec_tui::panes::runs::News;
 use rallrec_tui::prefs::Prefs;
 use rallrec_tui::state::State;
 use rallrec_tui::theme::Palette;
@@ -48,6 +51,9 @@ fn main() -> Result<(), String> {
     update(&mut state, Message::Run(1, RunNews::Opened(read.view)));
     let scatter = Scatter::read(Path::new(folder)).map_err(|e| e.to_string())?;
     update(&mut state, Message::Run(1, RunNews::Scatter(Ok(scatter.map(Box::new)))));
+    let mut places = Places { recipes: vec!["configs".into()], ..Places::default() };
+    places.add(Path::new(folder));
+    update(&mut state, Message::Runs(News::Catalogue(catalogue::read(&places))));
     for c in rest.first().into_iter().flat_map(|k| k.chars()) {
         let code = if c == '~' { KeyCode::Enter } else { KeyCode::Char(c) };
         update(&mut state, Message::Key(KeyEvent::new(code, KeyModifiers::NONE)));
@@ -72,27 +78,27 @@ fn svg(buffer: &Buffer, (ground, plain): (&str, &str)) -> String {
          Consolas, 'DejaVu Sans Mono', monospace\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" rx=\"8\" \
          fill=\"{ground}\"/>\n"
     );
+    // All shapes of one colour are one element: grounds first, so that nothing is hidden.
+    let (mut grounds, mut shapes) = (BTreeMap::<String, String>::new(), BTreeMap::<(String, bool), String>::new());
+    let mut texts = String::new();
     for y in 0..area.height {
+        for x in 0..area.width {
+            let bg = buffer[(x, y)].bg;
+            if bg != Color::Reset && (x == 0 || buffer[(x - 1, y)].bg != bg) {
+                let cells = (x..area.width).take_while(|x| buffer[(*x, y)].bg == bg).count() as f64;
+                let (px, py) = (f64::from(x) * CELL.0, f64::from(y) * CELL.1);
+                let place = boxed(px, py, cells * CELL.0, CELL.1 + 0.2);
+                grounds.entry(hex(bg, ground)).or_default().push_str(&place);
+            }
+        }
         let mut x = 0;
         while x < area.width {
             let cell = &buffer[(x, y)];
             let (px, py) = (f64::from(x) * CELL.0, f64::from(y) * CELL.1);
-            if cell.bg != Color::Reset {
-                let colour = hex(cell.bg, ground);
-                out.push_str(&format!(
-                    "<rect x=\"{px:.1}\" y=\"{py:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>\n",
-                    CELL.0 + 0.2,
-                    CELL.1 + 0.2
-                ));
-            }
             let colour = hex(cell.fg, plain);
             let symbol = cell.symbol().chars().next().unwrap_or(' ');
-            if let Some(shape) = shape(symbol, px, py) {
-                out.push_str(&format!(
-                    "<path d=\"{}\" {}/>\n",
-                    shape.0,
-                    if shape.1 { format!("fill=\"none\" stroke=\"{colour}\"") } else { format!("fill=\"{colour}\"") }
-                ));
+            if let Some((path, stroke)) = shape(symbol, px, py) {
+                shapes.entry((colour, stroke)).or_default().push_str(&path);
                 x += 1;
                 continue;
             }
@@ -102,10 +108,7 @@ fn svg(buffer: &Buffer, (ground, plain): (&str, &str)) -> String {
             while x < area.width {
                 let next = &buffer[(x, y)];
                 let c = next.symbol().chars().next().unwrap_or(' ');
-                if (next.fg, next.bg, next.modifier) != (cell.fg, cell.bg, cell.modifier)
-                    || shape(c, 0.0, 0.0).is_some()
-                    || (next.bg != Color::Reset && x > from)
-                {
+                if (next.fg, next.modifier) != (cell.fg, cell.modifier) || shape(c, 0.0, 0.0).is_some() {
                     break;
                 }
                 words.push_str(next.symbol());
@@ -116,7 +119,7 @@ fn svg(buffer: &Buffer, (ground, plain): (&str, &str)) -> String {
                 let (lead, text) = (words.len() - words.trim_start().len(), words.trim());
                 let left = f64::from(from) * CELL.0 + lead as f64 * CELL.0;
                 let length = text.chars().count() as f64 * CELL.0;
-                out.push_str(&format!(
+                texts.push_str(&format!(
                     "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" fill=\"{colour}\"{bold} \
                      xml:space=\"preserve\">{}</text>\n",
                     py + 12.0,
@@ -126,8 +129,20 @@ fn svg(buffer: &Buffer, (ground, plain): (&str, &str)) -> String {
             x = x.max(from + 1);
         }
     }
+    for (colour, path) in grounds {
+        out.push_str(&format!("<path d=\"{path}\" fill=\"{colour}\"/>\n"));
+    }
+    for ((colour, stroke), path) in shapes {
+        let paint = if stroke { format!("fill=\"none\" stroke=\"{colour}\"") } else { format!("fill=\"{colour}\"") };
+        out.push_str(&format!("<path d=\"{path}\" {paint}/>\n"));
+    }
+    out.push_str(&texts);
     out.push_str("</svg>\n");
     out
+}
+
+fn boxed(x: f64, y: f64, w: f64, h: f64) -> String {
+    format!("M{x:.1} {y:.1}h{w:.1}v{h:.1}h-{w:.1}z")
 }
 
 fn escape(text: &str) -> String {
@@ -138,7 +153,6 @@ fn escape(text: &str) -> String {
 fn shape(c: char, x: f64, y: f64) -> Option<(String, bool)> {
     let (w, h) = CELL;
     let (mx, my, r, b) = (x + w / 2.0, y + h / 2.0, x + w, y + h);
-    let boxed = |x: f64, y: f64, w: f64, h: f64| format!("M{x:.1} {y:.1}h{w:.1}v{h:.1}h-{w:.1}z");
     Some(match c {
         '\u{2800}'..='\u{28ff}' => {
             let bits = c as u32 - 0x2800;

@@ -1,5 +1,6 @@
 //! The whole screen from the state. Pure: nothing is changed, nothing outside is asked.
 
+use rallrec_events::metric::{METRICS, Shown};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -242,6 +243,18 @@ fn head_of_run(state: &State, run: &OpenRun, width: u16, spans: &mut Vec<Span<'s
     if let Some(left) = left::of_run(run, state.now_ms) {
         add(vec![Span::styled("  run left ", theme.dim()), Span::raw(left.words(theme))]);
     }
+    // A run that has ended well is there for its result.
+    if doing == Doing::Done
+        && let Some(row) = run.view.results.main_row()
+    {
+        add(vec![gap(), Span::styled(format::clean(&row.name), theme.accent())]);
+        for metric in METRICS.iter().filter(|m| m.shown == Shown::Always) {
+            if let Some((value, ..)) = row.metric(metric.name) {
+                let title = Span::styled(format!("  {} ", metric.title), theme.dim());
+                add(vec![title, Span::raw(format!("{value:.3}"))]);
+            }
+        }
+    }
     let warnings = run.view.stages.warnings.len();
     if warnings > 0 {
         let s = if warnings == 1 { "" } else { "s" };
@@ -251,9 +264,8 @@ fn head_of_run(state: &State, run: &OpenRun, width: u16, spans: &mut Vec<Span<'s
 
 fn tab_labels(width: u16, focus: PaneId) -> Vec<(PaneId, String)> {
     let long = PaneId::ALL.iter().map(|p| p.title().len() + 4).sum::<usize>() <= usize::from(width);
-    let short = |title: &str| title.chars().take(4).collect::<String>();
     // The focused one has its whole name.
-    let named = |p: PaneId| if p == focus { p.title().to_string() } else { short(p.title()) };
+    let named = |p: PaneId| if p == focus { p.title() } else { p.pane().short };
     let middle = PaneId::ALL.iter().map(|p| named(*p).len() + 3).sum::<usize>() <= usize::from(width);
     PaneId::ALL
         .iter()

@@ -79,8 +79,8 @@ pub enum Action {
     Smooth,
     /// Logarithmic axis on or off.
     LogAxis,
-    /// Over steps or epochs.
-    Epochs,
+    /// What curves run over.
+    Over,
     /// Whole or recent.
     Recent,
     /// Other opened runs in the same chart, or not.

@@ -8,6 +8,8 @@ use crate::panes::PaneId;
 
 /// Smallest tile that a pane shares the screen in.
 const TILE: (u16, u16) = (56, 13);
+/// Least height of a tile where there are more than two rows of them: fewer panes that show more.
+const TILE_OF_MANY: u16 = 17;
 
 /// What of the arrangement is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +50,9 @@ pub fn of_stage(stage: Option<StageId>, filled: impl Fn(PaneId) -> bool) -> Vec<
         Some(Graph | Align | Tune) => &[Pipeline, Training, System, Log],
         Some(Retrieve | Prompts) => &[Pipeline, Retrieval, Training, Log],
         Some(Predict | Reason) => &[Pipeline, Sampling, Training, System],
-        Some(StageId::Merge | StageId::Evaluate) | None => &[Pipeline, Merge, Training, Sampling],
+        Some(StageId::Merge | StageId::Evaluate) => &[Pipeline, Merge, Training, Sampling],
+        // A finished run: what came of it and what it shows.
+        None => &[Pipeline, Merge, Training, Sampling, Retrieval, Kernels],
         Some(StageId::Data | StageId::Describe | StageId::Embed | StageId::Collab) => {
             &[Pipeline, Log, System, Training]
         }
@@ -103,7 +107,7 @@ impl Arrangement {
     /// them.
     pub fn place(&self, tiles: &[PaneId], area: Rect) -> Vec<(PaneId, Rect)> {
         let columns = usize::from((area.width / TILE.0).clamp(1, 4));
-        let rows = usize::from((area.height / TILE.1).max(1));
+        let rows = usize::from((area.height / TILE.1).min(2).max(area.height / TILE_OF_MANY).max(1));
         if self.full || columns * rows == 1 || !tiles.contains(&self.focus) || tiles.len() == 1 {
             return vec![(self.focus, area)];
         }
@@ -152,6 +156,8 @@ mod tests {
         let mut a = Arrangement { follow: false, ..Arrangement::default() };
         assert_eq!(sizes(&a, 80, 22), [Pipeline]);
         assert_eq!(sizes(&a, 200, 47), PRESETS[0]);
+        let many = Arrangement { tiles: PRESETS[4].to_vec(), ..a.clone() };
+        assert_eq!(sizes(&many, 200, 47).len(), 6, "two rows of three, and not three of eleven lines each");
         assert_eq!(sizes(&a, 120, 36), [Pipeline, Training, Sampling, Merge]);
         a.focus = Log;
         assert_eq!(sizes(&a, 120, 36), [Sampling, Merge, System, Log]);

@@ -108,6 +108,13 @@ pub enum Effect {
     ReadScatter(RunId, PathBuf),
     /// Something of pane 0.
     Runs(runs::Effect),
+    /// Shows what is known of an operator: these lines, and what the engine knows of its kernels.
+    Ledger {
+        /// The operator.
+        operator: String,
+        /// From the run.
+        lines: Vec<String>,
+    },
     /// Runs the engine's own bench or check of an operator.
     Measure {
         /// The operator.

@@ -12,7 +12,6 @@ use ratatui::layout::Rect;
 use crate::edge::follow;
 use crate::format;
 use crate::layout::Arrangement;
-use crate::message::Status;
 use crate::panes::alarms::{self, Alarm, Weight};
 use crate::panes::{merge, pipeline};
 use crate::prefs::Prefs;
@@ -38,12 +37,8 @@ pub fn open(folder: &Path, now_ms: u64) -> Result<OpenRun, String> {
         _ if !folder.exists() => return Err("there is no such folder".into()),
         _ => return Err("it is not a run folder: there is no events.jsonl in it".into()),
     }
-    let status = Status {
-        alive: Some(follow::is_alive(&run_folder)),
-        broken: follow.tail.counts().damaged,
-        control: run_folder.asked(),
-        ..Status::default()
-    };
+    // The same that the dashboard knows, so that the same alarms follow.
+    let status = follow::status(&run_folder, &follow.tail);
     let mut run = OpenRun::new(now_ms as u32, folder.to_path_buf());
     run.view = Box::new(follow.view);
     run.status = status;
@@ -183,6 +178,14 @@ mod tests {
         fs::write(folder.path().join("events.jsonl"), lines.collect::<String>()).unwrap();
         let run = open(folder.path(), 2_000);
         (folder, run)
+    }
+
+    /// A disk that was nearly full once was an alarm in the dashboard alone.
+    #[test]
+    fn a_look_without_a_screen_knows_the_disk_too() {
+        let started = Event::RunStarted { recipe: "r".into(), device: "d".into(), program: "p".into(), resumed: false };
+        let (_folder, run) = opened(vec![started]);
+        assert!(run.unwrap().status.disk.is_some_and(|(_, all)| all > 0));
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub struct Theme {
 
 /// Series colours on dark and on light ground: told apart by lightness too, for people who do not
 /// see red and green.
-const SERIES_DARK: [u8; 6] = [81, 214, 120, 213, 229, 111];
-const SERIES_LIGHT: [u8; 6] = [25, 166, 28, 127, 94, 60];
+const SERIES_DARK: [u8; 12] = [81, 214, 120, 213, 229, 111, 209, 43, 180, 141, 148, 250];
+const SERIES_LIGHT: [u8; 12] = [25, 166, 28, 127, 94, 60, 125, 30, 88, 55, 64, 240];
 /// From low to high.
 const RAMP_DARK: [u8; 8] = [17, 18, 25, 31, 37, 78, 149, 226];
 const RAMP_LIGHT: [u8; 8] = [231, 194, 157, 115, 73, 31, 25, 18];
@@ -164,7 +164,7 @@ impl Theme {
         if i == crate::widgets::dots::FAINT {
             return '.';
         }
-        const MARKERS: [char; 6] = ['*', '+', 'o', 'x', '#', '%'];
+        const MARKERS: [char; 12] = ['*', '+', 'o', 'x', '#', '%', '@', '=', 's', 'v', 'z', '&'];
         MARKERS[i % MARKERS.len()]
     }
 

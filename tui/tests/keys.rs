@@ -174,7 +174,7 @@ fn a_click_selects_the_line_under_the_mouse() {
     let p = format!("{:.3} ", state.run().unwrap().view.prompts.iter().last().unwrap().answers[1].p);
     click_on(&mut state, &p);
     assert_eq!(state.panes.sampling.sample, 1);
-    press(&mut state, &["4", "v", "v", "v"]);
+    press(&mut state, &["4", "v", "v", "v", "v"]);
     let row = state.run().unwrap().view.merge.rows[2].row.to_string();
     click_on(&mut state, &format!("{row}  "));
     assert_eq!(state.panes.merge.prompt, 2);
@@ -370,10 +370,7 @@ fn a_setting_is_checked_by_the_engine_before_it_is_taken() {
     let listed = effects.iter().position(|e| *e == Effect::Runs(runs::Effect::ListNow));
     assert!(opened.is_some() && listed > opened, "the list is read when it knows where the run is: {effects:?}");
     assert_eq!(state.arrangement.focus, PaneId::Pipeline);
-    // It started beside a run that no list had yet.
-    press(&mut state, &["0", "G"]);
-    let effects = press(&mut state, &["u", "y"]);
-    assert_eq!(started(&effects).expect("it is queued").after, Some("runs/demo-2".into()));
+    assert!(!started(&press(&mut state, &["0", "G", "s", "y"])).expect("it starts").queued);
 }
 
 #[test]
@@ -383,11 +380,17 @@ fn queue_resume_and_delete() {
     let effects = press(&mut state, &["y"]);
     let start = started(&effects).expect("it goes on");
     assert_eq!((start.source.clone(), start.out.clone()), (Source::Run("runs/old".into()), "runs/old".into()));
-    let effects = press(&mut state, &["Down", "Down", "Down", "u", "y"]);
-    assert_eq!(started(&effects).expect("it is queued").after, Some("runs/busy".into()));
-    // The next one goes behind it, though no list has it yet.
-    let effects = press(&mut state, &["k", "u", "y"]);
-    assert_eq!(started(&effects).expect("it is queued").after, Some("runs/a".into()));
+    // Behind whom it goes is found out by the run itself, from the locks of the folders.
+    press(&mut state, &["Down", "Down", "Down", "u"]);
+    assert!(text(&state).contains("when no other run is at work"), "{}", text(&state));
+    let effects = press(&mut state, &["y"]);
+    let first = started(&effects).expect("it is queued");
+    assert!(first.queued);
+    // The next one takes another folder, though no list has the first one yet.
+    let effects = press(&mut state, &["u", "y"]);
+    assert_ne!(started(&effects).expect("it is queued").out, first.out);
+    update(&mut state, Message::Runs(News::Catalogue(catalogue())));
+    press(&mut state, &["k"]);
     press(&mut state, &["g"]);
     assert!(press(&mut state, &["d", "y"]).iter().all(|e| !matches!(e, Effect::Runs(runs::Effect::Delete(_)))));
     let effects = press(&mut state, &["Down", "d"]);

@@ -49,12 +49,14 @@ fn every_pane_at_every_size() {
 #[test]
 fn the_overview_and_the_views_of_the_panes() {
     compare("overview-200x50", &text(&dashboard((200, 50), usize::MAX)));
-    let views: [(&str, &[&str]); 9] = [
-        ("sampling-spread", &["3", "v"]),
-        ("sampling-accuracy", &["3", "v", "v"]),
+    let views: [(&str, &[&str]); 11] = [
+        ("sampling-points", &["3", "v"]),
+        ("sampling-spread", &["3", "v", "v"]),
+        ("sampling-accuracy", &["3", "v", "v", "v"]),
         ("merge-heat", &["4", "v"]),
         ("merge-reliability", &["4", "v", "v"]),
-        ("merge-prompts", &["4", "v", "v", "v", "Down"]),
+        ("merge-points", &["4", "v", "v", "v"]),
+        ("merge-prompts", &["4", "v", "v", "v", "v", "Down"]),
         ("training-one", &["2", "v", "v", "Enter", "+", "Left", "Left", "s", "y"]),
         ("help", &["?", "p", "a", "u", "s", "e"]),
         ("log-filter", &["8", "/", "g", "r", "a", "p", "h", "Enter"]),

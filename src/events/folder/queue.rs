@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ struct Marker {
     since_ms: u64,
     /// The process that waits.
     process: u32,
-    /// The folders that it waits for, whole paths.
+    /// The folders that it waits for, and those whose folders it waits for, whole paths.
     after: BTreeSet<PathBuf>,
 }
 
@@ -31,6 +31,9 @@ pub struct Turn {
     folder: PathBuf,
     marker: Marker,
     file: File,
+    /// Those that had to be waited for when all were looked at last: where there are thousands of
+    /// folders, the others are looked at again only when these have ended.
+    busy: BTreeSet<PathBuf>,
 }
 
 /// The whole path where there is one, so that it means the same to every process.
@@ -51,6 +54,12 @@ fn waiting(folder: &Path) -> Option<Marker> {
     })
 }
 
+/// A folder and those directly in it: `path` may be a run, or where runs are.
+fn with_those_below(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let below = fs::read_dir(path).into_iter().flatten().flatten().map(|item| item.path());
+    std::iter::once(path.to_path_buf()).chain(below.filter(|p| p.is_dir()).map(|p| whole(&p)))
+}
+
 impl RunFolder {
     /// A process waits to start in this folder.
     pub fn is_queued(&self) -> bool {
@@ -59,24 +68,31 @@ impl RunFolder {
 }
 
 impl Turn {
-    /// Takes a place in the queue of `folder`, behind the run in `after`. `None`: a process waits
-    /// there already.
+    /// Takes a place in the queue: `folder` is where the run will be, each of `after` a run to wait
+    /// for or a folder whose runs are waited for. `None`: a process waits there already.
     ///
     /// # Errors
     /// The folder cannot be made or written.
-    pub fn take(folder: &Path, after: &Path) -> io::Result<Option<Self>> {
+    pub fn take(folder: &Path, after: &[PathBuf]) -> io::Result<Option<Self>> {
         fs::create_dir_all(folder)?;
         let file = File::options().create(true).truncate(false).write(true).open(folder.join(QUEUED_FILE))?;
-        if file.try_lock().is_err() {
+        // Whoever lists runs looks at the lock for a moment: only one that stays held is another
+        // process that waits.
+        let held = (0..5).all(|n| {
+            std::thread::sleep(Duration::from_millis(20 * n));
+            file.try_lock().is_err()
+        });
+        if held {
             return Ok(None);
         }
+        // After the lock: whoever has looked before this moment came earlier.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let marker = Marker {
             since_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             process: std::process::id(),
-            after: BTreeSet::from([whole(after)]),
+            after: after.iter().map(|path| whole(path)).collect(),
         };
-        let mut turn = Self { folder: whole(folder), marker, file };
+        let mut turn = Self { folder: whole(folder), marker, file, busy: BTreeSet::new() };
         turn.write()?;
         Ok(Some(turn))
     }
@@ -89,33 +105,44 @@ impl Turn {
         self.file.set_len(text.len() as u64)
     }
 
-    /// Whether somebody is still before this one. What the runs before it wait for is waited for
-    /// too: one of them that leaves the queue must not let this one start beside the run at work.
+    /// Whether somebody is still before this one, by the locks of the folders. What the runs before
+    /// it wait for is waited for too: one of them that leaves the queue must not let this one start
+    /// beside the run at work.
     pub fn must_wait(&mut self) -> bool {
-        let mut busy = false;
-        let mut more = BTreeSet::new();
-        for folder in self.marker.after.iter().filter(|f| **f != self.folder) {
-            if RunFolder::new(folder).is_alive() {
-                busy = true;
-            }
-            // One that has queued behind this one waits for it, not the other way round.
-            let before = |other: &Marker| (other.since_ms, folder) < (self.marker.since_ms, &self.folder);
-            if let Some(other) = waiting(folder).filter(before) {
-                busy = true;
-                more.extend(other.after);
-            }
+        let known = std::mem::take(&mut self.busy);
+        if known.is_empty() || !self.look_at(known.into_iter()) {
+            let all: Vec<PathBuf> = self.marker.after.iter().flat_map(|path| with_those_below(path)).collect();
+            self.look_at(all.into_iter().chain([self.folder.clone()]));
         }
-        if RunFolder::new(&self.folder).is_alive() {
-            busy = true;
+        !self.busy.is_empty()
+    }
+
+    /// Adds those of the folders that are busy; true when there is one.
+    fn look_at(&mut self, folders: impl Iterator<Item = PathBuf>) -> bool {
+        let mut more = BTreeSet::new();
+        for folder in folders {
+            // The place in the queue first: a run takes its lock before it gives up its place, so
+            // that one of the two is seen.
+            if let Some(other) = waiting(&folder).filter(|other| self.is_behind(other, &folder)) {
+                more.extend(other.after);
+                self.busy.insert(folder);
+            } else if RunFolder::new(&folder).is_alive() {
+                self.busy.insert(folder);
+            }
         }
         let known = self.marker.after.len();
         self.marker.after.extend(more);
         if self.marker.after.len() > known {
             // Those behind read it here; where it cannot be written they still wait for this one.
             let _ = self.write();
-            return true;
         }
-        busy
+        !self.busy.is_empty()
+    }
+
+    /// The one that waits in `folder` came first. One that has come later waits for this one, not
+    /// the other way round.
+    fn is_behind(&self, other: &Marker, folder: &PathBuf) -> bool {
+        *folder != self.folder && (other.since_ms, folder) < (self.marker.since_ms, &self.folder)
     }
 }
 
@@ -146,8 +173,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (a, lock) = at_work(root.path(), "a");
         let (b, c) = (root.path().join("b"), root.path().join("c"));
-        let mut second = Turn::take(&b, &a).unwrap().unwrap();
-        let mut third = Turn::take(&c, &b).unwrap().unwrap();
+        let mut second = Turn::take(&b, &[a.clone()]).unwrap().unwrap();
+        let mut third = Turn::take(&c, &[b.clone()]).unwrap().unwrap();
         assert!(second.must_wait() && third.must_wait() && third.must_wait());
         assert!(RunFolder::new(&b).is_queued() && !RunFolder::new(&a).is_queued());
         drop(second);
@@ -162,14 +189,44 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (a, lock) = at_work(root.path(), "a");
         let b = root.path().join("b");
-        let mut second = Turn::take(&b, &a).unwrap().unwrap();
+        let mut second = Turn::take(&b, &[a.clone()]).unwrap().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(3));
-        let mut again = Turn::take(&a, &b).unwrap().unwrap();
-        assert!(Turn::take(&a, &b).unwrap().is_none(), "one place a folder");
+        let mut again = Turn::take(&a, &[b.clone()]).unwrap().unwrap();
+        assert!(Turn::take(&a, &[b.clone()]).unwrap().is_none(), "one place a folder");
         drop(lock);
         assert!(!second.must_wait(), "it came first");
         assert!(again.must_wait());
         drop(second);
         assert!(!again.must_wait());
+    }
+    /// A queued run once went behind the one run that a dashboard's list had at that moment.
+    #[test]
+    fn every_run_of_a_folder_is_waited_for_also_one_that_began_later() {
+        let root = tempfile::tempdir().unwrap();
+        let (_, lock) = at_work(root.path(), "a");
+        let b = root.path().join("b");
+        let mut turn = Turn::take(&b, &[root.path().to_path_buf()]).unwrap().unwrap();
+        assert!(turn.must_wait());
+        let (_, other) = at_work(root.path(), "from the command line");
+        drop(lock);
+        assert!(turn.must_wait(), "another one is at work now");
+        drop(other);
+        assert!(!turn.must_wait());
+    }
+
+    #[test]
+    fn of_two_that_wait_for_one_folder_the_first_goes_first() {
+        let root = tempfile::tempdir().unwrap();
+        let place = [root.path().to_path_buf()];
+        let mut first = Turn::take(&root.path().join("z"), &place).unwrap().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        let mut second = Turn::take(&root.path().join("a"), &place).unwrap().unwrap();
+        assert!(!first.must_wait() && second.must_wait());
+        // It begins: its lock first, then it gives up its place.
+        let (_, lock) = at_work(root.path(), "z");
+        drop(first);
+        assert!(second.must_wait());
+        drop(lock);
+        assert!(!second.must_wait());
     }
 }

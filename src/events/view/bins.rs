@@ -33,17 +33,19 @@ pub struct Bins {
     high: f64,
     scale: Scale,
     bins: Vec<Bin>,
+    /// Sum of the places themselves.
+    places: f64,
 }
 
 impl Bins {
     /// `count` bins of equal width.
     pub fn linear(low: f64, high: f64, count: usize) -> Self {
-        Self { low, high, scale: Scale::Linear, bins: vec![Bin::default(); count.max(1)] }
+        Self { low, high, scale: Scale::Linear, bins: vec![Bin::default(); count.max(1)], places: 0.0 }
     }
 
     /// `count` bins of equal ratio; `low` above 0.
     pub fn log(low: f64, high: f64, count: usize) -> Self {
-        Self { low, high, scale: Scale::Log, bins: vec![Bin::default(); count.max(1)] }
+        Self { low, high, scale: Scale::Log, bins: vec![Bin::default(); count.max(1)], places: 0.0 }
     }
 
     fn place(&self, x: f64) -> Option<usize> {
@@ -61,6 +63,7 @@ impl Bins {
             bin.n = bin.n.saturating_add(1);
             bin.hits = bin.hits.saturating_add(u64::from(hit));
             bin.sum += if value.is_finite() { value } else { 0.0 };
+            self.places += if x.is_finite() { x } else { 0.0 };
         }
     }
 
@@ -70,6 +73,7 @@ impl Bins {
             bin.n = bin.n.saturating_sub(1);
             bin.hits = bin.hits.saturating_sub(u64::from(hit));
             bin.sum -= if value.is_finite() { value } else { 0.0 };
+            self.places -= if x.is_finite() { x } else { 0.0 };
         }
     }
 
@@ -99,6 +103,11 @@ impl Bins {
     /// Entries in all.
     pub fn n(&self) -> u64 {
         self.bins.iter().map(|b| b.n).sum()
+    }
+
+    /// Mean of the places, exactly, where there is an entry.
+    pub fn mean(&self) -> Option<f64> {
+        (self.n() > 0).then(|| self.places / self.n() as f64)
     }
 
     /// Share of hits around every filled bin: (middle, share, entries), over the nearest bins that
@@ -200,6 +209,19 @@ impl Mean {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The dashboard once showed the mean of the bins' middles.
+    #[test]
+    fn the_mean_is_that_of_the_entries() {
+        let mut bins = Bins::linear(0.0, 0.25, 50);
+        assert_eq!(bins.mean(), None);
+        for x in [0.0, 0.0, 0.0, 0.004] {
+            bins.add(x, false, 0.5);
+        }
+        bins.add(0.2, false, 0.5);
+        bins.take_back(0.2, false, 0.5);
+        assert!(bins.mean().is_some_and(|m| (m - 0.001).abs() < 1e-12), "{:?}", bins.mean());
+    }
 
     #[test]
     fn bins_hold_their_range_and_take_back_what_they_got() {

@@ -50,6 +50,12 @@ pub struct Results {
 }
 
 impl Results {
+    /// The row that stands for the run: the merged one of the main table, else its last.
+    pub fn main_row(&self) -> Option<&Row> {
+        let rows = &self.tables.first()?.rows;
+        rows.iter().find(|r| r.name == "merged").or(rows.last())
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         let Event::ResultRow { row, split, metrics, table, n, reference, against } = event else { return };
         let title = cut(table.as_deref().unwrap_or("Test rows"), NAME);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::bounded::{Footprint, NAME, cut, flat};
+use super::pace::Pace;
 use super::series::Series;
 use crate::event::Event;
 
@@ -97,6 +98,8 @@ pub struct Training {
     pub metrics: BTreeMap<String, MetricView>,
     /// The latest checkpoint.
     pub checkpoint: Option<Checkpoint>,
+    /// Epochs, time and work over steps.
+    pub pace: Pace,
 }
 
 impl Footprint for Training {
@@ -104,6 +107,7 @@ impl Footprint for Training {
         let curves = [&self.loss, &self.learning_rate, &self.gradient_norm, &self.rate, &self.positive, &self.negative];
         curves.into_iter().map(Footprint::held).sum::<usize>()
             + self.metrics.iter().map(|(k, m)| k.held() + size_of::<MetricView>() + m.held()).sum::<usize>()
+            + self.pace.held()
             + NAME
     }
 }
@@ -134,6 +138,10 @@ impl Trainings {
         match event {
             Event::TrainStep { stage, epoch, step, steps, loss, learning_rate, gradient_norm, rate } => {
                 let Some(training) = self.entry(stage) else { return };
+                if *epoch > training.epoch {
+                    training.pace.epoch(training.step, training.epoch);
+                }
+                training.pace.step(t, *step, *rate);
                 (training.epoch, training.step, training.steps) = (*epoch, *step, *steps);
                 let x = *step as f64;
                 training.loss.push(x, *loss);
@@ -151,6 +159,9 @@ impl Trainings {
                 if !training.metrics.contains_key(&key) && training.metrics.len() >= MOST {
                     return;
                 }
+                if let Some(epoch) = epoch {
+                    training.pace.epoch(training.step, *epoch);
+                }
                 let step = training.step as f64;
                 training.metrics.entry(key).or_default().add(*epoch, step, *value, *best);
             }
@@ -164,6 +175,12 @@ impl Trainings {
                 let count = training.checkpoint.as_ref().map_or(0, |c| c.count) + 1;
                 training.checkpoint = Some(Checkpoint { t_ms: t, step: *step, why: cut(why, NAME), count });
             }
+            Event::Paused { stage } | Event::Resumed { stage, .. } => {
+                if let Some(training) = self.0.get_mut(stage) {
+                    training.pace.interrupt();
+                }
+            }
+            Event::RunStarted { .. } => self.0.values_mut().for_each(|training| training.pace.interrupt()),
             _ => {}
         }
     }

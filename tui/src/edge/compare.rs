@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rallrec_events::RunFolder;
 use rallrec_events::metric::{METRICS, Metric};
-use rallrec_events::view::{Row, Stage};
+use rallrec_events::view::Stage;
 
 use super::engine;
 use crate::format;
@@ -33,6 +33,7 @@ pub fn lines(program: &Path, folders: &[PathBuf], now_ms: u64) -> Vec<String> {
             Err(why) => out.push(format!("{}  {why}", side.name)),
         }
     }
+    out.push("their curves lie over each other in pane 2".into());
     let mut section = |title: &str, head: &str, rows: Vec<Vec<String>>, none: &str| {
         out.extend([String::new(), title.to_string()]);
         if rows.is_empty() {
@@ -92,12 +93,6 @@ fn settings(sides: &[Side]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The row that stands for a run.
-fn main_row(run: &OpenRun) -> Option<&Row> {
-    let rows = &run.view.results.tables.first()?.rows;
-    rows.iter().find(|r| r.name == "merged").or(rows.last())
-}
-
 /// Figures of the tables, and of the training while there are none; with two runs their difference.
 fn figures(sides: &[Side]) -> Vec<Vec<String>> {
     let runs: Vec<Option<&OpenRun>> = sides.iter().map(|s| s.run.as_ref().ok()).collect();
@@ -116,7 +111,8 @@ fn figures(sides: &[Side]) -> Vec<Vec<String>> {
         }
     };
     for metric in METRICS {
-        let found = |run: &Option<&OpenRun>| run.and_then(main_row).and_then(|r| r.metric(metric.name));
+        let found =
+            |run: &Option<&OpenRun>| run.and_then(|r| r.view.results.main_row()).and_then(|r| r.metric(metric.name));
         let values: Vec<_> = runs.iter().map(found).collect();
         let words = |v: &Option<(f64, f64, f64)>| match v {
             Some((value, low, high)) if low.is_finite() && high.is_finite() => {

@@ -14,8 +14,8 @@ use crate::panes::runs::{Setting, Source, Start, parse_annotated};
 
 /// What a started run prints goes here, in its run folder.
 pub const OUTPUT: &str = "output.txt";
-/// An error at the very start comes within this time; a run that lives longer has begun.
-const BEGUN: Duration = Duration::from_millis(1500);
+/// A program that has lived so long without a place in its folder has begun all the same.
+const BEGUN: Duration = Duration::from_secs(10);
 
 /// The words that name a source to the engine.
 fn source_words(source: &Source) -> Vec<String> {
@@ -26,15 +26,18 @@ fn source_words(source: &Source) -> Vec<String> {
     }
 }
 
-/// The engine's command line for a start.
-pub fn arguments(start: &Start) -> Vec<String> {
+/// The engine's command line for a start; a queued one waits for every run in these folders.
+pub fn arguments(start: &Start, places: &[PathBuf]) -> Vec<String> {
     let mut args = source_words(&start.source);
     for set in &start.sets {
         args.extend(["--set".into(), set.clone()]);
     }
     args.extend(["--out".into(), start.out.display().to_string(), "--quiet".into(), "--profile".into()]);
-    if let Some(after) = &start.after {
-        args.extend(["--after".into(), after.display().to_string()]);
+    if start.queued {
+        let beside = start.out.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+        let beside = beside.filter(|p| !places.iter().any(|place| place == p));
+        let after = places.iter().map(PathBuf::as_path).chain(beside);
+        args.extend(after.flat_map(|folder| ["--after".into(), folder.display().to_string()]));
     }
     args
 }
@@ -82,6 +85,14 @@ pub fn compare(program: &Path, folders: &[PathBuf]) -> Result<Vec<String>, Strin
     ask(program, &args).map(|text| text.lines().map(str::to_string).collect())
 }
 
+/// What the engine knows of an operator's kernels.
+///
+/// # Errors
+/// The engine's own words.
+pub fn kernels(program: &Path, operator: &str) -> Result<Vec<String>, String> {
+    ask(program, &["kernels".into(), operator.into()]).map(|text| text.lines().map(str::to_string).collect())
+}
+
 /// The engine's bench or check of one operator.
 ///
 /// # Errors
@@ -94,8 +105,8 @@ pub fn measure(program: &Path, operator: &str, check: bool) -> Result<String, St
 }
 
 /// Starts the program in a session of its own, so that it goes on when this terminal closes, with
-/// its output in the run folder. Returns when it lives, or with what it said when it ended at once
-/// with an error.
+/// its output in the run folder. Returns when it works or waits in the folder, or with what it said
+/// when it ended before with an error.
 ///
 /// # Errors
 /// The folder cannot be made, the program cannot be started, or it ended with an error at once.
@@ -103,6 +114,9 @@ pub fn launch(program: &Path, args: &[String], folder: &Path) -> Result<(), Stri
     let at = |what: &str, e: &io::Error| format!("{}: {what}: {e}", folder.display());
     if RunFolder::new(folder).is_alive() {
         return Err(format!("{}: another process is working in this run folder", folder.display()));
+    }
+    if RunFolder::new(folder).is_queued() {
+        return Err(format!("{}: a process waits to start in this run folder already", folder.display()));
     }
     fs::create_dir_all(folder).map_err(|e| at("the run folder cannot be made", &e))?;
     let path = folder.join(OUTPUT);
@@ -118,7 +132,9 @@ pub fn launch(program: &Path, args: &[String], folder: &Path) -> Result<(), Stri
     }
     let mut child = command.spawn().map_err(|e| format!("{}: {e}", program.display()))?;
     let since = Instant::now();
-    while since.elapsed() < BEGUN {
+    let run = RunFolder::new(folder);
+    // Starts come one after the other: one that is queued next finds this one's lock.
+    while since.elapsed() < BEGUN && !run.is_alive() && !run.is_queued() {
         match child.try_wait() {
             Ok(Some(status)) if !status.success() => {
                 let mut text = String::new();

@@ -109,7 +109,8 @@ fn read(tail: &mut Tail, view: &mut RunView) -> (bool, bool) {
     (polled.changed, polled.more)
 }
 
-fn status(folder: &RunFolder, tail: &Tail) -> Status {
+/// How the folder stands at this moment.
+pub fn status(folder: &RunFolder, tail: &Tail) -> Status {
     let at = folder.path();
     let trouble = match tail.state() {
         TailState::Open => None,

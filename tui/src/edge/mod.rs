@@ -11,17 +11,17 @@ mod lister;
 use std::collections::HashMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rallrec_events::RunFolder;
 use rallrec_events::scatter::Scatter;
 
 use crate::message::{Effect, Message, RunId, RunNews};
-use crate::panes::runs::{Effect as RunsEffect, News};
+use crate::panes::runs::{Effect as RunsEffect, News, Start};
 use catalogue::Places;
 use lister::Lister;
 
@@ -32,6 +32,7 @@ pub struct Edge {
     places: Places,
     send: SyncSender<Message>,
     lister: Lister,
+    starts: Sender<(Start, Vec<PathBuf>)>,
     followed: HashMap<RunId, Arc<AtomicBool>>,
 }
 
@@ -39,7 +40,7 @@ impl Edge {
     /// `program` is the engine's own binary, `prefs` where the layout is remembered.
     ///
     /// # Errors
-    /// The thread that lists runs cannot be started.
+    /// The threads that list and start runs cannot be started.
     pub fn new(
         program: PathBuf,
         prefs: Option<PathBuf>,
@@ -48,7 +49,10 @@ impl Edge {
     ) -> io::Result<Self> {
         let to_loop = send.clone();
         let lister = Lister::start(move |c| to_loop.send(Message::Runs(News::Catalogue(c))).is_ok())?;
-        Ok(Self { program, prefs, places, send, lister, followed: HashMap::new() })
+        let (starts, asked) = mpsc::channel();
+        let (to_loop, engine) = (send.clone(), program.clone());
+        std::thread::Builder::new().name("starts".into()).spawn(move || start(&engine, &asked, &to_loop))?;
+        Ok(Self { program, prefs, places, send, lister, starts, followed: HashMap::new() })
     }
 
     /// Carries out one effect that does not concern the terminal.
@@ -94,6 +98,18 @@ impl Edge {
                     let _ = send.send(Message::Measured { operator, check, outcome });
                 });
             }
+            Effect::Ledger { operator, mut lines } => {
+                let (send, program) = (self.send.clone(), self.program.clone());
+                self.spawn("ledger", move || {
+                    lines.push(String::new());
+                    match engine::kernels(&program, &operator) {
+                        Ok(more) => lines.extend(more),
+                        Err(why) => lines.extend(why.lines().map(str::to_string)),
+                    }
+                    // The loop has ended when nobody listens; then nothing is left to do.
+                    let _ = send.send(Message::Runs(News::Text { title: operator, outcome: Ok(lines) }));
+                });
+            }
             Effect::Runs(effect) => self.perform_runs(effect),
             Effect::Quit(_) | Effect::Suspend | Effect::Redraw | Effect::Terminal(_) => {}
         }
@@ -103,18 +119,18 @@ impl Edge {
         if matches!(effect, RunsEffect::List | RunsEffect::ListNow) {
             return self.lister.ask(self.places.clone(), effect == RunsEffect::ListNow);
         }
+        if let RunsEffect::Start(start) = effect {
+            // The thread ends with the dashboard.
+            let _ = self.starts.send((start, self.places.runs.clone()));
+            return;
+        }
         let (send, program) = (self.send.clone(), self.program.clone());
         self.spawn("runs", move || {
             let news = match effect {
-                RunsEffect::List | RunsEffect::ListNow => return,
+                RunsEffect::List | RunsEffect::ListNow | RunsEffect::Start(_) => return,
                 RunsEffect::Load { source, sets } => {
                     let outcome = engine::load(&program, &source, &sets);
                     News::Recipe { source, sets, outcome }
-                }
-                RunsEffect::Start(start) => {
-                    let args = engine::arguments(&start);
-                    let outcome = engine::launch(&program, &args, &start.out);
-                    News::Started { out: start.out, queued: start.after.is_some(), outcome }
                 }
                 RunsEffect::Compare(folders) => {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -161,6 +177,18 @@ impl Edge {
         };
         // Without another thread the one thing asked for does not happen; the screen goes on.
         let _ = std::thread::Builder::new().name(name.into()).spawn(work);
+    }
+}
+
+/// Starts runs one after the other: each has its lock, or its place in the queue, before the next
+/// one looks for those before it.
+fn start(program: &Path, asked: &Receiver<(Start, Vec<PathBuf>)>, send: &SyncSender<Message>) {
+    while let Ok((start, places)) = asked.recv() {
+        let outcome = engine::launch(program, &engine::arguments(&start, &places), &start.out);
+        let news = News::Started { out: start.out, queued: start.queued, outcome };
+        if send.send(Message::Runs(news)).is_err() {
+            return;
+        }
     }
 }
 

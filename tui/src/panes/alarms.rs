@@ -23,6 +23,7 @@ use crate::widgets::text;
 pub const PANE: Pane = Pane {
     id: PaneId::Alarms,
     title: "Alarms",
+    short: "Alarm",
     key: &[Char('9')],
     about: "what needs a look",
     draw: Draw::OfRun(draw),
@@ -196,10 +197,10 @@ fn of_training(stage: &str, training: &Training, found: &mut Found) {
         let next = "clip lower or warm up longer when the loss jumps with it";
         found.add(Weight::Look, (stage, "spike"), what, format!("at step {at:.0}"), next);
     }
-    if let Some((now, usual)) = slow(&training.rate) {
+    if let Some((now, usual, at)) = slow(&training.rate) {
         let what = format!("{} a second where {} is usual", format::scaled(now), format::scaled(usual));
         let next = "see pane 7: does something else take the machine?";
-        found.add(Weight::Look, (stage, "slow"), what, String::new(), next);
+        found.add(Weight::Look, (stage, "slow"), what, format!("since step {at:.0}"), next);
     }
 }
 
@@ -208,22 +209,23 @@ fn of_answers(run: &OpenRun, found: &mut Found) {
     if let Some(share) = sampling.unparsed_share().filter(|s| sampling.answers >= FEW && *s > UNPARSED) {
         let what = format!("{:.0} % of {} answers hold neither yes nor no", 100.0 * share, sampling.answers);
         let next = "allow more tokens, or name the answer in the prompt";
-        found.add(Weight::Look, ("reason", "unparsed"), what, String::new(), next);
+        found.add(Weight::Look, ("reason", "unparsed"), what, "over all answers so far".into(), next);
     }
     let models = sampling.scored.iter().map(|(name, scored)| (name.as_str(), "predict", &scored.mass));
     for (model, place, mass) in models.chain([("reasoning", "reason", &sampling.mass)]) {
         if let Some(mean) = mass.value().filter(|m| mass.n >= FEW && *m < MASS) {
             let what = format!("{model}: P(Yes) + P(No) is {mean:.2} on average");
             let next = "the model wants to answer something else: look at a prompt in pane 3";
-            found.add(Weight::Look, (place, model), what, String::new(), next);
+            found.add(Weight::Look, (place, model), what, format!("over {} rows or answers", mass.n), next);
         }
     }
 }
 
 fn of_machine(run: &OpenRun, found: &mut Found) {
-    if let Some((free, all)) = run.status.disk.filter(|(free, all)| (*free as f64) < DISK * *all as f64) {
+    let full = |(free, all): &(u64, u64)| (*free as f64) < DISK * *all as f64;
+    if let Some((free, all)) = run.status.disk.filter(|disk| run.doing().is_live() && full(disk)) {
         let what = format!("{} free of {}", format::bytes(free), format::bytes(all));
-        found.add(Weight::Look, ("disk", "full"), what, String::new(), "delete old run folders: pane 0, d");
+        found.add(Weight::Look, ("disk", "full"), what, "now".into(), "delete old run folders: pane 0, d");
     }
     if let Some(now) = run.view.system.now.as_ref().filter(|_| run.doing().is_live()) {
         let near = |used: u64, all: u64| all > 0 && used as f64 > (1.0 - MEMORY) * all as f64;
@@ -231,21 +233,21 @@ fn of_machine(run: &OpenRun, found: &mut Found) {
         if near(now.memory_used, now.memory_total) {
             let next = "smaller batches, or fewer threads; at its end the system kills the run";
             let what = what(now.memory_used, now.memory_total);
-            found.add(Weight::Look, ("memory", "full"), what, String::new(), next);
+            found.add(Weight::Look, ("memory", "full"), what, "now".into(), next);
         }
         for (i, gpu) in now.gpus.iter().flatten().enumerate() {
             if let (Some(used), Some(all)) = (gpu.memory_used, gpu.memory_total)
                 && near(used, all)
             {
                 let place = format!("GPU {i}");
-                found.add(Weight::Look, (&place, "full"), what(used, all), String::new(), "use smaller batches");
+                found.add(Weight::Look, (&place, "full"), what(used, all), "now".into(), "use smaller batches");
             }
         }
     }
     if run.status.broken > 1 {
         let what = format!("{} lines of events.jsonl are no records", run.status.broken);
         let next = "a torn last line is normal after a kill; more are not";
-        found.add(Weight::Look, ("events", "broken"), what, String::new(), next);
+        found.add(Weight::Look, ("events", "broken"), what, "in the whole file".into(), next);
     }
 }
 
@@ -282,12 +284,14 @@ fn spike(norms: &Series) -> Option<(f64, f64, f64)> {
     (recent.len() as u64 >= FEW && high > SPIKE * usual).then_some((high, at, usual))
 }
 
-/// (now, usual) of a rate that has fallen.
-fn slow(rate: &Series) -> Option<(f64, f64)> {
+/// (now, usual, since when) of a rate that has fallen.
+fn slow(rate: &Series) -> Option<(f64, f64, f64)> {
     let recent: Vec<f64> = rate.recent().iter().map(|p| p.1).collect();
     let few = FEW as usize;
-    let (usual, now) = (median(recent.clone())?, median(recent[recent.len().saturating_sub(few)..].to_vec())?);
-    (recent.len() >= 3 * few && now < SLOW * usual).then_some((now, usual))
+    let from = recent.len().saturating_sub(few);
+    let (usual, now) = (median(recent.clone())?, median(recent[from..].to_vec())?);
+    let at = rate.recent().get(from)?.0;
+    (recent.len() >= 3 * few && now < SLOW * usual).then_some((now, usual, at))
 }
 
 /// Keys of the pane.

@@ -2,7 +2,7 @@
 //! to the measured ceiling; a bench or a check of one of them beside the live figures.
 
 use crate::keys::Key::Char;
-use crate::keys::{Action, DOWN, UP, bound};
+use crate::keys::{Action, DOWN, ENTER, UP, bound};
 use crate::panes::{BASE, Draw, Pane, PaneId};
 use std::collections::BTreeMap;
 
@@ -18,10 +18,13 @@ use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, text};
 
+mod ledger;
+
 /// The pane.
 pub const PANE: Pane = Pane {
     id: PaneId::Kernels,
     title: "Kernels",
+    short: "Kern",
     key: &[Char('6')],
     about: "operators",
     draw: Draw::Always(draw),
@@ -30,6 +33,7 @@ pub const PANE: Pane = Pane {
     keys: &[
         bound(UP, Action::Up, "previous operator", ""),
         bound(DOWN, Action::Down, "next operator", ""),
+        bound(ENTER, Action::Open, "the operator's ledger: work, ceilings, kernels", "ledger"),
         bound(&[Char('s')], Action::Sort, "in order of time, calls, bandwidth or name", "sort"),
         bound(&[Char('b')], Action::Bench, "bench the selected operator", "bench"),
         bound(&[Char('x')], Action::Check, "check the selected operator", "check"),
@@ -79,7 +83,14 @@ fn ordered(state: &State) -> Vec<&Operator> {
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let list = ordered(state);
     let last = list.len().saturating_sub(1);
-    let chosen = list.get(state.panes.kernels.selected.min(last)).map(|o| o.name.clone());
+    let chosen = list.get(state.panes.kernels.selected.min(last)).copied();
+    if action == Action::Open {
+        return chosen.map_or(Vec::new(), |operator| {
+            let lines = ledger::lines(operator, &list, state.run());
+            vec![Effect::Ledger { operator: operator.name.clone(), lines }]
+        });
+    }
+    let chosen = chosen.map(|o| o.name.clone());
     let view = &mut state.panes.kernels;
     match action {
         Action::Up => view.selected = view.selected.min(last).saturating_sub(1),
@@ -167,11 +178,13 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     }
     let all: f64 = list.iter().map(|o| o.seconds).sum();
     text::line(area, buffer, 0, &summary(state, list.len(), all, area.width));
-    let rows: Vec<Vec<Cell>> = list.iter().map(|o| row(o, all, theme)).collect();
-    let columns = [
+    let predicted: f64 = list.iter().map(|o| o.ceiling_seconds).sum();
+    let rows: Vec<Vec<Cell>> = list.iter().map(|o| row(o, (all, predicted), theme)).collect();
+    let mut columns = vec![
         words("operator"),
-        number("time"),
+        number("share"),
         words(""),
+        number("predicted"),
         number("calls"),
         number("GB/s"),
         number("FLOP/s"),
@@ -181,6 +194,9 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         words("recent"),
         words("shape"),
     ];
+    if list.iter().all(|o| o.shape.is_none()) {
+        columns.pop();
+    }
     let selected = state.panes.kernels.selected.min(rows.len() - 1);
     let outcome = state.panes.kernels.measured.get(&list[selected].name);
     let middle = table_area(outcome.is_some(), area);
@@ -223,8 +239,10 @@ fn summary(state: &State, operators: usize, seconds: f64, width: u16) -> Line<'s
     text::fact_lines(&facts, width, state.theme).into_iter().next().unwrap_or_default()
 }
 
-fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
-    let share = if all > 0.0 { o.seconds / all } else { 0.0 };
+/// `all` are the seconds of all operators: measured, and at the ceilings.
+fn row(o: &Operator, all: (f64, f64), theme: Theme) -> Vec<Cell> {
+    let share = if all.0 > 0.0 { o.seconds / all.0 } else { 0.0 };
+    let predicted = (o.ceiling_of > 0.0 && all.1 > 0.0).then(|| o.ceiling_seconds / all.1);
     let times: Vec<f64> = o.recent.iter().map(|s| s.seconds).collect();
     let of = o.of_ceiling();
     let of_style = match of {
@@ -239,6 +257,7 @@ fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
         Cell::new(format::clean(&o.name), theme.accent()),
         Cell::from(format!("{:.1} %", share * 100.0)),
         Cell::new(bars::bar(share, 8, theme), theme.series(0)),
+        Cell::new(predicted.map_or("n/a".into(), |x| format!("{:.1} %", x * 100.0)), theme.dim()),
         Cell::from(format::scaled(o.calls as f64)),
         Cell::from(o.gb_s().map_or("n/a".into(), |x| format!("{x:.1}"))),
         Cell::from(o.tflop_s().map_or("n/a".into(), |x| format::scaled(x * 1e12))),
@@ -248,7 +267,7 @@ fn row(o: &Operator, all: f64, theme: Theme) -> Vec<Cell> {
         ),
         Cell::new(format::seconds(o.seconds), theme.dim()),
         Cell::new(format::clean(&o.device), theme.dim()),
-        Cell::new(bars::spark(&times, 16, None, theme), theme.series(1)),
+        Cell::new(bars::spark(&times, 16, None, theme), theme.series(0)),
         Cell::new(o.shape.as_deref().map(format::clean).unwrap_or_default(), theme.dim()),
     ]
 }

@@ -19,6 +19,7 @@ use crate::widgets::text;
 pub const PANE: Pane = Pane {
     id: PaneId::Log,
     title: "Log",
+    short: "Log",
     key: &[Char('8')],
     about: "log",
     draw: Draw::Always(draw),
@@ -186,8 +187,10 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let columns = usize::from(body.width);
     let mut rows: Vec<Line> = Vec::new();
     let room = usize::from(body.height);
+    // One very long line takes the pane only while somebody reads it.
+    let most = if state.arrangement.focus == PaneId::Log { usize::MAX } else { 4 };
     for entry in all[..end].iter().rev() {
-        let mut parts = wrapped(entry, columns, theme);
+        let mut parts = wrapped(entry, columns, most, theme);
         parts.reverse();
         rows.extend(parts);
         if rows.len() >= room {
@@ -200,12 +203,13 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn wrapped(entry: &LogLine, columns: usize, theme: Theme) -> Vec<Line<'static>> {
+fn wrapped(entry: &LogLine, columns: usize, most: usize, theme: Theme) -> Vec<Line<'static>> {
     let prefix =
         if columns < 50 { String::new() } else { format!("{} {:<5} ", format::clock(entry.t_ms), entry.level) };
     let indent = format::width(&prefix);
     let style = style(&entry.level, theme);
-    let body = format::wrap(&format::clean(&entry.text), columns.saturating_sub(indent).max(8));
+    let columns = columns.saturating_sub(indent).max(8);
+    let body = format::wrap_at_most(&format::clean(&entry.text), columns, most, theme.marks().ellipsis);
     body.into_iter()
         .enumerate()
         .map(|(i, part)| {

@@ -2,7 +2,7 @@
 //! prompts.
 
 use crate::keys::Key::Char;
-use crate::keys::{Action, DOWN, END, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
+use crate::keys::{Action, DOWN, END, ENTER, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
 use crate::panes::{BASE, Draw, Pane, PaneId};
 use rallrec_events::Difference;
 use rallrec_events::metric::{AUC, Better, METRICS, Metric, Shown};
@@ -13,7 +13,7 @@ use ratatui::text::{Line, Span};
 
 use crate::format;
 use crate::message::Effect;
-use crate::panes::sampling::split;
+use crate::panes::sampling::{self, split};
 use crate::state::{OpenRun, State};
 use crate::theme::Theme;
 use crate::widgets::chart::{Chart, Line as Curve};
@@ -21,10 +21,13 @@ use crate::widgets::heat::Heat;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, histogram, text};
 
+mod points;
+
 /// The pane.
 pub const PANE: Pane = Pane {
     id: PaneId::Merge,
     title: "Merge",
+    short: "Merge",
     key: &[Char('4')],
     about: "merge and results",
     draw: Draw::OfRun(draw),
@@ -39,7 +42,8 @@ pub const PANE: Pane = Pane {
         bound(END, Action::Last, "last prompt", ""),
         bound(LEFT, Action::Left, "earlier samples count, metric or table", ""),
         bound(RIGHT, Action::Right, "next samples count, metric or table", ""),
-        bound(VIEW, Action::NextView, "table, heat map, reliability, prompts", "view"),
+        bound(ENTER, Action::Open, "read the selected row whole", ""),
+        bound(VIEW, Action::NextView, "table, heat map, reliability, rows as points, prompts", "view"),
         bound(&[Char('s')], Action::Sort, "prompts in order of row, variance, share or loss", "sort"),
     ],
     ..BASE
@@ -60,6 +64,8 @@ pub enum Mode {
     Heat,
     /// Reliability and shares.
     Reliability,
+    /// Every row as a point: the reasoning model's p over the tuned model's.
+    Points,
     /// Single prompts.
     Prompts,
 }
@@ -122,11 +128,17 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     }
     .min(prompts);
     match (action, view.mode) {
+        (Action::Open, Mode::Points | Mode::Prompts) => {
+            if let Some(row) = selected(state).map(|r| r.row) {
+                sampling::read(state, row);
+            }
+        }
         (Action::NextView, mode) => {
             view.mode = match mode {
                 Mode::Table => Mode::Heat,
                 Mode::Heat => Mode::Reliability,
-                Mode::Reliability => Mode::Prompts,
+                Mode::Reliability => Mode::Points,
+                Mode::Points => Mode::Prompts,
                 Mode::Prompts => Mode::Table,
             };
         }
@@ -158,9 +170,19 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let (facts, body) = head(run, area, theme);
     text::lines(area, buffer, &facts);
     match state.panes.merge.mode {
-        Mode::Table => draw_tables(state, run, body, buffer),
+        Mode::Table => {
+            let tables = &view.results.tables;
+            let table = tables.get(state.panes.merge.table.min(tables.len().saturating_sub(1)));
+            let used = table.map_or(body.height, lines_of).min(body.height);
+            draw_tables(state, run, Rect { height: used, ..body }, buffer);
+            let rest = Rect { y: body.y + used, height: body.height - used, ..body };
+            if rest.height >= LEAST_RELIABILITY && !view.merge.rows.is_empty() {
+                draw_reliability(&view.merge, rest, buffer, theme);
+            }
+        }
         Mode::Heat => draw_heat(state, &view.merge, body, buffer),
         Mode::Reliability => draw_reliability(&view.merge, body, buffer, theme),
+        Mode::Points => points::draw(state, run, body, buffer),
         Mode::Prompts => draw_prompts(state, run, body, buffer),
     }
 }
@@ -176,14 +198,23 @@ fn head(run: &OpenRun, area: Rect, theme: Theme) -> (Vec<Line<'static>>, Rect) {
     text::head(&figures, area, theme)
 }
 
-/// Selects the prompt under the mouse.
+/// Selects the row under the mouse.
 pub fn click(state: &mut State, area: Rect, at: Position) {
-    let Some(run) = state.run().filter(|_| state.panes.merge.mode == Mode::Prompts) else { return };
+    let Some(run) = state.run() else { return };
+    let body = head(run, area, state.theme).1;
     let n = run.view.merge.rows.len();
-    let list = prompts_list(head(run, area, state.theme).1);
-    if let Some(row) = table::hit(state.panes.merge.prompt.min(n.saturating_sub(1)), n, list, at) {
-        state.panes.merge.prompt = row;
-    }
+    let found = match state.panes.merge.mode {
+        Mode::Points => points::nearest(state, run, body, at),
+        Mode::Prompts => table::hit(state.panes.merge.prompt.min(n.saturating_sub(1)), n, prompts_list(body), at),
+        _ => None,
+    };
+    state.panes.merge.prompt = found.unwrap_or(state.panes.merge.prompt);
+}
+
+/// The row that the keys are on.
+fn selected(state: &State) -> Option<&MergeRow> {
+    let rows = ordered(&state.run()?.view.merge, state.panes.merge.order);
+    rows.get(state.panes.merge.prompt.min(rows.len().saturating_sub(1))).copied()
 }
 
 /// The weight of the reasoning model, and the bound that the constants set to it.
@@ -256,18 +287,19 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let there = metrics_of(shown);
     let interval = with_intervals(shown, area.width);
     // As many as fit, the first two in any case.
-    let fit = (area.width.saturating_sub(26) / if interval { 21 } else { 10 }).max(2);
+    let fit = (area.width.saturating_sub(34) / if interval { 21 } else { 10 }).max(2);
     let there: Vec<_> = there.into_iter().take(usize::from(fit)).collect();
+    let tested = shown.rows.iter().any(|r| !r.against.is_empty());
     let mut columns = vec![words("model")];
     for m in &there {
         columns.push(number(m.title));
         if interval {
             columns.push(words("95 %"));
         }
-    }
-    let tested = shown.rows.iter().any(|r| !r.against.is_empty());
-    if tested {
-        columns.push(number("p (AUC)"));
+        // Beside what it is about.
+        if tested && m.name == AUC.name {
+            columns.push(number("p"));
+        }
     }
     let best = |m: &Metric| m.best(shown.rows.iter().filter_map(|r| r.metric(m.name)).map(|v| v.0));
     let rows: Vec<Vec<Cell>> = shown
@@ -278,20 +310,20 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
             let mut cells =
                 vec![Cell::new(format::clean(&row.name), if strong { theme.accent() } else { theme.text() })];
             for m in &there {
-                let Some((value, low, high)) = row.metric(m.name) else {
-                    cells.push(Cell::new("n/a", theme.dim()));
-                    if interval {
-                        cells.push(Cell::default());
+                match row.metric(m.name) {
+                    Some((value, ..)) => {
+                        let style = if best(m) == Some(value) { theme.good() } else { theme.text() };
+                        cells.push(Cell::new(format!("{value:.3}"), style));
                     }
-                    continue;
-                };
-                let style = if best(m) == Some(value) { theme.good() } else { theme.text() };
-                cells.push(Cell::new(format!("{value:.3}"), style));
-                if interval {
-                    cells.push(Cell::new(format!("{low:.3}..{high:.3}"), theme.dim()));
+                    None => cells.push(Cell::new("n/a", theme.dim())),
                 }
-            }
-            if tested {
+                if interval {
+                    let ends = row.metric(m.name).map(|(_, low, high)| format!("{low:.3}..{high:.3}"));
+                    cells.push(Cell::new(ends.unwrap_or_default(), theme.dim()));
+                }
+                if !(tested && m.name == AUC.name) {
+                    continue;
+                }
                 let against = row.against.iter().find(|d| d.metric == AUC.name);
                 // A small p of a worse row is no good news.
                 let style = |d: &Difference, p: f64| match p < 0.05 {
@@ -313,9 +345,14 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let rows = &rows[(rows.len() + 1).saturating_sub(usize::from(used.max(2)))..];
     table::draw(&columns, rows, None, Rect { height: used, ..area }, buffer, theme);
     if let Some(reference) = shown.reference.as_ref().filter(|_| tested && used < area.height) {
-        let text = format!("p: against {}, two-sided", format::clean(reference));
+        let text = format!("p: AUC against {}, two-sided", format::clean(reference));
         text::plain(area, buffer, used, &text, theme.dim());
     }
+}
+
+/// Lines that a table takes, with its title, its heading and what stands below it.
+fn lines_of(table: &Table) -> u16 {
+    table.rows.len() as u16 + 4
 }
 
 fn draw_so_far(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {

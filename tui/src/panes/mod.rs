@@ -112,6 +112,8 @@ pub struct Pane {
     pub id: PaneId,
     /// On its frame, its tab and in the help.
     pub title: &'static str,
+    /// On its tab where not all titles fit.
+    pub short: &'static str,
     /// The keys that focus it.
     pub key: &'static [Key],
     /// What they show, in words.
@@ -134,6 +136,7 @@ pub struct Pane {
 pub const BASE: Pane = Pane {
     id: PaneId::Pipeline,
     title: "",
+    short: "",
     key: &[],
     about: "",
     draw: Draw::Always(|_, _, _| {}),

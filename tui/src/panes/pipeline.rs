@@ -23,6 +23,7 @@ use crate::widgets::{bars, text};
 pub const PANE: Pane = Pane {
     id: PaneId::Pipeline,
     title: "Pipeline",
+    short: "Pipe",
     key: &[Char('1')],
     about: "stages",
     draw: Draw::OfRun(draw),

@@ -2,18 +2,18 @@
 //! and reranked.
 
 use crate::keys::Key::Char;
-use crate::keys::{Action, DOWN, LEFT, RIGHT, UP, VIEW, bound};
-use crate::panes::{BASE, Draw, Pane, PaneId};
+use crate::keys::{Action, DOWN, ENTER, LEFT, RIGHT, UP, VIEW, bound};
+use crate::panes::{BASE, Draw, Pane, PaneId, sampling};
 use rallrec_events::scatter::{Scatter, Space};
-use rallrec_events::view::Example;
+use rallrec_events::view::{Example, Prompt};
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 
 use crate::format;
 use crate::layout::share;
 use crate::message::Effect;
-use crate::state::{OpenRun, State};
+use crate::state::{OpenRun, State, Weight};
 use crate::theme::{Palette, Theme};
 use crate::widgets::table::{self, Cell, number, wide};
 use crate::widgets::{Dots, chart, text};
@@ -22,16 +22,19 @@ use crate::widgets::{Dots, chart, text};
 pub const PANE: Pane = Pane {
     id: PaneId::Retrieval,
     title: "Retrieval",
+    short: "Retr",
     key: &[Char('5')],
     about: "embeddings and retrieval",
     draw: Draw::OfRun(draw),
     act,
+    click,
     keys: &[
         bound(UP, Action::Up, "previous example", ""),
         bound(DOWN, Action::Down, "next example", "example"),
         bound(LEFT, Action::Left, "previous space", ""),
         bound(RIGHT, Action::Right, "next space", "space"),
         bound(VIEW, Action::NextView, "scatter, example, both", "view"),
+        bound(ENTER, Action::Open, "read the row whole", "read"),
         bound(&[Char('s')], Action::Sort, "history in order of similarity or time", "sort"),
     ],
     ..BASE
@@ -63,6 +66,8 @@ pub struct View {
     pub space: usize,
     /// History in order of time instead of the prompt's.
     pub by_time: bool,
+    /// An item that the mouse has found, by its place in the scatter, and a row about it.
+    pub found: Option<(usize, Option<u64>)>,
 }
 
 /// Keys of the pane.
@@ -74,7 +79,21 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         _ => 0,
     };
     let view = &mut state.panes.retrieval;
+    if matches!(action, Action::Up | Action::Down) {
+        view.found = None;
+    }
     match action {
+        Action::Open => {
+            let chosen = view.example.min(examples);
+            let row = match view.found {
+                Some((_, row)) => row,
+                None => state.run().and_then(|r| r.view.retrieval.examples.get(chosen)).map(|e| e.row),
+            };
+            match row {
+                Some(row) => sampling::read(state, row),
+                None => state.say(Weight::Plain, "no row of this run that is kept here has this item as its target"),
+            }
+        }
         Action::Up => view.example = view.example.min(examples).saturating_sub(1),
         Action::Down => view.example = (view.example + 1).min(examples),
         Action::Left => view.space = view.space.min(spaces).saturating_sub(1),
@@ -90,6 +109,58 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         _ => {}
     }
     Vec::new()
+}
+
+/// The scatter's and the example's part of the pane.
+fn parts(state: &State, run: &OpenRun, area: Rect) -> (Option<Rect>, Option<Rect>) {
+    let scatter = matches!(&run.scatter, Some(Ok(Some(_))));
+    let example = !run.view.retrieval.examples.is_empty();
+    match (state.panes.retrieval.mode, scatter, example) {
+        (Mode::Both, true, true) if area.height >= 18 => {
+            let top = area.height / 2;
+            let below = Rect { y: area.y + top, height: area.height - top, ..area };
+            (Some(Rect { height: top, ..area }), Some(below))
+        }
+        (Mode::Example, _, true) | (_, false, true) => (None, Some(area)),
+        (_, true, _) => (Some(area), None),
+        (_, false, false) => (None, None),
+    }
+}
+
+/// Finds the item under the mouse, and a row about it.
+fn click(state: &mut State, area: Rect, at: Position) {
+    let Some(run) = state.run() else { return };
+    let (Some(place), _) = parts(state, run, area) else { return };
+    let Some(Ok(Some(scatter))) = &run.scatter else { return };
+    let example = |title: &str| run.view.retrieval.examples.iter().position(|e| e.target.title == title);
+    let about = |title: &str| match example(title) {
+        Some(i) => Some(run.view.retrieval.examples[i].row),
+        None => {
+            let is_about = |p: &&Prompt| p.target.as_ref().is_some_and(|t| t.title == title);
+            run.view.prompts.iter().find(is_about).map(|p| p.row)
+        }
+    };
+    let hit = cells(state, scatter, place).into_iter().find(|(_, cell)| cell.contains(at));
+    let nearest = hit.and_then(|(i, cell)| {
+        let points = points(&scatter.spaces[i], plot(cell), DOTS).filter(|(item, _)| *item < scatter.items.len());
+        // Of several in one cell of the screen the one that a row is about.
+        points.min_by_key(|(item, (x, y))| {
+            let dx = (x / DOTS.0).abs_diff(usize::from(at.x));
+            let dy = (y / DOTS.1).abs_diff(usize::from(at.y));
+            (dx * dx + 4 * dy * dy, about(&scatter.items[*item].title).is_none())
+        })
+    });
+    let Some((item, _)) = nearest else { return };
+    let title = &scatter.items[item].title;
+    let (row, example) = (about(title), example(title));
+    let what = match row {
+        Some(row) => format!("row {row} is about it; Enter reads it"),
+        None => "no row that is kept here is about it".into(),
+    };
+    let text = format!("{} ({}): {what}", format::clean(title), format::clean(&scatter.items[item].genre));
+    state.panes.retrieval.found = Some((item, row));
+    state.panes.retrieval.example = example.unwrap_or(state.panes.retrieval.example);
+    state.say(Weight::Plain, text);
 }
 
 /// Draws the pane.
@@ -110,18 +181,12 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         return text::note(area, buffer, text, theme);
     }
     let example = examples.get(state.panes.retrieval.example.min(examples.len().saturating_sub(1)));
-    match (state.panes.retrieval.mode, scatter, example) {
-        (Mode::Both, Some(scatter), Some(example)) if area.height >= 18 => {
-            let top = area.height / 2;
-            draw_scatter(state, scatter, Some(example), Rect { height: top, ..area }, buffer);
-            let below = Rect { y: area.y + top, height: area.height - top, ..area };
-            draw_example(state, example, examples.len(), below, buffer);
-        }
-        (Mode::Example, _, Some(example)) | (_, None, Some(example)) => {
-            draw_example(state, example, examples.len(), area, buffer);
-        }
-        (_, Some(scatter), example) => draw_scatter(state, scatter, example, area, buffer),
-        (_, None, None) => {}
+    let (above, below) = parts(state, run, area);
+    if let (Some(place), Some(scatter)) = (above, scatter) {
+        draw_scatter(state, scatter, example, place, buffer);
+    }
+    if let (Some(place), Some(example)) = (below, example) {
+        draw_example(state, example, examples.len(), place, buffer);
     }
 }
 
@@ -154,68 +219,95 @@ fn draw_scatter(state: &State, scatter: &Scatter, example: Option<&Example>, are
         legend.push(Span::styled(name, theme.dim()));
     }
     text::line(area, buffer, area.height - 1, &Line::from(legend));
+    let target = example.map(|e| e.target.title.as_str());
+    let chosen = match state.panes.retrieval.found {
+        Some((item, _)) => Some(item),
+        None => scatter.items.iter().position(|item| target == Some(item.title.as_str())),
+    };
+    for (i, cell) in cells(state, scatter, area) {
+        draw_space(scatter, &scatter.spaces[i], &groups, chosen, cell, buffer, theme);
+    }
+}
+
+/// The spaces on the screen, each with its place, above the legend.
+fn cells(state: &State, scatter: &Scatter, area: Rect) -> Vec<(usize, Rect)> {
+    if area.height < 4 || scatter.spaces.is_empty() {
+        return Vec::new();
+    }
     let fit = usize::from(area.width / 30).clamp(1, scatter.spaces.len());
     let first = state.panes.retrieval.space.min(scatter.spaces.len() - fit);
-    let target = example.map(|e| e.target.title.as_str());
-    for i in 0..fit {
+    let place = |i: usize| {
         let (x, width) = share(area.width, fit, i);
-        let cell = Rect { x: area.x + x, width: width.saturating_sub(1), height: area.height - 1, ..area };
-        draw_space(scatter, &scatter.spaces[first + i], &groups, target, cell, buffer, theme);
-    }
+        Rect { x: area.x + x, width: width.saturating_sub(1), height: area.height - 1, ..area }
+    };
+    (0..fit).map(|i| (first + i, place(i))).collect()
+}
+
+/// A space's plot below its heading.
+fn plot(cell: Rect) -> Rect {
+    Rect { y: cell.y + 1, height: cell.height.saturating_sub(1), ..cell }
+}
+
+/// Dots across and down a cell of the screen.
+const DOTS: (usize, usize) = (2, 4);
+
+/// The items of a space with the dot of each, counted from the corner of the screen.
+fn points(space: &Space, plot: Rect, dots: (usize, usize)) -> impl Iterator<Item = (usize, (usize, usize))> {
+    let finite = || {
+        let numbered = space.points.iter().enumerate();
+        numbered.filter_map(|(i, p)| Some((i, (*p)?))).filter(|(_, p)| p[0].is_finite() && p[1].is_finite())
+    };
+    let range = |axis: usize| chart::bounds(finite().map(|(_, p)| f64::from(p[axis]))).unwrap_or((0.0, 0.0));
+    let (x, y) = (range(0), range(1));
+    let (w, h) = (usize::from(plot.width) * dots.0, usize::from(plot.height) * dots.1);
+    let scale = |v: f32, (a, b): (f64, f64), n: usize| {
+        let t = if b > a { (f64::from(v) - a) / (b - a) } else { 0.5 };
+        ((t * n.saturating_sub(1) as f64).round() as usize).min(n.saturating_sub(1))
+    };
+    let corner = (usize::from(plot.x) * dots.0, usize::from(plot.y) * dots.1);
+    let at = |p: [f32; 2]| (corner.0 + scale(p[0], x, w), corner.1 + h.saturating_sub(1) - scale(p[1], y, h));
+    finite().map(|(i, p)| (i, at(p))).collect::<Vec<_>>().into_iter()
 }
 
 fn draw_space(
     scatter: &Scatter,
     space: &Space,
     groups: &[String],
-    target: Option<&str>,
+    chosen: Option<usize>,
     area: Rect,
     buffer: &mut Buffer,
     theme: Theme,
 ) {
     let explained = space.explained.map_or(String::new(), |e| format!(", {:.0} %", (e[0] + e[1]) * 100.0));
     let when = match space.name.as_str() {
-        "text" | "collaborative" => " (before alignment)",
-        "aligned" => " (after alignment)",
+        "text" | "collaborative" => ", before alignment",
+        "aligned" => ", after alignment",
         _ => "",
     };
-    let title = format!("{}{when}  {}{explained}", format::clean(&space.name), format::clean(&space.method));
+    let name = format!("{}{when}", format::clean(&space.name));
+    let whole = format!("{name}  {}{explained}", format::clean(&space.method));
+    // The method whole or not at all.
+    let title = if format::width(&whole) > usize::from(area.width) { name } else { whole };
     text::plain(area, buffer, 0, &format::cut(&title, usize::from(area.width), theme.marks().ellipsis), theme.text());
-    let plot = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let points = || space.points.iter().flatten();
-    let (Some(x), Some(y)) =
-        (chart::bounds(points().map(|p| f64::from(p[0]))), chart::bounds(points().map(|p| f64::from(p[1]))))
-    else {
-        return text::note(plot, buffer, "no points", theme);
-    };
+    let plot = plot(area);
     let mut dots = Dots::new(plot, theme, groups.len() > 1);
-    let (w, h) = dots.resolution();
-    let scale = |v: f64, (a, b): (f64, f64), n: usize| {
-        let t = if b > a { (v - a) / (b - a) } else { 0.5 };
-        (t * n.saturating_sub(1) as f64).round() as usize
-    };
-    let mut mark = None;
-    for (item, point) in scatter.items.iter().zip(&space.points) {
-        let Some([px, py]) = point.filter(|p| p[0].is_finite() && p[1].is_finite()) else { continue };
+    let grain = if dots.has_markers() { (1, 1) } else { DOTS };
+    let corner = (usize::from(plot.x) * grain.0, usize::from(plot.y) * grain.1);
+    let (mut mark, mut any) = (None, false);
+    for (i, (x, y)) in points(space, plot, grain) {
+        let Some(item) = scatter.items.get(i) else { continue };
         let group = groups.iter().position(|g| *g == item.genre).unwrap_or(GROUPS);
-        let (cx, cy) =
-            (scale(f64::from(px), x, w), h.saturating_sub(1) - scale(f64::from(py), y, h).min(h.saturating_sub(1)));
-        dots.set(cx, cy, group);
-        if target == Some(item.title.as_str()) {
-            mark = Some((cx, cy));
+        dots.set(x - corner.0, y - corner.1, group);
+        any = true;
+        if chosen == Some(i) {
+            mark = Some(Position::new((x / grain.0) as u16, (y / grain.1) as u16));
         }
+    }
+    if !any {
+        return text::note(plot, buffer, "no points", theme);
     }
     dots.draw(plot, buffer, theme);
-    if let Some((cx, cy)) = mark
-        && plot.width > 0
-        && plot.height > 0
-    {
-        let (dx, dy) = (w / usize::from(plot.width), h / usize::from(plot.height));
-        let at = (plot.x + (cx / dx.max(1)) as u16, plot.y + (cy / dy.max(1)) as u16);
-        if at.0 < plot.right() && at.1 < plot.bottom() {
-            buffer[at].set_char('X').set_style(theme.bad());
-        }
-    }
+    sampling::points::mark(mark.filter(|at| plot.contains(*at)), buffer, theme);
 }
 
 fn draw_example(state: &State, example: &Example, count: usize, area: Rect, buffer: &mut Buffer) {

@@ -17,10 +17,13 @@ use crate::theme::Theme;
 use crate::widgets::chart::{Chart, Line as Curve};
 use crate::widgets::{bars, histogram, table, text};
 
+pub mod points;
+
 /// The pane.
 pub const PANE: Pane = Pane {
     id: PaneId::Sampling,
     title: "Sampling",
+    short: "Sample",
     key: &[Char('3')],
     about: "reasoning samples",
     draw: Draw::OfRun(draw),
@@ -33,7 +36,7 @@ pub const PANE: Pane = Pane {
         bound(RIGHT, Action::Right, "next sample", "sample"),
         bound(PAGE_UP, Action::PageUp, "ten prompts up", ""),
         bound(PAGE_DOWN, Action::PageDown, "ten prompts down", ""),
-        bound(VIEW, Action::NextView, "answers, histogram, accuracy", "view"),
+        bound(VIEW, Action::NextView, "answers, rows as points, histogram, accuracy", "view"),
         bound(END, Action::Follow, "follow the newest prompt", "follow"),
         bound(ENTER, Action::Open, "read prompt, hint and answers whole", "read"),
         bound(&[Char('/')], Action::Filter, "the next prompt with this text", "search"),
@@ -52,6 +55,8 @@ pub enum Mode {
     /// One prompt's answers.
     #[default]
     Answers,
+    /// Every row as a point: variance over mean p.
+    Points,
     /// How variance, length and hint are spread.
     Spread,
     /// Accuracy against variance and against length.
@@ -95,6 +100,11 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     if let Some(moved) = moved {
         view.row = rows.get(moved).copied();
     }
+    if state.panes.sampling.mode == Mode::Points && matches!(action, Action::Left | Action::Right) {
+        points::step(state, action == Action::Right);
+        return Vec::new();
+    }
+    let view = &mut state.panes.sampling;
     match action {
         Action::Open | Action::Copy => return whole(state, action),
         Action::Filter => {
@@ -107,7 +117,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Right => view.sample = (view.sample + 1).min(samples.saturating_sub(1)),
         Action::NextView => {
             view.mode = match view.mode {
-                Mode::Answers => Mode::Spread,
+                Mode::Answers => Mode::Points,
+                Mode::Points => Mode::Spread,
                 Mode::Spread => Mode::Accuracy,
                 Mode::Accuracy => Mode::Answers,
             };
@@ -127,16 +138,33 @@ fn shown(state: &State) -> Option<&Prompt> {
 /// Everything that is known of the row, to read or for the clipboard.
 fn whole(state: &mut State, action: Action) -> Vec<Effect> {
     let Some(prompt) = shown(state) else { return Vec::new() };
-    let text = all_of(prompt, state.run());
     let row = prompt.row;
     if action == Action::Copy {
+        let text = all_of(prompt, state.run());
         state.say(Weight::Plain, format!("row {row} is in the clipboard, where the terminal allows it"));
         return vec![Effect::Terminal(terminal::clipboard(&text))];
     }
+    read(state, row);
+    Vec::new()
+}
+
+/// Shows everything that is known of a row.
+pub fn read(state: &mut State, row: u64) {
+    let Some(run) = state.run() else { return };
+    let unknown = Prompt { row, ..Prompt::default() };
+    let text = match (run.view.prompts.get(row), run.view.retrieval.get(row)) {
+        (Some(prompt), _) => all_of(prompt, Some(run)),
+        (None, Some(example)) => {
+            let known = Prompt { target: Some(example.target.clone()), label: example.label, ..unknown };
+            all_of(&known, Some(run))
+        }
+        (None, None) => {
+            return state.say(Weight::Plain, format!("nothing is known of row {row} beside its predictions"));
+        }
+    };
     let columns = usize::from(state.size.0).saturating_sub(4).clamp(20, 120);
     let lines = format::wrap(&format::clean(&text), columns);
     state.overlay = Some(Overlay::Text { title: format!("Row {row}"), lines, scroll: 0, shift: 0 });
-    Vec::new()
 }
 
 /// A row in words: figures, hint, prompt, retrieved items, every answer, what became of it.
@@ -148,7 +176,9 @@ pub fn all_of(prompt: &Prompt, run: Option<&OpenRun>) -> String {
         }
     };
     fact("set", prompt.set.clone());
-    fact("target", prompt.target.as_ref().map(|t| format!("{} ({})", t.title, t.genres.join(", "))));
+    let example = run.and_then(|r| r.view.retrieval.get(prompt.row));
+    let target = prompt.target.as_ref().or(example.map(|e| &e.target));
+    fact("target", target.map(|t| format!("{} ({})", t.title, t.genres.join(", "))));
     fact("liked", prompt.label.map(|l| if l { "yes".into() } else { "no".into() }));
     fact("tuned p", prompt.tuned.map(|p| format!("{p:.4}")));
     if let Some((mean, variance)) = prompt.moments() {
@@ -162,7 +192,7 @@ pub fn all_of(prompt: &Prompt, run: Option<&OpenRun>) -> String {
     fact("verdict", right.map(|r| if r { "right".into() } else { "wrong".into() }));
     fact("\nhint", prompt.hint.clone());
     fact("\nprompt", prompt.prompt.clone());
-    if let Some(example) = run.and_then(|r| r.view.retrieval.get(prompt.row)) {
+    if let Some(example) = example {
         out.push_str("\n\nhistory as it was shown:");
         for item in example.shown() {
             let near = item.similarity.map_or(String::new(), |s| format!(", similarity {s:.3}"));
@@ -205,10 +235,45 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     colour(run, &mut facts, theme);
     text::lines(area, buffer, &facts);
     match state.panes.sampling.mode {
-        Mode::Answers => draw_answers(state, run, body, buffer),
+        Mode::Answers => {
+            let (above, below) = answers_area(state, run, body);
+            draw_answers(state, run, above, buffer);
+            if below.height > 0 && sampling.answers > 0 {
+                points::draw(state, run, below, buffer);
+            }
+        }
+        Mode::Points => points::draw(state, run, body, buffer),
         Mode::Spread => draw_spread(run, body, buffer, theme),
         Mode::Accuracy => draw_accuracy(run, body, buffer, theme),
     }
+}
+
+/// The answers' part of the pane; below it all rows are points, where there is room for them.
+fn answers_area(state: &State, run: &OpenRun, body: Rect) -> (Rect, Rect) {
+    /// Least height of the points.
+    const POINTS: u16 = 10;
+    let most = body.height.saturating_sub(POINTS);
+    let number = (1, rows(run).len());
+    let needed = shown(state).map_or(u16::MAX, |prompt| {
+        let Places { heading, list, words } = places(prompt, number, body, state.theme);
+        let answer = prompt.answers.get(state.panes.sampling.sample.min(prompt.answers.len().saturating_sub(1)));
+        let text = answer.map_or(0, |a| text_lines(prompt, &a.text, words.width, state.theme).len());
+        let (left, right) = (prompt.answers.len() + 1, text + 1);
+        let below = if list.y == words.y { left.max(right) } else { usize::from(list.height) + right };
+        (heading.len() + below + 1).min(usize::from(u16::MAX)) as u16
+    });
+    // While answers arrive the picture stays where it is.
+    let above = if run.doing().is_live() { body.height * 3 / 5 } else { needed.max(body.height / 3) };
+    let above = if above > most { body.height } else { above };
+    (Rect { height: above, ..body }, Rect { y: body.y + above, height: body.height - above, ..body })
+}
+
+/// The text of an answer with what was asked below it.
+fn text_lines(prompt: &Prompt, answer: &str, columns: u16, theme: Theme) -> Vec<Line<'static>> {
+    let columns = usize::from(columns).max(1);
+    let mut lines: Vec<Line> = format::wrap(&format::clean(answer), columns).into_iter().map(Line::raw).collect();
+    lines.extend(what_was_asked(prompt, columns, theme));
+    lines
 }
 
 /// The figures over all answers.
@@ -231,11 +296,11 @@ fn figures(run: &OpenRun) -> Vec<(&'static str, String)> {
         out.push(("cost to plain", format!("{ratio:.1}x")));
     }
     out.push(("Yes+No mass", number(mass(run))));
-    if s.hint_strength.n() > 0 {
-        out.push(("hint |p-.5|", format::value(mean_of(&s.hint_strength))));
+    if let Some(mean) = s.hint_strength.mean() {
+        out.push(("hint |p-.5|", format::value(mean)));
     }
-    if s.variance.n() > 0 {
-        out.push(("variance", format!("{:.4}", mean_of(&s.variance))));
+    if let Some(mean) = s.variance.mean() {
+        out.push(("variance", format!("{mean:.4}")));
     }
     out
 }
@@ -259,12 +324,6 @@ fn colour(run: &OpenRun, facts: &mut [Line<'static>], theme: Theme) {
 fn mass(run: &OpenRun) -> Option<f64> {
     let s = &run.view.sampling;
     s.mass.value().or_else(|| s.scored.values().next_back().and_then(|m| m.mass.value()))
-}
-
-/// Mean of the middles of the bins.
-fn mean_of(bins: &Bins) -> f64 {
-    let sum: f64 = bins.bins().iter().enumerate().map(|(i, b)| bins.middle(i) * b.n as f64).sum();
-    sum / bins.n().max(1) as f64
 }
 
 fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
@@ -298,10 +357,7 @@ fn draw_answers(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
             if let Some(answer) = prompt.answers.get(sample) {
                 let title = format!("sample {} of {}", sample + 1, prompt.answers.len());
                 text::plain(words, buffer, 0, &title, theme.dim());
-                let columns = usize::from(words.width).max(1);
-                let mut lines: Vec<Line> =
-                    format::wrap(&format::clean(&answer.text), columns).into_iter().map(Line::raw).collect();
-                lines.extend(what_was_asked(prompt, columns, theme));
+                let lines = text_lines(prompt, &answer.text, words.width, theme);
                 for (i, line) in lines.iter().enumerate() {
                     text::line(words, buffer, i as u16 + 1, line);
                 }
@@ -352,14 +408,25 @@ fn places(prompt: &Prompt, number: (usize, usize), area: Rect, theme: Theme) -> 
     Places { heading, list, words }
 }
 
-/// Selects the answer under the mouse.
+/// Selects the answer, or the row, under the mouse.
 pub fn click(state: &mut State, area: Rect, at: Position) {
-    let Some(run) = state.run().filter(|_| state.panes.sampling.mode == Mode::Answers) else { return };
-    let rows = rows(run);
-    let row = state.panes.sampling.row.or_else(|| rows.last().copied());
-    let Some(prompt) = row.and_then(|r| run.view.prompts.get(r)) else { return };
-    let number = rows.iter().position(|r| Some(*r) == row).map_or(0, |i| i + 1);
+    let Some(run) = state.run() else { return };
     let body = text::head(&figures(run), area, state.theme).1;
+    match state.panes.sampling.mode {
+        Mode::Points => points::click(state, body, at),
+        Mode::Answers => {
+            let (above, below) = answers_area(state, run, body);
+            if below.contains(at) { points::click(state, below, at) } else { click_answer(state, above, at) }
+        }
+        Mode::Spread | Mode::Accuracy => {}
+    }
+}
+
+fn click_answer(state: &mut State, body: Rect, at: Position) {
+    let Some(run) = state.run() else { return };
+    let rows = rows(run);
+    let Some(prompt) = shown(state) else { return };
+    let number = rows.iter().position(|r| *r == prompt.row).map_or(0, |i| i + 1);
     let list = places(prompt, (number, rows.len()), body, state.theme).list;
     let n = prompt.answers.len();
     if let Some(sample) = table::hit(state.panes.sampling.sample.min(n.saturating_sub(1)), n, list, at) {

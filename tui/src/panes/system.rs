@@ -20,6 +20,7 @@ use crate::widgets::{bars, text};
 pub const PANE: Pane = Pane {
     id: PaneId::System,
     title: "System",
+    short: "Sys",
     key: &[Char('7')],
     about: "machine",
     draw: Draw::OfRun(draw),

@@ -3,6 +3,7 @@
 use crate::keys::Key::{Char, Code, Shift};
 use crate::keys::{Action, DOWN, ENTER, LEFT, RIGHT, UP, VIEW, ZOOM_IN, ZOOM_OUT, bound};
 use crate::panes::{BASE, Draw, Pane, PaneId};
+use axis::{Over, Scale, Shown};
 use crossterm::event::KeyCode;
 use rallrec_events::view::{Series, State as StageState, Training};
 use rallrec_events::{Metric, StageId};
@@ -18,10 +19,13 @@ use crate::theme::Theme;
 use crate::widgets::chart::{self, Axis, Chart, Line};
 use crate::widgets::text;
 
+mod axis;
+
 /// The pane.
 pub const PANE: Pane = Pane {
     id: PaneId::Training,
     title: "Training",
+    short: "Train",
     key: &[Char('2')],
     about: "training curves",
     draw: Draw::OfRun(draw),
@@ -40,7 +44,7 @@ pub const PANE: Pane = Pane {
         bound(&[Char('r')], Action::Recent, "whole run or recent steps", "recent"),
         bound(&[Char('s')], Action::Smooth, "next smoothing", "smooth"),
         bound(&[Char('y')], Action::LogAxis, "most values, logarithmic axis, all values", "axis"),
-        bound(&[Char('x')], Action::Epochs, "over steps or over epochs", ""),
+        bound(&[Char('x')], Action::Over, "over steps, epochs, units of work (tokens) or time", "over"),
         bound(&[Char('o')], Action::Overlay, "lay the other opened runs over it, or not", ""),
         bound(VIEW, Action::NextView, "stages that train: one after another", "view"),
         bound(&[Code(KeyCode::Esc), Code(KeyCode::Home)], Action::Reset, "whole run, no cursor", ""),
@@ -77,8 +81,8 @@ pub struct View {
     pub smoothing: usize,
     /// The y axis.
     pub axis: Axis,
-    /// Over epochs instead of steps: runs with other batches stand one above the other.
-    pub epochs: bool,
+    /// What the curves run over.
+    pub over: Over,
     /// Other opened runs in the same chart.
     pub overlay: bool,
     /// Where to read, 0 to 1 of the part in view.
@@ -96,7 +100,7 @@ impl Default for View {
             centre: 0.5,
             smoothing: 1,
             axis: Axis::Most,
-            epochs: false,
+            over: Over::Steps,
             overlay: true,
             cursor: None,
         }
@@ -153,7 +157,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
                 Axis::Whole => Axis::Most,
             };
         }
-        Action::Epochs => view.epochs = !view.epochs,
+        Action::Over => view.over = view.over.next(),
         Action::Overlay => view.overlay = !view.overlay,
         Action::NextView => {
             let next = match &view.stage {
@@ -175,13 +179,37 @@ pub fn click(state: &mut State, area: Rect, at: Position) {
     let specs = charts(run, state.panes.training.stage.as_deref());
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let hit = arrange(&state.panes.training, specs.len(), body).into_iter().find(|(_, r)| r.contains(at));
-    if let Some((i, r)) = hit {
-        state.panes.training.selected = i;
-        // The axis labels take about eight columns; the cursor need not be exact, it can be moved.
-        let gutter = 8.min(r.width / 3);
-        let share = f64::from(at.x.saturating_sub(r.x + gutter)) / f64::from(r.width.saturating_sub(gutter + 1).max(1));
-        state.panes.training.cursor = Some(share.clamp(0.0, 1.0));
-    }
+    let Some((i, place)) = hit else { return };
+    let (over, _) = over(state, run, &specs[i].stage);
+    let lines = lines(state, run, &specs[i], over);
+    let x = window(state, run, &specs, &specs[i].stage, over);
+    let share = Chart { lines: &lines, x, axis: state.panes.training.axis, ..Chart::default() }.share(place, at);
+    state.panes.training.selected = i;
+    state.panes.training.cursor = share.or(state.panes.training.cursor);
+}
+
+/// The part of the x axis in view, the same in every chart of a stage.
+fn window(state: &State, run: &OpenRun, specs: &[Spec], stage: &str, over: Shown) -> Option<(f64, f64)> {
+    let view = &state.panes.training;
+    let alike = specs.iter().filter(|spec| spec.stage == stage);
+    let curves = alike.flat_map(|spec| spec.curves.iter().map(move |curve| (spec, curve)));
+    let runs = state.shown().iter().filter(|other| view.overlay || other.id == run.id);
+    let ends = runs.filter_map(|other| other.view.training.get(stage)).flat_map(|training| {
+        let scale = Scale::of(training, over);
+        let ends = curves.clone().filter_map(|(spec, curve)| {
+            let series = find(training, curve)?;
+            let first = match view.recent {
+                true => series.recent().front().map(|p| p.0),
+                false => series.points().next().map(|p| p.0),
+            };
+            let by_epoch = by_epoch(spec, training, curve);
+            Some([scale.x(first?, by_epoch), scale.x(series.last()?.0, by_epoch)])
+        });
+        ends.flatten().collect::<Vec<_>>()
+    });
+    let (a, b) = chart::bounds(ends)?;
+    let (from, to) = view.window();
+    Some((a + (b - a) * from, a + (b - a) * to))
 }
 
 /// One curve of a chart: how to find it in a run.
@@ -192,7 +220,8 @@ type Find = fn(&Training) -> &Series;
 struct Spec {
     stage: String,
     title: String,
-    unit: &'static str,
+    /// What is no metric in it is told by epochs.
+    by_epoch: bool,
     curves: Vec<Curve>,
 }
 
@@ -213,29 +242,28 @@ fn charts(run: &OpenRun, only: Option<&str>) -> Vec<Spec> {
         if only.is_some_and(|o| o != stage) {
             continue;
         }
-        let mut add = |title: String, unit: &'static str, curves: Vec<Curve>| {
-            out.push(Spec { stage: stage.clone(), title: format!("{stage} {title}"), unit, curves });
+        let mut add = |title: String, by_epoch: bool, curves: Vec<Curve>| {
+            out.push(Spec { stage: stage.clone(), title: format!("{stage} {title}"), by_epoch, curves });
         };
         if !training.loss.is_empty() || training.loss.not_finite > 0 {
             // What is measured on held-out rows stands beside what is trained on.
             let held_out: Vec<&String> = training.metrics.keys().filter(|name| is_loss(name)).collect();
             let name = if held_out.is_empty() { "" } else { "train" };
             let curves = held_out.into_iter().cloned().map(Curve::Metric);
-            add("loss".into(), "steps", std::iter::once(Curve::Fixed(name, |t| &t.loss)).chain(curves).collect());
+            add("loss".into(), false, std::iter::once(Curve::Fixed(name, |t| &t.loss)).chain(curves).collect());
         }
         for (names, by_epoch) in metric_groups(training) {
-            let unit = if by_epoch { "epochs" } else { "steps" };
             // Several metrics are named by the legend; one alone is named by the heading.
             let split = names.first().and_then(|n| n.split_once(" (")).map_or("", |(_, s)| s.trim_end_matches(')'));
             let title = match names.as_slice() {
                 [one] => format!("{} {split}", one.split(" (").next().unwrap_or(one)),
                 _ => split.to_string(),
             };
-            add(title, unit, names.into_iter().map(Curve::Metric).collect());
+            add(title, by_epoch, names.into_iter().map(Curve::Metric).collect());
         }
         if !training.positive.is_empty() {
             let curves = vec![Curve::Fixed("positive", |t| &t.positive), Curve::Fixed("negative", |t| &t.negative)];
-            add("similarity".into(), "epochs", curves);
+            add("similarity".into(), true, curves);
         }
         let singles: [(&str, Find); 3] =
             [("gradient norm", |t| &t.gradient_norm), ("learning rate", |t| &t.learning_rate), ("rate", |t| &t.rate)];
@@ -244,7 +272,7 @@ fn charts(run: &OpenRun, only: Option<&str>) -> Vec<Spec> {
             let constant = title == "learning rate" && series.range().is_none_or(|(a, b)| a == b);
             if !series.is_empty() && !constant {
                 let title = if title == "rate" { rate_title(run, stage) } else { title.to_string() };
-                add(title, "steps", vec![Curve::Fixed("", find)]);
+                add(title, false, vec![Curve::Fixed("", find)]);
             }
         }
     }
@@ -263,11 +291,6 @@ fn rate_title(run: &OpenRun, stage: &str) -> String {
 /// A metric that stands beside the training loss.
 fn is_loss(name: &str) -> bool {
     !Metric::shares_a_chart(name)
-}
-
-/// Steps of one epoch; 1 where the stage does not count epochs.
-fn steps_an_epoch(training: &Training) -> f64 {
-    if training.epoch == 0 { 1.0 } else { training.step.max(1) as f64 / f64::from(training.epoch) }
 }
 
 /// Metrics that share a chart: those in 0 to 1 where more is better. Losses stand beside the
@@ -300,7 +323,7 @@ fn find<'a>(training: &'a Training, curve: &Curve) -> Option<&'a Series> {
 
 /// The lines of a chart, over the runs that are laid over each other. Each run has its colour, in
 /// every chart the same; several curves of a run differ by their dashes.
-fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
+fn lines(state: &State, run: &OpenRun, spec: &Spec, over: Shown) -> Vec<Line> {
     let view = &state.panes.training;
     let runs = state.shown();
     let overlaid = view.overlay && runs.len() > 1;
@@ -311,6 +334,7 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
             continue;
         }
         let Some(training) = other.view.training.get(&spec.stage) else { continue };
+        let scale = Scale::of(training, over);
         for (j, curve) in spec.curves.iter().enumerate() {
             let Some(series) = find(training, curve).filter(|s| !s.is_empty() || s.is_lost()) else { continue };
             let name = match curve {
@@ -324,18 +348,8 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
             let name = if overlaid { format!("{} {name}", state.label(other)).trim_end().to_string() } else { name };
             let mut points: Vec<(f64, f64)> =
                 if view.recent { series.recent().iter().copied().collect() } else { series.points().collect() };
-            // A held-out loss over epochs, in a chart over steps.
-            if let Curve::Metric(name) = curve
-                && spec.unit == "steps"
-                && training.metrics.get(name).is_some_and(|m| m.by_epoch)
-            {
-                let steps = steps_an_epoch(training);
-                points.iter_mut().for_each(|p| p.0 *= steps);
-            }
-            if view.epochs && spec.unit == "steps" {
-                let steps = steps_an_epoch(training);
-                points.iter_mut().for_each(|p| p.0 /= steps);
-            }
+            let by_epoch = by_epoch(spec, training, curve);
+            points.iter_mut().for_each(|p| p.0 = scale.x(p.0, by_epoch));
             let (colour, dash) = if overlaid { (other.colour, j) } else { (j, 0) };
             let shown = matches!(curve, Curve::Fixed(..)) && weight > 0.0 && points.len() >= ENOUGH;
             if shown {
@@ -351,31 +365,38 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec) -> Vec<Line> {
     out
 }
 
-/// Best values and checkpoints as marks on the time axis.
-fn marks(run: &OpenRun, spec: &Spec, epochs: bool) -> Vec<(f64, char)> {
+/// A curve's own x counts epochs.
+fn by_epoch(spec: &Spec, training: &Training, curve: &Curve) -> bool {
+    match curve {
+        Curve::Fixed(..) => spec.by_epoch,
+        Curve::Metric(name) => training.metrics.get(name).is_some_and(|m| m.by_epoch),
+    }
+}
+
+/// Best values and checkpoints as marks on the x axis.
+fn marks(run: &OpenRun, spec: &Spec, over: Shown) -> Vec<(f64, char)> {
     let Some(training) = run.view.training.get(&spec.stage) else { return Vec::new() };
-    let mut out: Vec<(f64, char)> = spec
-        .curves
-        .iter()
-        .filter_map(|c| match c {
-            Curve::Metric(name) => {
-                let metric = training.metrics.get(name)?;
-                let over_steps = metric.by_epoch && spec.unit == "steps";
-                let scale = if over_steps { steps_an_epoch(training) } else { 1.0 };
-                metric.best.map(|b| (b.0 * scale, 'B'))
-            }
-            Curve::Fixed(..) => None,
-        })
-        .collect();
-    if spec.unit == "steps"
-        && let Some(checkpoint) = &training.checkpoint
-    {
-        out.push((checkpoint.step as f64, 'C'));
-    }
-    if epochs && spec.unit == "steps" {
-        out.iter_mut().for_each(|mark| mark.0 /= steps_an_epoch(training));
-    }
+    let scale = Scale::of(training, over);
+    let best = |curve: &Curve| match curve {
+        Curve::Metric(name) => {
+            let metric = training.metrics.get(name)?;
+            metric.best.map(|b| (scale.x(b.0, metric.by_epoch), 'B'))
+        }
+        Curve::Fixed(..) => None,
+    };
+    let mut out: Vec<(f64, char)> = spec.curves.iter().filter_map(best).collect();
+    out.extend(training.checkpoint.as_ref().map(|checkpoint| (scale.x(checkpoint.step as f64, false), 'C')));
     out
+}
+
+/// What the charts of a stage run over, and in which unit, so that one holds for all its curves.
+fn over(state: &State, run: &OpenRun, stage: &str) -> (Shown, String) {
+    let trainings = || state.shown().iter().filter_map(|r| r.view.training.get(stage));
+    let unit = || rate_title(run, stage).strip_suffix("/s").unwrap_or("units").to_string();
+    match run.view.training.get(stage) {
+        Some(own) => axis::shown(state.panes.training.over, own, trainings(), unit),
+        None => (Shown::Steps, "steps".into()),
+    }
 }
 
 /// Charts on the screen: number and place. The selected one is always among them.
@@ -428,14 +449,11 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     for (i, place) in arrange(view, specs.len(), body) {
         let spec = &specs[i];
-        let lines = lines(state, run, spec);
-        let full = chart::bounds(lines.iter().flat_map(|l| l.points.iter().map(|p| p.0)));
-        let x = full.map(|(a, b)| {
-            let (from, to) = view.window();
-            (a + (b - a) * from, a + (b - a) * to)
-        });
-        // On every chart of the same stage that counts the same.
-        let alike = specs[at].stage == spec.stage && specs[at].unit == spec.unit;
+        let (over, unit) = over(state, run, &spec.stage);
+        let lines = lines(state, run, spec, over);
+        let x = window(state, run, &specs, &spec.stage, over);
+        // On every chart of the same stage.
+        let alike = specs[at].stage == spec.stage;
         let cursor = match (view.cursor, x) {
             (Some(share), Some((a, b))) if alike => Some(a + (b - a) * share),
             _ => None,
@@ -447,8 +465,8 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
             y: None,
             axis: view.axis,
             cursor,
-            unit: if view.epochs && spec.unit == "steps" { "epochs" } else { spec.unit },
-            marks: &marks(run, spec, view.epochs),
+            unit: &unit,
+            marks: &marks(run, spec, over),
             names_only: false,
             selected: i == at,
         };
@@ -504,6 +522,9 @@ fn view_words(view: &View, theme: Theme) -> TextLine<'static> {
         (true, _) => facts.push(("view", "recent".into())),
         (false, true) => facts.push(("view", format!("{:.0}x", view.zoom))),
         (false, false) => {}
+    }
+    if view.over != Over::Steps {
+        facts.push(("over", view.over.word().into()));
     }
     match view.axis {
         Axis::Most => {}

@@ -1,7 +1,7 @@
 //! Curves with axes, a legend that shows values, a cursor, smoothing and a logarithmic axis.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line as TextLine, Span};
 
@@ -112,13 +112,9 @@ impl Chart<'_> {
             return;
         };
         let x = ranges.x;
-        let plot_height = body.height - 1;
-        let labels = y_labels(&ranges, plot_height);
-        let gutter = labels.iter().map(|l| format::width(&l.1)).max().unwrap_or(0) as u16 + 1;
-        if body.width < gutter + 6 {
-            return;
-        }
-        let plot = Rect::new(body.x + gutter, body.y, body.width - gutter, plot_height);
+        let labels = y_labels(&ranges, body.height - 1);
+        let Some(plot) = plot(body, &labels) else { return };
+        let gutter = plot.x - body.x;
         let left = Rect { width: gutter - 1, ..body };
         for (row, label) in &labels {
             text::right(left, buffer, *row, label, theme.dim());
@@ -151,6 +147,52 @@ impl Chart<'_> {
         }
     }
 
+    /// The plot inside `area` and the ranges in view, where there is room for one.
+    fn inside(&self, area: Rect) -> Option<(Rect, Ranges)> {
+        if area.height < 4 || area.width < 14 {
+            return None;
+        }
+        let ranges = self.ranges()?;
+        let body = Rect { y: area.y + 1, height: area.height - 1, ..area };
+        let labels = y_labels(&ranges, body.height - 1);
+        Some((plot(body, &labels)?, ranges))
+    }
+
+    /// How far along the x axis the mouse is, 0 to 1 of the part in view.
+    pub fn share(&self, area: Rect, at: Position) -> Option<f64> {
+        let (plot, _) = self.inside(area)?;
+        let along = f64::from(at.x.saturating_sub(plot.x)) / f64::from(plot.width.saturating_sub(1).max(1));
+        Some(along.clamp(0.0, 1.0))
+    }
+
+    /// The cell in which a point of the chart in `area` is drawn.
+    pub fn cell(&self, area: Rect, point: (f64, f64)) -> Option<Position> {
+        let (plot, Ranges { x, y, log, .. }) = self.inside(area)?;
+        let v = if log { point.1.log10() } else { point.1 };
+        if !(point.0 >= x.0 && point.0 <= x.1 && v.is_finite()) {
+            return None;
+        }
+        // Two by four dots a cell, as they are drawn.
+        let column = (point.0 - x.0) / (x.1 - x.0) * f64::from(2 * plot.width - 1);
+        let row = (1.0 - ((v - y.0) / (y.1 - y.0)).clamp(0.0, 1.0)) * f64::from(4 * plot.height - 1);
+        Some(Position::new(plot.x + column.round() as u16 / 2, plot.y + row.round() as u16 / 4))
+    }
+
+    /// Of these points the one that is drawn nearest to the mouse.
+    pub fn nearest<T>(&self, area: Rect, at: Position, points: impl Iterator<Item = ((f64, f64), T)>) -> Option<T> {
+        let (plot, _) = self.inside(area)?;
+        if !plot.contains(at) {
+            return None;
+        }
+        let far = |p: Position| {
+            // A cell is about twice as high as it is wide.
+            let (dx, dy) = (f64::from(p.x) - f64::from(at.x), 2.0 * (f64::from(p.y) - f64::from(at.y)));
+            dx * dx + dy * dy
+        };
+        let placed = points.filter_map(|(point, what)| Some((far(self.cell(area, point)?), what)));
+        placed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, what)| what)
+    }
+
     /// Where the cursor stands: on the nearest point.
     fn at(&self) -> Option<f64> {
         let cursor = self.cursor?;
@@ -181,7 +223,7 @@ impl Chart<'_> {
         // Among several curves one without a name is a help line.
         let several = self.lines.iter().filter(|l| !l.faint).count() > 1;
         let told = self.lines.iter().filter(|l| !l.faint && (!l.name.is_empty() || !several));
-        let entries = |values: bool| -> Vec<[Span<'static>; 3]> {
+        let entries = |values: bool, gap: &str| -> Vec<[Span<'static>; 3]> {
             let entry = |line: &Line| {
                 let y = line.read(self.cursor).map_or(f64::NAN, |p| p.1);
                 let lost = line.lost && self.cursor.is_none();
@@ -190,6 +232,7 @@ impl Chart<'_> {
                 }
                 let markers = theme.ascii || (several && theme.palette == Palette::Mono);
                 let marker = match (markers, line.dash) {
+                    (false, _) if line.dots => "● ".into(),
                     (true, _) => format!("{} ", theme.marker(line.series + line.dash)),
                     (false, 0) => "━ ".into(),
                     (false, 1) => "╍ ".into(),
@@ -202,7 +245,7 @@ impl Chart<'_> {
                 };
                 let name = if line.name.is_empty() || !values { line.name.clone() } else { format!("{} ", line.name) };
                 Some([
-                    Span::styled(format!("  {marker}"), theme.series(line.series)),
+                    Span::styled(format!("{gap}{marker}"), theme.series(line.series)),
                     Span::styled(name, theme.dim()),
                     Span::styled(value, if lost { theme.bad() } else { theme.text() }),
                 ])
@@ -213,9 +256,13 @@ impl Chart<'_> {
         let room = usize::from(width).saturating_sub(format::width(self.title));
         // Where not all values fit, the names matter more: without them nobody knows which curve is
         // which.
-        let mut shown = entries(!self.names_only);
-        if told.clone().count() > 1 && shown.iter().map(|e| width_of(e)).sum::<usize>() > room {
-            shown = entries(false);
+        let fits = |entries: &[[Span; 3]]| entries.iter().map(|e| width_of(e)).sum::<usize>() <= room;
+        let mut shown = entries(!self.names_only, "  ");
+        if told.clone().count() > 1 && !fits(&shown) {
+            shown = entries(false, "  ");
+        }
+        if !fits(&shown) {
+            shown = entries(told.clone().count() == 1 && !self.names_only, " ");
         }
         let mut used = 0;
         for entry in shown {
@@ -240,8 +287,10 @@ impl Chart<'_> {
         text::right(area, buffer, 0, &words, style);
         let room = area.width.saturating_sub(format::width(&words) as u16 + 1);
         let mut free = 0;
-        for tick in ticks(x, usize::from(area.width / 7).clamp(2, 10)) {
-            let label = format::axis(tick);
+        let found = ticks(x, usize::from(area.width / 7).clamp(2, 10));
+        let step = if found.len() > 1 { found[1] - found[0] } else { 0.0 };
+        for tick in found {
+            let label = format::tick(tick, step);
             let width = format::width(&label) as u16;
             let at = ((tick - x.0) / (x.1 - x.0) * f64::from(area.width - 1)).round() as u16;
             let start = at.saturating_sub(width / 2);
@@ -268,13 +317,35 @@ impl Chart<'_> {
             return Some(Ranges { x, y, log: false, cut: false });
         }
         let whole = if log { bounds(inside().filter(|y| *y > 0.0).map(f64::log10))? } else { bounds(inside())? };
-        let y = if self.axis == Axis::Most { most(inside().collect(), whole) } else { whole };
+        let y = if self.axis == Axis::Most { self.most(x).unwrap_or(whole) } else { whole };
         let cut = y != whole;
         let pad = if y.1 > y.0 { (y.1 - y.0) * 0.04 } else { y.0.abs().max(1e-3) * 0.05 };
         // What is never negative has no negative axis.
         let low = if !log && y.0 >= 0.0 { (y.0 - pad).max(0.0) } else { y.0 - pad };
         Some(Ranges { x, y: (low, y.1 + pad), log, cut })
     }
+}
+
+impl Chart<'_> {
+    /// Where most values of each curve are: one of another height, with a few values, is seen whole.
+    fn most(&self, x: Interval) -> Option<Interval> {
+        let of = |line: &Line| {
+            let inside = line.points.iter().filter(|p| p.0 >= x.0 && p.0 <= x.1 && p.1.is_finite()).map(|p| p.1);
+            let values: Vec<f64> = inside.collect();
+            let whole = bounds(values.iter().copied())?;
+            Some(most(values, whole))
+        };
+        // What is drawn faint is the same before it was smoothed.
+        let told = self.lines.iter().filter(|l| !l.faint).filter_map(of);
+        told.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+}
+
+/// The plot beside its labels and above its x axis, where there is room.
+fn plot(body: Rect, labels: &[(u16, String)]) -> Option<Rect> {
+    let gutter = labels.iter().map(|l| format::width(&l.1)).max().unwrap_or(0) as u16 + 1;
+    let fits = body.width >= gutter + 6 && body.height > 1;
+    fits.then(|| Rect::new(body.x + gutter, body.y, body.width - gutter, body.height - 1))
 }
 
 /// The range of nine values in ten, and as much again above and below: one spike, or the first
@@ -415,6 +486,23 @@ mod tests {
     }
 
     #[test]
+    fn the_mouse_finds_the_point_that_is_drawn_under_it() {
+        let points: Vec<(f64, f64)> = (0..10).map(|i| (f64::from(i), f64::from(i * i % 7))).collect();
+        let lines = [Line { dots: true, ..Line::new("a", points.clone(), 0) }];
+        let chart = Chart { lines: &lines, ..Chart::default() };
+        let area = Rect::new(3, 2, 60, 20);
+        let numbered = || points.iter().copied().zip(0..);
+        for (i, point) in points.iter().enumerate() {
+            let at = chart.cell(area, *point).expect("it is drawn");
+            assert_eq!(chart.nearest(area, at, numbered()), Some(i));
+            let near = Position::new(at.x.saturating_sub(1).max(9), at.y);
+            assert_eq!(chart.nearest(area, near, numbered()), Some(i));
+        }
+        assert_eq!(chart.nearest(area, Position::new(70, 5), numbered()), None, "beside the chart");
+        assert_eq!(chart.nearest(Rect::new(0, 0, 5, 3), Position::new(1, 1), numbered()), None, "no room");
+    }
+
+    #[test]
     fn ticks_are_round_and_inside() {
         let round = |range, count| ticks(range, count).into_iter().map(format::axis).collect::<Vec<_>>();
         assert_eq!(round((1.0, 960.0), 5), ["200", "400", "600", "800"]);
@@ -437,6 +525,16 @@ mod tests {
         assert!(most.y.1 < 5.0 && most.cut, "{:?}", most.y);
         let whole = chart(Axis::Whole).ranges().unwrap();
         assert!(whole.y.1 > 900.0 && !whole.cut);
+    }
+
+    /// The held-out loss, with one value an epoch, once lay beyond the range of the many values of
+    /// the training loss, as a line along the edge.
+    #[test]
+    fn a_curve_of_few_values_is_seen_beside_one_of_many() {
+        let train: Vec<(f64, f64)> = (0..150).map(|i| (f64::from(i), 0.2 + f64::from(i % 5) * 0.01)).collect();
+        let lines = [Line::new("train", train, 0), Line::new("valid", vec![(75.0, 0.66), (150.0, 0.62)], 1)];
+        let ranges = Chart { lines: &lines, axis: Axis::Most, ..Chart::default() }.ranges().unwrap();
+        assert!(ranges.y.0 < 0.2 && ranges.y.1 > 0.66 && !ranges.cut, "{:?}", ranges.y);
     }
 
     #[test]

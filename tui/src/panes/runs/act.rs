@@ -127,7 +127,7 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
             let own = state.panes.runs.catalogue.root.join(&name);
             let busy = state.panes.runs.catalogue.runs.iter().any(|r| r.folder == own && r.state.is_live());
             let out = if busy { state.panes.runs.catalogue.free_folder(&name) } else { own };
-            ask_to_start(state, Start { source, sets: Vec::new(), out, after: None }, action)
+            ask_to_start(state, Start { source, sets: Vec::new(), out, queued: false }, action)
         }
         (Action::Resume | Action::Start | Action::Enqueue, Chosen::Run(run)) => {
             if run.state.is_live() {
@@ -140,7 +140,7 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
                 return Vec::new();
             }
             let again =
-                Start { source: Source::Run(run.folder.clone()), sets: Vec::new(), out: run.folder, after: None };
+                Start { source: Source::Run(run.folder.clone()), sets: Vec::new(), out: run.folder, queued: false };
             ask_to_start(state, again, action)
         }
         (Action::Mark, Chosen::Run(run)) => {
@@ -189,21 +189,13 @@ fn ask(state: &mut State, text: String, then: RunsEffect) -> Vec<Effect> {
 /// Asks before work begins: a key is pressed quickly, and a run takes the whole machine.
 fn ask_to_start(state: &mut State, mut start: Start, action: Action) -> Vec<Effect> {
     let (source, out) = (start.source.name(), start.out.display().to_string());
-    if action == Action::Enqueue {
-        start.after = behind(state, &start.out);
-    }
-    let text = match (&start.after, action) {
-        (Some(after), _) => format!("Start {source} in {out} when {} has ended? (y/n)", after.display()),
-        (None, Action::Resume) => format!("Let {out} go on? (y/n)"),
-        (None, _) => format!("Start {source} in {out} now? (y/n)"),
+    start.queued = action == Action::Enqueue;
+    let text = match action {
+        Action::Enqueue => format!("Start {source} in {out} when no other run is at work or queued before? (y/n)"),
+        Action::Resume => format!("Let {out} go on? (y/n)"),
+        _ => format!("Start {source} in {out} now? (y/n)"),
     };
     ask(state, text, RunsEffect::Start(start))
-}
-
-/// The run that a queued one goes behind.
-fn behind(state: &State, out: &Path) -> Option<PathBuf> {
-    let view = &state.panes.runs;
-    view.catalogue.last_live(&view.started_here).filter(|f| f != out)
 }
 
 /// What was agreed to.
@@ -216,10 +208,6 @@ pub fn agreed(state: &mut State, effect: RunsEffect) -> Vec<Effect> {
             state.say(Weight::Plain, format!("deleting {}", folder.display()));
             vec![Effect::Runs(RunsEffect::Delete(folder))]
         }
-        RunsEffect::Unqueue(folder) => {
-            state.panes.runs.started_here.retain(|q| *q != folder);
-            vec![Effect::Runs(RunsEffect::Unqueue(folder))]
-        }
         effect => vec![Effect::Runs(effect)],
     }
 }
@@ -231,9 +219,18 @@ fn edit(state: &mut State, source: Source, out: PathBuf) -> Vec<Effect> {
 
 fn begin(state: &mut State, start: Start) -> Vec<Effect> {
     state.say(Weight::Plain, format!("starting {} in {}", start.source.name(), start.out.display()));
-    // One that is queued next goes behind this one, though no list has it yet.
-    state.panes.runs.started_here.retain(|q| *q != start.out);
-    state.panes.runs.started_here.push(start.out.clone());
+    // Until a list has it: the next start from here takes another folder.
+    let (now_ms, view) = (state.now_ms, &mut state.panes.runs);
+    let here = view.rows.place(&view.catalogue, view.selected);
+    let live = if start.queued { RunState::Queued } else { RunState::Running };
+    match view.catalogue.runs.iter_mut().find(|r| r.folder == start.out) {
+        Some(run) => run.state = live,
+        None => {
+            let times = RunEntry { began_ms: now_ms, modified_ms: now_ms, ..RunEntry::default() };
+            view.catalogue.runs.insert(0, RunEntry { folder: start.out.clone(), state: live, ..times });
+        }
+    }
+    view.arrange_at(here);
     vec![Effect::Runs(RunsEffect::Start(start))]
 }
 
@@ -368,8 +365,8 @@ pub fn take_input(state: &mut State, mut input: Input) -> Vec<Effect> {
                 return Vec::new();
             }
             let (source, sets) = (editor.source.clone(), editor.sets_with(None));
-            let after = if state.panes.runs.queue_next { behind(state, &out) } else { None };
-            begin(state, Start { source, sets, out, after })
+            let queued = state.panes.runs.queue_next;
+            begin(state, Start { source, sets, out, queued })
         }
         _ => Vec::new(),
     }
@@ -420,7 +417,6 @@ pub fn hear(state: &mut State, news: News) -> Vec<Effect> {
                     state.arrangement.focus = crate::panes::PaneId::Pipeline;
                 }
                 Err(why) => {
-                    state.panes.runs.started_here.retain(|q| *q != out);
                     state.print("error", &why);
                     let lines = why.lines().map(str::to_string).collect();
                     state.overlay =

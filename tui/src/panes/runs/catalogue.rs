@@ -132,20 +132,4 @@ impl Catalogue {
         }
         (2..).map(|i| self.root.join(format!("{name}-{i}"))).find(|p| !taken(p)).unwrap_or(first)
     }
-
-    /// The run that a queued one waits for: the last in the queue, else one that is at work.
-    /// `started_here` were started or queued by this dashboard, perhaps after the list was read.
-    pub fn last_live(&self, started_here: &[PathBuf]) -> Option<PathBuf> {
-        let live = |queued: bool| {
-            self.runs
-                .iter()
-                .filter(|r| r.state.is_live() && (r.state == RunState::Queued) == queued)
-                .max_by_key(|r| r.modified_ms)
-        };
-        let waits = |folder: &&PathBuf| {
-            self.runs.iter().find(|r| r.folder == **folder).is_none_or(|r| r.state == RunState::Queued)
-        };
-        let here = started_here.iter().rev().find(waits);
-        here.or_else(|| live(true).or_else(|| live(false)).map(|r| &r.folder)).cloned()
-    }
 }

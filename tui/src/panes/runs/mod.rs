@@ -26,6 +26,7 @@ use crate::panes::{Draw, Inner, Pane, PaneId};
 pub const PANE: Pane = Pane {
     id: PaneId::Runs,
     title: "Runs",
+    short: "Runs",
     key: &[Char('0')],
     about: "runs and recipes",
     draw: Draw::Always(draw::draw),
@@ -107,8 +108,8 @@ pub struct Start {
     pub sets: Vec<String>,
     /// The run folder.
     pub out: PathBuf,
-    /// Wait until the run in this folder has ended.
-    pub after: Option<PathBuf>,
+    /// Wait until no other run is at work, nor queued before.
+    pub queued: bool,
 }
 
 /// News from outside.
@@ -188,8 +189,6 @@ pub struct View {
     pub all: bool,
     /// Runs at work or queued.
     pub live: usize,
-    /// Runs that were started or queued from here, in order: a list may not have them yet.
-    pub started_here: Vec<PathBuf>,
     /// Marked for comparing.
     pub marked: Vec<PathBuf>,
     /// A recipe that is open.
