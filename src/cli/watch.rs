@@ -224,7 +224,7 @@ pub fn hint(folder: &Path, quiet: bool) {
 /// a run that is starting meanwhile has its lock at the second one.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits until the runs of `--after` have ended, and those that they waited for. Meanwhile the folder
+/// Waits until the runs of `--after` have ended, and those they waited for. Meanwhile the folder
 /// says that it is queued; "stop" in its control file or a signal ends the waiting. The place in
 /// the queue is held until what is returned is dropped: when the run has its folder, so that those
 /// behind it see one or the other.

@@ -54,7 +54,7 @@ impl Scatter {
     /// # Errors
     /// The file cannot be read, or is damaged: no JSON, or another count of points than of items.
     pub fn read(run: &Path) -> io::Result<Option<Self>> {
-        let bytes = match std::fs::read(run.join(FILE)) {
+        let bytes = match crate::folder::read_plain(&run.join(FILE)) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),

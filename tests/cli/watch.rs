@@ -60,7 +60,7 @@ fn each_alarm_is_a_line_and_the_worst_one_the_exit_code() {
     assert_eq!(once(&[&well]).ended_with(0).out, "");
     let said = once(&[&spike]).ended_with(3);
     assert_eq!(said.out.lines().count(), 1, "{}", said.out);
-    assert!(said.out.contains(": look: tune: gradient norm 9 where 0.1"), "{}", said.out);
+    assert!(said.out.contains(": look: tune: gradient norm 9.000 where 0.1000"), "{}", said.out);
     assert!(once(&[&lost]).ended_with(4).out.contains("bad: tune: NaN: 1 loss"));
     assert!(once(&[&failed]).ended_with(4).out.contains("bad: run: failed"));
     assert!(once(&[&killed]).ended_with(4).out.contains("bad: run: no process works in the folder"));

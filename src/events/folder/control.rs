@@ -68,7 +68,8 @@ impl Requests {
 
     /// Reads the file in a run folder; absent or unreadable asks for nothing.
     pub fn read(folder: &Path) -> Self {
-        fs::read_to_string(folder.join(CONTROL_FILE)).map_or(Self::default(), |t| Self::parse(&t))
+        let read = super::read_plain(&folder.join(CONTROL_FILE));
+        read.map_or(Self::default(), |text| Self::parse(&String::from_utf8_lossy(&text)))
     }
 
     /// These and one more.

@@ -93,6 +93,10 @@ impl RunFolder {
 /// The records in the last bytes of a file of events.
 fn last_records(path: &Path) -> Vec<Record> {
     use std::io::{Read, Seek, SeekFrom};
+    // A pipe would keep whoever opens it waiting for ever.
+    if !fs::metadata(path).is_ok_and(|m| m.is_file()) {
+        return Vec::new();
+    }
     let read = || -> std::io::Result<(Vec<u8>, bool)> {
         let mut file = fs::File::open(path)?;
         let from = file.metadata()?.len().saturating_sub(END);

@@ -26,6 +26,14 @@ pub use control::{CONTROL_FILE, Requests, Word};
 pub use list::{RunSummary, is_run, runs_below};
 pub use queue::{QUEUED_FILE, Turn};
 
+/// The content of a plain file. A pipe in its place would keep whoever opens it waiting for ever.
+pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    fs::read(path)
+}
+
 /// The folder of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
@@ -64,7 +72,7 @@ impl RunFolder {
     /// # Errors
     /// The file is not there or cannot be read.
     pub fn recipe_text(&self) -> io::Result<String> {
-        fs::read_to_string(self.path.join("recipe.toml"))
+        String::from_utf8(read_plain(&self.path.join("recipe.toml"))?).map_err(io::Error::other)
     }
 
     /// `results.json`; `None` when the run has not come to its end.
@@ -80,7 +88,7 @@ impl RunFolder {
     /// # Errors
     /// The file cannot be read or is damaged.
     pub fn json(&self, file: impl AsRef<Path>) -> io::Result<Option<serde_json::Value>> {
-        match fs::read(self.path.join(file)) {
+        match read_plain(&self.path.join(file)) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
             }
@@ -92,7 +100,11 @@ impl RunFolder {
     /// Whether a process works in the folder at the moment: its lock is held. A process that was
     /// killed holds none.
     pub fn is_alive(&self) -> bool {
-        let Ok(lock) = File::open(self.path.join(".lock")) else { return false };
+        let path = self.path.join(".lock");
+        if !fs::metadata(&path).is_ok_and(|m| m.is_file()) {
+            return false;
+        }
+        let Ok(lock) = File::open(path) else { return false };
         // A shared lock, and for a moment only: it does not stop other watchers.
         matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
     }

@@ -173,8 +173,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (a, lock) = at_work(root.path(), "a");
         let (b, c) = (root.path().join("b"), root.path().join("c"));
-        let mut second = Turn::take(&b, &[a.clone()]).unwrap().unwrap();
-        let mut third = Turn::take(&c, &[b.clone()]).unwrap().unwrap();
+        let mut second = Turn::take(&b, std::slice::from_ref(&a)).unwrap().unwrap();
+        let mut third = Turn::take(&c, std::slice::from_ref(&b)).unwrap().unwrap();
         assert!(second.must_wait() && third.must_wait() && third.must_wait());
         assert!(RunFolder::new(&b).is_queued() && !RunFolder::new(&a).is_queued());
         drop(second);
@@ -189,10 +189,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (a, lock) = at_work(root.path(), "a");
         let b = root.path().join("b");
-        let mut second = Turn::take(&b, &[a.clone()]).unwrap().unwrap();
+        let mut second = Turn::take(&b, std::slice::from_ref(&a)).unwrap().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(3));
-        let mut again = Turn::take(&a, &[b.clone()]).unwrap().unwrap();
-        assert!(Turn::take(&a, &[b.clone()]).unwrap().is_none(), "one place a folder");
+        let mut again = Turn::take(&a, std::slice::from_ref(&b)).unwrap().unwrap();
+        assert!(Turn::take(&a, std::slice::from_ref(&b)).unwrap().is_none(), "one place a folder");
         drop(lock);
         assert!(!second.must_wait(), "it came first");
         assert!(again.must_wait());

@@ -81,3 +81,20 @@ fn a_lock_tells_that_a_process_is_at_work_and_keeps_the_run_from_being_deleted()
     fs::create_dir(&other).unwrap();
     assert!(RunFolder::new(&other).delete().is_err() && other.exists());
 }
+
+/// A pipe in the place of a file once kept whoever looked at the folder waiting for ever.
+#[cfg(unix)]
+#[test]
+fn pipes_in_the_place_of_files_are_no_files() {
+    let root = tempfile::tempdir().unwrap();
+    for name in [".lock", "control", "queued", "recipe.toml", "results.json", "scatter.json", "events.jsonl"] {
+        let made = std::process::Command::new("mkfifo").arg(root.path().join(name)).status().unwrap();
+        assert!(made.success());
+    }
+    let folder = RunFolder::new(root.path());
+    assert!(!folder.is_alive() && !folder.is_queued());
+    assert_eq!(folder.asked(), Requests::default());
+    assert!(folder.recipe_text().is_err() && folder.results().is_err());
+    assert!(crate::scatter::Scatter::read(root.path()).is_err());
+    assert_eq!(folder.summary().outcome, None);
+}

@@ -327,7 +327,7 @@ impl Chart<'_> {
 }
 
 impl Chart<'_> {
-    /// Where most values of each curve are: one of another height, with a few values, is seen whole.
+    /// Where most values of each curve are: one of another height, with few values, is seen whole.
     fn most(&self, x: Interval) -> Option<Interval> {
         let of = |line: &Line| {
             let inside = line.points.iter().filter(|p| p.0 >= x.0 && p.0 <= x.1 && p.1.is_finite()).map(|p| p.1);
