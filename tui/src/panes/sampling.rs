@@ -263,7 +263,7 @@ fn answers_area(state: &State, run: &OpenRun, body: Rect) -> (Rect, Rect) {
         (heading.len() + below + 1).min(usize::from(u16::MAX)) as u16
     });
     // While answers arrive the picture stays where it is.
-    let above = if run.doing().is_live() { body.height * 3 / 5 } else { needed.max(body.height / 3) };
+    let above = if run.doing().is_live() { body.height * 3 / 5 } else { needed.max(8) };
     let above = if above > most { body.height } else { above };
     (Rect { height: above, ..body }, Rect { y: body.y + above, height: body.height - above, ..body })
 }
