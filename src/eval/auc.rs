@@ -1,8 +1,10 @@
 //! Area under the ROC curve, its variance and the test between two scores of the same rows, by
 //! DeLong, DeLong and Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything
-//! follows from midranks.
+//! follows from midranks. Where rows come in clusters, as those of one user do, the variance is
+//! that of Obuchowski (Biometrics 53, 1997); with every row by itself it is DeLong's.
 
 use super::check;
+use super::clusters::Clusters;
 use super::metrics::Estimate;
 use crate::error::Result;
 
@@ -46,50 +48,60 @@ fn area(labels: &[bool], ranks: &[f64]) -> Option<f64> {
     (m > 0.0 && n > 0.0).then(|| (sum - m * (m + 1.0) / 2.0) / (m * n))
 }
 
-/// Structural components: for each positive the share of negatives below it, for each negative the
-/// share of positives above it. Their means are the AUC.
-struct Components {
-    positives: Vec<f64>,
-    negatives: Vec<f64>,
-}
-
-impl Components {
-    fn new(labels: &[bool], scores: &[f64]) -> Self {
-        let all = midranks(scores);
-        let of = |class: bool| -> (Vec<f64>, Vec<f64>) {
-            let rows = || labels.iter().zip(scores).zip(&all).filter(move |((y, _), _)| **y == class);
-            (rows().map(|((_, s), _)| *s).collect(), rows().map(|(_, r)| *r).collect())
-        };
-        let ((pos, pos_all), (neg, neg_all)) = (of(true), of(false));
-        let (m, n) = (pos.len() as f64, neg.len() as f64);
-        Self {
-            positives: midranks(&pos).iter().zip(pos_all).map(|(own, all)| (all - own) / n).collect(),
-            negatives: midranks(&neg).iter().zip(neg_all).map(|(own, all)| 1.0 - (all - own) / m).collect(),
+/// Structural components, one a row: for a positive row the share of negatives below it, for a
+/// negative row the share of positives above it. The mean of each class is the AUC.
+fn components(labels: &[bool], scores: &[f64]) -> Vec<f64> {
+    let all = midranks(scores);
+    let mut found = vec![0.0; labels.len()];
+    for class in [true, false] {
+        let rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
+        let own = midranks(&rows.iter().map(|&i| scores[i]).collect::<Vec<_>>());
+        let others = (labels.len() - rows.len()) as f64;
+        for (&i, own) in rows.iter().zip(own) {
+            let below = (all[i] - own) / others;
+            found[i] = if class { below } else { 1.0 - below };
         }
     }
+    found
 }
 
-/// Covariance of two samples (divided by n - 1); zero for a single pair.
-fn covariance(a: &[f64], b: &[f64]) -> f64 {
-    let n = a.len() as f64;
-    let (ma, mb) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    a.iter().zip(b).map(|(x, y)| (x - ma) * (y - mb)).sum::<f64>() / (n - 1.0).max(1.0)
+/// The variance of the AUC, or of a difference of two, from the components less their mean
+/// (`residuals`). `None` where a class is in fewer than two clusters, and where the estimate is
+/// below zero, as it can come out when a class is in few clusters.
+fn variance(labels: &[bool], residuals: &[f64], clusters: &Clusters) -> Option<f64> {
+    // Of each cluster: (sum over its positive rows, over its negative rows, has such rows).
+    let mut sums = vec![([0.0f64; 2], [false; 2]); clusters.count()];
+    for ((&label, &residual), &cluster) in labels.iter().zip(residuals).zip(clusters.of_rows()) {
+        let (sum, there) = &mut sums[cluster as usize];
+        sum[usize::from(!label)] += residual;
+        there[usize::from(!label)] = true;
+    }
+    let positives = labels.iter().filter(|&&y| y).count();
+    let rows = [positives as f64, (labels.len() - positives) as f64];
+    let mut total = 0.0;
+    for class in 0..2 {
+        let with = sums.iter().filter(|(_, there)| there[class]).count() as f64;
+        if with < 2.0 {
+            return None;
+        }
+        let squares: f64 = sums.iter().map(|(sum, _)| sum[class] * sum[class]).sum();
+        total += with / (with - 1.0) * squares / (rows[class] * rows[class]);
+    }
+    let all = clusters.count() as f64;
+    let products: f64 = sums.iter().map(|(sum, _)| sum[0] * sum[1]).sum();
+    total += 2.0 * all / (all - 1.0) * products / (rows[0] * rows[1]);
+    (total >= 0.0).then_some(total)
 }
 
-/// AUC with its 95 % interval from DeLong's variance, cut to 0..=1. `None` when one class is
-/// missing; no interval when a class has a single row, where the variance cannot be estimated.
+/// AUC with its 95 % interval from the clustered variance, cut to 0..=1. `None` when one class is
+/// missing; no interval where the variance cannot be estimated, as when a class has a single row.
 ///
 /// # Errors
 /// As [`auc`].
-pub fn delong(labels: &[bool], scores: &[f64]) -> Result<Option<Estimate>> {
+pub fn delong(labels: &[bool], scores: &[f64], clusters: &Clusters) -> Result<Option<Estimate>> {
     let Some(value) = auc(labels, scores)? else { return Ok(None) };
-    let c = Components::new(labels, scores);
-    let (m, n) = (c.positives.len(), c.negatives.len());
-    if m < 2 || n < 2 {
-        return Ok(Some(Estimate::point(value)));
-    }
-    let variance =
-        covariance(&c.positives, &c.positives) / m as f64 + covariance(&c.negatives, &c.negatives) / n as f64;
+    let residuals: Vec<f64> = components(labels, scores).iter().map(|v| v - value).collect();
+    let Some(variance) = variance(labels, &residuals, clusters) else { return Ok(Some(Estimate::point(value))) };
     let half = Z95 * variance.sqrt();
     Ok(Some(Estimate { value, low: Some((value - half).max(0.0)), high: Some((value + half).min(1.0)) }))
 }
@@ -106,23 +118,19 @@ pub struct DelongTest {
 }
 
 /// Two-sided test that two scores of the same rows have the same AUC. `None` where it is undefined:
-/// a class with fewer than two rows, or a difference whose estimated error is zero.
+/// a variance that cannot be estimated, or a difference whose estimated error is zero.
 ///
 /// # Errors
 /// As [`auc`], for either score.
-pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64]) -> Result<Option<DelongTest>> {
+pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64], clusters: &Clusters) -> Result<Option<DelongTest>> {
     let (Some(a), Some(b)) = (auc(labels, first)?, auc(labels, second)?) else { return Ok(None) };
-    let (x, y) = (Components::new(labels, first), Components::new(labels, second));
-    let (m, n) = (x.positives.len(), x.negatives.len());
-    if m < 2 || n < 2 {
-        return Ok(None);
-    }
+    let difference = a - b;
     // The variance of the difference taken directly: subtracting first keeps it from going below
     // zero by rounding.
-    let minus = |p: &[f64], q: &[f64]| -> Vec<f64> { p.iter().zip(q).map(|(p, q)| p - q).collect() };
-    let (dp, dn) = (minus(&x.positives, &y.positives), minus(&x.negatives, &y.negatives));
-    let standard_error = (covariance(&dp, &dp) / m as f64 + covariance(&dn, &dn) / n as f64).sqrt();
-    let difference = a - b;
+    let both = components(labels, first).into_iter().zip(components(labels, second));
+    let residuals: Vec<f64> = both.map(|(x, y)| x - y - difference).collect();
+    let Some(variance) = variance(labels, &residuals, clusters) else { return Ok(None) };
+    let standard_error = variance.sqrt();
     let p = if difference == 0.0 {
         1.0
     } else if standard_error > 0.0 {
@@ -137,6 +145,7 @@ pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64]) -> Result<Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{Rng, Use};
     use proptest::prelude::*;
 
     /// The definition: count over all pairs, in halves.
@@ -190,14 +199,14 @@ mod tests {
             let positives = y.iter().filter(|y| **y).count();
             prop_assume!(positives >= 2 && y.len() - positives >= 2);
             let constant = vec![0.0; a.len()];
-            let one = delong(&y, &a).unwrap().unwrap();
+            let one = delong(&y, &a, &Clusters::single(y.len())).unwrap().unwrap();
             let want = slow_variance(&y, &a, &constant).sqrt() * Z95;
             prop_assert!((one.high.unwrap() - (one.value + want).min(1.0)).abs() <= 1e-12);
             prop_assert!((one.low.unwrap() - (one.value - want).max(0.0)).abs() <= 1e-12);
-            if let Some(t) = delong_test(&y, &a, &b).unwrap() {
+            if let Some(t) = delong_test(&y, &a, &b, &Clusters::single(y.len())).unwrap() {
                 prop_assert!((t.standard_error.powi(2) - slow_variance(&y, &a, &b)).abs() <= 1e-12);
                 prop_assert!((0.0..=1.0).contains(&t.p));
-                let back = delong_test(&y, &b, &a).unwrap().unwrap();
+                let back = delong_test(&y, &b, &a, &Clusters::single(y.len())).unwrap().unwrap();
                 prop_assert!((back.p - t.p).abs() <= 1e-12 && (back.difference + t.difference).abs() <= 1e-12);
             }
         }
@@ -215,11 +224,61 @@ mod tests {
         }
     }
 
+    /// Rows of `users` users, five to nine each, whose scores and labels lean the user's way.
+    fn leaning(users: u32, seed: u64) -> (Vec<bool>, Vec<f64>, Vec<f64>, Vec<u32>) {
+        let mut rng = Rng::new(seed, Use::Rows, 0, 0);
+        let (mut y, mut a, mut b, mut of) = (vec![], vec![], vec![], vec![]);
+        for user in 0..users {
+            let mut normal = || f64::from(rng.normal());
+            let (taste, shown) = (normal(), normal());
+            for _ in 0..5 + user % 5 {
+                let quality = normal();
+                y.push(quality + taste + normal() > 0.0);
+                a.push(quality + taste + 2.0 * shown + normal());
+                b.push(quality + 2.0 * normal());
+                of.push(user);
+            }
+        }
+        (y, a, b, of)
+    }
+
+    /// The variance by leaving out a cluster at a time, in closed form of nothing but [`auc`].
+    fn jackknife(users: &[u32], of: impl Fn(&[usize]) -> f64) -> f64 {
+        let count = users.iter().max().unwrap() + 1;
+        let without = |user: u32| of(&(0..users.len()).filter(|&i| users[i] != user).collect::<Vec<_>>());
+        let values: Vec<f64> = (0..count).map(without).collect();
+        let (n, mean) = (f64::from(count), values.iter().sum::<f64>() / f64::from(count));
+        (n - 1.0) / n * values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
+    }
+
+    #[test]
+    fn clustered_variances_are_those_of_the_jackknife() {
+        for seed in 0..4 {
+            let (y, a, b, users) = leaning(200, seed);
+            let clusters = Clusters::by_user(&users);
+            let at = |s: &[f64], rows: &[usize]| {
+                let of: Vec<f64> = rows.iter().map(|&i| s[i]).collect();
+                auc(&rows.iter().map(|&i| y[i]).collect::<Vec<_>>(), &of).unwrap().unwrap()
+            };
+            let one = delong(&y, &a, &clusters).unwrap().unwrap();
+            let error = (one.high.unwrap() - one.low.unwrap()) / 2.0 / Z95;
+            let want = jackknife(&users, |rows| at(&a, rows)).sqrt();
+            // They agree to the first order in 1 / clusters.
+            assert!((error / want - 1.0).abs() <= 0.02, "{error} {want}");
+            let rows = delong(&y, &a, &Clusters::single(y.len())).unwrap().unwrap();
+            assert!(rows.high.unwrap() - rows.low.unwrap() < 0.9 * (one.high.unwrap() - one.low.unwrap()));
+            let test = delong_test(&y, &a, &b, &clusters).unwrap().unwrap();
+            let want = jackknife(&users, |rows| at(&a, rows) - at(&b, rows)).sqrt();
+            assert!((test.standard_error / want - 1.0).abs() <= 0.02, "{test:?} {want}");
+        }
+    }
+
     #[test]
     fn a_known_test_value() {
         // Two scores that differ in one pair of four: AUC 1 and 0.75.
         let y = [true, true, false, false];
-        let t = delong_test(&y, &[4.0, 3.0, 2.0, 1.0], &[4.0, 2.0, 3.0, 1.0]).unwrap().unwrap();
+        let (a, b, each) = ([4.0, 3.0, 2.0, 1.0], [4.0, 2.0, 3.0, 1.0], Clusters::single(4));
+        let t = delong_test(&y, &a, &b, &each).unwrap().unwrap();
         // Differences of components: positives 0, 1/2; negatives 1/2, 0: each variance 1/8, over 2
         // rows 1/16.
         assert!((t.difference - 0.25).abs() <= 1e-12 && (t.standard_error - 0.125f64.sqrt()).abs() <= 1e-12);
@@ -230,8 +289,12 @@ mod tests {
     #[test]
     fn degenerate_input_is_said_to_be_so() {
         assert_eq!(auc(&[true, true], &[0.1, 0.2]).unwrap(), None);
-        assert_eq!(delong(&[true, false], &[0.1, 0.2]).unwrap(), Some(Estimate::point(0.0)));
-        assert_eq!(delong_test(&[true, false], &[0.1, 0.2], &[0.1, 0.2]).unwrap(), None);
+        let two = Clusters::single(2);
+        assert_eq!(delong(&[true, false], &[0.1, 0.2], &two).unwrap(), Some(Estimate::point(0.0)));
+        assert_eq!(delong_test(&[true, false], &[0.1, 0.2], &[0.1, 0.2], &two).unwrap(), None);
+        let (y, s) = ([true, false, true, false], [0.4, 0.2, 0.1, 0.3]);
+        let one_user = delong(&y, &s, &Clusters::by_user(&[1; 4])).unwrap().unwrap();
+        assert_eq!((one_user.value, one_user.low), (0.5, None), "one user tells nothing of others");
         for (y, s) in [(&[][..], &[][..]), (&[true][..], &[][..]), (&[true, false][..], &[0.1, f64::NAN][..])] {
             assert!(!auc(y, s).unwrap_err().next_step().is_empty());
         }

@@ -1,9 +1,10 @@
-//! Resampling of rows with replacement. Replicate `b` is a pure function of (seed, b, number of
-//! rows), so every model of a table is measured on the same resamples (differences are paired) and
-//! threads do not matter.
+//! Resampling with replacement, of rows or of whole clusters of rows. Replicate `b` is a pure
+//! function of (seed, b, number of clusters), so every model of a table is measured on the same
+//! resamples (differences are paired) and threads do not matter.
 
 use rayon::prelude::*;
 
+use super::clusters::Clusters;
 use crate::rng::{Rng, Use};
 
 /// How often each of `n` rows (n > 0) is drawn in replicate `b`.
@@ -16,14 +17,26 @@ pub fn counts(seed: u64, b: u32, n: usize) -> Vec<u32> {
     counts
 }
 
-/// `statistic(counts)` for each replicate, in order.
-pub fn replicates<T: Send>(seed: u64, n: usize, replicates: u32, statistic: impl Fn(&[u32]) -> T + Sync) -> Vec<T> {
-    (0..replicates).into_par_iter().map(|b| statistic(&counts(seed, b, n))).collect()
+/// `statistic(counts)` for each replicate, in order, where `counts` says how often each row is
+/// drawn: as often as its cluster.
+pub fn replicates<T: Send>(
+    seed: u64,
+    clusters: &Clusters,
+    replicates: u32,
+    statistic: impl Fn(&[u32]) -> T + Sync,
+) -> Vec<T> {
+    let drawn = |b| {
+        let of_cluster = counts(seed, b, clusters.count());
+        let of_row: Vec<u32> = clusters.of_rows().iter().map(|&c| of_cluster[c as usize]).collect();
+        statistic(&of_row)
+    };
+    (0..replicates).into_par_iter().map(drawn).collect()
 }
 
-/// The mean of `rows` under `counts`.
+/// The mean of `rows` under `counts`, which draw at least one of them.
 pub fn mean(counts: &[u32], rows: &[f64]) -> f64 {
-    counts.iter().zip(rows).map(|(&c, &x)| f64::from(c) * x).sum::<f64>() / rows.len() as f64
+    let drawn: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+    counts.iter().zip(rows).map(|(&c, &x)| f64::from(c) * x).sum::<f64>() / drawn as f64
 }
 
 /// Quantile `q` of `values` by linear interpolation; `None` when there are none.
@@ -56,10 +69,16 @@ mod tests {
         assert_eq!(counts(1, 0, 50).iter().sum::<u32>(), 50);
         // The mean's standard error is sd / sqrt(n): 100 rows of which half are 1 give 0.05.
         let rows: Vec<f64> = (0..100).map(|i| f64::from(i % 2)).collect();
-        let means = replicates(7, 100, 2000, |c| mean(c, &rows));
+        let means = replicates(7, &Clusters::single(100), 2000, |c| mean(c, &rows));
         let centre = means.iter().sum::<f64>() / 2000.0;
         let sd = (means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / 2000.0).sqrt();
         assert!((centre - 0.5).abs() <= 0.005 && (sd - 0.05).abs() <= 0.004, "{centre} {sd}");
+        // Ten users whose ten rows are all alike: the error is that of ten values.
+        let users: Vec<u32> = (0..100).map(|i| i / 10).collect();
+        let rows: Vec<f64> = users.iter().map(|user| f64::from(user % 2)).collect();
+        let means = replicates(7, &Clusters::by_user(&users), 2000, |c| mean(c, &rows));
+        let sd = (means.iter().map(|m| (m - 0.5).powi(2)).sum::<f64>() / 2000.0).sqrt();
+        assert!((sd - 0.5 / 10f64.sqrt()).abs() <= 0.01, "{sd}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rallrec_events::metric::{self, Metric};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use super::clusters::Clusters;
 use super::uauc::ByUser;
 use super::{auc, bootstrap, calibration, check, loss, rows};
 use crate::error::{Error, Result};
@@ -15,8 +16,8 @@ use crate::settings::{Checked, Faults, nearest};
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSettings {
-    /// Bootstrap replicates for the intervals and tests of log loss, Brier score and calibration
-    /// error; 0 gives none.
+    /// Bootstrap replicates, over users, for the intervals of all metrics but AUC, and for the
+    /// tests of log loss; 0 gives none.
     #[schemars(range(max = 100_000))]
     pub bootstrap: u32,
     /// Seed of the resamples, and of the rows that calibrate the baselines. Not set: the recipe's
@@ -56,8 +57,16 @@ impl Checked for EvalSettings {
 pub struct EvalRows<'a> {
     /// What happened.
     pub labels: &'a [bool],
-    /// Whose row it is; empty where that is not known: metrics by user are then left out.
+    /// Whose row it is; empty where that is not known: metrics by user are then left out, and rows
+    /// are taken for independent.
     pub users: &'a [u32],
+}
+
+impl EvalRows<'_> {
+    /// The rows that belong together.
+    pub fn clusters(&self) -> Clusters {
+        if self.users.is_empty() { Clusters::single(self.labels.len()) } else { Clusters::by_user(self.users) }
+    }
 }
 
 impl<'a, T: AsRef<[bool]> + ?Sized> From<&'a T> for EvalRows<'a> {
@@ -83,8 +92,18 @@ impl Estimate {
         Self { value, low: None, high: None }
     }
 
+    /// Percentiles of the replicates.
     fn from_replicates(value: f64, replicates: &[f64]) -> Self {
         let q = |q| bootstrap::quantile(replicates, q);
+        Self { value, low: q(0.025), high: q(0.975) }
+    }
+
+    /// Percentiles of the replicates, moved so that their mean is the value. A resample has ties,
+    /// which make a mean of absolute gaps larger: without the move the interval of a calibration
+    /// error can leave out its own estimate.
+    fn from_moved_replicates(value: f64, replicates: &[f64]) -> Self {
+        let bias = replicates.iter().sum::<f64>() / replicates.len() as f64 - value;
+        let q = |q| bootstrap::quantile(replicates, q).map(|q| (q - bias).max(0.0));
         Self { value, low: q(0.025), high: q(0.975) }
     }
 }
@@ -98,12 +117,15 @@ type Prepare = fn(EvalRows<'_>, &[f64], &EvalSettings) -> Result<Statistic>;
 
 /// How a metric's value and interval are computed.
 enum Computed {
-    /// The area under the curve with DeLong's interval.
+    /// The area under the curve with DeLong's interval, clustered.
     Delong,
-    /// A share of rows, with Wilson's interval.
+    /// A share of rows: Wilson's interval where rows are independent, bootstrap percentiles where
+    /// they come in clusters.
     Wilson(Prepare),
     /// Bootstrap percentiles.
     Bootstrap(Prepare),
+    /// Bootstrap percentiles, moved by the bias of the resamples; never below 0.
+    Moved(Prepare),
 }
 
 /// Every metric in the order of [`metric::METRICS`].
@@ -112,7 +134,7 @@ const COMPUTED: [(&Metric, Computed); metric::METRICS.len()] = [
     (&metric::LOG_LOSS, Computed::Bootstrap(|rows, p, _| mean_of(rows, p, loss::row_log_loss))),
     (&metric::ACCURACY, Computed::Wilson(|rows, p, _| mean_of(rows, p, loss::row_correct))),
     (&metric::BRIER, Computed::Bootstrap(|rows, p, _| mean_of(rows, p, loss::row_brier))),
-    (&metric::ECE, Computed::Bootstrap(calibration_error)),
+    (&metric::ECE, Computed::Moved(calibration_error)),
     (&metric::UAUC, Computed::Bootstrap(by_user)),
 ];
 
@@ -185,7 +207,7 @@ impl<'de> Deserialize<'de> for Metrics {
 pub(super) struct Prepared {
     /// (metric, the statistic, its value).
     resampled: Vec<(&'static Metric, Statistic, Option<f64>)>,
-    rows: usize,
+    clusters: Clusters,
 }
 
 impl Prepared {
@@ -202,18 +224,18 @@ impl Prepared {
         let once = vec![1; rows.labels.len()];
         let mut resampled = Vec::new();
         for (metric, computed) in COMPUTED {
-            if let Computed::Wilson(prepare) | Computed::Bootstrap(prepare) = computed {
+            if let Computed::Wilson(prepare) | Computed::Bootstrap(prepare) | Computed::Moved(prepare) = computed {
                 let statistic = prepare(rows, p, settings)?;
                 let value = statistic(&once);
                 resampled.push((metric, statistic, value));
             }
         }
-        Ok(Self { resampled, rows: rows.labels.len() })
+        Ok(Self { resampled, clusters: rows.clusters() })
     }
 
     /// For each replicate the resampled metrics, in the order of [`Self::metrics`].
     pub(super) fn replicates(&self, settings: &EvalSettings) -> Vec<Vec<Option<f64>>> {
-        bootstrap::replicates(settings.seed, self.rows, settings.bootstrap, |counts| {
+        bootstrap::replicates(settings.seed, &self.clusters, settings.bootstrap, |counts| {
             self.resampled.iter().map(|(_, statistic, _)| statistic(counts)).collect()
         })
     }
@@ -228,14 +250,17 @@ impl Prepared {
         for (metric, computed) in COMPUTED {
             let at = self.resampled.iter().position(|(m, ..)| *m == metric);
             let value = at.and_then(|at| self.resampled[at].2);
+            // A replicate in which the metric is undefined says nothing.
+            let column = |at: usize| -> Vec<f64> { replicates.iter().filter_map(|r| r[at]).collect() };
             let estimate = match (computed, at, value) {
-                (Computed::Delong, ..) => auc::delong(labels, p)?,
-                (Computed::Wilson(_), _, Some(value)) => Some(loss::wilson(value, labels.len())),
-                (Computed::Bootstrap(_), Some(at), Some(value)) => {
-                    // A replicate in which the metric is undefined says nothing.
-                    let column: Vec<f64> = replicates.iter().filter_map(|r| r[at]).collect();
-                    Some(Estimate::from_replicates(value, &column))
+                (Computed::Delong, ..) => auc::delong(labels, p, &self.clusters)?,
+                (Computed::Wilson(_), _, Some(value)) if !self.clusters.matter() => {
+                    Some(loss::wilson(value, labels.len()))
                 }
+                (Computed::Moved(_), Some(at), Some(value)) => {
+                    Some(Estimate::from_moved_replicates(value, &column(at)))
+                }
+                (_, Some(at), Some(value)) => Some(Estimate::from_replicates(value, &column(at))),
                 _ => None,
             };
             all.push((metric.name.to_string(), estimate));

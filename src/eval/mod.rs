@@ -5,8 +5,10 @@ pub mod auc;
 pub mod bootstrap;
 pub mod calibration;
 pub mod check;
+pub mod clusters;
 pub mod loss;
 pub mod metrics;
+pub mod paired;
 mod render;
 pub mod rows;
 pub mod score;
@@ -15,9 +17,11 @@ mod uauc;
 
 pub use auc::{auc, delong, delong_test};
 pub use calibration::{Bin, ece, reliability};
+pub use clusters::Clusters;
 pub use loss::{accuracy, brier, log_loss, wilson};
 pub use metrics::{Estimate, EvalRows, EvalSettings, Metrics, measure};
+pub use paired::Compared;
 pub use score::{Reading, Score};
-pub use table::{Comparison, Row, Table};
+pub use table::{Row, Table};
 
 pub mod ranking;

@@ -24,7 +24,7 @@ pub(super) fn value(e: Option<Estimate>, interval: bool) -> String {
 }
 
 fn p(row: &Row, metric: &str) -> String {
-    match row.p_vs.iter().find(|c| c.metric == metric).and_then(|c| c.p) {
+    match row.p_vs.iter().find(|c| c.metric == metric).and_then(|c| c.p_holm.or(c.p)) {
         None if row.p_vs.is_empty() => "-".into(),
         None => "n/a".into(),
         Some(p) if p < 0.001 => "<0.001".into(),
@@ -57,9 +57,16 @@ fn tested() -> impl Iterator<Item = &'static Metric> {
 
 fn caption(table: &Table, interval: bool) -> String {
     let share = 100.0 * table.positives as f64 / table.n as f64;
-    let mut text = format!("{} rows of {}, {share:.1} % liked.", table.n, table.split);
+    let mut text = format!("{} rows of {}", table.n, table.split);
+    if let Some(users) = table.users {
+        text += &format!(", of {users} users");
+    }
+    text += &format!("; {share:.1} % liked.");
     if interval {
-        text += " 95 % intervals: AUC by DeLong, accuracy by Wilson";
+        text += match table.users {
+            Some(_) => " 95 % intervals, clustered by user: AUC by DeLong",
+            None => " 95 % intervals: AUC by DeLong, accuracy by Wilson",
+        };
         if table.settings.bootstrap > 0 {
             text += &format!(", the rest by {} bootstrap replicates", table.settings.bootstrap);
         }
@@ -68,7 +75,10 @@ fn caption(table: &Table, interval: bool) -> String {
         text += " Too narrow for the intervals: widen the window to see them.";
     }
     if let Some(reference) = &table.reference {
-        text += &format!(" p: two-sided, against `{reference}` (AUC: DeLong; log loss: paired bootstrap).");
+        text += &format!(
+            " p: two-sided, against `{reference}` (AUC: DeLong; log loss: paired bootstrap), adjusted by Holm for \
+             the rows of the table."
+        );
     }
     text + " Log loss clips p at 2.2e-16."
 }

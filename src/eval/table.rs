@@ -4,21 +4,21 @@
 use rallrec_events::{Difference, Event};
 use serde::{Deserialize, Serialize};
 
-use super::auc::delong_test;
-use super::bootstrap;
 use super::metrics::{EvalRows, EvalSettings, Metrics, Prepared};
+use super::paired::{self, Compared};
 use crate::error::{Error, Result};
 
-/// A row against the reference row, on the same samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// `auc`, `log_loss`, ...
-    pub metric: String,
-    /// This row minus the reference.
-    pub difference: f64,
-    /// Two-sided p value: DeLong's test for AUC, a paired bootstrap for the others. `None` where it
-    /// is undefined.
-    pub p: Option<f64>,
+/// p values adjusted by Holm (1979), in their order: the k-th smallest of m is multiplied by
+/// m - k + 1, and none is smaller than the one before it.
+pub fn adjusted_by_holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let (mut adjusted, mut before) = (vec![0.0; p.len()], 0.0f64);
+    for (k, &at) in order.iter().enumerate() {
+        before = before.max((p[at] * (p.len() - k) as f64).min(1.0));
+        adjusted[at] = before;
+    }
+    adjusted
 }
 
 /// One model.
@@ -32,7 +32,7 @@ pub struct Row {
     /// Values and intervals.
     pub metrics: Metrics,
     /// Against the reference; empty for the reference itself and where there is none.
-    pub p_vs: Vec<Comparison>,
+    pub p_vs: Vec<Compared>,
 }
 
 impl Row {
@@ -44,7 +44,7 @@ impl Row {
             Some((name.to_string(), e.value, e.low.unwrap_or(e.value), e.high.unwrap_or(e.value)))
         });
         let against =
-            self.p_vs.iter().map(|c| Difference { metric: c.metric.clone(), difference: c.difference, p: c.p });
+            self.p_vs.iter().map(|c| Difference { metric: c.metric.clone(), difference: c.difference, p: c.p_holm });
         Event::ResultRow {
             row: self.name.clone(),
             split: table.split.clone(),
@@ -64,6 +64,9 @@ pub struct Table {
     pub split: String,
     /// Samples; the same in every row.
     pub n: usize,
+    /// Users they are of; `None` where that is not known.
+    #[serde(default)]
+    pub users: Option<usize>,
     /// Of which the label is 1.
     pub positives: usize,
     /// Name of the row that the others are compared with.
@@ -92,7 +95,7 @@ impl Table {
         settings: &EvalSettings,
     ) -> Result<Self> {
         let from = rows.into();
-        let labels = from.labels;
+        let (labels, clusters) = (from.labels, from.clusters());
         if models.is_empty() {
             return Err(Error::input("results", "no predictions to evaluate").next("run a scoring stage first"));
         }
@@ -116,27 +119,21 @@ impl Table {
         }
         let mut rows = Vec::with_capacity(models.len());
         for (i, (&(name, p), (prepared, replicates))) in models.iter().zip(&evaluated).enumerate() {
-            let mut p_vs = Vec::new();
-            if let Some(r) = chosen.filter(|&r| r != i) {
-                if let Some(t) = delong_test(labels, p, models[r].1)? {
-                    p_vs.push(Comparison { metric: "auc".into(), difference: t.difference, p: Some(t.p) });
+            let p_vs = match chosen.filter(|&r| r != i) {
+                Some(r) => {
+                    let (base, of_base) = &evaluated[r];
+                    paired::both((labels, &clusters), (models[r].1, base, of_base), (p, prepared, replicates))?
                 }
-                let (base, base_replicates) = &evaluated[r];
-                for (k, ((metric, value), (_, base))) in prepared.values().zip(base.values()).enumerate() {
-                    let (Some(value), Some(base)) = (value, base) else { continue };
-                    let difference = value - base;
-                    let both = replicates.iter().zip(base_replicates);
-                    let pairs: Vec<f64> = both.filter_map(|(a, b)| Some(a[k]? - b[k]?)).collect();
-                    let p = (!pairs.is_empty()).then(|| bootstrap::p_value(difference, &pairs));
-                    p_vs.push(Comparison { metric: metric.name.into(), difference, p });
-                }
-            }
+                None => Vec::new(),
+            };
             let metrics = prepared.metrics(labels, p, replicates)?;
             rows.push(Row { name: name.into(), n: labels.len(), metrics, p_vs });
         }
+        paired::adjust(rows.iter_mut().map(|row| row.p_vs.as_mut_slice()));
         Ok(Self {
             split: split.into(),
             n: labels.len(),
+            users: (!from.users.is_empty()).then_some(clusters.count()),
             positives: labels.iter().filter(|&&y| y).count(),
             reference: reference.map(Into::into),
             settings: settings.clone(),

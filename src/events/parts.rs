@@ -76,7 +76,7 @@ pub struct Difference {
     /// This row minus the reference.
     #[serde(deserialize_with = "number")]
     pub difference: f64,
-    /// Two-sided p-value; `None` where it is undefined.
+    /// Two-sided p-value, adjusted by Holm for the rows of the table; `None` where it is undefined.
     pub p: Option<f64>,
 }
 

@@ -182,7 +182,7 @@ impl MergeSummary {
 }
 
 /// The main tables of several runs, one row a (run, model).
-pub fn side_by_side(all: &[(String, Results)]) -> String {
+pub fn side_by_side(all: &[(String, &Results)]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     let rows = |results: &Results| results.tables.first().map_or(Vec::new(), |s| s.table.rows.clone());

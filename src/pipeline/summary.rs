@@ -3,16 +3,17 @@
 
 use std::collections::HashMap;
 
-use super::artifact::write_atomically;
 use super::chosen::Variant;
 use super::results::{MergeSummary, Results};
 use super::run::Run;
+use super::scores;
 use super::stage::Made;
 use super::stages::merge::MergeOutcome;
 use super::stages::reason::{Reasoned, Reasoning};
 use super::stages::retrieve::Shown;
 use super::stages::{AllMade, ByVariant, GraphOnly};
 use crate::config::Recipe;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::Score;
 use crate::merge::Merged;
@@ -76,8 +77,9 @@ fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
 
 fn keep(run: &Run, results: Results) -> Result<Results> {
     let json = serde_json::to_vec_pretty(&results).map_err(|e| Error::failed("results.json", e))?;
-    write_atomically(&run.folder().join("results.json"), &json)?;
-    write_atomically(&run.folder().join("results.md"), results.markdown().as_bytes())?;
+    scores::copy(made.tables.artifact(), run.folder())?;
+    durable::write(&run.folder().join("results.json"), &json)?;
+    durable::write(&run.folder().join("results.md"), results.markdown().as_bytes())?;
     Ok(results)
 }
 

@@ -1,6 +1,8 @@
 //! Metrics against scikit-learn on 200 scores with many ties (`tests/goldens/metrics.json`).
 
-use rallrec::eval::{self, EvalSettings, Table};
+use rallrec::eval::auc::Z95;
+use rallrec::eval::table::adjusted_by_holm;
+use rallrec::eval::{self, Clusters, EvalRows, EvalSettings, Table, delong, delong_test};
 use serde_json::Value;
 
 struct Golden {
@@ -90,5 +92,48 @@ fn one_class_is_not_applicable_and_bad_tables_say_what_to_do() {
         Table::build("test", &y, &[("a", p)], None, &EvalSettings { bootstrap: u32::MAX, ..EvalSettings::default() }),
     ] {
         assert!(!error.unwrap_err().next_step().is_empty());
+    }
+}
+
+#[test]
+fn errors_clustered_by_user_equal_their_definition_in_python() {
+    let all: Value = serde_json::from_str(include_str!("../goldens/clustered.json")).unwrap();
+    let list = |key: &str| all[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+    let labels: Vec<bool> = list("labels").iter().map(|&y| y == 1.0).collect();
+    let users: Vec<u32> = list("users").iter().map(|&u| u as u32).collect();
+    let (first, second, clusters) = (list("first"), list("second"), Clusters::by_user(&users));
+    for (i, scores) in [&first, &second].into_iter().enumerate() {
+        let found = delong(&labels, scores, &clusters).unwrap().unwrap();
+        let error = (found.high.unwrap() - found.value) / Z95;
+        assert!((found.value - list("auc")[i]).abs() <= 1e-12, "{found:?}");
+        assert!((error - list("error")[i]).abs() <= 1e-12, "{error}");
+    }
+    let test = delong_test(&labels, &first, &second, &clusters).unwrap().unwrap();
+    assert!((test.standard_error - all["difference_error"].as_f64().unwrap()).abs() <= 1e-12, "{test:?}");
+    for (got, want) in adjusted_by_holm(&list("p")).iter().zip(list("holm")) {
+        assert!((got - want).abs() <= 1e-12, "{got} {want}");
+    }
+}
+
+#[test]
+fn intervals_are_wider_where_whole_users_are_right_or_wrong_and_hold_their_values() {
+    // Ten rows a user; of every fifth user all rows are wrong.
+    let users: Vec<u32> = (0..400).map(|i| i / 10).collect();
+    let labels: Vec<bool> = (0..400).map(|i| i % 3 == 0).collect();
+    let p: Vec<f64> = (0..400u32)
+        .map(|i| if (i % 3 == 0) != users[i as usize].is_multiple_of(5) { 0.8 } else { 0.2 } + f64::from(i % 7) / 100.0)
+        .collect();
+    let settings = EvalSettings::default();
+    let by_user = eval::measure(EvalRows { labels: &labels, users: &users }, &p, &settings).unwrap();
+    let by_row = eval::measure(&labels, &p, &settings).unwrap();
+    let width = |e: eval::Estimate| e.high.unwrap() - e.low.unwrap();
+    for (name, wide) in by_user.iter() {
+        let wide = wide.unwrap_or_else(|| panic!("{name} is undefined"));
+        assert!(wide.low.unwrap() <= wide.value && wide.value <= wide.high.unwrap(), "{name}: {wide:?}");
+        if let ("auc" | "log_loss" | "accuracy" | "brier", Some(narrow)) = (name, by_row.get(name)) {
+            // The square root of ten rows a user.
+            let ratio = width(wide) / width(narrow);
+            assert!((2.2..4.2).contains(&ratio), "{name}: {ratio}");
+        }
     }
 }

@@ -21,7 +21,7 @@ fn tables_of_older_and_newer_programs_stand_side_by_side() {
     };
     let older = results(serde_json::json!({"auc": metric(0.75), "log_loss": metric(0.5)}));
     let newer = results(serde_json::json!({"auc": metric(0.5), "uauc": metric(0.625), "of_tomorrow": metric(1.0)}));
-    let text = side_by_side(&[("old".into(), older), ("new".into(), newer)]);
+    let text = side_by_side(&[("old".into(), &older), ("new".into(), &newer)]);
     for wanted in ["0.7500", "0.6250", "UAUC", "n/a"] {
         assert!(text.contains(wanted), "{wanted} is not in\n{text}");
     }

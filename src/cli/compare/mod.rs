@@ -1,23 +1,34 @@
-//! `rallrec compare`: the results of several runs in one table, and whether two of them are the
-//! same within a tolerance.
+//! `rallrec compare`: several runs side by side, what they differ by, and whether two of them are
+//! the same within a tolerance.
 
+mod differences;
 mod within;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::output;
+use rallrec_events::RunFolder;
+use serde::Serialize;
+
+use self::differences::Against;
+use super::{output, watch};
 use crate::error::{Error, Result};
 use crate::pipeline::results::{Results, side_by_side};
 
-/// Put the result tables of several runs side by side.
+/// Put several runs side by side, finished or not.
+///
+/// Shows the settings that differ, figures, seconds of the stages, the tables of results, and what
+/// each finished run differs by from the first one: paired on the test rows that both have,
+/// clustered by user, with p values adjusted by Holm.
 ///
 /// With --within, two runs of one recipe row by row: the same prompts, every probability within a
 /// tolerance, the same sampled answers. Ends with 1 where they differ: how a run on another device
 /// is held to the run on the CPU.
 #[derive(clap::Args)]
-#[command(after_help = "Example: rallrec compare runs/cpu runs/cuda --within 0.002")]
+#[command(
+    after_help = "Examples:\n  rallrec compare runs/plain runs/soft\n  rallrec compare runs/cpu runs/cuda --within 0.002"
+)]
 pub struct CompareArgs {
-    /// Run folders.
+    /// Run folders; the others are compared with the first.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Compare two runs row by row, with this difference of probabilities allowed, 0 to 1.
@@ -27,26 +38,61 @@ pub struct CompareArgs {
     /// another history, a probability at the border of two wordings gives another hint.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "within")]
     except: f64,
-    /// Print JSON.
+    /// Only what finished runs came to: tables, and differences of rows.
+    #[arg(long, conflicts_with = "within")]
+    results: bool,
+    /// Print JSON: results, and differences of rows.
     #[arg(long)]
     json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Compared<'a> {
+    /// Run folder and results; null for a run that has none yet.
+    runs: Vec<(String, Option<&'a Results>)>,
+    /// Every later finished run against the first one.
+    differences: Vec<Against>,
 }
 
 pub fn main(args: CompareArgs) -> Result<()> {
     if let Some(tolerance) = args.within {
         return hold(&args, tolerance);
     }
-    let mut all = Vec::new();
-    for folder in &args.runs {
-        let path = folder.join("results.json");
-        let text = std::fs::read(&path).map_err(|e| {
-            Error::io(&path, "read the results", &e).next("give the folder of a finished run, e.g. runs/demo")
-        })?;
-        let results: Results = serde_json::from_slice(&text)
-            .map_err(|e| Error::input(path.display(), e).next("run the recipe again: finished stages are reused"))?;
-        all.push((folder.display().to_string(), results));
+    let all: Vec<(String, Option<Results>)> =
+        args.runs.iter().map(|folder| Ok((folder.display().to_string(), read(folder)?))).collect::<Result<_>>()?;
+    let finished: Vec<(String, &Results)> =
+        all.iter().filter_map(|(name, results)| Some((name.clone(), results.as_ref()?))).collect();
+    if args.json {
+        let runs = all.iter().map(|(name, results)| (name.clone(), results.as_ref())).collect();
+        return output::json(&Compared { runs, differences: differences::of(&finished)? });
     }
-    if args.json { output::json(&all) } else { output::text(&side_by_side(&all)) }
+    let mut shown = Vec::new();
+    if !finished.is_empty() {
+        shown.push(side_by_side(&finished));
+        shown.extend(differences::of(&finished)?.iter().map(Against::text));
+    }
+    if !args.results {
+        let lines = rallrec_tui::edge::compare::lines(&args.runs, watch::now_ms());
+        shown.insert(0, lines.join("\n"));
+    }
+    output::text(&shown.join("\n\n"))
+}
+
+/// The results of a run; `None` where it has none yet.
+///
+/// # Errors
+/// What is no run folder; damaged results.
+fn read(folder: &Path) -> Result<Option<Results>> {
+    let path = folder.join("results.json");
+    if !path.exists() && RunFolder::new(folder).exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read(&path)
+        .map_err(|e| Error::io(&path, "read the results", &e).next("give the folder of a run, e.g. runs/demo"))?;
+    let results = serde_json::from_slice(&text)
+        .map_err(|e| Error::input(path.display(), e).next("run the recipe again: finished stages are reused"))?;
+    Ok(Some(results))
 }
 
 /// `--within`.

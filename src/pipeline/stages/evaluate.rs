@@ -14,13 +14,15 @@ use crate::collab::{BaselineSettings, Baselines, GraphBaseline};
 use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::{Dataset, Part, Samples};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::{EvalRows, EvalSettings, Table, rows};
 use crate::events::StageId;
 use crate::merge::Merged;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::results::Section;
+use crate::pipeline::scores::{self, RowScores};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 
 /// Makes the tables of results.
@@ -83,21 +85,28 @@ const FILE: &str = "tables.json";
 
 impl Stage for Evaluate {
     const ID: StageId = StageId::Evaluate;
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     type Settings<'r> = EvaluateSettings<'r>;
     type Inputs<'a> = EvaluateInputs<'a>;
     /// The tables, the main one first.
     type Output = Vec<Section>;
 
     fn run(settings: &EvaluateSettings<'_>, inputs: &EvaluateInputs<'_>, work: &Work<'_>) -> Result<()> {
-        let tables = Evaluation::new(settings, inputs)?.tables()?;
+        let evaluation = Evaluation::new(settings, inputs)?;
+        let mut tables = Vec::new();
+        let mut all = Vec::new();
+        for (title, columns) in evaluation.columns() {
+            tables.push(columns.table(title, settings.evaluate, evaluation.data)?);
+            all.push(columns);
+        }
         for section in &tables {
             for row in &section.table.rows {
                 work.monitor.emit(row.event(&section.title, &section.table));
             }
         }
         let json = serde_json::to_vec(&tables).map_err(|e| Error::failed(FILE, e))?;
-        write_atomically(&work.folder.join(FILE), &json)
+        durable::write(&work.folder.join(FILE), &json)?;
+        scores::write(work.folder, &row_scores(&all, evaluation.data))
     }
 
     fn load(artifact: &Artifact) -> Result<Vec<Section>> {
@@ -170,6 +179,27 @@ impl Columns {
     }
 }
 
+/// What the models of all tables say of each test row, in the order of the rows.
+fn row_scores(all: &[Columns], data: DataOutput<'_>) -> Vec<RowScores> {
+    let mut rows: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
+    for columns in all {
+        for (place, &row) in columns.rows.iter().enumerate() {
+            rows.entry(row).or_default().extend(columns.named.iter().map(|(name, p)| (name.clone(), p[place])));
+        }
+    }
+    let told = |(row, p)| {
+        let sample = data.sample(row);
+        RowScores {
+            user: data.dataset.users[sample.user.at()].raw.0.clone(),
+            item: data.dataset.items[sample.item.at()].raw.0.clone(),
+            time: sample.time,
+            label: sample.label,
+            p,
+        }
+    };
+    rows.into_iter().map(told).collect()
+}
+
 /// All that was predicted, and the baselines without a language model, fitted on training rows
 /// only.
 struct Evaluation<'a> {
@@ -216,12 +246,7 @@ impl<'a> Evaluation<'a> {
         columns.add(rows::FEATURES, |row| self.features.p(Set::Test, row));
     }
 
-    fn tables(&self) -> Result<Vec<Section>> {
-        let sections = self.columns().into_iter();
-        sections.map(|(title, columns)| columns.table(title, self.settings.evaluate, self.data)).collect()
-    }
-
-    /// Title and columns of each table.
+    /// The columns of every table, with its title, the main one first.
     fn columns(&self) -> Vec<(&'static str, Columns)> {
         let Self { main, merged, reasoning, .. } = self;
         let tuned = |row: usize| main.p(Set::Test, row, Variant::Main);
@@ -272,7 +297,8 @@ impl<'a> Evaluation<'a> {
             for variant in Variant::ABLATION {
                 ablation.add(&rows::tuned_on(variant.title()), shown(variant));
             }
-            sections.push(("What retrieval adds (the tuned model, other histories shown)", ablation));
+            let title = "What retrieval adds (the tuned model, other histories shown)";
+            sections.push((title, ablation));
         }
         sections
     }

@@ -95,7 +95,7 @@ fn from_json(section: &Value) -> Option<TableView> {
             let against = row.get("p_vs").and_then(Value::as_array).into_iter().flatten();
             let p = against
                 .filter(|c| c.get("metric").and_then(Value::as_str) == Some(name))
-                .find_map(|c| c.get("p").and_then(Value::as_f64));
+                .find_map(|c| c.get("p_holm").and_then(Value::as_f64).or_else(|| c.get("p").and_then(Value::as_f64)));
             cells.push(cell(number("value"), number("low").zip(number("high")), p));
             values.push(number("value"));
         }

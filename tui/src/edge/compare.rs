@@ -21,8 +21,21 @@ struct Side {
     settings: Vec<Setting>,
 }
 
-/// The comparison as lines to read.
-pub fn lines(program: &Path, folders: &[PathBuf], now_ms: u64) -> Vec<String> {
+/// The comparison as lines to read, with what the engine says of the finished runs below it.
+pub fn with_results(program: &Path, folders: &[PathBuf], now_ms: u64) -> Vec<String> {
+    let mut out = lines(folders, now_ms);
+    let finished: Vec<PathBuf> = folders.iter().filter(|f| f.join("results.json").is_file()).cloned().collect();
+    if !finished.is_empty()
+        && let Ok(engine) = engine::compare(program, &finished)
+    {
+        out.push(String::new());
+        out.extend(engine.iter().map(|line| format::clean(line)));
+    }
+    out
+}
+
+/// The comparison as lines to read, of runs that need not be finished.
+pub fn lines(folders: &[PathBuf], now_ms: u64) -> Vec<String> {
     let sides: Vec<Side> = folders.iter().map(|folder| read(folder, now_ms)).collect();
     let mut out = Vec::new();
     for side in &sides {
@@ -48,12 +61,6 @@ pub fn lines(program: &Path, folders: &[PathBuf], now_ms: u64) -> Vec<String> {
     section("settings that differ", "setting", settings(&sides), "none");
     section("figures", "metric", figures(&sides), "no run has any yet");
     section("seconds of the stages", "stage", seconds(&sides), "no stage has ended yet");
-    if sides.iter().all(|side| RunFolder::new(Path::new(&side.name)).path().join("results.json").is_file())
-        && let Ok(engine) = engine::compare(program, folders)
-    {
-        out.extend([String::new(), "all rows of the tables".to_string()]);
-        out.extend(engine);
-    }
     out.iter().map(|line| format::clean(line)).collect()
 }
 
@@ -195,12 +202,12 @@ mod tests {
             folder
         };
         let folders = [run("a", 1, Some(0.7)), run("b", 2, None), root.path().join("nowhere")];
-        let text = lines(Path::new("nothing"), &folders[..2], 2_000).join("\n");
+        let text = lines(&folders[..2], 2_000).join("\n");
         for wanted in ["seed ", "AUC ", "0.7000 [0.6900, 0.7100]", "n/a", "tune auc (valid), best", "+0.0100 better"] {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
         assert!(!text.contains("same"), "{text}");
-        let text = lines(Path::new("nothing"), &folders, 2_000).join("\n");
+        let text = lines(&folders, 2_000).join("\n");
         assert!(text.contains("there is no such folder") && text.contains("0.7000"), "{text}");
     }
 }

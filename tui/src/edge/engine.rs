@@ -80,7 +80,7 @@ pub fn load(program: &Path, source: &Source, sets: &[String]) -> Result<Vec<Sett
 /// # Errors
 /// The engine's own words.
 pub fn compare(program: &Path, folders: &[PathBuf]) -> Result<Vec<String>, String> {
-    let mut args = vec!["compare".to_string()];
+    let mut args = vec!["compare".to_string(), "--results".to_string()];
     args.extend(folders.iter().map(|f| f.display().to_string()));
     ask(program, &args).map(|text| text.lines().map(str::to_string).collect())
 }

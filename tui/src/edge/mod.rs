@@ -2,7 +2,7 @@
 //! by effects; they never see the state.
 
 pub mod catalogue;
-mod compare;
+pub mod compare;
 pub mod engine;
 pub mod follow;
 mod former;
@@ -134,7 +134,10 @@ impl Edge {
                 }
                 RunsEffect::Compare(folders) => {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-                    News::Text { title: "Comparison".into(), outcome: Ok(compare::lines(&program, &folders, now)) }
+                    News::Text {
+                        title: "Comparison".into(),
+                        outcome: Ok(compare::with_results(&program, &folders, now)),
+                    }
                 }
                 RunsEffect::Delete(folder) => {
                     let done = RunFolder::new(&folder).delete();
