@@ -133,7 +133,7 @@ pub fn infonce(pairs: usize, dim: usize, runs: usize) -> Result<Figure> {
 }
 
 pub fn samples(folder: &Path, runs: usize) -> Result<Figure> {
-    let settings = data::Settings { kind: Kind::ML_1M, path: folder.to_owned(), ..data::Settings::default() };
+    let settings = data::DataSettings { kind: Kind::ML_1M, path: folder.to_owned(), ..data::DataSettings::default() };
     let mut count = 0;
     let seconds = timed(runs, || {
         let dataset = data::open(&settings, &Silent)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rallrec::Silent;
 
-use rallrec::data::{self, Damaged, Dataset, Kind, Settings, descriptions};
+use rallrec::data::{self, Damaged, Dataset, Kind, DataSettings, descriptions};
 
 /// A file's name and sound content.
 pub type Sound = (&'static str, &'static [u8]);
@@ -133,7 +133,7 @@ pub fn one(target: &str, input: &[u8], folder: &Path) {
         }
         _ => Kind::TABLE,
     };
-    let mut settings = Settings { min_history: 1, ..Settings::new(kind, path) };
+    let mut settings = DataSettings { min_history: 1, ..DataSettings::new(kind, path) };
     settings.damaged = if first & 0x40 != 0 { Damaged::Skip } else { Damaged::Refuse };
     match target {
         "table" => {
@@ -151,8 +151,8 @@ pub fn one(target: &str, input: &[u8], folder: &Path) {
     }));
 }
 
-fn small() -> Settings {
-    let mut settings = Settings::default();
+fn small() -> DataSettings {
+    let mut settings = DataSettings::default();
     (settings.synthetic.users, settings.synthetic.items, settings.synthetic.ratings) = (4, 20, 36);
     settings
 }

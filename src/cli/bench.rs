@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::output;
 use crate::bench::{self, About, Bound, Ceilings, Measured, Verdict};
 use crate::device::Choice;
+use crate::durable;
 use crate::error::{Error, Result};
-use crate::pipeline::artifact::write_atomically;
 use crate::pipeline::control;
 use crate::pipeline::progress::short;
 
@@ -84,7 +84,7 @@ pub fn main(args: BenchArgs) -> Result<()> {
     let report = Report { about: About::new(&device, &name), ceilings, cases: measured, left_out };
     if let Some(path) = &args.write {
         let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed("bench", e))?;
-        write_atomically(path, text.as_bytes())?;
+        durable::write(path, text.as_bytes())?;
     }
     if args.json { output::json(&report) } else { output::text(&render(&report)) }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::output;
 use super::progress::Bar;
 use crate::config;
-use crate::data::{self, Kind, Settings, pull};
+use crate::data::{self, DataSettings, Kind, pull};
 use crate::error::{Error, Result};
 
 /// Look into a data set, or get one.
@@ -61,7 +61,7 @@ enum Command {
 }
 
 /// The settings with some keys changed, checked as those of a recipe are.
-fn changed(settings: Settings, set: &[String]) -> Result<Settings> {
+fn changed(settings: DataSettings, set: &[String]) -> Result<DataSettings> {
     if set.is_empty() {
         return Ok(settings);
     }
@@ -83,7 +83,7 @@ pub fn main(args: DataArgs) -> Result<()> {
                     return Err(Error::usage("data inspect table", "a recipe must say which column is what")
                         .next("use `rallrec data inspect --recipe FILE`; docs/your-data.md shows how to write one"));
                 }
-                (Some(kind), None) => changed(Settings::method(kind, path.unwrap_or_default()), &set)?,
+                (Some(kind), None) => changed(DataSettings::method(kind, path.unwrap_or_default()), &set)?,
                 (None, None) => return Err(Error::usage("data inspect", "needs a kind or a recipe")),
             };
             let bar = Bar::new("data");

@@ -19,6 +19,7 @@ use crate::store::chat::{ChatTemplate, Message};
 use crate::store::tokenizer::{TextStream, Tokenizer};
 use crate::store::{self, LoadOptions, builtin, hub, peft};
 use crate::tensor::Dtype;
+use crate::terminal;
 
 /// Ask a language model directly: next-token logits, an embedding, or generated text.
 #[derive(clap::Args)]
@@ -430,7 +431,7 @@ fn write(input: &Input, sampling: &Sampling) -> Result<()> {
     let Screen { mut done, tokens, first, last, .. } = screen;
     done.sort_by_key(|w| w.sample);
     let read = first.unwrap_or(last) - started;
-    eprintln!("{}", speed(asked.tokens.len(), read.as_secs_f64(), tokens, (last - started - read).as_secs_f64()));
+    terminal::print_line(&speed(asked.tokens.len(), read.as_secs_f64(), tokens, (last - started - read).as_secs_f64()));
     if input.json {
         return output::json(&Output { prompt_tokens: asked.tokens.len(), samples: done });
     }

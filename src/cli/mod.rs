@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::terminal::say;
 
 mod bench;
 mod check;
@@ -102,7 +103,7 @@ fn report(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rallrec: {error}");
+            say!("rallrec: {error}");
             ExitCode::from(error.exit_code())
         }
     }

@@ -1,6 +1,6 @@
 //! Printing: JSON for programs, tables for people; a closed pipe is not an error.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use crate::export::Target;
 use crate::monitor::Monitor;
 use crate::pipeline::control;
 use crate::pipeline::progress::thousands;
+use crate::terminal::{self, say};
 
 /// Hears Ctrl-C, for commands that write no events; named after the command.
 pub struct Interruptible(pub &'static str);
@@ -27,8 +28,13 @@ impl Monitor for Interruptible {
     }
 }
 
-/// Prints text to standard output. A reader that went away (`| head`) ends the output quietly.
+/// Prints text for people to standard output, without escapes. A reader that went away (`| head`)
+/// ends the output quietly.
 pub fn text(text: &str) -> Result<()> {
+    print(&terminal::clean(text))
+}
+
+fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
     {
@@ -62,13 +68,16 @@ pub fn written(rows: u64, target: &Target, as_json: bool) -> Result<()> {
 
 /// Says on standard error which keys of a recipe have another name now.
 pub fn renamed(read: &config::Read) {
-    read.lines.iter().for_each(|line| eprintln!("{line}"));
+    read.lines.iter().for_each(|line| say!("{line}"));
 }
 
 /// Prints a value as indented JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let rendered = serde_json::to_string_pretty(value).map_err(|e| Error::failed("json", e))?;
-    text(&rendered)
+    // For a program every character is itself; a terminal would obey some of them.
+    let shown =
+        if std::io::stdout().is_terminal() { terminal::clean_json(&rendered) } else { rendered.as_str().into() };
+    print(&shown)
 }
 
 /// Prints a value for people: one field a line, nested ones indented.

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::events::Event;
 use crate::monitor::Monitor;
 use crate::pipeline::control;
+use crate::terminal::say;
 
 /// The line.
 pub struct Bar {
@@ -38,7 +39,7 @@ impl Drop for Bar {
 impl Monitor for Bar {
     fn emit(&self, event: Event) {
         if let Event::Warning { what, next, .. } = event {
-            self.bar.suspend(|| eprintln!("warning: {what}\n  next: {next}"));
+            self.bar.suspend(|| say!("warning: {what}\n  next: {next}"));
         }
     }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::output;
+use crate::durable;
 use crate::error::{Error, Result};
-use crate::pipeline::artifact::write_atomically;
 
 /// Make the report of a run: one HTML file with its tables and pictures.
 ///
@@ -50,6 +50,6 @@ pub fn main(args: ReportArgs) -> Result<()> {
     if file.as_os_str() == "-" {
         return output::text(&page);
     }
-    write_atomically(&file, page.as_bytes())?;
+    durable::write(&file, page.as_bytes())?;
     output::text(&format!("{}\n", file.display()))
 }

@@ -11,6 +11,7 @@ use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
 use crate::pipeline::trace::TraceFile;
+use crate::terminal::say;
 
 /// Run a recipe: raw rating files and a language model in, merged predictions and a result table
 /// out.
@@ -143,7 +144,7 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
                 output::text(&results.render())?;
             }
             if !quiet {
-                eprintln!(
+                say!(
                     "\nwritten to {}: results.json, results.md, events.jsonl, recipe.toml, artifacts/",
                     folder.display()
                 );
@@ -152,7 +153,7 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
         }
         Ok(None) => {
             if !quiet {
-                eprintln!("ended after the stage asked for; artifacts are in {}", folder.join("artifacts").display());
+                say!("ended after the stage asked for; artifacts are in {}", folder.join("artifacts").display());
             }
             Ok(())
         }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::monitor::Monitor;
 use crate::store::{self, LoadOptions};
+use crate::terminal::say;
 use crate::tiny_model::{self, TinyModelSettings};
 
 /// Steps between lines of progress.
@@ -90,7 +91,7 @@ impl Monitor for Progress {
             losses.push(loss);
             if step.is_multiple_of(EVERY) || step == steps {
                 let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-                eprintln!("step {step} of {steps}: loss {mean:.3}, {:.0} tokens/s", rate.unwrap_or(0.0));
+                say!("step {step} of {steps}: loss {mean:.3}, {:.0} tokens/s", rate.unwrap_or(0.0));
                 losses.clear();
             }
         }

@@ -36,7 +36,7 @@ pub struct Recipe {
     /// docs/method-notes.md).
     pub faithful: bool,
     /// Raw files, filters, labels, histories, split.
-    pub data: crate::data::Settings,
+    pub data: crate::data::DataSettings,
     /// Which samples are used.
     pub rows: Rows,
     /// Language models.

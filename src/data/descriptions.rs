@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::lines::{self, Lines};
-use super::{Dataset, Kind, RawId, Settings, synthetic};
+use super::{Dataset, Kind, RawId, DataSettings, synthetic};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -47,7 +47,7 @@ pub struct DescriptionRow {
 /// # Errors
 /// Those of [`read`].
 pub fn load(
-    data: &Settings,
+    data: &DataSettings,
     file: Option<&Path>,
     words: usize,
     dataset: &Dataset,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Part, Samples};
 use super::sets::repeat_count;
-use super::settings::{Repeats, Settings};
+use super::settings::{Repeats, DataSettings};
 use super::{Core, Descriptions, Step, build_samples, leaks};
 use crate::error::Result;
 
@@ -158,7 +158,7 @@ impl Inspection {
 }
 
 /// Summarises a data set and the samples made of it with `settings`.
-pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Result<Inspection> {
+pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &DataSettings) -> Result<Inspection> {
     let mut found = inspect_tables(dataset, settings);
     found.parts = Part::ALL.into_iter().map(|part| summary(samples, part)).collect();
     found.correct = Counts::of(samples);
@@ -183,7 +183,7 @@ pub fn inspect(dataset: &Dataset, samples: &Samples, settings: &Settings) -> Res
 }
 
 /// Summarises a data set of which no samples are made: its parts and comparisons are empty.
-pub fn inspect_tables(dataset: &Dataset, settings: &Settings) -> Inspection {
+pub fn inspect_tables(dataset: &Dataset, settings: &DataSettings) -> Inspection {
     let rows = &dataset.interactions;
     let repeats = repeat_count(rows);
     let (active_users, rated_items) =
@@ -297,11 +297,11 @@ fn one_class(parts: &[PartSummary]) -> Option<String> {
 fn compare(
     dataset: &Dataset,
     samples: &Samples,
-    settings: &Settings,
+    settings: &DataSettings,
     repeated: usize,
 ) -> Result<(Counts, Vec<SwitchEffect>)> {
     let made;
-    let (mut at, mut current) = (Settings { repeats: Repeats::Drop, ..settings.clone() }, samples);
+    let (mut at, mut current) = (DataSettings { repeats: Repeats::Drop, ..settings.clone() }, samples);
     if settings.repeats == Repeats::Keep && repeated > 0 {
         made = build_samples(dataset, &at)?;
         current = &made;

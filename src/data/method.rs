@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Core;
 use super::set::Kind;
-use super::settings::{Repeats, Settings, Shuffle};
+use super::settings::{Repeats, DataSettings, Shuffle};
 use super::split::SplitSettings;
 
 /// One step from correct to faithful.
@@ -16,7 +16,7 @@ pub struct Switch {
     /// What it changes and why it is not the default.
     pub why: &'static str,
     /// Sets it.
-    pub apply: fn(&mut Settings),
+    pub apply: fn(&mut DataSettings),
 }
 
 pub(super) const REPEATS: Switch = Switch {
@@ -40,7 +40,7 @@ pub(super) const NO_VALIDATION: Switch = Switch {
 /// "More than 10 and at most 200" of a user, at least 10 of an item.
 pub(super) const BOUNDS: Core = Core { user_min: 11, user_max: 200, item_min: 10, ..Core::OFF };
 
-impl Settings {
+impl DataSettings {
     /// The authors' filters and samples for a data set, defects apart: what `rallrec data inspect`
     /// and the recipes under configs/ use. Where the authors have none of their own, the defaults.
     pub fn method(kind: Kind, path: impl Into<PathBuf>) -> Self {

@@ -42,7 +42,7 @@ pub use inspect::{Inspection, inspect};
 pub use method::Switch;
 pub use samples::{build_samples, two_classes};
 pub use set::{DataSet, Kind};
-pub use settings::{Damaged, Implicit, Repeats, Settings, Shuffle, Targets};
+pub use settings::{Damaged, Implicit, Repeats, DataSettings, Shuffle, Targets};
 pub use split::{By, SplitSettings};
 
 use crate::error::Result;
@@ -59,23 +59,23 @@ use crate::settings::Checked;
 /// # Errors
 /// Names file and line of whatever cannot be read, and the next step.
 pub fn load(kind: Kind, path: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
-    read(&Settings::new(kind, path), monitor)
+    read(&DataSettings::new(kind, path), monitor)
 }
 
 /// As [`load`], with the settings of a recipe; nothing is filtered yet.
-pub fn read(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+pub fn read(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let set = settings.kind.set();
     (set.load)(set, settings, monitor)
 }
 
 /// What a recipe's `data` part asks for: [`read`], then the filters, after which the tables hold
 /// only the users and items that are left. Every later stage uses this data set's indices.
-pub fn open(settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+pub fn open(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     open_traced(settings, monitor).map(|(dataset, _)| dataset)
 }
 
 /// As [`open`], with what each filter left.
-pub fn open_traced(settings: &Settings, monitor: &dyn Monitor) -> Result<(Dataset, Vec<Step>)> {
+pub fn open_traced(settings: &DataSettings, monitor: &dyn Monitor) -> Result<(Dataset, Vec<Step>)> {
     settings.check()?;
     let dataset = read(settings, monitor)?;
     oddities::tell(&dataset, settings, monitor);
@@ -86,7 +86,7 @@ pub fn open_traced(settings: &Settings, monitor: &dyn Monitor) -> Result<(Datase
 ///
 /// # Errors
 /// Nothing is left.
-pub fn filter(mut dataset: Dataset, settings: &Settings) -> Result<(Dataset, Vec<Step>)> {
+pub fn filter(mut dataset: Dataset, settings: &DataSettings) -> Result<(Dataset, Vec<Step>)> {
     if settings.implicit == Implicit::Dislike || !dataset.set().is_some_and(|set| set.zero_is_unrated) {
         return settings.core.traced(dataset);
     }

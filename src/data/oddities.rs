@@ -9,13 +9,13 @@ use crate::monitor::Monitor;
 const ENOUGH: usize = 100;
 
 /// Warns of what looks wrong.
-pub fn tell(dataset: &Dataset, settings: &Settings, monitor: &dyn Monitor) {
+pub fn tell(dataset: &Dataset, settings: &DataSettings, monitor: &dyn Monitor) {
     for (what, next) in found(dataset, settings) {
         monitor.warn(&what, &next);
     }
 }
 
-fn found(dataset: &Dataset, settings: &Settings) -> Vec<(String, String)> {
+fn found(dataset: &Dataset, settings: &DataSettings) -> Vec<(String, String)> {
     let rows = &dataset.interactions;
     let all = rows.len();
     let mut out = Vec::new();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn said(row: impl Fn(u32) -> (u32, u32, f32, i64)) -> String {
-        found(&dataset(row), &Settings::new(Kind::TABLE, "")).into_iter().map(|(what, _)| what + "\n").collect()
+        found(&dataset(row), &DataSettings::new(Kind::TABLE, "")).into_iter().map(|(what, _)| what + "\n").collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use rayon::slice::ParallelSliceMut;
 
 use super::dataset::{Dataset, Exception, Interaction, Part, Rated, Sample, Samples, Split};
 use super::python::{AUTHORS_SEED, Random};
-use super::settings::{Repeats, Settings, Shuffle, Targets};
+use super::settings::{Repeats, DataSettings, Shuffle, Targets};
 use super::split::{self, By};
 use super::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) const MOST_EXCEPTIONS: usize = 1 << 26;
 ///
 /// # Errors
 /// Settings out of range, a rule that the data cannot follow, or data too small to fill each part.
-pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
+pub fn build_samples(dataset: &Dataset, settings: &DataSettings) -> Result<Samples> {
     settings.check()?;
     let rule = settings.split.rule(dataset.brings_parts());
     let samples = if rule == By::Time {
@@ -52,7 +52,7 @@ pub fn build_samples(dataset: &Dataset, settings: &Settings) -> Result<Samples> 
     Ok(samples)
 }
 
-fn in_time(dataset: &Dataset, settings: &Settings) -> Result<Samples> {
+fn in_time(dataset: &Dataset, settings: &DataSettings) -> Result<Samples> {
     let mut timelines = timelines(dataset, settings, rated, |row| row.item);
     // Times finer than a second are told by the order of the interactions alone.
     let fine = dataset.has_times && !dataset.interactions.is_sorted_by(|a, b| super::sets::order(a, b).is_le());
@@ -109,7 +109,7 @@ pub fn two_classes(samples: &Samples) -> Result<()> {
 /// Each user's interactions: in order of time, or where there are none, in a random one.
 fn timelines<T>(
     dataset: &Dataset,
-    settings: &Settings,
+    settings: &DataSettings,
     make: impl Fn(&Interaction) -> T,
     item: impl Fn(&T) -> ItemIdx,
 ) -> Vec<Vec<T>> {
@@ -167,7 +167,7 @@ fn take(
     timelines: &mut [Vec<Rated>],
     places: &mut [u32],
     items: usize,
-    settings: &Settings,
+    settings: &DataSettings,
     every: bool,
 ) -> Result<Taken> {
     let (threshold, min_history) = (settings.threshold(), settings.min_history());
@@ -240,7 +240,7 @@ pub(super) fn too_many_exceptions() -> Error {
         .next("set data.repeats to \"drop\"")
 }
 
-fn in_shares(n: usize, settings: &Settings) -> Split {
+fn in_shares(n: usize, settings: &DataSettings) -> Split {
     let train = (settings.split.train * n as f64).floor() as usize;
     let valid = train + (settings.split.valid(By::Time) * n as f64).floor() as usize;
     Split { train: 0..train, valid: train..valid, test: valid..n }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::method::{REPEATS, Switch};
 use super::pull::Remote;
 use super::sets::{self, Nature};
-use super::{Dataset, Settings, source};
+use super::{Dataset, DataSettings, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::settings::nearest;
@@ -47,15 +47,15 @@ pub struct DataSet {
     pub leave_one_out: LeaveOneOut,
     /// The authors' filters and samples, defects apart; the settings as they are where the authors
     /// have none.
-    pub method: fn(Settings) -> Settings,
+    pub method: fn(DataSettings) -> DataSettings,
     /// What leads from correct to faithful, in this order.
     pub switches: &'static [Switch],
     /// Where it is published, for `rallrec data pull`.
     pub remote: Option<Remote>,
     /// Refuses a folder that lacks one of the files.
-    pub ready: fn(&DataSet, &Settings) -> Result<()>,
+    pub ready: fn(&DataSet, &DataSettings) -> Result<()>,
     /// Reads what the settings name.
-    pub load: fn(&DataSet, &Settings, &dyn Monitor) -> Result<Dataset>,
+    pub load: fn(&DataSet, &DataSettings, &dyn Monitor) -> Result<Dataset>,
 }
 
 /// Which interactions the authors' notebooks hold out of the graph.

@@ -79,7 +79,7 @@ pub enum Implicit {
 /// Which data, and how samples are made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct DataSettings {
     /// Which data set, or which form of data. `table` is any log of ratings whose columns
     /// `data.table` names; `synthetic` is built in and needs no files.
     pub kind: Kind,
@@ -121,12 +121,12 @@ pub struct Settings {
     /// How rows are dealt out to training, validation and test.
     pub split: SplitSettings,
     /// Which column is what, for kind `table`.
-    pub table: table::Settings,
+    pub table: table::TableSettings,
     /// Sizes and seed of the built-in set.
-    pub synthetic: synthetic::Settings,
+    pub synthetic: synthetic::SyntheticSettings,
 }
 
-impl Default for Settings {
+impl Default for DataSettings {
     fn default() -> Self {
         Self {
             kind: Kind::default(),
@@ -144,12 +144,12 @@ impl Default for Settings {
             damaged_limit: 0.1,
             split: SplitSettings::default(),
             table: Default::default(),
-            synthetic: synthetic::Settings::default(),
+            synthetic: synthetic::SyntheticSettings::default(),
         }
     }
 }
 
-impl Settings {
+impl DataSettings {
     /// Settings of one kind and folder, all else at its default.
     pub fn new(kind: Kind, path: impl Into<PathBuf>) -> Self {
         Self { kind, path: path.into(), ..Self::default() }
@@ -227,14 +227,14 @@ impl Settings {
 }
 
 /// For kinds whose loader finds its files itself: is there anything at the path?
-pub(super) fn ready_if_there(settings: &Settings) -> crate::Result<()> {
+pub(super) fn ready_if_there(settings: &DataSettings) -> crate::Result<()> {
     if settings.path.exists() || source::exists(&settings.path) {
         return Ok(());
     }
     Err(crate::Error::input(settings.path.display(), "is not there").next("check data.path"))
 }
 
-impl Checked for Settings {
+impl Checked for DataSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         faults.extend("split", self.split.contradictions());

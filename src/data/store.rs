@@ -2,7 +2,7 @@
 //! the columns, the columns as little-endian arrays, and a BLAKE3 checksum of all of it. A file is
 //! written under a temporary name and renamed, so it is whole or absent.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Dealt, Exception, Interaction, Item, Part, Rated, Sample, Samples, Split, User};
 use super::{ItemIdx, UserIdx};
+use crate::durable::Pending;
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"RALLDATA";
@@ -205,21 +206,15 @@ impl Samples {
 /// A file under way.
 struct Output {
     path: std::path::PathBuf,
-    file: BufWriter<tempfile::NamedTempFile>,
+    file: Pending,
     checksum: blake3::Hasher,
 }
 
 impl Output {
     fn new(path: &Path, header: &impl Serialize) -> Result<Self> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io(folder, "write a file in", &e))?;
         let header = serde_json::to_vec(header)
             .map_err(|e| Error::failed(path.display(), format!("cannot write the header: {e}")))?;
-        let mut output = Self {
-            path: path.to_owned(),
-            file: BufWriter::with_capacity(1 << 18, file),
-            checksum: blake3::Hasher::new(),
-        };
+        let mut output = Self { path: path.to_owned(), file: Pending::new(path)?, checksum: blake3::Hasher::new() };
         output.put(MAGIC)?;
         output.put(&VERSION.to_le_bytes())?;
         output.put(&(header.len() as u64).to_le_bytes())?;
@@ -247,10 +242,7 @@ impl Output {
     fn finish(mut self) -> Result<()> {
         let checksum = self.checksum.finalize();
         self.file.write_all(checksum.as_bytes()).map_err(|e| Error::io(&self.path, "write", &e))?;
-        let file = self.file.into_inner().map_err(|e| Error::io(&self.path, "write", e.error()))?;
-        file.as_file().sync_all().map_err(|e| Error::io(&self.path, "write", &e))?;
-        file.persist(&self.path).map_err(|e| Error::io(&self.path, "rename to", &e.error))?;
-        Ok(())
+        self.file.finish()
     }
 }
 

@@ -2,13 +2,13 @@
 //! that appears whole or not at all.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::durable;
 use crate::error::{Error, Result};
 
 /// Name of the header in the file's metadata.
@@ -31,11 +31,7 @@ pub(crate) fn save(path: &Path, header: &impl Serialize, tensors: &[(&str, &[f32
     let header = serde_json::to_string(header).map_err(|e| failed(&e))?;
     let bytes =
         safetensors::serialize(views, Some(HashMap::from([(HEADER.to_owned(), header)]))).map_err(|e| failed(&e))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    durable::write(path, &bytes)
 }
 
 /// A checkpoint that was read.

@@ -2,23 +2,26 @@
 //! artifact of a part of a stage lies in `artifacts/STAGE.PART-KEY/`.
 //!
 //! A stage works in `STAGE-KEY.part/`. Long stages append rows there and find them again after a
-//! kill. When the stage is done, `artifact.json` says what the artifact is made of and the folder
-//! is renamed: a folder without `.part` is always whole.
+//! kill. When the stage is done, its files are flushed to the disk, `artifact.json` says what they
+//! are, and the folder is renamed: a folder without `.part` is whole, also after a power cut.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
 use crate::content::{Content, hash_file};
+use crate::durable;
 use crate::error::{Error, Result};
 
 /// What an artifact is made of, in its own folder.
 pub const MANIFEST: &str = "artifact.json";
 
 /// Layout of run folders that this program reads and writes: names of artifacts and [`Manifest`].
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// In `artifacts/`: the layout's number.
 const FORMAT_FILE: &str = "format";
@@ -37,6 +40,45 @@ impl Artifact {
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+
+    /// Holds every file to its recorded size and hash.
+    ///
+    /// # Errors
+    /// Names the first file that is gone or is not what was written.
+    pub fn verify(&self) -> Result<()> {
+        for file in &self.manifest.files {
+            let path = self.file(&file.name);
+            let bytes = fs::metadata(&path).map_err(|e| Error::io(&path, "look at the file", &e))?.len();
+            if bytes != file.bytes {
+                let what = format!("is damaged: it has {bytes} bytes, {} were written", file.bytes);
+                return Err(Error::input(path.display(), what));
+            }
+            if hash_file(&path)? != file.blake3 {
+                return Err(Error::input(path.display(), "is damaged: it holds other bytes than were written"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the artifact in a folder is made of; `None` where it is not finished.
+///
+/// # Errors
+/// A damaged file.
+fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
+    let path = folder.join(MANIFEST);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(Error::io(&path, "read the file", &e)),
+    };
+    let damaged = |what: String| Error::input(path.display(), format!("is damaged: {what}"));
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    // The record of the files is not among the files: its own sum stands in it.
+    if manifest.sum()? != manifest.sum {
+        return Err(damaged("it holds another record than was written".into()));
+    }
+    Ok(Some(manifest))
 }
 
 /// An input of an artifact.
@@ -83,6 +125,15 @@ pub struct Manifest {
     pub bytes: u64,
     /// Seconds of work in the process that finished it.
     pub seconds: f64,
+    /// Of all the above.
+    pub sum: Content,
+}
+
+impl Manifest {
+    /// The hash of all but `sum`.
+    fn sum(&self) -> Result<Content> {
+        Content::of(&Self { sum: Content::of_text(""), ..self.clone() })
+    }
 }
 
 /// What is known of an artifact before it is made.
@@ -128,7 +179,7 @@ impl Store {
         check_format(run)?;
         if !file.exists() {
             fs::create_dir_all(&root).map_err(|e| Error::io(&root, "make the folder", &e))?;
-            write_atomically(&file, format!("{FORMAT}\n").as_bytes())?;
+            durable::write(&file, format!("{FORMAT}\n").as_bytes())?;
         }
         Ok(Self { root })
     }
@@ -155,23 +206,47 @@ impl Store {
         self.root.join(origin.name() + ".part")
     }
 
-    /// The finished artifact of this origin, if it is there and whole.
-    pub fn find(&self, origin: &Origin) -> Option<Artifact> {
+    /// The finished artifact of this origin, if it is there. All its bytes are read and held to
+    /// what was recorded when it was made, so that no damage goes into other numbers.
+    ///
+    /// # Errors
+    /// A file of it that is gone, of another size, or of other bytes.
+    pub fn find(&self, origin: &Origin) -> Result<Option<Artifact>> {
         let folder = self.folder(origin);
-        let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
-        (manifest.key == origin.key).then_some(Artifact { folder, manifest })
+        let manifest = match read_manifest(&folder) {
+            Ok(Some(manifest)) if manifest.key == origin.key => manifest,
+            Ok(_) => return Ok(None),
+            Err(e) => return Err(self.redo(e, origin.stage)),
+        };
+        let artifact = Artifact { folder, manifest };
+        artifact.verify().map_err(|e| self.redo(e, origin.stage))?;
+        Ok(Some(artifact))
+    }
+
+    /// The error with the command that makes the stage again.
+    fn redo(&self, error: Error, stage: &str) -> Error {
+        let run = self.root.parent().unwrap_or(Path::new("."));
+        let recipe = run.join("recipe.toml");
+        let (recipe, run) = (recipe.display(), run.display());
+        error.next(format!("make it again, and what follows from it: rallrec run {recipe} --out {run} --from {stage}"))
     }
 
     /// Folders of the other artifacts of its stage, finished or not, whatever their part: the
-    /// newest first, as its rows are the likeliest to be wanted.
+    /// newest first, as its rows are the likeliest to be wanted. A finished one that is damaged is
+    /// left out.
     pub fn others(&self, origin: &Origin) -> Vec<PathBuf> {
         let (own, unfinished) = (self.folder(origin), self.unfinished(origin));
         let of_stage = |path: &PathBuf| {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             path.is_dir() && name.split(['-', '.']).next() == Some(origin.stage) && *path != own && *path != unfinished
         };
+        let sound = |path: &PathBuf| match read_manifest(path) {
+            Ok(Some(manifest)) => Artifact { folder: path.clone(), manifest }.verify().is_ok(),
+            Ok(None) => true,
+            Err(_) => false,
+        };
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut folders: Vec<_> = entries.filter(of_stage).collect();
+        let mut folders: Vec<_> = entries.filter(of_stage).filter(sound).collect();
         folders.sort_by_cached_key(|path| {
             let changed = fs::metadata(path).and_then(|m| m.modified()).ok();
             (std::cmp::Reverse(changed), path.clone())
@@ -186,9 +261,12 @@ impl Store {
     /// A folder that cannot be made.
     pub fn begin(&self, origin: &Origin) -> Result<(PathBuf, bool)> {
         let part = self.unfinished(origin);
+        if part.is_symlink() {
+            return Err(Error::input(part.display(), "is a link: the work would go somewhere else").next("remove it"));
+        }
         let resumed = part.is_dir();
         if resumed {
-            remove_torn(&part);
+            durable::remove_torn(&part);
         }
         fs::create_dir_all(&part).map_err(|e| Error::io(&part, "make the folder", &e))?;
         Ok((part, resumed))
@@ -216,15 +294,18 @@ impl Store {
             content: Content::of_parts(read.map(|f| (f.name.as_str(), f.blake3.as_str()))),
             bytes: files.iter().map(|f| f.bytes).sum(),
             files,
-            seconds,
+            // So short a number is read as it was written, which the sum depends on.
+            seconds: (seconds * 1e3).round() / 1e3,
+            sum: Content::of_text(""),
         };
+        let manifest = Manifest { sum: manifest.sum()?, ..manifest };
         let json = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::failed(MANIFEST, e))?;
-        let file = part.join(MANIFEST);
-        fs::write(&file, json).map_err(|e| Error::io(&file, "write the file", &e))?;
+        sync_below(&part, &manifest.files)?;
+        durable::write(&part.join(MANIFEST), &json)?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, "replace the folder", &e))?;
         }
-        fs::rename(&part, &folder).map_err(|e| Error::io(&folder, "rename the finished artifact", &e))?;
+        durable::rename(&part, &folder)?;
         Ok(Artifact { folder, manifest })
     }
 
@@ -264,6 +345,17 @@ pub fn check_format(run: &Path) -> Result<()> {
     ))
 }
 
+/// Flushes files of an artifact to the disk, and the folders inside that hold their names.
+fn sync_below(artifact: &Path, files: &[FileRecord]) -> Result<()> {
+    let mut folders = BTreeSet::new();
+    for file in files {
+        let path = artifact.join(&file.name);
+        durable::sync_file(&path)?;
+        folders.extend(path.ancestors().skip(1).take_while(|p| *p != artifact).map(Path::to_path_buf));
+    }
+    folders.iter().try_for_each(|folder| durable::sync_folder(folder))
+}
+
 /// All files below `folder`, by name.
 fn list(folder: &Path, prefix: &str, out: &mut Vec<FileRecord>) -> Result<()> {
     let mut entries: Vec<PathBuf> = Vec::new();
@@ -281,34 +373,6 @@ fn list(folder: &Path, prefix: &str, out: &mut Vec<FileRecord>) -> Result<()> {
             out.push(FileRecord { name, bytes, blake3: hash_file(&path)? });
         }
     }
-    Ok(())
-}
-
-/// Removes what a killed [`write_atomically`] left in an unfinished artifact.
-fn remove_torn(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            remove_torn(&path);
-        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            // One that cannot be removed does no harm.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Names of files that are being written begin like this (the `tempfile` library's own way).
-const TEMPORARY: &str = ".tmp";
-
-/// Writes a file whole or not at all: to a temporary name beside it, then renamed.
-///
-/// # Errors
-/// A folder that cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io(folder, "write in the folder", &e))?;
-    std::io::Write::write_all(&mut file, bytes).map_err(|e| Error::io(path, "write the file", &e))?;
-    file.persist(path).map_err(|e| Error::io(path, "write the file", &e.error))?;
     Ok(())
 }
 
@@ -333,16 +397,16 @@ mod tests {
         assert!(!resumed);
         fs::write(part.join("rows"), "half").unwrap();
         fs::write(part.join(".tmpA1b2C3"), "torn").unwrap();
-        assert!(store.find(&graph).is_none());
+        assert!(store.find(&graph).unwrap().is_none());
         let (part, resumed) = store.begin(&graph).unwrap();
         assert!(resumed);
         assert_eq!(fs::read_to_string(part.join("rows")).unwrap(), "half");
         store.commit(&graph, 1.0).unwrap();
-        let artifact = store.find(&graph).unwrap();
+        let artifact = store.find(&graph).unwrap().unwrap();
         assert_eq!(artifact.manifest.bytes, 4);
         assert_eq!(fs::read_to_string(artifact.file("rows")).unwrap(), "half");
         store.discard(&graph).unwrap();
-        assert!(store.find(&graph).is_none());
+        assert!(store.find(&graph).unwrap().is_none());
     }
 
     #[test]
@@ -368,6 +432,36 @@ mod tests {
         assert_ne!(one.content, made(3, "abd", "first").content);
     }
 
+    /// A cut or changed artifact went silently into other tables.
+    #[test]
+    fn one_bit_anywhere_in_an_artifact_is_found() {
+        let run = tempfile::tempdir().unwrap();
+        let store = Store::open(run.path()).unwrap();
+        let tune = origin("tune", 1);
+        let (part, _) = store.begin(&tune).unwrap();
+        fs::create_dir_all(part.join("adapter")).unwrap();
+        fs::write(part.join("adapter/weights"), [7u8; 40]).unwrap();
+        fs::write(part.join("history.json"), "[1,2]").unwrap();
+        let artifact = store.commit(&tune, 1.25).unwrap();
+        for file in ["adapter/weights", "history.json", MANIFEST] {
+            let path = artifact.file(file);
+            let sound = fs::read(&path).unwrap();
+            for bit in 0..8 * sound.len() {
+                let mut bytes = sound.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, &bytes).unwrap();
+                let error = store.find(&tune).unwrap_err();
+                assert!(error.place().contains(file) && error.next_step().contains("--from tune"), "{bit}: {error}");
+            }
+            fs::write(&path, &sound[..sound.len() - 1]).unwrap();
+            assert!(store.find(&tune).is_err() && store.others(&origin("tune", 2)).is_empty(), "{file} cut");
+            fs::write(&path, &sound).unwrap();
+        }
+        assert!(store.find(&tune).unwrap().is_some());
+        fs::remove_file(artifact.file("history.json")).unwrap();
+        assert!(store.find(&tune).is_err());
+    }
+
     #[test]
     fn folders_of_another_layout_are_refused_with_what_to_do() {
         let run = tempfile::tempdir().unwrap();
@@ -380,8 +474,8 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.what().contains("layout 1") && error.next_step().contains("--out"), "{error}");
         }
-        fs::write(artifacts.join(FORMAT_FILE), "3\n").unwrap();
-        assert!(Store::open(run.path()).unwrap_err().what().contains("layout 3"));
+        fs::write(artifacts.join(FORMAT_FILE), "4\n").unwrap();
+        assert!(Store::open(run.path()).unwrap_err().what().contains("layout 4"));
         fs::remove_dir_all(&artifacts).unwrap();
         Store::open(run.path()).unwrap();
         Store::open(run.path()).unwrap();

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::terminal::say;
 use rallrec_events::folder::{Requests, Word};
 
 /// Set by Ctrl-C, SIGTERM and SIGHUP.
@@ -24,7 +25,7 @@ pub fn install_signal_handler() {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping at the next clean point (press Ctrl-C again to end at once)");
+        say!("\nstopping at the next clean point (press Ctrl-C again to end at once)");
     });
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::artifact::write_atomically;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::tensor::Matrix;
 
@@ -18,7 +18,7 @@ pub fn write(path: &Path, matrices: &[(&str, &Matrix)]) -> Result<()> {
         views.push((*name, TensorView::new(Dtype::F32, vec![matrix.rows(), matrix.cols()], bytes).map_err(failed)?));
     }
     let bytes = safetensors::serialize(views, None::<HashMap<String, String>>).map_err(failed)?;
-    write_atomically(path, &bytes)
+    durable::write(path, &bytes)
 }
 
 /// Reads the matrix `name` of `path`.

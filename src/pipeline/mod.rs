@@ -12,6 +12,7 @@ pub mod finished;
 pub mod key;
 #[cfg(test)]
 mod keys_test;
+mod lock;
 pub mod machine;
 pub mod matrices;
 pub mod progress;
@@ -20,10 +21,12 @@ pub mod results;
 pub mod rows;
 pub mod run;
 mod scatter;
+pub mod scores;
 pub mod soft;
 pub mod stage;
 pub mod stages;
 mod summary;
+mod told;
 pub mod trace;
 mod whole;
 

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::terminal::say;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How much to print.
@@ -57,7 +58,7 @@ impl Progress {
             bar
         });
         if bar.is_none() && self.verbosity == Verbosity::Normal {
-            eprintln!("{stage:<10} started");
+            say!("{stage:<10} started");
         }
         let now = Instant::now();
         *current = Some(Current { stage: stage.into(), bar, started: now, first: None, printed: now, drawn: now });
@@ -88,7 +89,7 @@ impl Progress {
             bar.set_message(text);
         } else if self.verbosity == Verbosity::Normal && now - current.printed > Duration::from_secs(30) {
             current.printed = now;
-            eprintln!("{:<10} {text}", current.stage);
+            say!("{:<10} {text}", current.stage);
         }
     }
 
@@ -103,9 +104,9 @@ impl Progress {
         match current.and_then(|c| c.bar) {
             Some(bar) => {
                 bar.finish_and_clear();
-                eprintln!("{line}");
+                say!("{line}");
             }
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
     }
 
@@ -122,8 +123,8 @@ impl Progress {
             return;
         }
         match self.lock().as_ref().and_then(|c| c.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::artifact::write_atomically;
+use crate::durable;
 use crate::error::{Error, Result};
 
 /// An open row file.
@@ -56,7 +56,7 @@ impl<T: Serialize + DeserializeOwned> RowFile<T> {
             serde_json::to_writer(&mut text, row).map_err(|e| Error::failed(self.path.display(), e))?;
             text.push(b'\n');
         }
-        write_atomically(&self.path, &text)
+        durable::write(&self.path, &text)
     }
 }
 

@@ -7,18 +7,21 @@
 //! control         words from a watcher: pause, run, checkpoint, stop
 //! artifacts/      results of the stages, keyed by what they follow from; format: their layout
 //! scatter.json    the item embeddings in two dimensions, for dashboards and reports
+//! told.json       what the events have of artifacts, so that no start tells it again
 //! results.json    the final tables; results.md the same for people
+//! scores.jsonl    what each model of the tables says of each test row
 //! ```
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rallrec_events::{Event, StageId};
 
 use super::artifact::{Artifact, Origin, Store};
 use super::key::{Key, key};
+use super::lock::Lock;
 use super::progress::Verbosity;
 use super::reporter::Reporter;
 use super::results::StageTime;
@@ -68,7 +71,7 @@ pub struct Run {
     started: Instant,
     times: Mutex<Vec<StageTime>>,
     /// `None` for a finished run that is only read.
-    lock: Option<File>,
+    lock: Option<Lock>,
     #[cfg(test)]
     stand_in: Option<StandIn>,
 }
@@ -77,20 +80,16 @@ impl Run {
     /// Opens (and makes) the folder. Fails when another process works in it.
     pub fn open(folder: &Path, span: Span, verbosity: Verbosity) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
-        let path = folder.join(".lock");
-        let lock = File::create(&path).map_err(|e| Error::io(&path, "write in the run folder", &e))?;
-        // Whoever lists runs looks at the lock for a moment: only one that stays held is another
-        // process at work.
-        let held = (0..5).all(|n| {
-            std::thread::sleep(Duration::from_millis(30 * n));
-            matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))
-        });
-        if held {
-            return Err(Error::failed(folder.display(), "another process is working in this run folder")
-                .next("wait for it, stop it, or give another folder with --out"));
-        }
+        let lock = Lock::take(folder)?;
         let store = Store::open(folder)?;
-        Ok(Self::new(folder, store, Reporter::new(Some(folder), verbosity)?, span, Some(lock)))
+        let reporter = Reporter::new(Some(folder), verbosity)?;
+        if let Some(why) = lock.missing() {
+            reporter.warn(
+                &format!("this run folder cannot be locked ({why}): nothing keeps a second run out of it"),
+                "start no other run with the same --out",
+            );
+        }
+        Ok(Self::new(folder, store, reporter, span, Some(lock)))
     }
 
     /// Opens the folder of a run for reading: a stage whose artifact is not there is an error that
@@ -100,7 +99,7 @@ impl Run {
         Ok(Self::new(folder, store, Reporter::new(None, Verbosity::Quiet)?, Span::default(), None))
     }
 
-    fn new(folder: &Path, store: Store, reporter: Reporter, span: Span, lock: Option<File>) -> Self {
+    fn new(folder: &Path, store: Store, reporter: Reporter, span: Span, lock: Option<Lock>) -> Self {
         Self {
             folder: folder.to_path_buf(),
             store,
@@ -236,7 +235,7 @@ impl Entered<'_> {
             store.discard(&origin)?;
         }
         self.keys.push(origin.key.clone());
-        let artifact = match store.find(&origin) {
+        let artifact = match store.find(&origin)? {
             Some(artifact) => artifact,
             None => self.make::<S>(&origin, settings, inputs)?,
         };

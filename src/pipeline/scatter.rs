@@ -4,10 +4,10 @@
 use rallrec_events::Event;
 use rallrec_events::scatter::{Dot, FILE, Scatter, Space};
 
-use super::artifact::write_atomically;
 use super::run::Run;
 use super::stages::Embeddings;
 use crate::data::Dataset;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::retrieval::pca::Pca;
@@ -26,7 +26,7 @@ pub fn scatter(run: &Run, dataset: &Dataset, from: Embeddings<'_>) -> Result<()>
         None => {
             let picture = draw(dataset, text.text.get()?, &colla.get()?.items, ssl.get()?, key)?;
             let json = serde_json::to_vec(&picture).map_err(|e| Error::failed(FILE, e))?;
-            write_atomically(&run.folder().join(FILE), &json)?;
+            durable::write(&run.folder().join(FILE), &json)?;
             picture
         }
     };

@@ -232,7 +232,7 @@ mod tests {
     use crate::monitor::Silent;
 
     fn data() -> (Dataset, Samples) {
-        let settings = data::Settings::default();
+        let settings = data::DataSettings::default();
         let dataset = data::open(&settings, &Silent).unwrap();
         let samples = data::build_samples(&dataset, &settings).unwrap();
         (dataset, samples)

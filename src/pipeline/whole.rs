@@ -2,15 +2,15 @@
 
 use rallrec_events::{Event, StageId};
 
-use super::artifact::write_atomically;
 use super::results::Results;
 use super::run::Run;
 use super::stage::Made;
 use super::stages::retrieve::Shown;
 use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings, Reached, without_answers};
-use super::{examples, machine, scatter, summary};
+use super::{examples, machine, scatter, summary, told};
 use crate::config::{self, DescribeSource, Recipe};
 use crate::data::Descriptions;
+use crate::durable;
 use crate::error::{Kind, Result};
 use crate::monitor::Monitor;
 
@@ -43,8 +43,10 @@ impl Aside for Showing<'_> {
 
     fn retrieved(&self, data: &DataMade, shown: &ByVariant<Made<Vec<Shown>>>) -> Result<()> {
         let embedding = self.recipe.retrieve.embedding;
-        examples::report_retrieval(self.run.reporter(), embedding, data.output()?, shown.score.get()?);
-        Ok(())
+        told::once(self.run.folder(), &shown.score.content(), || {
+            examples::report_retrieval(self.run.reporter(), embedding, data.output()?, shown.score.get()?);
+            Ok(())
+        })
     }
 }
 
@@ -56,7 +58,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     let (kernels, device) = recipe.device.resolve()?;
     set_threads(recipe.threads);
     let reporter = run.reporter();
-    write_atomically(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
+    durable::write(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
     reporter.emit(Event::RunStarted {
         recipe: recipe.name.clone(),
         device: device.clone(),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::durable;
 use crate::error::{Error, Result};
 
 /// Names of the temporary folders.
@@ -49,7 +50,11 @@ pub(crate) fn write_atomically(target: &Path, fill: impl FnOnce(&Path) -> Result
     }
     let temporary = builder.tempdir_in(parent).map_err(|e| Error::io(parent, "create a temporary folder", &e))?;
     fill(temporary.path())?;
-    fs::rename(temporary.path(), target).map_err(|e| Error::io(target, "rename the finished folder", &e))?;
+    for entry in fs::read_dir(temporary.path()).map_err(|e| Error::io(target, "list", &e))?.flatten() {
+        durable::sync_file(&entry.path())?;
+    }
+    durable::sync_folder(temporary.path())?;
+    durable::rename(temporary.path(), target)?;
     // It is no longer under its temporary name: there is nothing to remove.
     let _ = temporary.keep();
     Ok(())

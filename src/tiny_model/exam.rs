@@ -130,7 +130,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     let Loaded { config, weights, tokenizer, chat, .. } = loaded;
     let answers = [tokenizer.single_token("Yes")?, tokenizer.single_token("No")?];
     let pupil = Pupil { model: Model::new(config, weights)?, tokenizer: &tokenizer, chat: &chat, answers };
-    let world = World::new(&synthetic::Settings { seed, ..synthetic::Settings::default() })?;
+    let world = World::new(&synthetic::SyntheticSettings { seed, ..synthetic::SyntheticSettings::default() })?;
     let test = &world.samples.samples[world.samples.split.test.clone()];
     let chosen: Vec<&Sample> = test.iter().step_by((test.len() / rows.max(1)).max(1)).take(rows).collect();
 

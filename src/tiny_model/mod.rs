@@ -96,12 +96,12 @@ impl TinyModelSettings {
     }
 
     /// World `i`: never one of the default seed, which the demo uses.
-    fn world(&self, i: u32) -> synthetic::Settings {
-        let plain = synthetic::Settings::default();
+    fn world(&self, i: u32) -> synthetic::SyntheticSettings {
+        let plain = synthetic::SyntheticSettings::default();
         let mut rng = Rng::new(self.seed, Use::Synthetic, u32::from_be_bytes(*b"seed"), i);
         // Far above any seed that a person types.
         let seed = (1 << 40) | rng.next_u64() >> 24;
-        synthetic::Settings { seed, users: self.users, items: self.items, ratings: self.ratings, ..plain }
+        synthetic::SyntheticSettings { seed, users: self.users, items: self.items, ratings: self.ratings, ..plain }
     }
 }
 

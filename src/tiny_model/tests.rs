@@ -111,5 +111,5 @@ fn lessons_are_sound() {
     }
     assert!(short > 20 && chains > 10, "{short} {chains}");
     // The facts of the rows come from the same data that any run would use.
-    build_samples(&worlds[0].dataset, &crate::data::Settings::new(Kind::SYNTHETIC, "")).unwrap();
+    build_samples(&worlds[0].dataset, &crate::data::DataSettings::new(Kind::SYNTHETIC, "")).unwrap();
 }

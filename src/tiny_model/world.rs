@@ -2,7 +2,7 @@
 
 use crate::collab::{CollabSettings, Counts};
 use crate::data::synthetic::{self, THRESHOLD};
-use crate::data::{Dataset, ItemIdx, Kind, Rated, Samples, Settings, build_samples};
+use crate::data::{Dataset, ItemIdx, Kind, Rated, Samples, DataSettings, build_samples};
 use crate::error::Result;
 use crate::rng::Rng;
 
@@ -15,9 +15,9 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(settings: &synthetic::Settings) -> Result<Self> {
+    pub fn new(settings: &synthetic::SyntheticSettings) -> Result<Self> {
         let (dataset, latent) = synthetic::generate(&settings.checked()?);
-        let samples = build_samples(&dataset, &Settings::new(Kind::SYNTHETIC, ""))?;
+        let samples = build_samples(&dataset, &DataSettings::new(Kind::SYNTHETIC, ""))?;
         let train = &samples.samples[samples.split.train.clone()];
         let counts = Counts::fit(dataset.items.len(), THRESHOLD, train, &CollabSettings::default())?;
         Ok(Self { dataset, descriptions: latent.descriptions, samples, counts })

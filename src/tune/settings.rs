@@ -83,7 +83,8 @@ pub struct LoraSettings {
     pub seed: u64,
     /// Learn the end-of-turn token after the answer too (the authors do not).
     pub train_end_of_turn: bool,
-    /// Seconds between two checkpoints. One is also written at a stop and at each evaluation.
+    /// Seconds between two checkpoints: what a kill or a power cut costs at most. One is also
+    /// written after the first step of a process, at a stop, and at each evaluation.
     #[schemars(range(min = 0.0, max = 1_000_000_000.0))]
     pub checkpoint_seconds: f64,
 }
@@ -112,7 +113,7 @@ impl Default for LoraSettings {
             early_stop_patience: 5,
             seed: 42,
             train_end_of_turn: true,
-            checkpoint_seconds: 60.0,
+            checkpoint_seconds: 10.0,
         }
     }
 }

@@ -221,6 +221,9 @@ impl Run<'_> {
         let steps = self.steps();
         let mut gradient = vec![0.0f32; count];
         let mut saved = Instant::now();
+        // The first step of a process is kept at once, so that a run that is killed again and again
+        // gets further whenever it reaches one.
+        let mut kept = false;
         while !state.finished {
             if let Some(evaluator) = &mut evaluator
                 && self.evaluation_due(&state, steps)
@@ -255,9 +258,9 @@ impl Run<'_> {
                 }
                 other => other?,
             }
-            if saved.elapsed().as_secs_f64() >= self.training.settings.checkpoint_seconds {
+            if !kept || saved.elapsed().as_secs_f64() >= self.training.settings.checkpoint_seconds {
                 save(&state, "schedule")?;
-                saved = Instant::now();
+                (kept, saved) = (true, Instant::now());
             }
         }
         save(&state, "schedule")?;

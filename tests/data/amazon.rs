@@ -1,4 +1,4 @@
-use rallrec::data::{self, Kind, Settings};
+use rallrec::data::{self, Kind, DataSettings};
 
 use crate::common::*;
 
@@ -30,7 +30,7 @@ fn the_old_and_the_new_form_are_read() {
     assert_eq!((a.items[0].title.as_str(), &a.items[0].genres[..]), ("Tom's & Co", &["Drama".to_owned()][..]));
     assert_eq!((a.items[1].title.as_str(), a.items[1].genres.len(), a.noun.as_str()), ("Two", 0, "movie"));
     let dir = folder(&[("Books.jsonl", NEW), ("meta_Books.jsonl.gz", &pack(NEW_META)), ("Books_other.json", OLD)]);
-    let settings = Settings { category: Some("Books.jsonl".into()), ..Settings::new(Kind::AMAZON_2023, dir.path()) };
+    let settings = DataSettings { category: Some("Books.jsonl".into()), ..DataSettings::new(Kind::AMAZON_2023, dir.path()) };
     let b = open(&settings).expect("reads");
     assert_eq!(b.interactions.iter().map(|r| r.time).collect::<Vec<_>>(), [1_602_133_857; 2]);
     assert_eq!((b.items[0].title.as_str(), b.items[1].title.as_str(), b.noun.as_str()), ("One", "", "book"));
@@ -153,7 +153,7 @@ fn the_sample_of_movies_and_tv_has_its_counts() {
     assert!(dataset.items.iter().filter(|i| !i.genres.is_empty()).count() >= 2974);
     // The authors' filter on what there is of the set; the whole of it (their 217,004 interactions)
     // is not here.
-    let settings = Settings::method(Kind::AMAZON_CSV, &path);
+    let settings = DataSettings::method(Kind::AMAZON_CSV, &path);
     let (kept, steps) = data::filter(dataset, &settings).expect("filters");
     for step in &steps {
         println!("{step:?}");
@@ -174,7 +174,7 @@ fn subscription_boxes_have_the_published_counts() {
     assert_eq!((dataset.interactions.len(), dataset.users.len(), dataset.items.len()), (16_216, 15_237, 641));
     assert!(listener.heard().iter().any(|w| w.contains("no meta_ file")));
     // Far too sparse for the authors' filter: which one removed what is said.
-    let error = refuse(open(&Settings::method(Kind::AMAZON_2023, &path)), "data.core", "nothing is left");
+    let error = refuse(open(&DataSettings::method(Kind::AMAZON_2023, &path)), "data.core", "nothing is left");
     assert!(
         error.what().contains("all: 16216 ratings left; data.core.known = title_and_genre: 0 ratings left"),
         "{error}"

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rallrec::data::{self, Core, Kind, Repeats, Settings};
+use rallrec::data::{self, Core, Kind, Repeats, DataSettings};
 
 use crate::common::*;
 use crate::{amazon, book_crossing, movielens_csv, table};
@@ -13,8 +13,8 @@ use crate::{amazon, book_crossing, movielens_csv, table};
 type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// Each reader with its sound files; the first is the one with the ratings.
-fn readers() -> Vec<(Settings, Files)> {
-    let of = |kind| Settings::new(kind, "");
+fn readers() -> Vec<(DataSettings, Files)> {
+    let of = |kind| DataSettings::new(kind, "");
     let mut plays = table::settings("".as_ref());
     (plays.table.items, plays.table.users) = (String::new(), String::new());
     vec![
@@ -46,7 +46,7 @@ fn readers() -> Vec<(Settings, Files)> {
 
 /// What opening gives when `change` was at work on file `at`.
 fn changed(
-    settings: &Settings,
+    settings: &DataSettings,
     files: &[(&str, Vec<u8>)],
     at: usize,
     change: impl Fn(&[u8]) -> Vec<u8>,
@@ -56,7 +56,7 @@ fn changed(
         let bytes = if n == at { change(bytes) } else { bytes.clone() };
         std::fs::write(dir.path().join(name), bytes).expect("writes");
     }
-    open(&Settings { path: dir.path().to_owned(), ..settings.clone() })
+    open(&DataSettings { path: dir.path().to_owned(), ..settings.clone() })
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn duplicates_are_kept_and_told() {
             std::fs::write(dir.path().join(name), bytes).expect("writes");
         }
         let listener = Listener::default();
-        let settings = Settings { path: dir.path().to_owned(), ..settings };
+        let settings = DataSettings { path: dir.path().to_owned(), ..settings };
         let twice = data::open(&settings, &listener).expect("reads");
         let added = data::sets::repeat_count(&twice.interactions);
         assert!(added.rows >= 1 && added.rows == added.exact, "{}", settings.kind);
@@ -146,7 +146,7 @@ fn duplicates_are_kept_and_told() {
 #[test]
 fn an_empty_set_says_which_filter_removed_what() {
     for (settings, files) in readers() {
-        let settings = Settings { core: Core { top_items: 1, ..Core::k(3) }, ..settings };
+        let settings = DataSettings { core: Core { top_items: 1, ..Core::k(3) }, ..settings };
         let error = refuse(changed(&settings, &files, 99, <[u8]>::to_vec), "data.core", "nothing is left");
         assert!(error.what().contains("data.core: user_min = 3 item_min = 3: 0 ratings left"), "{error}");
         assert!(error.what().contains("all: "), "{error}");
@@ -163,7 +163,7 @@ fn a_user_with_fifty_thousand_ratings_is_one_user() {
     let dir = folder(&[("ratings.csv", &bytes)]);
     let start = std::time::Instant::now();
     for repeats in [Repeats::Drop, Repeats::ExcludeTarget, Repeats::Keep] {
-        let settings = Settings { repeats, ..Settings::new(Kind::TABLE, dir.path()) };
+        let settings = DataSettings { repeats, ..DataSettings::new(Kind::TABLE, dir.path()) };
         let dataset = open(&settings).expect("opens");
         let samples = data::build_samples(&dataset, &settings).expect("samples");
         assert_eq!(samples.samples.len(), 50_000 - 5 + 100 - 5);
@@ -174,7 +174,7 @@ fn a_user_with_fifty_thousand_ratings_is_one_user() {
     let mut bytes = b"user,item,rating,time\n".to_vec();
     (0..50_000).for_each(|n| bytes.extend_from_slice(format!("1,{},3,{n}\n", n % 25_000).as_bytes()));
     let dir = folder(&[("ratings.csv", &bytes)]);
-    let settings = Settings { repeats: Repeats::ExcludeTarget, ..Settings::new(Kind::TABLE, dir.path()) };
+    let settings = DataSettings { repeats: Repeats::ExcludeTarget, ..DataSettings::new(Kind::TABLE, dir.path()) };
     let dataset = open(&settings).expect("opens");
     refuse(data::build_samples(&dataset, &settings), "data.repeats", "too much memory");
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rallrec::Silent;
-use rallrec::data::{self, Kind, Settings};
+use rallrec::data::{self, Kind, DataSettings};
 use rallrec::rng::{Rng, Use};
 
 /// Peak of the resident memory so far, in MiB.
@@ -42,7 +42,7 @@ fn thirty_million_ratings_in_bounded_memory_and_time() {
     ratings.into_inner().expect("writes").finish().expect("packs");
     println!("before: {} MiB", peak());
     let start = Instant::now();
-    let settings = Settings::new(Kind::ML_25M, dir.path());
+    let settings = DataSettings::new(Kind::ML_25M, dir.path());
     let dataset = data::open(&settings, &Silent).expect("opens");
     let (read, read_peak) = (start.elapsed().as_secs_f64(), peak());
     println!("read {rows} ratings, gzip: {read:.1} s, peak {read_peak} MiB");

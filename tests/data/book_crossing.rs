@@ -1,5 +1,5 @@
 use rallrec::Silent;
-use rallrec::data::{self, GraphEdges, Implicit, Kind, Part, Settings, Shuffle, Targets, leaks};
+use rallrec::data::{self, GraphEdges, Implicit, Kind, Part, DataSettings, Shuffle, Targets, leaks};
 
 use crate::common::*;
 
@@ -70,7 +70,7 @@ fn without_times_each_user_gives_one_sample() {
     let dir = small("BX-Book-Ratings.csv", &bytes);
     let books = [BOOKS, &b"\"I0\";\"T\";\"A\";\"2000\";\"P\";\"a\";\"b\";\"c\"\n"[..]].concat();
     std::fs::write(dir.path().join("BX-Books.csv"), books).expect("writes");
-    let settings = Settings { min_history: 4, ..Settings::new(Kind::BOOK_CROSSING, dir.path()) };
+    let settings = DataSettings { min_history: 4, ..DataSettings::new(Kind::BOOK_CROSSING, dir.path()) };
     let dataset = open(&settings).expect("opens");
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     // Lists of 5, 6 and 7 have at least 4 earlier ones: 3 of 5 users.
@@ -82,17 +82,17 @@ fn without_times_each_user_gives_one_sample() {
     }
     assert_eq!((samples.split.train.len(), samples.split.valid.len(), samples.split.test.len()), (19, 2, 3));
     assert!(samples == data::build_samples(&dataset, &settings).expect("samples"), "the same seed, other samples");
-    let other = data::build_samples(&dataset, &Settings { seed: 1, ..settings.clone() }).expect("samples");
+    let other = data::build_samples(&dataset, &DataSettings { seed: 1, ..settings.clone() }).expect("samples");
     assert!(samples.timelines != other.timelines && samples.samples != other.samples);
     // The authors' way gives users with lists of equal length the same order of positions.
-    let python = Settings { shuffle: Shuffle::Python, ..settings.clone() };
+    let python = DataSettings { shuffle: Shuffle::Python, ..settings.clone() };
     let python = data::build_samples(&dataset, &python).expect("samples");
     let order = |user: usize| -> Vec<u32> { python.timelines[user].iter().map(|r| r.item.0).collect() };
     assert_eq!(order(1), order(6));
     let own = |user: usize| -> Vec<u32> { samples.timelines[user].iter().map(|r| r.item.0).collect() };
     assert_ne!(own(3), own(8));
     // An order that means nothing makes histories hold the targets of others: refused.
-    let every = Settings { targets: Targets::Every, ..settings.clone() };
+    let every = DataSettings { targets: Targets::Every, ..settings.clone() };
     refuse(data::build_samples(&dataset, &every), "data.targets", "no times");
     let edges = data::graph_edges(&dataset, &samples, GraphEdges::TrainSplit);
     let inputs = leaks::Inputs {
@@ -105,7 +105,7 @@ fn without_times_each_user_gives_one_sample() {
     let held = samples.split.valid.len() + samples.split.test.len();
     assert_eq!(edges.len() + held, dataset.interactions.len());
     // Zeros dropped before everything else.
-    let explicit = open(&Settings { implicit: Implicit::Drop, ..settings }).expect("opens");
+    let explicit = open(&DataSettings { implicit: Implicit::Drop, ..settings }).expect("opens");
     assert!(
         explicit.interactions.iter().all(|r| r.rating > 0.0)
             && explicit.interactions.len() < dataset.interactions.len()
@@ -128,7 +128,7 @@ fn the_real_files_have_their_counts_and_give_the_authors_own() {
 
     // Core sizes of all ratings and of the explicit ones.
     let core = |implicit, k| {
-        let settings = Settings { core: data::Core::k(k), implicit, ..Settings::new(Kind::BOOK_CROSSING, &path) };
+        let settings = DataSettings { core: data::Core::k(k), implicit, ..DataSettings::new(Kind::BOOK_CROSSING, &path) };
         let (core, _) = data::filter(dataset.clone(), &settings).expect("filters");
         (core.interactions.len(), core.users.len(), core.items.len())
     };
@@ -142,7 +142,7 @@ fn the_real_files_have_their_counts_and_give_the_authors_own() {
 
     // The authors' numbers: 227,735 ratings of 8,723 users and 3,547 items, 147,856 of them 0;
     // 7,850 + 873 samples, of whose targets 0.4622 are likes.
-    let settings = Settings::method(Kind::BOOK_CROSSING, &path);
+    let settings = DataSettings::method(Kind::BOOK_CROSSING, &path);
     let (method, steps) = data::filter(dataset, &settings).expect("filters");
     assert_eq!((method.interactions.len(), method.users.len(), method.items.len()), (227_735, 8723, 3547));
     assert_eq!(method.interactions.iter().filter(|r| r.rating == 0.0).count(), 147_856);

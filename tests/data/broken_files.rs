@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rallrec::data::{self, Dataset, Kind, Samples, Settings, descriptions};
+use rallrec::data::{self, Dataset, Kind, Samples, DataSettings, descriptions};
 use rallrec::events::Event;
 use rallrec::{Error, Monitor, Silent};
 use tempfile::TempDir;
@@ -228,7 +228,7 @@ fn duplicate_rows_are_reported() {
 #[test]
 fn too_little_data_says_so() {
     let dataset = load(Kind::ML_1M, big("", b"").path()).expect("reads");
-    refuse(data::build_samples(&dataset, &Settings::default()), "ml-1m", "empty");
+    refuse(data::build_samples(&dataset, &DataSettings::default()), "ml-1m", "empty");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn broken_descriptions() {
 
 #[test]
 fn stored_files_survive_no_damage_unnoticed() {
-    let settings = Settings::default();
+    let settings = DataSettings::default();
     let dataset = data::open(&settings, &Silent).expect("opens");
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     let dir = tempfile::tempdir().expect("folder");

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rallrec::data::{self, Dataset, Kind, Settings};
+use rallrec::data::{self, Dataset, Kind, DataSettings};
 use rallrec::events::Event;
 use rallrec::{Error, Monitor};
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ pub fn load(kind: Kind, dir: &Path) -> rallrec::Result<Dataset> {
     data::load(kind, dir, &rallrec::Silent)
 }
 
-pub fn open(settings: &Settings) -> rallrec::Result<Dataset> {
+pub fn open(settings: &DataSettings) -> rallrec::Result<Dataset> {
     data::open(settings, &rallrec::Silent)
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rallrec::Silent;
 use rallrec::content::Content;
 use rallrec::data::table::Sources;
-use rallrec::data::{Dataset, Kind, Settings};
+use rallrec::data::{Dataset, Kind, DataSettings};
 use rusqlite::Connection;
 
 use crate::common::*;
@@ -30,14 +30,14 @@ fn shop(dir: &Path) -> Connection {
     open
 }
 
-fn settings(dir: &Path, query: &str) -> Settings {
-    let mut settings = Settings::new(Kind::TABLE, dir);
+fn settings(dir: &Path, query: &str) -> DataSettings {
+    let mut settings = DataSettings::new(Kind::TABLE, dir);
     settings.table.database = "shop.db".into();
     settings.table.query = query.into();
     settings
 }
 
-fn content(settings: &Settings) -> Content {
+fn content(settings: &DataSettings) -> Content {
     Sources::find(settings, &Silent).unwrap().content()
 }
 
@@ -88,7 +88,7 @@ fn files_and_queries_may_stand_side_by_side() {
     settings.table.items = "items.csv".into();
     assert_eq!(open(&settings).unwrap().items[2].title, "Cheese");
     // The database may be the path itself.
-    let mut alone = Settings::new(Kind::TABLE, dir.path().join("shop.db"));
+    let mut alone = DataSettings::new(Kind::TABLE, dir.path().join("shop.db"));
     alone.table.query = QUERY.into();
     assert_eq!(open(&alone).unwrap().interactions.len(), 7);
 }
@@ -180,7 +180,7 @@ fn what_is_no_query_or_no_database_is_refused_with_the_reason() {
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    let mut settings = Settings::new(Kind::TABLE, "");
+    let mut settings = DataSettings::new(Kind::TABLE, "");
     settings.table.database = "postgresql://ann@127.0.0.1:1/shop".into();
     settings.table.query = "SELECT 1".into();
     let said = open(&settings).unwrap_err().to_string();
@@ -201,8 +201,8 @@ fn server(name: &str) -> Option<(String, postgres::Client)> {
     Some((url, client))
 }
 
-fn at_server(url: &str, query: &str) -> Settings {
-    let mut settings = Settings::new(Kind::TABLE, "");
+fn at_server(url: &str, query: &str) -> DataSettings {
+    let mut settings = DataSettings::new(Kind::TABLE, "");
     settings.table.database = url.into();
     settings.table.query = query.into();
     settings
@@ -275,7 +275,7 @@ fn postgresql_gives_what_a_file_gives_in_any_order() {
         csv += &format!("{},i{},{},{}.{:03}\n", n % 97, n * 7 % 301, 1 + n % 5, at / 1000, at % 1000);
     }
     std::fs::write(dir.path().join("ratings.csv"), csv).unwrap();
-    let file = open(&Settings::new(Kind::TABLE, dir.path())).unwrap();
+    let file = open(&DataSettings::new(Kind::TABLE, dir.path())).unwrap();
     assert_eq!(file, dataset);
 }
 

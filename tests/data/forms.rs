@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use rallrec::data::{self, Damaged, Dataset, Kind, Settings};
+use rallrec::data::{self, Damaged, Dataset, Kind, DataSettings};
 
 use crate::common::*;
 
@@ -37,14 +37,14 @@ fn plain() -> Vec<u8> {
     csv(",")
 }
 
-fn table(dir: &Path, change: impl Fn(&mut data::table::Settings)) -> Settings {
-    let mut settings = Settings::new(Kind::TABLE, dir);
+fn table(dir: &Path, change: impl Fn(&mut data::table::TableSettings)) -> DataSettings {
+    let mut settings = DataSettings::new(Kind::TABLE, dir);
     change(&mut settings.table);
     settings
 }
 
 /// What a folder with one file of ratings gives.
-fn read(name: &str, bytes: &[u8], change: impl Fn(&mut data::table::Settings)) -> rallrec::Result<Dataset> {
+fn read(name: &str, bytes: &[u8], change: impl Fn(&mut data::table::TableSettings)) -> rallrec::Result<Dataset> {
     let dir = folder(&[(name, bytes)]);
     let settings = table(dir.path(), |t| {
         t.ratings = name.into();
@@ -58,7 +58,7 @@ fn wanted() -> Dataset {
 }
 
 #[track_caller]
-fn same(name: &str, bytes: &[u8], change: impl Fn(&mut data::table::Settings)) {
+fn same(name: &str, bytes: &[u8], change: impl Fn(&mut data::table::TableSettings)) {
     let found = read(name, bytes, change).unwrap_or_else(|e| panic!("{name}: {e}"));
     assert_eq!(rows(&found), rows(&wanted()), "{name}");
 }
@@ -127,7 +127,7 @@ fn json_is_read_by_lines_as_an_array_and_nested() {
     let nested = text("", |u, i, r, t| {
         format!(r#"{{"by": {{"id": "{u}"}}, "of": {{"id": "{i}"}}, "stars": {r}.0, "at": {t}, "x": NaN}}"#)
     });
-    let change = |t: &mut data::table::Settings| {
+    let change = |t: &mut data::table::TableSettings| {
         [t.user, t.item, t.rating, t.time] = ["by.id", "of.id", "stars", "at"].map(String::from);
     };
     same("ratings.json", &nested, change);
@@ -275,13 +275,13 @@ fn times_are_read_as_they_are_written_and_keep_their_order() {
     let order = |d: &Dataset| rows(d).into_iter().map(|(u, i, r, _)| (u, i, r.to_bits())).collect::<Vec<_>>();
     assert_eq!(order(&fine), order(&coarse));
     assert!(fine.interactions.iter().all(|r| r.time == 1_600_000_000));
-    let settings = Settings { min_history: 2, ..Settings::new(Kind::TABLE, "x") };
+    let settings = DataSettings { min_history: 2, ..DataSettings::new(Kind::TABLE, "x") };
     let samples = |d: &Dataset| {
         let made = data::build_samples(d, &settings).expect("samples");
         (made.samples.iter().map(|s| (s.user, s.item, s.position)).collect::<Vec<_>>(), made.split)
     };
     assert_eq!(samples(&fine), samples(&coarse));
-    let keep = Settings { repeats: data::Repeats::Keep, ..settings.clone() };
+    let keep = DataSettings { repeats: data::Repeats::Keep, ..settings.clone() };
     assert_ne!(data::build_samples(&fine, &keep).expect("samples").samples.len(), samples(&fine).0.len());
 }
 
@@ -298,7 +298,7 @@ fn missing_ids_are_no_user_and_missing_ratings_are_left_out_by_choice() {
     });
     refuse(read("ratings.csv", &bytes, |_| {}), ":2", "the rating `nan` is missing");
     let dir = folder(&[("ratings.csv", &bytes)]);
-    let settings = Settings { damaged: Damaged::Skip, ..table(dir.path(), |_| {}) };
+    let settings = DataSettings { damaged: Damaged::Skip, ..table(dir.path(), |_| {}) };
     let listener = Listener::default();
     let left = data::open(&settings, &listener).expect("opens");
     assert_eq!(left.interactions.len(), (0..ROWS).filter(|n| 1 + n % 5 >= 3).count());

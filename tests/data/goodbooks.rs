@@ -1,4 +1,4 @@
-use rallrec::data::{self, Kind, Settings, Targets};
+use rallrec::data::{self, Kind, DataSettings, Targets};
 
 use crate::common::*;
 
@@ -34,9 +34,9 @@ fn ratings_and_books_are_read() {
 #[test]
 fn each_user_gives_one_sample() {
     let dir = small("", b"");
-    let settings = Settings::method(Kind::GOODBOOKS, dir.path());
+    let settings = DataSettings::method(Kind::GOODBOOKS, dir.path());
     assert_eq!(settings.targets, Targets::Last);
-    let settings = Settings { min_history: 1, ..settings };
+    let settings = DataSettings { min_history: 1, ..settings };
     let dataset = open(&settings).expect("opens");
     let error = refuse(data::build_samples(&dataset, &settings), "goodbooks-10k", "2 samples of 5 ratings");
     assert!(error.next_step().contains("more data"), "{error}");

@@ -1,5 +1,5 @@
 use rallrec::Silent;
-use rallrec::data::{self, GraphEdges, Kind, Part, Settings, SplitSettings, leaks};
+use rallrec::data::{self, GraphEdges, Kind, Part, DataSettings, SplitSettings, leaks};
 
 use crate::common::*;
 
@@ -7,8 +7,8 @@ use crate::common::*;
 fn a_ready_made_split_stays_as_it_is() {
     let dir =
         folder(&[("train.txt", b"0 5 1 2 3 4\n1 0 1 2 3 4 5 6 7 8 9\n2\n"), ("test.txt", b"0 6\n1 10 11\n2 0\n")]);
-    let all = Settings::new(Kind::LIGHTGCN, dir.path());
-    let settings = Settings { split: SplitSettings::shares(0.8, 0.1), ..all.clone() };
+    let all = DataSettings::new(Kind::LIGHTGCN, dir.path());
+    let settings = DataSettings { split: SplitSettings::shares(0.8, 0.1), ..all.clone() };
     let dataset = open(&settings).expect("opens");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (3, 12, 19));
     let samples = data::build_samples(&dataset, &settings).expect("samples");
@@ -31,7 +31,7 @@ fn a_ready_made_split_stays_as_it_is() {
 #[test]
 fn gowalla_has_the_published_counts() {
     let Some(path) = real("gowalla") else { return };
-    let settings = Settings::new(Kind::LIGHTGCN, &path);
+    let settings = DataSettings::new(Kind::LIGHTGCN, &path);
     let dataset = open(&settings).expect("opens");
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (29_858, 40_981, 1_027_370));
     let samples = data::build_samples(&dataset, &settings).expect("samples");

@@ -6,7 +6,7 @@ use std::fs;
 use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::data::{
-    self, Core, Dataset, GraphEdges, Interaction, Item, ItemIdx, Kind, Part, RawId, Repeats, Settings, User, UserIdx,
+    self, Core, Dataset, GraphEdges, Interaction, Item, ItemIdx, Kind, Part, RawId, Repeats, DataSettings, User, UserIdx,
     leaks,
 };
 
@@ -51,8 +51,8 @@ fn policy() -> impl Strategy<Value = Repeats> {
     prop_oneof![Just(Repeats::Drop), Just(Repeats::ExcludeTarget), Just(Repeats::Keep)]
 }
 
-fn settings(repeats: Repeats, min_history: usize) -> Settings {
-    Settings { repeats, min_history, threshold: Some(3.0), ..Settings::default() }
+fn settings(repeats: Repeats, min_history: usize) -> DataSettings {
+    DataSettings { repeats, min_history, threshold: Some(3.0), ..DataSettings::default() }
 }
 
 /// The largest k-core by the plainest means: drop one offending row at a time.

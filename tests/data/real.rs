@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rallrec::Silent;
-use rallrec::data::{self, Dataset, GraphEdges, Kind, Part, Repeats, Samples, Settings, leaks};
+use rallrec::data::{self, Dataset, GraphEdges, Kind, Part, Repeats, Samples, DataSettings, leaks};
 
 fn folder(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
@@ -38,12 +38,12 @@ fn movielens_1m_has_the_published_counts() {
 
     // The authors' settings (repeats kept) and the correct ones: MovieLens has no repeats, so both
     // are equal.
-    let settings = Settings::new(Kind::ML_1M, &path);
+    let settings = DataSettings::new(Kind::ML_1M, &path);
     let start = Instant::now();
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     println!("samples: {:.3} s", start.elapsed().as_secs_f64());
     let kept =
-        data::build_samples(&dataset, &Settings { repeats: Repeats::Keep, ..settings.clone() }).expect("samples");
+        data::build_samples(&dataset, &DataSettings { repeats: Repeats::Keep, ..settings.clone() }).expect("samples");
     assert!(samples == kept, "correct and faithful differ");
     assert_eq!(samples.samples.len(), 970_009);
     assert_eq!(
@@ -94,7 +94,7 @@ fn movielens_100k_has_the_published_counts() {
     assert_eq!((dataset.users.len(), dataset.items.len(), dataset.interactions.len()), (943, 1682, 100_000));
     assert_eq!(dataset.items[0].genres, ["Animation", "Children's", "Comedy"]);
     assert_eq!(dataset.users[0].field("age"), Some("18-24"));
-    let settings = Settings::new(Kind::ML_100K, &path);
+    let settings = DataSettings::new(Kind::ML_100K, &path);
     let samples = data::build_samples(&dataset, &settings).expect("samples");
     // Every user has at least 20 ratings and none twice, so five a user fall away.
     assert_eq!(samples.samples.len(), 100_000 - 5 * 943);

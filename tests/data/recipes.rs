@@ -21,7 +21,7 @@ fn they_have_the_authors_filters() {
         ("amazon-movies-quick.toml", data::Kind::AMAZON_CSV),
     ] {
         let recipe = recipe(name, &[]);
-        let method = data::Settings::method(kind, &recipe.data.path);
+        let method = data::DataSettings::method(kind, &recipe.data.path);
         assert_eq!(recipe.data, method, "{name}");
     }
     let faithful = recipe("book-crossing.toml", &["faithful=true".into()]);

@@ -4,7 +4,7 @@
 use rallrec::Silent;
 use rallrec::data::synthetic::{self, Latent};
 use rallrec::data::{
-    self, Core, Dataset, GraphEdges, Item, Kind, Part, Repeats, Sample, Samples, Settings, descriptions, leaks,
+    self, Core, Dataset, GraphEdges, Item, Kind, Part, Repeats, Sample, Samples, DataSettings, descriptions, leaks,
 };
 use rallrec::settings::Checked;
 use rallrec::text::item_text::{Genres, plain_with};
@@ -55,8 +55,8 @@ fn oracle(latent: &Latent, sample: &Sample) -> f64 {
 #[test]
 fn it_is_learnable() {
     for seed in [1, 2, 3] {
-        let (dataset, latent) = synthetic::generate(&synthetic::Settings { seed, ..Default::default() });
-        let samples = data::build_samples(&dataset, &Settings::default()).expect("samples");
+        let (dataset, latent) = synthetic::generate(&synthetic::SyntheticSettings { seed, ..Default::default() });
+        let samples = data::build_samples(&dataset, &DataSettings::default()).expect("samples");
         let means = item_means(&dataset, &samples);
         let test = samples.part(Part::Test);
         let of = |score: &dyn Fn(&Sample) -> f64| auc(&test.iter().map(|s| (score(s), s.label)).collect::<Vec<_>>());
@@ -77,8 +77,8 @@ fn it_is_learnable() {
 
 #[test]
 fn cold_items_appear_late_only() {
-    let (dataset, latent) = synthetic::generate(&synthetic::Settings::default());
-    let samples = data::build_samples(&dataset, &Settings::default()).expect("samples");
+    let (dataset, latent) = synthetic::generate(&synthetic::SyntheticSettings::default());
+    let samples = data::build_samples(&dataset, &DataSettings::default()).expect("samples");
     let cold = latent.cold.iter().filter(|&&c| c).count();
     assert!(cold >= 5, "{cold}");
     let count = |part| samples.part(part).iter().filter(|s| latent.cold[s.item.at()]).count();
@@ -94,17 +94,17 @@ fn cold_items_appear_late_only() {
 
 #[test]
 fn the_same_seed_gives_the_same_world_and_another_seed_another() {
-    let settings = synthetic::Settings { users: 40, items: 50, ratings: 600, ..Default::default() };
+    let settings = synthetic::SyntheticSettings { users: 40, items: 50, ratings: 600, ..Default::default() };
     let (a, latent) = synthetic::generate(&settings);
     assert!(synthetic::generate(&settings) == (a.clone(), latent));
-    assert!(synthetic::generate(&synthetic::Settings { seed: 2, ..settings }).0 != a);
+    assert!(synthetic::generate(&synthetic::SyntheticSettings { seed: 2, ..settings }).0 != a);
     let titles: std::collections::HashSet<_> = a.items.iter().map(|i| &i.title).collect();
     assert_eq!(titles.len(), 50);
 }
 
 #[test]
 fn descriptions_tell_more_than_titles() {
-    let settings = Settings::default();
+    let settings = DataSettings::default();
     let dataset = data::open(&settings, &Silent).expect("opens");
     let read = descriptions::load(&settings, None, 0, &dataset, &Silent).expect("loads");
     assert_eq!((read.missing, read.texts.len()), (0, dataset.items.len()));
@@ -127,10 +127,10 @@ fn descriptions_tell_more_than_titles() {
 
 #[test]
 fn repeats_are_dropped_left_out_or_kept_as_asked() {
-    let world = synthetic::Settings { repeats: 0.1, ..Default::default() };
+    let world = synthetic::SyntheticSettings { repeats: 0.1, ..Default::default() };
     let (dataset, _) = synthetic::generate(&world);
     let with = |repeats| {
-        let settings = Settings { repeats, ..Settings::default() };
+        let settings = DataSettings { repeats, ..DataSettings::default() };
         (data::build_samples(&dataset, &settings).expect("samples"), settings)
     };
     let check = |samples: &Samples, allowed| {
@@ -158,8 +158,8 @@ fn repeats_are_dropped_left_out_or_kept_as_asked() {
 
 #[test]
 fn each_leak_is_found_and_named() {
-    let dataset = data::open(&Settings::default(), &Silent).expect("opens");
-    let samples = data::build_samples(&dataset, &Settings::default()).expect("samples");
+    let dataset = data::open(&DataSettings::default(), &Silent).expect("opens");
+    let samples = data::build_samples(&dataset, &DataSettings::default()).expect("samples");
     let run = |samples: &Samples, edges: Option<GraphEdges>, selection, allowed| {
         let edges = edges.map(|which| data::graph_edges(&dataset, samples, which));
         leaks::check(leaks::Inputs { samples, edges: edges.as_deref(), selection, allowed }, &Silent)
@@ -194,8 +194,8 @@ fn each_leak_is_found_and_named() {
 
 #[test]
 fn a_core_renumbers_tables_and_a_stage_sees_one_id_space() {
-    let settings = Settings { core: Core::k(40), ..Settings::default() };
-    let whole = data::open(&Settings::default(), &Silent).expect("opens");
+    let settings = DataSettings { core: Core::k(40), ..DataSettings::default() };
+    let whole = data::open(&DataSettings::default(), &Silent).expect("opens");
     let core = data::open(&settings, &Silent).expect("opens");
     assert!(core.users.len() < whole.users.len() && core.items.len() < whole.items.len());
     let triple = |d: &Dataset, r: &data::Interaction| {
@@ -207,7 +207,7 @@ fn a_core_renumbers_tables_and_a_stage_sees_one_id_space() {
     assert_eq!(samples.timelines.iter().map(Vec::len).sum::<usize>(), core.interactions.len());
     // Descriptions follow the ids through the renumbering.
     let read = descriptions::load(&settings, None, 0, &core, &Silent).expect("loads");
-    let all = descriptions::load(&Settings::default(), None, 0, &whole, &Silent).expect("loads");
+    let all = descriptions::load(&DataSettings::default(), None, 0, &whole, &Silent).expect("loads");
     for (item, text) in core.items.iter().zip(&read.texts) {
         let at = whole.items.iter().position(|i| i.raw == item.raw).expect("there");
         assert_eq!(text, &all.texts[at]);
@@ -216,7 +216,7 @@ fn a_core_renumbers_tables_and_a_stage_sees_one_id_space() {
 
 #[test]
 fn settings_refuse_nonsense() {
-    let bad = |text: &str| match toml::from_str::<Settings>(text) {
+    let bad = |text: &str| match toml::from_str::<DataSettings>(text) {
         Ok(settings) => settings.check().expect_err(text).to_string(),
         Err(error) => error.to_string(),
     };
@@ -235,9 +235,9 @@ fn settings_refuse_nonsense() {
         let error = bad(text);
         assert!(error.contains(names), "{text}: {error}");
     }
-    let settings: Settings = toml::from_str("kind = \"ml-100k\"\npath = \"x\"\nrepeats = \"keep\"").expect("parses");
+    let settings: DataSettings = toml::from_str("kind = \"ml-100k\"\npath = \"x\"\nrepeats = \"keep\"").expect("parses");
     assert_eq!((settings.kind, settings.repeats, settings.min_history), (Kind::ML_100K, Repeats::Keep, 5));
-    assert_eq!(toml::from_str::<Settings>("").expect("parses"), Settings::default());
+    assert_eq!(toml::from_str::<DataSettings>("").expect("parses"), DataSettings::default());
     let error = "mlm".parse::<Kind>().expect_err("no such kind").to_string();
     assert!(error.contains("did you mean"), "{error}");
 }

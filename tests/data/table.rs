@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use rallrec::config;
-use rallrec::data::table::{Damaged, Settings as Table, TimeFormat};
-use rallrec::data::{self, Kind, Settings};
+use rallrec::data::table::{Damaged, DataSettings as Table, TimeFormat};
+use rallrec::data::{self, Kind, DataSettings};
 use rallrec::text::item_text::{Genres, plain_with};
 
 use crate::common::*;
@@ -12,7 +12,7 @@ pub const PLAYS: &[u8] = b"listener;song id;stars;played at\nanna, b;s 1;5;2024-
 const SONGS: &[u8] = "song id;name;year;tags\ns 1;Été;1999;pop/rock\n\"s;2\";\"Two\nlines\";;\nother;x;1;\n".as_bytes();
 const PEOPLE: &[u8] = b"id;town\nbob;Ulm\nanna, b;Bern\n";
 
-pub fn settings(dir: &Path) -> Settings {
+pub fn settings(dir: &Path) -> DataSettings {
     let table = Table {
         ratings: "plays.csv".into(),
         user: "Listener".into(),
@@ -31,7 +31,7 @@ pub fn settings(dir: &Path) -> Settings {
         user_text: "The listener lives in {{ town }}.".into(),
         ..Table::default()
     };
-    Settings { table, ..Settings::new(Kind::TABLE, dir) }
+    DataSettings { table, ..DataSettings::new(Kind::TABLE, dir) }
 }
 
 pub fn small(changed: &str, bytes: &[u8]) -> tempfile::TempDir {
@@ -165,7 +165,7 @@ fn parquet_gives_what_csv_gives() {
     let dir = tempfile::tempdir().expect("folder");
     let file = dir.path().join("ratings.parquet");
     parquet(&file, 20_000, 9000);
-    let mut settings = Settings::new(Kind::TABLE, dir.path());
+    let mut settings = DataSettings::new(Kind::TABLE, dir.path());
     settings.table.ratings = "ratings.parquet".into();
     refuse(open(&settings), ": row 6", "the rating ``");
     settings.damaged = Damaged::Skip;
@@ -176,7 +176,7 @@ fn parquet_gives_what_csv_gives() {
         csv += &format!("u{},{},{},{}\n", n % 7, n % 11, 1.0 + (n % 9) as f64 / 2.0, n + 1_000_000);
     }
     std::fs::write(dir.path().join("ratings.csv"), csv).expect("writes");
-    let b = open(&Settings::new(Kind::TABLE, dir.path())).expect("opens");
+    let b = open(&DataSettings::new(Kind::TABLE, dir.path())).expect("opens");
     assert!(a == b, "CSV and Parquet differ");
     settings.table.rating = "tags".into();
     refuse(open(&settings), ": row 1", "the rating `[]`");
@@ -190,7 +190,7 @@ fn damaged_parquet_is_refused() {
     let file = dir.path().join("ratings.parquet");
     parquet(&file, 3000, 1000);
     let sound = std::fs::read(&file).expect("reads");
-    let mut settings = Settings::new(Kind::TABLE, dir.path());
+    let mut settings = DataSettings::new(Kind::TABLE, dir.path());
     settings.table.ratings = "ratings.parquet".into();
     settings.damaged = Damaged::Skip;
     assert_eq!(open(&settings).expect("opens").interactions.len(), 2999);

@@ -15,8 +15,8 @@ use arrow_schema::{DataType, Field};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use rallrec::data::table::Settings as Table;
-use rallrec::data::{Dataset, Kind, Settings};
+use rallrec::data::table::TableSettings as Table;
+use rallrec::data::{Dataset, Kind, DataSettings};
 
 use crate::common::*;
 
@@ -70,7 +70,7 @@ fn parquet(path: &Path, batch: &RecordBatch, compression: Compression) {
 fn read(columns: &[(&str, ArrayRef)], change: impl Fn(&mut Table)) -> rallrec::Result<Dataset> {
     let dir = tempfile::tempdir().expect("folder");
     parquet(&dir.path().join("ratings.csv"), &batch(columns), Compression::SNAPPY);
-    let mut settings = Settings::new(Kind::TABLE, dir.path());
+    let mut settings = DataSettings::new(Kind::TABLE, dir.path());
     change(&mut settings.table);
     open(&settings)
 }
@@ -90,7 +90,7 @@ fn with(name: &str, array: ArrayRef) -> Dataset {
 fn every_codec_and_arrow_files_give_the_same_rows() {
     let dir = tempfile::tempdir().expect("folder");
     let file = dir.path().join("ratings.csv");
-    let settings = Settings::new(Kind::TABLE, dir.path());
+    let settings = DataSettings::new(Kind::TABLE, dir.path());
     let wanted = rows(&read(&plain(), |_| {}).expect("reads"));
     assert_eq!(wanted.len(), ROWS);
     let batch = batch(&plain());
@@ -235,7 +235,7 @@ fn nested_fields_have_names_with_dots_and_lists_are_genres() {
         ("genres", Arc::new(genres.finish())),
     ];
     parquet(&dir.path().join("items.parquet"), &batch(&about), Compression::SNAPPY);
-    let mut settings = Settings::new(Kind::TABLE, dir.path());
+    let mut settings = DataSettings::new(Kind::TABLE, dir.path());
     settings.table = Table {
         ratings: "ratings.parquet".into(),
         user: "by.id".into(),

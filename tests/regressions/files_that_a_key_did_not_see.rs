@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use rallrec::data::table::Sources;
-use rallrec::data::{self, Damaged, Kind, Settings};
+use rallrec::data::{self, Damaged, Kind, DataSettings};
 use rallrec::{Silent, config};
 
 fn ratings(from: usize, to: usize) -> String {
@@ -14,7 +14,7 @@ fn ratings(from: usize, to: usize) -> String {
     "user,item,rating,time\n".to_owned() + &(from..to).map(line).collect::<String>()
 }
 
-fn content(settings: &Settings) -> String {
+fn content(settings: &DataSettings) -> String {
     Sources::find(settings, &Silent).unwrap().content().to_string()
 }
 
@@ -23,7 +23,7 @@ fn a_file_outside_of_the_folder_counts_and_one_that_is_not_read_does_not() {
     let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = outside.path().join("log.csv");
     fs::write(&path, ratings(0, 40)).unwrap();
-    let mut settings = Settings::new(Kind::TABLE, inside.path());
+    let mut settings = DataSettings::new(Kind::TABLE, inside.path());
     settings.table.ratings = path.display().to_string();
     let before = content(&settings);
     fs::write(inside.path().join("notes.txt"), "none of the ratings").unwrap();
@@ -57,8 +57,8 @@ fn several_files_are_a_list_or_one_text() {
     }
 }
 
-fn skipping(folder: &Path) -> Settings {
-    Settings { damaged: Damaged::Skip, ..Settings::new(Kind::TABLE, folder) }
+fn skipping(folder: &Path) -> DataSettings {
+    DataSettings { damaged: Damaged::Skip, ..DataSettings::new(Kind::TABLE, folder) }
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn any_number_of_rows_without_a_user_or_an_item_is_left_out() {
         let text = ratings(0, 40).replace(words, if words.starts_with(',') { ",nan," } else { "," });
         fs::write(folder.path().join("ratings.csv"), text).unwrap();
         let missing = (0..40).filter(|n| if words == "u3," { n % 5 == 3 } else { n / 5 == 3 }).count();
-        let found = data::open(&Settings { damaged_limit: 0.0, ..skipping(folder.path()) }, &Silent).unwrap();
+        let found = data::open(&DataSettings { damaged_limit: 0.0, ..skipping(folder.path()) }, &Silent).unwrap();
         assert_eq!(found.interactions.len(), 40 - missing, "{words}");
-        let refused = data::open(&Settings::new(Kind::TABLE, folder.path()), &Silent).unwrap_err();
+        let refused = data::open(&DataSettings::new(Kind::TABLE, folder.path()), &Silent).unwrap_err();
         assert!(refused.what().contains("missing") || refused.what().contains("empty"), "{refused}");
     }
     fs::write(folder.path().join("ratings.csv"), "user,item,rating,time\n,i1,4,1\n,i2,5,2\n").unwrap();

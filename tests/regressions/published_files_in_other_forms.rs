@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use rallrec::Silent;
-use rallrec::data::{self, Dataset, Kind, Repeats, Settings, leaks};
+use rallrec::data::{self, Dataset, Kind, Repeats, DataSettings, leaks};
 
 fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -17,7 +17,7 @@ fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
 }
 
 fn open(kind: Kind, folder: &Path) -> rallrec::Result<Dataset> {
-    data::open(&Settings::new(kind, folder), &Silent)
+    data::open(&DataSettings::new(kind, folder), &Silent)
 }
 
 /// `line` of (user, item, number of the row) for 40 rows.
@@ -102,16 +102,16 @@ fn amazon_with_values_that_json_has_not_and_a_damaged_row() {
 #[test]
 fn pairs_of_lightgcn_that_are_there_twice_count_once() {
     let pairs = folder(&[("train.txt", "0 1 2 3 1\n1 4 5 6 7\n".into()), ("test.txt", "0 2 8\n1 1\n".into())]);
-    let settings = Settings::new(Kind::LIGHTGCN, pairs.path());
+    let settings = DataSettings::new(Kind::LIGHTGCN, pairs.path());
     let dataset = data::open(&settings, &Silent).unwrap();
-    let counts = |settings: &Settings| {
+    let counts = |settings: &DataSettings| {
         let samples = data::build_samples(&dataset, settings).unwrap();
         let inputs =
             leaks::Inputs { samples: &samples, edges: None, selection: None, allowed: leaks::Allowed::default() };
         (samples.split.train.len(), samples.split.test.len(), leaks::check(inputs, &Silent).is_ok())
     };
     assert_eq!(counts(&settings), (7, 2, true));
-    assert_eq!(counts(&Settings { repeats: Repeats::Keep, ..settings.clone() }), (8, 3, false));
+    assert_eq!(counts(&DataSettings { repeats: Repeats::Keep, ..settings.clone() }), (8, 3, false));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn samples_of_one_class_are_told_before_anything_is_learnt() {
         (&|n: usize| 1 + n % 5, ""),
     ] {
         let shop = folder(&[("ratings.csv", ratings(rating))]);
-        let settings = Settings { min_history: 2, ..Settings::new(Kind::TABLE, shop.path()) };
+        let settings = DataSettings { min_history: 2, ..DataSettings::new(Kind::TABLE, shop.path()) };
         let dataset = data::open(&settings, &Silent).unwrap();
         let samples = data::build_samples(&dataset, &settings).unwrap();
         let told = data::two_classes(&samples).err().map(|e| e.what().to_owned());

@@ -14,7 +14,7 @@ use crate::data::method::BOUNDS;
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::time::{Time, TimeFormat};
-use crate::data::{Core, Dataset, Kind, Known, Settings, source};
+use crate::data::{Core, Dataset, Kind, Known, DataSettings, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -33,7 +33,7 @@ pub static SET: DataSet = DataSet {
     ..DataSet::PLAIN
 };
 
-fn old(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn old(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     load(set, settings, monitor, |lines| {
         let row: Old = lines.parse()?;
         if row.reviewer.is_empty() && !row.user_id.is_empty() {
@@ -84,15 +84,15 @@ pub static SET_2023: DataSet = DataSet {
 
 /// "More than 10 and at most 200" of a user, 10 to 200 of an item, then the 5,000 most frequent
 /// items; items without a category of three levels are dropped.
-fn method(settings: Settings) -> Settings {
-    Settings { core: Core { known: Known::TitleAndGenre, item_max: 200, top_items: 5000, ..BOUNDS }, ..settings }
+fn method(settings: DataSettings) -> DataSettings {
+    DataSettings { core: Core { known: Known::TitleAndGenre, item_max: 200, top_items: 5000, ..BOUNDS }, ..settings }
 }
 
-fn ready(_: &DataSet, settings: &Settings) -> Result<()> {
+fn ready(_: &DataSet, settings: &DataSettings) -> Result<()> {
     files(settings).map(drop)
 }
 
-fn new(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn new(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     load(set, settings, monitor, |lines| {
         let row: New = lines.parse()?;
         if row.user.is_empty() && !row.reviewer.is_empty() {
@@ -172,7 +172,7 @@ pub(super) fn day(text: &str) -> Option<i64> {
 
 fn load(
     set: &DataSet,
-    settings: &Settings,
+    settings: &DataSettings,
     monitor: &dyn Monitor,
     read: impl Fn(&Objects) -> Result<Review>,
 ) -> Result<Dataset> {
@@ -272,7 +272,7 @@ fn noun(file: &Path) -> &'static str {
 }
 
 /// The reviews file of a folder (or the file itself) and its meta file.
-fn files(settings: &Settings) -> Result<(PathBuf, Option<PathBuf>)> {
+fn files(settings: &DataSettings) -> Result<(PathBuf, Option<PathBuf>)> {
     let (path, category) = (settings.path.as_path(), settings.category.as_deref());
     let one = path.is_file() && !source::is_folder(path);
     let folder = if one { path.parent().unwrap_or(Path::new(".")) } else { path };

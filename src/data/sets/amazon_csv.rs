@@ -11,7 +11,7 @@ use super::{About, LeftOut, Log, Names};
 use crate::data::delimited::{Dialect, Records};
 use crate::data::method::BOUNDS;
 use crate::data::set::DataSet;
-use crate::data::{Core, Dataset, Known, Settings, source};
+use crate::data::{Core, Dataset, Known, DataSettings, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -24,7 +24,7 @@ pub static SET: DataSet = DataSet {
     scale: SCALE,
     threshold: 3.0,
     // As `amazon`, but products of this form have no category.
-    method: |settings| Settings {
+    method: |settings| DataSettings {
         core: Core { known: Known::Title, item_max: 200, top_items: 5000, ..BOUNDS },
         ..settings
     },
@@ -33,7 +33,7 @@ pub static SET: DataSet = DataSet {
     ..DataSet::PLAIN
 };
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let (reviews, about) = files(&settings.path)?;
     let mut log = Log::default();
     let (mut rows, header) = Records::with_header(&reviews, Dialect::CSV)?;
@@ -103,7 +103,7 @@ fn files(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
 
 fn read_items(
     path: &Path,
-    settings: &Settings,
+    settings: &DataSettings,
     reviewed: &Names,
     items: &mut [About],
     monitor: &dyn Monitor,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::{shown, unescaped};
 use super::{About, LeftOut, Names};
-use crate::data::Settings;
+use crate::data::DataSettings;
 use crate::data::json::{self, Objects};
 use crate::error::Result;
 use crate::monitor::Monitor;
@@ -29,7 +29,7 @@ struct Product {
 }
 
 /// What is said of each of `reviewed`, by its place. Damaged lines are left out and counted.
-pub fn read(path: &Path, settings: &Settings, reviewed: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
+pub fn read(path: &Path, settings: &DataSettings, reviewed: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
     let mut lines = Objects::open(path)?;
     let mut items = vec![About::default(); reviewed.len()];
     let mut left_out = LeftOut::new(settings, true);

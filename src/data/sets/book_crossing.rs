@@ -13,7 +13,7 @@ use crate::data::method::{BOUNDS, NO_VALIDATION, PYTHON, REPEATS};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
 use crate::data::source::locate_any;
-use crate::data::{Core, Dataset, Field, Known, Settings, Targets};
+use crate::data::{Core, Dataset, Field, Known, DataSettings, Targets};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -38,7 +38,7 @@ pub static SET: DataSet = DataSet {
     zero_is_unrated: true,
     leave_one_out: LeaveOneOut { more_than: 5, often: 5 },
     // The bounds choose the items; all their ratings come back, of users with at least 5.
-    method: |settings| Settings {
+    method: |settings| DataSettings {
         core: Core { known: Known::Title, known_after: true, items_only: true, last_user_min: 5, ..BOUNDS },
         min_history: 4,
         targets: Targets::Last,
@@ -60,7 +60,7 @@ pub static SET: DataSet = DataSet {
     ..DataSet::PLAIN
 };
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     set.require(&settings.path)?;
     let locate = |names: &str| locate_any(&settings.path, &names.split('|').collect::<Vec<_>>());
     let file = locate(RATINGS);
@@ -85,7 +85,7 @@ fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dat
 /// lines: a quote that never closes damages its own row and no other.
 fn rows<const N: usize>(
     path: &Path,
-    settings: &Settings,
+    settings: &DataSettings,
     columns: [&str; N],
     monitor: &dyn Monitor,
     mut take: impl FnMut(&Lines, [&[u8]; N]) -> Result<()>,
@@ -130,7 +130,7 @@ fn rows<const N: usize>(
     left_out.tell(path, monitor)
 }
 
-fn users(path: &Path, settings: &Settings, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Field>>> {
+fn users(path: &Path, settings: &DataSettings, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<Vec<Field>>> {
     let mut users = vec![Vec::new(); rated.len()];
     rows(path, settings, ["user-id", "location", "age"], monitor, |_, row| {
         if let Some(at) = rated.get(fields::id(row[0])) {
@@ -144,7 +144,7 @@ fn users(path: &Path, settings: &Settings, rated: &Names, monitor: &dyn Monitor)
     Ok(users)
 }
 
-fn books(path: &Path, settings: &Settings, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
+fn books(path: &Path, settings: &DataSettings, rated: &Names, monitor: &dyn Monitor) -> Result<Vec<About>> {
     let mut books = vec![About::default(); rated.len()];
     let columns = ["isbn", "book-title", "book-author", "year-of-publication", "publisher"];
     rows(path, settings, columns, monitor, |_, row| {

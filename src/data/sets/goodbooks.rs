@@ -9,7 +9,7 @@ use crate::data::delimited::{Dialect, Records};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::source::locate;
-use crate::data::{Dataset, Settings, Targets};
+use crate::data::{Dataset, DataSettings, Targets};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -20,7 +20,7 @@ pub static SET: DataSet = DataSet {
     files: &["ratings.csv", "books.csv"],
     noun: "book",
     has_times: false,
-    method: |settings| Settings { targets: Targets::Last, ..settings },
+    method: |settings| DataSettings { targets: Targets::Last, ..settings },
     remote: Some(Remote {
         name: "goodbooks-10k",
         base: "https://raw.githubusercontent.com/zygmuntz/goodbooks-10k/master",
@@ -36,7 +36,7 @@ pub static SET: DataSet = DataSet {
     ..DataSet::PLAIN
 };
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     set.require(&settings.path)?;
     let mut log = Log::default();
     let books = books(&locate(&settings.path, "books.csv"), &mut log)?;

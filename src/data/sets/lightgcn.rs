@@ -7,7 +7,7 @@ use super::{LeftOut, Log};
 use crate::data::lines::Lines;
 use crate::data::set::DataSet;
 use crate::data::source::locate;
-use crate::data::{Dataset, Part, Settings};
+use crate::data::{Dataset, Part, DataSettings};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -28,7 +28,7 @@ pub static SET: DataSet = DataSet {
     ..DataSet::PLAIN
 };
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     set.require(&settings.path)?;
     let mut log = Log::default();
     let train = locate(&settings.path, "train.txt");

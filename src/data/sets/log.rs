@@ -10,7 +10,7 @@ use rayon::slice::ParallelSliceMut;
 use super::fields::{At, shown, unsigned};
 use super::tables::sort;
 use crate::data::time::Time;
-use crate::data::{Damaged, Dataset, Field, Interaction, Item, ItemIdx, Part, RawId, Settings, User, UserIdx};
+use crate::data::{Damaged, Dataset, Field, Interaction, Item, ItemIdx, Part, RawId, DataSettings, User, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -279,7 +279,7 @@ const SAMPLES: usize = 3;
 
 impl LeftOut {
     /// As the recipe says; `by_default`: whether rows are left out where it says nothing.
-    pub fn new(settings: &Settings, by_default: bool) -> Self {
+    pub fn new(settings: &DataSettings, by_default: bool) -> Self {
         let skip = match settings.damaged {
             Damaged::Auto => by_default,
             Damaged::Refuse => false,

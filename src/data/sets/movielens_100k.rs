@@ -9,7 +9,7 @@ use super::{LeftOut, Log};
 use crate::data::lines::{Lines, locate};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::DataSet;
-use crate::data::{Dataset, Field, Item, RawId, Settings, User, source};
+use crate::data::{Dataset, Field, Item, RawId, DataSettings, User, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -51,7 +51,7 @@ fn parts(lines: &Lines) -> Result<[&[u8]; 4]> {
 }
 
 /// The ratings alone: nothing is known of items and users.
-fn load_alone(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load_alone(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let file = locate(&settings.path, "u.data");
     monitor.warn(
         &format!("{}: u.item, u.user and u.genre are not beside it: items have no titles", file.display()),
@@ -70,7 +70,7 @@ fn load_alone(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Resu
     log.finish(&set.nature(), Vec::new(), Vec::new(), &file, monitor)
 }
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let folder = settings.path.as_path();
     if is_alone(folder) {
         return load_alone(set, settings, monitor);

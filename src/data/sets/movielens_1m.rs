@@ -8,7 +8,7 @@ use super::{About, LeftOut, Log};
 use crate::data::lines::{Lines, locate};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
-use crate::data::{Dataset, Item, RawId, Settings, User, source};
+use crate::data::{Dataset, Item, RawId, DataSettings, User, source};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -80,7 +80,7 @@ fn is_10m(folder: &Path) -> bool {
     there("ratings.dat") && there("movies.dat") && !there("users.dat")
 }
 
-fn load_10m(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load_10m(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let folder = settings.path.as_path();
     set.require(folder)?;
     let mut log = Log::default();
@@ -120,7 +120,7 @@ fn parts(lines: &Lines) -> Result<[&[u8]; 4]> {
     })
 }
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let folder = settings.path.as_path();
     if is_10m(folder) {
         monitor.warn(

@@ -8,7 +8,7 @@ use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::source::locate_any;
 use crate::data::time::TimeFormat;
-use crate::data::{Dataset, Settings};
+use crate::data::{Dataset, DataSettings};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -31,7 +31,7 @@ pub static SET: DataSet = DataSet {
     ..DataSet::PLAIN
 };
 
-fn load(set: &DataSet, settings: &Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+fn load(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     set.require(&settings.path)?;
     let mut log = Log::default();
     let (mut movies, header) =

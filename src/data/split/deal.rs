@@ -3,7 +3,7 @@
 use super::By;
 use crate::data::dataset::{Dataset, Dealt, Exception, Part, Rated, Sample, Samples, Split};
 use crate::data::samples::{MOST_EXCEPTIONS, too_many_exceptions};
-use crate::data::settings::{Repeats, Settings, Targets};
+use crate::data::settings::{Repeats, DataSettings, Targets};
 use crate::data::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
@@ -23,7 +23,7 @@ const ORDERS: u32 = 3;
 ///
 /// # Errors
 /// A rule that the data cannot follow: no times, no parts, a validation part too many.
-pub fn deal(dataset: &Dataset, settings: &Settings, by: By, mut timelines: Vec<Vec<Row>>) -> Result<Samples> {
+pub fn deal(dataset: &Dataset, settings: &DataSettings, by: By, mut timelines: Vec<Vec<Row>>) -> Result<Samples> {
     refuse(dataset, settings, by)?;
     if by == By::Given {
         // Stable: training rows first, so of a pair that is there twice the training row counts.
@@ -54,7 +54,7 @@ fn follow_each_other(timelines: &[Vec<Row>]) -> bool {
     })
 }
 
-fn refuse(dataset: &Dataset, settings: &Settings, by: By) -> Result<()> {
+fn refuse(dataset: &Dataset, settings: &DataSettings, by: By) -> Result<()> {
     if by.needs_times() && !dataset.has_times {
         let what = format!("\"{}\" goes by the order of a user's rows, and {} has no times", by.name(), dataset.name);
         return Err(Error::usage("data.split.by", what).next("set it to \"user_chance\", or name a column of times"));
@@ -110,7 +110,7 @@ fn drawn(n: usize, train: f64, valid: f64, mut rng: Rng) -> Vec<Part> {
     parts
 }
 
-fn assign(timelines: &mut [Vec<Row>], settings: &Settings, by: By, items: usize) {
+fn assign(timelines: &mut [Vec<Row>], settings: &DataSettings, by: By, items: usize) {
     let (train, valid) = (settings.split.train, settings.split.valid(by));
     let draw = |of: u32| Rng::new(settings.seed, Use::Rows, of, PARTS);
     let latest = |timeline: &mut [Row], [valid, test]: [usize; 2]| {
@@ -185,7 +185,7 @@ fn assign(timelines: &mut [Vec<Row>], settings: &Settings, by: By, items: usize)
 }
 
 /// The samples of dealt timelines.
-fn take(dataset: &Dataset, settings: &Settings, timelines: Vec<Vec<Rated>>, dealt: Dealt) -> Result<Samples> {
+fn take(dataset: &Dataset, settings: &DataSettings, timelines: Vec<Vec<Rated>>, dealt: Dealt) -> Result<Samples> {
     let graph_only = dataset.set().is_some_and(|set| set.graph_only);
     let min_history = if graph_only { 0 } else { settings.min_history() };
     let threshold = settings.threshold();

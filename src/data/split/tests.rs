@@ -6,7 +6,7 @@ use super::{By, HeldOut, SplitSettings, held_out};
 use crate::Silent;
 use crate::data::dataset::{Dataset, Interaction, Item, Part, Samples, User};
 use crate::data::leaks::{self, Allowed};
-use crate::data::{GraphEdges, ItemIdx, RawId, Repeats, Settings, Targets, UserIdx, build_samples, graph_edges};
+use crate::data::{GraphEdges, ItemIdx, RawId, Repeats, DataSettings, Targets, UserIdx, build_samples, graph_edges};
 
 const DEALT: [By; 7] = [By::UserTime, By::Last, By::Chance, By::UserChance, By::Items, By::Users, By::Given];
 
@@ -38,9 +38,9 @@ fn dataset(rows: &[(u32, u32, u8, i64)], has_times: bool, parts: bool) -> Datase
     }
 }
 
-fn settings(by: By) -> Settings {
+fn settings(by: By) -> DataSettings {
     let split = SplitSettings { by, train: 0.6, valid: (by != By::Given).then_some(0.2), ..SplitSettings::default() };
-    Settings { min_history: 1, split, threshold: Some(3.0), ..Settings::default() }
+    DataSettings { min_history: 1, split, threshold: Some(3.0), ..DataSettings::default() }
 }
 
 /// A dense log, so that every part has rows by every rule.
@@ -82,7 +82,7 @@ proptest! {
         let by = DEALT[which];
         let times = times || by.needs_times();
         let dataset = dataset(&rows, times, true);
-        let settings = Settings { seed, ..settings(by) };
+        let settings = DataSettings { seed, ..settings(by) };
         // A part may come out empty where there are few rows.
         let Ok(samples) = build_samples(&dataset, &settings) else { return Ok(()) };
         checked(&samples, &graph_edges(&dataset, &samples, GraphEdges::TrainSplit));
@@ -131,7 +131,7 @@ fn sizes_are_the_shares() {
 
 #[test]
 fn seeds_draw_other_rows_and_rows_of_a_user_by_time_are_the_latest() {
-    let with = |by, seed| build_samples(&dense(true), &Settings { seed, ..settings(by) }).unwrap();
+    let with = |by, seed| build_samples(&dense(true), &DataSettings { seed, ..settings(by) }).unwrap();
     for by in [By::Chance, By::UserChance, By::Items, By::Users] {
         assert_ne!(pairs(&with(by, 1), Part::Test), pairs(&with(by, 2), Part::Test), "{by:?}");
     }
@@ -151,7 +151,7 @@ fn a_given_split_keeps_its_parts_and_a_pair_that_is_there_twice_trains() {
     let doubled = *log.interactions.iter().find(|row| row.part == Some(Part::Train)).unwrap();
     log.interactions.push(Interaction { part: Some(Part::Test), ..doubled });
     let samples = build_samples(&log, &settings(By::Given)).unwrap();
-    let auto = Settings { split: SplitSettings::default(), ..settings(By::Given) };
+    let auto = DataSettings { split: SplitSettings::default(), ..settings(By::Given) };
     assert_eq!(build_samples(&log, &auto).unwrap(), samples, "what brings its parts keeps them");
     assert!(pairs(&samples, Part::Train).contains(&(doubled.user.0, doubled.item.0)));
     let own = |part| log.interactions.iter().filter(move |row| row.part == Some(part)).count();
@@ -162,22 +162,22 @@ fn a_given_split_keeps_its_parts_and_a_pair_that_is_there_twice_trains() {
     // A share for validation is taken from training rows, where none is given.
     log.interactions.retain(|row| row.part != Some(Part::Valid));
     let asked = SplitSettings { by: By::Given, ..SplitSettings::shares(0.8, 0.25) };
-    let samples = build_samples(&log, &Settings { split: asked, ..settings(By::Given) }).unwrap();
+    let samples = build_samples(&log, &DataSettings { split: asked, ..settings(By::Given) }).unwrap();
     assert!(!pairs(&samples, Part::Valid).is_empty());
     checked(&samples, &graph_edges(&log, &samples, GraphEdges::TrainSplit));
 }
 
 #[test]
 fn a_rule_that_the_data_cannot_follow_is_refused_by_its_key() {
-    let refused = |dataset: &Dataset, settings: &Settings| build_samples(dataset, settings).unwrap_err().to_string();
+    let refused = |dataset: &Dataset, settings: &DataSettings| build_samples(dataset, settings).unwrap_err().to_string();
     assert!(refused(&dense(false), &settings(By::Last)).contains("data.split.by"));
     let mut log = dense(true);
     log.interactions.iter_mut().for_each(|row| row.part = None);
     assert!(refused(&log, &settings(By::Given)).contains("data.table.part"));
-    let last = Settings { targets: Targets::Last, ..settings(By::Chance) };
+    let last = DataSettings { targets: Targets::Last, ..settings(By::Chance) };
     assert!(refused(&log, &last).contains("data.targets"));
     let valid = SplitSettings { by: By::Given, ..SplitSettings::shares(0.8, 0.1) };
-    assert!(refused(&dense(true), &Settings { split: valid, ..settings(By::Given) }).contains("data.split.valid"));
+    assert!(refused(&dense(true), &DataSettings { split: valid, ..settings(By::Given) }).contains("data.split.valid"));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn repeats_of_a_drawn_split_keep_targets_out_of_histories() {
     log.interactions.iter_mut().for_each(|row| row.part = None);
     for by in [By::Chance, By::UserChance, By::UserTime] {
         for repeats in [Repeats::Drop, Repeats::ExcludeTarget] {
-            let samples = build_samples(&log, &Settings { repeats, ..settings(by) }).unwrap();
+            let samples = build_samples(&log, &DataSettings { repeats, ..settings(by) }).unwrap();
             checked(&samples, &graph_edges(&log, &samples, GraphEdges::TrainSplit));
         }
     }

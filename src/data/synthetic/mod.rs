@@ -36,7 +36,7 @@ const COLD_FROM: f64 = 0.85;
 /// Sizes and seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct SyntheticSettings {
     /// Which invented world: another seed is another data set. It does not follow the recipe's
     /// `seed`.
     pub seed: u64,
@@ -62,20 +62,20 @@ pub struct Settings {
     pub repeats: f32,
 }
 
-impl Default for Settings {
+impl Default for SyntheticSettings {
     fn default() -> Self {
         Self { seed: 1, users: 300, items: 200, ratings: 20_000, noise: 0.9, drift: 0.5, cold: 0.08, repeats: 0.0 }
     }
 }
 
-impl Settings {
+impl SyntheticSettings {
     /// Itself, when sound.
     pub fn checked(&self) -> Result<Self> {
         self.check().map(|()| self.clone())
     }
 }
 
-impl Checked for Settings {
+impl Checked for SyntheticSettings {
     fn contradictions(&self) -> Faults {
         let (few, pairs) = (6 * u64::from(self.users), u64::from(self.users) * u64::from(self.items));
         let mut faults = Faults::default();
@@ -125,8 +125,8 @@ impl Latent {
 
 /// Makes the data set. The same settings give the same bits.
 ///
-/// Values outside the ranges of [`Settings::check`] are the caller's to refuse.
-pub fn generate(settings: &Settings) -> (Dataset, Latent) {
+/// Values outside the ranges of [`SyntheticSettings::check`] are the caller's to refuse.
+pub fn generate(settings: &SyntheticSettings) -> (Dataset, Latent) {
     let (items, latent, appear, popularity) = world(settings);
     let users = (0..settings.users).map(|u| user(settings, u)).collect();
     let mut interactions = Vec::with_capacity(settings.ratings as usize);
@@ -149,18 +149,18 @@ pub fn generate(settings: &Settings) -> (Dataset, Latent) {
 /// Text snippets that sound like everything the pipeline will tokenize for this data: titles,
 /// templated texts, descriptions, user profiles, rated lists, answers. For training a small
 /// tokenizer or language model. `plain` puts an item into words, given the noun of the catalogue.
-pub fn corpus(settings: &Settings, plain: &dyn Fn(&Item, &str) -> String) -> Vec<String> {
+pub fn corpus(settings: &SyntheticSettings, plain: &dyn Fn(&Item, &str) -> String) -> Vec<String> {
     let (dataset, latent) = generate(settings);
     text::corpus(&dataset, &latent, plain)
 }
 
 /// A stream of its own for each (part, row).
-fn stream(settings: &Settings, part: u32, row: u32) -> Rng {
+fn stream(settings: &SyntheticSettings, part: u32, row: u32) -> Rng {
     Rng::new(settings.seed, Use::Synthetic, part, row)
 }
 
 /// Items and tastes, when items appear (share of the time), and how popular they are.
-fn world(settings: &Settings) -> (Vec<Item>, Latent, Vec<f64>, Vec<f64>) {
+fn world(settings: &SyntheticSettings) -> (Vec<Item>, Latent, Vec<f64>, Vec<f64>) {
     let n = settings.items as usize;
     let mut latent = Latent {
         tastes: Vec::new(),
@@ -212,7 +212,7 @@ fn world(settings: &Settings) -> (Vec<Item>, Latent, Vec<f64>, Vec<f64>) {
     (items, latent, appear, popularity)
 }
 
-fn user(settings: &Settings, u: u32) -> User {
+fn user(settings: &SyntheticSettings, u: u32) -> User {
     let mut rng = stream(settings, 3, u);
     let gender = ["female", "male"][rng.below(2) as usize];
     let age = AGES[rng.below(AGES.len() as u32) as usize];
@@ -227,7 +227,7 @@ fn user(settings: &Settings, u: u32) -> User {
 }
 
 /// Ratings a user, log-normal: a few are very busy.
-fn activity(settings: &Settings) -> Vec<usize> {
+fn activity(settings: &SyntheticSettings) -> Vec<usize> {
     let weights: Vec<f64> =
         (0..settings.users).map(|u| f64::from(0.6 * stream(settings, 4, u).normal()).exp()).collect();
     let most = settings.items as usize * 7 / 10;
@@ -245,7 +245,7 @@ fn activity(settings: &Settings) -> Vec<usize> {
 /// One user's ratings: items by popularity and liking, at times within a period of their own, in
 /// sessions.
 fn rate(
-    settings: &Settings,
+    settings: &SyntheticSettings,
     user: UserIdx,
     count: usize,
     latent: &Latent,

@@ -44,7 +44,7 @@ impl Role {
         }
     }
 
-    fn query(self, table: &Settings) -> &str {
+    fn query(self, table: &TableSettings) -> &str {
         match self {
             Self::Ratings => &table.query,
             Self::Items => &table.item_query,
@@ -52,7 +52,7 @@ impl Role {
         }
     }
 
-    fn named(self, table: &Settings) -> &str {
+    fn named(self, table: &TableSettings) -> &str {
         match self {
             Self::Ratings => &table.ratings,
             Self::Items => &table.items,
@@ -60,7 +60,7 @@ impl Role {
         }
     }
 
-    pub fn columns(self, table: &Settings) -> &[String] {
+    pub fn columns(self, table: &TableSettings) -> &[String] {
         match self {
             Self::Ratings => &table.columns,
             Self::Items => &table.item_columns,
@@ -92,7 +92,7 @@ impl File {
     }
 
     /// Opens it as what it is.
-    pub fn open(&self, table: &Settings) -> Result<Form> {
+    pub fn open(&self, table: &TableSettings) -> Result<Form> {
         match &self.fetched {
             Some(rows) => Ok(Form::Columns(Box::new(rows.open()?))),
             None => Form::open(&self.path, table),
@@ -112,7 +112,7 @@ impl File {
 ///
 /// # Errors
 /// An address that cannot be one, or that holds a password.
-pub fn address(settings: &crate::data::Settings) -> Result<Address> {
+pub fn address(settings: &crate::data::DataSettings) -> Result<Address> {
     let named = &settings.table.database;
     if named.is_empty() {
         return Ok(Address::Sqlite(settings.path.clone()));
@@ -124,7 +124,7 @@ pub fn address(settings: &crate::data::Settings) -> Result<Address> {
 ///
 /// # Errors
 /// There is no such file; what the database says.
-pub fn of(settings: &crate::data::Settings, role: Role, monitor: &dyn Monitor) -> Result<Vec<File>> {
+pub fn of(settings: &crate::data::DataSettings, role: Role, monitor: &dyn Monitor) -> Result<Vec<File>> {
     let table = &settings.table;
     let (query, named) = (role.query(table), role.named(table));
     if query.trim().is_empty() {
@@ -145,7 +145,7 @@ pub struct Sources {
 }
 
 /// The files of one table; those of ratings with the parts of a split that is given.
-fn read(settings: &crate::data::Settings, role: Role, monitor: &dyn Monitor) -> Result<Vec<File>> {
+fn read(settings: &crate::data::DataSettings, role: Role, monitor: &dyn Monitor) -> Result<Vec<File>> {
     match role {
         Role::Ratings => Ok(parts::files(settings, monitor)?.into_iter().map(|(_, file)| file).collect()),
         _ => of(settings, role, monitor),
@@ -173,7 +173,7 @@ impl Sources {
     ///
     /// # Errors
     /// Those of [`of`], and files that cannot be read.
-    pub fn find(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<Self> {
+    pub fn find(settings: &crate::data::DataSettings, monitor: &dyn Monitor) -> Result<Self> {
         let (mut contents, mut all) = (Vec::new(), Vec::new());
         for role in [Role::Ratings, Role::Items, Role::Users] {
             for file in read(settings, role, &Unwarned(monitor))? {

@@ -7,7 +7,7 @@ use std::path::Path;
 use encoding_rs::{Decoder, Encoding};
 
 use super::columns::{self, Columns};
-use super::{AUTO, Settings};
+use super::{AUTO, TableSettings};
 use crate::data::delimited::{Dialect, Records, Separator};
 use crate::data::json::{Objects, is_json};
 use crate::data::lines::read_error;
@@ -36,7 +36,7 @@ pub enum Form {
 
 impl Form {
     /// Opens a file.
-    pub fn open(path: &Path, table: &Settings) -> Result<Self> {
+    pub fn open(path: &Path, table: &TableSettings) -> Result<Self> {
         let (mut reader, meter) = source::open(path)?;
         let begins = head(path, &mut reader)?;
         if let Some(kind) = columns::Kind::of(&begins) {
@@ -87,7 +87,7 @@ fn skip_line(path: &Path, reader: &mut Box<dyn BufRead + Send>) -> Result<()> {
 /// Whether the quotes of a file with tabs or several characters between its columns are meant as
 /// such: where they do not close, and every line has the same columns without them, they are
 /// characters like others.
-fn quotes_close(path: &Path, table: &Settings, dialect: &Dialect) -> Result<bool> {
+fn quotes_close(path: &Path, table: &TableSettings, dialect: &Dialect) -> Result<bool> {
     if matches!(dialect.separator, Separator::One(byte) if byte != b'\t') {
         return Ok(true);
     }
@@ -111,7 +111,7 @@ fn quotes_close(path: &Path, table: &Settings, dialect: &Dialect) -> Result<bool
     }
 }
 
-fn decoded(reader: Box<dyn BufRead + Send>, table: &Settings) -> Box<dyn BufRead + Send> {
+fn decoded(reader: Box<dyn BufRead + Send>, table: &TableSettings) -> Box<dyn BufRead + Send> {
     match encoding(&table.encoding) {
         None => reader,
         Some(encoding) if encoding == encoding_rs::UTF_8 => reader,

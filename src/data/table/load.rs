@@ -29,7 +29,7 @@ const NEXT_MISSING: &str =
 /// # Errors
 /// A missing file or column, a template that does not work, the first damaged row (unless they are
 /// skipped): file, line and next step.
-pub fn load(settings: &crate::data::Settings, monitor: &dyn Monitor) -> Result<Dataset> {
+pub fn load(settings: &crate::data::DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     let (folder, table) = (settings.path.as_path(), &settings.table);
     table.check()?;
     let files = parts::files(settings, monitor)?;
@@ -133,7 +133,7 @@ fn tell_of_ids(log: &Log, ids: &[Noticed; 2], monitor: &dyn Monitor) {
 
 /// The log that is read out of one file after the other.
 struct Ratings<'a> {
-    settings: &'a crate::data::Settings,
+    settings: &'a crate::data::DataSettings,
     missing: &'a Missing,
     /// What the first rows said, where the recipe says nothing.
     format: TimeFormat,
@@ -374,7 +374,7 @@ fn timed(rows: &Rows, field: &[u8], format: &TimeFormat) -> Result<Time> {
 /// Every row of the files of items or users whose id was met, once.
 fn each_known(
     files: &[File],
-    settings: &crate::data::Settings,
+    settings: &crate::data::DataSettings,
     (role, key, id): (Role, &str, &str),
     known: &Names,
     monitor: &dyn Monitor,
@@ -473,14 +473,14 @@ fn each_known(
 }
 
 /// The names of the columns of the first file.
-fn names(files: &[File], table: &Settings, role: Role) -> Result<Vec<String>> {
+fn names(files: &[File], table: &TableSettings, role: Role) -> Result<Vec<String>> {
     let first = files.first().map(|file| Rows::open(file, table, role, &crate::Silent)).transpose()?;
     Ok(first.map(|rows| rows.names().to_vec()).unwrap_or_default())
 }
 
 fn read_items(
     files: &[File],
-    settings: &crate::data::Settings,
+    settings: &crate::data::DataSettings,
     missing: &Missing,
     met: &Names,
     monitor: &dyn Monitor,
@@ -516,7 +516,7 @@ fn read_items(
 
 fn read_users(
     files: &[File],
-    settings: &crate::data::Settings,
+    settings: &crate::data::DataSettings,
     missing: &Missing,
     met: &Names,
     monitor: &dyn Monitor,

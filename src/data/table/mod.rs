@@ -44,7 +44,7 @@ pub static SET: DataSet = DataSet {
 /// Which column is what. Names of columns are compared without regard to case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct TableSettings {
     /// A database that the queries are run in: an SQLite file in `data.path`, or
     /// `postgresql://user@host:port/name` with any part left out. Passwords come from PGPASSWORD or
     /// `~/.pgpass` alone. Empty: `data.path` is the SQLite file.
@@ -155,7 +155,7 @@ pub struct Settings {
     pub user_text: String,
 }
 
-impl Default for Settings {
+impl Default for TableSettings {
     fn default() -> Self {
         let none = || ["nan", "null", "none", "na", "n/a", "<na>", "\\N"].map(String::from).to_vec();
         Self {
@@ -207,7 +207,7 @@ const RATINGS: &str = "ratings.csv";
 /// The quote that is found out.
 const AUTO: &str = "auto";
 
-impl Settings {
+impl TableSettings {
     /// Whether any of the tables comes out of a database.
     pub fn queries(&self) -> bool {
         [&self.query, &self.item_query, &self.user_query].iter().any(|query| !query.trim().is_empty())
@@ -302,7 +302,7 @@ fn one_byte(text: &str) -> Option<u8> {
     }
 }
 
-impl Settings {
+impl TableSettings {
     fn check_database(&self, faults: &mut Faults) {
         if let Err(e) = Address::parse(&self.database, Path::new("")) {
             faults.unless(false, "database", e.what(), e.next_step());
@@ -325,7 +325,7 @@ impl Settings {
     }
 }
 
-impl Checked for Settings {
+impl Checked for TableSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
         if let Err(what) = Separator::parse(&self.separator) {

@@ -59,7 +59,7 @@ pub struct Reader {
 
 impl Reader {
     /// As the recipe says.
-    pub fn new(table: &Settings) -> Self {
+    pub fn new(table: &TableSettings) -> Self {
         Self { words: words(&table.rating_words).unwrap_or_default(), scale: table.scale }
     }
 
@@ -120,10 +120,10 @@ mod tests {
 
     #[test]
     fn ratings_are_read_as_they_are_written() {
-        let table = |scale, words: &[&str]| Settings {
+        let table = |scale, words: &[&str]| TableSettings {
             scale,
             rating_words: words.iter().map(|w| (*w).into()).collect(),
-            ..Settings::default()
+            ..TableSettings::default()
         };
         let five = Reader::new(&table((0.0, 5.0), &["Like = 5", "so = so = 2.5"]));
         for (text, rating) in [
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn words_for_nothing_are_the_recipes() {
-        let missing = Missing::new(&Settings::default().missing);
+        let missing = Missing::new(&TableSettings::default().missing);
         for field in ["", "nan", "NaN", "NULL", "None", "<NA>", "\\N"] {
             assert!(missing.is(field.as_bytes()), "{field}");
         }

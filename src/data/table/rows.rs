@@ -55,7 +55,7 @@ enum Shape {
 
 impl Rows {
     /// Opens a file of a table and finds the names of its columns.
-    pub fn open(file: &File, table: &Settings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
+    pub fn open(file: &File, table: &TableSettings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
         let mut rows = match file.open(table)? {
             Form::Columns(columns) => {
                 let names = columns.names().to_vec();
@@ -81,7 +81,7 @@ impl Rows {
     }
 
     /// Text: its first record has the names, or is a row.
-    fn text(mut records: Box<Records>, table: &Settings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
+    fn text(mut records: Box<Records>, table: &TableSettings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
         let empty =
             |records: &Records| Error::input(records.path().display(), "is empty").next("copy or download it again");
         if !records.advance()? {
@@ -119,7 +119,7 @@ impl Rows {
             names = records.names();
         }
         if role != Role::Ratings || wanted(&names) {
-            let matrix = role == Role::Ratings && table.user == Settings::default().user;
+            let matrix = role == Role::Ratings && table.user == TableSettings::default().user;
             if let Some(shape) = matrix.then(|| matrix_of(&mut records, &names, table)).flatten() {
                 monitor.warn(
                     &format!(
@@ -133,7 +133,7 @@ impl Rows {
             }
             return Ok(Self::plain(Source::Text(records), names, role));
         }
-        let own = Settings::default();
+        let own = TableSettings::default();
         let untouched = [&table.user, &table.item] == [&own.user, &own.item];
         if untouched && let Some(item) = block(records.fields().get(0)).filter(|_| records.fields().len() == 1) {
             let shape = Shape::Blocks { item: item.to_vec() };
@@ -349,8 +349,8 @@ fn block(field: &[u8]) -> Option<&[u8]> {
 
 /// The shape of a table with a column an item, where it is one: a column of users, none of items
 /// and ratings, and nothing but ratings in the first row.
-fn matrix_of(records: &mut Records, names: &[String], table: &Settings) -> Option<Shape> {
-    let own = Settings::default();
+fn matrix_of(records: &mut Records, names: &[String], table: &TableSettings) -> Option<Shape> {
+    let own = TableSettings::default();
     let untouched = [&table.item, &table.rating] == [&own.item, &own.rating];
     let user = position(names, &table.user)?;
     let others = [&table.item, &table.rating, &table.time].iter().any(|key| position(names, key).is_some());

@@ -3,10 +3,11 @@
 use super::graph::Collaborative;
 use crate::content::Content;
 use crate::data::ItemIdx;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::models::projector;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::matrices;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::tensor::Matrix;
@@ -48,7 +49,7 @@ impl Stage for Align {
             "items": both.len(), "before": aligned.before, "after": aligned.after, "history": aligned.history,
         });
         let json = serde_json::to_vec_pretty(&summary).map_err(|e| Error::failed("align.json", e))?;
-        write_atomically(&work.folder.join("align.json"), &json)?;
+        durable::write(&work.folder.join("align.json"), &json)?;
         matrices::write(&work.folder.join("ssl.safetensors"), &[("ssl", &aligned.ssl)])?;
         projector::forget(work.folder)
     }

@@ -12,10 +12,11 @@ use crate::collab::{CausalFeatures, CollabSettings, CrossFit, FoldInSettings, Fo
 use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::{Dataset, Samples};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::monitor::Monitor;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{RowRequest, Set};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
@@ -174,7 +175,7 @@ impl Stage for Collab {
             work.monitor.progress(n as u64 + 1, total, "rows");
         }
         let json = serde_json::to_vec(fitted.weights()).map_err(|e| Error::failed(WEIGHTS, e))?;
-        write_atomically(&work.folder.join(WEIGHTS), &json)
+        durable::write(&work.folder.join(WEIGHTS), &json)
     }
 
     fn load(artifact: &Artifact) -> Result<Features> {

@@ -44,7 +44,7 @@ pub struct Tables;
 
 /// Where the raw data is: files, or the rows of queries; the built-in set has none.
 pub struct Raw<'a> {
-    settings: &'a data::Settings,
+    settings: &'a data::DataSettings,
     monitor: &'a dyn Monitor,
     /// What a query gave stays as it is from the key to the tables.
     sources: OnceLock<Sources>,
@@ -79,10 +79,10 @@ impl Inputs for Raw<'_> {
 }
 
 /// The keys that decide the tables, all others at their defaults. Path and queries are an input.
-pub fn tables_settings(recipe: &Recipe) -> data::Settings {
+pub fn tables_settings(recipe: &Recipe) -> data::DataSettings {
     let own = recipe.data.clone();
-    let none = data::Settings::default();
-    data::Settings {
+    let none = data::DataSettings::default();
+    data::DataSettings {
         kind: own.kind,
         category: own.category,
         core: own.core,
@@ -113,13 +113,13 @@ pub fn tables_settings(recipe: &Recipe) -> data::Settings {
 impl Stage for Tables {
     const ID: StageId = StageId::Data;
     const VERSION: u32 = 1;
-    type Settings<'r> = data::Settings;
+    type Settings<'r> = data::DataSettings;
     type Inputs<'a> = Raw<'a>;
     type Output = Dataset;
 
-    fn run(settings: &data::Settings, raw: &Raw<'_>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &data::DataSettings, raw: &Raw<'_>, work: &Work<'_>) -> Result<()> {
         work.monitor.progress(0, 2, "steps");
-        let mut settings = data::Settings { path: raw.settings.path.clone(), ..settings.clone() };
+        let mut settings = data::DataSettings { path: raw.settings.path.clone(), ..settings.clone() };
         if settings.kind == Kind::TABLE {
             settings.table = raw.settings.table.clone();
         }
@@ -143,9 +143,9 @@ impl Inputs for &Made<Dataset> {
 }
 
 /// The keys that decide the samples, all others at their defaults.
-pub fn samples_settings(recipe: &Recipe) -> data::Settings {
+pub fn samples_settings(recipe: &Recipe) -> data::DataSettings {
     let own = &recipe.data;
-    data::Settings {
+    data::DataSettings {
         min_history: own.min_history(),
         threshold: Some(own.threshold()),
         targets: own.targets,
@@ -153,18 +153,18 @@ pub fn samples_settings(recipe: &Recipe) -> data::Settings {
         seed: own.seed,
         repeats: own.repeats,
         split: own.split,
-        ..data::Settings::default()
+        ..data::DataSettings::default()
     }
 }
 
 impl Stage for SampleRows {
     const ID: StageId = StageId::Data;
     const VERSION: u32 = 1;
-    type Settings<'r> = data::Settings;
+    type Settings<'r> = data::DataSettings;
     type Inputs<'a> = &'a Made<Dataset>;
     type Output = Samples;
 
-    fn run(settings: &data::Settings, dataset: &&Made<Dataset>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &data::DataSettings, dataset: &&Made<Dataset>, work: &Work<'_>) -> Result<()> {
         let samples = data::build_samples(dataset.get()?, settings)?;
         work.monitor.progress(2, 2, "steps");
         samples.write(&work.folder.join("samples.bin"))

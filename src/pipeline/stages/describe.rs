@@ -9,12 +9,13 @@ use crate::config::{DescribeSource, Recipe};
 use crate::content::Content;
 use crate::data::descriptions::{self, DescriptionRow, Descriptions};
 use crate::data::{self, Dataset, ItemIdx, Kind, RawId};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::generate;
 use crate::lm::{Answer, Ask, Listener, Reading, View};
 use crate::monitor::{CountedElsewhere, Monitor};
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::earlier::{AskedFile, AskedFiles, Earlier, Named};
 use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
@@ -47,7 +48,7 @@ pub enum DescribeSettings<'r> {
         /// Descriptions are cut after this many words; 0 keeps them whole.
         words: usize,
         /// The built-in set, where there is no file.
-        built_in: Option<&'r data::synthetic::Settings>,
+        built_in: Option<&'r data::synthetic::SyntheticSettings>,
     },
     /// None.
     None,
@@ -131,10 +132,10 @@ impl Stage for Describe {
         let found = match settings {
             DescribeSettings::Written { .. } => return write(settings, inputs, dataset, work),
             DescribeSettings::Read { words, built_in } => {
-                let settings = data::Settings {
+                let settings = data::DataSettings {
                     kind: if built_in.is_some() { Kind::SYNTHETIC } else { Kind::TABLE },
                     synthetic: (*built_in).cloned().unwrap_or_default(),
-                    ..data::Settings::default()
+                    ..data::DataSettings::default()
                 };
                 descriptions::load(&settings, inputs.file, *words, dataset, work.monitor)?.texts
             }
@@ -158,7 +159,7 @@ fn keep(work: &Work<'_>, rows: impl Iterator<Item = DescriptionRow>) -> Result<(
         serde_json::to_writer(&mut text, &row).map_err(|e| Error::failed(FILES.rows, e))?;
         text.push(b'\n');
     }
-    write_atomically(&work.folder.join(FILES.rows), &text)
+    durable::write(&work.folder.join(FILES.rows), &text)
 }
 
 fn write(

@@ -9,13 +9,14 @@ use super::collab::Features;
 use super::predict::Predictions;
 use super::reason::{self, Reasoning};
 use crate::content::Content;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::merge::{
     Cell, Expert, MergeSettings, Merged, Opinions, Samples, grid, merge as merge_rows, merge_all, sweep, weigh,
 };
 use crate::monitor::Monitor;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 
@@ -165,7 +166,7 @@ fn write(settings: &MergeSettings, opinions: &ExpertOpinions<'_>, work: &Work<'_
         experts,
     };
     let json = serde_json::to_vec(&outcome).map_err(|e| Error::failed(FILE, e))?;
-    write_atomically(&work.folder.join(FILE), &json)
+    durable::write(&work.folder.join(FILE), &json)
 }
 
 /// What every expert says.

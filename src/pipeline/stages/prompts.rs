@@ -11,11 +11,12 @@ use crate::collab::CausalFeatures;
 use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::{Dataset, ItemIdx, Rated, Samples, UserIdx};
+use crate::durable;
 use crate::error::{Error, Kind, Result};
 use crate::events::StageId;
 use crate::lm::{Local, Reader, Reading, View};
 use crate::models::soft_prompt::Inputs as SoftInputs;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::matrices;
 use crate::pipeline::rows::{RowFile, read_rows};
@@ -198,7 +199,7 @@ impl Stage for Prompts {
             matrices::write(&work.folder.join(SOFT), &[("embeddings", &embeddings)])?;
         }
         let json = serde_json::to_vec_pretty(&cuts).map_err(|e| Error::failed(CUTS, e))?;
-        write_atomically(&work.folder.join(CUTS), &json)
+        durable::write(&work.folder.join(CUTS), &json)
     }
 
     fn load(artifact: &Artifact) -> Result<PromptRows> {

@@ -8,6 +8,7 @@ use super::predict::as_probability;
 use super::prompts::{PromptRow, PromptRows};
 use crate::config::Recipe;
 use crate::content::Content;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::{self, Score};
 use crate::events::{Event, StageId};
@@ -17,7 +18,7 @@ use crate::models::decoder::train::{Branch, Group};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{self, Projector, mean_norm};
 use crate::monitor::Silent;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::Set;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::store::peft;
@@ -173,9 +174,14 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
             (done.best.adapter, done.history)
         }
     };
-    peft::write(&work.folder.join(ADAPTER), &adapter, config, inputs.model.spec())?;
+    // A try that was ended between here and the end of the stage has left one.
+    let there = work.folder.join(ADAPTER);
+    if there.exists() {
+        std::fs::remove_dir_all(&there).map_err(|e| Error::io(&there, "replace the folder", &e))?;
+    }
+    peft::write(&there, &adapter, config, inputs.model.spec())?;
     let json = serde_json::to_vec_pretty(&history).map_err(|e| Error::failed(HISTORY, e))?;
-    write_atomically(&work.folder.join(HISTORY), &json)?;
+    durable::write(&work.folder.join(HISTORY), &json)?;
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, "remove the folder", &e))?;
     }

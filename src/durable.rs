@@ -1,0 +1,173 @@
+//! Files and folders that are whole and on the disk, or not there at all.
+//!
+//! A file is written under a temporary name beside its place, flushed to the disk, and renamed;
+//! then its folder is flushed, which holds the name. So neither a kill nor a power cut leaves half
+//! a file, or a name without the bytes behind it.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Names of files and folders that are being written begin like this (`tempfile`'s own way for
+/// files, the model store's for folders).
+const TEMPORARY: [&str; 2] = [".tmp", ".rallrec-"];
+
+/// A file under way; dropped before [`Pending::finish`], nothing of it stays.
+pub struct Pending {
+    file: BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl Pending {
+    /// Begins the file at `path`, whose folder is there.
+    ///
+    /// # Errors
+    /// A folder that cannot be written in.
+    pub fn new(path: &Path) -> Result<Self> {
+        let folder = folder_of(path);
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        {
+            // The usual mode less the umask; that of a temporary file shuts everybody else out.
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(folder).map_err(|e| Error::io(folder, "write in the folder", &e))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), path: path.to_owned() })
+    }
+
+    /// Gives the file its name, when its bytes are on the disk.
+    ///
+    /// # Errors
+    /// A disk that is full or fails.
+    pub fn finish(self) -> Result<()> {
+        let failed = |e: &io::Error| Error::io(&self.path, "write the file", e);
+        let file = self.file.into_inner().map_err(|e| failed(e.error()))?;
+        file.as_file().sync_all().map_err(|e| failed(&e))?;
+        file.persist(&self.path).map_err(|e| failed(&e.error))?;
+        sync_folder(folder_of(&self.path))
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// A folder that cannot be written in, a disk that is full or fails.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = Pending::new(path)?;
+    file.write_all(bytes).map_err(|e| Error::io(path, "write the file", &e))?;
+    file.finish()
+}
+
+/// Renames a file or folder, and flushes the folder that holds both names.
+///
+/// # Errors
+/// A name that cannot be taken.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Error::io(to, "rename what is finished", &e))?;
+    sync_folder(folder_of(to))
+}
+
+/// Flushes a file's bytes to the disk.
+///
+/// # Errors
+/// A file that cannot be read, a disk that fails.
+pub fn sync_file(path: &Path) -> Result<()> {
+    let flush = || File::open(path)?.sync_all();
+    flush().map_err(|e| Error::io(path, "flush the file to the disk", &e))
+}
+
+/// Flushes the names in a folder to the disk.
+///
+/// # Errors
+/// A folder that cannot be read, a disk that fails. A file system that cannot flush folders is no
+/// error: there is nothing that could be done.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let flush = || File::open(folder)?.sync_all();
+    match flush() {
+        Err(e) if !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Err(Error::io(folder, "flush the folder to the disk", &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a killed write left below `folder`. One that cannot be removed does no harm.
+pub fn remove_torn(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let torn = TEMPORARY.iter().any(|begin| name.to_string_lossy().starts_with(begin));
+        match entry.file_type().is_ok_and(|t| t.is_dir()) {
+            true if torn => drop(fs::remove_dir_all(path)),
+            true => remove_torn(&path),
+            false if torn => drop(fs::remove_file(path)),
+            false => {}
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        let mut pending = Pending::new(&path).unwrap();
+        pending.write_all(b"half").unwrap();
+        drop(pending);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        write(&path, b"old").unwrap();
+        let mut pending = Pending::new(&path).unwrap();
+        pending.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        pending.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Results and recipes were readable for their owner alone, whatever the umask said.
+    #[cfg(unix)]
+    #[test]
+    fn files_have_the_usual_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        write(&folder.path().join("ours"), b"x").unwrap();
+        fs::write(folder.path().join("plain"), b"x").unwrap();
+        assert_eq!(mode("ours"), mode("plain"));
+    }
+
+    #[test]
+    fn what_a_kill_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["adapter", ".rallrec-x.tmp"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for name in [".tmpA1b2C3", "adapter/.tmpX", "adapter/weights", "rows.jsonl", ".rallrec-x.tmp/half"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_torn(folder.path());
+        assert!(folder.path().join("adapter/weights").exists() && folder.path().join("rows.jsonl").exists());
+        for name in ["adapter/.tmpX", ".tmpA1b2C3", ".rallrec-x.tmp"] {
+            assert!(!folder.path().join(name).exists(), "{name}");
+        }
+    }
+}
