@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rallrec::Silent;
 
-use rallrec::data::{self, Damaged, Dataset, Kind, DataSettings, descriptions};
+use rallrec::data::{self, Damaged, DataSettings, Dataset, Kind, descriptions};
 
 /// A file's name and sound content.
 pub type Sound = (&'static str, &'static [u8]);

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::lines::{self, Lines};
-use super::{Dataset, Kind, RawId, DataSettings, synthetic};
+use super::{DataSettings, Dataset, Kind, RawId, synthetic};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 

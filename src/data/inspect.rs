@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Part, Samples};
 use super::sets::repeat_count;
-use super::settings::{Repeats, DataSettings};
+use super::settings::{DataSettings, Repeats};
 use super::{Core, Descriptions, Step, build_samples, leaks};
 use crate::error::Result;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Core;
 use super::set::Kind;
-use super::settings::{Repeats, DataSettings, Shuffle};
+use super::settings::{DataSettings, Repeats, Shuffle};
 use super::split::SplitSettings;
 
 /// One step from correct to faithful.

@@ -42,7 +42,7 @@ pub use inspect::{Inspection, inspect};
 pub use method::Switch;
 pub use samples::{build_samples, two_classes};
 pub use set::{DataSet, Kind};
-pub use settings::{Damaged, Implicit, Repeats, DataSettings, Shuffle, Targets};
+pub use settings::{Damaged, DataSettings, Implicit, Repeats, Shuffle, Targets};
 pub use split::{By, SplitSettings};
 
 use crate::error::Result;

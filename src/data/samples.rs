@@ -4,7 +4,7 @@ use rayon::slice::ParallelSliceMut;
 
 use super::dataset::{Dataset, Exception, Interaction, Part, Rated, Sample, Samples, Split};
 use super::python::{AUTHORS_SEED, Random};
-use super::settings::{Repeats, DataSettings, Shuffle, Targets};
+use super::settings::{DataSettings, Repeats, Shuffle, Targets};
 use super::split::{self, By};
 use super::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::method::{REPEATS, Switch};
 use super::pull::Remote;
 use super::sets::{self, Nature};
-use super::{Dataset, DataSettings, source};
+use super::{DataSettings, Dataset, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::settings::nearest;

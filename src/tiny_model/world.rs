@@ -2,7 +2,7 @@
 
 use crate::collab::{CollabSettings, Counts};
 use crate::data::synthetic::{self, THRESHOLD};
-use crate::data::{Dataset, ItemIdx, Kind, Rated, Samples, DataSettings, build_samples};
+use crate::data::{DataSettings, Dataset, ItemIdx, Kind, Rated, Samples, build_samples};
 use crate::error::Result;
 use crate::rng::Rng;
 

@@ -4,6 +4,7 @@
 mod common;
 mod data;
 mod database;
+mod describe;
 mod keys;
 mod llm;
 mod queue;

@@ -1,4 +1,4 @@
-use rallrec::data::{self, Kind, DataSettings};
+use rallrec::data::{self, DataSettings, Kind};
 
 use crate::common::*;
 
@@ -30,7 +30,8 @@ fn the_old_and_the_new_form_are_read() {
     assert_eq!((a.items[0].title.as_str(), &a.items[0].genres[..]), ("Tom's & Co", &["Drama".to_owned()][..]));
     assert_eq!((a.items[1].title.as_str(), a.items[1].genres.len(), a.noun.as_str()), ("Two", 0, "movie"));
     let dir = folder(&[("Books.jsonl", NEW), ("meta_Books.jsonl.gz", &pack(NEW_META)), ("Books_other.json", OLD)]);
-    let settings = DataSettings { category: Some("Books.jsonl".into()), ..DataSettings::new(Kind::AMAZON_2023, dir.path()) };
+    let settings =
+        DataSettings { category: Some("Books.jsonl".into()), ..DataSettings::new(Kind::AMAZON_2023, dir.path()) };
     let b = open(&settings).expect("reads");
     assert_eq!(b.interactions.iter().map(|r| r.time).collect::<Vec<_>>(), [1_602_133_857; 2]);
     assert_eq!((b.items[0].title.as_str(), b.items[1].title.as_str(), b.noun.as_str()), ("One", "", "book"));

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rallrec::data::{self, Core, Kind, Repeats, DataSettings};
+use rallrec::data::{self, Core, DataSettings, Kind, Repeats};
 
 use crate::common::*;
 use crate::{amazon, book_crossing, movielens_csv, table};

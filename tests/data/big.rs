@@ -7,7 +7,7 @@ use std::time::Instant;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rallrec::Silent;
-use rallrec::data::{self, Kind, DataSettings};
+use rallrec::data::{self, DataSettings, Kind};
 use rallrec::rng::{Rng, Use};
 
 /// Peak of the resident memory so far, in MiB.

@@ -1,5 +1,5 @@
 use rallrec::Silent;
-use rallrec::data::{self, GraphEdges, Implicit, Kind, Part, DataSettings, Shuffle, Targets, leaks};
+use rallrec::data::{self, DataSettings, GraphEdges, Implicit, Kind, Part, Shuffle, Targets, leaks};
 
 use crate::common::*;
 
@@ -128,7 +128,8 @@ fn the_real_files_have_their_counts_and_give_the_authors_own() {
 
     // Core sizes of all ratings and of the explicit ones.
     let core = |implicit, k| {
-        let settings = DataSettings { core: data::Core::k(k), implicit, ..DataSettings::new(Kind::BOOK_CROSSING, &path) };
+        let settings =
+            DataSettings { core: data::Core::k(k), implicit, ..DataSettings::new(Kind::BOOK_CROSSING, &path) };
         let (core, _) = data::filter(dataset.clone(), &settings).expect("filters");
         (core.interactions.len(), core.users.len(), core.items.len())
     };

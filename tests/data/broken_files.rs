@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rallrec::data::{self, Dataset, Kind, Samples, DataSettings, descriptions};
+use rallrec::data::{self, DataSettings, Dataset, Kind, Samples, descriptions};
 use rallrec::events::Event;
 use rallrec::{Error, Monitor, Silent};
 use tempfile::TempDir;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rallrec::data::{self, Dataset, Kind, DataSettings};
+use rallrec::data::{self, DataSettings, Dataset, Kind};
 use rallrec::events::Event;
 use rallrec::{Error, Monitor};
 use tempfile::TempDir;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rallrec::Silent;
 use rallrec::content::Content;
 use rallrec::data::table::Sources;
-use rallrec::data::{Dataset, Kind, DataSettings};
+use rallrec::data::{DataSettings, Dataset, Kind};
 use rusqlite::Connection;
 
 use crate::common::*;

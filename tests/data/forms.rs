@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use rallrec::data::{self, Damaged, Dataset, Kind, DataSettings};
+use rallrec::data::{self, Damaged, DataSettings, Dataset, Kind};
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-use rallrec::data::{self, Kind, DataSettings, Targets};
+use rallrec::data::{self, DataSettings, Kind, Targets};
 
 use crate::common::*;
 

@@ -1,5 +1,5 @@
 use rallrec::Silent;
-use rallrec::data::{self, GraphEdges, Kind, Part, DataSettings, SplitSettings, leaks};
+use rallrec::data::{self, DataSettings, GraphEdges, Kind, Part, SplitSettings, leaks};
 
 use crate::common::*;
 

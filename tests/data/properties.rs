@@ -6,8 +6,8 @@ use std::fs;
 use proptest::prelude::*;
 use rallrec::Silent;
 use rallrec::data::{
-    self, Core, Dataset, GraphEdges, Interaction, Item, ItemIdx, Kind, Part, RawId, Repeats, DataSettings, User, UserIdx,
-    leaks,
+    self, Core, DataSettings, Dataset, GraphEdges, Interaction, Item, ItemIdx, Kind, Part, RawId, Repeats, User,
+    UserIdx, leaks,
 };
 
 type Row = (u32, u32, u8, i64);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rallrec::Silent;
-use rallrec::data::{self, Dataset, GraphEdges, Kind, Part, Repeats, Samples, DataSettings, leaks};
+use rallrec::data::{self, DataSettings, Dataset, GraphEdges, Kind, Part, Repeats, Samples, leaks};
 
 fn folder(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);

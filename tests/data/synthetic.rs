@@ -4,7 +4,7 @@
 use rallrec::Silent;
 use rallrec::data::synthetic::{self, Latent};
 use rallrec::data::{
-    self, Core, Dataset, GraphEdges, Item, Kind, Part, Repeats, Sample, Samples, DataSettings, descriptions, leaks,
+    self, Core, DataSettings, Dataset, GraphEdges, Item, Kind, Part, Repeats, Sample, Samples, descriptions, leaks,
 };
 use rallrec::settings::Checked;
 use rallrec::text::item_text::{Genres, plain_with};
@@ -235,7 +235,8 @@ fn settings_refuse_nonsense() {
         let error = bad(text);
         assert!(error.contains(names), "{text}: {error}");
     }
-    let settings: DataSettings = toml::from_str("kind = \"ml-100k\"\npath = \"x\"\nrepeats = \"keep\"").expect("parses");
+    let settings: DataSettings =
+        toml::from_str("kind = \"ml-100k\"\npath = \"x\"\nrepeats = \"keep\"").expect("parses");
     assert_eq!((settings.kind, settings.repeats, settings.min_history), (Kind::ML_100K, Repeats::Keep, 5));
     assert_eq!(toml::from_str::<DataSettings>("").expect("parses"), DataSettings::default());
     let error = "mlm".parse::<Kind>().expect_err("no such kind").to_string();

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use rallrec::config;
 use rallrec::data::table::{Damaged, DataSettings as Table, TimeFormat};
-use rallrec::data::{self, Kind, DataSettings};
+use rallrec::data::{self, DataSettings, Kind};
 use rallrec::text::item_text::{Genres, plain_with};
 
 use crate::common::*;

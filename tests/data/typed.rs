@@ -16,7 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use rallrec::data::table::TableSettings as Table;
-use rallrec::data::{Dataset, Kind, DataSettings};
+use rallrec::data::{DataSettings, Dataset, Kind};
 
 use crate::common::*;
 

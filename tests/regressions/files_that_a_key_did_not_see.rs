@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use rallrec::data::table::Sources;
-use rallrec::data::{self, Damaged, Kind, DataSettings};
+use rallrec::data::{self, Damaged, DataSettings, Kind};
 use rallrec::{Silent, config};
 
 fn ratings(from: usize, to: usize) -> String {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use rallrec::Silent;
-use rallrec::data::{self, Dataset, Kind, Repeats, DataSettings, leaks};
+use rallrec::data::{self, DataSettings, Dataset, Kind, Repeats, leaks};
 
 fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use crate::data::method::BOUNDS;
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::time::{Time, TimeFormat};
-use crate::data::{Core, Dataset, Kind, Known, DataSettings, source};
+use crate::data::{Core, DataSettings, Dataset, Kind, Known, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 

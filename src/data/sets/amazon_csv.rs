@@ -11,7 +11,7 @@ use super::{About, LeftOut, Log, Names};
 use crate::data::delimited::{Dialect, Records};
 use crate::data::method::BOUNDS;
 use crate::data::set::DataSet;
-use crate::data::{Core, Dataset, Known, DataSettings, source};
+use crate::data::{Core, DataSettings, Dataset, Known, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 

@@ -13,7 +13,7 @@ use crate::data::method::{BOUNDS, NO_VALIDATION, PYTHON, REPEATS};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
 use crate::data::source::locate_any;
-use crate::data::{Core, Dataset, Field, Known, DataSettings, Targets};
+use crate::data::{Core, DataSettings, Dataset, Field, Known, Targets};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 

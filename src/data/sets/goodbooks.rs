@@ -9,7 +9,7 @@ use crate::data::delimited::{Dialect, Records};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::source::locate;
-use crate::data::{Dataset, DataSettings, Targets};
+use crate::data::{DataSettings, Dataset, Targets};
 use crate::error::Result;
 use crate::monitor::Monitor;
 

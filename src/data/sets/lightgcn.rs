@@ -7,7 +7,7 @@ use super::{LeftOut, Log};
 use crate::data::lines::Lines;
 use crate::data::set::DataSet;
 use crate::data::source::locate;
-use crate::data::{Dataset, Part, DataSettings};
+use crate::data::{DataSettings, Dataset, Part};
 use crate::error::Result;
 use crate::monitor::Monitor;
 

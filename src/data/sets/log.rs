@@ -10,7 +10,7 @@ use rayon::slice::ParallelSliceMut;
 use super::fields::{At, shown, unsigned};
 use super::tables::sort;
 use crate::data::time::Time;
-use crate::data::{Damaged, Dataset, Field, Interaction, Item, ItemIdx, Part, RawId, DataSettings, User, UserIdx};
+use crate::data::{Damaged, DataSettings, Dataset, Field, Interaction, Item, ItemIdx, Part, RawId, User, UserIdx};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 

@@ -9,7 +9,7 @@ use super::{LeftOut, Log};
 use crate::data::lines::{Lines, locate};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::DataSet;
-use crate::data::{Dataset, Field, Item, RawId, DataSettings, User, source};
+use crate::data::{DataSettings, Dataset, Field, Item, RawId, User, source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 

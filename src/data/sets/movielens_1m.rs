@@ -8,7 +8,7 @@ use super::{About, LeftOut, Log};
 use crate::data::lines::{Lines, locate};
 use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
-use crate::data::{Dataset, Item, RawId, DataSettings, User, source};
+use crate::data::{DataSettings, Dataset, Item, RawId, User, source};
 use crate::error::Result;
 use crate::monitor::Monitor;
 

@@ -8,7 +8,7 @@ use crate::data::pull::{GROUPLENS, MOVIELENS, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::source::locate_any;
 use crate::data::time::TimeFormat;
-use crate::data::{Dataset, DataSettings};
+use crate::data::{DataSettings, Dataset};
 use crate::error::Result;
 use crate::monitor::Monitor;
 

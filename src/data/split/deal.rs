@@ -3,7 +3,7 @@
 use super::By;
 use crate::data::dataset::{Dataset, Dealt, Exception, Part, Rated, Sample, Samples, Split};
 use crate::data::samples::{MOST_EXCEPTIONS, too_many_exceptions};
-use crate::data::settings::{Repeats, DataSettings, Targets};
+use crate::data::settings::{DataSettings, Repeats, Targets};
 use crate::data::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};

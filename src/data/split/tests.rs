@@ -6,7 +6,7 @@ use super::{By, HeldOut, SplitSettings, held_out};
 use crate::Silent;
 use crate::data::dataset::{Dataset, Interaction, Item, Part, Samples, User};
 use crate::data::leaks::{self, Allowed};
-use crate::data::{GraphEdges, ItemIdx, RawId, Repeats, DataSettings, Targets, UserIdx, build_samples, graph_edges};
+use crate::data::{DataSettings, GraphEdges, ItemIdx, RawId, Repeats, Targets, UserIdx, build_samples, graph_edges};
 
 const DEALT: [By; 7] = [By::UserTime, By::Last, By::Chance, By::UserChance, By::Items, By::Users, By::Given];
 
@@ -169,7 +169,8 @@ fn a_given_split_keeps_its_parts_and_a_pair_that_is_there_twice_trains() {
 
 #[test]
 fn a_rule_that_the_data_cannot_follow_is_refused_by_its_key() {
-    let refused = |dataset: &Dataset, settings: &DataSettings| build_samples(dataset, settings).unwrap_err().to_string();
+    let refused =
+        |dataset: &Dataset, settings: &DataSettings| build_samples(dataset, settings).unwrap_err().to_string();
     assert!(refused(&dense(false), &settings(By::Last)).contains("data.split.by"));
     let mut log = dense(true);
     log.interactions.iter_mut().for_each(|row| row.part = None);

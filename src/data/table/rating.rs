@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Settings;
+use super::TableSettings;
 use crate::data::sets::fields::decimal;
 
 /// The words of a recipe, each with its rating.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::collections::HashMap;
 
-use super::Settings;
+use super::TableSettings;
 use super::columns::Columns;
 use super::files::{File, Role};
 use super::form::Form;
