@@ -26,6 +26,7 @@ pub fn write(run: &Run, recipe: &Recipe, made: &AllMade, device: &str) -> Result
     let ranked = made.ranked.get()?;
     let mut notes = notes(recipe, made)?;
     notes.extend(ranked.notes.iter().cloned());
+    scores::copy(made.tables.artifact(), run.folder())?;
     keep(
         run,
         Results {
@@ -77,7 +78,6 @@ fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
 
 fn keep(run: &Run, results: Results) -> Result<Results> {
     let json = serde_json::to_vec_pretty(&results).map_err(|e| Error::failed("results.json", e))?;
-    scores::copy(made.tables.artifact(), run.folder())?;
     durable::write(&run.folder().join("results.json"), &json)?;
     durable::write(&run.folder().join("results.md"), results.markdown().as_bytes())?;
     Ok(results)

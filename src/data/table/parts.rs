@@ -2,7 +2,7 @@
 
 use super::files::{self, File, Role, find};
 use crate::data::split::By;
-use crate::data::{Part, TableSettings, source};
+use crate::data::{DataSettings, Part, source};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -13,7 +13,7 @@ use crate::monitor::Monitor;
 ///
 /// # Errors
 /// A file that is not there.
-pub fn files(settings: &TableSettings, monitor: &dyn Monitor) -> Result<Vec<(Option<Part>, File)>> {
+pub fn files(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Vec<(Option<Part>, File)>> {
     let (folder, table) = (settings.path.as_path(), &settings.table);
     let mut all = Vec::new();
     let mut add = |part: Option<Part>, named: &str, key: &str| -> Result<()> {
@@ -50,7 +50,7 @@ pub fn files(settings: &TableSettings, monitor: &dyn Monitor) -> Result<Vec<(Opt
 }
 
 /// The name of a part's file beside one that has `train` in its name, if it is there.
-fn sibling(settings: &TableSettings, part: Part) -> Option<String> {
+fn sibling(settings: &DataSettings, part: Part) -> Option<String> {
     let (folder, table) = (settings.path.as_path(), &settings.table);
     if !table.part.is_empty() || !source::is_folder(folder) {
         return None;

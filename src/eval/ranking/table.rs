@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values;
 use crate::eval::auc::Z95;
-use crate::eval::{Comparison, Estimate, Metrics, rows};
+use crate::eval::{Compared, Estimate, Metrics, rows};
 
 /// Lengths of the lists that are judged.
 pub const CUTS: [usize; 2] = [10, 20];
@@ -50,7 +50,15 @@ impl Judged {
                     let p = error
                         .filter(|&error| error > 0.0)
                         .map(|error| libm::erfc(difference.abs() / error * std::f64::consts::FRAC_1_SQRT_2));
-                    differences.push(Comparison { metric: named(metric, cut), difference, p });
+                    let end = |side: f64| error.map(|error| difference + side * Z95 * error);
+                    differences.push(Compared {
+                        metric: named(metric, cut),
+                        difference,
+                        low: end(-1.0),
+                        high: end(1.0),
+                        p,
+                        p_holm: None,
+                    });
                 }
             }
             let shown = self.shown[at].iter().filter(|shown| **shown).count();
@@ -89,7 +97,7 @@ pub struct RankingRow {
     /// `recall@10` and the like, with intervals over users.
     pub metrics: Metrics,
     /// Against the reference; empty for the reference itself.
-    pub against: Vec<Comparison>,
+    pub against: Vec<Compared>,
 }
 
 impl RankingRow {

@@ -9,11 +9,12 @@ use super::graph::Collaborative;
 use crate::content::Content;
 use crate::data::split::held_out;
 use crate::data::{Dataset, GraphEdges, Part, Samples, graph_edges};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::ranking::{CUTS, RankingTable};
 use crate::eval::rows;
 use crate::events::StageId;
-use crate::pipeline::artifact::{Artifact, write_atomically};
+use crate::pipeline::artifact::Artifact;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
 use crate::retrieval::rankers::{LightGcn, Popularity, Ranker, judge};
 
@@ -92,7 +93,7 @@ impl Stage for Rank {
         tell(&ranked, work);
         ranked.notes.extend(behind(&ranked));
         let json = serde_json::to_vec(&ranked).map_err(|e| Error::failed(FILE, e))?;
-        write_atomically(&work.folder.join(FILE), &json)
+        durable::write(&work.folder.join(FILE), &json)
     }
 
     fn load(artifact: &Artifact) -> Result<Ranked> {
