@@ -2,7 +2,7 @@
 
 use super::Dataset;
 use super::dataset::Interaction;
-use super::settings::Settings;
+use super::settings::DataSettings;
 use crate::monitor::Monitor;
 
 /// Fewer ratings than this say nothing about a share.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::Settings;
+use super::TableSettings;
 use super::fetched::Fetched;
 use super::form::Form;
 use super::parts;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
-use super::Settings;
+use super::TableSettings;
 use super::files::{self, File, Role};
 use super::ids::{self, Join, Noticed};
 use super::parts;
