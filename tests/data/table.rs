@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use rallrec::config;
-use rallrec::data::table::{Damaged, DataSettings as Table, TimeFormat};
+use rallrec::data::table::{Damaged, TableSettings as Table, TimeFormat};
 use rallrec::data::{self, DataSettings, Kind};
 use rallrec::text::item_text::{Genres, plain_with};
 
