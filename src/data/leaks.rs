@@ -198,11 +198,17 @@ fn in_time(samples: &Samples) -> Result<()> {
         )
         .next("a split in time needs samples in order of time: make the samples again"));
     }
-    ordered(samples, |_, timeline| vec![0..timeline.len()])
+    ordered(samples, |_, timeline| whole(timeline))
+}
+
+/// One range of all rows, and no others.
+fn whole(timeline: &[Rated]) -> [Range<usize>; 3] {
+    let end = timeline.len();
+    [0..end, end..end, end..end]
 }
 
 /// The rows of each range of a timeline follow each other in time.
-fn ordered(samples: &Samples, ranges: impl Fn(UserIdx, &[Rated]) -> Vec<Range<usize>>) -> Result<()> {
+fn ordered(samples: &Samples, ranges: impl Fn(UserIdx, &[Rated]) -> [Range<usize>; 3]) -> Result<()> {
     for (user, timeline) in (0..).map(UserIdx).zip(&samples.timelines) {
         for range in ranges(user, timeline) {
             if later_first(timeline[range].iter().map(|row| row.time)).is_some() {
@@ -238,11 +244,7 @@ fn as_dealt(samples: &Samples, dealt: &Dealt) -> Result<()> {
         }
     }
     ordered(samples, |user, timeline| {
-        if dealt.frozen {
-            Part::ALL.map(|part| dealt.range(user, part, timeline.len())).to_vec()
-        } else {
-            vec![0..timeline.len()]
-        }
+        if dealt.frozen { Part::ALL.map(|part| dealt.range(user, part, timeline.len())) } else { whole(timeline) }
     })?;
     let withheld = match dealt.by {
         By::Items => {

@@ -29,6 +29,9 @@ pub(super) const MOST_EXCEPTIONS: usize = 1 << 26;
 pub fn build_samples(dataset: &Dataset, settings: &DataSettings) -> Result<Samples> {
     settings.check()?;
     let rule = settings.split.rule(dataset.brings_parts());
+    if let Some(fault) = settings.split.faults(rule).iter().next() {
+        return Err(Error::usage(&fault.key, &fault.what).next(&fault.next));
+    }
     let samples = if rule == By::Time {
         in_time(dataset, settings)?
     } else {

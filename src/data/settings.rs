@@ -205,6 +205,9 @@ impl DataSettings {
             format!("\"{}\", but data.table names the parts of a given split", by.name()),
             "leave out data.split.by; or data.table.part, data.table.test and data.table.valid",
         );
+        if by != By::Auto || !brings {
+            faults.extend("", self.split.faults(self.split.rule(false)));
+        }
         let dealt = !matches!(by, By::Auto | By::Time);
         faults.unless(
             self.targets != super::Targets::Last || !dealt,
@@ -237,7 +240,6 @@ pub(super) fn ready_if_there(settings: &DataSettings) -> crate::Result<()> {
 impl Checked for DataSettings {
     fn contradictions(&self) -> Faults {
         let mut faults = Faults::default();
-        faults.extend("split", self.split.contradictions());
         let finite = self.threshold.is_none_or(f32::is_finite);
         faults.unless(finite, "threshold", "the value is not a finite number", "leave it out, or set it to e.g. 3");
         faults.unless(

@@ -5,4 +5,5 @@
 mod files_that_a_key_did_not_see;
 mod list_of_runs_without_results;
 mod published_files_in_other_forms;
+mod published_splits_and_logs_without_ratings;
 mod results_of_an_older_program;

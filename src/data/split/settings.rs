@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::Part;
-use crate::settings::{Checked, Faults};
+use crate::settings::Faults;
 
 /// What decides which part a row belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -107,16 +107,15 @@ impl SplitSettings {
     }
 }
 
-impl Checked for SplitSettings {
-    fn contradictions(&self) -> Faults {
+impl SplitSettings {
+    /// Refuses shares that leave nothing to test on, under a rule that goes by shares.
+    pub fn faults(&self, rule: By) -> Faults {
         let mut faults = Faults::default();
-        let (train, valid) = (self.train, self.valid.unwrap_or(0.0));
-        let shares = !matches!(self.by, By::Last | By::Given);
-        let all = if self.valid.is_none() && shares { self.valid(self.by) } else { valid };
+        let (train, valid) = (self.train, self.valid(rule));
         faults.unless(
-            !shares || train + all < 1.0,
-            "",
-            format!("train = {train} and valid = {all} leave nothing to test on"),
+            matches!(rule, By::Last | By::Given) || train + valid < 1.0,
+            "data.split",
+            format!("train = {train} and valid = {valid} leave nothing to test on"),
             "choose both together below 1, e.g. 0.8 and 0.1",
         );
         faults

@@ -86,7 +86,8 @@ pub struct TableSettings {
     /// kinds are left out. Empty: every kind weighs 1.
     pub weights: Vec<String>,
     /// Column with how often (plays, pieces) of a log without ratings: a row weighs so many times
-    /// as much. What weighs more than `data.threshold` is a like.
+    /// as much. What weighs more than `data.threshold` is a like; training draws heavier pairs more
+    /// often.
     pub count: String,
     /// Column with the time. Empty: there are none.
     pub time: String,

@@ -55,27 +55,34 @@ fn sibling(settings: &DataSettings, part: Part) -> Option<String> {
     if !table.part.is_empty() || !source::is_folder(folder) {
         return None;
     }
-    let (before, after) = around_train(&table.ratings)?;
+    let (before, word, after) = around_train(&table.ratings)?;
+    // Written as `train` is: Train and Test, TRAIN and TEST.
+    let written = |part: &str| match word.as_bytes() {
+        [first, ..] if first.is_ascii_lowercase() => part.to_owned(),
+        [_, second, ..] if second.is_ascii_uppercase() => part.to_uppercase(),
+        _ => part[..1].to_uppercase() + &part[1..],
+    };
     let words: &[&str] = match part {
         Part::Train => &[],
         Part::Valid => &["valid", "validation", "val", "dev"],
         Part::Test => &["test"],
     };
-    words.iter().map(|word| format!("{before}{word}{after}")).find(|name| {
+    words.iter().map(|word| format!("{before}{}{after}", written(word))).find(|name| {
         let there = source::locate(folder, name);
         there.is_file() || source::exists(&there)
     })
 }
 
-/// What stands before and behind the word `train` in a name.
-pub fn around_train(name: &str) -> Option<(&str, &str)> {
-    let word = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
-    let places = name.match_indices("train").collect::<Vec<_>>();
-    places
-        .into_iter()
-        .rev()
-        .map(|(at, found)| (&name[..at], &name[at + found.len()..]))
-        .find(|(before, after)| word(before.chars().next_back()) && word(after.chars().next()))
+/// What stands before the word `train` in a name, the word, and what stands behind it.
+pub fn around_train(name: &str) -> Option<(&str, &str, &str)> {
+    const WORD: &str = "train";
+    let inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let lower = name.to_ascii_lowercase();
+    let places: Vec<usize> = lower.match_indices(WORD).map(|(at, _)| at).collect();
+    let parts = |at: usize| (&name[..at], &name[at..at + WORD.len()], &name[at + WORD.len()..]);
+    let alone =
+        |(before, _, after): &(&str, &str, &str)| !inside(before.chars().next_back()) && !inside(after.chars().next());
+    places.into_iter().rev().map(parts).find(alone)
 }
 
 #[cfg(test)]
@@ -84,10 +91,11 @@ mod tests {
 
     #[test]
     fn train_is_a_word_of_a_name() {
-        assert_eq!(around_train("M.train.csv"), Some(("M.", ".csv")));
-        assert_eq!(around_train("ratings_train.parquet"), Some(("ratings_", ".parquet")));
-        assert_eq!(around_train("train.csv.gz"), Some(("", ".csv.gz")));
-        assert_eq!(around_train("train/part-0.csv"), Some(("", "/part-0.csv")));
+        assert_eq!(around_train("M.train.csv"), Some(("M.", "train", ".csv")));
+        assert_eq!(around_train("ratings_train.parquet"), Some(("ratings_", "train", ".parquet")));
+        assert_eq!(around_train("é Train.csv"), Some(("é ", "Train", ".csv")));
+        assert_eq!(around_train("train.csv.gz"), Some(("", "train", ".csv.gz")));
+        assert_eq!(around_train("train/part-0.csv"), Some(("", "train", "/part-0.csv")));
         assert_eq!((around_train("trains.csv"), around_train("ratings.csv")), (None, None));
     }
 }

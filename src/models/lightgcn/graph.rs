@@ -11,6 +11,8 @@ pub struct Graph {
     items: usize,
     adjacency: Adjacency,
     owners: Vec<u32>,
+    /// How often each edge is drawn, relative to the others; empty: all alike.
+    weights: Vec<f32>,
 }
 
 impl Graph {
@@ -37,7 +39,30 @@ impl Graph {
         for u in 0..users {
             owners.resize(owners.len() + adjacency.neighbours(u).len(), u as u32);
         }
-        Ok(Self { users, items, adjacency, owners })
+        Ok(Self { users, items, adjacency, owners, weights: Vec::new() })
+    }
+
+    /// The same graph, whose training draws an edge in proportion to its weight. The propagation
+    /// does not change.
+    ///
+    /// # Errors
+    /// A weight that is not above 0.
+    pub fn weighed(mut self, of: impl Fn(UserIdx, ItemIdx) -> f32) -> Result<Self> {
+        let edge = |n: usize| (UserIdx(self.edge(n).0), ItemIdx(self.edge(n).1 - self.users as u32));
+        let weights: Vec<f32> = (0..self.edges()).map(edge).map(|(user, item)| of(user, item)).collect();
+        if let Some(at) = weights.iter().position(|weight| !(weight.is_finite() && *weight > 0.0)) {
+            return Err(Error::input(
+                format!("graph edge {at}"),
+                format!("weighs {}, which is not above 0", weights[at]),
+            ));
+        }
+        self.weights = weights;
+        Ok(self)
+    }
+
+    /// How often each edge is drawn, relative to the others; empty where all are alike.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
     }
 
     /// Number of users.
@@ -81,13 +106,16 @@ impl Graph {
         !self.adjacency.neighbours(self.users + item.at()).is_empty()
     }
 
-    /// A digest of the shape and all edges: a checkpoint belongs to one graph.
+    /// A digest of the shape, all edges and their weights: a checkpoint belongs to one graph.
     pub fn digest(&self) -> String {
         let mut hash = blake3::Hasher::new();
         hash.update(&(self.users as u64).to_le_bytes()).update(&(self.items as u64).to_le_bytes());
         for n in 0..self.edges() {
             let (u, i) = self.edge(n);
             hash.update(&u.to_le_bytes()).update(&i.to_le_bytes());
+        }
+        for weight in &self.weights {
+            hash.update(&weight.to_le_bytes());
         }
         hash.finalize().to_hex().to_string()
     }

@@ -8,7 +8,9 @@ use crate::ops::bpr::{Batch, Stream};
 use crate::rng::{Rng, Use};
 
 /// Batches of triples: every edge once an epoch in a shuffled order, each with one negative drawn
-/// uniformly from the items its user has no edge to.
+/// uniformly from the items its user has no edge to. Where edges weigh, an epoch has as many
+/// triples, and each edge stands in it as often as its share of the weight says, rounded up or down
+/// at random.
 #[derive(Debug, Clone)]
 pub struct Sampler<'a> {
     graph: &'a Graph,
@@ -53,9 +55,30 @@ impl<'a> Sampler<'a> {
 
     /// The shuffled order of `epoch`.
     pub fn order(&self, epoch: u32) -> Order {
-        let mut edges = self.usable.clone();
+        let mut edges = if self.graph.weights().is_empty() { self.usable.clone() } else { self.drawn(epoch) };
         Rng::new(self.seed, Use::Shuffle, epoch, 0).shuffle(&mut edges);
         Order { epoch, edges }
+    }
+
+    /// As many edges as can be drawn, each about as often as its share of the weight says.
+    fn drawn(&self, epoch: u32) -> Vec<u32> {
+        let weights = self.graph.weights();
+        let weight = |edge: u32| f64::from(weights[edge as usize]);
+        let step = self.usable.iter().map(|&edge| weight(edge)).sum::<f64>() / self.usable.len() as f64;
+        let mut rng = Rng::new(self.seed, Use::Shuffle, epoch, 1);
+        // Points at equal distances on the line of all weights, from a random first one.
+        let mut next = step * rng.uniform_f64();
+        let (mut end, mut edges) = (0.0, Vec::with_capacity(self.usable.len()));
+        for &edge in &self.usable {
+            end += weight(edge);
+            while next < end && edges.len() < self.usable.len() {
+                edges.push(edge);
+                next += step;
+            }
+        }
+        // Rounding may leave the last point beyond the line.
+        edges.resize(self.usable.len(), self.usable[self.usable.len() - 1]);
+        edges
     }
 
     /// Users and positives of batch number `step` of size `size`, the epoch's last one shorter; and
@@ -114,6 +137,33 @@ mod tests {
         all.sort_unstable();
         assert_eq!(seen, all);
         assert!(drawn.iter().filter(|d| d.0 == 0).all(|d| d.1 == 3 + 7), "user 0 has one free item");
+    }
+
+    #[test]
+    fn heavier_edges_are_drawn_more_often() {
+        let heavy = |user: UserIdx, item: ItemIdx| if (user.0, item.0) == (0, 3) { 10.0 } else { 1.0 };
+        let graph = graph().weighed(heavy).unwrap();
+        assert_ne!(graph.digest(), self::graph().digest());
+        let sampler = Sampler::new(&graph, 1).unwrap();
+        // Nine edges can be drawn; one of them has 10 of 18 parts of the weight.
+        let place = (0..graph.edges() as u32).find(|&n| graph.edge(n as usize) == (0, 3 + 3)).unwrap();
+        let (mut drawn, mut others) = (0, std::collections::BTreeSet::new());
+        for epoch in 0..200 {
+            let order = sampler.order(epoch);
+            assert_eq!(order.edges.len(), 9);
+            let own = order.edges.iter().filter(|&&edge| edge == place).count();
+            assert!((4..=6).contains(&own), "{own} of 9");
+            drawn += own;
+            others.extend(order.edges.iter().copied());
+        }
+        assert!((f64::from(drawn as u32) / 200.0 - 5.0).abs() <= 0.2, "{drawn}");
+        assert_eq!(others.len(), 9, "none is left out for good");
+        let alike = self::graph().weighed(|_, _| 2.0).unwrap();
+        let mut all = Sampler::new(&alike, 1).unwrap().order(4).edges;
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 9, "edges that weigh alike are drawn once each");
+        assert!(self::graph().weighed(|_, _| f32::NAN).is_err());
     }
 
     #[test]

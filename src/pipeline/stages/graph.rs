@@ -1,10 +1,12 @@
 //! `graph`: training interactions to LightGCN embeddings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
 
 use crate::config;
 use crate::content::Content;
-use crate::data::{Dataset, GraphEdges, ItemIdx, Part, Samples, UserIdx, graph_edges, leaks};
+use crate::data::{Dataset, GraphEdges, ItemIdx, Kind, Part, Rated, Samples, UserIdx, graph_edges, leaks};
 use crate::error::Result;
 use crate::events::StageId;
 use crate::models::lightgcn::{self, Graph as Edges};
@@ -15,6 +17,24 @@ use crate::tensor::Matrix;
 
 /// Trains LightGCN on the interaction graph.
 pub struct Graph;
+
+/// What `graph` sees of the recipe.
+#[derive(Serialize)]
+pub struct GraphSettings<'r> {
+    #[serde(flatten)]
+    graph: &'r config::Graph,
+    /// Rows of the log weigh without being rated: heavier edges are drawn more often.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    weighed: bool,
+}
+
+impl<'r> GraphSettings<'r> {
+    /// Takes them out of a recipe.
+    pub fn of(recipe: &'r config::Recipe) -> Self {
+        let weighed = recipe.data.kind == Kind::TABLE && recipe.data.table.is_weighed();
+        Self { graph: &recipe.graph, weighed }
+    }
+}
 
 /// LightGCN's rows.
 pub struct Collaborative {
@@ -40,15 +60,24 @@ impl Inputs for GraphInputs<'_> {
 
 const FILE: &str = "embeddings.safetensors";
 
+/// What each pair of a log without ratings weighs.
+fn weights(samples: &Samples) -> HashMap<(UserIdx, ItemIdx), f32> {
+    let own = |(user, timeline): (UserIdx, &Vec<Rated>)| -> Vec<_> {
+        timeline.iter().map(|row| ((user, row.item), row.rating)).collect()
+    };
+    (0..).map(UserIdx).zip(&samples.timelines).flat_map(own).collect()
+}
+
 impl Stage for Graph {
     const ID: StageId = StageId::Graph;
     const VERSION: u32 = 1;
-    type Settings<'r> = &'r config::Graph;
+    type Settings<'r> = GraphSettings<'r>;
     type Inputs<'a> = GraphInputs<'a>;
     type Output = Collaborative;
 
-    fn run(settings: &&config::Graph, inputs: &GraphInputs<'_>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &GraphSettings<'_>, inputs: &GraphInputs<'_>, work: &Work<'_>) -> Result<()> {
         let (dataset, samples) = (inputs.tables.get()?, inputs.samples.get()?);
+        let GraphSettings { graph: settings, weighed } = settings;
         let edges = graph_edges(dataset, samples, settings.edges);
         let allowed = leaks::Allowed {
             later_edges: settings.edges == GraphEdges::LeaveOneOut,
@@ -56,7 +85,11 @@ impl Stage for Graph {
             ..Default::default()
         };
         leaks::check(leaks::Inputs { samples, edges: Some(&edges), selection: None, allowed }, work.monitor)?;
-        let graph = Edges::new(dataset.users.len(), dataset.items.len(), &edges)?;
+        let mut graph = Edges::new(dataset.users.len(), dataset.items.len(), &edges)?;
+        if *weighed {
+            let weights = weights(samples);
+            graph = graph.weighed(|user, item| weights.get(&(user, item)).copied().unwrap_or(1.0))?;
+        }
         // Ranking is judged on what validation users took next; users without edges have no
         // embedding to judge.
         let mut valid: BTreeMap<UserIdx, Vec<ItemIdx>> = BTreeMap::new();

@@ -24,7 +24,7 @@ use self::data::{DataOutput, Raw, SampleRows, Tables, samples_settings, tables_s
 use self::describe::{Describe, DescribeInputs, DescribeSettings};
 use self::embed::{Embed, EmbedInputs, EmbedSettings};
 use self::evaluate::{Evaluate, EvaluateInputs, EvaluateSettings};
-use self::graph::{Collaborative, Graph, GraphInputs};
+use self::graph::{Collaborative, Graph, GraphInputs, GraphSettings};
 use self::merge::{Merge, MergeInputs, MergeOutcome};
 use self::predict::{Predict, PredictInputs, PredictSettings, Predictions};
 use self::prompts::{PromptRows, Prompts, PromptsInputs, PromptsSettings};
@@ -143,7 +143,7 @@ pub enum Reached {
     /// Through all stages.
     All(Box<AllMade>),
     /// Through those that its data allows: the graph is trained and its ranking measured.
-    Graph(GraphOnly),
+    Graph(Box<GraphOnly>),
     /// To the stage that `--until` names.
     Until,
 }
@@ -264,14 +264,14 @@ impl<'a> Chain<'a> {
     /// `graph`.
     pub fn graph(&self, data: &DataMade) -> Result<Made<Collaborative>> {
         let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
-        self.run.stage::<Graph>(&&self.recipe.graph, &inputs, self.device)
+        self.run.stage::<Graph>(&GraphSettings::of(self.recipe), &inputs, self.device)
     }
 
     /// `graph`, with the measure of its ranking.
     pub fn ranked_graph(&self, data: &DataMade) -> Result<GraphMade> {
         let mut stage = self.run.enter(StageId::Graph, self.device);
         let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
-        let colla = stage.part::<Graph>("", &&self.recipe.graph, &inputs)?;
+        let colla = stage.part::<Graph>("", &GraphSettings::of(self.recipe), &inputs)?;
         let inputs = RankInputs { tables: &data.tables, samples: &data.samples, colla: &colla };
         let settings = RankSettings { threshold: self.recipe.data.threshold() };
         let ranked = stage.part::<Rank>("ranking", &settings, &inputs)?;
@@ -488,7 +488,7 @@ impl<'a> Chain<'a> {
             let ssl = self.align(&text, &colla)?;
             aside.embedded(data, Embeddings { text: &text, colla: &colla, ssl: &ssl })?;
         }
-        Ok(Reached::Graph(GraphOnly { ranked, why: why.to_owned(), left_out }))
+        Ok(Reached::Graph(Box::new(GraphOnly { ranked, why: why.to_owned(), left_out })))
     }
 }
 
