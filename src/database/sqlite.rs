@@ -128,7 +128,7 @@ pub fn query(path: &Path, sql: &str, take: &mut dyn Take) -> Result<()> {
         return Err(Error::input(path.display(), "the query has parameters (`?`), and nothing says what they are")
             .next("write the values into the query"));
     }
-    let names = statement.column_names().into_iter();
+    let names = statement.column_names();
     take.columns(names.map(|name| Column { name: name.to_owned(), kind: Kind::Text }).collect())?;
     let count = statement.column_count();
     let mut written: Vec<Vec<u8>> = vec![Vec::new(); count];

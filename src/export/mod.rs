@@ -334,7 +334,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.db");
         let target = Target::parse(&format!("{}#be\"st", path.display())).unwrap();
-        let rows = || -> Vec<(Option<String>, Option<i64>, Option<f64>, Option<bool>)> {
+        type Found = (Option<String>, Option<i64>, Option<f64>, Option<bool>);
+        let rows = || -> Vec<Found> {
             let open = rusqlite::Connection::open(&path).unwrap();
             let mut all = open.prepare("SELECT * FROM \"be\"\"st\" ORDER BY rowid").unwrap();
             let found = all.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).unwrap();
