@@ -124,6 +124,11 @@ impl Run {
         &self.folder
     }
 
+    /// Whether nothing can be made here.
+    pub fn is_read_only(&self) -> bool {
+        self.lock.is_none()
+    }
+
     /// Where to report outside of stages.
     pub fn reporter(&self) -> &Reporter {
         &self.reporter

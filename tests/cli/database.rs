@@ -63,6 +63,29 @@ fn a_run_on_a_query_is_reused_until_its_rows_change_and_its_rows_are_written_out
     assert!(!run().err.contains("reused"));
 }
 
+/// Recommendations need neither the database nor the files that a run was made of.
+#[test]
+fn a_finished_run_recommends_without_its_raw_data() {
+    let dir = tempfile::tempdir().expect("folder");
+    drop(shop(dir.path()));
+    let (recipe, out) = (recipe(dir.path()), dir.path().join("run").display().to_string());
+    let sets = ["--set", "data.table.rating=", "--set", "graph.lightgcn.epochs=2", "--set", "graph.lightgcn.dim=8"];
+    say(&[&["run", &recipe, "--out", &out][..], &sets[..]].concat()).ended_with(0);
+    fs::remove_file(dir.path().join("shop.db")).expect("removes");
+    let lists = dir.path().join("lists.csv").display().to_string();
+    let call = ["recommend", "--run", &out, "--user", "u1", "--user", "u2", "--top", "3", "--cold", "0", "--to", &lists];
+    say(&call).ended_with(0);
+    let text = fs::read_to_string(&lists).expect("reads");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 7, "{text}");
+    assert!(lines[0].starts_with("user,rank,item,title,") && lines[1].starts_with("u1,1,i"), "{text}");
+    assert!(lines[6].starts_with("u2,3,i"), "{text}");
+    say(&call).ended_with(2).err_has("--force");
+    let absent = ["recommend", "--run", &out, "--user", "u1", "--user", "nobody", "--to", "never.csv"];
+    say(&absent).ended_with(2).err_has("there is no user 'nobody'");
+    assert!(!Path::new("never.csv").exists());
+}
+
 #[test]
 fn passwords_are_never_repeated() {
     let dir = tempfile::tempdir().expect("folder");

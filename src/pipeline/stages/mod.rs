@@ -33,6 +33,7 @@ use self::reason::{Reason, ReasonInputs, ReasonSettings, Reasoning};
 use self::retrieve::{Retrieve, RetrieveInputs, RetrieveSettings, Shown};
 use self::tune::{Tune, TuneInputs, TuneSettings, Tuned};
 use super::chosen::ChosenRows;
+use super::finished::Finished;
 use super::results::Section;
 use super::run::Run;
 use super::soft::SoftFrom;
@@ -209,7 +210,12 @@ impl<'a> Chain<'a> {
     pub fn data(&self) -> Result<DataMade> {
         let recipe = self.recipe;
         let mut stage = self.run.enter(StageId::Data, self.device);
-        let tables = stage.part::<Tables>("tables", &tables_settings(recipe), &Raw::of(recipe, self.run.reporter()))?;
+        // A finished run is read wherever its raw data is now, or without it.
+        let tables = if self.run.is_read_only() {
+            Finished::open(self.run.folder())?.data()?.0
+        } else {
+            stage.part::<Tables>("tables", &tables_settings(recipe), &Raw::of(recipe, self.run.reporter()))?
+        };
         let samples = stage.part::<SampleRows>("samples", &samples_settings(recipe), &&tables)?;
         stage.finish();
         let selection = if recipe.tune.select_on_test { Part::Test } else { Part::Valid };
