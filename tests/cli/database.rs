@@ -73,7 +73,8 @@ fn a_finished_run_recommends_without_its_raw_data() {
     say(&[&["run", &recipe, "--out", &out][..], &sets[..]].concat()).ended_with(0);
     fs::remove_file(dir.path().join("shop.db")).expect("removes");
     let lists = dir.path().join("lists.csv").display().to_string();
-    let call = ["recommend", "--run", &out, "--user", "u1", "--user", "u2", "--top", "3", "--cold", "0", "--to", &lists];
+    let call =
+        ["recommend", "--run", &out, "--user", "u1", "--user", "u2", "--top", "3", "--cold", "0", "--to", &lists];
     say(&call).ended_with(0);
     let text = fs::read_to_string(&lists).expect("reads");
     let lines: Vec<&str> = text.lines().collect();

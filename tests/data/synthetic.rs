@@ -214,6 +214,16 @@ fn a_core_renumbers_tables_and_a_stage_sees_one_id_space() {
     }
 }
 
+/// Which rule of the split is in force decides whether its shares count, so the whole recipe is
+/// looked at.
+#[test]
+fn shares_that_leave_nothing_to_test_on_are_refused() {
+    let recipe = |text: &str| rallrec::config::parse(text, "recipe.toml", &[]);
+    let error = recipe("[data.split]\ntrain = 0.9\nvalid = 0.1").expect_err("refused").to_string();
+    assert!(error.contains("data.split") && error.contains("nothing to test on"), "{error}");
+    recipe("[data.split]\nby = \"last\"\ntrain = 0.9\nvalid = 0.1").expect("no shares there");
+}
+
 #[test]
 fn settings_refuse_nonsense() {
     let bad = |text: &str| match toml::from_str::<DataSettings>(text) {
@@ -226,7 +236,6 @@ fn settings_refuse_nonsense() {
         ("kind = \"ml-1m\"", "data.path"),
         ("min_history = 0", "min_history"),
         ("threshold = nan", "threshold"),
-        ("[split]\ntrain = 0.9\nvalid = 0.1", "split"),
         ("[split]\ntrain = nan", "split"),
         ("[core]\nuser_min = 5\nuser_max = 4", "user_min"),
         ("[synthetic]\nusers = 0", "users"),
