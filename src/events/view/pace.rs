@@ -90,10 +90,16 @@ mod tests {
         for i in 0..5u64 {
             pace.step(1_000 + i * 2_000, i * 10, Some(100.0));
         }
+        // A pause of an hour, which is not counted, and on.
         pace.interrupt();
+        pace.step(3_600_000, 50, Some(100.0));
+        pace.step(3_602_000, 60, Some(100.0));
+        assert!(close(along(&points(&pace.seconds), 50.0), 8.0), "{:?}", pace.seconds);
+        assert!(close(along(&points(&pace.seconds), 60.0), 10.0), "{:?}", pace.seconds);
         // An hour later, from a checkpoint at step 20 on.
+        pace.interrupt();
         for i in 0..3u64 {
-            pace.step(3_600_000 + i * 2_000, 30 + i * 10, Some(50.0));
+            pace.step(7_200_000 + i * 2_000, 30 + i * 10, Some(50.0));
         }
         assert!(close(along(&points(&pace.seconds), 20.0), 4.0));
         assert!(close(along(&points(&pace.seconds), 50.0), 10.0), "{:?}", pace.seconds);

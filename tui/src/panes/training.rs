@@ -345,7 +345,12 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec, over: Shown) -> Vec<Line> {
                 }
                 Curve::Metric(name) => name.split(" (").next().unwrap_or(name).to_string(),
             };
-            let name = if overlaid { format!("{} {name}", state.label(other)).trim_end().to_string() } else { name };
+            // The colour is the run's and the dash the curve's: each is named once.
+            let name = match (overlaid, j) {
+                (true, 0) => state.label(other),
+                (true, _) if other.id != run.id => String::new(),
+                _ => name,
+            };
             let mut points: Vec<(f64, f64)> =
                 if view.recent { series.recent().iter().copied().collect() } else { series.points().collect() };
             let by_epoch = by_epoch(spec, training, curve);
