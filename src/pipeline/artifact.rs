@@ -65,7 +65,7 @@ impl Artifact {
 ///
 /// # Errors
 /// A damaged file.
-fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
+pub(super) fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
     let path = folder.join(MANIFEST);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -223,12 +223,8 @@ impl Store {
         Ok(Some(artifact))
     }
 
-    /// The error with the command that makes the stage again.
     fn redo(&self, error: Error, stage: &str) -> Error {
-        let run = self.root.parent().unwrap_or(Path::new("."));
-        let recipe = run.join("recipe.toml");
-        let (recipe, run) = (recipe.display(), run.display());
-        error.next(format!("make it again, and what follows from it: rallrec run {recipe} --out {run} --from {stage}"))
+        redo(self.root.parent().unwrap_or(Path::new(".")), error, stage)
     }
 
     /// Folders of the other artifacts of its stage, finished or not, whatever their part: the
@@ -321,6 +317,13 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The error with the command that makes the stage again.
+pub(super) fn redo(run: &Path, error: Error, stage: &str) -> Error {
+    let recipe = run.join("recipe.toml");
+    let (recipe, run) = (recipe.display(), run.display());
+    error.next(format!("make it again, and what follows from it: rallrec run {recipe} --out {run} --from {stage}"))
 }
 
 /// Refuses artifacts that another version of the program has laid out otherwise; a folder without

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rallrec_events::StageId;
 
-use super::artifact::{Artifact, MANIFEST, Manifest, check_format};
+use super::artifact::{Artifact, MANIFEST, check_format, read_manifest, redo};
 use super::stage::{Made, Stage};
 use super::stages::collab::Collab;
 use super::stages::data::{SampleRows, Tables};
@@ -39,14 +39,13 @@ impl Finished {
         })?;
         let mut found: Vec<(SystemTime, Artifact)> = Vec::new();
         for folder in entries.flatten().map(|entry| entry.path()) {
-            let file = folder.join(MANIFEST);
-            if folder.extension().is_some_and(|end| end == "part") || !file.exists() {
+            if folder.extension().is_some_and(|end| end == "part") {
                 continue;
             }
-            let text = fs::read(&file).map_err(|e| Error::io(&file, "read the file", &e))?;
-            let manifest: Manifest = serde_json::from_slice(&text)
-                .map_err(|e| Error::input(file.display(), e).next("remove the folder and run the recipe again"))?;
-            let changed = fs::metadata(&file).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            let manifest = read_manifest(&folder).map_err(|e| e.next("remove the folder and run the recipe again"))?;
+            let Some(manifest) = manifest else { continue };
+            let changed = fs::metadata(folder.join(MANIFEST)).and_then(|m| m.modified());
+            let changed = changed.unwrap_or(SystemTime::UNIX_EPOCH);
             found.push((changed, Artifact { folder, manifest }));
         }
         found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.folder.cmp(&b.1.folder)));
@@ -73,16 +72,13 @@ impl Finished {
                 a.manifest.stage == S::ID.name() && a.manifest.part == part && a.manifest.content == wanted.content
             })
         });
-        let found = found.ok_or_else(|| self.missing(S::ID))?;
-        for file in &found.manifest.files {
-            let path = found.file(&file.name);
-            let bytes = fs::metadata(&path).map(|m| m.len()).unwrap_or(0);
-            if bytes != file.bytes {
-                return Err(Error::input(path.display(), format!("has {bytes} bytes and had {}", file.bytes))
-                    .next(format!("remove {} and run the recipe again", found.folder.display())));
-            }
-        }
-        Ok(Made::new(found.clone(), S::load))
+        self.made::<S>(found.ok_or_else(|| self.missing(S::ID))?)
+    }
+
+    /// An artifact whose bytes are those that were written.
+    fn made<S: Stage>(&self, artifact: &Artifact) -> Result<Made<S::Output>> {
+        artifact.verify().map_err(|e| redo(&self.run, e, S::ID.name()))?;
+        Ok(Made::new(artifact.clone(), S::load))
     }
 
     /// Tables and samples: those of the run's results, where it has any.
@@ -96,7 +92,7 @@ impl Finished {
         }
         let samples = self.newest(StageId::Data, "samples").ok_or_else(|| self.missing(StageId::Data))?;
         let tables = self.behind::<Tables>(samples, "tables", "tables")?;
-        Ok((tables, Made::new(samples.clone(), SampleRows::load)))
+        Ok((tables, self.made::<SampleRows>(samples)?))
     }
 
     /// Hands over what the run's tables of results are made of.

@@ -79,10 +79,36 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
     assert_eq!(log_loss(&bare, "reasoning, without the hint"), None);
     more_rows_ask_only_what_is_new(&place, &recipe, &out);
     go(&[]);
+    damage_is_told_before_anything_is_exported(&place, &out);
     recommendations(&place, &out);
     // Products in 8 bits are another model: what it reads is done again.
     let eight = go(&["--set", "model.arithmetic=int8", "--until", "embed"]);
     assert_eq!(outcome(&eight.err).1.last().map(String::as_str), Some("embed"), "{}", eight.err);
+}
+
+/// One changed bit of an artifact went into exported tables without a word: their size alone was
+/// looked at.
+fn damage_is_told_before_anything_is_exported(place: &Place, out: &str) {
+    let to = place.text("rows.csv");
+    let export = |what: &str| say(&["export", what, out, "--to", &to, "--force"]);
+    for (what, stage, file, again) in [
+        ("rows", "data.samples", "samples.bin", "--from data"),
+        ("predictions", "reason", "samples.jsonl", "--from reason"),
+    ] {
+        export(what).ended_with(0);
+        let files: Vec<_> = artifacts(&place.at("run"), stage).iter().map(|folder| folder.join(file)).collect();
+        let flip = || {
+            for path in &files {
+                let mut bytes = std::fs::read(path).unwrap();
+                *bytes.last_mut().unwrap() ^= 1;
+                std::fs::write(path, bytes).unwrap();
+            }
+        };
+        flip();
+        export(what).ended_with(2).err_has("is damaged").err_has(again);
+        flip();
+        export(what).ended_with(0);
+    }
 }
 
 /// More rows and one more sample, on the finished run of the test above: the model is asked what is
