@@ -20,6 +20,14 @@ pub struct Pending {
     path: PathBuf,
 }
 
+/// Why a file did not get its name.
+pub enum Unfinished {
+    /// Another one has it, and was to stay.
+    Taken,
+    /// The disk is full or fails.
+    Failed(Error),
+}
+
 impl Pending {
     /// Begins the file at `path`, whose folder is there.
     ///
@@ -38,16 +46,39 @@ impl Pending {
         Ok(Self { file: BufWriter::with_capacity(1 << 18, file), path: path.to_owned() })
     }
 
-    /// Gives the file its name, when its bytes are on the disk.
+    /// Gives the file its name, when its bytes are on the disk. A file that has the name is
+    /// replaced.
     ///
     /// # Errors
     /// A disk that is full or fails.
     pub fn finish(self) -> Result<()> {
-        let failed = |e: &io::Error| Error::io(&self.path, "write the file", e);
-        let file = self.file.into_inner().map_err(|e| failed(e.error()))?;
+        let place = self.path.clone();
+        self.take_name(true).map_err(|e| match e {
+            Unfinished::Failed(e) => e,
+            Unfinished::Taken => Error::failed(place.display(), "the name is taken"),
+        })
+    }
+
+    /// The same, and a file that has the name stays.
+    ///
+    /// # Errors
+    /// The name is taken, a disk that is full or fails.
+    pub fn finish_new(self) -> std::result::Result<(), Unfinished> {
+        self.take_name(false)
+    }
+
+    fn take_name(self, replace: bool) -> std::result::Result<(), Unfinished> {
+        let Self { file, path } = self;
+        let failed = |e: &io::Error| Unfinished::Failed(Error::io(&path, "write the file", e));
+        let file = file.into_inner().map_err(|e| failed(e.error()))?;
         file.as_file().sync_all().map_err(|e| failed(&e))?;
-        file.persist(&self.path).map_err(|e| failed(&e.error))?;
-        sync_folder(folder_of(&self.path))
+        let named = if replace { file.persist(&path) } else { file.persist_noclobber(&path) };
+        match named {
+            Err(e) if !replace && e.error.kind() == io::ErrorKind::AlreadyExists => return Err(Unfinished::Taken),
+            Err(e) => return Err(failed(&e.error)),
+            Ok(_) => {}
+        }
+        sync_folder(folder_of(&path)).map_err(Unfinished::Failed)
     }
 }
 
@@ -139,6 +170,8 @@ mod tests {
         pending.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         pending.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(matches!(Pending::new(&path).unwrap().finish_new(), Err(Unfinished::Taken)));
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

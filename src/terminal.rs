@@ -19,29 +19,23 @@ fn is_escape(c: char) -> bool {
 
 /// The text with every control character written out, as `\u{1b}`.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_escape) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_escape(c) {
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-    }
-    Cow::Owned(out)
+    written_out(text, |out, c| write!(out, "\\u{{{c:x}}}"))
 }
 
 /// The JSON text with every control character inside of its strings written as JSON writes them.
 pub fn clean_json(text: &str) -> Cow<'_, str> {
+    written_out(text, |out, c| write!(out, "\\u{c:04x}"))
+}
+
+fn written_out(text: &str, write: impl Fn(&mut String, u32) -> std::fmt::Result) -> Cow<'_, str> {
     if !text.contains(is_escape) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_escape(c) {
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
+            // Writing into a text does not fail.
+            let _ = write(&mut out, u32::from(c));
         } else {
             out.push(c);
         }

@@ -12,7 +12,7 @@ use crate::rng::{Rng, Use};
 use crate::settings::Checked;
 
 /// Most rows of histories of their own ([`Repeats::ExcludeTarget`]), together: 1 GiB of them.
-pub(super) const MOST_EXCEPTIONS: usize = 1 << 26;
+const MOST_EXCEPTIONS: usize = 1 << 26;
 
 /// The samples of a data set, dealt out as `data.split` says.
 ///
@@ -177,7 +177,7 @@ fn take(
     let expected =
         if every { timelines.iter().map(|t| t.len().saturating_sub(min_history)).sum() } else { timelines.len() };
     let mut samples = Vec::with_capacity(expected);
-    let (mut exceptions, mut excepted) = (Vec::<Exception>::new(), 0);
+    let mut exceptions = Exceptions::default();
     let (mut rows, mut places) = (Vec::new(), places);
     // The last user who met an item, plus 1.
     let mut met = vec![0u32; items];
@@ -206,8 +206,8 @@ fn take(
         let from = if every { 0 } else { timeline.len().saturating_sub(1) };
         for (position, row) in timeline.iter().enumerate().skip(from) {
             let own = again.get(position).is_some_and(|&again| again);
-            let history = timeline[..position].iter();
-            let length = if own { history.clone().filter(|r| r.item != row.item).count() } else { position };
+            let history = &timeline[..position];
+            let length = if own { without(history, row.item).count() } else { position };
             if length < min_history {
                 continue;
             }
@@ -222,25 +222,40 @@ fn take(
                 position,
             });
             if own {
-                excepted += length;
-                if excepted > MOST_EXCEPTIONS {
-                    return Err(too_many_exceptions());
-                }
-                exceptions.push(Exception {
-                    user,
-                    position,
-                    history: history.filter(|r| r.item != row.item).copied().collect(),
-                });
+                exceptions.add(user, position, without(history, row.item).copied().collect())?;
             }
         }
     }
-    Ok((samples, exceptions, rows))
+    Ok((samples, exceptions.found, rows))
 }
 
-/// Too many rows of histories of their own.
-pub(super) fn too_many_exceptions() -> Error {
-    Error::usage("data.repeats", "exclude_target needs too much memory: too many repeats")
-        .next("set data.repeats to \"drop\"")
+/// A history without the rows of one item.
+pub(super) fn without(history: &[Rated], item: ItemIdx) -> impl Iterator<Item = &Rated> {
+    history.iter().filter(move |row| row.item != item)
+}
+
+/// Histories of their own, within a bound.
+#[derive(Default)]
+pub(super) struct Exceptions {
+    pub found: Vec<Exception>,
+    /// Rows of all of them.
+    rows: usize,
+}
+
+impl Exceptions {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// Too many rows in all.
+    pub fn add(&mut self, user: UserIdx, position: u32, history: Vec<Rated>) -> Result<()> {
+        self.rows += history.len();
+        if self.rows > MOST_EXCEPTIONS {
+            return Err(Error::usage("data.repeats", "exclude_target needs too much memory: too many repeats")
+                .next("set data.repeats to \"drop\""));
+        }
+        self.found.push(Exception { user, position, history });
+        Ok(())
+    }
 }
 
 fn in_shares(n: usize, settings: &DataSettings) -> Split {

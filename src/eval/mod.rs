@@ -21,6 +21,7 @@ pub use clusters::Clusters;
 pub use loss::{accuracy, brier, log_loss, wilson};
 pub use metrics::{Estimate, EvalRows, EvalSettings, Metrics, measure};
 pub use paired::Compared;
+pub use render::p_value;
 pub use score::{Reading, Score};
 pub use table::{Row, Table};
 

@@ -6,7 +6,8 @@ use comfy_table::{CellAlignment, ContentArrangement, presets};
 use rallrec_events::metric::{METRICS, Metric, Shown};
 
 use super::metrics::Estimate;
-use super::table::{Row, Table};
+use super::paired::Compared;
+use super::table::Table;
 
 /// The metrics of a table that is as wide as `most` allows. Of those beyond the usual ones only
 /// what is known.
@@ -23,9 +24,17 @@ pub(super) fn value(e: Option<Estimate>, interval: bool) -> String {
     }
 }
 
-fn p(row: &Row, metric: &str) -> String {
-    match row.p_vs.iter().find(|c| c.metric == metric).and_then(|c| c.p_holm.or(c.p)) {
-        None if row.p_vs.is_empty() => "-".into(),
+/// The p value of a metric among comparisons with the reference, of which the reference has none.
+pub(super) fn p(against: &[Compared], metric: &str) -> String {
+    match against.iter().find(|c| c.metric == metric) {
+        None if against.is_empty() => "-".into(),
+        found => p_value(found.and_then(|c| c.p_holm.or(c.p))),
+    }
+}
+
+/// A p value in a table.
+pub fn p_value(p: Option<f64>) -> String {
+    match p {
         None => "n/a".into(),
         Some(p) if p < 0.001 => "<0.001".into(),
         Some(p) => format!("{p:.3}"),
@@ -33,7 +42,9 @@ fn p(row: &Row, metric: &str) -> String {
 }
 
 /// Header and rows.
-fn cells(table: &Table, metrics: &[&Metric], interval: bool) -> (Vec<String>, Vec<Vec<String>>) {
+pub(super) type Cells = (Vec<String>, Vec<Vec<String>>);
+
+fn cells(table: &Table, metrics: &[&Metric], interval: bool) -> Cells {
     let mut header = vec!["model".to_string()];
     header.extend(metrics.iter().map(|m| m.title.to_string()));
     if table.reference.is_some() {
@@ -43,7 +54,7 @@ fn cells(table: &Table, metrics: &[&Metric], interval: bool) -> (Vec<String>, Ve
         let mut cells = vec![row.name.clone()];
         cells.extend(metrics.iter().map(|m| value(row.metrics.get(m.name), interval)));
         if table.reference.is_some() {
-            cells.extend(tested().map(|m| p(row, m.name)));
+            cells.extend(tested().map(|m| p(&row.p_vs, m.name)));
         }
         cells
     });
@@ -83,29 +94,42 @@ fn caption(table: &Table, interval: bool) -> String {
     text + " Log loss clips p at 2.2e-16."
 }
 
+/// Header and rows in columns, `None` as wide as needed.
+pub(super) fn drawn((header, rows): Cells, width: Option<u16>) -> String {
+    let mut out = comfy_table::Table::new();
+    out.load_style(presets::ASCII_MARKDOWN).set_header(header).add_rows(rows);
+    match width {
+        Some(width) => out.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        None => out.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    for column in out.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    out.to_string()
+}
+
+/// The first of the plans whose table fits into `width`; `last` is squeezed into it where none
+/// does. With each its interval flag.
+pub(super) fn fitting<P: Copy>(
+    width: u16,
+    plans: &[(P, bool)],
+    last: P,
+    draw: impl Fn(P, bool, Option<u16>) -> String,
+) -> (String, bool) {
+    let fits = |text: &str| text.lines().all(|l| l.chars().count() <= usize::from(width));
+    let mut tried = plans.iter().map(|&(plan, interval)| (draw(plan, interval, None), interval));
+    tried.find(|(text, _)| fits(text)).unwrap_or_else(|| (draw(last, false, Some(width)), false))
+}
+
 pub(super) fn text(table: &Table, width: Option<u16>) -> String {
     let draw = |most: Shown, interval: bool, arrange: Option<u16>| {
-        let (header, rows) = cells(table, &columns(table, most), interval);
-        let mut out = comfy_table::Table::new();
-        out.load_style(presets::ASCII_MARKDOWN).set_header(header).add_rows(rows);
-        match arrange {
-            Some(width) => out.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
-            None => out.set_content_arrangement(ContentArrangement::Disabled),
-        };
-        for column in out.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        out.to_string()
+        drawn(cells(table, &columns(table, most), interval), arrange)
     };
     use Shown::{Always, Usual, Wide};
     let plans = [(Wide, true), (Usual, true), (Always, true), (Usual, false), (Always, false)];
     let (body, interval) = match width {
         None => (draw(Usual, true, None), true),
-        Some(width) => {
-            let fits = |t: &str| t.lines().all(|l| l.chars().count() <= usize::from(width));
-            let mut drawn = plans.iter().map(|&(most, interval)| (draw(most, interval, None), interval));
-            drawn.find(|(t, _)| fits(t)).unwrap_or_else(|| (draw(Always, false, Some(width)), false))
-        }
+        Some(width) => fitting(width, &plans, Always, draw),
     };
     format!("{body}\n{}\n", wrap(&caption(table, interval), width))
 }
@@ -130,16 +154,20 @@ pub(super) fn wrap(text: &str, width: Option<u16>) -> String {
 }
 
 pub(super) fn markdown(table: &Table) -> String {
-    let (header, rows) = cells(table, &columns(table, Shown::Wide), true);
+    format!("{}\n{}\n", markdown_table(&cells(table, &columns(table, Shown::Wide), true)), caption(table, true))
+}
+
+/// Header and rows as a Markdown table.
+pub(super) fn markdown_table((header, rows): &Cells) -> String {
     // A bar or a line break in a name would end the cell.
     let clean = |cell: &String| cell.replace('|', "\\|").replace(['\n', '\r'], " ");
     let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(clean).collect::<Vec<_>>().join(" | "));
-    let mut out = line(&header);
+    let mut out = line(header);
     out += "| --- |";
     out += &" ---: |".repeat(header.len() - 1);
     out.push('\n');
-    for row in &rows {
+    for row in rows {
         out += &line(row);
     }
-    format!("{out}\n{}\n", caption(table, true))
+    out
 }

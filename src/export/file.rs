@@ -1,13 +1,13 @@
 //! Files: written beside their place, and renamed when they are whole.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tempfile::NamedTempFile;
 
 use super::{Column, Value, Writer, is_there};
+use crate::durable::{Pending, Unfinished};
 use crate::error::{Error, Result};
 
 /// Where a file will be.
@@ -28,28 +28,20 @@ impl Place {
         Ok(Self { path: path.to_owned(), force })
     }
 
-    /// A file beside the place: `NAME.XXXXXX.part`.
-    pub fn begin(&self) -> Result<NamedTempFile> {
-        let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let mut file = tempfile::Builder::new();
-        // As any program makes files: the umask decides.
-        #[cfg(unix)]
-        file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        file.prefix(&format!("{name}."))
-            .suffix(".part")
-            .tempfile_in(folder)
-            .map_err(|e| Error::io(folder, "write in the folder", &e))
+    /// A file beside the place.
+    pub fn begin(&self) -> Result<Pending> {
+        Pending::new(&self.path)
     }
 
     /// Puts the file in its place.
-    pub fn end(&self, file: NamedTempFile) -> Result<()> {
-        let done = if self.force { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
-        match done {
-            Ok(_) => Ok(()),
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Err(is_there(self.path.display())),
-            Err(e) => Err(Error::io(&self.path, "write the file", &e.error)),
+    pub fn end(&self, file: Pending) -> Result<()> {
+        if self.force {
+            return file.finish();
         }
+        file.finish_new().map_err(|e| match e {
+            Unfinished::Taken => is_there(self.path.display()),
+            Unfinished::Failed(error) => error,
+        })
     }
 
     /// What the disk says.
@@ -65,13 +57,13 @@ struct Text {
 }
 
 enum Out {
-    Plain(BufWriter<NamedTempFile>),
-    Gzip(GzEncoder<BufWriter<NamedTempFile>>),
+    Plain(Pending),
+    Gzip(GzEncoder<Pending>),
 }
 
 impl Text {
     fn new(place: Place) -> Result<Self> {
-        let file = BufWriter::with_capacity(1 << 16, place.begin()?);
+        let file = place.begin()?;
         let packed = place.path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz"));
         let out = if packed { Out::Gzip(GzEncoder::new(file, Compression::default())) } else { Out::Plain(file) };
         Ok(Self { place, out })
@@ -91,8 +83,7 @@ impl Text {
             Out::Plain(out) => Ok(out),
             Out::Gzip(out) => out.finish(),
         };
-        let file = out.and_then(|out| out.into_inner().map_err(|e| e.into_error())).map_err(|e| place.error(&e))?;
-        place.end(file)
+        place.end(out.map_err(|e| place.error(&e))?)
     }
 }
 

@@ -8,10 +8,10 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use tempfile::NamedTempFile;
 
 use super::file::Place;
 use super::{Column, Kind, Value, Writer};
+use crate::durable::Pending;
 use crate::error::{Error, Result};
 
 /// Rows that are handed over at a time, and rows of a group: what is in memory.
@@ -24,7 +24,7 @@ pub struct Parquet {
     schema: SchemaRef,
     builders: Vec<Builder>,
     rows: usize,
-    writer: ArrowWriter<NamedTempFile>,
+    writer: ArrowWriter<Pending>,
 }
 
 enum Builder {

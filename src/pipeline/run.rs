@@ -277,7 +277,10 @@ impl Entered<'_> {
         }
         let begun = Instant::now();
         let range = nvtx::range(id.name());
-        let others = if run.again(id) { Vec::new() } else { run.store.others(origin) };
+        // Others are held to their bytes too, which a stage that takes nothing over need not wait
+        // for.
+        let wanted = S::TAKES_OVER && !run.again(id);
+        let others = if wanted { run.store.others(origin) } else { Vec::new() };
         let work = Work { folder: &folder, others: &others, device: self.device, monitor: reporter };
         let outcome = reporter.check().and_then(|()| run.work::<S>(origin, settings, inputs, &work));
         drop(range);

@@ -24,6 +24,8 @@ pub trait Stage {
     const VERSION: u32;
     /// Files that say how the work went and that no stage reads: no part of the artifact's content.
     const NOTES: &'static [&'static str] = &[];
+    /// Rows of other artifacts of the stage that were asked the same are taken over.
+    const TAKES_OVER: bool = false;
     /// All of the recipe that it sees; their JSON goes into the key.
     type Settings<'r>: Serialize;
     /// All that it reads.
@@ -65,7 +67,7 @@ pub struct Work<'a> {
     /// Its folder; files there survive a kill and are found again.
     pub folder: &'a Path,
     /// Folders of other artifacts of this stage, where rows may stand that were asked the same.
-    /// Empty when the stage is to be done again from nothing.
+    /// Empty when the stage takes nothing over, or is to be done again from nothing.
     pub others: &'a [PathBuf],
     /// Where operators run.
     pub device: &'a Device,

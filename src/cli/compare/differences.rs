@@ -4,8 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::error::Result;
-use crate::eval::Compared;
+use crate::eval::{Compared, p_value};
 use crate::pipeline::results::Results;
 use crate::pipeline::scores::{self, Differences};
 
@@ -20,12 +19,9 @@ pub struct Against {
     found: std::result::Result<Differences, String>,
 }
 
-/// Every later run against the first.
-///
-/// # Errors
-/// None: what keeps two runs from being compared is told in its place.
-pub fn of(finished: &[(String, &Results)]) -> Result<Vec<Against>> {
-    let Some(((first, base), others)) = finished.split_first() else { return Ok(Vec::new()) };
+/// Every later run against the first. What keeps two from being compared is told in its place.
+pub fn of(finished: &[(String, &Results)]) -> Vec<Against> {
+    let Some(((first, base), others)) = finished.split_first() else { return Vec::new() };
     // The tables were made with these; those of the first run hold for all.
     let settings = base.tables.first().map(|s| s.table.settings.clone()).unwrap_or_default();
     let rows = scores::read(Path::new(first));
@@ -37,7 +33,7 @@ pub fn of(finished: &[(String, &Results)]) -> Result<Vec<Against>> {
         };
         Against { first: first.clone(), second: second.clone(), found }
     });
-    Ok(compared.collect())
+    compared.collect()
 }
 
 impl Against {
@@ -60,8 +56,7 @@ impl Against {
                 (Some(low), Some(high)) => format!("{:+.4} [{low:+.4}, {high:+.4}]", c.difference),
                 _ => format!("{:+.4}", c.difference),
             });
-            let p = found.and_then(|c| c.p_holm);
-            [difference, p.map_or("n/a".into(), |p| if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") })]
+            [difference, p_value(found.and_then(|c| c.p_holm))]
         };
         for (name, compared) in &found.models {
             let [[auc, auc_p], [loss, loss_p]] = [of(compared, "auc"), of(compared, "log_loss")];

@@ -65,12 +65,12 @@ pub fn main(args: CompareArgs) -> Result<()> {
         all.iter().filter_map(|(name, results)| Some((name.clone(), results.as_ref()?))).collect();
     if args.json {
         let runs = all.iter().map(|(name, results)| (name.clone(), results.as_ref())).collect();
-        return output::json(&Compared { runs, differences: differences::of(&finished)? });
+        return output::json(&Compared { runs, differences: differences::of(&finished) });
     }
     let mut shown = Vec::new();
     if !finished.is_empty() {
         shown.push(side_by_side(&finished));
-        shown.extend(differences::of(&finished)?.iter().map(Against::text));
+        shown.extend(differences::of(&finished).iter().map(Against::text));
     }
     if !args.results {
         let lines = rallrec_tui::edge::compare::lines(&args.runs, watch::now_ms());

@@ -1,8 +1,8 @@
 //! Deals out rows: a part for each row of each timeline, and the samples that follow.
 
 use super::By;
-use crate::data::dataset::{Dataset, Dealt, Exception, Part, Rated, Sample, Samples, Split};
-use crate::data::samples::{MOST_EXCEPTIONS, too_many_exceptions};
+use crate::data::dataset::{Dataset, Dealt, Part, Rated, Sample, Samples, Split};
+use crate::data::samples::{Exceptions, without};
 use crate::data::settings::{DataSettings, Repeats, Targets};
 use crate::data::{ItemIdx, UserIdx};
 use crate::error::{Error, Result};
@@ -190,7 +190,7 @@ fn take(dataset: &Dataset, settings: &DataSettings, timelines: Vec<Vec<Rated>>, 
     let min_history = if graph_only { 0 } else { settings.min_history() };
     let threshold = settings.threshold();
     let mut parts: [Vec<Sample>; 3] = Default::default();
-    let (mut exceptions, mut excepted) = (Vec::<Exception>::new(), 0);
+    let mut exceptions = Exceptions::default();
     let mut met = vec![0u32; dataset.items.len()];
     for (user, timeline) in (0..).zip(&timelines) {
         let ends = dealt.ends[user as usize].map(|end| end as usize);
@@ -199,8 +199,8 @@ fn take(dataset: &Dataset, settings: &DataSettings, timelines: Vec<Vec<Rated>>, 
             let end = if part > 0 && dealt.frozen { ends[0] } else { position };
             let again = std::mem::replace(&mut met[row.item.at()], user + 1) == user + 1;
             let own = again && settings.repeats == Repeats::ExcludeTarget;
-            let history = timeline[..end].iter();
-            let length = if own { history.clone().filter(|r| r.item != row.item).count() } else { end };
+            let history = &timeline[..end];
+            let length = if own { without(history, row.item).count() } else { end };
             if length < min_history {
                 continue;
             }
@@ -214,12 +214,7 @@ fn take(dataset: &Dataset, settings: &DataSettings, timelines: Vec<Vec<Rated>>, 
                 position,
             });
             if own {
-                excepted += length;
-                if excepted > MOST_EXCEPTIONS {
-                    return Err(too_many_exceptions());
-                }
-                let history = history.filter(|r| r.item != row.item).copied().collect();
-                exceptions.push(Exception { user, position, history });
+                exceptions.add(user, position, without(history, row.item).copied().collect())?;
             }
         }
     }
@@ -232,5 +227,5 @@ fn take(dataset: &Dataset, settings: &DataSettings, timelines: Vec<Vec<Rated>>, 
     }
     let [train, valid, test] = parts.each_ref().map(Vec::len);
     let split = Split { train: 0..train, valid: train..train + valid, test: train + valid..train + valid + test };
-    Ok(Samples { timelines, samples: parts.concat(), split, exceptions, dealt: Some(dealt) })
+    Ok(Samples { timelines, samples: parts.concat(), split, exceptions: exceptions.found, dealt: Some(dealt) })
 }

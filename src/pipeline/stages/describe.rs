@@ -122,6 +122,7 @@ impl Stage for Describe {
     const ID: StageId = StageId::Describe;
     const VERSION: u32 = 2;
     const NOTES: &'static [&'static str] = &[FILES.asked];
+    const TAKES_OVER: bool = true;
     type Settings<'r> = DescribeSettings<'r>;
     type Inputs<'a> = DescribeInputs<'a>;
     /// In the order of the catalogue.

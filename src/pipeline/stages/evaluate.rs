@@ -106,7 +106,7 @@ impl Stage for Evaluate {
         }
         let json = serde_json::to_vec(&tables).map_err(|e| Error::failed(FILE, e))?;
         durable::write(&work.folder.join(FILE), &json)?;
-        scores::write(work.folder, &row_scores(&all, evaluation.data))
+        scores::write(work.folder, &row_scores(&Predicted::of(all), evaluation.data))
     }
 
     fn load(artifact: &Artifact) -> Result<Vec<Section>> {
@@ -130,23 +130,30 @@ pub struct Predicted {
 /// # Errors
 /// Artifacts that cannot be read.
 pub fn predicted(settings: &EvaluateSettings<'_>, inputs: &EvaluateInputs<'_>) -> Result<Predicted> {
-    let mut found = Predicted { models: Vec::new(), rows: BTreeMap::new() };
-    for (_, columns) in Evaluation::new(settings, inputs)?.columns() {
-        for (name, values) in columns.named {
-            let model = found.models.iter().position(|model| *model == name).unwrap_or_else(|| {
-                found.models.push(name);
-                found.models.len() - 1
-            });
-            for (row, p) in columns.rows.iter().zip(values) {
-                let models = found.rows.entry(*row).or_default();
-                // A model says the same of a row in every table.
-                if models.iter().all(|(other, _)| *other != model) {
-                    models.push((model, p));
+    Ok(Predicted::of(Evaluation::new(settings, inputs)?.columns().into_iter().map(|(_, columns)| columns)))
+}
+
+impl Predicted {
+    /// Of the columns of all tables.
+    fn of(tables: impl IntoIterator<Item = Columns>) -> Self {
+        let mut found = Self { models: Vec::new(), rows: BTreeMap::new() };
+        for columns in tables {
+            for (name, values) in columns.named {
+                let model = found.models.iter().position(|model| *model == name).unwrap_or_else(|| {
+                    found.models.push(name);
+                    found.models.len() - 1
+                });
+                for (row, p) in columns.rows.iter().zip(values) {
+                    let models = found.rows.entry(*row).or_default();
+                    // A model says the same of a row in every table.
+                    if models.iter().all(|(other, _)| *other != model) {
+                        models.push((model, p));
+                    }
                 }
             }
         }
+        found
     }
-    Ok(found)
 }
 
 /// Named columns over some rows; a column with a gap is left out.
@@ -179,25 +186,19 @@ impl Columns {
     }
 }
 
-/// What the models of all tables say of each test row, in the order of the rows.
-fn row_scores(all: &[Columns], data: DataOutput<'_>) -> Vec<RowScores> {
-    let mut rows: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
-    for columns in all {
-        for (place, &row) in columns.rows.iter().enumerate() {
-            rows.entry(row).or_default().extend(columns.named.iter().map(|(name, p)| (name.clone(), p[place])));
-        }
-    }
-    let told = |(row, p)| {
+/// The same by the names of users, items and models.
+fn row_scores(predicted: &Predicted, data: DataOutput<'_>) -> Vec<RowScores> {
+    let told = |(&row, models): (&usize, &Vec<(usize, f64)>)| {
         let sample = data.sample(row);
         RowScores {
             user: data.dataset.users[sample.user.at()].raw.0.clone(),
             item: data.dataset.items[sample.item.at()].raw.0.clone(),
             time: sample.time,
             label: sample.label,
-            p,
+            p: models.iter().map(|&(model, p)| (predicted.models[model].clone(), p)).collect(),
         }
     };
-    rows.into_iter().map(told).collect()
+    predicted.rows.iter().map(told).collect()
 }
 
 /// All that was predicted, and the baselines without a language model, fitted on training rows

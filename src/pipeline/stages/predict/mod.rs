@@ -194,6 +194,7 @@ impl Stage for Predict {
     const ID: StageId = StageId::Predict;
     const VERSION: u32 = 2;
     const NOTES: &'static [&'static str] = &[FILES.asked];
+    const TAKES_OVER: bool = true;
     type Settings<'r> = PredictSettings<'r>;
     type Inputs<'a> = PredictInputs<'a>;
     type Output = Predictions;

@@ -119,6 +119,7 @@ impl Stage for Reason {
     const ID: StageId = StageId::Reason;
     const VERSION: u32 = 2;
     const NOTES: &'static [&'static str] = &[Pass::Main.files().asked, Pass::WithoutHint.files().asked];
+    const TAKES_OVER: bool = true;
     type Settings<'r> = ReasonSettings<'r>;
     type Inputs<'a> = ReasonInputs<'a>;
     type Output = Reasoning;

@@ -7,7 +7,7 @@ use ratatui::text::{Line as TextLine, Span};
 
 use super::{ordered, selected};
 use crate::format;
-use crate::panes::sampling::points::{groups, mark};
+use crate::panes::sampling::points::{groups, mark, plot};
 use crate::state::{OpenRun, State};
 use crate::widgets::chart::{Chart, Line};
 use crate::widgets::text;
@@ -36,11 +36,6 @@ fn chart(lines: &[Line]) -> Chart<'_> {
         selected: true,
         ..Chart::default()
     }
-}
-
-/// The chart's part: below it stands the selected row in a line.
-fn plot(area: Rect) -> Rect {
-    Rect { height: area.height.saturating_sub(1), ..area }
 }
 
 /// Draws the points and a mark on the selected row.

@@ -53,7 +53,7 @@ fn chart(lines: &[Line]) -> Chart<'_> {
 }
 
 /// The chart's part: below it stands the selected row in a line.
-fn plot(area: Rect) -> Rect {
+pub fn plot(area: Rect) -> Rect {
     Rect { height: area.height.saturating_sub(1), ..area }
 }
 
