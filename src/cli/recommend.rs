@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::export::{Column, Kind, Target, Value, Writer};
 use crate::pipeline::progress::thousands;
 use crate::pipeline::run::Run;
-use crate::serve::{Recommendation, Recommendations, Request, recommend};
+use crate::serve::{Recommendation, Recommendations, Recommender, Request, Who};
 
 /// What ranks the recommendations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -62,7 +62,7 @@ const COLUMNS: [Column; 8] = [
     Column::new("rank", Kind::Integer, "place in the user's list, from 1; new items come after the others"),
     Column::new("item", Kind::Text, "id as the data set writes it"),
     Column::new("title", Kind::Text, "title of the item"),
-    Column::new("lightgcn", Kind::Real, "LightGCN's score; missing for items outside of the graph"),
+    Column::new("score", Kind::Real, "what orders the list; of a new item, the similarity of its text"),
     Column::new("probability", Kind::Real, "what the tuned language model says; missing without --score llm"),
     Column::new("cold", Kind::Boolean, "whether nobody had rated the item in training"),
     Column::new("reason", Kind::Text, "why, in words"),
@@ -77,11 +77,11 @@ fn help() -> String {
 fn write(found: &Recommendations, table: &mut dyn Writer) -> Result<()> {
     for (at, item) in found.items.iter().chain(&found.cold).enumerate() {
         table.row(&[
-            Value::Text(&found.user),
+            Value::or_none(found.user.as_deref().map(Value::Text)),
             Value::Integer(at as i64 + 1),
             Value::Text(&item.item),
             Value::Text(&item.title),
-            Value::or_none(item.lightgcn_score.map(Value::single)),
+            Value::single(item.score),
             Value::or_none(item.model_probability.map(Value::Real)),
             Value::Boolean(item.is_cold),
             Value::Text(&item.reason),
@@ -95,27 +95,26 @@ pub fn main(args: RecommendArgs) -> Result<()> {
     let recipe = output::recipe_of_run(&args.run)?;
     let run = Run::open_finished(&args.run)?;
     let request = |user: String| Request {
-        user,
+        who: Who::User(user),
         top: usize::from(args.top),
         cold: args.cold,
+        exclude: Vec::new(),
         ask_model: args.score == Ranking::Llm,
     };
     let requests: Vec<Request> = args.user.into_iter().map(request).collect();
     let monitor = Interruptible("recommend");
+    let recommender = Recommender::open(&run, &recipe, &monitor)?;
     if let Some(target) = target {
         let (mut table, mut rows) = (target.open(&COLUMNS, args.force)?, 0);
-        recommend(&run, &recipe, &requests, &monitor, |found| {
+        for request in &requests {
+            let found = recommender.recommend(request, &monitor)?;
             rows += (found.items.len() + found.cold.len()) as u64;
-            write(&found, &mut *table)
-        })?;
+            write(&found, &mut *table)?;
+        }
         table.finish()?;
         return output::written(rows, &target, args.json);
     }
-    let mut all = Vec::new();
-    recommend(&run, &recipe, &requests, &monitor, |found| {
-        all.push(found);
-        Ok(())
-    })?;
+    let all: Vec<_> = requests.iter().map(|request| recommender.recommend(request, &monitor)).collect::<Result<_>>()?;
     match (args.json, all.as_slice()) {
         (true, [one]) => output::json(one),
         (true, several) => output::json(&several),
@@ -134,15 +133,8 @@ fn render(found: &Recommendations) -> String {
             thousands(found.candidates as u64)
         )
     };
-    let mut out = format!(
-        "user {}: {known}, {}\n",
-        found.user,
-        if found.ranked_by == "lightgcn" {
-            "ranked by LightGCN"
-        } else {
-            "ranked by what everybody likes (the user is not in the training graph)"
-        }
-    );
+    let whose = found.user.as_ref().map_or("the history given".to_string(), |user| format!("user {user}"));
+    let mut out = format!("{whose}: {known}, ranked by {}\n", found.ranked_by);
     out.push_str(&section(&found.items, found.implicit));
     if !found.cold.is_empty() {
         out.push_str("\nnew items, without ratings to learn from, by their text:\n");
@@ -158,35 +150,20 @@ fn section(items: &[Recommendation], implicit: bool) -> String {
     let asked = items.iter().any(|i| i.model_probability.is_some());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    let mut header = vec!["#", "item", "title", "LightGCN", "rank"];
+    let mut header = vec!["#", "item", "title", "score"];
     header.extend(asked.then_some("model"));
     // Without ratings nobody is known to dislike anything: what counts is who chose it.
-    header.extend(if implicit { &["chosen by"][..] } else { &["liked by", "baseline"] });
-    header.extend(["text", "graph", "SSL", ""]);
+    header.extend(if implicit { &["chosen by"][..] } else { &["liked by", "of"] });
     table.set_header(&header);
-    let number = |x: Option<f32>| x.map_or("-".to_string(), |x| format!("{x:.3}"));
     for (n, item) in items.iter().enumerate() {
-        let parts = item.because.first().map(|b| b.parts).unwrap_or_default();
-        let mut row = vec![
-            (n + 1).to_string(),
-            item.item.clone(),
-            item.title.clone(),
-            number(item.lightgcn_score),
-            item.lightgcn_rank.map_or("-".into(), |r| r.to_string()),
-        ];
+        let mut row = vec![(n + 1).to_string(), item.item.clone(), item.title.clone(), format!("{:.3}", item.score)];
         row.extend(asked.then(|| item.model_probability.map_or("-".into(), |p| format!("{p:.3}"))));
-        row.push(format!("{:.1} %", 100.0 * item.item_mean));
-        row.extend((!implicit).then(|| format!("{:.3}", item.baseline)));
-        row.extend([
-            number(parts.text),
-            number(parts.colla),
-            number(parts.ssl),
-            if item.is_cold { "cold".into() } else { String::new() },
-        ]);
+        row.extend((!implicit).then(|| item.item_likes.to_string()));
+        row.push(item.item_ratings.to_string());
         table.add_row(row);
     }
     for (at, column) in table.column_iter_mut().enumerate() {
-        if at != 2 && at + 1 != header.len() {
+        if at != 2 {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }

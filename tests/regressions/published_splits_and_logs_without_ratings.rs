@@ -7,7 +7,7 @@ use std::fs;
 use rallrec::data::{self, DataSettings, Kind, Part};
 use rallrec::pipeline::progress::Verbosity;
 use rallrec::pipeline::run::{Run, Span};
-use rallrec::serve::{Request, recommend};
+use rallrec::serve::{Recommender, Request, Who};
 use rallrec::{Silent, config};
 
 fn rows(users: std::ops::Range<usize>, n: std::ops::Range<usize>) -> String {
@@ -58,14 +58,10 @@ fn a_log_without_ratings_ends_with_results_and_recommendations() {
     assert!(results.notes[0].contains("no ratings") && results.notes[0].contains("left out: describe"));
     drop(run);
     let run = Run::open_finished(&out).unwrap();
-    let wanted = Request { user: "u3".into(), top: 4, cold: 3, ask_model: false };
-    let mut lists = Vec::new();
-    recommend(&run, &recipe, &[wanted], &Silent, |list| {
-        lists.push(list);
-        Ok(())
-    })
-    .unwrap();
-    let found = &lists[0];
-    assert_eq!((found.items.len(), found.cold.len(), found.ranked_by), (4, 0, "lightgcn"));
+    let wanted = Request { who: Who::User("u3".into()), top: 4, cold: 3, exclude: Vec::new(), ask_model: false };
+    let recommender = Recommender::open(&run, &recipe, &Silent).unwrap();
+    drop(run);
+    let found = recommender.recommend(&wanted, &Silent).unwrap();
+    assert_eq!((found.items.len(), found.cold.len(), found.ranked_by), (4, 0, "LightGCN"));
     assert!(found.items.iter().all(|item| item.reason.contains("chose")));
 }

@@ -7,10 +7,12 @@ use crate::data::split::By;
 use crate::data::{ItemIdx, UserIdx};
 
 /// A user with held-out likes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldOut {
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldOut<'a> {
     /// Who.
     pub user: UserIdx,
+    /// What the user is known to have met before, in the order of the timeline.
+    pub history: &'a [Rated],
     /// Items that the user is known to have met, rising: no ranking shows them.
     pub seen: Vec<u32>,
     /// The held-out items that the user likes, each once; at least one.
@@ -23,7 +25,7 @@ pub struct HeldOut {
 /// Known of a user are the rows before the part: by the split in time and for withheld users those
 /// before the user's first sample of the part, elsewhere the rows of the earlier parts. So the
 /// question about the test part knows the validation rows.
-pub fn held_out(samples: &Samples, part: Part, threshold: f32) -> Vec<HeldOut> {
+pub fn held_out(samples: &Samples, part: Part, threshold: f32) -> Vec<HeldOut<'_>> {
     // For each user, the first sample's place and the liked targets.
     let mut first: BTreeMap<UserIdx, (usize, Vec<ItemIdx>)> = BTreeMap::new();
     for sample in samples.part(part) {
@@ -52,16 +54,16 @@ pub fn held_out(samples: &Samples, part: Part, threshold: f32) -> Vec<HeldOut> {
     }
 }
 
-fn asked(user: UserIdx, seen: &[Rated], liked: impl Iterator<Item = ItemIdx>) -> Option<HeldOut> {
+fn asked(user: UserIdx, history: &[Rated], liked: impl Iterator<Item = ItemIdx>) -> Option<HeldOut<'_>> {
     let mut relevant: Vec<ItemIdx> = liked.collect();
     if relevant.is_empty() {
         return None;
     }
-    let mut seen: Vec<u32> = seen.iter().map(|row| row.item.0).collect();
+    let mut seen: Vec<u32> = history.iter().map(|row| row.item.0).collect();
     seen.sort_unstable();
     seen.dedup();
     relevant.sort_unstable();
     relevant.dedup();
     relevant.retain(|item| seen.binary_search(&item.0).is_err());
-    (!relevant.is_empty()).then_some(HeldOut { user, seen, relevant })
+    (!relevant.is_empty()).then_some(HeldOut { user, history, seen, relevant })
 }

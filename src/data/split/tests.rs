@@ -96,7 +96,9 @@ proptest! {
                 let history: HashSet<_> = samples.history(sample).iter().map(|row| (sample.user.0, row.item.0)).collect();
                 prop_assert!(!samples.dealt.as_ref().unwrap().frozen || history.is_subset(&train), "{by:?}: histories are training rows");
             }
-            for HeldOut { user, seen, relevant } in held_out(&samples, part, 3.0) {
+            for HeldOut { user, history, seen, relevant } in held_out(&samples, part, 3.0) {
+                let met: std::collections::BTreeSet<_> = history.iter().map(|row| row.item.0).collect();
+                prop_assert!(met.into_iter().eq(seen.iter().copied()));
                 prop_assert!(seen.is_sorted_by(|a, b| a < b) && !relevant.is_empty());
                 let own = if part == Part::Valid { &valid } else { &test };
                 for item in relevant {

@@ -203,6 +203,11 @@ impl<'a> Chain<'a> {
         &self.writer
     }
 
+    /// The same, when the chain is needed no more.
+    pub fn into_writer(self) -> Source {
+        self.writer
+    }
+
     /// `data`, its leak checks and the choice of rows.
     ///
     /// # Errors

@@ -71,7 +71,7 @@ impl Stage for Rank {
         let Collaborative { users, items } = inputs.colla.get()?;
         let pairs = graph_edges(dataset, samples, GraphEdges::TrainSplit);
         let popularity = Popularity::new(dataset.items.len(), &pairs);
-        let lightgcn = LightGcn::new(work.device, users, items, &popularity)?;
+        let lightgcn = LightGcn::new(users.clone(), items)?;
         // The reference first. Other rankers are added here.
         let rankers: [&dyn Ranker; 2] = [&popularity, &lightgcn];
         let mut ranked = Ranked::default();
@@ -80,7 +80,8 @@ impl Stage for Rank {
             if asked.is_empty() {
                 continue;
             }
-            ranked.tables.push(judge(&rankers, &asked, part, dataset.items.len(), work.monitor)?);
+            let catalogue = dataset.items.len();
+            ranked.tables.push(judge(&rankers, &popularity, &asked, part, catalogue, work.device, work.monitor)?);
             let unknown = lightgcn.unknown(&asked);
             if unknown > 0 {
                 ranked.notes.push(format!(

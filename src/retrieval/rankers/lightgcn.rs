@@ -1,6 +1,6 @@
 //! Items by the inner product with the user's LightGCN row.
 
-use super::{Popularity, Ranker};
+use super::{Ranker, SILENT, Whom};
 use crate::data::UserIdx;
 use crate::data::split::HeldOut;
 use crate::device::Device;
@@ -12,29 +12,27 @@ use crate::tensor::Matrix;
 /// Not an item of the graph.
 const NONE: u32 = u32::MAX;
 
-/// Ranks the items of the graph. Users outside of it have no row: they get what is popular.
-pub struct LightGcn<'a> {
-    device: &'a Device,
-    users: &'a Matrix,
+/// Ranks the items of the graph. Users outside of it have no row.
+pub struct LightGcn {
+    users: Matrix,
     /// Rows of the graph's items, without the others.
     items: Matrix,
     /// The item of each row.
     item: Vec<u32>,
     /// The row of each item, or [`NONE`].
     row: Vec<u32>,
-    popularity: &'a Popularity,
 }
 
 fn is_zero(row: &[f32]) -> bool {
     row.iter().all(|&v| v == 0.0)
 }
 
-impl<'a> LightGcn<'a> {
+impl LightGcn {
     /// Of users x dim and items x dim; zero rows stand for users and items outside of the graph.
     ///
     /// # Errors
     /// Never in practice; those of the matrix are passed on.
-    pub fn new(device: &'a Device, users: &'a Matrix, items: &Matrix, popularity: &'a Popularity) -> Result<Self> {
+    pub fn new(users: Matrix, items: &Matrix) -> Result<Self> {
         let item: Vec<u32> = (0..items.rows() as u32).filter(|&i| !is_zero(items.row(i as usize))).collect();
         let mut row = vec![NONE; items.rows()];
         let mut values = Vec::with_capacity(item.len() * items.cols());
@@ -43,7 +41,7 @@ impl<'a> LightGcn<'a> {
             values.extend_from_slice(items.row(i as usize));
         }
         let items = Matrix::from_vec(item.len(), items.cols(), values)?;
-        Ok(Self { device, users, items, item, row, popularity })
+        Ok(Self { users, items, item, row })
     }
 
     fn knows(&self, user: UserIdx) -> bool {
@@ -51,36 +49,45 @@ impl<'a> LightGcn<'a> {
     }
 
     /// How many of these users are outside of the graph.
-    pub fn unknown(&self, users: &[HeldOut]) -> usize {
+    pub fn unknown(&self, users: &[HeldOut<'_>]) -> usize {
         users.iter().filter(|user| !self.knows(user.user)).count()
     }
 }
 
-impl Ranker for LightGcn<'_> {
+impl Ranker for LightGcn {
     fn name(&self) -> &'static str {
         rows::LIGHTGCN
     }
 
-    fn lists(&self, users: &[HeldOut], k: usize) -> Result<Vec<Vec<u32>>> {
-        let known: Vec<&HeldOut> = users.iter().filter(|user| self.knows(user.user)).collect();
+    fn scores(&self, whom: Whom<'_>, scores: &mut [f32]) -> bool {
+        let Some(user) = whom.user.filter(|&user| self.knows(user)) else { return false };
+        scores.fill(SILENT);
+        let own = self.users.row(user.at());
+        for (at, &item) in self.item.iter().enumerate() {
+            if let Some(score) = scores.get_mut(item as usize) {
+                *score = own.iter().zip(self.items.row(at)).map(|(a, b)| a * b).sum();
+            }
+        }
+        true
+    }
+
+    fn lists(&self, users: &[HeldOut<'_>], _: usize, k: usize, device: &Device) -> Result<Vec<Vec<u32>>> {
+        let known: Vec<&HeldOut<'_>> = users.iter().filter(|user| self.knows(user.user)).collect();
         let mut queries = Vec::with_capacity(known.len() * self.users.cols());
         known.iter().for_each(|user| queries.extend_from_slice(self.users.row(user.user.at())));
-        let rows = |user: &&HeldOut| -> Vec<u32> {
+        let rows = |user: &&HeldOut<'_>| -> Vec<u32> {
             user.seen.iter().map(|&item| self.row[item as usize]).filter(|&row| row != NONE).collect()
         };
         let seen: Vec<Vec<u32>> = known.iter().map(rows).collect();
         let mut found = if known.is_empty() {
             Vec::new()
         } else {
-            topk(self.device, (&queries[..], self.users.cols()).into(), (&self.items).into(), k, &seen)?.0
+            topk(device, (&queries[..], self.users.cols()).into(), (&self.items).into(), k, &seen)?.0
         }
         .into_iter();
-        let list = |user: &HeldOut| {
-            let hits = self.knows(user.user).then(|| found.next()).flatten();
-            match hits {
-                Some(hits) => hits.into_iter().map(|hit| self.item[hit.index as usize]).collect(),
-                None => self.popularity.list(&user.seen, k),
-            }
+        let list = |user: &HeldOut<'_>| {
+            let hits = self.knows(user.user).then(|| found.next()).flatten().unwrap_or_default();
+            hits.into_iter().map(|hit| self.item[hit.index as usize]).collect()
         };
         Ok(users.iter().map(list).collect())
     }

@@ -1,8 +1,9 @@
 //! Items by the number of their training pairs.
 
-use super::Ranker;
+use super::{Ranker, SILENT, Whom};
 use crate::data::split::HeldOut;
 use crate::data::{ItemIdx, UserIdx};
+use crate::device::Device;
 use crate::error::Result;
 use crate::eval::rows;
 
@@ -10,6 +11,8 @@ use crate::eval::rows;
 pub struct Popularity {
     /// Items with a training pair, the most rated first, ties by index.
     order: Vec<u32>,
+    /// Training pairs of each item, over those of the most rated.
+    shares: Vec<f32>,
 }
 
 impl Popularity {
@@ -19,7 +22,9 @@ impl Popularity {
         pairs.iter().for_each(|(_, item)| counts[item.at()] += 1);
         let mut order: Vec<u32> = (0..items as u32).filter(|&item| counts[item as usize] > 0).collect();
         order.sort_by_key(|&item| (std::cmp::Reverse(counts[item as usize]), item));
-        Self { order }
+        let most = f64::from(counts.iter().copied().max().unwrap_or(0).max(1));
+        let share = |&count: &u32| if count == 0 { SILENT } else { (f64::from(count) / most) as f32 };
+        Self { order, shares: counts.iter().map(share).collect() }
     }
 
     /// The list of a user who met `seen`, rising.
@@ -34,7 +39,13 @@ impl Ranker for Popularity {
         rows::POPULARITY
     }
 
-    fn lists(&self, users: &[HeldOut], k: usize) -> Result<Vec<Vec<u32>>> {
+    fn scores(&self, _: Whom<'_>, scores: &mut [f32]) -> bool {
+        scores.fill(SILENT);
+        scores.iter_mut().zip(&self.shares).for_each(|(score, share)| *score = *share);
+        true
+    }
+
+    fn lists(&self, users: &[HeldOut<'_>], _: usize, k: usize, _: &Device) -> Result<Vec<Vec<u32>>> {
         Ok(users.iter().map(|user| self.list(&user.seen, k)).collect())
     }
 }
