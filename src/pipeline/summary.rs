@@ -16,7 +16,9 @@ use crate::config::Recipe;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::Score;
+use crate::eval::ranking::RankingTable;
 use crate::merge::Merged;
+use crate::monitor::Monitor;
 
 /// Writes and returns the results of a run that went through all stages.
 ///
@@ -77,6 +79,10 @@ fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
 }
 
 fn keep(run: &Run, results: Results) -> Result<Results> {
+    // After the tables of predictions, which the stage `evaluate` has told.
+    for row in results.ranking.iter().flat_map(RankingTable::events) {
+        run.reporter().emit(row);
+    }
     let json = serde_json::to_vec_pretty(&results).map_err(|e| Error::failed("results.json", e))?;
     durable::write(&run.folder().join("results.json"), &json)?;
     durable::write(&run.folder().join("results.md"), results.markdown().as_bytes())?;

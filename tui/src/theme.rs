@@ -69,8 +69,16 @@ pub struct Theme {
 
 /// Series colours on dark and on light ground: told apart by lightness too, for people who do not
 /// see red and green.
-const SERIES_DARK: [u8; 12] = [81, 214, 120, 213, 229, 111, 209, 43, 180, 141, 148, 250];
-const SERIES_LIGHT: [u8; 12] = [25, 166, 28, 127, 94, 60, 125, 30, 88, 55, 64, 240];
+const SERIES_DARK: [u8; 36] = [
+    81, 214, 120, 213, 229, 111, 209, 43, 180, 141, 148, 250, // what most see
+    39, 203, 77, 171, 221, 69, 173, 37, 144, 99, 106, 246, //    the same hues, darker
+    159, 223, 157, 219, 231, 153, 217, 122, 187, 183, 192, 117, // and lighter
+];
+const SERIES_LIGHT: [u8; 36] = [
+    25, 166, 28, 127, 94, 60, 125, 30, 88, 55, 64, 240, //
+    19, 124, 22, 90, 58, 17, 53, 23, 52, 54, 100, 235, //
+    32, 172, 34, 163, 136, 62, 168, 37, 131, 98, 70, 244, //
+];
 /// From low to high.
 const RAMP_DARK: [u8; 8] = [17, 18, 25, 31, 37, 78, 149, 226];
 const RAMP_LIGHT: [u8; 8] = [231, 194, 157, 115, 73, 31, 25, 18];
@@ -164,7 +172,10 @@ impl Theme {
         if i == crate::widgets::dots::FAINT {
             return '.';
         }
-        const MARKERS: [char; 12] = ['*', '+', 'o', 'x', '#', '%', '@', '=', 's', 'v', 'z', '&'];
+        const MARKERS: [char; 36] = [
+            '*', '+', 'o', 'x', '#', '%', '@', '=', 's', 'v', 'z', '&', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'k',
+            'm', 'n', 'p', 'q', 'r', 't', 'u', 'w', 'y', '0', '2', '3', '4', '6', '8',
+        ];
         MARKERS[i % MARKERS.len()]
     }
 
@@ -289,6 +300,17 @@ mod tests {
             styles.push(theme.on_heat(i as f64 / 9.0));
         }
         assert!(styles.iter().all(|s| s.fg.is_none() && s.bg.is_none()));
+    }
+
+    /// The thirteenth opened run once had the colour of the first.
+    #[test]
+    fn no_two_of_many_opened_runs_share_a_colour_or_a_marker() {
+        let all = |what: &dyn Fn(usize) -> String| (0..36).map(what).collect::<std::collections::BTreeSet<_>>().len();
+        for palette in [Palette::Dark, Palette::Light] {
+            let theme = Theme { palette, ascii: false };
+            assert_eq!(all(&|i| format!("{:?}", theme.series(i).fg)), 36, "{palette:?}");
+        }
+        assert_eq!(all(&|i| Theme::default().marker(i).to_string()), 36);
     }
 
     #[test]

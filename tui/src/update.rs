@@ -12,7 +12,7 @@ use crate::keys::{self, Action, Scope};
 use crate::message::{Effect, Message, RunId, RunNews};
 use crate::notify;
 use crate::overlays;
-use crate::panes::{PaneId, kernels, runs};
+use crate::panes::{PaneId, Wheel, kernels, runs};
 use crate::signals::Signal;
 use crate::state::{Asked, OpenRun, Overlay, Question, State, Then, Weight};
 use crate::theme::Palette;
@@ -365,14 +365,16 @@ fn handle_mouse(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
     }
     let Some((pane, area)) = regions.panes.iter().find(|(_, r)| r.contains(at)).copied() else { return Vec::new() };
     let mut effects = if state.arrangement.focus == pane { Vec::new() } else { focus(state, pane) };
-    match wheel {
-        Some(action) => effects.extend(in_pane(state, action)),
-        None => {
-            let inner = draw::inside(area);
-            if inner.contains(at) {
-                (pane.pane().click)(state, inner, at);
-            }
-        }
+    let (inner, value) = (draw::inside(area), pane.pane());
+    let zooms = value.wheel == Wheel::Zooms;
+    if (click || zooms) && inner.contains(at) {
+        (value.click)(state, inner, at);
     }
+    let action = match wheel {
+        Some(Action::Up) if zooms => Some(Action::ZoomIn),
+        Some(_) if zooms => Some(Action::ZoomOut),
+        other => other,
+    };
+    effects.extend(action.map(|action| in_pane(state, action)).unwrap_or_default());
     effects
 }

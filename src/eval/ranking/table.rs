@@ -2,6 +2,7 @@
 //! popularity.
 
 use rallrec_events::metric::{self, Metric};
+use rallrec_events::{Difference, Event};
 use serde::{Deserialize, Serialize};
 
 use super::values;
@@ -141,6 +142,28 @@ impl RankingTable {
             reference: reference.map_or_else(|| rows::POPULARITY.into(), |own| own.name.clone()),
             rows,
         }
+    }
+
+    /// The rows as events.
+    pub fn events(&self) -> Vec<Event> {
+        let row = |row: &RankingRow| {
+            let metrics = row.metrics.iter().filter_map(|(name, estimate)| {
+                let e = estimate?;
+                Some((name.to_string(), e.value, e.low.unwrap_or(e.value), e.high.unwrap_or(e.value)))
+            });
+            let against =
+                row.against.iter().map(|c| Difference { metric: c.metric.clone(), difference: c.difference, p: c.p });
+            Event::ResultRow {
+                row: row.name.clone(),
+                split: self.split.clone(),
+                metrics: metrics.collect(),
+                table: Some(self.title()),
+                n: Some(self.users as u64),
+                reference: Some(self.reference.clone()),
+                against: against.collect(),
+            }
+        };
+        self.rows.iter().map(row).collect()
     }
 
     /// The row of a ranker.

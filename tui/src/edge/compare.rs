@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use rallrec_events::RunFolder;
 use rallrec_events::metric::{METRICS, Metric};
-use rallrec_events::view::Stage;
+use rallrec_events::view::{Row, Stage, Table};
 
 use super::engine;
 use crate::format;
 use crate::panes::runs::{Setting, parse_annotated};
 use crate::snapshot;
 use crate::state::OpenRun;
+use crate::theme::Theme;
+use crate::widgets::chart::bounds;
 
 /// One run with what is compared of it.
 struct Side {
@@ -60,6 +62,8 @@ pub fn lines(folders: &[PathBuf], now_ms: u64) -> Vec<String> {
     };
     section("settings that differ", "setting", settings(&sides), "none");
     section("figures", "metric", figures(&sides), "no run has any yet");
+    section("ranked lists", "list", ranked(&sides), "no run has ranked the catalogue yet");
+    section("curves, of one scale for all runs", "curve", curves(&sides), "nothing has been trained yet");
     section("seconds of the stages", "stage", seconds(&sides), "no stage has ended yet");
     out.iter().map(|line| format::clean(line)).collect()
 }
@@ -149,6 +153,103 @@ fn figures(sides: &[Side]) -> Vec<Vec<String>> {
     rows
 }
 
+/// NDCG and recall of every ranker that a run has judged on its test users, else on those of
+/// validation.
+fn ranked(sides: &[Side]) -> Vec<Vec<String>> {
+    let tables = |side: &Side| -> Vec<Table> {
+        let all = side.run.as_ref().map(|r| r.view.results.tables.clone()).unwrap_or_default();
+        let lists = |table: &Table| table.rows.iter().any(|row| row.metrics.iter().any(|m| m.0.contains('@')));
+        all.into_iter().filter(lists).collect()
+    };
+    let tables: Vec<Vec<Table>> = sides.iter().map(tables).collect();
+    let known = tables.iter().flatten();
+    let Some(split) = known.clone().find(|t| t.split == "test").or(known.clone().next()).map(|t| t.split.clone())
+    else {
+        return Vec::new();
+    };
+    let rows_of =
+        |tables: &[Table]| tables.iter().find(|t| t.split == split).map(|t| t.rows.clone()).unwrap_or_default();
+    let all: Vec<Vec<Row>> = tables.iter().map(|tables| rows_of(tables)).collect();
+    let mut seen = BTreeSet::new();
+    let rankers: Vec<&str> = all.iter().flatten().map(|r| r.name.as_str()).filter(|name| seen.insert(*name)).collect();
+    let mut rows = Vec::new();
+    for ranker in rankers {
+        for (metric, title) in [("ndcg@10", "NDCG@10"), ("recall@10", "recall@10")] {
+            let value = |rows: &Vec<Row>| rows.iter().find(|row| row.name == ranker).and_then(|row| row.metric(metric));
+            let values: Vec<Option<f64>> = all.iter().map(|rows| value(rows).map(|v| v.0)).collect();
+            if values.iter().all(Option::is_none) {
+                continue;
+            }
+            let shown = values.iter().map(|v| v.map_or("n/a".into(), |v| format!("{v:.4}")));
+            let mut row: Vec<String> = std::iter::once(format!("{ranker} {title} ({split})")).chain(shown).collect();
+            match values.as_slice() {
+                [Some(a), Some(b)] => row.push(format!("{:+.4}", b - a)),
+                [_, _] => row.push(String::new()),
+                _ => {}
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Cells of a curve.
+const CURVE: usize = 24;
+
+/// Training losses and held-out metrics as small curves: every run over the same steps, from the
+/// least to the largest value of all.
+fn curves(sides: &[Side]) -> Vec<Vec<String>> {
+    let runs: Vec<Option<&OpenRun>> = sides.iter().map(|s| s.run.as_ref().ok()).collect();
+    let mut names = BTreeSet::new();
+    for (stage, training) in runs.iter().flatten().flat_map(|r| &r.view.training.0) {
+        names.insert((stage.clone(), String::new()));
+        names.extend(training.metrics.keys().map(|m| (stage.clone(), m.clone())));
+    }
+    let mut rows = Vec::new();
+    for (stage, name) in names {
+        let points = |run: &Option<&OpenRun>| -> Vec<(f64, f64)> {
+            let Some(training) = run.and_then(|r| r.view.training.get(&stage)) else { return Vec::new() };
+            let series = if name.is_empty() {
+                Some(&training.loss)
+            } else {
+                training.metrics.get(&name).map(|metric| &metric.series)
+            };
+            series.map(|series| series.points().filter(|p| p.1.is_finite()).collect()).unwrap_or_default()
+        };
+        let all: Vec<Vec<(f64, f64)>> = runs.iter().map(points).collect();
+        let (Some(x), Some(y)) = (bounds(all.iter().flatten().map(|p| p.0)), bounds(all.iter().flatten().map(|p| p.1)))
+        else {
+            continue;
+        };
+        let title = if name.is_empty() { "loss" } else { &name };
+        let cell = |points: &Vec<(f64, f64)>| match points.last() {
+            Some((_, last)) => format!("{} {}", sparkline(points, x, y), format::value(*last)),
+            None => "n/a".into(),
+        };
+        rows.push(std::iter::once(format!("{stage} {title}")).chain(all.iter().map(cell)).collect());
+    }
+    rows
+}
+
+/// A curve in one line: in each cell the mean of its points, blank where there are none.
+fn sparkline(points: &[(f64, f64)], x: (f64, f64), y: (f64, f64)) -> String {
+    let mut cells = [(0.0, 0u32); CURVE];
+    for point in points {
+        let along = if x.1 > x.0 { (point.0 - x.0) / (x.1 - x.0) } else { 1.0 };
+        let cell = &mut cells[((along * CURVE as f64) as usize).min(CURVE - 1)];
+        *cell = (cell.0 + point.1, cell.1 + 1);
+    }
+    let glyphs = Theme::default().eighths();
+    let glyph = |(sum, n): &(f64, u32)| match n {
+        0 => ' ',
+        _ => {
+            let high = if y.1 > y.0 { (sum / f64::from(*n) - y.0) / (y.1 - y.0) } else { 0.5 };
+            glyphs[1 + ((high * 7.0).round() as usize).min(7)]
+        }
+    };
+    cells.iter().map(glyph).collect()
+}
+
 fn seconds(sides: &[Side]) -> Vec<Vec<String>> {
     let runs: Vec<Option<&OpenRun>> = sides.iter().map(|s| s.run.as_ref().ok()).collect();
     let Some(first) = runs.iter().flatten().next() else { return Vec::new() };
@@ -202,11 +303,31 @@ mod tests {
             folder
         };
         let folders = [run("a", 1, Some(0.7)), run("b", 2, None), root.path().join("nowhere")];
+        let ranked = |folder: &Path, value: f64| {
+            let event = Event::ResultRow {
+                row: "LightGCN".into(),
+                split: "test".into(),
+                metrics: vec![("ndcg@10".into(), value, value, value)],
+                table: Some("Ranking, test part".into()),
+                n: Some(3),
+                reference: None,
+                against: Vec::new(),
+            };
+            let path = folder.join("events.jsonl");
+            let line = Record { v: VERSION, t_ms: 1_500, event }.to_line().unwrap();
+            fs::write(&path, fs::read_to_string(&path).unwrap() + &line).unwrap();
+        };
+        ranked(&folders[0], 0.25);
+        ranked(&folders[1], 0.5);
         let text = lines(&folders[..2], 2_000).join("\n");
         for wanted in ["seed ", "AUC ", "0.7000 [0.6900, 0.7100]", "n/a", "tune auc (valid), best", "+0.0100 better"] {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
         assert!(!text.contains("same"), "{text}");
+        // The two values of the metric are the least and the largest of all.
+        for wanted in ["LightGCN NDCG@10 (test)", "0.2500", "+0.2500", "▁ 0.6100", "█ 0.6200"] {
+            assert!(text.contains(wanted), "{wanted}:\n{text}");
+        }
         let text = lines(&folders, 2_000).join("\n");
         assert!(text.contains("there is no such folder") && text.contains("0.7000"), "{text}");
     }

@@ -4,9 +4,8 @@
 use crate::keys::Key::Char;
 use crate::keys::{Action, DOWN, END, ENTER, HOME, LEFT, PAGE_DOWN, PAGE_UP, RIGHT, UP, VIEW, bound};
 use crate::panes::{BASE, Draw, Pane, PaneId};
-use rallrec_events::Difference;
-use rallrec_events::metric::{AUC, Better, METRICS, Metric, Shown};
-use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState, Table};
+use rallrec_events::metric::{Better, Metric};
+use rallrec_events::view::{Merge, MergeRow, Prompt, State as StageState};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
@@ -22,6 +21,9 @@ use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::{bars, histogram, text};
 
 mod points;
+mod results;
+
+pub use results::draw_tables;
 
 /// The pane.
 pub const PANE: Pane = Pane {
@@ -173,7 +175,7 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         Mode::Table => {
             let tables = &view.results.tables;
             let table = tables.get(state.panes.merge.table.min(tables.len().saturating_sub(1)));
-            let used = table.map_or(body.height, lines_of).min(body.height);
+            let used = table.map_or(body.height, results::lines_of).min(body.height);
             draw_tables(state, run, Rect { height: used, ..body }, buffer);
             let rest = Rect { y: body.y + used, height: body.height - used, ..body };
             if rest.height >= LEAST_RELIABILITY && !view.merge.rows.is_empty() {
@@ -251,108 +253,6 @@ fn figures(merge: &Merge) -> Vec<(&'static str, String)> {
         out.push(("rows", format::count(merge.share.n)));
     }
     out
-}
-
-/// The tables of results, or figures over the merged rows while there are none.
-pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
-    let theme = state.theme;
-    let tables = &run.view.results.tables;
-    let Some(shown) = tables.get(state.panes.merge.table.min(tables.len().saturating_sub(1))) else {
-        return draw_so_far(&run.view.merge, area, buffer, theme);
-    };
-    let n = shown.rows.iter().filter_map(|r| r.n).max().map(|n| format!(", {} rows", format::count(n)));
-    let which = match tables.len() {
-        0 | 1 => String::new(),
-        all => format!("table {}/{all}: ", state.panes.merge.table.min(all - 1) + 1),
-    };
-    let intervals = if with_intervals(shown, area.width) { "; 95 % intervals" } else { "" };
-    let title = format!("{which}{}{}{intervals}", shown.title, n.unwrap_or_default());
-    text::plain(area, buffer, 0, &format::cut(&title, usize::from(area.width), theme.marks().ellipsis), theme.text());
-    let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    draw_table(shown, body, buffer, theme);
-}
-
-/// The metrics that have columns here and that the table knows.
-fn metrics_of(shown: &Table) -> Vec<&'static Metric> {
-    METRICS.into_iter().filter(|m| m.overview && shown.rows.iter().any(|r| r.metric(m.name).is_some())).collect()
-}
-
-/// There is room for the intervals of the usual metrics.
-fn with_intervals(shown: &Table, width: u16) -> bool {
-    let usual = metrics_of(shown).iter().filter(|m| m.shown < Shown::Wide).count();
-    width >= 26 + usual as u16 * 21
-}
-
-fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
-    let there = metrics_of(shown);
-    let interval = with_intervals(shown, area.width);
-    // As many as fit, the first two in any case.
-    let fit = (area.width.saturating_sub(34) / if interval { 21 } else { 10 }).max(2);
-    let there: Vec<_> = there.into_iter().take(usize::from(fit)).collect();
-    let tested = shown.rows.iter().any(|r| !r.against.is_empty());
-    let mut columns = vec![words("model")];
-    for m in &there {
-        columns.push(number(m.title));
-        if interval {
-            columns.push(words("95 %"));
-        }
-        // Beside what it is about.
-        if tested && m.name == AUC.name {
-            columns.push(number("p"));
-        }
-    }
-    let best = |m: &Metric| m.best(shown.rows.iter().filter_map(|r| r.metric(m.name)).map(|v| v.0));
-    let rows: Vec<Vec<Cell>> = shown
-        .rows
-        .iter()
-        .map(|row| {
-            let strong = matches!(row.name.as_str(), "merged" | "tuned" | "reasoning");
-            let mut cells =
-                vec![Cell::new(format::clean(&row.name), if strong { theme.accent() } else { theme.text() })];
-            for m in &there {
-                match row.metric(m.name) {
-                    Some((value, ..)) => {
-                        let style = if best(m) == Some(value) { theme.good() } else { theme.text() };
-                        cells.push(Cell::new(format!("{value:.3}"), style));
-                    }
-                    None => cells.push(Cell::new("n/a", theme.dim())),
-                }
-                if interval {
-                    let ends = row.metric(m.name).map(|(_, low, high)| format!("{low:.3}..{high:.3}"));
-                    cells.push(Cell::new(ends.unwrap_or_default(), theme.dim()));
-                }
-                if !(tested && m.name == AUC.name) {
-                    continue;
-                }
-                let against = row.against.iter().find(|d| d.metric == AUC.name);
-                // A small p of a worse row is no good news.
-                let style = |d: &Difference, p: f64| match p < 0.05 {
-                    true if AUC.is_better(d.difference, 0.0) => theme.good(),
-                    true => theme.bad(),
-                    false => theme.text(),
-                };
-                cells.push(match against.and_then(|d| Some((d, d.p?))) {
-                    Some((d, p)) if p < 0.001 => Cell::new("<0.001", style(d, p)),
-                    Some((d, p)) => Cell::new(format!("{p:.3}"), style(d, p)),
-                    None => Cell::new(theme.marks().dot, theme.dim()),
-                });
-            }
-            cells
-        })
-        .collect();
-    let used = (rows.len() as u16 + 1).min(area.height);
-    // The models stand below what they are compared with; where not all fit they are what matters.
-    let rows = &rows[(rows.len() + 1).saturating_sub(usize::from(used.max(2)))..];
-    table::draw(&columns, rows, None, Rect { height: used, ..area }, buffer, theme);
-    if let Some(reference) = shown.reference.as_ref().filter(|_| tested && used < area.height) {
-        let text = format!("p: AUC against {}, two-sided", format::clean(reference));
-        text::plain(area, buffer, used, &text, theme.dim());
-    }
-}
-
-/// Lines that a table takes, with its title, its heading and what stands below it.
-fn lines_of(table: &Table) -> u16 {
-    table.rows.len() as u16 + 4
 }
 
 fn draw_so_far(merge: &Merge, area: Rect, buffer: &mut Buffer, theme: Theme) {

@@ -106,6 +106,15 @@ pub struct Inner {
     pub keys: &'static [Bound],
 }
 
+/// What the wheel does in a pane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wheel {
+    /// As the keys Up and Down.
+    Moves,
+    /// It zooms around the mouse.
+    Zooms,
+}
+
 /// A pane as a value.
 pub struct Pane {
     /// Which.
@@ -124,6 +133,8 @@ pub struct Pane {
     pub act: fn(&mut State, Action) -> Vec<Effect>,
     /// What a click does; the rectangle is the pane inside its frame.
     pub click: fn(&mut State, Rect, Position),
+    /// What the wheel does.
+    pub wheel: Wheel,
     /// Its keys.
     pub keys: &'static [Bound],
     /// Something inside it that takes the keys while it is open.
@@ -142,6 +153,7 @@ pub const BASE: Pane = Pane {
     draw: Draw::Always(|_, _, _| {}),
     act: |_, _| Vec::new(),
     click: |_, _, _| {},
+    wheel: Wheel::Moves,
     keys: &[],
     inner: None,
     refresh: Vec::new,

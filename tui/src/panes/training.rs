@@ -2,7 +2,7 @@
 
 use crate::keys::Key::{Char, Code, Shift};
 use crate::keys::{Action, DOWN, ENTER, LEFT, RIGHT, UP, VIEW, ZOOM_IN, ZOOM_OUT, bound};
-use crate::panes::{BASE, Draw, Pane, PaneId};
+use crate::panes::{BASE, Draw, Pane, PaneId, Wheel};
 use axis::{Over, Scale, Shown};
 use crossterm::event::KeyCode;
 use rallrec_events::view::{Series, State as StageState, Training};
@@ -31,6 +31,7 @@ pub const PANE: Pane = Pane {
     draw: Draw::OfRun(draw),
     act,
     click,
+    wheel: Wheel::Zooms,
     keys: &[
         bound(LEFT, Action::Left, "cursor to earlier values", "cursor"),
         bound(RIGHT, Action::Right, "cursor to later values", ""),
@@ -193,8 +194,7 @@ fn window(state: &State, run: &OpenRun, specs: &[Spec], stage: &str, over: Shown
     let view = &state.panes.training;
     let alike = specs.iter().filter(|spec| spec.stage == stage);
     let curves = alike.flat_map(|spec| spec.curves.iter().map(move |curve| (spec, curve)));
-    let runs = state.shown().iter().filter(|other| view.overlay || other.id == run.id);
-    let ends = runs.filter_map(|other| other.view.training.get(stage)).flat_map(|training| {
+    let ends = overlaid(state, run).filter_map(|other| other.view.training.get(stage)).flat_map(|training| {
         let scale = Scale::of(training, over);
         let ends = curves.clone().filter_map(|(spec, curve)| {
             let series = find(training, curve)?;
@@ -321,18 +321,23 @@ fn find<'a>(training: &'a Training, curve: &Curve) -> Option<&'a Series> {
     }
 }
 
+/// The runs whose curves are drawn: the one in view, and those that are laid over it. A run that is
+/// hidden in the list of runs has no curves either.
+fn overlaid<'a>(state: &'a State, run: &'a OpenRun) -> impl Iterator<Item = &'a OpenRun> {
+    let (overlay, hidden) = (state.panes.training.overlay, &state.panes.runs.choice.hidden);
+    let shown = move |other: &&OpenRun| other.id == run.id || (overlay && !hidden.contains(&other.folder));
+    state.shown().iter().filter(shown)
+}
+
 /// The lines of a chart, over the runs that are laid over each other. Each run has its colour, in
 /// every chart the same; several curves of a run differ by their dashes.
 fn lines(state: &State, run: &OpenRun, spec: &Spec, over: Shown) -> Vec<Line> {
     let view = &state.panes.training;
-    let runs = state.shown();
-    let overlaid = view.overlay && runs.len() > 1;
+    let runs: Vec<&OpenRun> = overlaid(state, run).collect();
+    let several = runs.len() > 1;
     let weight = SMOOTHING[view.smoothing % SMOOTHING.len()];
     let mut out = Vec::new();
     for other in runs {
-        if !overlaid && other.id != run.id {
-            continue;
-        }
         let Some(training) = other.view.training.get(&spec.stage) else { continue };
         let scale = Scale::of(training, over);
         for (j, curve) in spec.curves.iter().enumerate() {
@@ -346,7 +351,7 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec, over: Shown) -> Vec<Line> {
                 Curve::Metric(name) => name.split(" (").next().unwrap_or(name).to_string(),
             };
             // The colour is the run's and the dash the curve's: each is named once.
-            let name = match (overlaid, j) {
+            let name = match (several, j) {
                 (true, 0) => state.label(other),
                 (true, _) if other.id != run.id => String::new(),
                 _ => name,
@@ -355,13 +360,13 @@ fn lines(state: &State, run: &OpenRun, spec: &Spec, over: Shown) -> Vec<Line> {
                 if view.recent { series.recent().iter().copied().collect() } else { series.points().collect() };
             let by_epoch = by_epoch(spec, training, curve);
             points.iter_mut().for_each(|p| p.0 = scale.x(p.0, by_epoch));
-            let (colour, dash) = if overlaid { (other.colour, j) } else { (j, 0) };
+            let (colour, dash) = if several { (other.colour, j) } else { (j, 0) };
             let shown = matches!(curve, Curve::Fixed(..)) && weight > 0.0 && points.len() >= ENOUGH;
             if shown {
                 // What was measured, behind what it tells.
                 let raw = Line { faint: true, ..Line::new("", points.clone(), colour) };
                 // Under several runs it would only hide them.
-                out.extend((!overlaid).then_some(raw));
+                out.extend((!several).then_some(raw));
                 points = chart::smooth(&points, weight);
             }
             out.push(Line { dash, lost: series.is_lost(), ..Line::new(name, points, colour) });

@@ -33,9 +33,9 @@ impl<T: Into<String>> From<T> for Cell {
 
 /// A heading and how its column behaves.
 #[derive(Debug, Clone, Copy)]
-pub struct Column {
+pub struct Column<'a> {
     /// Heading.
-    pub name: &'static str,
+    pub name: &'a str,
     /// Flush right.
     pub right: bool,
     /// Takes what width is left; at most one column of a table.
@@ -43,17 +43,17 @@ pub struct Column {
 }
 
 /// A column of text.
-pub const fn words(name: &'static str) -> Column {
+pub const fn words(name: &str) -> Column<'_> {
     Column { name, right: false, wide: false }
 }
 
 /// A column of numbers.
-pub const fn number(name: &'static str) -> Column {
+pub const fn number(name: &str) -> Column<'_> {
     Column { name, right: true, wide: false }
 }
 
 /// The column of text that takes what is left.
-pub const fn wide(name: &'static str) -> Column {
+pub const fn wide(name: &str) -> Column<'_> {
     Column { name, right: false, wide: true }
 }
 

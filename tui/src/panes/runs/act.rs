@@ -156,7 +156,10 @@ fn on_entry(state: &mut State, action: Action) -> Vec<Effect> {
         }
         (Action::Pin, Chosen::Run(run)) => choose(state, |choice| toggle(&mut choice.pinned, run.folder)),
         (Action::Hide, Chosen::Run(run)) => {
-            state.say(Weight::Plain, format!("H hides {}, or shows it again; a shows all", run.folder.display()));
+            state.say(
+                Weight::Plain,
+                format!("H hides {} and its curves, or shows them again; a lists all", run.folder.display()),
+            );
             choose(state, |choice| toggle(&mut choice.hidden, run.folder))
         }
         (Action::Delete, Chosen::Run(run)) if run.state == RunState::Queued => ask(

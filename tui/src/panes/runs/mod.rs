@@ -20,7 +20,7 @@ use crossterm::event::KeyCode;
 use crate::keys::Key::{Char, Code};
 use crate::keys::{Action, DOWN, END, ENTER, ESC, HOME, PAGE_DOWN, PAGE_UP, Scope, UP, VIEW, bound};
 use crate::message::Effect as MessageEffect;
-use crate::panes::{Draw, Inner, Pane, PaneId};
+use crate::panes::{Draw, Inner, Pane, PaneId, Wheel};
 
 /// The pane.
 pub const PANE: Pane = Pane {
@@ -32,6 +32,7 @@ pub const PANE: Pane = Pane {
     draw: Draw::Always(draw::draw),
     act: act::act,
     click: act::click,
+    wheel: Wheel::Moves,
     keys: &[
         bound(UP, Action::Up, "up", ""),
         bound(DOWN, Action::Down, "down", ""),
@@ -51,7 +52,7 @@ pub const PANE: Pane = Pane {
         bound(&[Char('o')], Action::Sort, "in order of begin, name, AUC, log loss, time or state", "order"),
         bound(VIEW, Action::NextView, "headings: none, data, model or state", ""),
         bound(&[Char('P')], Action::Pin, "keep a run at the top, or not", ""),
-        bound(&[Char('H')], Action::Hide, "hide a run, or show it again", ""),
+        bound(&[Char('H')], Action::Hide, "hide a run and its curves, or show them again", ""),
         bound(&[Char('a')], Action::ShowHidden, "hidden runs too, or not", ""),
         bound(&[Char('R')], Action::Refresh, "read the lists again", ""),
         bound(ESC, Action::Cancel, "show all", ""),
