@@ -29,7 +29,7 @@ pub use merge::{Cell, Merge, MergeRow, Model};
 pub use operators::{Ceilings, Operator, Operators, Slice};
 pub use pace::{Pace, along, points};
 pub use prompts::{Answer, Prompt, Prompts};
-pub use results::{Results, Row, Table};
+pub use results::{Column, Results, Row, Table};
 pub use retrieval::{Example, Retrieval};
 pub use run::{Control, Outcome, RunInfo};
 pub use sampling::{Cost, LiveText, Sampling, Scored};

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::bounded::{Footprint, NAME, cut};
 use crate::event::Event;
+use crate::metric::{COVERAGE, METRICS, Metric, NDCG, RANKING};
 use crate::parts::Difference;
 
 /// Most tables, and most rows of one.
@@ -40,6 +41,54 @@ pub struct Table {
     pub reference: Option<String>,
     /// Rows in order.
     pub rows: Vec<Row>,
+}
+
+/// A metric that some row of a table has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Column<'a> {
+    /// As the rows name it: `auc`, `ndcg@10`.
+    pub name: &'a str,
+    /// The metric.
+    pub metric: &'static Metric,
+}
+
+impl Column<'_> {
+    /// For people: `AUC`, `NDCG@10`.
+    pub fn title(&self) -> String {
+        match self.cut() {
+            Some(cut) => format!("{}@{cut}", self.metric.title),
+            None => self.metric.title.to_string(),
+        }
+    }
+
+    /// Length of the lists that it judges.
+    pub fn cut(&self) -> Option<u64> {
+        self.name.split_once('@')?.1.parse().ok()
+    }
+}
+
+impl Table {
+    /// The metrics that some row has: those of predictions in their order, then those of lists, the
+    /// shortest lists first and NDCG before the others.
+    pub fn columns(&self) -> Vec<Column<'_>> {
+        let mut found: Vec<Column> = Vec::new();
+        for (name, ..) in self.rows.iter().flat_map(|row| &row.metrics) {
+            if let Some(metric) = Metric::named(name)
+                && found.iter().all(|known| known.name != name)
+            {
+                found.push(Column { name, metric });
+            }
+        }
+        let order: Vec<&str> =
+            METRICS.into_iter().chain([&NDCG]).chain(RANKING).chain([&COVERAGE]).map(|metric| metric.name).collect();
+        found.sort_by_key(|c| (c.cut(), order.iter().position(|name| *name == c.metric.name)));
+        found
+    }
+
+    /// It is about lists and the users that they are for.
+    pub fn is_ranking(&self) -> bool {
+        self.columns().first().is_some_and(|column| column.cut().is_some())
+    }
 }
 
 /// All tables, the main one first.

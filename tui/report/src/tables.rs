@@ -1,8 +1,8 @@
 //! The tables of the report, from `results.json` where it is there, else from the events.
 
 use rallrec_events::RunView;
-use rallrec_events::metric::{METRICS, Shown};
-use rallrec_events::view::State;
+use rallrec_events::metric::{METRICS, Metric, Shown};
+use rallrec_events::view::{Column, Row, State, Table};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -63,8 +63,8 @@ fn cell(value: Option<f64>, interval: Option<(f64, f64)>, p: Option<f64>) -> Cel
 
 /// Marks the best value of each column, and takes out the columns of unusual metrics that no row
 /// has.
-fn mark(mut table: TableView) -> TableView {
-    for (column, metric) in METRICS.iter().enumerate().rev() {
+fn mark(mut table: TableView, metrics: &[&Metric]) -> TableView {
+    for (column, metric) in metrics.iter().enumerate().rev() {
         if metric.shown == Shown::Wide && table.rows.iter().all(|r| r.values[column].is_none()) {
             table.metrics.remove(column);
             for row in &mut table.rows {
@@ -102,39 +102,45 @@ fn from_json(section: &Value) -> Option<TableView> {
         let n = row.get("n").and_then(Value::as_u64).map_or(String::new(), |n| n.to_string());
         RowView { name: text(row, "name"), n, cells, values }
     });
-    Some(mark(TableView {
-        title: text(section, "title"),
-        reference: text(table, "reference"),
-        metrics: METRICS.iter().map(|m| m.title.to_string()).collect(),
-        rows: rows.collect(),
-    }))
+    Some(mark(
+        TableView {
+            title: text(section, "title"),
+            reference: text(table, "reference"),
+            metrics: METRICS.iter().map(|m| m.title.to_string()).collect(),
+            rows: rows.collect(),
+        },
+        &METRICS,
+    ))
 }
 
-fn from_events(view: &RunView) -> Vec<TableView> {
-    let row = |row: &rallrec_events::view::Row| {
+fn from_event(table: &Table) -> TableView {
+    let columns = table.columns();
+    let row = |row: &Row| {
         let (mut cells, mut values) = (Vec::new(), Vec::new());
-        for name in METRICS.map(|m| m.name) {
-            let found = row.metric(name);
-            let p = row.against.iter().find(|d| d.metric == name).and_then(|d| d.p);
+        for column in &columns {
+            let found = row.metric(column.name);
+            let p = row.against.iter().find(|d| d.metric == column.name).and_then(|d| d.p);
             cells.push(cell(found.map(|f| f.0), found.map(|f| (f.1, f.2)), p));
             values.push(found.map(|f| f.0));
         }
         RowView { name: row.name.clone(), n: row.n.map_or(String::new(), |n| n.to_string()), cells, values }
     };
-    let tables = view.results.tables.iter().map(|t| TableView {
-        title: t.title.clone(),
-        reference: t.reference.clone().unwrap_or_default(),
-        metrics: METRICS.iter().map(|m| m.title.to_string()).collect(),
-        rows: t.rows.iter().map(row).collect(),
-    });
-    tables.map(mark).collect()
+    let view = TableView {
+        title: table.title.clone(),
+        reference: table.reference.clone().unwrap_or_default(),
+        metrics: columns.iter().map(Column::title).collect(),
+        rows: table.rows.iter().map(row).collect(),
+    };
+    mark(view, &columns.iter().map(|column| column.metric).collect::<Vec<_>>())
 }
 
-/// The result tables.
+/// The result tables: those of predictions, which are whole in `results.json`, then those of lists.
 pub fn results(view: &RunView, json: Option<&Value>) -> Vec<TableView> {
     let sections = json.and_then(|j| j.get("tables")).and_then(Value::as_array);
     let found: Vec<TableView> = sections.into_iter().flatten().filter_map(from_json).collect();
-    if found.is_empty() { from_events(view) } else { found }
+    let told = view.results.tables.iter().filter(|table| found.is_empty() || table.is_ranking()).map(from_event);
+    let told: Vec<TableView> = told.collect();
+    found.into_iter().chain(told).collect()
 }
 
 /// Seconds for people.

@@ -145,6 +145,15 @@ fn full() -> Vec<Event> {
             against: vec![],
         });
     }
+    events.push(Event::ResultRow {
+        row: "LightGCN".into(),
+        split: "test".into(),
+        metrics: vec![("recall@10".into(), 0.2, 0.1, 0.3), ("ndcg@10".into(), 0.3125, 0.3, 0.35)],
+        table: Some("Ranking, test part".into()),
+        n: Some(40),
+        reference: Some("popularity".into()),
+        against: vec![],
+    });
     events.push(Event::RunFinished { outcome: "done".into(), seconds: 9.0, message: String::new() });
     events
 }
@@ -197,6 +206,9 @@ fn a_full_run_has_every_section_and_needs_nothing_from_outside() {
         assert!(page.contains(&format!("<section id=\"{id}\">")), "no section {id}");
     }
     for text in [
+        "Ranking, test part",
+        "NDCG@10",
+        "0.3125",
         "Before alignment: text embeddings",
         "After alignment",
         "Accuracy of the mean answer against the spread",

@@ -158,8 +158,7 @@ fn figures(sides: &[Side]) -> Vec<Vec<String>> {
 fn ranked(sides: &[Side]) -> Vec<Vec<String>> {
     let tables = |side: &Side| -> Vec<Table> {
         let all = side.run.as_ref().map(|r| r.view.results.tables.clone()).unwrap_or_default();
-        let lists = |table: &Table| table.rows.iter().any(|row| row.metrics.iter().any(|m| m.0.contains('@')));
-        all.into_iter().filter(lists).collect()
+        all.into_iter().filter(Table::is_ranking).collect()
     };
     let tables: Vec<Vec<Table>> = sides.iter().map(tables).collect();
     let known = tables.iter().flatten();

@@ -1,8 +1,8 @@
 //! The tables at the end of a run: predictions with their metrics, rankers with theirs.
 
 use rallrec_events::Difference;
-use rallrec_events::metric::{AUC, COVERAGE, METRICS, Metric, NDCG, RANKING, Shown};
-use rallrec_events::view::{Row, Table};
+use rallrec_events::metric::{AUC, NDCG, Shown};
+use rallrec_events::view::{Column, Row, Table};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
@@ -13,23 +13,6 @@ use crate::theme::Theme;
 use crate::widgets::table::{self, Cell, number, words};
 use crate::widgets::text;
 
-/// A metric that has a column.
-struct Column<'a> {
-    /// As the rows name it: `auc`, `ndcg@10`.
-    name: &'a str,
-    metric: &'static Metric,
-}
-
-impl Column<'_> {
-    /// `AUC`, `NDCG@10`.
-    fn title(&self) -> String {
-        match self.name.split_once('@') {
-            Some((_, cut)) => format!("{}@{cut}", self.metric.title),
-            None => self.metric.title.to_string(),
-        }
-    }
-}
-
 /// The tables of results, or figures over the merged rows while there are none.
 pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
@@ -37,7 +20,7 @@ pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer
     let Some(shown) = tables.get(state.panes.merge.table.min(tables.len().saturating_sub(1))) else {
         return draw_so_far(&run.view.merge, area, buffer, theme);
     };
-    let of = if is_ranking(shown) { "users" } else { "rows" };
+    let of = if shown.is_ranking() { "users" } else { "rows" };
     let n = shown.rows.iter().filter_map(|r| r.n).max().map(|n| format!(", {} {of}", format::count(n)));
     let which = match tables.len() {
         0 | 1 => String::new(),
@@ -55,38 +38,17 @@ pub(super) fn lines_of(table: &Table) -> u16 {
     table.rows.len() as u16 + 4
 }
 
-/// The metrics that have columns here and that the table knows: those of predictions, or those of
-/// lists, the shortest lists first.
+/// The metrics that have columns here.
 fn columns_of(shown: &Table) -> Vec<Column<'_>> {
-    let known = |name: &str| shown.rows.iter().any(|r| r.metric(name).is_some());
-    let of_rows = METRICS.into_iter().filter(|m| m.overview && known(m.name));
-    let mut columns: Vec<Column> = of_rows.map(|metric| Column { name: metric.name, metric }).collect();
-    let order: Vec<&str> = [&NDCG].into_iter().chain(RANKING).chain([&COVERAGE]).map(|metric| metric.name).collect();
-    let mut of_lists: Vec<(u64, usize, Column)> = Vec::new();
-    for (name, ..) in shown.rows.iter().flat_map(|row| &row.metrics) {
-        let Some((plain, cut)) = name.split_once('@') else { continue };
-        let (Some(metric), Ok(cut)) = (Metric::named(plain), cut.parse()) else { continue };
-        if of_lists.iter().all(|known| known.2.name != name) {
-            let at = order.iter().position(|known| *known == plain).unwrap_or(order.len());
-            of_lists.push((cut, at, Column { name, metric }));
-        }
-    }
-    of_lists.sort_by_key(|(cut, at, _)| (*cut, *at));
-    columns.extend(of_lists.into_iter().map(|(.., column)| column));
-    columns
-}
-
-/// It is about lists and the users that they are for.
-fn is_ranking(shown: &Table) -> bool {
-    columns_of(shown).first().is_some_and(|column| column.name.contains('@'))
+    shown.columns().into_iter().filter(|column| column.metric.overview).collect()
 }
 
 /// There is room for the intervals of the usual metrics; of the shortest lists, where it is about
 /// lists.
 fn with_intervals(shown: &Table, width: u16) -> bool {
     let columns = columns_of(shown);
-    let cut = columns.first().and_then(|first| first.name.split_once('@')).map(|(_, cut)| cut);
-    let usual = |c: &&Column| c.metric.shown < Shown::Wide && c.name.split_once('@').map(|(_, cut)| cut) == cut;
+    let shortest = columns.first().and_then(Column::cut);
+    let usual = |c: &&Column| c.metric.shown < Shown::Wide && c.cut() == shortest;
     width >= 26 + columns.iter().filter(usual).count() as u16 * 21
 }
 
@@ -100,7 +62,7 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let tests = |name: &str| shown.rows.iter().any(|r| r.against.iter().any(|d| d.metric == name));
     let tested = columns.iter().find(|c| c.metric.name == AUC.name || c.metric.name == NDCG.name);
     let tested = tested.filter(|c| tests(c.name)).map(|c| c.name);
-    let mut heads = vec![words(if is_ranking(shown) { "ranked by" } else { "model" })];
+    let mut heads = vec![words(if shown.is_ranking() { "ranked by" } else { "model" })];
     let titles: Vec<String> = columns.iter().map(Column::title).collect();
     for (column, title) in columns.iter().zip(&titles) {
         heads.push(number(title));
