@@ -4,9 +4,10 @@
 //! then its folder is flushed, which holds the name. So neither a kill nor a power cut leaves half
 //! a file, or a name without the bytes behind it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -72,11 +73,17 @@ impl Pending {
         let failed = |e: &io::Error| Unfinished::Failed(Error::io(&path, "write the file", e));
         let file = file.into_inner().map_err(|e| failed(e.error()))?;
         file.as_file().sync_all().map_err(|e| failed(&e))?;
-        let named = if replace { file.persist(&path) } else { file.persist_noclobber(&path) };
-        match named {
-            Err(e) if !replace && e.error.kind() == io::ErrorKind::AlreadyExists => return Err(Unfinished::Taken),
-            Err(e) => return Err(failed(&e.error)),
-            Ok(_) => {}
+        if replace {
+            // Dropped after an error, the temporary file is removed.
+            let (_, temporary) = file.into_parts();
+            fs::rename(&temporary, &path).map_err(|e| failed(&e))?;
+            let _ = temporary.keep();
+        } else {
+            match file.persist_noclobber(&path) {
+                Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Err(Unfinished::Taken),
+                Err(e) => return Err(failed(&e.error)),
+                Ok(_) => {}
+            }
         }
         sync_folder(folder_of(&path)).map_err(Unfinished::Failed)
     }
@@ -132,6 +139,62 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
             Err(Error::io(folder, "flush the folder to the disk", &e))
         }
         _ => Ok(()),
+    }
+}
+
+/// Makes a folder, and those on the way to it that are not there; their names are on the disk then.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && fs::symlink_metadata(f).is_err()).collect();
+    fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the folder", &e))?;
+    missing.iter().rev().try_for_each(|made| sync_folder(folder_of(made)))
+}
+
+/// What a power cut takes of a file that is appended to is younger than this.
+pub const SYNCED: Duration = Duration::from_secs(10);
+
+/// A file that grows at its end. A kill loses nothing that was appended, a power cut what is younger
+/// than [`SYNCED`].
+pub struct Appending {
+    file: File,
+    path: PathBuf,
+    synced: Instant,
+}
+
+impl Appending {
+    /// Opens or makes the file, and keeps its first `length` bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn open(path: &Path, length: u64) -> Result<Self> {
+        let error = |e: io::Error| Error::io(path, "open for appending", &e);
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(error)?;
+        if file.metadata().map_err(error)?.len() != length {
+            file.set_len(length).map_err(error)?;
+        }
+        sync_folder(folder_of(path))?;
+        Ok(Self { file, path: path.to_owned(), synced: Instant::now() })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// A disk that is full or fails.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::io(&self.path, "append a row", &e))?;
+        if self.synced.elapsed() >= SYNCED {
+            self.file.sync_data().map_err(|e| Error::io(&self.path, "flush the file to the disk", &e))?;
+            self.synced = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 

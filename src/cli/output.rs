@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::export::Target;
 use crate::monitor::Monitor;
 use crate::pipeline::control;
+use crate::pipeline::finished::Finished;
+use crate::pipeline::newer;
 use crate::pipeline::progress::thousands;
 use crate::terminal::{self, say};
 
@@ -56,6 +58,15 @@ pub fn recipe_of_run(folder: &Path) -> Result<config::Recipe> {
             .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
     }
     recipe(&path, &[]).map(|read| read.recipe)
+}
+
+/// Says on standard error that the raw data of a run has more by now than the run knows.
+pub fn newer(run: &Path, recipe: &config::Recipe, monitor: &dyn Monitor) -> Result<()> {
+    let (tables, _) = Finished::open(run)?.data()?;
+    if let Some(newer) = newer::look(run, recipe, &tables, monitor)? {
+        say!("{newer}");
+    }
+    Ok(())
 }
 
 /// Says how many rows were written, and where to.

@@ -103,6 +103,7 @@ pub fn main(args: RecommendArgs) -> Result<()> {
     };
     let requests: Vec<Request> = args.user.into_iter().map(request).collect();
     let monitor = Interruptible("recommend");
+    output::newer(&args.run, &recipe, &monitor)?;
     let recommender = Recommender::open(&run, &recipe, &monitor)?;
     if let Some(target) = target {
         let (mut table, mut rows) = (target.open(&COLUMNS, args.force)?, 0);

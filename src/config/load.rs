@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rallrec_events::StageId;
 
+use super::places::{self, Written};
 use super::tree::{self, Clash, Content, Node, Origin, Section};
 use super::{Recipe, renamed, streams};
 use crate::database::without_password;
@@ -19,6 +20,8 @@ pub struct Read {
     pub lines: Vec<String>,
     place: String,
     keys: Section,
+    /// Relative paths of the file.
+    written: Vec<Written>,
 }
 
 /// Reads the recipe at `path`, changes it by `overrides` (`section.key=value`, values in TOML; a
@@ -29,7 +32,8 @@ pub struct Read {
 /// Names all keys that are wrong, with line, range and what to do.
 pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read the recipe", &e))?;
-    read_text(&text, &path.display().to_string(), overrides)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    read_in(&text, &path.display().to_string(), Some(folder), overrides)
 }
 
 /// As [`read`], the recipe alone.
@@ -48,11 +52,15 @@ pub fn parse(text: &str, place: &str, overrides: &[String]) -> Result<Recipe> {
     read_text(text, place, overrides).map(|read| read.recipe)
 }
 
-/// As [`read`], from text.
+/// As [`read`], from text that is no file: its relative paths stay as they are.
 ///
 /// # Errors
 /// Those of [`read`].
 pub fn read_text(text: &str, place: &str, overrides: &[String]) -> Result<Read> {
+    read_in(text, place, None, overrides)
+}
+
+fn read_in(text: &str, place: &str, folder: Option<&Path>, overrides: &[String]) -> Result<Read> {
     let mut faults = Faults::default();
     let mut keys = tree::read(text, place)?;
     let mut lines = renamed::rename(&mut keys, &mut faults);
@@ -69,6 +77,7 @@ pub fn read_text(text: &str, place: &str, overrides: &[String]) -> Result<Read> 
     // The seed of the file stays where there is one.
     tree::put(&mut keys, "seed", seed, &|there, _| Some(there.clone())).map_err(|clash| no_section(clash, place))?;
     streams::fill(&mut keys);
+    let written = places::resolve(&mut keys, folder);
 
     let whole = Value::from(&keys);
     let schema = schema_of::<Recipe>().map_err(|e| Error::failed("recipe", e))?;
@@ -81,7 +90,7 @@ pub fn read_text(text: &str, place: &str, overrides: &[String]) -> Result<Read> 
     })?;
     let recipe = recipe.faithfully();
     refuse(&recipe.contradictions(), place, &keys)?;
-    Ok(Read { recipe, lines, place: place.to_owned(), keys })
+    Ok(Read { recipe, lines, place: place.to_owned(), keys, written })
 }
 
 impl Read {
@@ -90,7 +99,8 @@ impl Read {
     /// # Errors
     /// Names all keys whose file or model is not there, with line and what to do.
     pub fn check_files(&self, until: Option<StageId>) -> Result<()> {
-        refuse(&self.recipe.missing(until), &self.place, &self.keys)
+        let faults = self.recipe.missing(until).into_iter().map(|fault| places::advise(fault, &self.written));
+        refuse(&faults.collect(), &self.place, &self.keys)
     }
 }
 

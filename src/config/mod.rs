@@ -4,6 +4,7 @@
 
 mod check;
 pub mod load;
+mod places;
 pub mod print;
 mod renamed;
 mod sections;

@@ -45,6 +45,7 @@ pub use set::{DataSet, Kind};
 pub use settings::{Damaged, DataSettings, Implicit, Repeats, Shuffle, Targets};
 pub use split::{By, SplitSettings};
 
+use crate::content::Content;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::settings::Checked;
@@ -72,6 +73,18 @@ pub fn read(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
 /// only the users and items that are left. Every later stage uses this data set's indices.
 pub fn open(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     open_traced(settings, monitor).map(|(dataset, _)| dataset)
+}
+
+/// What is known of the raw data: the bytes of the files that are read, or the rows of queries. What
+/// else lies beside them, and when a file was touched, is no part of it.
+///
+/// # Errors
+/// What cannot be read, or what a database says.
+pub fn content(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Content> {
+    if settings.kind == Kind::TABLE {
+        return Ok(table::Sources::find(settings, monitor)?.content());
+    }
+    settings.kind.set().content(settings)
 }
 
 /// As [`open`], with what each filter left.

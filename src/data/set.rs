@@ -1,7 +1,7 @@
 //! What is known of a data set, as one value: code asks the value and never the name.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -11,6 +11,7 @@ use super::method::{REPEATS, Switch};
 use super::pull::Remote;
 use super::sets::{self, Nature};
 use super::{DataSettings, Dataset, source};
+use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::settings::nearest;
@@ -54,6 +55,8 @@ pub struct DataSet {
     pub remote: Option<Remote>,
     /// Refuses a folder that lacks one of the files.
     pub ready: fn(&DataSet, &DataSettings) -> Result<()>,
+    /// The files that are read, of those that are there.
+    pub reads: fn(&DataSet, &DataSettings) -> Result<Vec<PathBuf>>,
     /// Reads what the settings name.
     pub load: fn(&DataSet, &DataSettings, &dyn Monitor) -> Result<Dataset>,
 }
@@ -87,12 +90,41 @@ impl DataSet {
         switches: &[REPEATS],
         remote: None,
         ready: |set, settings| set.require(&settings.path),
+        reads: |set, settings| Ok(set.found(&settings.path)),
         load: |set, _, _| Err(Error::failed(set.name, "cannot be read")),
     };
 
     /// The data set with this name, as a [`Dataset`] has it.
     pub fn named(name: &str) -> Option<&'static Self> {
         sets::ALL.iter().copied().find(|set| set.name == name || set.aliases.contains(&name))
+    }
+
+    /// Those of its files that are there.
+    fn found(&self, folder: &Path) -> Vec<PathBuf> {
+        let all = self.files.iter().map(|names| source::locate_any(folder, &names.split('|').collect::<Vec<_>>()));
+        all.filter(|file| source::exists(file)).collect()
+    }
+
+    /// What is known of the raw data: the bytes of the files that are read. What else lies in the
+    /// folder, and when a file was touched, is no part of it.
+    ///
+    /// # Errors
+    /// A file that is not there or cannot be read.
+    pub fn content(&self, settings: &DataSettings) -> Result<Content> {
+        (self.ready)(self, settings)?;
+        let mut files: Vec<(String, PathBuf)> = Vec::new();
+        for file in (self.reads)(self, settings)? {
+            // An entry of a zip file is known by the whole of it.
+            let file = source::on_disk(&file);
+            let name = file.strip_prefix(&settings.path).ok().filter(|name| !name.as_os_str().is_empty());
+            let name = name.map(|name| name.display().to_string()).unwrap_or_default();
+            if !files.iter().any(|(_, known)| *known == file) {
+                files.push((name, file));
+            }
+        }
+        files.sort();
+        let contents = files.iter().map(|(_, file)| Content::of_path(file)).collect::<Result<Vec<_>>>()?;
+        Ok(Content::of_parts(files.iter().zip(&contents).map(|((name, _), content)| (name.as_str(), content.as_str()))))
     }
 
     /// Refuses a folder that lacks one of the files, naming all that are missing.

@@ -19,10 +19,9 @@ const HEADER: &str = "state";
 /// # Errors
 /// The folder or file cannot be written.
 pub(crate) fn save(path: &Path, header: &impl Serialize, tensors: &[(&str, &[f32])]) -> Result<()> {
-    let io = |e: std::io::Error| Error::io(path, "write the checkpoint", &e);
     let failed = |e: &dyn std::fmt::Display| Error::failed(path.display(), format!("cannot write the checkpoint: {e}"));
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io)?;
+    durable::make_folder(folder)?;
     let mut views = Vec::with_capacity(tensors.len());
     for (name, values) in tensors {
         let bytes = bytemuck::cast_slice(values);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,11 +126,29 @@ pub struct Manifest {
     pub bytes: u64,
     /// Seconds of work in the process that finished it.
     pub seconds: f64,
+    /// When it was finished, milliseconds since 1970. The time of its file is lost when a folder
+    /// is copied.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub made_ms: u64,
     /// Of all the above.
     pub sum: Content,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Manifest {
+    /// What an input held; `None` for one that it has not.
+    pub fn input(&self, name: &str) -> Option<&Content> {
+        self.inputs.iter().find(|input| input.name == name).map(|input| &input.content)
+    }
+
+    /// Whether it was made of all these.
+    fn has(&self, wanted: &[(&'static str, Content)]) -> bool {
+        wanted.iter().all(|(name, content)| self.input(name) == Some(content))
+    }
+
     /// The hash of all but `sum`.
     fn sum(&self) -> Result<Content> {
         Content::of(&Self { sum: Content::of_text(""), ..self.clone() })
@@ -157,9 +176,35 @@ pub struct Origin {
 
 impl Origin {
     fn name(&self) -> String {
-        let dot = if self.part.is_empty() { "" } else { "." };
-        format!("{}{dot}{}-{}", self.stage, self.part, self.key.short())
+        Self::begin_of_name(self.stage, self.part) + self.key.short()
     }
+
+    /// What stands before the key in the name of an artifact's folder.
+    fn begin_of_name(stage: &str, part: &str) -> String {
+        let dot = if part.is_empty() { "" } else { "." };
+        format!("{stage}{dot}{part}-")
+    }
+}
+
+/// What an artifact of a run that is only read is found by.
+pub struct Recorded<'a> {
+    /// Name of the stage.
+    pub stage: &'static str,
+    /// Part of the stage.
+    pub part: &'static str,
+    /// Version of the stage's code.
+    pub version: u32,
+    /// The settings that the stage sees.
+    pub settings: &'a Content,
+    /// The artifacts that it reads.
+    pub made: &'a [(&'static str, Content)],
+    /// What else it reads, where that can be read.
+    pub outside: &'a dyn Fn() -> Result<Vec<(&'static str, Content)>>,
+}
+
+/// Sorts artifacts by when they were made.
+pub(super) fn newest_first(artifacts: &mut [Artifact]) {
+    artifacts.sort_by(|a, b| (b.manifest.made_ms, &a.folder).cmp(&(a.manifest.made_ms, &b.folder)));
 }
 
 /// The folder of artifacts.
@@ -178,7 +223,7 @@ impl Store {
         let file = root.join(FORMAT_FILE);
         check_format(run)?;
         if !file.exists() {
-            fs::create_dir_all(&root).map_err(|e| Error::io(&root, "make the folder", &e))?;
+            durable::make_folder(&root)?;
             durable::write(&file, format!("{FORMAT}\n").as_bytes())?;
         }
         Ok(Self { root })
@@ -223,6 +268,40 @@ impl Store {
         Ok(Some(artifact))
     }
 
+    /// The artifact of a stage with these settings, made of these artifacts, whatever it was made
+    /// of besides. Of several it is the one that was made of what is `outside` now, or the newest.
+    /// Its bytes are held to what was recorded.
+    ///
+    /// # Errors
+    /// Those of [`Store::find`].
+    pub fn recorded(&self, wanted: &Recorded<'_>) -> Result<Option<Artifact>> {
+        let begin = Origin::begin_of_name(wanted.stage, wanted.part);
+        let mut found = Vec::new();
+        for folder in fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if !name.starts_with(&begin) || name.ends_with(".part") {
+                continue;
+            }
+            let Some(manifest) = read_manifest(&folder).map_err(|e| self.redo(e, wanted.stage))? else { continue };
+            let fits = (&*manifest.stage, &*manifest.part, manifest.version)
+                == (wanted.stage, wanted.part, wanted.version)
+                && manifest.settings == *wanted.settings;
+            if fits && manifest.has(wanted.made) {
+                found.push(Artifact { folder, manifest });
+            }
+        }
+        newest_first(&mut found);
+        if found.len() > 1
+            && let Ok(outside) = (wanted.outside)()
+            && let Some(at) = found.iter().position(|artifact| artifact.manifest.has(&outside))
+        {
+            found.swap(0, at);
+        }
+        let Some(artifact) = found.into_iter().next() else { return Ok(None) };
+        artifact.verify().map_err(|e| self.redo(e, wanted.stage))?;
+        Ok(Some(artifact))
+    }
+
     fn redo(&self, error: Error, stage: &str) -> Error {
         redo(self.root.parent().unwrap_or(Path::new(".")), error, stage)
     }
@@ -264,7 +343,7 @@ impl Store {
         if resumed {
             durable::remove_torn(&part);
         }
-        fs::create_dir_all(&part).map_err(|e| Error::io(&part, "make the folder", &e))?;
+        durable::make_folder(&part)?;
         Ok((part, resumed))
     }
 
@@ -292,6 +371,7 @@ impl Store {
             files,
             // So short a number is read as it was written, which the sum depends on.
             seconds: (seconds * 1e3).round() / 1e3,
+            made_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             sum: Content::of_text(""),
         };
         let manifest = Manifest { sum: manifest.sum()?, ..manifest };

@@ -41,11 +41,35 @@ pub struct ControlWords {
     pub lasting: Option<Word>,
     /// Words that were not there at the last look.
     pub new: Vec<Word>,
+    /// The run folder is not where it was: somebody has removed or moved it.
+    pub gone: bool,
+}
+
+/// Which folder a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u64, u64);
+
+impl Place {
+    /// `None` where there is no folder.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let found = std::fs::metadata(folder).ok().filter(std::fs::Metadata::is_dir)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            Some(Self(found.dev(), found.ino()))
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = found;
+            Some(Self(0, 0))
+        }
+    }
 }
 
 /// Looks at the control file.
 pub struct Control {
     folder: Option<PathBuf>,
+    place: Option<Place>,
     last: Mutex<(Instant, Requests)>,
 }
 
@@ -56,7 +80,11 @@ impl Control {
             // Absent is the normal case, and a folder that cannot be written says so elsewhere.
             let _ = Requests::default().write(folder);
         }
-        Self { folder: folder.map(Path::to_path_buf), last: Mutex::new((Instant::now(), Requests::default())) }
+        Self {
+            folder: folder.map(Path::to_path_buf),
+            place: folder.and_then(Place::of),
+            last: Mutex::new((Instant::now(), Requests::default())),
+        }
     }
 
     /// The words in force. A request for a checkpoint is taken out of the file and returned once,
@@ -69,7 +97,10 @@ impl Control {
         };
         let before = last.1;
         if last.0.elapsed() < LOOK {
-            return ControlWords { lasting: before.lasting, new: Vec::new() };
+            return ControlWords { lasting: before.lasting, new: Vec::new(), gone: false };
+        }
+        if Place::of(folder) != self.place {
+            return ControlWords { gone: true, ..ControlWords::default() };
         }
         let mut now = Requests::read(folder);
         let mut new = Vec::new();
@@ -82,7 +113,7 @@ impl Control {
             new.push(now.lasting.unwrap_or(Word::Run));
         }
         *last = (Instant::now(), now);
-        ControlWords { lasting: now.lasting, new }
+        ControlWords { lasting: now.lasting, new, gone: false }
     }
 }
 
@@ -103,12 +134,12 @@ mod tests {
         };
         assert_eq!(look(), ControlWords::default());
         std::fs::write(&file, "pause checkpoint\n").unwrap();
-        let words = ControlWords { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause] };
+        let words = ControlWords { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause], gone: false };
         assert_eq!(look(), words);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "pause\n");
-        assert_eq!(look(), ControlWords { lasting: Some(Word::Pause), new: vec![] });
+        assert_eq!(look(), ControlWords { lasting: Some(Word::Pause), new: vec![], gone: false });
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(look(), ControlWords { lasting: None, new: vec![Word::Run] });
+        assert_eq!(look(), ControlWords { lasting: None, new: vec![Word::Run], gone: false });
         std::fs::write(&file, "stop\n").unwrap();
         assert_eq!(look().lasting, Some(Word::Stop));
     }

@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rallrec_events::StageId;
 
-use super::artifact::{Artifact, MANIFEST, check_format, read_manifest, redo};
+use super::artifact::{Artifact, check_format, newest_first, read_manifest, redo};
 use super::stage::{Made, Stage};
 use super::stages::collab::Collab;
 use super::stages::data::{SampleRows, Tables};
@@ -37,19 +36,17 @@ impl Finished {
         let entries = fs::read_dir(&all).map_err(|e| {
             Error::io(&all, "read the run", &e).next("give the folder that `rallrec run` wrote into, e.g. runs/demo")
         })?;
-        let mut found: Vec<(SystemTime, Artifact)> = Vec::new();
+        let mut found = Vec::new();
         for folder in entries.flatten().map(|entry| entry.path()) {
             if folder.extension().is_some_and(|end| end == "part") {
                 continue;
             }
             let manifest = read_manifest(&folder).map_err(|e| e.next("remove the folder and run the recipe again"))?;
             let Some(manifest) = manifest else { continue };
-            let changed = fs::metadata(folder.join(MANIFEST)).and_then(|m| m.modified());
-            let changed = changed.unwrap_or(SystemTime::UNIX_EPOCH);
-            found.push((changed, Artifact { folder, manifest }));
+            found.push(Artifact { folder, manifest });
         }
-        found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.folder.cmp(&b.1.folder)));
-        Ok(Self { run: run.to_owned(), artifacts: found.into_iter().map(|(_, artifact)| artifact).collect() })
+        newest_first(&mut found);
+        Ok(Self { run: run.to_owned(), artifacts: found })
     }
 
     fn missing(&self, stage: StageId) -> Error {

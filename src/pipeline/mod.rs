@@ -15,6 +15,7 @@ mod keys_test;
 mod lock;
 pub mod machine;
 pub mod matrices;
+pub mod newer;
 pub mod progress;
 pub mod reporter;
 pub mod results;

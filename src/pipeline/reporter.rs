@@ -250,6 +250,19 @@ impl Reporter {
         held(&self.sink).traced(|trace| trace.stage(stage, began, seconds).map(|()| true));
     }
 
+    /// Flushes events and log to the disk; after the run's last word.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn sync(&self) -> Result<()> {
+        let sink = held(&self.sink);
+        let files = [(&sink.events, "events.jsonl"), (&sink.log, "log.txt")];
+        for (file, name) in files.into_iter().filter_map(|(file, name)| Some((file.as_ref()?, name))) {
+            file.sync_all().map_err(|e| Error::io(name, "flush the file to the disk", &e))?;
+        }
+        Ok(())
+    }
+
     /// Says what the operators did since the last time; before the run's last word.
     pub fn report_operators(&self) {
         held(&self.sink).operators();
@@ -315,6 +328,9 @@ impl Monitor for Reporter {
                 break true;
             }
             let words = self.control.look();
+            if words.gone {
+                break true;
+            }
             words.new.into_iter().for_each(|word| self.answer(word));
             match words.lasting {
                 Some(Word::Stop) => break true,

@@ -12,14 +12,14 @@
 //! scores.jsonl    what each model of the tables says of each test row
 //! ```
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
 use rallrec_events::{Event, StageId};
 
-use super::artifact::{Artifact, Origin, Store};
+use super::artifact::{Artifact, Origin, Recorded, Store};
+use super::control::Place;
 use super::key::{Key, key};
 use super::lock::Lock;
 use super::progress::Verbosity;
@@ -28,6 +28,7 @@ use super::results::StageTime;
 use super::stage::{Inputs, Made, Stage, Work};
 use crate::content::Content;
 use crate::device::{Device, nvtx};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -72,6 +73,8 @@ pub struct Run {
     times: Mutex<Vec<StageTime>>,
     /// `None` for a finished run that is only read.
     lock: Option<Lock>,
+    /// Where the folder was when it was opened.
+    place: Option<Place>,
     #[cfg(test)]
     stand_in: Option<StandIn>,
 }
@@ -79,7 +82,7 @@ pub struct Run {
 impl Run {
     /// Opens (and makes) the folder. Fails when another process works in it.
     pub fn open(folder: &Path, span: Span, verbosity: Verbosity) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(|e| Error::io(folder, "make the run folder", &e))?;
+        durable::make_folder(folder)?;
         let lock = Lock::take(folder)?;
         let store = Store::open(folder)?;
         let reporter = Reporter::new(Some(folder), verbosity)?;
@@ -108,6 +111,7 @@ impl Run {
             started: Instant::now(),
             times: Mutex::new(Vec::new()),
             lock,
+            place: Place::of(folder),
             #[cfg(test)]
             stand_in: None,
         }
@@ -122,6 +126,19 @@ impl Run {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Refuses to go on in a folder that was removed or moved meanwhile: what would be written is in
+    /// no place, or in two.
+    ///
+    /// # Errors
+    /// The folder is not where it was.
+    pub fn is_there(&self) -> Result<()> {
+        if Place::of(&self.folder) == self.place {
+            return Ok(());
+        }
+        Err(Error::failed(self.folder.display(), "the run folder was removed or moved while the run was at work")
+            .next("put it back and run the same command again, or begin anew with another --out"))
     }
 
     /// Whether nothing can be made here.
@@ -225,7 +242,12 @@ impl Entered<'_> {
         settings: &S::Settings<'_>,
         inputs: &S::Inputs<'_>,
     ) -> Result<Made<S::Output>> {
-        let (settings_content, contents) = (Content::of(settings)?, inputs.contents()?);
+        let settings_content = Content::of(settings)?;
+        if self.run.is_read_only() {
+            return self.recorded::<S>(part, &settings_content, inputs);
+        }
+        let mut contents = inputs.made();
+        contents.extend(inputs.outside()?);
         let origin = Origin {
             stage: S::ID.name(),
             part,
@@ -236,17 +258,50 @@ impl Entered<'_> {
             notes: S::NOTES,
         };
         let store = &self.run.store;
-        if self.run.lock.is_some() && self.run.again(self.id) {
+        if self.run.again(self.id) {
             store.discard(&origin)?;
         }
-        self.keys.push(origin.key.clone());
         let artifact = match store.find(&origin)? {
             Some(artifact) => artifact,
             None => self.make::<S>(&origin, settings, inputs)?,
         };
+        Ok(self.take::<S>(artifact))
+    }
+
+    fn take<S: Stage>(&mut self, artifact: Artifact) -> Made<S::Output> {
+        self.keys.push(artifact.manifest.key.clone());
         self.seconds += artifact.manifest.seconds;
         self.bytes += artifact.manifest.bytes;
-        Ok(Made::new(artifact, S::load))
+        Made::new(artifact, S::load)
+    }
+
+    /// The artifact of a part in a run that is only read, found by its settings and by the
+    /// artifacts behind it. What lies outside of the folder may have changed or be gone.
+    fn recorded<S: Stage>(
+        &mut self,
+        part: &'static str,
+        settings: &Content,
+        inputs: &S::Inputs<'_>,
+    ) -> Result<Made<S::Output>> {
+        let (run, id) = (self.run, self.id);
+        let found = run.store.recorded(&Recorded {
+            stage: id.name(),
+            part,
+            version: S::VERSION,
+            settings,
+            made: &inputs.made(),
+            outside: &|| inputs.outside(),
+        })?;
+        let artifact = found.ok_or_else(|| {
+            let what = format!("the stage '{id}' is not there for the recipe in it");
+            let recipe = run.folder.join("recipe.toml");
+            Error::input(run.folder.display(), what).next(format!(
+                "make it: rallrec run {} --until {id} --out {}",
+                recipe.display(),
+                run.folder.display()
+            ))
+        })?;
+        Ok(self.take::<S>(artifact))
     }
 
     fn make<S: Stage>(
@@ -256,15 +311,6 @@ impl Entered<'_> {
         inputs: &S::Inputs<'_>,
     ) -> Result<Artifact> {
         let (run, id, reporter) = (self.run, self.id, &self.run.reporter);
-        if run.lock.is_none() {
-            let what = format!("the stage '{id}' is not there, or its recipe, raw files or model have changed since");
-            let recipe = run.folder.join("recipe.toml");
-            return Err(Error::input(run.folder.display(), what).next(format!(
-                "make it: rallrec run {} --until {id} --out {}",
-                recipe.display(),
-                run.folder.display()
-            )));
-        }
         let (folder, resumed) = run.store.begin(origin)?;
         if !self.began {
             self.began = true;
@@ -283,6 +329,8 @@ impl Entered<'_> {
         let others = if wanted { run.store.others(origin) } else { Vec::new() };
         let work = Work { folder: &folder, others: &others, device: self.device, monitor: reporter };
         let outcome = reporter.check().and_then(|()| run.work::<S>(origin, settings, inputs, &work));
+        // What went wrong follows from it.
+        let outcome = run.is_there().and(outcome);
         drop(range);
         let seconds = begun.elapsed().as_secs_f64();
         reporter.stage_took(id.name(), begun, seconds);
@@ -326,6 +374,7 @@ impl Entered<'_> {
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use std::fs;
 
     thread_local! {
         static DONE: Cell<u32> = const { Cell::new(0) };
@@ -361,8 +410,8 @@ mod tests {
     struct Read<'a>(&'a Made<String>);
 
     impl Inputs for Read<'_> {
-        fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-            Ok(vec![("graph", self.0.content())])
+        fn made(&self) -> Vec<(&'static str, Content)> {
+            vec![("graph", self.0.content())]
         }
     }
 

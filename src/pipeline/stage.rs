@@ -48,16 +48,23 @@ pub trait Stage {
 
 /// What a stage reads.
 pub trait Inputs {
-    /// Names and contents of all of it, in a fixed order.
+    /// Names and contents of the artifacts among them, in a fixed order. A finished run is read by
+    /// these alone.
+    fn made(&self) -> Vec<(&'static str, Content)>;
+
+    /// Names and contents of what lies outside of the run folder: raw data, models, a file of
+    /// descriptions.
     ///
     /// # Errors
-    /// Raw files or a model that cannot be read.
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>>;
+    /// What cannot be read.
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(Vec::new())
+    }
 }
 
 impl Inputs for () {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(Vec::new())
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        Vec::new()
     }
 }
 

@@ -88,7 +88,8 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     };
     reporter.report_operators();
     reporter.emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
-    outcome
+    // A run that is said to be done is on the disk, and in its place.
+    run.is_there().and(outcome).and_then(|results| reporter.sync().map(|()| results))
 }
 
 /// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first

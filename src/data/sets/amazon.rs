@@ -29,6 +29,7 @@ pub static SET: DataSet = DataSet {
     threshold: 3.0,
     method,
     ready,
+    reads,
     load: old,
     ..DataSet::PLAIN
 };
@@ -64,6 +65,7 @@ pub static SET_2023: DataSet = DataSet {
     threshold: 3.0,
     method,
     ready,
+    reads,
     remote: Some(Remote {
         name: "amazon-2023",
         base: "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw",
@@ -90,6 +92,11 @@ fn method(settings: DataSettings) -> DataSettings {
 
 fn ready(_: &DataSet, settings: &DataSettings) -> Result<()> {
     files(settings).map(drop)
+}
+
+fn reads(_: &DataSet, settings: &DataSettings) -> Result<Vec<PathBuf>> {
+    let (reviews, meta) = files(settings)?;
+    Ok(std::iter::once(reviews).chain(meta).collect())
 }
 
 fn new(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {

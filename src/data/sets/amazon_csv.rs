@@ -29,6 +29,7 @@ pub static SET: DataSet = DataSet {
         ..settings
     },
     ready: |_, settings| files(&settings.path).map(drop),
+    reads: |_, settings| files(&settings.path).map(|(reviews, items)| std::iter::once(reviews).chain(items).collect()),
     load,
     ..DataSet::PLAIN
 };

@@ -13,6 +13,15 @@ use crate::ops::spmm::Lines;
 /// Name of the file in the checkpoint folder.
 const FILE: &str = "lightgcn.safetensors";
 
+/// How far an epoch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Within {
+    /// Steps made.
+    pub steps: usize,
+    /// The sum of their losses, as the bits of a double: a decimal might be read as another number.
+    pub loss: u64,
+}
+
 /// State beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
@@ -22,6 +31,9 @@ pub(super) struct Progress {
     pub graph: String,
     /// Finished epochs.
     pub epoch: u32,
+    /// Of the epoch behind them.
+    #[serde(default)]
+    pub within: Within,
     /// Optimiser steps made.
     pub steps: u64,
     /// Evaluations since the best one.

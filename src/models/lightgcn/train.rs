@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, Progress};
+use super::checkpoint::{self, Progress, Within};
 use super::{Graph, LightGcnSettings, Negatives, Sampler, Trainer};
 use crate::data::{ItemIdx, UserIdx};
 use crate::device::Device;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::ranking::Ranking;
 use crate::events::Event;
@@ -89,6 +90,7 @@ pub fn train(
         settings: settings.clone(),
         graph: digest.clone(),
         epoch: 0,
+        within: Within::default(),
         steps: 0,
         waited: 0,
         done: false,
@@ -106,7 +108,17 @@ pub fn train(
     let mut batch = Batch::default();
     while progress.epoch < settings.epochs && !progress.done {
         let epoch = progress.epoch + 1;
-        let loss = run_epoch(&sampler, &mut trainer, &mut batch, epoch, settings, monitor)?;
+        let mut saved = Instant::now();
+        let kept = progress.clone();
+        let mut keep = |trainer: &mut Trainer<'_>, within: Within| -> Result<()> {
+            let Some(folder) = folder.filter(|_| saved.elapsed() >= durable::SYNCED) else { return Ok(()) };
+            let progress = Progress { within, steps: trainer.steps(), ..kept.clone() };
+            save(folder, &progress, trainer, &best, monitor)?;
+            saved = Instant::now();
+            Ok(())
+        };
+        let within = std::mem::take(&mut progress.within);
+        let loss = run_epoch(&sampler, &mut trainer, &mut batch, (epoch, within), settings, monitor, &mut keep)?;
         let mut entry = Epoch { epoch, loss, recall: None, ndcg: None };
         let due = epoch.is_multiple_of(settings.eval_every) || epoch == settings.epochs;
         if due && !valid.is_empty() {
@@ -138,39 +150,52 @@ pub fn train(
         progress.epoch = epoch;
         progress.steps = trainer.steps();
         if let Some(folder) = folder {
-            let [e0, m, v] = &trainer.tensors()?;
-            let tensors = [("e0", &**e0), ("m", &**m), ("v", &**v), ("best", &best)];
-            let began = Instant::now();
-            checkpoint::save(folder, &progress, tensors)?;
+            save(folder, &progress, &mut trainer, &best, monitor)?;
             monitor.checkpoint_requested();
-            monitor.emit(Event::CheckpointWritten {
-                stage: monitor.stage().into(),
-                step: progress.steps,
-                seconds: Some(began.elapsed().as_secs_f64()),
-                bytes: None,
-                why: "schedule".into(),
-            });
         }
     }
     Ok(split(graph, &trainer.outputs(Some(best))?, progress.history))
 }
 
-/// All steps of one epoch; the mean loss. A stop leaves between steps: the epoch is done again on
-/// resume.
+/// Writes a checkpoint, and says so.
+fn save(
+    folder: &Path,
+    progress: &Progress,
+    trainer: &mut Trainer<'_>,
+    best: &Lines,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let [e0, m, v] = &trainer.tensors()?;
+    let tensors = [("e0", &**e0), ("m", &**m), ("v", &**v), ("best", best)];
+    let began = Instant::now();
+    checkpoint::save(folder, progress, tensors)?;
+    monitor.emit(Event::CheckpointWritten {
+        stage: monitor.stage().into(),
+        step: progress.steps,
+        seconds: Some(began.elapsed().as_secs_f64()),
+        bytes: None,
+        why: "schedule".into(),
+    });
+    Ok(())
+}
+
+/// The steps of one epoch that are not made yet; the mean loss of all. `keep` may write a
+/// checkpoint after each.
 fn run_epoch(
     sampler: &Sampler<'_>,
     trainer: &mut Trainer<'_>,
     batch: &mut Batch,
-    epoch: u32,
+    (epoch, within): (u32, Within),
     settings: &LightGcnSettings,
     monitor: &dyn Monitor,
+    keep: &mut dyn FnMut(&mut Trainer<'_>, Within) -> Result<()>,
 ) -> Result<f64> {
     let order = sampler.order(epoch);
     let steps = sampler.steps(settings.batch);
     let all = u64::from(settings.epochs) * sampler.edges() as u64;
-    let (mut total, mut recent, mut since, mut clock) = (0.0, 0.0, 0u64, Instant::now());
+    let (mut total, mut recent, mut since, mut clock) = (f64::from_bits(within.loss), 0.0, 0u64, Instant::now());
     let mut edges = 0u64;
-    for step in 0..steps {
+    for step in within.steps..steps {
         monitor.check()?;
         let stream = sampler.batch(&order, step, settings.batch, batch);
         let loss = trainer.step(batch, Negatives::Drawn(stream))?;
@@ -201,6 +226,9 @@ fn run_epoch(
                 rate: Some(edges as f64 / seconds.max(1e-9)),
             });
             (recent, since, edges, clock) = (0.0, 0, 0, Instant::now());
+        }
+        if step + 1 < steps {
+            keep(trainer, Within { steps: step + 1, loss: total.to_bits() })?;
         }
     }
     Ok(total / steps as f64)

@@ -24,8 +24,8 @@ pub struct AlignInputs<'a> {
 }
 
 impl Inputs for AlignInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![("text", self.text.content()), ("graph", self.colla.content())])
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![("text", self.text.content()), ("graph", self.colla.content())]
     }
 }
 

@@ -106,12 +106,12 @@ impl CollabInputs<'_> {
 }
 
 impl Inputs for CollabInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([
             ("tables", Some(self.tables.content())),
             ("samples", Some(self.samples.content())),
             ("graph", self.colla.map(Made::content)),
-        ]))
+        ])
     }
 }
 

@@ -58,7 +58,11 @@ impl<'a> Raw<'a> {
 }
 
 impl Inputs for Raw<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        Vec::new()
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
         let Self { settings, monitor, sources } = self;
         let path = settings.path.as_path();
         if !settings.reads_files() {
@@ -72,7 +76,7 @@ impl Inputs for Raw<'_> {
             let found = Sources::find(settings, *monitor)?;
             sources.get_or_init(|| found).content()
         } else {
-            Content::of_path(path)?
+            settings.kind.set().content(settings)?
         };
         Ok(vec![("raw", content)])
     }
@@ -137,8 +141,8 @@ impl Stage for Tables {
 pub struct SampleRows;
 
 impl Inputs for &Made<Dataset> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![("tables", self.content())])
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![("tables", self.content())]
     }
 }
 

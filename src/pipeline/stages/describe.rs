@@ -87,9 +87,12 @@ pub struct DescribeInputs<'a> {
 }
 
 impl Inputs for DescribeInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([("tables", Some(self.tables.content()))])
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
         Ok(contents([
-            ("tables", Some(self.tables.content())),
             ("model", self.model.map(|m| m.identity()).transpose()?),
             ("file", self.file.map(Content::of_path).transpose()?),
         ]))

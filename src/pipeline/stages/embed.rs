@@ -4,8 +4,6 @@
 //! for `txt`.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -13,6 +11,7 @@ use serde::Serialize;
 use crate::config::{Embed as Section, Pooling, Recipe};
 use crate::content::Content;
 use crate::data::{Dataset, Descriptions};
+use crate::durable::Appending;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::generate;
@@ -76,12 +75,12 @@ pub struct EmbedInputs<'a> {
 }
 
 impl Inputs for EmbedInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
-            ("tables", Some(self.tables.content())),
-            ("descriptions", self.descriptions.map(Made::content)),
-            ("model", Some(self.model.identity()?)),
-        ]))
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([("tables", Some(self.tables.content())), ("descriptions", self.descriptions.map(Made::content))])
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("model", self.model.identity()?)])
     }
 }
 
@@ -111,17 +110,13 @@ impl Stage for Embed {
         let path = work.folder.join("vectors.f32");
         let mut vectors = Matrix::zeros(clips.len(), hidden);
         let known = read_vectors(&path, &mut vectors)?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|f| f.set_len((known.len() * record(hidden)) as u64).map(|()| f))
-            .map_err(|e| Error::io(&path, "open for appending", &e))?;
+        let mut file = Appending::open(&path, (known.len() * record(hidden)) as u64)?;
         model.embed(&clips, pooling, &|text| known.contains(&text), work.monitor, &mut |text, vector| {
             vectors.row_mut(text).copy_from_slice(vector);
             let mut bytes = (text as u32).to_le_bytes().to_vec();
             bytes.extend_from_slice(bytemuck::cast_slice(vector));
-            file.write_all(&bytes).map_err(|e| Error::io(&path, "append a row", &e))
+            bytes.extend_from_slice(&sum(&bytes));
+            file.append(&bytes)
         })?;
         // The vectors of an item's texts lie side by side.
         let text = Matrix::from_vec(all.len(), hidden * parts, vectors.into_vec())?;
@@ -134,12 +129,23 @@ impl Stage for Embed {
     }
 }
 
-/// Bytes of one text in the working file: its number and its vector.
+/// Bytes of one text in the working file: its number, its vector, their sum.
 fn record(width: usize) -> usize {
-    4 + 4 * width
+    4 + 4 * width + SUM
 }
 
-/// Puts the whole rows of an earlier try in their places; returns whose they are.
+/// Bytes of a sum.
+const SUM: usize = 8;
+
+/// A hash by which a damaged record is known: a power cut may leave zeros in its place.
+fn sum(record: &[u8]) -> [u8; SUM] {
+    let mut sum = [0; SUM];
+    sum.copy_from_slice(&blake3::hash(record).as_bytes()[..SUM]);
+    sum
+}
+
+/// Puts the whole records of an earlier try in their places, up to the first that is damaged;
+/// returns whose they are.
 fn read_vectors(path: &Path, vectors: &mut Matrix) -> Result<HashSet<usize>> {
     let mut known = HashSet::new();
     if !path.exists() {
@@ -147,11 +153,11 @@ fn read_vectors(path: &Path, vectors: &mut Matrix) -> Result<HashSet<usize>> {
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read the file", &e))?;
     for record in bytes.chunks_exact(record(vectors.cols())) {
+        let (record, own) = record.split_at(record.len() - SUM);
         let (number, vector) = record.split_at(4);
         let text = number.try_into().map_or(usize::MAX, |n| u32::from_le_bytes(n) as usize);
-        if text >= vectors.rows() {
-            return Err(Error::input(path.display(), format!("there is no text {text}"))
-                .next("delete the file: the stage writes it again"));
+        if own != sum(record) || text >= vectors.rows() || known.contains(&text) {
+            break;
         }
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(vector);
         vectors.row_mut(text).copy_from_slice(&values);
@@ -194,7 +200,10 @@ mod tests {
     fn a_torn_row_of_an_earlier_try_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vectors.f32");
-        let row = |text: u32, x: f32| [&text.to_le_bytes()[..], bytemuck::cast_slice(&[x, -x])].concat();
+        let row = |text: u32, x: f32| {
+            let row = [&text.to_le_bytes()[..], bytemuck::cast_slice(&[x, -x])].concat();
+            [&row[..], &sum(&row)].concat()
+        };
         let bytes = [row(2, 1.5), row(0, 2.5), row(1, 3.5)].concat();
         for cut in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
@@ -205,7 +214,10 @@ mod tests {
                 assert_eq!((vectors.row(2), vectors.row(0)), (&[1.5, -1.5][..], &[2.5, -2.5][..]));
             }
         }
-        std::fs::write(&path, row(3, 0.0)).unwrap();
-        assert!(read_vectors(&path, &mut Matrix::zeros(3, 2)).is_err());
+        // Rows behind a damaged one are done again: zeros in its place would be a vector of text 0.
+        for damaged in [row(3, 0.0), vec![0; record(2)]] {
+            std::fs::write(&path, [row(2, 1.5), damaged, row(1, 3.5)].concat()).unwrap();
+            assert_eq!(read_vectors(&path, &mut Matrix::zeros(3, 2)).unwrap(), HashSet::from([2]));
+        }
     }
 }

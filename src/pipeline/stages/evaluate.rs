@@ -66,8 +66,8 @@ pub struct EvaluateInputs<'a> {
 }
 
 impl Inputs for EvaluateInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![
             ("tables", self.tables.content()),
             ("samples", self.samples.content()),
             ("graph", self.colla.content()),
@@ -77,7 +77,7 @@ impl Inputs for EvaluateInputs<'_> {
             ("predict zero-shot", self.zero_shot.content()),
             ("reason", self.reasoning.content()),
             ("merge", self.merged.content()),
-        ])
+        ]
     }
 }
 

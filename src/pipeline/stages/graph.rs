@@ -53,8 +53,8 @@ pub struct GraphInputs<'a> {
 }
 
 impl Inputs for GraphInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![("tables", self.tables.content()), ("samples", self.samples.content())])
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![("tables", self.tables.content()), ("samples", self.samples.content())]
     }
 }
 

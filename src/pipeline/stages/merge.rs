@@ -34,12 +34,12 @@ pub struct MergeInputs<'a> {
 }
 
 impl Inputs for MergeInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([
             ("predict", Some(self.predictions.content())),
             ("reason", Some(self.reasoning.content())),
             ("collab", self.features.map(Made::content)),
-        ]))
+        ])
     }
 }
 

@@ -42,7 +42,7 @@ use crate::collab::CrossFit;
 use crate::config::{DescribeSource, Recipe};
 use crate::data::{Dataset, Descriptions, GraphEdges, Part, Repeats, Samples, leaks};
 use crate::device::{Choice, Device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::lm::{Facets, Options, Source};
 use crate::merge::Expert;
@@ -358,7 +358,22 @@ impl<'a> Chain<'a> {
     /// `tune`.
     pub fn tune(&self, prompts: &ByVariant<Made<PromptRows>>) -> Result<Made<Tuned>> {
         let inputs = TuneInputs { prompts: &prompts.tune, model: self.writer.view(Facets::LEARNS) };
-        self.run.stage::<Tune>(&TuneSettings::of(self.recipe), &inputs, self.device)
+        let tuned = self.run.stage::<Tune>(&TuneSettings::of(self.recipe), &inputs, self.device)?;
+        if self.run.is_read_only() {
+            // An adapter means something beside the weights that it was tuned with alone.
+            let recipe = self.run.folder().join("recipe.toml");
+            let next = format!(
+                "bring the model of the run to the machine and set model.path in {} to it: it is known by what its \
+                 files hold; what needs no model goes on without it",
+                recipe.display()
+            );
+            let here = inputs.model.identity().map_err(|e| e.within("the tuned model").next(&next))?;
+            if tuned.artifact().manifest.input("model") != Some(&here) {
+                let what = "is another model than the run tuned";
+                return Err(Error::input(self.writer.spec(), what).next(next));
+            }
+        }
+        Ok(tuned)
     }
 
     /// `predict`.

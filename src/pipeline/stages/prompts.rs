@@ -85,16 +85,19 @@ pub struct PromptsInputs<'a> {
 }
 
 impl Inputs for PromptsInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([
             ("tables", Some(self.tables.content())),
             ("samples", Some(self.samples.content())),
             ("retrieve", Some(self.shown.content())),
             ("collab", self.features.map(Made::content)),
             ("soft items", self.soft.items_content()),
             ("soft users", self.soft.users.map(Made::content)),
-            ("model", Some(self.model.identity()?)),
-        ]))
+        ])
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("model", self.model.identity()?)])
     }
 }
 

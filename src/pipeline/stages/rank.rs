@@ -39,12 +39,8 @@ pub struct RankInputs<'a> {
 }
 
 impl Inputs for RankInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![
-            ("tables", self.tables.content()),
-            ("samples", self.samples.content()),
-            ("graph", self.colla.content()),
-        ])
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![("tables", self.tables.content()), ("samples", self.samples.content()), ("graph", self.colla.content())]
     }
 }
 

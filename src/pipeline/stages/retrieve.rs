@@ -99,15 +99,15 @@ pub struct RetrieveInputs<'a> {
 }
 
 impl Inputs for RetrieveInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([
             ("tables", Some(self.tables.content())),
             ("samples", Some(self.samples.content())),
             ("plain", self.plain.map(Made::content)),
             ("text", self.text.map(Made::content)),
             ("graph", self.colla.map(Made::content)),
             ("align", self.ssl.map(Made::content)),
-        ]))
+        ])
     }
 }
 

@@ -69,8 +69,12 @@ pub struct TuneInputs<'a> {
 }
 
 impl Inputs for TuneInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![("prompts", self.prompts.content()), ("model", self.model.identity()?)])
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![("prompts", self.prompts.content())]
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("model", self.model.identity()?)])
     }
 }
 

@@ -88,12 +88,12 @@ pub struct PredictInputs<'a> {
 }
 
 impl Inputs for PredictInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
-            ("prompts", Some(self.prompts.content())),
-            ("tune", self.tuned.map(Made::content)),
-            ("model", Some(self.model.identity()?)),
-        ]))
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([("prompts", Some(self.prompts.content())), ("tune", self.tuned.map(Made::content))])
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("model", self.model.identity()?)])
     }
 }
 

@@ -62,12 +62,12 @@ pub struct ReasonInputs<'a> {
 }
 
 impl Inputs for ReasonInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(contents([
-            ("prompts", Some(self.prompts.content())),
-            ("predict", self.predictions.map(Made::content)),
-            ("model", Some(self.model.identity()?)),
-        ]))
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        contents([("prompts", Some(self.prompts.content())), ("predict", self.predictions.map(Made::content))])
+    }
+
+    fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![("model", self.model.identity()?)])
     }
 }
 
