@@ -109,6 +109,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.finish()
 }
 
+/// Gives a file that another library wrote the usual mode less the umask.
+///
+/// # Errors
+/// A folder that cannot be written in.
+pub fn usual_mode(path: &Path) -> Result<()> {
+    let pending = Pending::new(path)?;
+    let mode = pending.file.get_ref().as_file().metadata().map(|found| found.permissions());
+    mode.and_then(|mode| fs::set_permissions(path, mode)).map_err(|e| Error::io(path, "set the mode of the file", &e))
+}
+
 /// Renames a file or folder, and flushes the folder that holds both names.
 ///
 /// # Errors
@@ -142,6 +152,32 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
+/// Reads a file. What is none, e.g. a pipe, keeps nobody waiting.
+///
+/// # Errors
+/// Nothing is there, it is no file, it cannot be read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        return fs::read(path);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"))
+}
+
+/// Refuses a link or a pipe in the place of a file or folder that is written into: it would lead the
+/// writes somewhere else, or wait for ever.
+///
+/// # Errors
+/// Something is there that is neither a file nor a folder.
+pub fn is_own(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            Err(Error::input(path.display(), "is a link or a pipe, and would be written into")
+                .next("remove it and run the same command again"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes a folder, and those on the way to it that are not there; their names are on the disk then.
 ///
 /// # Errors
@@ -170,6 +206,7 @@ impl Appending {
     /// # Errors
     /// A file that cannot be written.
     pub fn open(path: &Path, length: u64) -> Result<Self> {
+        is_own(path)?;
         let error = |e: io::Error| Error::io(path, "open for appending", &e);
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(error)?;
         if file.metadata().map_err(error)?.len() != length {

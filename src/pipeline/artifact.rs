@@ -49,7 +49,11 @@ impl Artifact {
     pub fn verify(&self) -> Result<()> {
         for file in &self.manifest.files {
             let path = self.file(&file.name);
-            let bytes = fs::metadata(&path).map_err(|e| Error::io(&path, "look at the file", &e))?.len();
+            let found = fs::metadata(&path).map_err(|e| Error::io(&path, "look at the file", &e))?;
+            if !found.is_file() {
+                return Err(Error::input(path.display(), "is no file"));
+            }
+            let bytes = found.len();
             if bytes != file.bytes {
                 let what = format!("is damaged: it has {bytes} bytes, {} were written", file.bytes);
                 return Err(Error::input(path.display(), what));
@@ -68,7 +72,7 @@ impl Artifact {
 /// A damaged file.
 pub(super) fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
     let path = folder.join(MANIFEST);
-    let bytes = match fs::read(&path) {
+    let bytes = match durable::read(&path) {
         Ok(bytes) => bytes,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(Error::io(&path, "read the file", &e)),
@@ -221,6 +225,7 @@ impl Store {
     pub fn open(run: &Path) -> Result<Self> {
         let root = run.join("artifacts");
         let file = root.join(FORMAT_FILE);
+        durable::is_own(&root)?;
         check_format(run)?;
         if !file.exists() {
             durable::make_folder(&root)?;
@@ -336,9 +341,7 @@ impl Store {
     /// A folder that cannot be made.
     pub fn begin(&self, origin: &Origin) -> Result<(PathBuf, bool)> {
         let part = self.unfinished(origin);
-        if part.is_symlink() {
-            return Err(Error::input(part.display(), "is a link: the work would go somewhere else").next("remove it"));
-        }
+        durable::is_own(&part)?;
         let resumed = part.is_dir();
         if resumed {
             durable::remove_torn(&part);
@@ -413,8 +416,8 @@ pub(super) fn redo(run: &Path, error: Error, stage: &str) -> Error {
 /// Artifacts without the layout's number, as the first version wrote them, or with another number.
 pub fn check_format(run: &Path) -> Result<()> {
     let root = run.join("artifacts");
-    let found = match fs::read_to_string(root.join(FORMAT_FILE)) {
-        Ok(text) => text.trim().to_string(),
+    let found = match durable::read(&root.join(FORMAT_FILE)) {
+        Ok(text) => String::from_utf8_lossy(&text).trim().to_string(),
         Err(_) if fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_some()) => "1".into(),
         Err(_) => return Ok(()),
     };
@@ -449,6 +452,7 @@ fn list(folder: &Path, prefix: &str, out: &mut Vec<FileRecord>) -> Result<()> {
     for path in entries {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        durable::is_own(&path)?;
         if path.is_dir() {
             list(&path, &name, out)?;
         } else {

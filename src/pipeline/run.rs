@@ -330,7 +330,10 @@ impl Entered<'_> {
         let work = Work { folder: &folder, others: &others, device: self.device, monitor: reporter };
         let outcome = reporter.check().and_then(|()| run.work::<S>(origin, settings, inputs, &work));
         // What went wrong follows from it.
-        let outcome = run.is_there().and(outcome);
+        if let Err(gone) = run.is_there() {
+            reporter.line().abandon();
+            return Err(gone);
+        }
         drop(range);
         let seconds = begun.elapsed().as_secs_f64();
         reporter.stage_took(id.name(), begun, seconds);

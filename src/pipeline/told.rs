@@ -30,7 +30,7 @@ struct Told {
 pub fn once(run: &Path, content: &Content, tell: impl FnOnce() -> Result<()>) -> Result<()> {
     let length = || fs::metadata(run.join("events.jsonl")).map_or(0, |m| m.len());
     let path = run.join(FILE);
-    let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Told>(&bytes).ok());
+    let known = durable::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Told>(&bytes).ok());
     if known.is_some_and(|told| told.content == *content && (1..=length()).contains(&told.events)) {
         return Ok(());
     }

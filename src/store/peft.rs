@@ -6,8 +6,9 @@ use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 
 use super::folder::{read_json, write_atomically, write_file};
-use super::hf::write_tensors;
+use super::hf::metadata;
 use super::safetensors::Tensors;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::models::decoder::Config;
 use crate::models::lora::{Adapter, Pair, Target};
@@ -256,6 +257,8 @@ pub fn write(folder: &Path, adapter: &Adapter, config: &Config, base: &str) -> R
     let text = serde_json::to_string_pretty(&settings).map_err(|e| Error::failed("json", e))?;
     write_atomically(folder, |at| {
         write_file(&at.join(CONFIG), &text)?;
-        write_tensors(views, &at.join(TENSORS))
+        let bytes = safetensors::serialize(views, Some(metadata()))
+            .map_err(|e| Error::failed(TENSORS, format!("cannot write the weights: {e}")))?;
+        durable::write(&at.join(TENSORS), &bytes)
     })
 }

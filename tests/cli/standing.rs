@@ -85,8 +85,9 @@ fn a_run_folder_serves_elsewhere_without_what_it_was_made_of() {
     // The toy answers neither Yes nor No, which is an alarm and not a failure.
     let watched = said_in(Path::new("/"), &["watch", &away, "--once", "--json"]).json();
     assert_eq!(watched[0]["state"], "done", "{watched}");
-    // The model of the run is known by what its files hold.
+    // The model of the run is known by what its files hold; its path is from a folder that is gone.
     writable(&place.at("far/away"), true);
+    fs::create_dir(place.at("recipes")).unwrap();
     fs::rename(place.at("model-gone"), place.at("model")).unwrap();
     assert_eq!(ask(&away, &["--score", "llm"]).ended_with(0).json(), llm);
     let config = fs::read_to_string(place.at("model/config.json")).unwrap();

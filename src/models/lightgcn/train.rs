@@ -110,8 +110,8 @@ pub fn train(
         let epoch = progress.epoch + 1;
         let mut saved = Instant::now();
         let kept = progress.clone();
-        let mut keep = |trainer: &mut Trainer<'_>, within: Within| -> Result<()> {
-            let Some(folder) = folder.filter(|_| saved.elapsed() >= durable::SYNCED) else { return Ok(()) };
+        let mut keep = |trainer: &mut Trainer<'_>, within: Within, stopped: bool| -> Result<()> {
+            let Some(folder) = folder.filter(|_| stopped || saved.elapsed() >= durable::SYNCED) else { return Ok(()) };
             let progress = Progress { within, steps: trainer.steps(), ..kept.clone() };
             save(folder, &progress, trainer, &best, monitor)?;
             saved = Instant::now();
@@ -180,7 +180,7 @@ fn save(
 }
 
 /// The steps of one epoch that are not made yet; the mean loss of all. `keep` may write a
-/// checkpoint after each.
+/// checkpoint after each, and does where the run is stopped.
 fn run_epoch(
     sampler: &Sampler<'_>,
     trainer: &mut Trainer<'_>,
@@ -188,7 +188,7 @@ fn run_epoch(
     (epoch, within): (u32, Within),
     settings: &LightGcnSettings,
     monitor: &dyn Monitor,
-    keep: &mut dyn FnMut(&mut Trainer<'_>, Within) -> Result<()>,
+    keep: &mut dyn FnMut(&mut Trainer<'_>, Within, bool) -> Result<()>,
 ) -> Result<f64> {
     let order = sampler.order(epoch);
     let steps = sampler.steps(settings.batch);
@@ -196,7 +196,10 @@ fn run_epoch(
     let (mut total, mut recent, mut since, mut clock) = (f64::from_bits(within.loss), 0.0, 0u64, Instant::now());
     let mut edges = 0u64;
     for step in within.steps..steps {
-        monitor.check()?;
+        if let Err(stopped) = monitor.check() {
+            keep(trainer, Within { steps: step, loss: total.to_bits() }, true)?;
+            return Err(stopped);
+        }
         let stream = sampler.batch(&order, step, settings.batch, batch);
         let loss = trainer.step(batch, Negatives::Drawn(stream))?;
         if !loss.is_finite() {
@@ -228,7 +231,7 @@ fn run_epoch(
             (recent, since, edges, clock) = (0.0, 0, 0, Instant::now());
         }
         if step + 1 < steps {
-            keep(trainer, Within { steps: step + 1, loss: total.to_bits() })?;
+            keep(trainer, Within { steps: step + 1, loss: total.to_bits() }, false)?;
         }
     }
     Ok(total / steps as f64)

@@ -4,8 +4,8 @@ mod config;
 pub(crate) mod embedded;
 mod save;
 
+pub(crate) use save::metadata;
 pub use save::save_hf;
-pub(crate) use save::write_tensors;
 
 use std::path::{Path, PathBuf};
 

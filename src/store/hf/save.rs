@@ -8,6 +8,7 @@ use safetensors::{Dtype as Stored, View};
 use serde_json::{Value, json};
 
 use super::config;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::models::decoder::parts::{LayerPart as L, Part};
 use crate::models::decoder::{Config, Layer, Weights};
@@ -164,13 +165,18 @@ pub fn save_hf(
     })
 }
 
-/// Writes a safetensors file as PyTorch programs expect it.
-pub(crate) fn write_tensors<V: View>(tensors: Vec<(String, V)>, path: &Path) -> Result<()> {
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
+/// What a safetensors file says of itself, as PyTorch programs expect it.
+pub(crate) fn metadata() -> HashMap<String, String> {
+    HashMap::from([("format".to_owned(), "pt".to_owned())])
+}
+
+/// Writes weights tensor by tensor: a model may be larger than the memory beside it.
+fn write_tensors<V: View>(tensors: Vec<(String, V)>, path: &Path) -> Result<()> {
+    safetensors::serialize_to_file(tensors, Some(metadata()), path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => Error::io(path, "write the weights", &e),
         other => Error::failed(path.display(), format!("cannot write the weights: {other}")),
-    })
+    })?;
+    durable::usual_mode(path)
 }
 
 /// The text of a token in a tokenizer.json.

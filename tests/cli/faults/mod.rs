@@ -4,6 +4,7 @@
 //! Each test takes a part of the points, spread over the run; `RALLREC_FAULTS=all` takes all of them
 //! and prints how many there were.
 
+mod damage;
 mod disk;
 
 use std::collections::BTreeMap;
