@@ -276,6 +276,23 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
+    #[test]
+    fn a_growing_file_goes_on_where_it_was_kept_and_never_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/rows");
+        make_folder(path.parent().unwrap()).unwrap();
+        Appending::open(&path, 0).unwrap().append(b"whole|torn").unwrap();
+        Appending::open(&path, 6).unwrap().append(b"more").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole|more");
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            assert!(Appending::open(&link, 0).is_err());
+            assert_eq!(fs::read(&path).unwrap(), b"whole|more");
+        }
+    }
+
     /// Results and recipes were readable for their owner alone, whatever the umask said.
     #[cfg(unix)]
     #[test]

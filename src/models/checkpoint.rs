@@ -21,7 +21,10 @@ const HEADER: &str = "state";
 pub(crate) fn save(path: &Path, header: &impl Serialize, tensors: &[(&str, &[f32])]) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::failed(path.display(), format!("cannot write the checkpoint: {e}"));
     let folder = path.parent().unwrap_or(Path::new("."));
-    durable::make_folder(folder)?;
+    // Not what is above it: a run folder that somebody has moved is not made anew.
+    if !folder.is_dir() {
+        std::fs::create_dir(folder).map_err(|e| Error::io(folder, "make the folder", &e))?;
+    }
     let mut views = Vec::with_capacity(tensors.len());
     for (name, values) in tensors {
         let bytes = bytemuck::cast_slice(values);

@@ -77,3 +77,24 @@ fn any_number_of_rows_without_a_user_or_an_item_is_left_out() {
     let none = data::open(&skipping(folder.path()), &Silent).unwrap_err().to_string();
     assert!(none.contains("no row has all three"), "{none}");
 }
+
+/// A notes file beside the ratings of MovieLens made the data another one: `recommend` refused, and
+/// the next run did everything again.
+#[test]
+fn what_lies_beside_the_files_of_a_data_set_is_no_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("ratings.dat", "1::1::5::978300760\n");
+    write("movies.dat", "1::Toy Story (1995)::Animation\n");
+    write("users.dat", "1::F::1::10::48067\n");
+    let settings = DataSettings::new(Kind::ML_1M, folder.path());
+    let of = || data::content(&settings, &Silent).unwrap();
+    let before = of();
+    write("notes.txt", "mine");
+    fs::create_dir(folder.path().join("drafts")).unwrap();
+    write("drafts/ratings.dat", "2::1::5::978300760\n");
+    write("ratings.dat", "1::1::5::978300760\n");
+    assert_eq!(of(), before);
+    write("ratings.dat", "1::1::4::978300760\n");
+    assert_ne!(of(), before);
+}
