@@ -16,6 +16,7 @@ pub mod error;
 pub mod eval;
 pub mod export;
 pub mod generate;
+pub mod init;
 pub mod lm;
 pub mod merge;
 pub mod models;

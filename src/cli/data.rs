@@ -23,8 +23,8 @@ enum Command {
     /// difference explained switch by switch. With a kind and a folder, the authors' filters for
     /// that data set are used; with --recipe those of the recipe.
     Inspect {
-        #[arg(help = kinds(), required_unless_present = "recipe", conflicts_with = "recipe")]
-        kind: Option<Kind>,
+        #[arg(help = kinds(), value_name = "KIND or RECIPE", required_unless_present = "recipe", conflicts_with = "recipe")]
+        kind: Option<String>,
         /// Folder or zip file with the raw files, plain or .gz (not needed for synthetic).
         #[arg(conflicts_with = "recipe")]
         path: Option<PathBuf>,
@@ -71,17 +71,23 @@ fn changed(settings: DataSettings, set: &[String]) -> Result<DataSettings> {
 
 /// What stands for a kind of data, for the help.
 fn kinds() -> String {
-    format!("Kind of data: {}; table needs --recipe", Kind::names())
+    format!("Kind of data: {}; or a recipe (table needs one)", Kind::names())
 }
 
 pub fn main(args: DataArgs) -> Result<()> {
     match args.command {
         Command::Inspect { kind, path, recipe, set, json } => {
+            let is_recipe = |name: &str| path.is_none() && (name.ends_with(".toml") || std::path::Path::new(name).is_file());
+            let (kind, recipe) = match kind {
+                Some(name) if is_recipe(&name) => (None, Some(PathBuf::from(name))),
+                Some(name) => (Some(name.parse::<Kind>()?), recipe),
+                None => (None, recipe),
+            };
             let settings = match (kind, recipe) {
                 (_, Some(recipe)) => output::recipe(&recipe, &set)?.recipe.data,
                 (Some(kind), None) if kind == Kind::TABLE => {
                     return Err(Error::usage("data inspect table", "a recipe must say which column is what")
-                        .next("use `rallrec data inspect --recipe FILE`; docs/your-data.md shows how to write one"));
+                        .next("use `rallrec data inspect RECIPE`; `rallrec init FILE` writes one"));
                 }
                 (Some(kind), None) => changed(DataSettings::method(kind, path.unwrap_or_default()), &set)?,
                 (None, None) => return Err(Error::usage("data inspect", "needs a kind or a recipe")),

@@ -15,6 +15,7 @@ mod data;
 mod demo;
 mod doctor;
 mod export;
+mod init;
 mod kernels;
 mod llm;
 mod model;
@@ -43,6 +44,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Init(init::InitArgs),
     Run(run::RunArgs),
     Watch(watch::WatchArgs),
     Data(data::DataArgs),
@@ -112,6 +114,7 @@ fn report(result: Result<()>) -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Demo(args) => demo::main(args),
+        Command::Init(args) => init::main(args),
         Command::Run(args) => run::main(args),
         Command::Watch(args) => watch::main(args),
         Command::Data(args) => data::main(args),

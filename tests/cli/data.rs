@@ -26,7 +26,7 @@ fn inspect_takes_a_kind_or_a_recipe() {
     assert_eq!(found["switches"][0]["switch"], "data.repeats = \"keep\"");
     let words = say(&["data", "inspect", "--recipe", &text(&recipe), "--set", "data.core.user_min=1000"]).ended_with(2);
     words.err_has("data.core: user_min = 1000: 0 ratings left");
-    say(&["data", "inspect", "table", &text(dir.path())]).ended_with(2).err_has("--recipe");
+    say(&["data", "inspect", "table", &text(dir.path())]).ended_with(2).err_has("rallrec init");
     say(&["data", "inspect", "book-crosing", "."]).ended_with(2).err_has("did you mean `book-crossing`");
     say(&["data", "inspect", "book-crossing", &text(dir.path())]).ended_with(2).err_has("BX-Books.csv is missing");
 }

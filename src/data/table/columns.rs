@@ -184,6 +184,11 @@ impl Columns {
         Ok(())
     }
 
+    /// How many rows there are, where the file says so.
+    pub fn total(&self) -> Option<u64> {
+        (self.total > 0).then_some(self.total)
+    }
+
     /// In which unit a column has times, if it has.
     pub fn unit(&self, column: usize) -> Option<TimeFormat> {
         match self.columns.get(column)?.kind {

@@ -87,7 +87,7 @@ pub struct File {
 }
 
 impl File {
-    fn at(path: PathBuf, says: Vec<(String, String)>) -> Self {
+    pub fn at(path: PathBuf, says: Vec<(String, String)>) -> Self {
         Self { path, says, fetched: None }
     }
 

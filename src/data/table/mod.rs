@@ -11,6 +11,7 @@ mod load;
 mod parts;
 mod rating;
 mod rows;
+mod sample;
 mod template;
 
 use std::path::Path;
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use files::Sources;
 pub use load::{TEXT, load};
+pub use rating::{Missing, Reader};
+pub use rows::Layout;
+pub use sample::{Sample, Wanted, look};
 
 pub use super::settings::Damaged;
 pub use super::time::TimeFormat;

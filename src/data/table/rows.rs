@@ -10,7 +10,7 @@ use super::form::Form;
 use super::rating::Reader;
 use crate::data::delimited::Records;
 use crate::data::json::{self, Objects};
-use crate::data::sets::fields::At;
+use crate::data::sets::fields::{At, decoded};
 use crate::data::time::{Time, TimeFormat};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -36,6 +36,20 @@ enum Source {
     Text(Box<Records>),
     Json(Box<Nested>),
     Columns(Box<Columns>),
+}
+
+/// How rows stand in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// A line a row.
+    #[default]
+    Plain,
+    /// The first line looks like a row, and its columns are taken for user, item, rating and time.
+    Headless,
+    /// `item:`, then its rows without it.
+    Blocks,
+    /// A line a user, a column an item.
+    Matrix,
 }
 
 /// How rows stand in text.
@@ -164,6 +178,37 @@ impl Rows {
     /// Names of the columns, in lower case.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Names of the columns as the file writes them; call it before the first row.
+    pub fn written_names(&self) -> Vec<String> {
+        let written = |(at, name): (usize, &String)| match (&self.source, &self.shape) {
+            (Source::Text(records), Shape::Plain) if !self.again && at < self.own() => {
+                let raw = decoded(records.get(at)).trim().to_owned();
+                // A mark of a comment or of the byte order stands before the first one.
+                if raw.to_lowercase() == *name { raw } else { name.clone() }
+            }
+            _ => name.clone(),
+        };
+        self.names.iter().enumerate().map(written).collect()
+    }
+
+    /// How the rows stand in the file; call it before the first row.
+    pub fn layout(&self) -> Layout {
+        match self.shape {
+            Shape::Plain if self.again => Layout::Headless,
+            Shape::Plain => Layout::Plain,
+            Shape::Blocks { .. } => Layout::Blocks,
+            Shape::Matrix { .. } => Layout::Matrix,
+        }
+    }
+
+    /// How many rows there are, where the file says so.
+    pub fn total(&self) -> Option<u64> {
+        match &self.source {
+            Source::Columns(columns) => columns.total(),
+            _ => None,
+        }
     }
 
     /// Whether the rows come out of a matrix: then there are no times.
