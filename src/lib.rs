@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
 pub mod serve;
+pub mod server;
 pub mod settings;
 pub mod store;
 pub mod tensor;

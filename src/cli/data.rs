@@ -77,7 +77,8 @@ fn kinds() -> String {
 pub fn main(args: DataArgs) -> Result<()> {
     match args.command {
         Command::Inspect { kind, path, recipe, set, json } => {
-            let is_recipe = |name: &str| path.is_none() && (name.ends_with(".toml") || std::path::Path::new(name).is_file());
+            let is_recipe =
+                |name: &str| path.is_none() && (name.ends_with(".toml") || std::path::Path::new(name).is_file());
             let (kind, recipe) = match kind {
                 Some(name) if is_recipe(&name) => (None, Some(PathBuf::from(name))),
                 Some(name) => (Some(name.parse::<Kind>()?), recipe),

@@ -18,8 +18,10 @@ use crate::pipeline::progress::thousands;
 /// over a large table are looked at; a small one is read in full with the recipe that came out, and
 /// nothing is written where that fails. What was found is printed, with how sure it is.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  rallrec init shop/ratings.csv\n  rallrec init 'logs/part-*.jsonl' --out logs.toml\n  \
-    rallrec init shop.db --table ratings\n  rallrec init postgresql://db.example.org/shop --query 'SELECT ...'")]
+#[command(
+    after_help = "Examples:\n  rallrec init shop/ratings.csv\n  rallrec init 'logs/part-*.jsonl' --out logs.toml\n  \
+    rallrec init shop.db --table ratings\n  rallrec init postgresql://db.example.org/shop --query 'SELECT ...'"
+)]
 pub struct InitArgs {
     /// A file of ratings or events, a folder, a zip file, a pattern in quotes, an SQLite file, or
     /// postgresql://host/name.
@@ -47,8 +49,7 @@ pub struct InitArgs {
 pub fn main(args: InitArgs) -> Result<()> {
     let asked = Asked { source: args.source, table: args.table, query: args.query, name: args.name };
     let taken = |path: &std::path::Path| {
-        Error::usage(path.display(), "is there already")
-            .next("choose another name by --out, or replace it by --force")
+        Error::usage(path.display(), "is there already").next("choose another name by --out, or replace it by --force")
     };
     // Before any work, where the place is known already.
     if let Some(out) = args.out.as_deref().filter(|out| out.exists() && !args.force) {
@@ -95,7 +96,5 @@ fn render(proposal: &Proposal, out: &std::path::Path) -> String {
         text += &format!("\nnote: {note}\n");
     }
     let shown = out.display();
-    text + &format!(
-        "\nwritten to {shown}\nnext: rallrec data inspect {shown}, then rallrec run {shown}\n"
-    )
+    text + &format!("\nwritten to {shown}\nnext: rallrec data inspect {shown}, then rallrec run {shown}\n")
 }

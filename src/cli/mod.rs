@@ -24,6 +24,7 @@ mod progress;
 mod recommend;
 mod report;
 mod run;
+mod serve;
 mod tiny_model;
 mod watch;
 
@@ -51,6 +52,7 @@ enum Command {
     Model(model::ModelArgs),
     Llm(llm::LlmArgs),
     Recommend(recommend::RecommendArgs),
+    Serve(serve::ServeArgs),
     Export(export::ExportArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
@@ -121,6 +123,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Model(args) => model::main(args),
         Command::Llm(args) => llm::main(args),
         Command::Recommend(args) => recommend::main(args),
+        Command::Serve(args) => serve::main(args),
         Command::Export(args) => export::main(args),
         Command::Compare(args) => compare::main(args),
         Command::Report(args) => report::main(args),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output;
 use crate::error::Result;
-use crate::store::{hub, inspect};
+use crate::store::{Described, LoadOptions, Loaded, builtin, hub, inspect};
 
 /// Get a language model, or look into one.
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ enum Command {
     },
     /// Say what a model is: family, shape, size, tokenizer, answer tokens, chat template.
     Inspect {
-        /// Folder, GGUF file, or the name of a pulled model.
+        /// Folder, GGUF file, the name of a pulled model, or `builtin`.
         path: PathBuf,
         /// Print JSON.
         #[arg(long)]
@@ -46,7 +46,13 @@ pub fn main(args: ModelArgs) -> Result<()> {
             if json { output::json(&pulled) } else { output::fields(&pulled) }
         }
         Command::Inspect { path, json } => {
-            let summary = inspect::inspect(&hub::resolve(&path.to_string_lossy())?)?;
+            let name = path.to_string_lossy();
+            let summary = if name == builtin::NAME {
+                let Loaded { config, tokenizer, chat, source, .. } = builtin::load(&LoadOptions::default())?;
+                inspect::summarise(&Described { config, tokenizer, chat, source })
+            } else {
+                inspect::inspect(&hub::resolve(&name)?)?
+            };
             if json { output::json(&summary) } else { output::fields(&summary) }
         }
     }

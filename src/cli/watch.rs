@@ -241,6 +241,13 @@ pub fn wait_for_turn(folder: &Path, screen: &Screen) -> Result<Option<Turn>> {
         return Err(Error::failed(folder.display(), "a process waits to start in this folder already")
             .next("give another folder with --out"));
     };
+    // A name that was mistyped would begin at once. The folder of this run makes the one above it.
+    if let Some(missing) = screen.after.iter().find(|path| !path.is_dir()) {
+        drop(turn);
+        leave_nothing(folder);
+        return Err(Error::usage("--after", format!("{} is no folder", missing.display()))
+            .next("give a run folder, or one with run folders in it, e.g. runs"));
+    }
     // A word that was left over would end the waiting at once.
     let _ = Requests::default().write(folder);
     let mut free = 0;

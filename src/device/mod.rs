@@ -42,6 +42,7 @@ pub enum Choice {
     /// The CPU.
     Cpu,
     /// CUDA, or an error that says what is missing.
+    #[value(alias = "gpu")]
     Cuda,
     /// The CUDA kernels as C++ on the CPU: for tests, far too slow for a run.
     #[value(hide = true)]

@@ -72,7 +72,8 @@ fn all_tables(address: &Address) -> Result<Vec<Known>> {
                        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_%' ORDER BY 1, 2";
             let known = |row: Vec<String>| {
                 let [schema, name, about] = <[String; 3]>::try_from(row).ok()?;
-                let sql = if schema == "public" { quoted(&name) } else { format!("{}.{}", quoted(&schema), quoted(&name)) };
+                let sql =
+                    if schema == "public" { quoted(&name) } else { format!("{}.{}", quoted(&schema), quoted(&name)) };
                 let about = about.parse().unwrap_or(0);
                 Some(Known { about: if about > 0 { about } else { count(address, &sql) }, sql, name })
             };
@@ -179,7 +180,7 @@ pub fn look(address: &Address, asked: &Asked, monitor: &dyn Monitor) -> Result<D
     let about = known[at].about;
     let mut settings = table.settings.clone();
     settings.table.query.clear();
-    let beside = |column: usize, vocabulary: &[&str]| {
+    let beside = |column: usize, vocabulary: &str| {
         let others = known.iter().enumerate().filter(|(other, _)| *other != at);
         let found = others.filter_map(|(_, other)| {
             let mut from = settings.clone();

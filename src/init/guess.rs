@@ -4,26 +4,62 @@ use super::roles::{self, Guess, Sure};
 use super::tables::{self, Beside, Table};
 use super::vocabulary as words;
 use super::{Draft, Finding};
+use crate::data::Damaged;
 use crate::data::table::{Layout, Reader, TableSettings};
 use crate::data::time::{Found, TimeFormat};
-use crate::data::Damaged;
 use crate::monitor::Monitor;
 
 /// Words that rate, from the worst.
 const WORDS: [(f32, &[&str]); 5] = [
-    (1.0, &["dislike", "disliked", "hate", "terrible", "awful", "negative", "not recommended", "thumbs_down", "down", "very bad", "👎", "no", "n"]),
+    (
+        1.0,
+        &[
+            "dislike",
+            "disliked",
+            "hate",
+            "terrible",
+            "awful",
+            "negative",
+            "not recommended",
+            "thumbs_down",
+            "down",
+            "very bad",
+            "👎",
+            "no",
+            "n",
+        ],
+    ),
     (2.0, &["bad", "poor", "weak", "schlecht"]),
     (3.0, &["neutral", "ok", "okay", "average", "fair", "mixed", "so-so", "mittel", "meh"]),
     (4.0, &["good", "nice", "gut"]),
-    (5.0, &["like", "liked", "love", "loved", "excellent", "great", "positive", "recommended", "thumbs_up", "up", "very good", "superb", "sehr gut", "👍", "yes", "y"]),
+    (
+        5.0,
+        &[
+            "like",
+            "liked",
+            "love",
+            "loved",
+            "excellent",
+            "great",
+            "positive",
+            "recommended",
+            "thumbs_up",
+            "up",
+            "very good",
+            "superb",
+            "sehr gut",
+            "👍",
+            "yes",
+            "y",
+        ],
+    ),
 ];
 
 /// The draft for a table of ratings in a folder with other files.
 pub fn draft(table: Table, others: &[String], monitor: &dyn Monitor) -> Draft {
-    let best = |column: usize, vocabulary: &[&str], taken: Option<&str>| {
+    let best = |column: usize, vocabulary: &str, taken: Option<&str>| {
         let names = others.iter().filter(|name| Some(name.as_str()) != taken);
-        let found =
-            names.filter_map(|name| tables::beside(&table, &table.settings, name, column, vocabulary, monitor));
+        let found = names.filter_map(|name| tables::beside(&table, &table.settings, name, column, vocabulary, monitor));
         found.filter(|b| !same_columns(b, &table)).max_by(|a, b| a.share.total_cmp(&b.share))
     };
     let (items, users) = if others.is_empty() || !matches!(table.sample.layout, Layout::Plain | Layout::Headless) {
@@ -44,7 +80,11 @@ fn same_columns(beside: &Beside, table: &Table) -> bool {
 /// The draft for a table of ratings with the tables of items and users beside it.
 pub fn draft_beside(table: Table, items: Option<&Beside>, users: Option<&Beside>, _: &dyn Monitor) -> Draft {
     let sample = &table.sample;
-    let about = if sample.whole { format!("{} rows", sample.rows) } else { format!("{} rows of about {}", sample.rows, sample.about) };
+    let about = if sample.whole {
+        format!("{} rows", sample.rows)
+    } else {
+        format!("{} rows of about {}", sample.rows, sample.about)
+    };
     let files = if sample.files > 1 { format!(", {} files", sample.files) } else { String::new() };
     let mut draft = Draft {
         looked_at: format!("{}: {}{files}, {about} looked at", table.named, sample.form),
@@ -53,11 +93,17 @@ pub fn draft_beside(table: Table, items: Option<&Beside>, users: Option<&Beside>
         notes: Vec::new(),
         sizes: None,
     };
-    draft.settings.table.ratings = if table.settings.table.query.is_empty() { table.named.clone() } else { TableSettings::default().ratings };
+    draft.settings.table.ratings =
+        if table.settings.table.query.is_empty() { table.named.clone() } else { TableSettings::default().ratings };
     if sample.form == "text" {
         let own = &draft.settings.table;
         let (separator, encoding) = (own.separator.clone(), own.encoding.clone());
-        draft.found("data.table.separator", separator.escape_debug().to_string(), Sure::High, "all rows have the same columns by it");
+        draft.found(
+            "data.table.separator",
+            separator.escape_debug().to_string(),
+            Sure::High,
+            "all rows have the same columns by it",
+        );
         if !encoding.is_empty() {
             draft.found("data.table.encoding", encoding, Sure::High, "the first bytes");
         }
@@ -90,7 +136,12 @@ fn matrix(draft: &mut Draft, table: &Table) {
 
 /// `item:`, then its rows.
 fn blocks(draft: &mut Draft, table: &Table) {
-    draft.found("data.table", "blocks", Sure::High, "a line `ITEM:` stands before the rows of each item, as in the Netflix Prize");
+    draft.found(
+        "data.table",
+        "blocks",
+        Sure::High,
+        "a line `ITEM:` stands before the rows of each item, as in the Netflix Prize",
+    );
     let ratings = table.sample.columns.get(1).into_iter().flatten().filter_map(|v| v.parse::<f64>().ok());
     let (low, high) = ratings.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     scale_of(draft, low, high, true);
@@ -110,7 +161,10 @@ fn plain(draft: &mut Draft, table: &Table) {
                 ("count", is(roles.count)),
                 ("split", is(roles.part)),
             ];
-            named.iter().find(|(_, is)| *is).map_or_else(|| format!("column_{}", at + 1), |(name, _)| (*name).to_owned())
+            named
+                .iter()
+                .find(|(_, is)| *is)
+                .map_or_else(|| format!("column_{}", at + 1), |(name, _)| (*name).to_owned())
         };
         draft.settings.table.columns = (0..table.columns.len()).map(name).collect();
         let names = draft.settings.table.columns.join(", ");
@@ -133,8 +187,9 @@ fn plain(draft: &mut Draft, table: &Table) {
         key(guess.column)
     };
     let (user, item) = (add("user", roles.user), add("item", roles.item));
-    let [rating, event, count, part] = [("rating", roles.rating), ("event", roles.event), ("count", roles.count), ("part", roles.part)]
-        .map(|(field, guess)| guess.map(|guess| add(field, guess)).unwrap_or_default());
+    let [rating, event, count, part] =
+        [("rating", roles.rating), ("event", roles.event), ("count", roles.count), ("part", roles.part)]
+            .map(|(field, guess)| guess.map(|guess| add(field, guess)).unwrap_or_default());
     let own = &mut draft.settings.table;
     (own.user, own.item, own.rating, own.event, own.count, own.part) = (user, item, rating, event, count, part);
     times(draft, table, &key);
@@ -142,8 +197,17 @@ fn plain(draft: &mut Draft, table: &Table) {
         rated(draft, table);
     }
     if draft.settings.table.rating.is_empty() && !draft.findings.iter().any(|f| f.key == "data.table.rating") {
-        let what = if roles.event.is_some() || roles.count.is_some() { "events or counts instead" } else { "no column looks like one" };
-        draft.found("data.table.rating", "none", Sure::Medium, format!("{what}: every row is something that the user chose"));
+        let what = if roles.event.is_some() || roles.count.is_some() {
+            "events or counts instead"
+        } else {
+            "no column looks like one"
+        };
+        draft.found(
+            "data.table.rating",
+            "none",
+            Sure::Medium,
+            format!("{what}: every row is something that the user chose"),
+        );
     }
     events(draft, table);
     damaged(draft, table);
@@ -155,7 +219,12 @@ fn times(draft: &mut Draft, table: &Table, key: &dyn Fn(usize) -> String) {
         if draft.settings.table.part.is_empty() {
             draft.settings.split.by = crate::data::By::UserChance;
         }
-        draft.found("data.table.time", "none", Sure::Medium, "no column looks like one: the split draws rows by chance");
+        draft.found(
+            "data.table.time",
+            "none",
+            Sure::Medium,
+            "no column looks like one: the split draws rows by chance",
+        );
         return;
     };
     let column = &table.columns[guess.column];
@@ -182,7 +251,10 @@ fn times(draft: &mut Draft, table: &Table, key: &dyn Fn(usize) -> String) {
         draft.found("data.table.time_format", format.to_string(), sure, "see the notes");
     }
     if format == TimeFormat::Seconds && !column.is_recent() {
-        draft.notes.push(format!("the times of `{}` lie outside of 1990 to 2040 when read as seconds: their order counts in any case", column.written));
+        draft.notes.push(format!(
+            "the times of `{}` lie outside of 1990 to 2040 when read as seconds: their order counts in any case",
+            column.written
+        ));
     }
 }
 
@@ -204,7 +276,12 @@ fn rated(draft: &mut Draft, table: &Table) {
     if column.is_constant() {
         draft.settings.table.rating = String::new();
         draft.findings.retain(|f| f.key != "data.table.rating");
-        draft.found("data.table.rating", "none", Sure::High, format!("every rating is `{}`, so they tell nothing apart", column.example));
+        draft.found(
+            "data.table.rating",
+            "none",
+            Sure::High,
+            format!("every rating is `{}`, so they tell nothing apart", column.example),
+        );
         return;
     }
     let Some(numbers) = column.numbers else {
@@ -218,12 +295,22 @@ fn rated(draft: &mut Draft, table: &Table) {
         } else if let Some(known) = known {
             draft.settings.table.rating_words = known.iter().map(|(word, n)| format!("{word} = {n}")).collect();
             draft.settings.table.scale = (1.0, 5.0);
-            draft.found("data.table.rating_words", draft.settings.table.rating_words.join(", "), Sure::Medium, "by the usual meaning of the words");
+            draft.found(
+                "data.table.rating_words",
+                draft.settings.table.rating_words.join(", "),
+                Sure::Medium,
+                "by the usual meaning of the words",
+            );
         } else {
             let all: Vec<&str> = column.words.keys().map(String::as_str).collect();
             draft.settings.table.rating = String::new();
             draft.findings.retain(|f| f.key != "data.table.rating");
-            draft.found("data.table.rating", "none", Sure::Low, format!("`{}` has words whose meaning is not known", column.written));
+            draft.found(
+                "data.table.rating",
+                "none",
+                Sure::Low,
+                format!("`{}` has words whose meaning is not known", column.written),
+            );
             draft.notes.push(format!(
                 "to take `{}` for ratings, set data.table.rating and data.table.rating_words for: {}",
                 column.written,
@@ -239,7 +326,10 @@ fn rated(draft: &mut Draft, table: &Table) {
     } else if numbers.low == -1.0 && numbers.high > 2.0 && !column.words.is_empty() && !column.words.contains_key("0") {
         draft.settings.table.missing.push("-1".into());
         draft.settings.damaged = Damaged::Skip;
-        draft.notes.push("-1 among the ratings is taken for \"not rated\": data.table.missing lists it, and such rows are left out".into());
+        draft.notes.push(
+            "-1 among the ratings is taken for \"not rated\": data.table.missing lists it, and such rows are left out"
+                .into(),
+        );
         scale_of(draft, 1.0, numbers.high, numbers.halves);
     } else {
         scale_of(draft, numbers.low, numbers.high, numbers.halves);
@@ -250,8 +340,13 @@ fn rated(draft: &mut Draft, table: &Table) {
 /// The usual scale that holds the ratings.
 fn scale_of(draft: &mut Draft, low: f64, high: f64, halves: bool) {
     // The upper end of most use, with the lower ends that are usual with it.
-    const SCALES: [(f64, &[f64]); 5] =
-        [(1.0, &[0.0, -1.0]), (5.0, &[1.0, 0.5, 0.0]), (10.0, &[1.0, 0.5, 0.0, -10.0]), (20.0, &[0.0]), (100.0, &[1.0, 0.0])];
+    const SCALES: [(f64, &[f64]); 5] = [
+        (1.0, &[0.0, -1.0]),
+        (5.0, &[1.0, 0.5, 0.0]),
+        (10.0, &[1.0, 0.5, 0.0, -10.0]),
+        (20.0, &[0.0]),
+        (100.0, &[1.0, 0.0]),
+    ];
     let usual = SCALES.iter().filter(|(top, _)| high <= *top).find_map(|(top, ends)| {
         let end = ends.iter().find(|end| low >= **end)?;
         // Fractions below 1 are no stars.
@@ -268,7 +363,12 @@ fn scale_of(draft: &mut Draft, low: f64, high: f64, halves: bool) {
         draft.notes.push("the ratings fit no usual scale: check data.table.scale and data.threshold".into());
     }
     draft.settings.table.scale = scale;
-    draft.found("data.table.scale", format!("{} to {}", scale.0, scale.1), sure, format!("from {low} to {high} in the rows looked at"));
+    draft.found(
+        "data.table.scale",
+        format!("{} to {}", scale.0, scale.1),
+        sure,
+        format!("from {low} to {high} in the rows looked at"),
+    );
 }
 
 /// Moves the threshold where the middle of the scale leaves hardly anything on one side.
@@ -284,19 +384,29 @@ fn threshold(draft: &mut Draft, table: &Table, column: usize) {
     let middle = draft.settings.table.threshold();
     let (share, percent) = (liked(middle), |share: f64| format!("{:.0} % of the rows", 100.0 * share));
     if (0.04..=0.96).contains(&share) {
-        draft.found("data.threshold", format!("above {middle}"), Sure::High, format!("the middle of the scale; {} are likes", percent(share)));
+        draft.found(
+            "data.threshold",
+            format!("above {middle}"),
+            Sure::High,
+            format!("the middle of the scale; {} are likes", percent(share)),
+        );
         return;
     }
     let mut steps = all.clone();
     steps.dedup();
-    let best = steps[..steps.len() - 1].iter().min_by(|a, b| (liked(**a) - 0.5).abs().total_cmp(&(liked(**b) - 0.5).abs()));
+    let best =
+        steps[..steps.len() - 1].iter().min_by(|a, b| (liked(**a) - 0.5).abs().total_cmp(&(liked(**b) - 0.5).abs()));
     if let Some(&best) = best {
         draft.settings.threshold = Some(best);
         draft.found(
             "data.threshold",
             format!("above {best}"),
             Sure::Medium,
-            format!("{} are likes; by the middle of the scale, {middle}, {} would be", percent(liked(best)), percent(share)),
+            format!(
+                "{} are likes; by the middle of the scale, {middle}, {} would be",
+                percent(liked(best)),
+                percent(share)
+            ),
         );
     }
 }
@@ -317,12 +427,23 @@ fn events(draft: &mut Draft, table: &Table) {
     }
     weights.sort_by(|a, b| a.0.total_cmp(&b.0));
     draft.settings.table.weights = weights.iter().map(|(weight, kind)| format!("{kind} = {weight}")).collect();
-    draft.found("data.table.weights", draft.settings.table.weights.join(", "), Sure::Medium, "by the usual meaning of the words");
+    draft.found(
+        "data.table.weights",
+        draft.settings.table.weights.join(", "),
+        Sure::Medium,
+        "by the usual meaning of the words",
+    );
     if !none.is_empty() {
-        draft.notes.push(format!("events `{}` are left out: they say no liking; data.table.weights may list them", none.join("`, `")));
+        draft.notes.push(format!(
+            "events `{}` are left out: they say no liking; data.table.weights may list them",
+            none.join("`, `")
+        ));
     }
     if !unknown.is_empty() {
-        draft.notes.push(format!("events `{}` weigh 1, as nothing is known of them: see data.table.weights", unknown.join("`, `")));
+        draft.notes.push(format!(
+            "events `{}` weigh 1, as nothing is known of them: see data.table.weights",
+            unknown.join("`, `")
+        ));
     }
 }
 
@@ -355,13 +476,19 @@ fn noun(draft: &mut Draft, table: &Table, items: Option<&Beside>) {
     let of_file = names.iter().find_map(|name| words::noun(name));
     if let Some(noun) = of_file {
         draft.settings.table.noun = noun.into();
-        draft.found("data.table.noun", noun, Sure::Medium, "what prompts call an item, by the names of files and columns");
+        draft.found(
+            "data.table.noun",
+            noun,
+            Sure::Medium,
+            "what prompts call an item, by the names of files and columns",
+        );
     }
 }
 
 /// How a template names a column.
 fn braces(name: &str) -> Option<String> {
-    let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_') && name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        && name.starts_with(|c: char| c.is_alphabetic() || c == '_');
     match name {
         "" => None,
         _ if plain => Some(name.to_owned()),
@@ -381,7 +508,8 @@ fn about_items(draft: &mut Draft, table: &Table, items: &Beside) {
     };
     // Without a name, the first column of different short texts.
     let texts = |c: &super::column::Column| {
-        let fits = c.letters > 0.9 && c.length >= 4.0 && c.length < 100.0 && c.distinct * 2 > c.known && !c.is_surely_time();
+        let fits =
+            c.letters > 0.9 && c.length >= 4.0 && c.length < 100.0 && c.distinct * 2 > c.known && !c.is_surely_time();
         i32::from(fits)
     };
     let title = best(&roles::title, &[]).or_else(|| best(&texts, &[]));
@@ -396,7 +524,9 @@ fn about_items(draft: &mut Draft, table: &Table, items: &Beside) {
         own.item_id.clone_from(id);
     }
     let name = title.and_then(|at| braces(&columns[at].written));
-    let year = columns.iter().position(|c| matches!(&*c.name, "year" | "release_year" | "year_of_publication" | "year-of-publication"));
+    let year = columns
+        .iter()
+        .position(|c| matches!(&*c.name, "year" | "release_year" | "year_of_publication" | "year-of-publication"));
     own.title = match (&name, year.and_then(|at| braces(&columns[at].written)).filter(|y| !y.starts_with("row"))) {
         (Some(name), Some(year)) => format!("{{{{ {name} }}}}{{% if {year} %}} ({{{{ {year} }}}}){{% endif %}}"),
         (Some(name), None) => format!("{{{{ {name} }}}}"),
@@ -406,14 +536,24 @@ fn about_items(draft: &mut Draft, table: &Table, items: &Beside) {
     let sure = if items.share > 0.7 { Sure::High } else { Sure::Medium };
     draft.found("data.table.items", items.named.clone(), sure, share);
     if let Some(at) = title {
-        draft.found("data.table.title", columns[at].written.clone(), Sure::Medium, format!("such as `{}`", columns[at].example));
+        draft.found(
+            "data.table.title",
+            columns[at].written.clone(),
+            Sure::Medium,
+            format!("such as `{}`", columns[at].example),
+        );
     }
     if let Some(at) = genres {
         genre(draft, &columns[at]);
     }
     if columns[items.id].distinct < columns[items.id].known && draft.settings.damaged == Damaged::Auto {
         draft.settings.damaged = Damaged::Skip;
-        draft.found("data.damaged", "skip", Sure::High, format!("`{id}` of {} has some ids twice: the first one counts", items.named));
+        draft.found(
+            "data.damaged",
+            "skip",
+            Sure::High,
+            format!("`{id}` of {} has some ids twice: the first one counts", items.named),
+        );
     }
 }
 
@@ -423,7 +563,8 @@ fn genre(draft: &mut Draft, column: &super::column::Column) {
     let texts: Vec<&String> = column.words.keys().collect();
     let example = column.example.clone();
     let with = |separator: &str| texts.iter().any(|text| text.contains(separator)) || example.contains(separator);
-    let separator = ["|", "; ", ";", ", ", ",", " > ", "/", " & "].into_iter().find(|separator| with(separator)).unwrap_or("|");
+    let separator =
+        ["|", "; ", ";", ", ", ",", " > ", "/", " & "].into_iter().find(|separator| with(separator)).unwrap_or("|");
     if !example.starts_with('[') {
         own.genre_separator = separator.into();
     }
@@ -441,8 +582,18 @@ fn items_within(draft: &mut Draft, table: &Table) {
     own.items.clone_from(&own.ratings);
     own.title = format!("{{{{ {name} }}}}");
     draft.settings.damaged = Damaged::Skip;
-    draft.found("data.table.items", table.named.clone(), Sure::Medium, "rows of the log itself say what an item is called; the first one of an item counts");
-    draft.found("data.table.title", table.columns[at].written.clone(), Sure::Medium, format!("such as `{}`", table.columns[at].example));
+    draft.found(
+        "data.table.items",
+        table.named.clone(),
+        Sure::Medium,
+        "rows of the log itself say what an item is called; the first one of an item counts",
+    );
+    draft.found(
+        "data.table.title",
+        table.columns[at].written.clone(),
+        Sure::Medium,
+        format!("such as `{}`", table.columns[at].example),
+    );
     if let Some(at) = table.roles.genres {
         genre(draft, &table.columns[at]);
     }
@@ -450,9 +601,10 @@ fn items_within(draft: &mut Draft, table: &Table) {
 
 /// What is known of users, in words.
 fn about_users(draft: &mut Draft, table: &Table, users: &Beside) {
-    let traits = users.columns.iter().enumerate().filter(|(at, c)| {
-        *at != users.id && words::has(&c.name, words::TRAITS) && c.length < 40.0 && c.filled() > 0.2
-    });
+    let traits =
+        users.columns.iter().enumerate().filter(|(at, c)| {
+            *at != users.id && words::has(&c.name, words::TRAITS) && c.length < 40.0 && c.filled() > 0.2
+        });
     let said: Vec<String> = traits
         .take(4)
         .filter_map(|(_, column)| {
@@ -471,7 +623,11 @@ fn about_users(draft: &mut Draft, table: &Table, users: &Beside) {
         own.user_id.clone_from(id);
     }
     own.user_text = said.concat();
-    draft.found("data.table.users", users.named.clone(), Sure::Medium, format!("{:.0} % of the users' ids are in it, in `{id}`", 100.0 * users.share));
+    draft.found(
+        "data.table.users",
+        users.named.clone(),
+        Sure::Medium,
+        format!("{:.0} % of the users' ids are in it, in `{id}`", 100.0 * users.share),
+    );
     let _ = table;
 }
-

@@ -42,7 +42,8 @@ fn fits(sign: &Sign, folder: &Path, file: Option<&str>) -> bool {
         return false;
     }
     let own = |name: &str| sign.files.iter().any(|own| bare(name) == own.to_lowercase());
-    let of_set = |name: &str| set.files.iter().any(|names| names.split('|').any(|own| bare(name) == own.to_lowercase()));
+    let of_set =
+        |name: &str| set.files.iter().any(|names| names.split('|').any(|own| bare(name) == own.to_lowercase()));
     // A file alone stands for its folder where it belongs to the set.
     if file.is_some_and(|name| !sign.files.is_empty() && !own(name) && !of_set(name)) {
         return false;

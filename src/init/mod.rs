@@ -158,8 +158,7 @@ fn name_of(path: &Path) -> String {
 
 /// Letters, digits and hyphens of a name.
 fn plain_name(text: &str) -> String {
-    let kept: String =
-        text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let kept: String = text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     kept.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
@@ -218,9 +217,13 @@ fn files(path: &Path, monitor: &dyn Monitor) -> Result<Draft> {
         let there = names.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
         let nothing = Error::input(path.display(), "holds no table with a column of users and one of items");
         let next = if file.is_some() {
-            "give a file whose rows have a user and an item each; docs/your-data.md shows how to write a recipe by hand".into()
+            "give a file whose rows have a user and an item each; docs/your-data.md shows how to write a recipe by hand"
+                .into()
         } else {
-            format!("give the file of ratings itself; the folder holds: {}", if there.is_empty() { "nothing" } else { &there })
+            format!(
+                "give the file of ratings itself; the folder holds: {}",
+                if there.is_empty() { "nothing" } else { &there }
+            )
         };
         return Err(refused.unwrap_or_else(|| nothing.next(next)));
     };
@@ -236,7 +239,11 @@ fn files(path: &Path, monitor: &dyn Monitor) -> Result<Draft> {
 fn rank(table: &tables::Table) -> (i32, u64) {
     let stem = tables::stem(&table.named);
     let word = |words: &[&str]| words.iter().any(|word| stem.contains(word));
-    let by_name = if word(&["rating", "review", "interaction", "event", "click", "log", "train", "inter", "play"]) { 15 } else { 0 };
+    let by_name = if word(&["rating", "review", "interaction", "event", "click", "log", "train", "inter", "play"]) {
+        15
+    } else {
+        0
+    };
     let held = if word(&["test", "valid", "val", "dev", "sample_submission"]) { -30 } else { 0 };
     (table.roles.score + by_name + held, table.sample.about)
 }
@@ -342,11 +349,8 @@ fn verify(draft: &mut Draft, monitor: &dyn Monitor) -> Result<()> {
         }
         Err(e) => return Err(unread(&e)),
     };
-    draft.sizes = Some(Counts {
-        ratings: dataset.interactions.len(),
-        users: dataset.users.len(),
-        items: dataset.items.len(),
-    });
+    draft.sizes =
+        Some(Counts { ratings: dataset.interactions.len(), users: dataset.users.len(), items: dataset.items.len() });
     fit_split(draft, &dataset)
 }
 
@@ -391,9 +395,8 @@ fn fit_split(draft: &mut Draft, dataset: &Dataset) -> Result<()> {
         for &min_history in histories {
             let mut settings = own.clone();
             (settings.split.by, settings.min_history) = (by, min_history);
-            let made = data::build_samples(dataset, &settings).and_then(|samples| {
-                if implicit { Ok(()) } else { data::two_classes(&samples) }
-            });
+            let made = data::build_samples(dataset, &settings)
+                .and_then(|samples| if implicit { Ok(()) } else { data::two_classes(&samples) });
             match made {
                 Ok(()) => {
                     if min_history != own.min_history && !implicit {

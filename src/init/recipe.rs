@@ -98,7 +98,11 @@ impl Lines {
 
     fn section(&mut self, name: &str, comment: &str) {
         let line = format!("[{name}]");
-        self.0.push_str(&if comment.is_empty() { format!("\n{line}\n") } else { format!("\n{line:<28} # {comment}\n") });
+        self.0.push_str(&if comment.is_empty() {
+            format!("\n{line}\n")
+        } else {
+            format!("\n{line:<28} # {comment}\n")
+        });
     }
 
     fn comment(&mut self, text: &str) {
@@ -147,7 +151,9 @@ pub fn text(name: &str, source: &str, draft: &Draft) -> String {
     match settings.threshold {
         Some(threshold) => out.put("threshold", format!("{threshold:?}"), "a rating above this is a like"),
         None if settings.kind == Kind::TABLE && !settings.is_implicit() => {
-            out.comment(&format!("threshold = {middle:?}: a rating above this is a like; not set: the middle of the scale"));
+            out.comment(&format!(
+                "threshold = {middle:?}: a rating above this is a like; not set: the middle of the scale"
+            ));
         }
         None if settings.is_implicit() && !settings.table.weights.is_empty() => {
             out.comment("threshold = 1.0: what weighs more is relevant to the ranking; not set: everything is");
@@ -180,21 +186,27 @@ fn table(out: &mut Lines, table: &TableSettings) {
             }
         }
     };
-    texts(out, &[
-        ("database", &table.database, &none.database, "passwords come from PGPASSWORD or ~/.pgpass"),
-        ("query", &table.query, &none.query, ""),
-        ("item_query", &table.item_query, &none.item_query, ""),
-        ("user_query", &table.user_query, &none.user_query, ""),
-    ]);
+    texts(
+        out,
+        &[
+            ("database", &table.database, &none.database, "passwords come from PGPASSWORD or ~/.pgpass"),
+            ("query", &table.query, &none.query, ""),
+            ("item_query", &table.item_query, &none.item_query, ""),
+            ("user_query", &table.user_query, &none.user_query, ""),
+        ],
+    );
     if table.query.is_empty() {
         out.put("ratings", quoted(&table.ratings), "");
     }
-    texts(out, &[
-        ("separator", &table.separator, &none.separator, "between the columns"),
-        ("quote", &table.quote, &none.quote, ""),
-        ("escape", &table.escape, &none.escape, ""),
-        ("encoding", &table.encoding, &none.encoding, ""),
-    ]);
+    texts(
+        out,
+        &[
+            ("separator", &table.separator, &none.separator, "between the columns"),
+            ("quote", &table.quote, &none.quote, ""),
+            ("escape", &table.escape, &none.escape, ""),
+            ("encoding", &table.encoding, &none.encoding, ""),
+        ],
+    );
     if !table.header {
         out.put("header", false, "");
     }
@@ -203,7 +215,11 @@ fn table(out: &mut Lines, table: &TableSettings) {
     }
     out.put("user", quoted(&table.user), "");
     out.put("item", quoted(&table.item), "");
-    out.put("rating", quoted(&table.rating), if table.rating.is_empty() { "none: every row is something that was chosen" } else { "" });
+    out.put(
+        "rating",
+        quoted(&table.rating),
+        if table.rating.is_empty() { "none: every row is something that was chosen" } else { "" },
+    );
     if !table.rating.is_empty() {
         let (low, high) = table.scale;
         out.put("scale", format!("[{low}, {high}]"), "smallest and largest rating");
@@ -230,18 +246,27 @@ fn table(out: &mut Lines, table: &TableSettings) {
     if table.items.is_empty() && table.item_query.is_empty() {
         out.comment("items = \"items.csv\": a file with titles and genres; docs/your-data.md has more");
     } else {
-        texts(out, &[("items", &table.items, &none.items, "what is known of items"), ("item_id", &table.item_id, &none.item_id, "")]);
+        texts(
+            out,
+            &[
+                ("items", &table.items, &none.items, "what is known of items"),
+                ("item_id", &table.item_id, &none.item_id, ""),
+            ],
+        );
         out.put("title", quoted(&table.title), "a template over its columns");
         texts(out, &[("genres", &table.genres, &none.genres, "")]);
         if !table.genres.is_empty() {
             texts(out, &[("genre_separator", &table.genre_separator, &none.genre_separator, "")]);
         }
     }
-    texts(out, &[
-        ("users", &table.users, &none.users, "what is known of users"),
-        ("user_id", &table.user_id, &none.user_id, ""),
-        ("user_text", &table.user_text, &none.user_text, ""),
-    ]);
+    texts(
+        out,
+        &[
+            ("users", &table.users, &none.users, "what is known of users"),
+            ("user_id", &table.user_id, &none.user_id, ""),
+            ("user_text", &table.user_text, &none.user_text, ""),
+        ],
+    );
 }
 
 #[cfg(test)]

@@ -82,9 +82,8 @@ pub fn of(sample: &Sample, columns: &[Column]) -> Option<Roles> {
     let rating = rating.filter(|(_, score)| event.is_none_or(|(_, other)| *score >= other));
     let event = if rating.is_some() { None } else { event };
     let count = if rating.is_some() { None } else { best(&count, &used) };
-    let rest = |at: usize| {
-        used(at) || [rating, event, count].into_iter().flatten().any(|(guess, _)| guess.column == at)
-    };
+    let rest =
+        |at: usize| used(at) || [rating, event, count].into_iter().flatten().any(|(guess, _)| guess.column == at);
     let of_item = |at: usize| tells_of(sample, item.column, at);
     let title = best(&title, &|at| rest(at) || !of_item(at)).map(|(guess, _)| guess.column);
     let genres = best(&genres, &|at| rest(at) || Some(at) == title || !of_item(at)).map(|(guess, _)| guess.column);
@@ -114,19 +113,20 @@ fn pair(columns: &[Column]) -> Option<(Guess, Guess, i32)> {
 }
 
 /// How well a column fits as ids of users (`u`) or items (`i`).
-fn id(column: &Column, names: &[&str], role: char) -> Option<i32> {
+fn id(column: &Column, names: &str, role: char) -> Option<i32> {
     if !column.may_be_ids() || column.is_surely_time() {
         return None;
     }
     let mut score = words::named(&column.name, names);
-    let other = if role == 'u' { words::named(&column.name, words::ITEM) } else { words::named(&column.name, words::USER) };
+    let other =
+        if role == 'u' { words::named(&column.name, words::ITEM) } else { words::named(&column.name, words::USER) };
     if score < other {
         score = 0;
     }
     if score < 60 && words::has(&column.name, words::OTHER_IDS) {
         score -= 40;
     }
-    if words::has(&column.name, words::TITLE) && !words::has(&column.name, &["id"]) {
+    if words::has(&column.name, words::TITLE) && !words::has(&column.name, "id") {
         score -= 8;
     }
     let spoken = [words::RATING, words::TIME, words::COUNT, words::EVENT, words::GENRES];
@@ -148,8 +148,20 @@ fn id(column: &Column, names: &[&str], role: char) -> Option<i32> {
         if role == 'i' { 8 } else { -8 }
     } else if !second.is_alphabetic() {
         match first {
-            'u' | 'c' => if role == 'u' { 6 } else { -6 },
-            'i' | 'm' | 'p' | 'b' => if role == 'i' { 6 } else { -6 },
+            'u' | 'c' => {
+                if role == 'u' {
+                    6
+                } else {
+                    -6
+                }
+            }
+            'i' | 'm' | 'p' | 'b' => {
+                if role == 'i' {
+                    6
+                } else {
+                    -6
+                }
+            }
             _ => 0,
         }
     } else {
@@ -167,7 +179,7 @@ fn rating(column: &Column) -> i32 {
     if column.is_surely_time() || column.known == 0 {
         return 0;
     }
-    if name < 60 && words::has(&column.name, &["id", "count", "average", "avg", "date", "time", "text"]) {
+    if name < 60 && words::has(&column.name, "id count average avg date time text") {
         return 0;
     }
     let Some(numbers) = column.numbers else {
@@ -249,17 +261,17 @@ pub fn title(column: &Column) -> i32 {
         return 0;
     }
     // The title of what somebody wrote is none of the item's.
-    if words::has(&column.name, &["review", "comment", "summary", "user", "customer", "reviewer"]) {
+    if words::has(&column.name, "review comment summary user customer reviewer") {
         return 0;
     }
-    let id = if words::has(&column.name, &["id", "author", "publisher", "artist", "director", "user"]) { 25 } else { 0 };
+    let id = if words::has(&column.name, "id author publisher artist director user") { 25 } else { 0 };
     (name - id - if long { 15 } else { 0 }).max(0)
 }
 
 /// How well a column fits as the genres of items.
 pub fn genres(column: &Column) -> i32 {
     let name = words::named(&column.name, words::GENRES);
-    let id = words::has(&column.name, &["id", "code"]);
+    let id = words::has(&column.name, "id code");
     if name < 35 || id || column.letters < 0.5 || column.is_key() || column.length > 150.0 { 0 } else { name }
 }
 
@@ -283,7 +295,8 @@ fn tells_of(sample: &Sample, item: usize, at: usize) -> bool {
 /// Whether the first line of a text has names and no row.
 pub fn has_header(columns: &[Column]) -> bool {
     let lists = [words::USER, words::ITEM, words::RATING, words::TIME, words::TITLE, words::EVENT, words::COUNT];
-    let wordy = |name: &str| name.chars().any(char::is_alphabetic) && name.chars().filter(char::is_ascii_digit).count() < 3;
+    let wordy =
+        |name: &str| name.chars().any(char::is_alphabetic) && name.chars().filter(char::is_ascii_digit).count() < 3;
     let spoken = |c: &Column| wordy(&c.name) && lists.iter().any(|list| words::named(&c.name, list) >= 50);
     if columns.iter().filter(|c| spoken(c)).count() >= columns.len().min(2) {
         return true;

@@ -174,7 +174,7 @@ pub fn beside(
     base: &DataSettings,
     named: &str,
     column: usize,
-    words: &[&str],
+    words: &str,
     monitor: &dyn Monitor,
 ) -> Option<Beside> {
     let wanted = Wanted { named, header: true, rows: 400_000, spread: false };
@@ -198,7 +198,7 @@ pub fn beside(
         let same = !wanted.name.is_empty() && own.name == wanted.name;
         // Small numbers are ids of anything: a name must say of what.
         let spoken = super::vocabulary::named(&own.name, words) >= 35
-            || (super::vocabulary::has(&own.name, &["id", "key"]) && super::vocabulary::named(&stem, words) >= 22);
+            || (super::vocabulary::has(&own.name, "id key") && super::vocabulary::named(&stem, words) >= 22);
         let wordy = own.letters > 0.9;
         let likely = same || spoken || wordy;
         let unique = own.distinct as f64 >= 0.9 * own.known as f64;

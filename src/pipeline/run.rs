@@ -55,7 +55,16 @@ impl Span {
             })?;
             Ok(Some(found))
         };
-        Ok(Self { from: stage("--from", from)?, until: stage("--until", until)? })
+        let span = Self { from: stage("--from", from)?, until: stage("--until", until)? };
+        if let (Some(from), Some(until)) = (span.from, span.until)
+            && from as usize > until as usize
+        {
+            let what = format!("the stage '{}' comes behind '{}', which --until names", from.name(), until.name());
+            return Err(
+                Error::usage("--from", what).next(format!("the stages are, in their order: {}", StageId::names()))
+            );
+        }
+        Ok(span)
     }
 }
 

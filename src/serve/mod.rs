@@ -1,8 +1,8 @@
 //! Recommendations out of a finished run.
 //!
 //! [`Recommender::open`] reads a run once. The value owns all that it needs, and any number of
-//! threads may ask it: [`Recommender::recommend`] ranks the catalogue for a user of the run or for a
-//! history that is given, [`Recommender::score`] scores pairs.
+//! threads may ask it: [`Recommender::recommend`] ranks the catalogue for a user of the run or for
+//! a history that is given, [`Recommender::score`] scores pairs.
 
 mod ask;
 mod found;
@@ -54,7 +54,7 @@ pub struct Request {
 }
 
 /// The answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct Recommendations {
     /// Id of the user; none for a history that was given.
     pub user: Option<String>,
@@ -75,7 +75,7 @@ pub struct Recommendations {
 }
 
 /// One item.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct Recommendation {
     /// Id of the item.
     pub item: String,
@@ -104,7 +104,7 @@ pub struct Recommendation {
 }
 
 /// A liked item that speaks for a recommendation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct Because {
     /// Id.
     pub item: String,
@@ -127,7 +127,7 @@ pub struct Pair {
 }
 
 /// What is known of a pair.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Score {
     /// Id of the user.
     pub user: String,

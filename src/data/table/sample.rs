@@ -18,12 +18,14 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
 /// Files of text up to this many bytes are read from their beginning.
-const SMALL: u64 = 16 << 20;
-/// Places of a larger file that lines are taken from, and bytes of lines at each.
+const SMALL: u64 = 1 << 20;
+/// Places of a larger file that lines are taken from, and most bytes of lines at each.
 const PLACES: u64 = 32;
-const CHUNK: u64 = 256 << 10;
-/// Bytes between two places of a compressed stream, which must be read to be skipped.
-const SKIPPED: u64 = 16 << 20;
+const CHUNK: u64 = 512 << 10;
+/// How many times its size a compressed file is thought to unpack to, and most bytes between two
+/// places of it, which must be read to be passed over.
+const UNPACKED: u64 = 3;
+const SKIPPED: u64 = 64 << 20;
 /// Files of a folder or pattern that are looked into.
 const FILES: usize = 8;
 /// Bytes of a field that are kept.
@@ -114,7 +116,11 @@ fn one(
         Form::Json(_) => "JSON",
         Form::Text(_) => "text",
     };
-    let excerpt = if wanted.spread && matches!(form, "text" | "JSON") { excerpt(&file.path)? } else { None };
+    let excerpt = if wanted.spread && matches!(form, "text" | "JSON") {
+        excerpt(&file.path, limit - sample.rows.min(limit))?
+    } else {
+        None
+    };
     let part;
     let (opened, shrunk) = match &excerpt {
         Some((temporary, share)) => {
@@ -139,7 +145,7 @@ fn one(
     }
     let all: Vec<usize> = (0..sample.names.len()).collect();
     rows.select(&all, None)?;
-    let (begun, mut ended) = (sample.rows, false);
+    let (begun, ragged, mut ended) = (sample.rows, sample.ragged, false);
     // A quarter of the rows from the first ones, the others from all over the rest.
     let total = rows.total();
     let stride = match total.filter(|&total| wanted.spread && total > limit as u64) {
@@ -178,6 +184,10 @@ fn one(
             column.push(text(&field[..field.len().min(KEPT)]));
         }
     }
+    // Lines at the seams may be torn.
+    if excerpt.is_some() && sample.ragged - ragged <= 2 * PLACES as usize {
+        sample.ragged = ragged;
+    }
     sample.whole &= ended && excerpt.is_none();
     let read = (sample.rows - begun) as f64;
     sample.about += match total {
@@ -191,11 +201,11 @@ fn one(
 /// Rows of typed columns that are passed over between two that are taken: decoding them costs time.
 const MOST_SKIPPED: u64 = 64;
 
-/// An excerpt of a file of text, and how many times as long the file is. `None` for one that is
-/// small, or whose records do not stand on lines.
-fn excerpt(path: &Path) -> Result<Option<(tempfile::NamedTempFile, f64)>> {
+/// An excerpt of a file of text with about so many rows, and how many times as long the file is.
+/// `None` for one that is small, or whose records do not stand on lines.
+fn excerpt(path: &Path, rows: usize) -> Result<Option<(tempfile::NamedTempFile, f64)>> {
     let plain = source::on_disk(path) == path && !source::is_pipe(path);
-    let length = path.metadata().map_or(0, |m| m.len());
+    let length = source::on_disk(path).metadata().map_or(0, |m| m.len());
     let (mut reader, _) = source::open(path)?;
     let begins = reader.fill_buf().map(<[u8]>::to_vec).unwrap_or_default();
     // An array of JSON may stand on one line.
@@ -205,6 +215,10 @@ fn excerpt(path: &Path) -> Result<Option<(tempfile::NamedTempFile, f64)>> {
     let failed = |e: std::io::Error| Error::io(std::env::temp_dir(), "write a file in", &e);
     let unread = |e: std::io::Error| Error::io(path, "read", &e);
     let mut out = tempfile::NamedTempFile::new().map_err(failed)?;
+    // A line more: the first one has the names.
+    let each = rows / PLACES as usize + 1;
+    // A line of JSON has no quote that closes on another line.
+    let quotes = !begins.trim_ascii_start().starts_with(b"{");
     let same = plain && Plain::open(path).is_ok_and(|mut file| head_is(&mut file, &begins));
     if same {
         if length <= SMALL {
@@ -216,25 +230,27 @@ fn excerpt(path: &Path) -> Result<Option<(tempfile::NamedTempFile, f64)>> {
         for place in 0..PLACES {
             let at = length / PLACES * place;
             file.seek(SeekFrom::Start(at)).map_err(unread)?;
-            kept += lines(&mut file, at > 0, &mut out).map_err(unread)?;
+            match lines(&mut file, place > 0, quotes, each, &mut out).map_err(unread)? {
+                Some(copied) => kept += copied,
+                None => return Ok(None),
+            }
         }
         return Ok(Some((out, length as f64 / kept.max(1) as f64)));
     }
+    if length <= SMALL / UNPACKED {
+        return Ok(None);
+    }
     let (mut kept, mut passed) = (0, 0);
+    let gap = (length / PLACES * UNPACKED).min(SKIPPED);
     for place in 0..PLACES {
-        let taken = lines(&mut reader, place > 0, &mut out).map_err(unread)?;
-        kept += taken;
-        // The first bytes are all there is of a small file.
-        let gap = if place == 0 { 0 } else { SKIPPED };
-        let skipped = std::io::copy(&mut (&mut reader).take(gap), &mut std::io::sink()).map_err(unread)?;
-        passed += taken + skipped;
+        let Some(taken) = lines(&mut reader, place > 0, quotes, each, &mut out).map_err(unread)? else {
+            return Ok(None);
+        };
         if taken == 0 {
             break;
         }
-    }
-    let ended = reader.fill_buf().map_err(unread)?.is_empty();
-    if ended && passed <= SMALL {
-        return Ok(None);
+        let skipped = std::io::copy(&mut (&mut reader).take(gap), &mut std::io::sink()).map_err(unread)?;
+        (kept, passed) = (kept + taken, passed + taken + skipped);
     }
     Ok(Some((out, passed as f64 / kept.max(1) as f64)))
 }
@@ -244,17 +260,27 @@ fn head_is(file: &mut Plain, begins: &[u8]) -> bool {
     file.read_exact(&mut head).is_ok() && begins.starts_with(&head)
 }
 
-/// Copies whole lines, from the next one on where a line may be torn; returns their bytes.
-fn lines(reader: &mut impl BufRead, torn: bool, out: &mut impl Write) -> std::io::Result<u64> {
+/// Copies whole lines, from the next one on where a line may be torn; returns their bytes. `None`
+/// where a record goes on behind the end of its line.
+fn lines(
+    reader: &mut impl BufRead,
+    torn: bool,
+    quotes: bool,
+    most: usize,
+    out: &mut impl Write,
+) -> std::io::Result<Option<u64>> {
     let mut line = Vec::new();
     if torn {
         reader.read_until(b'\n', &mut line)?;
     }
     let mut copied = 0;
-    while copied < CHUNK {
+    for _ in 0..most {
         line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
+        if copied >= CHUNK || reader.read_until(b'\n', &mut line)? == 0 {
             break;
+        }
+        if quotes && line.iter().filter(|&&byte| byte == b'"').count() % 2 == 1 {
+            return Ok(None);
         }
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
@@ -263,5 +289,61 @@ fn lines(reader: &mut impl BufRead, torn: bool, out: &mut impl Write) -> std::io
         copied += line.len() as u64;
     }
     out.flush()?;
-    Ok(copied)
+    Ok(Some(copied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Kind;
+
+    /// The rating of a row tells where in the file it stands.
+    fn written(name: &str, packed: bool) -> (tempfile::TempDir, Sample) {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: String = (0..100_000).map(|n| format!("u{},i{n},{}\n", n % 977, n / 1000)).collect();
+        let text = format!("user,item,rating\n{rows}");
+        let path = folder.path().join(name);
+        if packed {
+            let mut file = flate2::write::GzEncoder::new(Plain::create(&path).unwrap(), flate2::Compression::fast());
+            file.write_all(text.as_bytes()).unwrap();
+            file.finish().unwrap();
+        } else {
+            std::fs::write(&path, text).unwrap();
+        }
+        let settings = DataSettings::new(Kind::TABLE, folder.path());
+        let wanted = Wanted { named: name, header: true, rows: 4000, spread: true };
+        let sample = look(&settings, wanted, &crate::Silent).unwrap();
+        (folder, sample)
+    }
+
+    #[test]
+    fn rows_come_from_all_over_a_large_file() {
+        let (_folder, sample) = written("ratings.csv", false);
+        assert_eq!((&*sample.names[2], sample.ragged, sample.whole), ("rating", 0, false));
+        assert!((3900..=4000).contains(&sample.rows), "{}", sample.rows);
+        let places: std::collections::BTreeSet<&String> = sample.columns[2].iter().collect();
+        assert!(places.len() >= 32, "{places:?}");
+        assert!((90_000..110_000).contains(&sample.about), "{}", sample.about);
+    }
+
+    #[test]
+    fn rows_of_a_compressed_file_come_from_far_behind_its_beginning() {
+        let (_folder, sample) = written("ratings.csv.gz", true);
+        let last = sample.columns[2].iter().filter_map(|r| r.parse::<u32>().ok()).max();
+        assert!(sample.ragged == 0 && last >= Some(50), "{last:?} of {} rows", sample.rows);
+        assert!((50_000..200_000).contains(&sample.about), "{}", sample.about);
+    }
+
+    #[test]
+    fn records_over_several_lines_are_not_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: String =
+            (0..40_000).map(|n| format!("u{},\"long\n{} text\",i{n}\n", n % 977, "and ".repeat(9))).collect();
+        std::fs::write(folder.path().join("r.csv"), format!("user,text,item\n{rows}")).unwrap();
+        let settings = DataSettings::new(Kind::TABLE, folder.path());
+        let wanted = Wanted { named: "r.csv", header: true, rows: 2000, spread: true };
+        let sample = look(&settings, wanted, &crate::Silent).unwrap();
+        assert_eq!((sample.rows, sample.ragged), (2000, 0));
+        assert!(sample.columns[1].iter().all(|text| text.starts_with("long\nand")));
+    }
 }
