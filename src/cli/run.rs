@@ -69,8 +69,22 @@ pub struct Options {
     pub screen: watch::Screen,
 }
 
+/// Refuses a recipe that says nothing. Every key has a default, so a run of it would be one of the
+/// built-in set, which nobody asked for.
+fn refuse_empty(path: &std::path::Path) -> Result<()> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if text.parse::<toml::Table>().is_ok_and(|keys| !keys.is_empty()) {
+        return Ok(());
+    }
+    Err(Error::usage(path.display(), "is empty: it says neither which data nor which model")
+        .next("`rallrec init FILE` writes a recipe for your data; `rallrec demo` runs the built-in set"))
+}
+
 pub fn main(args: RunArgs) -> Result<()> {
     let read = output::recipe(&args.recipe, &args.options.set)?;
+    if args.options.set.is_empty() && !args.options.print_recipe {
+        refuse_empty(&args.recipe)?;
+    }
     execute(read, args.options, &["run", &args.recipe.display().to_string()])
 }
 
