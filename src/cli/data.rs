@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::output;
 use super::progress::Bar;
+use super::{inspected, output};
 use crate::config;
 use crate::data::{self, DataSettings, Kind, pull};
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ pub fn main(args: DataArgs) -> Result<()> {
             if json {
                 output::json(&found)?
             } else {
-                output::fields(&found)?
+                output::text(&inspected::render(&found))?
             }
             problem.map_or(Ok(()), Err)
         }

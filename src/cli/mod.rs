@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod export;
 mod init;
+mod inspected;
 mod kernels;
 mod llm;
 mod model;

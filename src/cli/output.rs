@@ -117,27 +117,9 @@ fn indent(out: &mut String, value: &Value, depth: usize) {
                     out.push_str(&format!("{pad}  {}\n", one_line(entry)));
                 }
             }
-            other => out.push_str(&format!("{pad}{name:<width$}  {}\n", named(key, other))),
+            other => out.push_str(&format!("{pad}{name:<width$}  {}\n", one_line(other))),
         }
     }
-}
-
-/// The value of a key, times as dates and quantiles named.
-fn named(key: &str, value: &Value) -> String {
-    match value {
-        Value::Array(ends) if key == "time_range" => ends.iter().map(date).collect::<Vec<_>>().join(" to "),
-        Value::Array(_) if key == "history" => format!("{} (0, 10, 25, 50, 75, 90, 100 % quantile)", one_line(value)),
-        value => one_line(value),
-    }
-}
-
-/// Seconds since 1970 as `2024-05-17 18:03:11`, UTC.
-fn date(seconds: &Value) -> String {
-    let time = seconds.as_i64().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    time.map_or_else(
-        || one_line(seconds),
-        |time| jiff::tz::TimeZone::UTC.to_datetime(time).strftime("%F %T").to_string(),
-    )
 }
 
 fn one_line(value: &Value) -> String {
@@ -152,7 +134,7 @@ fn one_line(value: &Value) -> String {
         Value::Object(map) => map
             .iter()
             .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| format!("{} {}", k.replace('_', " "), named(k, v)))
+            .map(|(k, v)| format!("{} {}", k.replace('_', " "), one_line(v)))
             .collect::<Vec<_>>()
             .join(", "),
         other => other.to_string(),

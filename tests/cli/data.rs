@@ -31,6 +31,27 @@ fn inspect_takes_a_kind_or_a_recipe() {
     say(&["data", "inspect", "book-crossing", &text(dir.path())]).ended_with(2).err_has("BX-Books.csv is missing");
 }
 
+/// Times as dates, ratings with their shares, quantiles by name.
+#[test]
+fn inspect_prints_for_people() {
+    let said = say(&["data", "inspect", "synthetic"]).ended_with(0).out;
+    let json = say(&["data", "inspect", "synthetic", "--json"]).ended_with(0).json();
+    for words in
+        ["times, UTC", "shortest history", "| train", "above 3 is a like", "what each filter leaves", "difference: "]
+    {
+        assert!(said.contains(words), "no {words:?} in\n{said}");
+    }
+    let seconds = json["time_range"][0].as_i64().expect("seconds").to_string();
+    assert!(!said.replace(',', "").contains(&seconds), "{said}");
+    let rows: Vec<&str> = said.lines().filter(|line| line.contains("like") && line.starts_with('|')).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.contains('%') && row.contains('#')), "{rows:?}");
+    let dir = tempfile::tempdir().expect("folder");
+    let recipe = dir.path().join("r.toml");
+    fs::write(&recipe, "[data]\nkind = \"table\"\npath = \".\"\n[data.table]\ntime = \"rating\"\n").expect("writes");
+    let said = say(&["data", "inspect", recipe.to_str().expect("UTF-8")]).ended_with(2);
+    said.err_has("data.table.time: `rating` is the column of data.table.rating as well");
+}
+
 /// The library that reads Parquet panics on this file: one error, and no word of a panic.
 #[test]
 fn a_damaged_parquet_file_is_one_error() {

@@ -148,6 +148,25 @@ fn a_printed_recipe_is_a_recipe_and_resolves_to_itself() {
     }
 }
 
+/// Each of these ran, or said something else than what was wrong.
+#[test]
+fn what_cannot_be_meant_is_refused_at_once() {
+    let place = Place::new();
+    let (path, empty) = (place.recipe(), place.text("empty.toml"));
+    std::fs::write(&empty, "# nothing\n").unwrap();
+    say(&["run", &empty, "--out", &place.text("a")]).ended_with(2).err_has("is empty").err_has("rallrec init");
+    let span = ["run", &path, "--from", "merge", "--until", "data", "--out", &place.text("b")];
+    say(&span).ended_with(2).err_has("--from: the stage 'merge' comes behind 'data'");
+    let after = ["run", &path, "--after", &place.text("typo"), "--out", &place.text("c")];
+    say(&after).ended_with(2).err_has("--after: ").err_has("typo is no folder");
+    assert!(["a", "b", "c"].iter().all(|name| !place.at(name).exists()), "nothing is left behind");
+    // Another name for CUDA, where the CPU was proposed as the nearest word.
+    let gpu = say(&["run", &path, "--device", "gpu", "--print-recipe"]).ended_with(0);
+    assert!(gpu.out.contains("device = \"cuda\""), "{}", gpu.out);
+    let model = say(&["model", "inspect", "builtin", "--json"]).ended_with(0).json();
+    assert!(model["parameters"].as_u64().is_some_and(|n| n > 0), "{model}");
+}
+
 #[test]
 fn json_of_the_small_commands_parses() {
     let found = say(&["data", "inspect", "synthetic", "--json"]).ended_with(0).json();

@@ -378,6 +378,12 @@ impl Checked for TableSettings {
             "a column and files both say the parts of the split",
             "leave out data.table.part, or data.table.test and data.table.valid",
         );
+        let columns = [("user", &self.user), ("item", &self.item), ("rating", &self.rating), ("time", &self.time)];
+        for (at, (key, name)) in columns.iter().enumerate().filter(|(_, (_, name))| !name.is_empty()) {
+            let other = columns[..at].iter().find(|(_, other)| other.eq_ignore_ascii_case(name));
+            let what = other.map(|(other, _)| format!("`{name}` is the column of data.table.{other} as well"));
+            faults.unless(other.is_none(), key, what.unwrap_or_default(), "name another column");
+        }
         self.check_database(&mut faults);
         let (low, high) = self.scale;
         faults.unless(
