@@ -47,7 +47,8 @@ pub struct InitArgs {
 }
 
 pub fn main(args: InitArgs) -> Result<()> {
-    let asked = Asked { source: args.source, table: args.table, query: args.query, name: args.name };
+    let folder = args.out.as_deref().and_then(std::path::Path::parent).unwrap_or(std::path::Path::new("")).to_owned();
+    let asked = Asked { source: args.source, table: args.table, query: args.query, name: args.name, folder };
     let taken = |path: &std::path::Path| {
         Error::usage(path.display(), "is there already").next("choose another name by --out, or replace it by --force")
     };

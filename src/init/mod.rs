@@ -42,6 +42,8 @@ pub struct Asked {
     pub query: Option<String>,
     /// The name of the recipe; not set: after the source.
     pub name: Option<String>,
+    /// The folder that the recipe will lie in: its paths are meant from there.
+    pub folder: PathBuf,
 }
 
 /// One thing that was found out.
@@ -125,6 +127,7 @@ pub fn propose(asked: &Asked, monitor: &dyn Monitor) -> Result<Proposal> {
     };
     let name = asked.name.clone().unwrap_or(name);
     verify(&mut draft, monitor)?;
+    draft.settings.path = meant_from(&asked.folder, &draft.settings.path);
     let text = recipe::text(&name, &asked.source, &draft);
     // What is written must be a recipe.
     crate::config::parse(&text, "the recipe that was made", &[])?;
@@ -154,6 +157,23 @@ fn name_of(path: &Path) -> String {
         }
     }
     if plain.is_empty() { "mine".into() } else { plain }
+}
+
+/// A path as a recipe in `folder` names it.
+fn meant_from(folder: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() || path.is_absolute() {
+        return path.to_owned();
+    }
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (from, to) = (whole(&Path::new(".").join(folder)), whole(path));
+    if from == whole(Path::new(".")) {
+        return path.to_owned();
+    }
+    match to.strip_prefix(&from) {
+        Ok(inside) if inside.as_os_str().is_empty() => PathBuf::from("."),
+        Ok(inside) => inside.to_owned(),
+        Err(_) => to,
+    }
 }
 
 /// Letters, digits and hyphens of a name.

@@ -142,7 +142,7 @@ pub fn text(name: &str, source: &str, draft: &Draft) -> String {
     out.section("data", "");
     out.put("kind", quoted(settings.kind.name()), "");
     if !settings.path.as_os_str().is_empty() {
-        out.put("path", quoted(&settings.path.to_string_lossy()), "from the folder in which the command is run");
+        out.put("path", quoted(&settings.path.to_string_lossy()), "from the folder of this file");
     }
     if !settings.is_implicit() && (settings.min_history != none.min_history || settings.kind == Kind::TABLE) {
         out.put("min_history", settings.min_history, "fewest earlier ratings of the user of a sample");

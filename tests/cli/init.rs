@@ -6,7 +6,7 @@ use std::path::Path;
 use rallrec::config;
 use rallrec::data::{By, Damaged, DataSettings, Kind};
 
-use super::common::say;
+use super::common::{Said, rallrec, say};
 
 /// User, item, rating from 1 to 5, seconds.
 type Row = (usize, usize, usize, i64);
@@ -293,6 +293,21 @@ fn a_database_is_looked_through_for_the_table_of_ratings() {
     let found = config::load(Path::new(&out), &[]).expect("a recipe").data;
     assert_eq!((&*found.table.user, &*found.table.item, &*found.table.query), ("who", "film", query));
     say(&["init", &source, "--table", "nothing", "--out", &out, "--force"]).ended_with(2).err_has("notes");
+}
+
+#[test]
+fn the_recipe_finds_its_data_from_where_it_lies() {
+    let dir = tempfile::tempdir().expect("folder");
+    fs::create_dir_all(dir.path().join("shop/recipes")).expect("folders");
+    fs::write(dir.path().join("shop/ratings.csv"), lines("user,item,rating", |_, (u, i, r, _)| format!("{u},{i},{r}")))
+        .expect("writes");
+    for out in ["shop/mine.toml", "shop/recipes/mine.toml", "mine.toml"] {
+        let mut command = rallrec();
+        command.current_dir(dir.path()).args(["init", "shop/ratings.csv", "--out", out]);
+        Said::of(&command.output().expect("it starts")).ended_with(0);
+        let recipe = dir.path().join(out).display().to_string();
+        assert_eq!(say(&["data", "inspect", &recipe, "--json"]).ended_with(0).json()["ratings"], 880, "{out}");
+    }
 }
 
 #[test]
