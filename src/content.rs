@@ -114,6 +114,28 @@ impl Digest {
     }
 }
 
+/// Opens a plain file. A pipe in its place would keep whoever opens it waiting for ever.
+///
+/// # Errors
+/// No plain file; those of opening.
+pub fn open_plain(path: &Path) -> std::io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    File::open(path)
+}
+
+/// The content of a plain file.
+///
+/// # Errors
+/// Those of [`open_plain`] and of reading.
+pub fn read_plain(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    open_plain(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// BLAKE3 of a whole file, in hexadecimal.
 ///
 /// # Errors
@@ -121,7 +143,7 @@ impl Digest {
 pub fn hash_file(path: &Path) -> Result<String> {
     let err = |e: std::io::Error| Error::io(path, "read the file", &e);
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path).map_err(err)?).map_err(err)?;
+    hasher.update_reader(open_plain(path).map_err(err)?).map_err(err)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -130,7 +152,8 @@ pub fn hash_file(path: &Path) -> Result<String> {
 fn fingerprint(path: &Path) -> Result<Vec<u8>> {
     let err = |e: std::io::Error| Error::io(path, "read the file", &e);
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&std::fs::metadata(path).map_err(err)?.len().to_le_bytes());
+    let bytes = open_plain(path).and_then(|file| file.metadata()).map_err(err)?.len();
+    hasher.update(&bytes.to_le_bytes());
     hasher.update_mmap_rayon(path).map_err(err)?;
     Ok(hasher.finalize().as_bytes().to_vec())
 }

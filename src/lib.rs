@@ -25,6 +25,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
+pub mod sandbox;
 pub mod serve;
 pub mod server;
 pub mod settings;

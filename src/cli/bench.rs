@@ -69,7 +69,7 @@ pub fn main(args: BenchArgs) -> Result<()> {
     }
     let (device, name) = args.device.resolve()?;
     let cases = bench::select(&args.ops, &device)?;
-    crate::pipeline::set_threads(args.threads);
+    crate::pipeline::set_threads(args.threads)?;
     let ceilings = bench::ceilings(&device)?;
     let (mut measured, mut left_out) = (Vec::new(), Vec::new());
     for case in cases {

@@ -28,6 +28,13 @@ pub struct LlmArgs {
     command: Command,
 }
 
+impl LlmArgs {
+    /// A text is written token by token, and a stop ends it between two; other commands read once.
+    pub fn hears_stops(&self) -> bool {
+        matches!(self.command, Command::Generate { .. })
+    }
+}
+
 #[derive(clap::Subcommand)]
 enum Command {
     /// Print what the model would say next: the likeliest tokens, and how it stands between two

@@ -3,17 +3,19 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::Result;
 use crate::terminal::say;
 
 mod bench;
 mod check;
+mod clean;
 mod compare;
 mod data;
 mod demo;
 mod doctor;
+mod explain;
 mod export;
 mod init;
 mod inspected;
@@ -26,6 +28,7 @@ mod recommend;
 mod report;
 mod run;
 mod serve;
+mod shell;
 mod tiny_model;
 mod watch;
 
@@ -57,11 +60,15 @@ enum Command {
     Export(export::ExportArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    Clean(clean::CleanArgs),
+    Explain(explain::ExplainArgs),
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
     Kernels(kernels::KernelsArgs),
     Doctor(doctor::DoctorArgs),
     TinyModel(tiny_model::TinyModelArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// Parses the arguments, runs the command, prints the error, chooses the exit code.
@@ -79,7 +86,6 @@ pub fn main() -> ExitCode {
         return match watch::start() {
             Some(result) => report(result),
             None => {
-                use clap::CommandFactory;
                 // Printing fails only when nobody reads.
                 let _ = Cli::command().print_help();
                 ExitCode::from(2)
@@ -87,13 +93,27 @@ pub fn main() -> ExitCode {
         };
     };
     // A dashboard has its own handlers: it gives the terminal back first.
-    if !matches!(&command, Command::Watch(_)) && !command.has_dashboard() {
+    if command.hears_stops() {
         crate::pipeline::control::install_signal_handler();
+    } else if !matches!(&command, Command::Watch(_)) && !command.has_dashboard() {
+        crate::pipeline::control::end_on_a_signal();
     }
     report(dispatch(command))
 }
 
 impl Command {
+    /// True when the work looks for a stop that was asked for, and ends at a clean point. Any other
+    /// command ends at the first signal.
+    fn hears_stops(&self) -> bool {
+        match self {
+            Command::Run(_) | Command::Demo(_) => !self.has_dashboard(),
+            Command::Recommend(_) | Command::Export(_) | Command::Data(_) => true,
+            Command::Bench(_) | Command::TinyModel(_) | Command::Serve(_) => true,
+            Command::Llm(args) => args.hears_stops(),
+            _ => false,
+        }
+    }
+
     /// True when the process shows the dashboard and a process of its own does the work.
     fn has_dashboard(&self) -> bool {
         match self {
@@ -115,6 +135,18 @@ fn report(result: Result<()>) -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<()> {
+    // Said here, as the first parallel work would panic. Runs and benches say how many they want.
+    if matches!(
+        &command,
+        Command::Data(_)
+            | Command::Model(_)
+            | Command::Llm(_)
+            | Command::Recommend(_)
+            | Command::Export(_)
+            | Command::Check(_)
+    ) {
+        crate::pipeline::set_threads(0)?;
+    }
     match command {
         Command::Demo(args) => demo::main(args),
         Command::Init(args) => init::main(args),
@@ -133,5 +165,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Kernels(args) => kernels::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::TinyModel(args) => tiny_model::main(args),
+        Command::Clean(args) => clean::main(args),
+        Command::Explain(args) => explain::main(args),
+        Command::Completions(args) => shell::completions(args, Cli::command()),
+        Command::Man(args) => shell::man(args, Cli::command()),
     }
 }

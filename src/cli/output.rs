@@ -36,6 +36,14 @@ pub fn text(text: &str) -> Result<()> {
     print(&terminal::clean(text))
 }
 
+/// Prints bytes for other programs as they are.
+pub fn bytes(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", "write", &e)),
+        _ => Ok(()),
+    }
+}
+
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })

@@ -3,6 +3,7 @@
 //! authors' code has a switch.
 
 mod check;
+pub mod explain;
 pub mod load;
 mod places;
 pub mod print;

@@ -54,34 +54,41 @@ impl Printer<'_> {
     }
 
     fn meaning(&mut self, key: &Schema<'_>) {
-        self.comment(key.description().unwrap_or_default());
-        let kind = key.kind();
-        let entries = if matches!(kind, Kind::List { .. }) { Some(key.entry(0).kind()) } else { None };
-        match (&kind, &entries) {
-            (Kind::Words(words), _) => self.comment(&format!("One of: {}", words.join(" | "))),
-            (_, Some(Kind::Words(words))) => self.comment(&format!("Entries: {}.", words.join(", "))),
-            _ => {}
-        }
-        let mut said = Vec::new();
-        match (&kind, &entries) {
-            (Kind::Integer(range) | Kind::Float { range, .. }, _) if !range.is_open() => {
-                said.push(format!("Range: {range}."));
-            }
-            (Kind::Text { least: 1.., .. }, _) => said.push("Not empty.".into()),
-            (_, Some(Kind::Integer(range) | Kind::Float { range, .. })) if !range.is_open() => {
-                said.push(format!("Entries: {range}."));
-            }
-            _ => {}
-        }
-        if let Kind::List { least: 1.., .. } = kind {
-            said.push("Not empty.".into());
-        }
-        let default = key.default().map(|v| Value::from(v.clone())).and_then(|v| toml(&v, key));
-        if let Some(default) = default.filter(|d| d != "\"\"") {
-            said.push(format!("Default: {default}."));
-        }
-        self.comment(&said.join(" "));
+        self.comment(&meaning(key));
     }
+}
+
+/// Lines of what a key means: its documentation, then words, range and default.
+pub fn meaning(key: &Schema<'_>) -> String {
+    let mut lines = vec![key.description().unwrap_or_default().to_owned()];
+    let kind = key.kind();
+    let entries = if matches!(kind, Kind::List { .. }) { Some(key.entry(0).kind()) } else { None };
+    match (&kind, &entries) {
+        (Kind::Words(words), _) => lines.push(format!("One of: {}", words.join(" | "))),
+        (_, Some(Kind::Words(words))) => lines.push(format!("Entries: {}.", words.join(", "))),
+        _ => {}
+    }
+    let mut said = Vec::new();
+    match (&kind, &entries) {
+        (Kind::Integer(range) | Kind::Float { range, .. }, _) if !range.is_open() => {
+            said.push(format!("Range: {range}."));
+        }
+        (Kind::Text { least: 1.., .. }, _) => said.push("Not empty.".into()),
+        (_, Some(Kind::Integer(range) | Kind::Float { range, .. })) if !range.is_open() => {
+            said.push(format!("Entries: {range}."));
+        }
+        _ => {}
+    }
+    if let Kind::List { least: 1.., .. } = kind {
+        said.push("Not empty.".into());
+    }
+    let default = key.default().map(|v| Value::from(v.clone())).and_then(|v| toml(&v, key));
+    if let Some(default) = default.filter(|d| d != "\"\"") {
+        said.push(format!("Default: {default}."));
+    }
+    lines.push(said.join(" "));
+    lines.retain(|line| !line.is_empty());
+    lines.join("\n")
 }
 
 fn toml(value: &Value, schema: &Schema<'_>) -> Option<String> {

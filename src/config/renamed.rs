@@ -23,6 +23,14 @@ const fn renamed(path: &'static str, now: &'static str) -> Old {
     Old { path, now: Now::Called(now, None) }
 }
 
+/// The name that a key or a section of an earlier version has now.
+pub fn now(path: &str) -> Option<&'static str> {
+    OLD.iter().find(|old| old.path == path).and_then(|old| match old.now {
+        Now::Called(now, _) => Some(now),
+        Now::Gone(_) => None,
+    })
+}
+
 /// Keys stand in front of the sections that they are in.
 const OLD: [Old; 13] = [
     renamed("facts.knowledge", "collab.wording"),

@@ -3,7 +3,7 @@
 use super::{Clip, Reader, Reading};
 use crate::error::{Error, Result};
 use crate::models::decoder::{Arithmetic, Model};
-use crate::store::chat::{ChatTemplate, Message};
+use crate::store::chat::{ChatTemplate, Message, Rendered};
 use crate::store::tokenizer::Tokenizer;
 use crate::store::{self, LoadOptions, hub};
 use crate::tensor::Dtype;
@@ -21,6 +21,8 @@ pub struct Options {
     pub on_cpu: bool,
     /// The date that chat templates print; empty: the one written in the template.
     pub date: String,
+    /// Titles and other data become control tokens where they spell one.
+    pub control_tokens_in_data: bool,
     /// The answer words: a model of which they are no single tokens is refused at once.
     pub answers: [String; 2],
 }
@@ -33,6 +35,7 @@ pub struct Local {
     pub tokenizer: Tokenizer,
     chat: ChatTemplate,
     date: String,
+    control_tokens_in_data: bool,
     /// Tokens that end a generation.
     pub stop: Vec<u32>,
 }
@@ -59,6 +62,7 @@ impl Local {
             tokenizer,
             chat: loaded.chat,
             date: options.date.clone(),
+            control_tokens_in_data: options.control_tokens_in_data,
             stop,
         })
     }
@@ -98,7 +102,10 @@ impl Local {
     /// # Errors
     /// A text that cannot be encoded.
     pub fn clip(&self, clip: &Clip<'_>) -> Result<Vec<u32>> {
-        let mut ids = self.tokenizer.encode(clip.text, true)?;
+        let mut ids = match self.control_tokens_in_data {
+            true => self.tokenizer.encode(clip.text, true)?,
+            false => self.tokenizer.encode_data(clip.text, true)?,
+        };
         ids.truncate(clip.most_tokens.min(self.model.config().context).max(1));
         Ok(ids)
     }
@@ -107,9 +114,27 @@ impl Local {
         (!self.date.is_empty()).then_some(self.date.as_str())
     }
 
+    fn rendered(&self, messages: &[Message], generation_prompt: bool) -> Result<Rendered> {
+        if self.control_tokens_in_data {
+            let text = self.chat.render(messages, generation_prompt, self.date())?;
+            return Ok(Rendered { text, ..Rendered::default() });
+        }
+        self.chat.render_data(messages, generation_prompt, self.date(), &self.tokenizer)
+    }
+
+    fn encoded(&self, rendered: &Rendered, between: &[(usize, u32)]) -> Result<Vec<u32>> {
+        if self.control_tokens_in_data && between.is_empty() {
+            return self.tokenizer.encode(&rendered.text, true);
+        }
+        self.tokenizer.encode_rendered(rendered, true, between)
+    }
+
     /// Tokens of a conversation up to where the assistant answers.
+    ///
+    /// # Errors
+    /// A chat template that cannot be filled in.
     pub fn chat_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        self.tokenizer.encode(&self.chat.render(messages, true, self.date())?, true)
+        self.encoded(&self.rendered(messages, true)?, &[])
     }
 
     /// Tokens of a recommendation prompt up to where the answer is read.
@@ -120,7 +145,8 @@ impl Local {
         if prompt.soft.is_empty() {
             return self.chat_tokens(&prompt.messages);
         }
-        let text = self.chat.render(&prompt.messages, true, self.date())?;
+        let rendered = self.rendered(&prompt.messages, true)?;
+        let text = rendered.text.as_str();
         // Templates may trim a turn.
         let (turn, own) = (prompt.user(), prompt.user().trim());
         let (Some(at), Some(skipped)) = (text.rfind(own), turn.find(own)) else {
@@ -129,7 +155,7 @@ impl Local {
         };
         let place = |mark: &Mark| (at + mark.at.saturating_sub(skipped), self.soft_id(mark.token));
         let between: Vec<_> = prompt.soft.iter().map(place).collect();
-        self.tokenizer.encode_between(&text, true, &between)
+        self.encoded(&rendered, &between)
     }
 
     /// Id of soft token number `token`.
@@ -148,9 +174,15 @@ impl Local {
 
     /// Tokens of a reasoning prompt.
     pub fn conversation_tokens(&self, conversation: &Conversation) -> Result<Vec<u32>> {
-        let mut text = self.chat.render(&conversation.messages, conversation.generation_prompt, self.date())?;
-        text.push_str(&conversation.assistant_prefix);
-        let tokens = self.tokenizer.encode(&text, true)?;
+        let mut rendered = self.rendered(&conversation.messages, conversation.generation_prompt)?;
+        let prefix = &conversation.assistant_prefix;
+        let words = match self.control_tokens_in_data {
+            true => Vec::new(),
+            false => self.tokenizer.spelled(&prefix.content, &prefix.tags),
+        };
+        rendered.hidden |= !self.control_tokens_in_data && self.tokenizer.hides(&prefix.content);
+        rendered.push(&prefix.content, &words);
+        let tokens = self.encoded(&rendered, &[])?;
         Ok(if conversation.extra_bos { self.extra_bos(tokens) } else { tokens })
     }
 

@@ -39,7 +39,7 @@ impl Reading<'_> {
         Self::Conversation(Conversation {
             messages,
             generation_prompt: true,
-            assistant_prefix: String::new(),
+            assistant_prefix: Message::assistant(""),
             extra_bos: false,
         })
     }

@@ -62,6 +62,8 @@ struct Identity<'a> {
     arithmetic: Option<Arithmetic>,
     #[serde(skip_serializing_if = "Option::is_none")]
     date: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    control_tokens_in_data: bool,
 }
 
 impl Source {
@@ -109,12 +111,13 @@ impl<'a> View<'a> {
     /// # Errors
     /// A model that is not there.
     pub fn identity(&self) -> Result<Content> {
-        let Options { dtype, arithmetic, date, .. } = &self.source.options;
+        let Options { dtype, arithmetic, date, control_tokens_in_data, .. } = &self.source.options;
         Content::of(&Identity {
             files: self.source.files()?,
             dtype: self.facets.dtype.then_some(*dtype),
             arithmetic: self.facets.arithmetic.then_some(*arithmetic),
             date: self.facets.date.then_some(date.as_str()),
+            control_tokens_in_data: *control_tokens_in_data,
         })
     }
 

@@ -29,6 +29,12 @@ pub fn install_signal_handler() {
     });
 }
 
+/// The first signal ends the process: for commands that keep nothing that a stop could damage.
+pub fn end_on_a_signal() {
+    // As above: a second installation changes nothing.
+    let _ = ctrlc::set_handler(|| std::process::exit(130));
+}
+
 /// True after a signal.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)

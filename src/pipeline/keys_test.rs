@@ -303,6 +303,8 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     // Chat templates print it, also where descriptions are written.
     ("prompt.date", "2024-05-17", Plain, DESCRIBE),
     ("prompt.date", "2024-05-17", With(&["describe.source=file"]), PROMPTS),
+    // A title may spell a control token wherever a model reads it.
+    ("prompt.control_tokens_in_data", "true", Plain, DESCRIBE),
     ("collab.wording", "item", Plain, PROMPTS),
     ("collab.wording", "none", Plain, COLLAB),
     ("collab.folds", "4", Plain, COLLAB),
@@ -514,6 +516,15 @@ fn every_key_has_its_place_in_the_table_and_none_is_dead() {
     for key in &all {
         let acts = CASES.iter().any(|c| c.0 == key && !c.3.is_empty());
         assert_eq!(acts, !NOTHING.contains(&key.as_str()), "{key} does nothing");
+    }
+}
+
+#[test]
+fn explain_names_the_first_stage_that_a_key_acts_on() {
+    let keys: BTreeSet<&str> = CASES.iter().map(|c| c.0).collect();
+    for key in keys {
+        let stages = CASES.iter().filter(|c| c.0 == key).flat_map(|c| c.3).copied();
+        assert_eq!(config::explain::first_stage(key), stages.min(), "{key}");
     }
 }
 

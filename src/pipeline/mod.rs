@@ -29,6 +29,7 @@ pub mod stages;
 mod summary;
 mod told;
 pub mod trace;
+pub mod unused;
 mod whole;
 
 pub use artifact::Artifact;

@@ -8,6 +8,9 @@ use crate::eval::Table;
 use crate::eval::ranking::RankingTable;
 use crate::merge::Cell;
 
+/// Layout of `results.json` that this program writes and reads.
+pub const VERSION: u32 = rallrec_events::folder::RESULTS_VERSION;
+
 /// `results.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {

@@ -84,6 +84,8 @@ pub struct Run {
     lock: Option<Lock>,
     /// Where the folder was when it was opened.
     place: Option<Place>,
+    /// Folders of the artifacts that were found or made.
+    used: Mutex<Vec<PathBuf>>,
     #[cfg(test)]
     stand_in: Option<StandIn>,
 }
@@ -121,6 +123,7 @@ impl Run {
             times: Mutex::new(Vec::new()),
             lock,
             place: Place::of(folder),
+            used: Mutex::new(Vec::new()),
             #[cfg(test)]
             stand_in: None,
         }
@@ -137,8 +140,8 @@ impl Run {
         &self.folder
     }
 
-    /// Refuses to go on in a folder that was removed or moved meanwhile: what would be written is in
-    /// no place, or in two.
+    /// Refuses to go on in a folder that was removed or moved meanwhile: what would be written is
+    /// in no place, or in two.
     ///
     /// # Errors
     /// The folder is not where it was.
@@ -168,6 +171,11 @@ impl Run {
     /// The stages so far, with the seconds that each took when it was made.
     pub fn times(&self) -> Vec<StageTime> {
         self.times.lock().map_or(Vec::new(), |t| t.clone())
+    }
+
+    /// Folders of the artifacts that were found or made so far.
+    pub fn used(&self) -> Vec<PathBuf> {
+        self.used.lock().map_or(Vec::new(), |used| used.clone())
     }
 
     /// The stage after which the run is to end.
@@ -279,6 +287,9 @@ impl Entered<'_> {
 
     fn take<S: Stage>(&mut self, artifact: Artifact) -> Made<S::Output> {
         self.keys.push(artifact.manifest.key.clone());
+        if let Ok(mut used) = self.run.used.lock() {
+            used.push(artifact.folder.clone());
+        }
         self.seconds += artifact.manifest.seconds;
         self.bytes += artifact.manifest.bytes;
         Made::new(artifact, S::load)

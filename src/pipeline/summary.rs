@@ -60,7 +60,7 @@ pub fn write_graph_only(run: &Run, recipe: &Recipe, made: &GraphOnly, device: &s
 fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
     let (_, peak) = run.reporter().memory();
     Results {
-        version: 1,
+        version: super::results::VERSION,
         recipe: recipe.name.clone(),
         program: env!("CARGO_PKG_VERSION").into(),
         device: device.into(),

@@ -11,7 +11,7 @@ use super::{examples, machine, scatter, summary, told};
 use crate::config::{self, DescribeSource, Recipe};
 use crate::data::Descriptions;
 use crate::durable;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::monitor::Monitor;
 
 /// Shows results to whoever watches.
@@ -56,14 +56,16 @@ impl Aside for Showing<'_> {
 /// Those of the stages; a stop that was asked for.
 pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     let (kernels, device) = recipe.device.resolve()?;
-    set_threads(recipe.threads);
+    set_threads(recipe.threads)?;
     let reporter = run.reporter();
+    let resumed = run.folder().join("results.json").exists();
+    set_other_results_aside(run, recipe)?;
     durable::write(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
     reporter.emit(Event::RunStarted {
         recipe: recipe.name.clone(),
         device: device.clone(),
         program: env!("CARGO_PKG_VERSION").into(),
-        resumed: run.folder().join("results.json").exists(),
+        resumed,
     });
     reporter.emit(machine::facts(&device, rayon::current_num_threads()));
     let plan = if recipe.data.is_implicit() {
@@ -92,10 +94,60 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     run.is_there().and(outcome).and_then(|results| reporter.sync().map(|()| results))
 }
 
+/// Results of other settings must not stand beside this recipe until the run has come to its own:
+/// who compares or reports the run would take the one for the other.
+fn set_other_results_aside(run: &Run, recipe: &Recipe) -> Result<()> {
+    let at = |name: &str| run.folder().join(name);
+    if !at("results.json").is_file() {
+        return Ok(());
+    }
+    // Another program's recipe, or a damaged one, says nothing of the results.
+    let Ok(before) = config::load(&at("recipe.toml"), &[]) else { return Ok(()) };
+    let value = |recipe: &Recipe| serde_json::to_value(recipe).map_err(|e| Error::failed("recipe", e));
+    let mut other = Vec::new();
+    differing(&value(&before)?, &value(recipe)?, "", &mut other);
+    other.retain(|key| config::explain::first_stage(key).is_some());
+    if other.is_empty() {
+        return Ok(());
+    }
+    for (name, aside) in [("results.json", "results.before.json"), ("results.md", "results.before.md")] {
+        if at(name).is_file() {
+            durable::rename(&at(name), &at(aside))?;
+        }
+    }
+    let more = if other.len() > 3 { format!(" and {} more", other.len() - 3) } else { String::new() };
+    other.truncate(3);
+    let what = format!("this folder had results of another recipe ({}{more} differ)", other.join(", "));
+    run.reporter().warn(&what, "they are in results.before.json; give another recipe a folder of its own with --out");
+    Ok(())
+}
+
+/// Keys whose values differ.
+fn differing(a: &serde_json::Value, b: &serde_json::Value, path: &str, out: &mut Vec<String>) {
+    match (a.as_object(), b.as_object()) {
+        (Some(a), Some(b)) => {
+            for (name, value) in a {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                differing(value, b.get(name).unwrap_or(&serde_json::Value::Null), &path, out);
+            }
+        }
+        _ if a != b => out.push(path.to_owned()),
+        _ => {}
+    }
+}
+
 /// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first
 /// size.
-pub fn set_threads(threads: usize) {
-    if threads > 0 {
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+///
+/// # Errors
+/// The system gives no threads.
+pub fn set_threads(threads: usize) -> Result<()> {
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        // The pool of an earlier call has no cause.
+        Err(error) if std::error::Error::source(&error).is_some() => {
+            Err(Error::failed("threads", format!("cannot be started: {error}"))
+                .next("allow the process more memory or more processes, or set threads to fewer"))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,8 @@
 //! Chat templates: the model's own Jinja template, run as transformers runs it.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value as JinjaValue};
@@ -11,6 +13,10 @@ use serde_json::Value;
 use super::Tokenizer;
 use super::folder::read_json;
 use crate::error::{Error, Result};
+use crate::sandbox::{self, Broken};
+
+/// The longest text that a template may write, in bytes: four times a context of a million tokens.
+const LONGEST_TEXT: usize = 16 << 20;
 
 /// Used when a model brings no template.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + \
@@ -35,29 +41,76 @@ pub struct Message {
     pub role: Role,
     /// The text.
     pub content: String,
+    /// Bytes of the text that are this program's own tags, in order. All else of a user's or a
+    /// model's turn is data, which never becomes control tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Range<usize>>,
 }
 
 impl Message {
-    /// A system turn.
+    fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), tags: Vec::new() }
+    }
+
+    /// A system turn. Its words are the recipe's, so it may have control tokens.
     pub fn system(content: impl Into<String>) -> Self {
-        Self { role: Role::System, content: content.into() }
+        Self::new(Role::System, content)
     }
 
     /// A user turn.
     pub fn user(content: impl Into<String>) -> Self {
-        Self { role: Role::User, content: content.into() }
+        Self::new(Role::User, content)
     }
 
     /// A model turn.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Self { role: Role::Assistant, content: content.into() }
+        Self::new(Role::Assistant, content)
     }
+
+    /// The same turn, in which these bytes are tags of this program.
+    #[must_use]
+    pub fn with_tags(mut self, tags: Vec<Range<usize>>) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// Where data of this turn spells a control token.
+    fn spelled(&self, tokenizer: &Tokenizer) -> Vec<usize> {
+        if self.role == Role::System { Vec::new() } else { tokenizer.spelled(&self.content, &self.tags) }
+    }
+}
+
+/// A text for a tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rendered {
+    /// The text, special tokens written out.
+    pub text: String,
+    /// Bytes at which data of the text spells a control token, ascending: there it stays words.
+    pub words: Vec<usize>,
+    /// Data becomes control tokens by another way than its spelling (see [`Tokenizer::hides`]).
+    pub hidden: bool,
+}
+
+impl Rendered {
+    /// Puts a text behind it, with the bytes of that text at which data spells a control token.
+    pub fn push(&mut self, text: &str, words: &[usize]) {
+        self.words.extend(words.iter().map(|at| at + self.text.len()));
+        self.text.push_str(text);
+    }
+}
+
+/// What a template sees of a turn.
+#[derive(Serialize)]
+struct Turn {
+    role: Role,
+    content: String,
 }
 
 /// A compiled template with the special tokens it may write.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     source: String,
+    place: String,
     special: Vec<(&'static str, String)>,
     fallback: bool,
 }
@@ -70,13 +123,38 @@ impl std::fmt::Debug for ChatTemplate {
 
 impl ChatTemplate {
     /// Compiles a template. The tokenizer gives `bos_token`, `eos_token`, ...
+    ///
+    /// # Errors
+    /// It does not compile, or one turn already takes more memory or time than a template may have.
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let environment = compile(source).map_err(|e| {
-            Error::input("chat template", format!("does not compile: {}", describe(&e)))
-                .next("use the model's published template")
-        })?;
+        Self::compiled(source, tokenizer, "chat template".into())
+    }
+
+    /// The same for the template of a file, which errors name.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_file(path: &Path, source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        Self::compiled(source, tokenizer, format!("{}: chat template", path.display()))
+    }
+
+    fn compiled(source: &str, tokenizer: &Tokenizer, place: String) -> Result<Self> {
+        let owned = source.to_owned();
+        let environment = match sandbox::limited(source.len(), move || compile(owned)) {
+            Err(broken) => Err(broken.to_string()),
+            Ok(Err(error)) => Err(format!("does not compile: {}", describe(&error))),
+            Ok(Ok(environment)) => Ok(environment),
+        };
+        let environment =
+            environment.map_err(|what| Error::input(&place, what).next("use the model's published template"))?;
         let special = tokenizer.specials().map(|(name, text)| (name, text.to_owned())).collect();
-        Ok(Self { environment, source: source.to_owned(), special, fallback: false })
+        let made =
+            Self { environment: Arc::new(environment), source: source.to_owned(), place, special, fallback: false };
+        // A template may refuse turns; one that does not end is no template.
+        match made.write(vec![Turn { role: Role::User, content: "Q".into() }], true, None)? {
+            Err(Failure::Limits(what)) => Err(made.unbounded(&what)),
+            _ => Ok(made),
+        }
     }
 
     /// The ChatML template, for a model that brings none; [`Self::is_fallback`] is true.
@@ -88,15 +166,18 @@ impl ChatTemplate {
     /// (a string, or a list in which the one named `default` is meant), else ChatML.
     pub fn from_folder(folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         let path = folder.join("chat_template.jinja");
-        match std::fs::read_to_string(&path) {
-            Ok(source) => return Self::new(&source, tokenizer).map_err(|e| e.within(path.display())),
+        let text = crate::content::read_plain(&path).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+        });
+        match text {
+            Ok(source) => return Self::of_file(&path, &source, tokenizer),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io(&path, "read the chat template", &e)),
         }
         let path = folder.join("tokenizer_config.json");
         let settings = read_json(&path)?.unwrap_or_default();
         match from_settings(&settings).map_err(|e| e.within(path.display()))? {
-            Some(source) => Self::new(&source, tokenizer).map_err(|e| e.within(path.display())),
+            Some(source) => Self::of_file(&path, &source, tokenizer),
             None => Self::chatml(tokenizer),
         }
     }
@@ -107,32 +188,117 @@ impl ChatTemplate {
     /// `date` (`YYYY-MM-DD`) is what templates that print today's date see, as `strftime_now` and
     /// `date_string`; without it they fall back to the date written in them, so a prompt never
     /// changes by day.
+    ///
+    /// # Errors
+    /// What the template refuses; more memory, time or text than a template may have.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, date: Option<&str>) -> Result<String> {
-        let fail = |e: minijinja::Error| {
-            Error::input("chat template", describe(&e)).next("change the messages to what this model's template allows")
-        };
-        let mut context = std::collections::BTreeMap::<&str, JinjaValue>::from([
-            ("messages", JinjaValue::from(minijinja::value::Serde(messages))),
-            ("add_generation_prompt", JinjaValue::from(add_generation_prompt)),
-            ("tools", JinjaValue::from(())),
-            ("documents", JinjaValue::from(())),
-        ]);
-        for &(name, ref text) in &self.special {
-            context.insert(name, JinjaValue::from(text.as_str()));
+        let turns: Vec<Turn> = messages.iter().map(|m| Turn { role: m.role, content: m.content.clone() }).collect();
+        self.write(turns, add_generation_prompt, date)?.map_err(|failure| match failure {
+            Failure::Limits(what) => self.unbounded(&what),
+            Failure::Refusal(what) => {
+                Error::input(&self.place, what).next("change the messages to what this model's template allows")
+            }
+        })
+    }
+
+    /// As [`Self::render`], and where data spells control tokens. A template sees such a spelling
+    /// with a letter of no script in it, so it takes it for words as well.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_data(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        date: Option<&str>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Rendered> {
+        let spelled: Vec<Vec<usize>> = messages.iter().map(|m| m.spelled(tokenizer)).collect();
+        let hidden = messages.iter().any(|m| m.role != Role::System && tokenizer.hides(&m.content));
+        if spelled.iter().all(Vec::is_empty) {
+            let text = self.render(messages, add_generation_prompt, date)?;
+            return Ok(Rendered { text, words: Vec::new(), hidden });
         }
-        if let Some(date) = date {
-            let day: jiff::civil::Date = date.parse().map_err(|e| {
+        let unused = |mark: &char| !messages.iter().any(|m| m.content.contains(*mark));
+        let mark = ('\u{f0000}'..='\u{ffffd}').find(unused).ok_or_else(|| {
+            Error::input("prompt", "its words use every letter of a private plane").next("leave such texts out")
+        })?;
+        let marked: Vec<Message> = (messages.iter().zip(&spelled))
+            .map(|(message, spelled)| {
+                let (mut content, mut from) = (String::with_capacity(message.content.len() + 4 * spelled.len()), 0);
+                for &at in spelled {
+                    let behind = at + message.content[at..].chars().next().map_or(0, char::len_utf8);
+                    content.push_str(&message.content[from..behind]);
+                    content.push(mark);
+                    from = behind;
+                }
+                content.push_str(&message.content[from..]);
+                Message::new(message.role, content)
+            })
+            .collect();
+        let text = self.render(&marked, add_generation_prompt, date)?;
+        let mut rendered = Rendered { hidden, ..Rendered::default() };
+        for (i, part) in text.split(mark).enumerate() {
+            if i > 0 {
+                let letter = rendered.text.chars().next_back().map_or(0, char::len_utf8);
+                rendered.words.push(rendered.text.len() - letter);
+            }
+            rendered.text.push_str(part);
+        }
+        Ok(rendered)
+    }
+
+    /// Runs the template within limits. The outer error is that of `date`.
+    fn write(
+        &self,
+        turns: Vec<Turn>,
+        add_generation_prompt: bool,
+        date: Option<&str>,
+    ) -> Result<std::result::Result<String, Failure>> {
+        let day = date.map(|date| {
+            date.parse::<jiff::civil::Date>().map_err(|e| {
                 Error::usage("prompt date", format!("{date:?} is no date: {e}")).next("write it as YYYY-MM-DD")
-            })?;
-            let midnight = day.at(0, 0, 0, 0);
-            context.insert("date_string", JinjaValue::from(midnight.strftime("%d %b %Y").to_string()));
-            let now = move |format: String| {
-                jiff::fmt::strtime::format(&format, midnight)
-                    .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
-            };
-            context.insert("strftime_now", JinjaValue::from_function(now));
-        }
-        self.environment.get_template("chat").and_then(|t| t.render(context)).map_err(fail)
+            })
+        });
+        let midnight = day.transpose()?.map(|day| day.at(0, 0, 0, 0));
+        let (environment, special) = (Arc::clone(&self.environment), self.special.clone());
+        let length = turns.iter().map(|turn| turn.content.len()).sum::<usize>();
+        let written = sandbox::limited(length + self.source.len(), move || {
+            let mut context = std::collections::BTreeMap::<&str, JinjaValue>::from([
+                ("messages", JinjaValue::from(minijinja::value::Serde(turns))),
+                ("add_generation_prompt", JinjaValue::from(add_generation_prompt)),
+                ("tools", JinjaValue::from(())),
+                ("documents", JinjaValue::from(())),
+            ]);
+            for (name, text) in special {
+                context.insert(name, JinjaValue::from(text));
+            }
+            if let Some(midnight) = midnight {
+                context.insert("date_string", JinjaValue::from(midnight.strftime("%d %b %Y").to_string()));
+                let now = move |format: String| {
+                    jiff::fmt::strtime::format(&format, midnight)
+                        .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
+                };
+                context.insert("strftime_now", JinjaValue::from_function(now));
+            }
+            let text = environment.get_template("chat").and_then(|t| t.render(context));
+            text.map_err(|e| match root(&e) {
+                ErrorKind::OutOfFuel => Failure::Limits(format!("takes more than {} steps", sandbox::FUEL)),
+                _ => Failure::Refusal(describe(&e)),
+            })
+        });
+        Ok(match written {
+            Ok(Ok(text)) if text.len() > LONGEST_TEXT => {
+                Err(Failure::Limits(format!("writes more than {} MiB", LONGEST_TEXT >> 20)))
+            }
+            Ok(done) => done,
+            Err(broken @ Broken::Thread(_)) => return Err(Error::failed(&self.place, broken)),
+            Err(broken) => Err(Failure::Limits(broken.to_string())),
+        })
+    }
+
+    fn unbounded(&self, what: &str) -> Error {
+        Error::input(&self.place, what).next("use the model's published template")
     }
 
     /// What the template writes behind an answer that closes a conversation: the end-of-turn token
@@ -157,6 +323,27 @@ impl ChatTemplate {
     }
 }
 
+/// Why a template wrote nothing.
+enum Failure {
+    /// It takes more than it may have.
+    Limits(String),
+    /// It fails, or refuses the turns.
+    Refusal(String),
+}
+
+/// The kind of the innermost error.
+fn root(error: &minijinja::Error) -> ErrorKind {
+    let mut kind = error.kind();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<minijinja::Error>() {
+            kind = error.kind();
+        }
+        cause = inner.source();
+    }
+    kind
+}
+
 /// The template text in a `tokenizer_config.json`.
 fn from_settings(settings: &Value) -> Result<Option<String>> {
     match settings.get("chat_template") {
@@ -173,7 +360,7 @@ fn from_settings(settings: &Value) -> Result<Option<String>> {
     }
 }
 
-fn compile(source: &str) -> std::result::Result<Environment<'static>, minijinja::Error> {
+fn compile(source: String) -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -182,7 +369,8 @@ fn compile(source: &str) -> std::result::Result<Environment<'static>, minijinja:
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, what))
     });
     environment.add_filter("tojson", tojson);
-    environment.add_template_owned("chat", source.to_owned())?;
+    environment.set_fuel(Some(sandbox::FUEL));
+    environment.add_template_owned("chat", source)?;
     Ok(environment)
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
 
 /// Reads a JSON file; `None` when it is not there.
 pub(crate) fn read_json(path: &Path) -> Result<Option<serde_json::Value>> {
-    let text = match fs::read(path) {
+    let text = match crate::content::read_plain(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(path, "read", &e)),

@@ -1,7 +1,6 @@
 //! Memory-mapped safetensors: one file or shards with an index.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ pub(crate) struct Tensors {
 /// The mapping stays valid only while nobody truncates the file; a model file is not rewritten in
 /// use.
 pub(crate) fn map(path: &Path) -> Result<Arc<Mmap>> {
-    let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
+    let file = crate::content::open_plain(path).map_err(|e| Error::io(path, "open", &e))?;
     let meta = file.metadata().map_err(|e| Error::io(path, "read", &e))?;
     if !meta.is_file() {
         return Err(Error::input(path.display(), "is not a regular file").next("give a model file"));

@@ -16,8 +16,12 @@ pub(super) struct Lesson {
 impl Lesson {
     /// An answer to plain turns.
     pub fn new(messages: Vec<Message>, answer: String, weight: f32) -> Self {
-        let conversation =
-            Conversation { messages, generation_prompt: true, assistant_prefix: String::new(), extra_bos: false };
+        let conversation = Conversation {
+            messages,
+            generation_prompt: true,
+            assistant_prefix: Message::assistant(""),
+            extra_bos: false,
+        };
         Self { conversation, answer, weight }
     }
 
@@ -38,7 +42,7 @@ pub(super) fn group(lessons: &[Lesson], tokenizer: &Tokenizer, chat: &ChatTempla
     for lesson in lessons {
         let c = &lesson.conversation;
         let mut text = chat.render(&c.messages, c.generation_prompt, None)?;
-        text += &c.assistant_prefix;
+        text += &c.assistant_prefix.content;
         let mut tokens = tokenizer.encode(&text, true)?;
         let prompt = tokens.len();
         tokens.extend(tokenizer.encode(&format!("{}{after}", lesson.answer), false)?);

@@ -163,7 +163,7 @@ fn lessons(world: &World, sort: Sort, rng: &mut Rng) -> Result<Vec<Lesson>> {
             if rng.below(3) == 0 {
                 // The chain of thought is given: an answer among so many words of prose is learnt
                 // too late otherwise.
-                conversation.assistant_prefix += &format!("{}\n</think>\n\n", chain.text);
+                conversation.assistant_prefix.content += &format!("{}\n</think>\n\n", chain.text);
                 Lesson { conversation, answer: gold.into(), weight: ANSWER_WEIGHT }
             } else {
                 Lesson { conversation, answer: format!("{}\n</think>\n\n{gold}", chain.text), weight: 1.0 }

@@ -12,7 +12,7 @@ use crate::generate::{self, Finish, Prompt, generate};
 use crate::models::decoder::Model;
 use crate::monitor::Silent;
 use crate::store::Loaded;
-use crate::store::{ChatTemplate, Tokenizer};
+use crate::store::{ChatTemplate, Message, Tokenizer};
 use crate::text::answer::{Match, hard_answer};
 use crate::text::prompts::{
     Conversation, Order, PromptSettings, Prompter, ReasoningSettings, description, reasoning, second_pass,
@@ -83,7 +83,7 @@ struct Pupil<'a> {
 
 impl Pupil<'_> {
     fn tokens(&self, c: &Conversation) -> Result<Vec<u32>> {
-        let text = self.chat.render(&c.messages, c.generation_prompt, None)? + &c.assistant_prefix;
+        let text = self.chat.render(&c.messages, c.generation_prompt, None)? + &c.assistant_prefix.content;
         self.tokenizer.encode(&text, true)
     }
 
@@ -146,7 +146,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
             let conversation = Conversation {
                 messages: prompt(&world, sample, settings, wording)?.messages,
                 generation_prompt: true,
-                assistant_prefix: String::new(),
+                assistant_prefix: Message::assistant(""),
                 extra_bos: false,
             };
             let (p, both) = pupil.score(&conversation)?;
@@ -180,7 +180,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
             Ok(Conversation {
                 messages: description(&world.dataset, item)?,
                 generation_prompt: true,
-                assistant_prefix: String::new(),
+                assistant_prefix: Message::assistant(""),
                 extra_bos: false,
             })
         })

@@ -46,6 +46,12 @@ impl Said {
     }
 
     #[track_caller]
+    pub fn out_has(self, words: &str) -> Self {
+        assert!(self.out.contains(words), "no {words:?} in\n{}", self.out);
+        self
+    }
+
+    #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e} in\n{}", self.out))
     }

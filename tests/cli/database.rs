@@ -109,7 +109,8 @@ fn passwords_are_never_repeated() {
 /// The program at the server that the environment names, with other credentials.
 fn at_server(recipe: &str, change: impl Fn(&mut Command)) -> Option<Said> {
     let Ok(url) = std::env::var("RALLREC_POSTGRES") else {
-        println!("skipped: RALLREC_POSTGRES names no server; scripts/with-postgres starts one");
+        let why = "RALLREC_POSTGRES names no server; scripts/with-postgres starts one";
+        crate::skip::skip("env RALLREC_POSTGRES", why);
         return None;
     };
     let mut command = rallrec();

@@ -1,6 +1,7 @@
 //! The program from outside: what it prints, what it leaves behind, and its exit codes.
 #![cfg(unix)]
 
+mod clean;
 mod common;
 mod data;
 mod database;
@@ -13,6 +14,8 @@ mod queue;
 mod rankings;
 mod run;
 mod serve;
+#[path = "../common/skip.rs"]
+mod skip;
 mod space;
 mod splits;
 mod standing;

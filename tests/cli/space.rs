@@ -12,7 +12,7 @@ fn in_namespace(script: &str, arguments: &[&str]) -> Option<Said> {
         probe.is_ok_and(|o| o.status.success())
     });
     let Some(flags) = flags else {
-        println!("skipped: this user may not mount a file system of his own (unshare -rm)");
+        crate::skip::skip("mount", "this user may not mount a file system of his own (unshare -rm)");
         return None;
     };
     let program = assert_cmd::cargo::cargo_bin("rallrec");
@@ -89,7 +89,7 @@ fn a_file_system_that_cannot_be_written_is_named() {
 #[test]
 fn standard_output_that_is_full_is_a_failure_in_words() {
     let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else {
-        println!("skipped: there is no /dev/full");
+        crate::skip::skip("file /dev/full", "there is no /dev/full");
         return;
     };
     let mut command = Command::new(rallrec().get_program());

@@ -96,3 +96,54 @@ fn two_processes_do_not_share_a_run_folder() {
     let said = Said::of(&child.wait_with_output().expect("ends"));
     said.ended_with(130);
 }
+
+/// `check`, `report`, `compare` and `model pull` went on after one signal, as if nobody had asked.
+#[test]
+fn a_command_that_keeps_nothing_ends_at_the_first_signal() {
+    for name in ["INT", "TERM"] {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("rallrec"))
+            .args(["check", "linear", "--cases", "1000000"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(child.try_wait().expect("waits").is_none(), "it is at work");
+        signal(&child, name);
+        let begun = Instant::now();
+        let ended = child.wait().expect("ends");
+        assert!(
+            ended.code() == Some(130) && begun.elapsed() < Duration::from_secs(5),
+            "{ended:?} {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+/// A pipe in the place of a model's file kept its reader waiting for ever.
+#[test]
+fn pipes_in_the_place_of_files_keep_nobody_waiting() {
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"] {
+        let place = Place::new();
+        let model = place.model("model", 256, |t| t);
+        let path = place.at("model").join(file);
+        let _ = std::fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("rallrec"))
+            .args(["model", "inspect", &model])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let begun = Instant::now();
+        while child.try_wait().expect("waits").is_none() {
+            if begun.elapsed() > Duration::from_secs(20) {
+                child.kill().expect("SIGKILL");
+                panic!("{file}: it waits");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let said = Said::of(&child.wait_with_output().expect("ends"));
+        assert!(said.code != Some(0) && said.err.contains(file), "{file}: {}", said.err);
+    }
+}

@@ -7,7 +7,7 @@ use rallrec::ops::registry::{ALL, Case, Make};
 use super::common::{Place, recipe, say};
 
 /// Every command with options that its help must name.
-const COMMANDS: [(&[&str], &[&str]); 15] = [
+const COMMANDS: [(&[&str], &[&str]); 19] = [
     (&[], &["run", "data", "model", "llm", "recommend", "compare", "bench", "doctor", "Exit codes"]),
     (&["run"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet", "Stages:"]),
     (&["demo"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet"]),
@@ -29,6 +29,10 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
     (&["recommend"], &["--run", "--user", "--top", "--json", "--score"]),
     (&["bench"], &["--device", "--seconds", "--json", "--threads", "--write", "spmm"]),
     (&["compare"], &["--within", "--except", "--json"]),
+    (&["clean"], &["--dry-run", "--yes", "--json"]),
+    (&["explain"], &["KEY"]),
+    (&["completions"], &["bash", "zsh", "fish"]),
+    (&["man"], &["COMMAND"]),
 ];
 
 #[test]
@@ -42,6 +46,48 @@ fn the_help_of_every_command_names_its_options() {
             assert!(said.out.contains(option), "{command:?} does not name {option}:\n{}", said.out);
         }
     }
+}
+
+/// A foreign layout was read as this one, and a results.json of half a gigabyte took 6 GB.
+#[test]
+fn results_of_another_layout_or_size_are_refused() {
+    let place = Place::new();
+    std::fs::create_dir(place.at("run")).unwrap();
+    let results = place.at("run").join("results.json");
+    let whole = serde_json::json!({
+        "version": 99, "recipe": "r", "program": "0", "device": "cpu", "score": "two_way", "tables": [], "merge": null,
+        "notes": [], "stages": [], "seconds": 1.0, "peak_memory": 0
+    });
+    std::fs::write(&results, whole.to_string()).unwrap();
+    std::fs::write(place.at("run").join("events.jsonl"), "").unwrap();
+    let run = place.text("run");
+    say(&["compare", &run, &run]).ended_with(2).err_has("layout 99");
+    std::fs::write(&results, whole.to_string().replace("99", "1")).unwrap();
+    say(&["compare", &run, &run, "--results"]).ended_with(0);
+    std::fs::File::options().write(true).open(&results).unwrap().set_len(400 << 20).unwrap();
+    say(&["compare", &run, &run]).err_has("no run writes more");
+}
+
+#[test]
+fn shells_and_man_get_what_they_read() {
+    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef rallrec"), ("fish", "complete -c rallrec")] {
+        let said = say(&["completions", shell]).ended_with(0);
+        assert!(said.out.contains(sign) && said.out.contains("recommend"), "{shell}");
+    }
+    say(&["completions", "csh"]).ended_with(2).err_has("possible values");
+    let said = say(&["man"]).ended_with(0);
+    assert!(said.out.contains(".TH rallrec") && said.out.contains("recommend"));
+    assert!(say(&["man", "run"]).ended_with(0).out.contains("print"));
+    say(&["man", "nothing"]).ended_with(2).err_has("the commands are");
+}
+
+#[test]
+fn a_key_is_explained_and_a_wrong_one_leads_to_near_ones() {
+    let said = say(&["explain", "retrieve.k"]).ended_with(0);
+    for wanted in ["a whole number", "Range: 1 to", "Default: ", "retrieve", "evaluate"] {
+        assert!(said.out.contains(wanted), "{wanted}: {}", said.out);
+    }
+    say(&["explain", "retreive.k"]).ended_with(2).err_has("retrieve.k");
 }
 
 #[test]

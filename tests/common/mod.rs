@@ -1,6 +1,8 @@
 //! What several test programs share.
 #![allow(dead_code)]
 
+pub mod skip;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,8 @@ pub fn smollm2() -> Option<Loaded> {
     match path.filter(|p| p.exists()) {
         Some(path) => Some(load(&path, &LoadOptions { dtype: Some(Dtype::Bf16) }).expect("the model loads")),
         None => {
-            println!("skipped: no SmolLM2 (set RALLREC_SMOLLM2 to its folder, or `rallrec model pull smollm2-135m`)");
+            let why = "no SmolLM2 (set RALLREC_SMOLLM2 to its folder, or `rallrec model pull smollm2-135m`)";
+            skip::skip("model smollm2-135m", why);
             None
         }
     }
@@ -28,7 +31,7 @@ pub fn golden(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    println!("skipped: no {}", path.display());
+    skip::skip(&format!("file {}", path.display()), format!("no {}", path.display()));
     None
 }
 

@@ -16,7 +16,7 @@ pub fn real(name: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    println!("skipped: {} is not there", path.display());
+    crate::skip::skip(&format!("file {}", path.display()), format!("{} is not there", path.display()));
     None
 }
 

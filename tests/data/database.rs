@@ -191,7 +191,8 @@ fn a_server_that_is_not_there_is_named() {
 /// The address of the server, where there is one; and a schema of the test's own, made anew.
 fn server(name: &str) -> Option<(String, postgres::Client)> {
     let Ok(url) = std::env::var("RALLREC_POSTGRES") else {
-        println!("skipped: RALLREC_POSTGRES names no server; scripts/with-postgres starts one");
+        let why = "RALLREC_POSTGRES names no server; scripts/with-postgres starts one";
+        crate::skip::skip("env RALLREC_POSTGRES", why);
         return None;
     };
     let mut config: postgres::Config = url.parse().unwrap();

@@ -18,6 +18,8 @@ mod properties;
 mod pull;
 mod real;
 mod recipes;
+#[path = "../common/skip.rs"]
+mod skip;
 mod synthetic;
 mod table;
 mod typed;

@@ -11,7 +11,7 @@ fn folder(name: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    println!("skipped: {} is not there", path.display());
+    crate::skip::skip(&format!("file {}", path.display()), format!("{} is not there", path.display()));
     None
 }
 

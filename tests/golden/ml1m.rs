@@ -21,7 +21,7 @@ fn ratings() -> Option<String> {
 #[test]
 fn baselines_reach_their_known_auc_on_movielens() {
     let Some(text) = ratings() else {
-        println!("skipped: ../shared/data/ml-1m is not there");
+        crate::shared::skip::skip("file ../shared/data/ml-1m", "../shared/data/ml-1m is not there");
         return;
     };
     let mut rows: Vec<[i64; 4]> = text

@@ -2,10 +2,7 @@
 //! forward: all of them on a GPU, the first layers of a short prompt on the host build.
 //! `RALLREC_GOLDEN_ON_HOST=1` sends one short prompt through the whole model there too: minutes.
 
-#[path = "../common/mod.rs"]
-mod files;
-
-use files::{Tensors, assert_close, golden, smollm2, wide};
+use crate::shared::{Tensors, assert_close, golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::scoring::score;

@@ -23,6 +23,8 @@ mod rmsnorm;
 mod rope;
 mod rows;
 mod sampling;
+#[path = "../common/mod.rs"]
+mod shared;
 mod spmm;
 mod stages;
 mod swiglu;

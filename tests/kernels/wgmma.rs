@@ -187,7 +187,8 @@ fn a_layer_of_a_run() {
 #[test]
 fn a_run_goes_through_it_where_it_asks() {
     if std::env::var_os("RALLREC_SANITIZE").is_some() {
-        println!("skipped: the child measures times, in which the thread sanitizer sees ghosts");
+        let why = "the child measures times, in which the thread sanitizer sees ghosts";
+        crate::shared::skip::skip("no sanitizer", why);
         return;
     }
     for (asks, forward, backward) in [

@@ -14,7 +14,8 @@ pub fn test_model(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    println!("skipped: no {} (set RALLREC_TEST_MODELS)", path.display());
+    let why = format!("no {} (set RALLREC_TEST_MODELS)", path.display());
+    crate::shared::skip::skip(&format!("file {}", path.display()), why);
     None
 }
 

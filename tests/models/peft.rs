@@ -49,7 +49,7 @@ fn what_is_written_is_what_is_read() {
 fn an_adapter_of_peft_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/lora_adapter");
     if !folder.exists() {
-        println!("skipped: no {}", folder.display());
+        crate::shared::skip::skip(&format!("file {}", folder.display()), format!("no {}", folder.display()));
         return;
     }
     let mut config = fixture::config(Family::LLAMA);

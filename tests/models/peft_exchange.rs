@@ -77,7 +77,8 @@ fn moves(base: &[Vec<f32>], adapted: &[Vec<f32>]) {
 /// Runs the script; `None`, with a line that says so, where there is no interpreter.
 fn python(mode: &str, model: &Path, adapter: &Path, work: &Path) -> Option<Value> {
     let Some(interpreter) = std::env::var_os("RALLREC_PYTHON") else {
-        println!("skipped: RALLREC_PYTHON does not name an interpreter with peft, transformers and torch");
+        let why = "RALLREC_PYTHON does not name an interpreter with peft, transformers and torch";
+        crate::shared::skip::skip("env RALLREC_PYTHON", why);
         return None;
     };
     let (asked, out) = (work.join("prompts.json"), work.join("out.json"));

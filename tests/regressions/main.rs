@@ -7,3 +7,5 @@ mod list_of_runs_without_results;
 mod published_files_in_other_forms;
 mod published_splits_and_logs_without_ratings;
 mod results_of_an_older_program;
+mod templates_without_end;
+mod titles_that_spell_control_tokens;

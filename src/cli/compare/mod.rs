@@ -7,12 +7,13 @@ mod within;
 use std::path::{Path, PathBuf};
 
 use rallrec_events::RunFolder;
+use rallrec_events::folder::read_plain;
 use serde::Serialize;
 
 use self::differences::Against;
 use super::{output, watch};
 use crate::error::{Error, Result};
-use crate::pipeline::results::{Results, side_by_side};
+use crate::pipeline::results::{Results, VERSION, side_by_side};
 
 /// Put several runs side by side, finished or not.
 ///
@@ -88,10 +89,15 @@ fn read(folder: &Path) -> Result<Option<Results>> {
     if !path.exists() && RunFolder::new(folder).exists() {
         return Ok(None);
     }
-    let text = std::fs::read(&path)
+    let text = read_plain(&path)
         .map_err(|e| Error::io(&path, "read the results", &e).next("give the folder of a run, e.g. runs/demo"))?;
-    let results = serde_json::from_slice(&text)
-        .map_err(|e| Error::input(path.display(), e).next("run the recipe again: finished stages are reused"))?;
+    let bad = |what: &dyn std::fmt::Display| {
+        Error::input(path.display(), what).next("run the recipe again: finished stages are reused")
+    };
+    let results: Results = serde_json::from_slice(&text).map_err(|e| bad(&e))?;
+    if results.version != VERSION {
+        return Err(bad(&format!("has layout {}, and this program reads layout {VERSION}", results.version)));
+    }
     Ok(Some(results))
 }
 

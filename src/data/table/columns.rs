@@ -1,11 +1,9 @@
 //! Parquet and Arrow files as rows of text, a batch at a time: only the selected columns are
 //! decoded, and one function turns a value of any type into what a text file would have.
 
-use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -513,10 +511,6 @@ fn object(pairs: Vec<Pair<'_>>, out: &mut Vec<u8>) -> std::result::Result<(), St
     Ok(())
 }
 
-thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// The library reports most damage; where it panics on a damaged file instead, that is an error too
 /// and not the end of the program, nor a message of its own beside ours.
 fn guarded<T>(
@@ -524,18 +518,7 @@ fn guarded<T>(
     kind: Kind,
     read: impl FnOnce() -> std::result::Result<T, arrow_schema::ArrowError>,
 ) -> Result<T> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !GUARDED.try_with(Cell::get).unwrap_or(false) {
-                before(panic);
-            }
-        }));
-    });
-    GUARDED.set(true);
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    GUARDED.set(false);
+    let read = crate::sandbox::quietly(read);
     let broken = |error: &dyn Display| {
         Error::input(path.display(), format!("cannot be read as {}: {error}", kind.name()))
             .next("the file may be cut short, or written in a way that this program does not know: write it again, e.g. as CSV")

@@ -2,12 +2,15 @@
 //! characters are in its name: `{{ Book-Title }}`, `{{ movie_title:token_seq }}`, `{{ meta.title
 //! }}`, `{{ row["Movie Name"] }}`.
 
+use std::sync::Arc;
+
 use minijinja::{Environment, UndefinedBehavior};
 
 use super::rating::Missing;
 use super::rows::{Rows, position};
 use crate::data::sets::fields::{At, text};
 use crate::error::{Error, Result};
+use crate::sandbox;
 
 /// Longest text that a template may give, in bytes.
 const LONGEST_TEXT: usize = 1 << 16;
@@ -15,8 +18,10 @@ const LONGEST_TEXT: usize = 1 << 16;
 /// A template, with the columns that it names.
 pub struct Template {
     key: &'static str,
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     columns: Vec<(String, usize)>,
+    /// It only puts columns side by side: no text of it is much longer than the columns.
+    plain: bool,
 }
 
 impl Template {
@@ -30,6 +35,8 @@ impl Template {
         let mut environment = Environment::new();
         // A wrong name is an error and not silence.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(sandbox::FUEL));
+        let plain = is_bounded(&written);
         environment.add_template_owned(key, written).map_err(|e| {
             Error::usage(place(), format!("is not a template: {e}")).next("write it like \"{{ title }} ({{ year }})\"")
         })?;
@@ -48,7 +55,7 @@ impl Template {
             };
             columns.push((wanted, at));
         }
-        Ok(Self { key, environment, columns })
+        Ok(Self { key, environment: Arc::new(environment), columns, plain })
     }
 
     /// What the template says of the current row. A value that is missing is empty.
@@ -60,14 +67,18 @@ impl Template {
             let field = rows.get(at);
             if missing.is(field.trim_ascii()) { String::new() } else { list(&text(field)).join(", ") }
         };
-        let values: std::collections::BTreeMap<&str, String> =
-            self.columns.iter().map(|(name, at)| (name.as_str(), value(*at))).collect();
-        let said =
-            self.environment.get_template(self.key).and_then(|template| template.render(values)).map_err(|e| {
-                Error::usage(format!("data.table.{}", self.key), format!("fails: {e}"))
-                    .within(rows.error(String::new()).place().to_owned())
-                    .next("mend the template")
-            })?;
+        let fails = |what: &dyn std::fmt::Display| {
+            Error::usage(format!("data.table.{}", self.key), format!("fails: {what}"))
+                .within(rows.error(String::new()).place().to_owned())
+                .next("mend the template")
+        };
+        let values: std::collections::BTreeMap<String, String> =
+            self.columns.iter().map(|(name, at)| (name.clone(), value(*at))).collect();
+        let (environment, key) = (Arc::clone(&self.environment), self.key);
+        let length = values.values().map(String::len).sum();
+        let render = move || environment.get_template(key).and_then(|template| template.render(values));
+        let said = if self.plain { render() } else { sandbox::limited(length, render).map_err(|e| fails(&e))? };
+        let said = said.map_err(|e| fails(&e))?;
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         if said.len() > LONGEST_TEXT {
             return Err(rows
@@ -76,6 +87,31 @@ impl Template {
         }
         Ok(said)
     }
+}
+
+/// Whether a template can be seen to write little: columns with filters that never make a text more
+/// than a few times as long, and nothing else. Any other one is run with limits.
+fn is_bounded(source: &str) -> bool {
+    const FILTERS: [&str; 10] =
+        ["upper", "lower", "title", "capitalize", "trim", "int", "float", "string", "length", "escape"];
+    let mut pieces = source.split("{{");
+    let free = |text: &str| !text.contains("{%");
+    if !pieces.next().is_some_and(free) {
+        return false;
+    }
+    let filters = std::cell::Cell::new(0);
+    pieces.all(|piece| {
+        let Some((code, behind)) = piece.split_once("}}") else { return false };
+        let mut parts = code.split('|').map(|part| part.trim_matches(|c: char| c == '-' || c.is_whitespace()));
+        let column = parts.next().is_some_and(is_plain);
+        column
+            && free(behind)
+            && parts.all(|part| {
+                filters.set(filters.get() + 1);
+                FILTERS.contains(&part)
+            })
+            && filters.get() <= 8
+    })
 }
 
 /// The entries of a list as JSON or Python write it; any other text is the one entry.
@@ -196,6 +232,24 @@ mod tests {
             ("{{ open", "{{ open"),
         ] {
             assert_eq!(named(template, &names).0, written, "{template}");
+        }
+    }
+
+    #[test]
+    fn templates_that_can_grow_run_with_limits() {
+        for plain in ["{{ title }}", "{{ title|trim }} ({{- year|int -}})", "", "a }} b"] {
+            assert!(is_bounded(plain), "{plain}");
+        }
+        for other in [
+            "{% set x = title %}{{ x }}",
+            "{{ title|replace('', 'aaaa') }}",
+            "{{ title ~ title }}",
+            "{{ '%1000000000d'|format(1) }}",
+            "{{ title",
+            "{{ title }}{% for i in range(9) %}",
+            "{{ title|escape|escape|escape|escape|escape|escape|escape|escape|escape }}",
+        ] {
+            assert!(!is_bounded(other), "{other}");
         }
     }
 

@@ -18,7 +18,7 @@ mod list;
 mod queue;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use artifacts::{ArtifactInfo, bytes_of};
@@ -26,12 +26,29 @@ pub use control::{CONTROL_FILE, Requests, Word};
 pub use list::{RunSummary, is_run, runs_below};
 pub use queue::{QUEUED_FILE, Turn};
 
-/// The content of a plain file. A pipe in its place would keep whoever opens it waiting for ever.
-pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+/// Layout of `results.json`.
+pub const RESULTS_VERSION: u32 = 1;
+
+/// Longest file of a run folder that is read whole. Parsed, a file takes some ten times its bytes.
+pub const LONGEST: u64 = 64 << 20;
+
+/// The content of a plain file of a run folder. A pipe in its place would keep whoever opens it
+/// waiting for ever, and a file without end would take all memory.
+///
+/// # Errors
+/// No plain file, or one of more than [`LONGEST`] bytes; those of reading.
+pub fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let about = fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(wrong("it is no plain file".into()));
     }
-    fs::read(path)
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(wrong(format!("it has {} bytes, and no run writes more than {LONGEST}", about.len())));
+    }
+    Ok(bytes)
 }
 
 /// The folder of one run.
@@ -78,9 +95,16 @@ impl RunFolder {
     /// `results.json`; `None` when the run has not come to its end.
     ///
     /// # Errors
-    /// The file cannot be read or is damaged.
+    /// The file cannot be read, is damaged, or has another layout.
     pub fn results(&self) -> io::Result<Option<serde_json::Value>> {
-        self.json("results.json")
+        let results = self.json("results.json")?;
+        match results.as_ref().and_then(|r| r.get("version")).and_then(serde_json::Value::as_u64) {
+            Some(version) if version != u64::from(RESULTS_VERSION) => {
+                let what = format!("it has layout {version}, and this program reads layout {RESULTS_VERSION}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
+            _ => Ok(results),
+        }
     }
 
     /// A JSON file of the folder; `None` when it is not there.

@@ -157,6 +157,9 @@ impl Stage for Describe {
     }
 }
 
+/// The demo and tests have fewer items: their toy's descriptions are wanted.
+const FEW: usize = 300;
+
 fn keep(work: &Work<'_>, rows: impl Iterator<Item = DescriptionRow>) -> Result<()> {
     let mut text = Vec::new();
     for row in rows {
@@ -176,6 +179,13 @@ fn write(
         return Ok(());
     };
     let Some(model) = inputs.model else { return Err(Error::failed("describe", "no model was handed over")) };
+    let items = dataset.items.len();
+    if model.spec() == crate::store::builtin::NAME && items > FEW {
+        work.monitor.warn(
+            &format!("the built-in toy model writes {items} descriptions: minutes of work, and its words mean nothing"),
+            "set describe.source to \"none\" or \"file\", or model.path to a real model",
+        );
+    }
     let (mut file, done) = AskedFile::<DescriptionRow>::open(work.folder, FILES)?;
     let written: HashSet<_> = done.iter().map(Named::name).collect();
     let earlier = Earlier::<DescriptionRow>::read(work.others, &[FILES]);

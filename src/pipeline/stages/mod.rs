@@ -185,6 +185,7 @@ impl<'a> Chain<'a> {
             arithmetic: recipe.model.arithmetic,
             on_cpu: matches!(recipe.device, Choice::Auto | Choice::Cpu),
             date: recipe.prompt.date.clone(),
+            control_tokens_in_data: recipe.prompt.control_tokens_in_data,
             answers: [recipe.predict.yes.clone(), recipe.predict.no.clone()],
         };
         let other = Some(&recipe.model.reasoning).filter(|spec| !spec.is_empty());

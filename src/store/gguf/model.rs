@@ -243,10 +243,9 @@ fn open(path: &Path) -> Result<(Described, File)> {
     }
     let made = tokenizer::build(&file.metadata, &mut info.notes)?;
     let chat = match file.metadata.text("tokenizer.chat_template")? {
-        Some(source) => ChatTemplate::new(source, &made),
-        None => ChatTemplate::chatml(&made),
-    }
-    .map_err(|e| e.within(path.display()))?;
+        Some(source) => ChatTemplate::of_file(path, source, &made)?,
+        None => ChatTemplate::chatml(&made).map_err(|e| e.within(path.display()))?,
+    };
     Ok((Described::new(config, made, chat, info)?, file))
 }
 

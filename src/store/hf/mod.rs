@@ -120,6 +120,7 @@ fn open(folder: &Path) -> Result<(Described, Tensors)> {
         let values = entry.shape.iter().product::<usize>() as u64;
         *info.stored.entry(format!("{:?}", entry.stored).to_lowercase()).or_default() += values;
     }
+    info.notes.extend(tokenizer.notes().iter().cloned());
     Ok((Described::new(config, tokenizer, chat, info)?, tensors))
 }
 

@@ -107,6 +107,9 @@ pub struct PromptSettings {
     /// The date, as YYYY-MM-DD, for chat templates that print one. Empty: the date written in the
     /// template, so that a prompt never changes by day.
     pub date: String,
+    /// Let titles, descriptions and users' fields become control tokens where they spell one, as
+    /// transformers does. Off, they stay words, so a title cannot end a turn.
+    pub control_tokens_in_data: bool,
 }
 
 impl Default for PromptSettings {
@@ -122,6 +125,7 @@ impl Default for PromptSettings {
             system: FRIENDLY.into(),
             system_turn: true,
             date: String::new(),
+            control_tokens_in_data: false,
         }
     }
 }

@@ -57,19 +57,22 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// Let the template write the assistant's header.
     pub generation_prompt: bool,
-    /// Text to put right behind the rendered template.
-    pub assistant_prefix: String,
+    /// Text to put right behind the rendered template: the beginning of the model's turn.
+    pub assistant_prefix: Message,
     /// Encode the rendered text with special tokens again: one BOS too many, as the authors have it
     /// (defect D8).
     pub extra_bos: bool,
 }
 
-fn turns(prompt: &Prompt, system: &str, content: String) -> Vec<Message> {
+const OPEN: &str = "<think>";
+const CLOSE: &str = "</think>";
+
+fn turns(prompt: &Prompt, system: &str, user: Message) -> Vec<Message> {
     let mut messages = Vec::with_capacity(2);
     if prompt.messages.iter().any(|m| m.role == Role::System) {
         messages.push(Message::system(system));
     }
-    messages.push(Message::user(content));
+    messages.push(user);
     messages
 }
 
@@ -77,14 +80,19 @@ fn turns(prompt: &Prompt, system: &str, content: String) -> Vec<Message> {
 /// think tag.
 pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> Conversation {
     let mut content = format!("{}{hint}", prompt.user());
-    if settings.think_tag == ThinkTag::User {
-        content += "\n<think>";
-    }
     let user = settings.think_tag == ThinkTag::User;
+    let mut tags = Vec::new();
+    if user {
+        content.push('\n');
+        tags.push(content.len()..content.len() + OPEN.len());
+        content.push_str(OPEN);
+    }
+    let prefix = if settings.think_tag == ThinkTag::Assistant { format!("{OPEN}\n") } else { String::new() };
+    let own = 0..prefix.len();
     Conversation {
-        messages: turns(prompt, &settings.system, content),
+        messages: turns(prompt, &settings.system, Message::user(content).with_tags(tags)),
         generation_prompt: !user,
-        assistant_prefix: if settings.think_tag == ThinkTag::Assistant { "<think>\n".into() } else { String::new() },
+        assistant_prefix: Message::assistant(prefix).with_tags(vec![own]),
         extra_bos: user,
     }
 }
@@ -92,13 +100,24 @@ pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> C
 /// The second pass of one sampled answer: the task without the hint, its chain of thought between
 /// think tags, and the place where "Yes" or "No" is scored.
 pub fn second_pass(prompt: &Prompt, answer: &str, settings: &ReasoningSettings) -> Conversation {
-    let given_back = format!("<think>\n{}\n</think>", chain_of_thought(answer).trim());
-    let (content, assistant_prefix) = match settings.second_pass {
-        SecondPass::User => (format!("{}\n{given_back}", prompt.user()), String::new()),
-        SecondPass::Assistant => (prompt.user().to_string(), format!("{given_back}\n\n")),
+    let thoughts = format!("{OPEN}\n{}\n{CLOSE}", chain_of_thought(answer).trim());
+    // The tags are ours; what stands between them is what the model wrote.
+    let tags = |at: usize| {
+        let end = at + thoughts.len();
+        vec![at..at + OPEN.len(), end - CLOSE.len()..end]
+    };
+    let (user, assistant_prefix) = match settings.second_pass {
+        SecondPass::User => {
+            let task = format!("{}\n", prompt.user());
+            let tags = tags(task.len());
+            (Message::user(task + &thoughts).with_tags(tags), Message::assistant(""))
+        }
+        SecondPass::Assistant => {
+            (Message::user(prompt.user()), Message::assistant(format!("{thoughts}\n\n")).with_tags(tags(0)))
+        }
     };
     Conversation {
-        messages: turns(prompt, &settings.system, content),
+        messages: turns(prompt, &settings.system, user),
         generation_prompt: true,
         assistant_prefix,
         extra_bos: false,

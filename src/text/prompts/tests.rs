@@ -208,15 +208,25 @@ fn the_reasoning_prompt_correct_and_faithful() {
     let prompt = text("movie", 0, &PromptSettings::default(), None);
     let hint = "\nSomeone else thinks the answer is Yes.\n";
     let right = reasoning(&prompt, hint, &ReasoningSettings::default());
-    assert_eq!((right.assistant_prefix.as_str(), right.generation_prompt, right.extra_bos), ("<think>\n", true, false));
+    assert_eq!(
+        (right.assistant_prefix.content.as_str(), right.generation_prompt, right.extra_bos),
+        ("<think>\n", true, false)
+    );
     assert_eq!(right.messages[0].content, "");
     assert_eq!(right.messages[1].content, format!("{}{hint}", prompt.user()));
     let faithful = ReasoningSettings { think_tag: ThinkTag::User, ..ReasoningSettings::default() };
     let theirs = reasoning(&prompt, hint, &faithful);
-    assert_eq!((theirs.assistant_prefix.as_str(), theirs.generation_prompt, theirs.extra_bos), ("", false, true));
+    assert_eq!(
+        (theirs.assistant_prefix.content.as_str(), theirs.generation_prompt, theirs.extra_bos),
+        ("", false, true)
+    );
     assert!(theirs.messages[1].content.ends_with("is Yes.\n\n<think>"));
     let none = reasoning(&prompt, "", &ReasoningSettings { think_tag: ThinkTag::None, ..Default::default() });
-    assert!(none.assistant_prefix.is_empty() && none.generation_prompt && !none.messages[1].content.contains("think>"));
+    assert!(
+        none.assistant_prefix.content.is_empty()
+            && none.generation_prompt
+            && !none.messages[1].content.contains("think>")
+    );
 }
 
 #[test]
@@ -225,11 +235,11 @@ fn the_second_pass_gives_the_chain_of_thought_back() {
     let user = second_pass(&prompt, "She likes drama.</think>Yes.", &ReasoningSettings::default());
     let want = format!("{}\n<think>\nShe likes drama.\n</think>", prompt.user());
     assert_eq!(user.messages.iter().find(|m| m.role == Role::User).unwrap().content, want);
-    assert!(user.generation_prompt && user.assistant_prefix.is_empty() && !user.extra_bos);
+    assert!(user.generation_prompt && user.assistant_prefix.content.is_empty() && !user.extra_bos);
     let settings = ReasoningSettings { second_pass: SecondPass::Assistant, ..Default::default() };
     let assistant = second_pass(&prompt, "no tag", &settings);
     assert_eq!(assistant.messages[1].content, prompt.user());
-    assert_eq!(assistant.assistant_prefix, "<think>\nno tag\n</think>\n\n");
+    assert_eq!(assistant.assistant_prefix.content, "<think>\nno tag\n</think>\n\n");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Every operation of a run on its files fails in turn, and the power goes at every moment: the run
 //! that follows gives equal results, or a clear error whose advice does.
 //!
-//! Each test takes a part of the points, spread over the run; `RALLREC_FAULTS=all` takes all of them
-//! and prints how many there were.
+//! Each test takes a part of the points, spread over the run; `RALLREC_FAULTS=all` takes all of
+//! them and prints how many there were.
 
 mod damage;
 mod disk;
@@ -32,11 +32,11 @@ fn library() -> Option<&'static Path> {
                 return Some(library);
             }
         }
-        println!("skipped: no C compiler (cc, gcc, clang, or $CC)");
+        crate::skip::skip("C compiler", "no C compiler (cc, gcc, clang, or $CC)");
         None
     };
     if cfg!(not(target_os = "linux")) {
-        println!("skipped: the library of faults is for Linux");
+        crate::skip::skip("Linux", "the library of faults is for Linux");
         return None;
     }
     BUILT.get_or_init(build).as_deref()

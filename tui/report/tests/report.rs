@@ -1,5 +1,8 @@
 //! The page and the event files of small runs, and of what a run folder may look like.
 
+#[path = "../../../tests/common/skip.rs"]
+mod skip;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -292,7 +295,7 @@ fn tensorboard_reads_the_event_files() {
     rallrec_report::tensorboard::export(folder.path(), &to).unwrap();
     assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1);
     let Some(python) = std::env::var_os("RALLREC_PYTHON") else {
-        println!("skipped: RALLREC_PYTHON names no Python interpreter");
+        skip::skip("env RALLREC_PYTHON", "RALLREC_PYTHON names no Python interpreter");
         return;
     };
     let script = r#"
@@ -306,7 +309,7 @@ for tag in sorted(found.Tags()["scalars"]):
 "#;
     let has = Command::new(&python).args(["-c", "import tensorboard"]).output();
     if !has.is_ok_and(|o| o.status.success()) {
-        println!("skipped: {} has no tensorboard", python.display());
+        skip::skip("tensorboard", format!("{} has no tensorboard", python.display()));
         return;
     }
     let out = Command::new(&python).args(["-c", script]).arg(&to).output().unwrap();

@@ -1,15 +1,24 @@
 //! Text to token ids and back.
 
+mod growth;
+mod words;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokenizers::{
     DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, tokenizer::DecodeStream,
 };
 
+use super::chat::Rendered;
 use super::folder::read_json;
 use crate::error::{Error, Result};
+use crate::sandbox;
+use growth::Growth;
+use words::Controls;
 
 /// Names of the special tokens that `tokenizer_config.json` may state and chat templates may use.
 const SPECIAL: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
@@ -23,6 +32,10 @@ pub struct Tokenizer {
     eos: Option<u32>,
     special: BTreeMap<&'static str, String>,
     size: usize,
+    controls: Arc<Controls>,
+    /// How much longer a text may become on its way to tokens.
+    growth: Growth,
+    notes: Vec<String>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -36,7 +49,7 @@ impl Tokenizer {
     /// there) of a folder.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let text = std::fs::read(&path).map_err(|e| Error::io(&path, "read the tokenizer", &e))?;
+        let text = crate::content::read_plain(&path).map_err(|e| Error::io(&path, "read the tokenizer", &e))?;
         let mut settings = Value::Null;
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
             let path = folder.join(name);
@@ -56,11 +69,25 @@ impl Tokenizer {
     /// `add_bos_token`.
     pub fn from_json(tokenizer: &[u8], settings: &Value) -> Result<Self> {
         let bad = |what: String| Error::input("tokenizer", what).next("use the model's own tokenizer.json");
+        // Before anything runs: reading the file normalises its added tokens already.
+        growth::of_json(tokenizer).map_err(bad)?;
         // The library panics on some files that are well-formed and make no sense (merges of
         // unknown tokens).
-        let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(tokenizer))
-            .map_err(|_| bad("makes no sense: its parts contradict each other".into()))?
+        let mut inner = sandbox::quietly(|| tokenizers::Tokenizer::from_bytes(tokenizer))
+            .map_err(|panic| bad(format!("makes no sense: its parts contradict each other ({panic})")))?
             .map_err(|e| bad(format!("cannot be understood: {e}")))?;
+        let mut notes = Vec::new();
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && let Some(dropout) = bpe.dropout
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            inner.with_model(bpe);
+            notes.push(format!(
+                "the tokenizer's dropout of {dropout} is for training tokenizers: it is not used, so a text has the \
+                 same tokens each time"
+            ));
+        }
         let mut special = BTreeMap::new();
         for name in SPECIAL {
             // A plain string, or an object with the string in `content`.
@@ -70,6 +97,7 @@ impl Tokenizer {
             }
         }
         let mut made = Self::new(inner, special, false)?;
+        made.notes = notes;
         made.bos = match settings.get("add_bos_token").and_then(Value::as_bool) {
             Some(true) => made.special_id("bos_token"),
             Some(false) => None,
@@ -91,7 +119,18 @@ impl Tokenizer {
         if size == 0 {
             return Err(Error::input("tokenizer", "the vocabulary is empty").next("use the model's own tokenizer"));
         }
-        let mut made = Self { inner, bos: None, eos: None, special, size };
+        let own = inner.get_vocab(false);
+        let mut ids: Vec<u32> = own.values().copied().collect();
+        ids.sort_unstable();
+        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            let mut tokens: Vec<&String> = own.iter().filter(|(_, id)| **id == twice[0]).map(|(t, _)| t).collect();
+            tokens.sort_unstable();
+            let what = format!("{} tokens have the id {}, among them {:?}", tokens.len(), twice[0], &tokens[..2]);
+            return Err(Error::input("tokenizer", what).next("use the model's own tokenizer"));
+        }
+        let growth = growth::of(&inner).map_err(|what| Error::input("tokenizer", what))?;
+        let controls = Arc::new(Controls::of(&inner));
+        let mut made = Self { inner, bos: None, eos: None, special, size, controls, growth, notes: Vec::new() };
         made.eos = made.special_id("eos_token");
         made.bos = if add_bos { made.special_id("bos_token") } else { None };
         Ok(made)
@@ -114,7 +153,11 @@ impl Tokenizer {
 
     /// Token ids of a text. Special tokens written in the text are recognised. With `add_bos`, the
     /// model's BOS goes in front if the model has one and the text does not already begin with it.
+    ///
+    /// # Errors
+    /// A text that cannot be encoded, or that becomes too long on its way.
     pub fn encode(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
+        self.bounded(text)?;
         let encoding = self.inner.encode_fast(text, false).map_err(|e| {
             Error::failed("tokenizer", format!("cannot encode a text of {} bytes: {e}", text.len()))
                 .next("check that the tokenizer belongs to the model")
@@ -128,11 +171,24 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// As [`Self::encode`], with tokens of other making put between: each of `between` is (byte,
-    /// id), in order of bytes, and goes before the first token that begins at that byte or later.
-    /// The text's own tokens stay as they are.
-    pub fn encode_between(&self, text: &str, add_bos: bool, between: &[(usize, u32)]) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode(text, false).map_err(|e| {
+    /// Ids of a text in which data stays words (see [`Rendered::words`]), with tokens of other
+    /// making put between: each of `between` is (byte, id), in order of bytes, and goes before the
+    /// first token that begins at that byte or later. The text's own tokens stay as they are.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_rendered(&self, rendered: &Rendered, add_bos: bool, between: &[(usize, u32)]) -> Result<Vec<u32>> {
+        let text = rendered.text.as_str();
+        let apart = rendered.hidden || !rendered.words.is_empty();
+        if between.is_empty() && !apart {
+            return self.encode(text, add_bos);
+        }
+        self.bounded(text)?;
+        let encoding = match apart {
+            true => self.controls.encode(&self.inner, text, &rendered.words),
+            false => self.inner.encode(text, false),
+        };
+        let encoding = encoding.map_err(|e| {
             Error::failed("tokenizer", format!("cannot encode a text of {} bytes: {e}", text.len()))
                 .next("check that the tokenizer belongs to the model")
         })?;
@@ -150,6 +206,44 @@ impl Tokenizer {
         }
         out.extend(left.map(|&(_, other)| other));
         Ok(out)
+    }
+
+    /// Ids of a text that is data: no control token but a BOS comes of it.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_data(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
+        let (words, hidden) = (self.spelled(text, &[]), self.hides(text));
+        self.encode_rendered(&Rendered { text: text.into(), words, hidden }, add_bos, &[])
+    }
+
+    /// Control tokens come of the text though it need not spell one: some models know them as
+    /// words, and some normalizers turn other letters into their spelling.
+    pub fn hides(&self, text: &str) -> bool {
+        self.controls.in_ordinary_words
+            && self.growth.check(text.len()).is_ok()
+            && self.inner.encode_fast(text, false).is_ok_and(|e| self.controls.any(e.get_ids()))
+    }
+
+    /// Bytes at which a text spells a control token, but for those spelled by `tags` alone.
+    pub fn spelled(&self, text: &str, tags: &[Range<usize>]) -> Vec<usize> {
+        self.controls.spelled(text, tags)
+    }
+
+    /// Ids of the tokens that steer a model: ends of turns, tags and their like.
+    pub fn controls(&self) -> impl Iterator<Item = u32> {
+        self.controls.ids()
+    }
+
+    /// What a user should know of this tokenizer.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn bounded(&self, text: &str) -> Result<()> {
+        self.growth.check(text.len()).map_err(|what| {
+            Error::input("tokenizer", what).next("use a shorter text, or the model's own tokenizer.json")
+        })
     }
 
     /// Text of token ids. Bytes that are no UTF-8 become U+FFFD; unknown ids are left out.
