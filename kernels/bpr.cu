@@ -4,6 +4,8 @@
 //   de_u += slope (e_n - e_p)   de_p -= slope e_u   de_n += slope e_u
 //
 //   bpr_negatives  a thread a triple: the CPU's Philox stream, drawn again until the item is not among the user's
+//   bpr_hardest    a warp a triple: so many of these draws one after the other, the row of each read by the whole warp;
+//                  the one with the highest inner product with the user's row stays, the first of equal ones
 //   bpr_terms      a warp a triple: 16 bytes a lane of the three rows, slope and loss term
 //   bpr_keys       (row, entry) of the 3 B entries as 64-bit keys, entry = 3 triple + role; sorted by sort_tile and
 //   sort_step      sort_step, so that what a row gets stands together and in batch order
@@ -21,6 +23,12 @@
     F(uint32_t, count) F(const uint32_t*, users) F(const uint64_t*, starts) F(const uint32_t*, indices) \
     F(uint32_t, first_item) F(uint32_t, items) F(uint32_t*, negatives)
 ARGUMENTS(NegativesArgs, NEGATIVES_ARGS);
+
+#define HARDEST_ARGS(F) F(uint32_t, key0) F(uint32_t, key1) F(uint32_t, epoch) F(uint32_t, first)       \
+    F(uint32_t, count) F(const uint32_t*, users) F(const uint64_t*, starts) F(const uint32_t*, indices) \
+    F(uint32_t, first_item) F(uint32_t, items) F(uint32_t, candidates) F(const T*, e) F(uint32_t, stride) \
+    F(uint32_t*, negatives)
+ARGUMENTS_OF(HardestArgs, HARDEST_ARGS);
 
 #define TERMS_ARGS(F) F(const T*, e) F(const float*, e0) F(uint32_t, stride) F(const uint32_t*, users) \
     F(const uint32_t*, positives) F(const uint32_t*, negatives) F(uint32_t, count) F(float, lambda)    \
@@ -48,6 +56,39 @@ __device__ __forceinline__ bool contains(const uint32_t* __restrict__ list, uint
             high = middle;
     }
     return low < count && list[low] == node;
+}
+
+// Every lane draws the same nodes, so that none has to be handed around.
+template <class T>
+__device__ __forceinline__ void hardest(const HardestArgs<T>& a) {
+    constexpr int V = Vec<T>::size;
+    const uint32_t i = (blockIdx.x * kThreads + threadIdx.x) / 32;
+    if (i >= a.count) return;
+    const int lane = threadIdx.x % 32;
+    const uint32_t user = a.users[i];
+    const uint64_t begin = a.starts[user], taken = a.starts[user + 1] - begin;
+    Stream draws(make_uint2(a.key0, a.key1), a.epoch, a.first + i);
+    uint32_t best = 0;
+    float highest = 0;
+    for (uint32_t candidate = 0; candidate < a.candidates; candidate++) {
+        uint32_t node;
+        do node = a.first_item + draws.below(a.items);
+        while (contains(a.indices + begin, taken, node));
+        float score = 0;
+        for (uint32_t c = lane * V; c < a.stride; c += 32 * V) {
+            Vec<T> eu, en;
+            eu.load(a.e + uint64_t(user) * a.stride + c);
+            en.load(a.e + uint64_t(node) * a.stride + c);
+#pragma unroll
+            for (int v = 0; v < V; v++) score += eu.get(v) * en.get(v);
+        }
+        score = warp_sum(score);
+        if (candidate == 0 || score > highest) {
+            highest = score;
+            best = node;
+        }
+    }
+    if (lane == 0) a.negatives[i] = best;
 }
 
 template <class T>
@@ -194,6 +235,11 @@ extern "C" __global__ void __launch_bounds__(kThreads) sort_step(uint64_t* keys,
 RALLREC_KERNEL(sort_step, kThreads);
 
 #define BPR(SUFFIX, T)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                    \
+        bpr_hardest_##SUFFIX(const __grid_constant__ HardestArgs<T> a) {                                         \
+        hardest<T>(a);                                                                                           \
+    }                                                                                                            \
+    RALLREC_KERNEL(bpr_hardest_##SUFFIX, kThreads);                                                              \
     extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                    \
         bpr_terms_##SUFFIX(const __grid_constant__ TermsArgs<T> a) {                                             \
         terms<T>(a.e, a.e0, a.stride, a.users, a.positives, a.negatives, a.count, a.lambda, a.slopes, a.losses); \

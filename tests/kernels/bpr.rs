@@ -2,9 +2,10 @@
 
 use half::bf16;
 use proptest::prelude::*;
-use rallrec::device::{DeviceRows, Storage};
+use rallrec::device::{Device, DeviceRows, Storage};
 use rallrec::ops::bpr::cases::{DIMS, PENALTY, loss_tolerance, tolerance};
-use rallrec::ops::bpr::{Batch, Stream, kernel, oracle};
+use rallrec::ops::bpr::{Batch, Choice, Stream, UserItems, kernel, negatives, oracle};
+use rallrec::ops::spmm::{Adjacency, Lines, Nodes, Precision};
 use rallrec::rng::{Rng, Use};
 
 use super::common::{Values, cases, close, devices, wide};
@@ -82,6 +83,62 @@ proptest! {
             let mut batch = kernel::DeviceBatch::new(&device, &of, &of).unwrap();
             kernel::negatives(&lists, &mut batch, Stream { seed, epoch, first }).unwrap();
             prop_assert_eq!(&device.download(&batch.negatives).unwrap(), &want);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+    /// On the CPU and on kernels: the candidates are those of the stream, and none of them scores
+    /// higher by the oracle than the one that was taken, within the rounding of a product.
+    #[test]
+    fn the_hardest_negative_meets_the_oracle(
+        users in 1u32..12, items in 2u32..50, dim in prop::sample::select(DIMS), size in 1usize..200,
+        candidates in 1u32..20, narrow: bool, seed in 0u64..1_000_000,
+    ) {
+        let mut rng = Rng::new(seed, Use::Synthetic, 3, 0);
+        let mut edges = Vec::new();
+        for user in 0..users {
+            let missing = rng.below(items);
+            for item in (0..items).filter(|&item| item != missing) {
+                if rng.below(3) > 0 {
+                    edges.extend([(user, users + item), (users + item, user)]);
+                }
+            }
+        }
+        let nodes = (users + items) as usize;
+        let graph = Adjacency::new(nodes, edges.into_iter()).unwrap();
+        let of: Vec<u32> = (0..size).map(|_| rng.below(users)).collect();
+        let mut e: Vec<f32> = Values::Normal.draw(nodes * dim, seed);
+        let precision = if narrow { Precision::Bf16 } else { Precision::F32 };
+        if narrow {
+            e.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32());
+        }
+        let exact = wide(&e);
+        let stream = Stream { seed, epoch: 3, first: 70 };
+        let on = devices(seed).into_iter().map(Device::Kernels).chain([Device::Cpu]);
+        for device in on {
+            let lists = UserItems::new(&device, &graph, users as usize, items as usize).unwrap();
+            // The CPU keeps rows in f32; the values are the same.
+            let kept = if matches!(device, Device::Cpu) { Precision::F32 } else { precision };
+            let rows = Nodes::stored(&device, Lines::from_packed(dim, &e), kept, "e").unwrap();
+            let choice = Choice::Hardest { candidates, e: &rows };
+            let (got, _) = negatives(&device, &lists, &of, stream, choice).unwrap();
+            for (i, (&user, &node)) in of.iter().zip(&got).enumerate() {
+                let taken = graph.neighbours(user as usize);
+                let mut rng = Rng::new(seed, Use::Negative, 3, 70 + i as u32);
+                let draws = std::iter::repeat_with(|| users + rng.below(items)).filter(|n| !taken.contains(n));
+                let drawn: Vec<u32> = draws.take(candidates as usize).collect();
+                prop_assert!(drawn.contains(&node), "triple {}: {} is not among {:?}", i, node, drawn);
+                let best = oracle::hardest(&exact, dim, user, &drawn).unwrap().1;
+                let score = oracle::hardest(&exact, dim, user, &[node]).unwrap().1;
+                let size = |node: u32| {
+                    let row = |node: u32| &exact[node as usize * dim..][..dim];
+                    row(user).iter().zip(row(node)).map(|(a, b)| (a * b).abs()).sum::<f64>()
+                };
+                let slack = drawn.iter().map(|&node| size(node)).fold(0.0, f64::max) * 1e-5;
+                prop_assert!(score >= best - slack, "triple {}: {} is below {}", i, score, best);
+            }
         }
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::data::ItemIdx;
     use crate::device::Device;
-    use crate::ops::bpr::{self, UserItems};
+    use crate::ops::bpr::{self, Choice, UserItems};
 
     fn graph() -> Graph {
         // User 0 has 7 of 8 items, user 1 has all, user 2 has two.
@@ -123,7 +123,7 @@ mod tests {
         for step in 0..sampler.steps(4) {
             let stream = sampler.batch(&order, step, 4, &mut batch);
             assert_eq!(stream, Stream { seed: 1, epoch: 3, first: 4 * step as u32 });
-            let (negatives, _) = bpr::negatives(&Device::Cpu, &items, &batch.users, stream).unwrap();
+            let (negatives, _) = bpr::negatives(&Device::Cpu, &items, &batch.users, stream, Choice::Uniform).unwrap();
             assert_eq!(batch.users.len(), if step == 2 { 1 } else { 4 });
             assert_eq!(negatives.len(), batch.users.len());
             for ((&user, &positive), &negative) in batch.users.iter().zip(&batch.positives).zip(&negatives) {

@@ -24,6 +24,11 @@ pub struct LightGcnSettings {
     /// Triples (user, item, negative item) of a step.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub batch: usize,
+    /// Items drawn for a triple, of which the one that the model scores highest is its negative
+    /// (dynamic negative sampling). 1 draws uniformly, as LightGCN's paper does; 8 needs a fraction
+    /// of the epochs.
+    #[schemars(range(min = 1, max = 1024))]
+    pub negative_candidates: u32,
     /// Most epochs; an epoch sees every edge once.
     #[schemars(range(min = 1))]
     pub epochs: u32,
@@ -50,6 +55,7 @@ impl Default for LightGcnSettings {
             learning_rate: 1e-3,
             lambda: 1e-4,
             batch: 2048,
+            negative_candidates: 1,
             epochs: 1000,
             early_stop: 10,
             eval_every: 5,

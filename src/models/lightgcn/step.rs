@@ -6,7 +6,7 @@ use super::{Graph, LightGcnSettings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::adam::{self, Adam};
-use crate::ops::bpr::{self, Batch, Bpr, Penalty, Stream, UserItems};
+use crate::ops::bpr::{self, Batch, Bpr, Choice, Penalty, Stream, UserItems};
 use crate::ops::spmm::{self, Lines, Nodes, Propagation, Sparse};
 use crate::rng::{Rng, Use};
 
@@ -18,6 +18,7 @@ pub struct Trainer<'a> {
     through: Propagation<'a>,
     items: UserItems<'a>,
     layers: usize,
+    candidates: u32,
     adam: Adam,
     e0: Nodes,
     m: Nodes,
@@ -76,6 +77,7 @@ impl<'a> Trainer<'a> {
             bpr: Bpr::new(device, nodes, settings.lambda)?,
             adam: Adam::new(settings.learning_rate),
             layers: settings.layers,
+            candidates: settings.negative_candidates,
             steps: 0,
             device: device.clone(),
             graph,
@@ -115,15 +117,27 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Nodes that do not exist, users for whom no negative exists, a device that fails.
     pub fn backward(&mut self, batch: &Batch, negatives: Negatives) -> Result<f64> {
+        let (device, through) = (&self.device, &mut self.through);
+        let (users, positives) = (&batch.users, &batch.positives);
         match negatives {
-            Negatives::Given => self.bpr.given(batch)?,
-            Negatives::Drawn(stream) => {
-                self.bpr.drawn(&self.items, &batch.users, &batch.positives, stream)?;
+            // Which negatives are the hardest is known when every node has its output row.
+            Negatives::Drawn(stream) if self.candidates > 1 => {
+                spmm::propagate(device, through, &self.e0, self.layers, Sparse::default(), &mut self.output)?;
+                let choice = Choice::Hardest { candidates: self.candidates, e: &self.output };
+                self.bpr.drawn(&self.items, users, positives, stream, choice)?;
+            }
+            negatives => {
+                match negatives {
+                    Negatives::Given => self.bpr.given(batch)?,
+                    Negatives::Drawn(stream) => {
+                        self.bpr.drawn(&self.items, users, positives, stream, Choice::Uniform)?;
+                    }
+                }
+                // The propagation may leave out what the batch does not read.
+                let read = Sparse { outputs: self.bpr.active(), ..Sparse::default() };
+                spmm::propagate(device, through, &self.e0, self.layers, read, &mut self.output)?;
             }
         }
-        let (device, through) = (&self.device, &mut self.through);
-        let read = Sparse { outputs: self.bpr.active(), ..Sparse::default() };
-        spmm::propagate(device, through, &self.e0, self.layers, read, &mut self.output)?;
         let (loss, _) = bpr::backward(device, &mut self.bpr, &self.output, &self.e0, &mut self.gradient)?;
         // The propagation is symmetric, so it is its own backward, from the rows that the batch
         // read. `output` is free again and takes the result.

@@ -16,10 +16,16 @@ pub const OPERATOR: Operator = Operator {
     name: "bpr",
     room: "bpr",
     sources: &["bpr"],
-    arguments: &[kernel::NegativesArgs::LAYOUT, kernel::TermsArgs::LAYOUT, kernel::RankGradientArgs::LAYOUT],
+    arguments: &[
+        kernel::NegativesArgs::LAYOUT,
+        kernel::HardestArgs::LAYOUT,
+        kernel::TermsArgs::LAYOUT,
+        kernel::RankGradientArgs::LAYOUT,
+    ],
     constants: &[("bpr_tile", super::kernel::TILE)],
     kernels: kernels! {
         "bpr_negatives" ONE ["B / 128"] 128 "32 B bytes" "graph: uniform negatives, the CPU's Philox draws"
+        "bpr_hardest" TYPES ["B / 4"] 128 "(32 m + (m + 1) s d) B bytes, 2 m B d FLOP" "graph: of m uniform negatives the one that scores highest"
         "bpr_terms" TYPES ["B / 4"] 128 "(3 s + 12) B d B, 10 B d FLOP" "graph: scores, slopes and losses of a batch"
         "bpr_keys" ONE ["size / 128"] 128 "20 size B" "graph: which entries of a batch touch which row"
         "sort_tile" ONE ["size / 2048"] 512 "16 size B" "graph: bitonic sort within 2048 keys"
@@ -30,6 +36,8 @@ pub const OPERATOR: Operator = Operator {
     cases: &[
         Case::cpu("bpr", "2,048 triples of 9,746 nodes x 64", || on_cpu(6040, 3706, 2048, 64)),
         Case::kernels("bpr", "negatives", |d, s| negatives(d, s, BOOKS, 1 << 20)),
+        Case::kernels("bpr", "hardest of 8", |d, s| hardest::<f32>(d, s, BOOKS, 65_536)),
+        Case::kernels("bpr", "hardest of 8", |d, s| hardest::<bf16>(d, s, BOOKS, 65_536)),
         Case::kernels("bpr", "loss and gradient", |d, s| rank::<f32>(d, s, ML_1M, 2048)),
         Case::kernels("bpr", "loss and gradient", |d, s| rank::<bf16>(d, s, ML_1M, 2048)),
         Case::kernels("bpr", "loss and gradient", |d, s| rank::<f32>(d, s, BOOKS, 65_536)),
@@ -125,6 +133,22 @@ fn negatives(device: &KernelDevice, scale: Scale, full: Size, triples: usize) ->
     let sizes = [("triples", n), ("users", users), ("items", items)];
     let stream = |i: usize| Stream { seed: 7, epoch: i as u32, first: 0 };
     Ok(Prepared::new("u32", &sizes, move |i| kernel::negatives(&known, &mut batch, stream(i)).map(drop)))
+}
+
+fn hardest<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, triples: usize) -> Result<Prepared> {
+    const DIM: usize = 64;
+    let [users, items, count] = size(scale, full);
+    let (edges, n) = (graph([users, items, count])?, scale.of(triples, 300));
+    let known = items_of(device, &edges, users, items)?;
+    let mut batch = batch(device, &edges, users, n)?;
+    let nodes = edges.nodes() + 1;
+    let count = sets(scale, size_of::<T>() * nodes * DIM).min(16);
+    let e = copies(rows::<T>(device, nodes, DIM, 1)?, count)?;
+    let sizes = [("triples", n), ("nodes", nodes), ("width", DIM)];
+    let stream = |i: usize| Stream { seed: 7, epoch: i as u32, first: 0 };
+    let run = move |i: usize| kernel::hardest(&known, &mut batch, stream(i), 8, &e[i % e.len()]).map(drop);
+    let bytes = n as f64 * 9.0 * (DIM * size_of::<T>()) as f64;
+    Ok(Prepared::new(T::NAME, &sizes, run).sets(count).floor(bytes, 16.0 * (n * DIM) as f64))
 }
 
 /// Rows of three nodes a triple are read in both storages, and their gradients written.

@@ -2,8 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Batch, Stream, UserItems};
+use super::{Batch, Choice, Stream, UserItems};
+use crate::error::Result;
 use crate::ops::spmm::{LANE, Lines};
+use crate::rng::Rng;
 use crate::tensor::profile::timed;
 
 /// No further entry in a row's list.
@@ -12,17 +14,40 @@ const END: u32 = u32::MAX;
 const PIECE: usize = 128;
 
 /// Draws a negative for each of `users`, each of whom lacks an item (checked by the caller).
-pub(super) fn negatives(of: &UserItems<'_>, users: &[u32], stream: Stream, out: &mut Vec<u32>) {
+pub(super) fn negatives(
+    of: &UserItems<'_>,
+    users: &[u32],
+    stream: Stream,
+    choice: Choice<'_>,
+    out: &mut Vec<u32>,
+) -> Result<()> {
     out.resize(users.len(), 0);
-    out.par_iter_mut().with_min_len(256).enumerate().for_each(|(i, negative)| {
+    let drawn = |rng: &mut Rng, taken: &[u32]| loop {
+        let node = of.users as u32 + rng.below(of.items);
+        if taken.binary_search(&node).is_err() {
+            break node;
+        }
+    };
+    let (candidates, rows) = match choice {
+        Choice::Uniform => (1, None),
+        Choice::Hardest { candidates, e } => (candidates, Some(e.lines()?)),
+    };
+    let _timed = rows.as_ref().map(|rows| timed("bpr", || super::hardest_cost(users.len(), candidates, rows.dim())));
+    out.par_iter_mut().with_min_len(64).enumerate().for_each(|(i, negative)| {
         let (taken, mut rng) = (of.graph.neighbours(users[i] as usize), stream.of(i));
-        *negative = loop {
-            let node = of.users as u32 + rng.below(of.items);
-            if taken.binary_search(&node).is_err() {
-                break node;
+        *negative = drawn(&mut rng, taken);
+        let Some(rows) = &rows else { return };
+        let user = rows.row(users[i] as usize);
+        let mut highest = dot(user, rows.row(*negative as usize));
+        for _ in 1..candidates {
+            let node = drawn(&mut rng, taken);
+            let score = dot(user, rows.row(node as usize));
+            if score > highest {
+                (highest, *negative) = (score, node);
             }
-        };
+        }
     });
+    Ok(())
 }
 
 /// Buffers of the operator, kept between batches.
@@ -193,9 +218,10 @@ impl Bpr {
 #[cfg(test)]
 mod tests {
     use super::super::oracle;
+    use crate::rng::Use;
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+
     use super::*;
-    use crate::rng::{Rng, Use};
-    use proptest::prelude::*;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]

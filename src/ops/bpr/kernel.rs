@@ -3,6 +3,7 @@
 use super::Stream;
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
+use crate::ops::spmm::At;
 use crate::rng::{self, Use};
 use crate::tensor::Cost;
 
@@ -24,6 +25,26 @@ arguments! {
         indices: Pointer,
         first_item: u32,
         items: u32,
+        negatives: Pointer,
+    }
+}
+
+arguments! {
+    /// Of `bpr_hardest`.
+    struct HardestArgs {
+        key0: u32,
+        key1: u32,
+        epoch: u32,
+        first: u32,
+        count: u32,
+        users: Pointer,
+        starts: Pointer,
+        indices: Pointer,
+        first_item: u32,
+        items: u32,
+        candidates: u32,
+        e: Pointer,
+        stride: u32,
         negatives: Pointer,
     }
 }
@@ -154,6 +175,57 @@ pub fn negatives(of: &DeviceItems, batch: &mut DeviceBatch, stream: Stream) -> R
     };
     // SAFETY: the caller has checked that users have lists and lack an item; lists lie within the
     // nodes (`DeviceItems::new`).
+    unsafe { batch.users.device().launch(&launch, &[args.arg()]) }
+}
+
+/// Draws the batch's negatives as `choice` says.
+pub(super) fn chosen(
+    of: &DeviceItems,
+    batch: &mut DeviceBatch,
+    stream: Stream,
+    choice: super::Choice<'_>,
+) -> Result<Cost> {
+    let super::Choice::Hardest { candidates, e } = choice else { return negatives(of, batch, stream) };
+    match &e.at {
+        At::F32(e) => hardest(of, batch, stream, candidates, e),
+        At::Bf16(e) => hardest(of, batch, stream, candidates, e),
+        At::Cpu(_) => Err(Error::failed("bpr", "the rows lie on another device")),
+    }
+}
+
+/// Draws `candidates` for each triple and takes the one with the highest score by the rows `e`.
+pub fn hardest<T: Storage>(
+    of: &DeviceItems,
+    batch: &mut DeviceBatch,
+    stream: Stream,
+    candidates: u32,
+    e: &DeviceRows<T>,
+) -> Result<Cost> {
+    let n = batch.len();
+    if u64::from(of.first_item) + u64::from(of.items) > e.rows() as u64 || candidates == 0 {
+        return Err(Error::failed("bpr", format!("{candidates} candidates among {} rows", e.rows())));
+    }
+    let Stream { seed, epoch, first } = stream;
+    let [key0, key1] = rng::key(seed, Use::Negative);
+    let cost = super::hardest_cost(n, candidates, e.dim());
+    let launch = Launch::new(T::pick("bpr_hardest_f32", "bpr_hardest_bf16"), n.div_ceil(WARPS), THREADS, cost);
+    let args = HardestArgs {
+        key0,
+        key1,
+        epoch,
+        first,
+        count: n as u32,
+        users: batch.users.pointer(),
+        starts: of.starts.pointer(),
+        indices: of.nodes.pointer(),
+        first_item: of.first_item,
+        items: of.items,
+        candidates,
+        e: e.pointer(),
+        stride: e.stride_u32(),
+        negatives: batch.negatives.pointer(),
+    };
+    // SAFETY: as for `negatives`; users and items are below the rows of e.
     unsafe { batch.users.device().launch(&launch, &[args.arg()]) }
 }
 

@@ -7,6 +7,9 @@
 //! row for the second, whose gradient is `weight[r] * e0[r]`. Contributions to a row are added in
 //! batch order by one thread, so the bits do not depend on the number of threads.
 //!
+//! The negative of a triple is drawn uniformly, or it is the one of several that scores highest
+//! ([`Choice`]).
+//!
 //! A batch is set first ([`Bpr::given`], [`Bpr::drawn`]): then it is known which rows it reads, and
 //! the propagation that makes `e` may leave out the others.
 //!
@@ -96,21 +99,63 @@ impl<'a> UserItems<'a> {
     }
 }
 
-/// Negatives of a batch's users: nodes of items that the user has no edge to, uniformly.
+/// Which of the items that a user lacks becomes the negative.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice<'a> {
+    /// One at random, each as likely as the others.
+    Uniform,
+    /// Of so many at random the one with the highest score: dynamic negative sampling (Zhang et al.
+    /// 2013). It is what the user would be shown by mistake, so there is more to learn from it.
+    Hardest {
+        /// How many are drawn, at least 1.
+        candidates: u32,
+        /// The rows whose inner products are the scores, one a node.
+        e: &'a Nodes,
+    },
+}
+
+impl Choice<'_> {
+    /// The scores exist for every user and item, at the place where they are read.
+    fn check(&self, device: &Device, of: &UserItems<'_>) -> Result<()> {
+        let Choice::Hardest { candidates, e } = self else { return Ok(()) };
+        if *candidates == 0 || e.rows() < of.users + of.items as usize {
+            let what = format!("{candidates} candidates among {} rows for {} items", e.rows(), of.items);
+            return Err(Error::failed("bpr", what));
+        }
+        let same = matches!(device, Device::Cpu) == matches!(e.at, At::Cpu(_));
+        if !same { Err(mixed("bpr", &[Place::of(device), e.place()])) } else { Ok(()) }
+    }
+
+    fn cost(&self, n: usize) -> Cost {
+        match self {
+            Choice::Uniform => negatives_cost(n),
+            Choice::Hardest { candidates, e } => hardest_cost(n, *candidates, e.dim()),
+        }
+    }
+}
+
+/// Negatives of a batch's users: nodes of items that the user has no edge to.
 ///
 /// # Errors
-/// A user who has every item, lists at another place, a device that fails.
-pub fn negatives(device: &Device, of: &UserItems<'_>, users: &[u32], stream: Stream) -> Result<(Vec<u32>, Cost)> {
+/// A user who has every item, lists or rows at another place, a device that fails.
+pub fn negatives(
+    device: &Device,
+    of: &UserItems<'_>,
+    users: &[u32],
+    stream: Stream,
+    choice: Choice<'_>,
+) -> Result<(Vec<u32>, Cost)> {
     of.all_lack_one(users)?;
+    choice.check(device, of)?;
     match (device, &of.on_device) {
         (Device::Cpu, None) => {
             let mut out = Vec::new();
-            cpu::negatives(of, users, stream, &mut out);
-            Ok((out, negatives_cost(users.len())))
+            cpu::negatives(of, users, stream, choice, &mut out)?;
+            Ok((out, choice.cost(users.len())))
         }
         (Device::Kernels(device), Some(lists)) => {
             let mut batch = kernel::DeviceBatch::new(device, users, users)?;
-            let cost = kernel::negatives(lists, &mut batch, stream)?;
+            let cost = kernel::chosen(lists, &mut batch, stream, choice)?;
             Ok((device.download(&batch.negatives)?, cost))
         }
         _ => Err(Error::failed("bpr", "the users' items lie on another device")),
@@ -184,8 +229,19 @@ impl Bpr {
     ///
     /// # Errors
     /// As [`negatives`] and [`given`](Self::given).
-    pub fn drawn(&mut self, of: &UserItems<'_>, users: &[u32], positives: &[u32], stream: Stream) -> Result<Cost> {
+    pub fn drawn(
+        &mut self,
+        of: &UserItems<'_>,
+        users: &[u32],
+        positives: &[u32],
+        stream: Stream,
+        choice: Choice<'_>,
+    ) -> Result<Cost> {
         of.all_lack_one(users)?;
+        match &self.at {
+            Buffers::Cpu(_) => choice.check(&Device::Cpu, of)?,
+            Buffers::Kernels { weights, .. } => choice.check(&Device::Kernels(weights.device().clone()), of)?,
+        }
         let (n, nodes) = (users.len(), self.nodes);
         let known = users.iter().chain(positives).all(|&node| (node as usize) < nodes);
         if positives.len() != n || n > u32::MAX as usize / 4 || !known || of.users + of.items as usize > nodes {
@@ -197,13 +253,13 @@ impl Bpr {
                 op.batch.users.extend_from_slice(users);
                 op.batch.positives.clear();
                 op.batch.positives.extend_from_slice(positives);
-                cpu::negatives(of, users, stream, &mut op.batch.negatives);
+                cpu::negatives(of, users, stream, choice, &mut op.batch.negatives)?;
                 op.begin(self.lambda);
-                Ok(negatives_cost(n))
+                Ok(choice.cost(n))
             }
             (Buffers::Kernels { batch, weights }, Some(lists)) => {
                 let mut triples = kernel::DeviceBatch::new(weights.device(), users, positives)?;
-                let cost = kernel::negatives(lists, &mut triples, stream)?;
+                let cost = kernel::chosen(lists, &mut triples, stream, choice)?;
                 *batch = Some(triples);
                 Ok(cost)
             }
@@ -267,6 +323,12 @@ pub fn negatives_cost(n: usize) -> Cost {
     Cost { bytes: 32.0 * n as f64, flops: 0.0 }
 }
 
+/// Cost of the hardest of `candidates` for `n` triples at width `dim`: each row is gathered once.
+pub fn hardest_cost(n: usize, candidates: u32, dim: usize) -> Cost {
+    let (n, m, d) = (n as f64, f64::from(candidates), dim as f64);
+    Cost { bytes: n * (32.0 * m + 4.0 * (m + 1.0) * d), flops: 2.0 * n * m * d }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,20 +346,49 @@ mod tests {
         let of = UserItems::new(&Device::Cpu, &graph, 3, 8).unwrap();
         let stream = Stream { seed: 9, epoch: 0, first: 0 };
         let mut count = [0u32; 11];
-        for node in negatives(&Device::Cpu, &of, &[2; 12_000], stream).unwrap().0 {
+        for node in negatives(&Device::Cpu, &of, &[2; 12_000], stream, Choice::Uniform).unwrap().0 {
             count[node as usize] += 1;
         }
         for (node, &n) in count.iter().enumerate().skip(3) {
             let free = node != 3 && node != 8;
             assert!(if free { (1800..2200).contains(&n) } else { n == 0 }, "node {node} drawn {n} times");
         }
-        let only = negatives(&Device::Cpu, &of, &[0; 9], stream).unwrap().0;
+        let only = negatives(&Device::Cpu, &of, &[0; 9], stream, Choice::Uniform).unwrap().0;
         assert_eq!(only, [3 + 7; 9], "user 0 has one free item");
-        assert!(negatives(&Device::Cpu, &of, &[2, 1], stream).unwrap_err().to_string().contains("user 1"));
-        assert!(negatives(&Device::Cpu, &of, &[3], stream).is_err(), "no such user");
+        assert!(
+            negatives(&Device::Cpu, &of, &[2, 1], stream, Choice::Uniform).unwrap_err().to_string().contains("user 1")
+        );
+        assert!(negatives(&Device::Cpu, &of, &[3], stream, Choice::Uniform).is_err(), "no such user");
         assert!(
             UserItems::new(&Device::Cpu, &graph, 12, 1).is_err() && UserItems::new(&Device::Cpu, &graph, 3, 0).is_err()
         );
+    }
+
+    #[test]
+    fn the_hardest_of_the_candidates_is_taken_and_of_one_it_is_the_uniform_one() {
+        let graph = graph();
+        let of = UserItems::new(&Device::Cpu, &graph, 3, 8).unwrap();
+        let stream = Stream { seed: 9, epoch: 0, first: 0 };
+        // The score of an item for user 2 is its number.
+        let values: Vec<f32> = (0..11).map(|node| if node < 3 { 1.0 } else { node as f32 }).collect();
+        let e = Nodes::from_lines(&Device::Cpu, super::super::spmm::Lines::from_packed(1, &values), "e").unwrap();
+        let users = [2; 4000];
+        let drawn = |choice| negatives(&Device::Cpu, &of, &users, stream, choice).unwrap().0;
+        assert_eq!(drawn(Choice::Hardest { candidates: 1, e: &e }), drawn(Choice::Uniform));
+        // The largest of 4 among nodes 4 to 7, 9 and 10 with equal chances.
+        let mut count = [0.0; 11];
+        drawn(Choice::Hardest { candidates: 4, e: &e }).iter().for_each(|&node| count[node as usize] += 1.0 / 4000.0);
+        for (place, node) in [4, 5, 6, 7, 9, 10].into_iter().enumerate() {
+            let at_most = |n: usize| (n as f64 / 6.0).powi(4);
+            let want = at_most(place + 1) - at_most(place);
+            // Five standard deviations.
+            let tolerance = 5.0 * (want * (1.0 - want) / 4000.0_f64).sqrt();
+            assert!((count[node] - want).abs() <= tolerance, "node {node}: {} and not {want}", count[node]);
+        }
+        let few = Nodes::zeros(&Device::Cpu, 10, 1, "few").unwrap();
+        for (candidates, e) in [(0, &e), (2, &few)] {
+            assert!(negatives(&Device::Cpu, &of, &users, stream, Choice::Hardest { candidates, e }).is_err());
+        }
     }
 
     #[test]

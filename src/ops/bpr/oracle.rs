@@ -24,3 +24,11 @@ pub fn bpr(e: &[f64], e0: &[f64], dim: usize, batch: &Batch, lambda: f64) -> (f6
     }
     (loss, by_e, by_e0)
 }
+
+/// Of these nodes the one with the highest inner product with the row of `user`, the first of equal
+/// ones; with the score.
+pub fn hardest(e: &[f64], dim: usize, user: u32, nodes: &[u32]) -> Option<(u32, f64)> {
+    let row = |node: u32| &e[node as usize * dim..][..dim];
+    let score = |node: u32| row(user).iter().zip(row(node)).map(|(a, b)| a * b).sum::<f64>();
+    nodes.iter().map(|&node| (node, score(node))).reduce(|best, other| if other.1 > best.1 { other } else { best })
+}
