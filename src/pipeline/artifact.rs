@@ -418,7 +418,7 @@ pub fn check_format(run: &Path) -> Result<()> {
     let root = run.join("artifacts");
     let found = match durable::read(&root.join(FORMAT_FILE)) {
         Ok(text) => String::from_utf8_lossy(&text).trim().to_string(),
-        Err(_) if fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_some()) => "1".into(),
+        Err(_) if holds_artifacts(&root) => "1".into(),
         Err(_) => return Ok(()),
     };
     if found == FORMAT.to_string() {
@@ -429,6 +429,12 @@ pub fn check_format(run: &Path) -> Result<()> {
         "run into another folder with --out, go on with the version of rallrec that made it, or remove its artifacts/ \
          to do every stage again",
     ))
+}
+
+/// Whether there is anything but what a killed or cut-off write of the layout's number left.
+fn holds_artifacts(root: &Path) -> bool {
+    let mut names = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.any(|name| !name.to_string_lossy().starts_with(".tmp"))
 }
 
 /// Flushes files of an artifact to the disk, and the folders inside that hold their names.
@@ -564,6 +570,9 @@ mod tests {
         fs::write(artifacts.join(FORMAT_FILE), "4\n").unwrap();
         assert!(Store::open(run.path()).unwrap_err().what().contains("layout 4"));
         fs::remove_dir_all(&artifacts).unwrap();
+        // A power cut in the first moment of a run left a folder that no version had written.
+        fs::create_dir(&artifacts).unwrap();
+        fs::write(artifacts.join(".tmpA1b2C3"), "").unwrap();
         Store::open(run.path()).unwrap();
         Store::open(run.path()).unwrap();
         Store::open_finished(run.path()).unwrap();

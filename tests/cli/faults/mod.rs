@@ -21,14 +21,15 @@ fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let build = || {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let library = folder.join(format!("faults-{}.so", std::process::id()));
+        // Another run of the tests may load it meanwhile.
+        let (made, library) = (folder.join(format!("faults-{}.so", std::process::id())), folder.join("faults.so"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/faults/faults.c");
         let named = std::env::var("CC").ok();
         let compilers = named.as_deref().into_iter().chain(["cc", "gcc", "clang"]);
         for compiler in compilers {
             let mut command = Command::new(compiler);
-            command.args(["-shared", "-fPIC", "-O1", "-w", "-pthread", "-o"]).arg(&library).arg(&source);
-            if command.output().is_ok_and(|done| done.status.success()) {
+            command.args(["-shared", "-fPIC", "-O1", "-w", "-pthread", "-o"]).arg(&made).arg(&source);
+            if command.output().is_ok_and(|done| done.status.success()) && fs::rename(&made, &library).is_ok() {
                 return Some(library);
             }
         }
