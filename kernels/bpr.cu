@@ -235,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) sort_step(uint64_t* keys,
 RALLREC_KERNEL(sort_step, kThreads);
 
 #define BPR(SUFFIX, T)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                    \
+    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                    \
         bpr_hardest_##SUFFIX(const __grid_constant__ HardestArgs<T> a) {                                         \
         hardest<T>(a);                                                                                           \
     }                                                                                                            \
