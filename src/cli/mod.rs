@@ -27,6 +27,7 @@ mod progress;
 mod recommend;
 mod report;
 mod run;
+mod score;
 mod serve;
 mod shell;
 mod tiny_model;
@@ -57,6 +58,7 @@ enum Command {
     Llm(llm::LlmArgs),
     Recommend(recommend::RecommendArgs),
     Serve(serve::ServeArgs),
+    Score(score::ScoreArgs),
     Export(export::ExportArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
@@ -157,6 +159,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Llm(args) => llm::main(args),
         Command::Recommend(args) => recommend::main(args),
         Command::Serve(args) => serve::main(args),
+        Command::Score(args) => score::main(args),
         Command::Export(args) => export::main(args),
         Command::Compare(args) => compare::main(args),
         Command::Report(args) => report::main(args),

@@ -1,31 +1,36 @@
 //! `rallrec recommend`: the whole catalogue for users of a finished run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use comfy_table::CellAlignment;
 
 use super::output::{self, Interruptible};
-use crate::error::Result;
+use crate::data::delimited::{Dialect, Records};
+use crate::error::{Error, Result};
 use crate::export::{Column, Kind, Target, Value, Writer};
 use crate::pipeline::progress::thousands;
 use crate::pipeline::run::Run;
-use crate::serve::{Recommendation, Recommendations, Recommender, Request, Who};
+use crate::serve::{Met, Recommendation, Recommendations, Recommender, Request, Who};
+use crate::terminal::say;
 
-/// What ranks the recommendations.
+/// What orders the recommendations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum Ranking {
-    /// LightGCN.
+    /// The ranker that is the best by validation.
     #[default]
-    Graph,
-    /// LightGCN chooses, the tuned language model orders.
+    #[value(alias = "graph")]
+    Best,
+    /// The same chooses candidates, the tuned language model orders them.
     Llm,
 }
 
 /// Recommend items to users of a finished run, with the parts of each score and the reasons.
 ///
-/// Ranks every item that a user has not rated. Needs the stages data, describe, embed, graph
-/// and align of the run (and, with --score llm, collab, retrieve, prompts and tune), and of a log
-/// without ratings data and graph; nothing is computed again.
+/// Ranks every item that a user has not rated, by the ranker that is the best by validation. Needs
+/// the stages data, describe, embed, graph and align of the run (and, with --score llm, collab,
+/// retrieve, prompts and tune), and of a log without ratings data and graph. People who are not in
+/// the data are served by what they have rated (--history).
 #[derive(clap::Args)]
 #[command(after_long_help = help())]
 pub struct RecommendArgs {
@@ -33,8 +38,18 @@ pub struct RecommendArgs {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// Id of a user, as the data set writes it; may be given several times.
-    #[arg(long, value_name = "ID", required = true)]
+    #[arg(long, value_name = "ID", required_unless_present_any = ["history", "all_users"])]
     user: Vec<String>,
+    /// Somebody who rated these: "ID:RATING,ID,..." (a row without a rating is a like), or a CSV file
+    /// with the columns item and, where there are some, rating; oldest first.
+    #[arg(long, value_name = "LIST|FILE", conflicts_with_all = ["user", "all_users"])]
+    history: Option<String>,
+    /// All users of the run, written as they are ranked.
+    #[arg(long, requires = "to", conflicts_with = "user")]
+    all_users: bool,
+    /// Ids of items that are not to be listed, separated by commas; may be given several times.
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    exclude: Vec<String>,
     /// How many items, 1 to 256.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     top: u16,
@@ -42,7 +57,8 @@ pub struct RecommendArgs {
     /// text.
     #[arg(long, default_value_t = 3, value_name = "N")]
     cold: usize,
-    /// What ranks the recommendations.
+    /// What orders the recommendations. The language model is asked about recommend.candidates items,
+    /// for recommend.model_seconds at most.
     #[arg(long, value_enum, default_value_t)]
     score: Ranking,
     /// Write the lists as a table: FILE.csv, FILE.jsonl or FILE.parquet (the first two also with
@@ -81,7 +97,7 @@ fn write(found: &Recommendations, table: &mut dyn Writer) -> Result<()> {
             Value::Integer(at as i64 + 1),
             Value::Text(&item.item),
             Value::Text(&item.title),
-            Value::single(item.score),
+            Value::or_none(item.score.map(Value::single)),
             Value::or_none(item.model_probability.map(Value::Real)),
             Value::Boolean(item.is_cold),
             Value::Text(&item.reason),
@@ -90,23 +106,83 @@ fn write(found: &Recommendations, table: &mut dyn Writer) -> Result<()> {
     Ok(())
 }
 
+/// A history on the command line or in a file.
+fn history(given: &str) -> Result<Vec<Met>> {
+    let path = Path::new(given);
+    if !path.is_file() {
+        let rows = given.split(',').filter(|row| !row.trim().is_empty());
+        let Ok(rows) = rows.map(str::parse).collect::<std::result::Result<Vec<Met>, _>>();
+        return Ok(rows);
+    }
+    let (mut records, header) = Records::with_header(path, Dialect::CSV)?;
+    let (item, rating) = (header.need(&["item"])?, header.find(&["rating"]));
+    let mut rows = Vec::new();
+    while records.advance()? {
+        let text = |column: usize| {
+            let text = std::str::from_utf8(records.get(column)).map_err(|_| records.error("it is not UTF-8"))?;
+            Ok::<_, Error>(text.trim().to_owned())
+        };
+        let rating = match rating.map(text).transpose()?.filter(|rating| !rating.is_empty()) {
+            Some(rating) => Some(rating.parse().map_err(|_| {
+                records.error(format!("the rating `{rating}` is no number")).next("mend it, or leave it empty")
+            })?),
+            None => None,
+        };
+        rows.push(Met { item: text(item)?, rating });
+    }
+    Ok(rows)
+}
+
+/// What ranked a list, and how good that is.
+fn ranked_by(found: &Recommendations) -> String {
+    let mut out = format!("ranked by {}", found.ranked_by);
+    if found.parts.len() > 1 {
+        let parts: Vec<String> = found.parts.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
+        out += &format!(" ({})", parts.join(" + "));
+    }
+    if let Some(quality) = found.quality {
+        out +=
+            &format!("\nNDCG@10 on the validation part {:.3}, of popularity {:.3}", quality.ndcg, quality.popularity);
+    }
+    if let Some(model) = found.model {
+        out += &format!(
+            "\nordered by the tuned model, which was asked about {} of the {} best in {:.1} s",
+            model.asked, model.candidates, model.seconds
+        );
+    }
+    out
+}
+
 pub fn main(args: RecommendArgs) -> Result<()> {
     let target = args.to.as_deref().map(Target::parse).transpose()?;
     let recipe = output::recipe_of_run(&args.run)?;
     let run = Run::open_finished(&args.run)?;
-    let request = |user: String| Request {
-        who: Who::User(user),
+    let request = |who: Who| Request {
+        who,
         top: usize::from(args.top),
         cold: args.cold,
-        exclude: Vec::new(),
+        exclude: args.exclude.clone(),
         ask_model: args.score == Ranking::Llm,
     };
-    let requests: Vec<Request> = args.user.into_iter().map(request).collect();
+    let requests: Vec<Request> = match &args.history {
+        Some(given) => vec![request(Who::History(history(given)?))],
+        None => args.user.iter().cloned().map(|user| request(Who::User(user))).collect(),
+    };
     let monitor = Interruptible("recommend");
     output::newer(&args.run, &recipe, &monitor)?;
     let recommender = Recommender::open(&run, &recipe, &monitor)?;
     if let Some(target) = target {
         let (mut table, mut rows) = (target.open(&COLUMNS, args.force)?, 0);
+        let begun = Instant::now();
+        if args.all_users {
+            let like = request(Who::History(Vec::new()));
+            let users = recommender.recommend_all(&like, &monitor, &mut |found| {
+                rows += (found.items.len() + found.cold.len()) as u64;
+                write(&found, &mut *table)
+            })?;
+            let seconds = begun.elapsed().as_secs_f64();
+            say!("{} users in {seconds:.1} s, {:.0} users/s", thousands(users), users as f64 / seconds.max(1e-9));
+        }
         for request in &requests {
             let found = recommender.recommend(request, &monitor)?;
             rows += (found.items.len() + found.cold.len()) as u64;
@@ -135,7 +211,7 @@ fn render(found: &Recommendations) -> String {
         )
     };
     let whose = found.user.as_ref().map_or("the history given".to_string(), |user| format!("user {user}"));
-    let mut out = format!("{whose}: {known}, ranked by {}\n", found.ranked_by);
+    let mut out = format!("{whose}: {known}\n{}\n", ranked_by(found));
     out.push_str(&section(&found.items, found.implicit));
     if !found.cold.is_empty() {
         out.push_str("\nnew items, without ratings to learn from, by their text:\n");
@@ -157,7 +233,12 @@ fn section(items: &[Recommendation], implicit: bool) -> String {
     header.extend(if implicit { &["chosen by"][..] } else { &["liked by", "of"] });
     table.set_header(&header);
     for (n, item) in items.iter().enumerate() {
-        let mut row = vec![(n + 1).to_string(), item.item.clone(), item.title.clone(), format!("{:.3}", item.score)];
+        let mut row = vec![
+            (n + 1).to_string(),
+            item.item.clone(),
+            item.title.clone(),
+            item.score.map_or("-".into(), |score| format!("{score:.3}")),
+        ];
         row.extend(asked.then(|| item.model_probability.map_or("-".into(), |p| format!("{p:.3}"))));
         row.extend((!implicit).then(|| item.item_likes.to_string()));
         row.push(item.item_ratings.to_string());

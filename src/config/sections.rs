@@ -47,6 +47,8 @@ pub struct Recipe {
     pub embed: Embed,
     /// Interaction graph and LightGCN.
     pub graph: Graph,
+    /// Rankers of the catalogue, their blend, and what `recommend` does with them.
+    pub recommend: crate::retrieval::rankers::RecommendSettings,
     /// Contrastive alignment of text and collaborative embeddings.
     pub align: crate::models::projector::ProjectorSettings,
     /// Embedding mixture, retrieval from the user's history, rerank.
@@ -412,6 +414,7 @@ impl Default for Recipe {
             describe: Default::default(),
             embed: Default::default(),
             graph: Default::default(),
+            recommend: Default::default(),
             align: Default::default(),
             retrieve: Default::default(),
             prompt: Default::default(),

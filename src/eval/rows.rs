@@ -12,6 +12,18 @@ pub const ITEM_AND_HISTORY: &str = "item mean + own history";
 pub const LIGHTGCN: &str = "LightGCN";
 /// Items by the number of their training ratings, in tables of rankers.
 pub const POPULARITY: &str = "popularity";
+/// Items by their likes, the later ones weighing more.
+pub const RECENT: &str = "recent likes";
+/// Items that are liked by the same users.
+pub const NEIGHBOURS: &str = "item-kNN";
+/// Each item from all others by ridge regression, on likes.
+pub const EASE: &str = "EASE";
+/// The same on ratings.
+pub const EASE_RATED: &str = "EASE on ratings";
+/// Vectors of users and items by weighted least squares over all pairs.
+pub const FACTORS: &str = "implicit ALS";
+/// Several rankers at once.
+pub const BLEND: &str = "blend";
 /// The estimate from ratings and graph, without words.
 pub const FEATURES: &str = "causal features alone";
 /// The untuned model.

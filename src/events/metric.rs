@@ -82,12 +82,14 @@ pub const RECALL: Metric = Metric { name: "recall", title: "recall", ..METRIC };
 pub const NDCG: Metric = Metric { name: "ndcg", title: "NDCG", ..METRIC };
 /// One over the place of the first hit.
 pub const MRR: Metric = Metric { name: "mrr", title: "MRR", ..METRIC };
+/// Share of the list that is relevant.
+pub const PRECISION: Metric = Metric { name: "precision", title: "precision", ..METRIC };
 
 /// Share of all items that stand in at least one list.
 pub const COVERAGE: Metric = Metric { name: "coverage", title: "coverage", ..METRIC };
 
 /// The metrics of one ranked list.
-pub const RANKING: [&Metric; 3] = [&RECALL, &NDCG, &MRR];
+pub const RANKING: [&Metric; 4] = [&RECALL, &NDCG, &MRR, &PRECISION];
 
 impl Metric {
     /// By its name in files and events, with or without the length of the lists (`recall@20`) or a

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::pipeline::stage::Made;
 use crate::pipeline::stages::graph::Collaborative;
-use crate::pipeline::stages::{Chain, DataMade, TextMade};
+use crate::pipeline::stages::rank::Ranked;
+use crate::pipeline::stages::{Chain, DataMade, GraphMade, TextMade};
 use crate::retrieval::Sources;
 use crate::tensor::Matrix;
 
@@ -11,6 +12,8 @@ use crate::tensor::Matrix;
 pub(super) struct Found {
     pub data: DataMade,
     pub colla: Made<Collaborative>,
+    pub ranked: Made<Ranked>,
+    pub refit: Made<()>,
     /// `None` where a run of the graph stages alone did not embed the items' words.
     pub words: Option<Words>,
 }
@@ -25,10 +28,10 @@ impl Found {
     /// Finds what the stages `data` to `align` have made.
     pub(super) fn find(chain: &Chain<'_>) -> Result<Self> {
         let data = chain.data()?;
-        let colla = chain.graph(&data)?;
+        let GraphMade { colla, ranked, refit } = chain.ranked_graph(&data)?;
         let words = Words::find(chain, &data, &colla);
         let words = if data.graph_only.is_some() { words.ok() } else { Some(words?) };
-        Ok(Self { data, colla, words })
+        Ok(Self { data, colla, ranked, refit, words })
     }
 
     /// The item embeddings under the names that a mixture knows.

@@ -10,6 +10,9 @@ mod ids;
 mod reasons;
 mod recommender;
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 pub use recommender::Recommender;
@@ -26,6 +29,29 @@ pub struct Met {
     /// How it was rated, on the data set's scale; a row without a rating counts as a like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rating: Option<f32>,
+}
+
+impl FromStr for Met {
+    type Err = std::convert::Infallible;
+
+    /// `ID` or `ID:RATING`. What stands behind the last colon and is no number belongs to the id.
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let text = text.trim();
+        let parts = text.rsplit_once(':').and_then(|(id, rating)| Some((id, rating.trim().parse::<f32>().ok()?)));
+        Ok(match parts {
+            Some((id, rating)) => Self { item: id.trim().into(), rating: Some(rating) },
+            None => Self { item: text.into(), rating: None },
+        })
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rating {
+            Some(rating) => write!(f, "{}:{rating}", self.item),
+            None => f.write_str(&self.item),
+        }
+    }
 }
 
 /// Whose recommendations.
@@ -49,7 +75,8 @@ pub struct Request {
     pub cold: usize,
     /// Ids of items that are not to be listed, besides those of the history.
     pub exclude: Vec<String>,
-    /// Ask the tuned language model about the recommendations, and order them by its answer.
+    /// Ask the tuned language model about the `recommend.candidates` best items of the ranker, and
+    /// order them by its answer.
     pub ask_model: bool,
 }
 
@@ -62,8 +89,16 @@ pub struct Recommendations {
     pub ratings: usize,
     /// How many of them are likes.
     pub liked: usize,
-    /// What the candidates were ranked by, a row of the run's ranking tables.
+    /// What the candidates were ranked by, a row of the run's ranking tables: the best one by
+    /// validation, or popularity for somebody of whom nothing is known.
     pub ranked_by: &'static str,
+    /// The rankers that it is made of, with their weights; empty for popularity in its stead.
+    pub parts: Vec<(String, f32)>,
+    /// How good it was on the validation part; none without one.
+    pub quality: Option<Quality>,
+    /// What the tuned language model was asked, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<AskedModel>,
     /// The log tells what was met, and not how it was rated: every row counts as a like.
     pub implicit: bool,
     /// Items that could be listed.
@@ -72,6 +107,26 @@ pub struct Recommendations {
     pub items: Vec<Recommendation>,
     /// Items without training rows, by similarity of their text to what the user liked.
     pub cold: Vec<Recommendation>,
+}
+
+/// NDCG@10 on the validation part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Quality {
+    /// Of the ranker.
+    pub ndcg: f64,
+    /// Of popularity.
+    pub popularity: f64,
+}
+
+/// What the tuned language model was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AskedModel {
+    /// Best items of the ranker among which it was to choose.
+    pub candidates: usize,
+    /// How many of them fitted into `recommend.model_seconds`; the others stand behind.
+    pub asked: usize,
+    /// What that took, loading the model included.
+    pub seconds: f64,
 }
 
 /// One item.
@@ -86,8 +141,9 @@ pub struct Recommendation {
     /// Place by the ranker's score, from 1; among new items, by their text.
     pub rank: usize,
     /// The ranker's score: it orders the items of one list, and means nothing beyond it. Of a new
-    /// item, the similarity of its text.
-    pub score: f32,
+    /// item, the similarity of its text. None of an item that fills a short list because it is
+    /// popular.
+    pub score: Option<f32>,
     /// The tuned language model's probability, when it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_probability: Option<f64>,
@@ -143,4 +199,18 @@ pub struct Score {
     pub probability: Option<f64>,
     /// The item stands in the user's history.
     pub met: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rating_stands_behind_the_last_colon() {
+        let met = |text: &str| text.parse::<Met>().map(|met| (met.item, met.rating)).ok();
+        assert_eq!(met("17"), Some(("17".into(), None)));
+        assert_eq!(met(" 17:4.5 "), Some(("17".into(), Some(4.5))));
+        assert_eq!(met("urn:isbn:3:5"), Some(("urn:isbn:3".into(), Some(5.0))));
+        assert_eq!(met("a:b"), Some(("a:b".into(), None)));
+    }
 }

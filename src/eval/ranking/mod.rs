@@ -16,12 +16,23 @@ struct List {
     cut: usize,
 }
 
+impl List {
+    fn new<T: PartialEq>(ranked: &[T], relevant: &[T], cut: usize) -> Self {
+        let hits = ranked.iter().take(cut).map(|item| relevant.contains(item)).collect();
+        Self { hits, relevant: relevant.len(), cut }
+    }
+}
+
 /// The value of one list.
 type Value = fn(&List) -> f64;
 
 /// Every metric with the value of one list, in the order of [`metric::RANKING`].
-const COMPUTED: [(&Metric, Value); metric::RANKING.len()] =
-    [(&metric::RECALL, recall), (&metric::NDCG, ndcg), (&metric::MRR, reciprocal_rank)];
+const COMPUTED: [(&Metric, Value); metric::RANKING.len()] = [
+    (&metric::RECALL, recall),
+    (&metric::NDCG, ndcg),
+    (&metric::MRR, reciprocal_rank),
+    (&metric::PRECISION, precision),
+];
 
 /// Hits over relevant items.
 fn recall(list: &List) -> f64 {
@@ -42,10 +53,19 @@ fn reciprocal_rank(list: &List) -> f64 {
     list.hits.iter().position(|h| *h).map_or(0.0, |place| 1.0 / (place + 1) as f64)
 }
 
+/// Hits over the length of the list.
+fn precision(list: &List) -> f64 {
+    list.hits.iter().filter(|h| **h).count() as f64 / list.cut.max(1) as f64
+}
+
+/// NDCG of one list; `relevant` is not empty.
+pub fn ndcg_of<T: PartialEq>(ranked: &[T], relevant: &[T], cut: usize) -> f64 {
+    ndcg(&List::new(ranked, relevant, cut))
+}
+
 /// The metrics of one list in the order of [`metric::RANKING`]; `relevant` is not empty.
 fn values<T: PartialEq>(ranked: &[T], relevant: &[T], cut: usize) -> [f64; COMPUTED.len()] {
-    let hits = ranked.iter().take(cut).map(|item| relevant.contains(item)).collect();
-    let list = List { hits, relevant: relevant.len(), cut };
+    let list = List::new(ranked, relevant, cut);
     COMPUTED.map(|(_, of)| of(&list))
 }
 
@@ -112,6 +132,7 @@ mod tests {
         assert!((ranking.recall() - 2.0 / 3.0).abs() <= 1e-12);
         assert!((ranking.ndcg() - gain / best).abs() <= 1e-12);
         assert!((ranking.mrr() - 1.0).abs() <= 1e-12);
+        assert!((ranking.mean(&metric::PRECISION) - 0.5).abs() <= 1e-12);
         ranking.add(&[1, 2], &[3], 2);
         assert!((ranking.recall() - 1.0 / 3.0).abs() <= 1e-12);
         assert!((ranking.mrr() - 0.5).abs() <= 1e-12);
@@ -134,6 +155,6 @@ mod tests {
         ranking.add(&[1, 2, 3], &[3], 2);
         assert_eq!((ranking.recall(), ranking.ndcg(), ranking.mrr()), (0.0, 0.0, 0.0));
         assert_eq!(Ranking::default().recall(), 0.0);
-        assert_eq!(ranking.means().map(|(m, _)| m.name).collect::<Vec<_>>(), ["recall", "ndcg", "mrr"]);
+        assert_eq!(ranking.means().map(|(m, _)| m.name).collect::<Vec<_>>(), ["recall", "ndcg", "mrr", "precision"]);
     }
 }

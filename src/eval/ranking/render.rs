@@ -1,14 +1,17 @@
 //! The table of rankers as text. A narrow terminal loses the intervals first, then the shorter
 //! lists.
 
-use rallrec_events::metric::{COVERAGE, RANKING};
+use rallrec_events::metric::{COVERAGE, Metric, PRECISION, RANKING};
 
 use super::{CUTS, RankingTable};
 use crate::eval::render::{Cells, drawn, fitting, markdown_table, p, value, wrap};
 
 /// Header and rows for lists of these lengths.
 fn cells(table: &RankingTable, cuts: &[usize], interval: bool) -> Cells {
-    let metrics = || cuts.iter().flat_map(|cut| RANKING.into_iter().chain([&COVERAGE]).map(move |m| (m, *cut)));
+    // Precision says nothing of a longer list that recall does not say: once is enough.
+    let told = |metric: &Metric, cut: usize| *metric != PRECISION || cut == CUTS[0];
+    let each = |cut: usize| RANKING.into_iter().chain([&COVERAGE]).map(move |m| (m, cut));
+    let metrics = || cuts.iter().flat_map(|cut| each(*cut)).filter(|(m, cut)| told(m, *cut));
     let mut header = vec!["ranked by".to_string()];
     header.extend(metrics().map(|(metric, cut)| format!("{}@{cut}", metric.title)));
     header.push(format!("p (NDCG@{})", CUTS[0]));

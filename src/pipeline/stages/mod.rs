@@ -13,6 +13,7 @@ pub mod predict;
 pub mod prompts;
 pub mod rank;
 pub mod reason;
+pub mod refit;
 pub mod retrieve;
 pub mod tune;
 
@@ -28,8 +29,9 @@ use self::graph::{Collaborative, Graph, GraphInputs, GraphSettings};
 use self::merge::{Merge, MergeInputs, MergeOutcome};
 use self::predict::{Predict, PredictInputs, PredictSettings, Predictions};
 use self::prompts::{PromptRows, Prompts, PromptsInputs, PromptsSettings};
-use self::rank::{Rank, RankInputs, RankSettings, Ranked};
+use self::rank::{Rank, RankInputs, RankSettings, Ranked, RankersSeen};
 use self::reason::{Reason, ReasonInputs, ReasonSettings, Reasoning};
+use self::refit::{Refit, RefitInputs, RefitSettings};
 use self::retrieve::{Retrieve, RetrieveInputs, RetrieveSettings, Shown};
 use self::tune::{Tune, TuneInputs, TuneSettings, Tuned};
 use super::chosen::ChosenRows;
@@ -87,8 +89,10 @@ impl DataMade {
 pub struct GraphMade {
     /// LightGCN's rows.
     pub colla: Made<Collaborative>,
-    /// How well they rank.
+    /// How well they and other rankers rank.
     pub ranked: Made<Ranked>,
+    /// The chosen ranker, fitted for use.
+    pub refit: Made<()>,
 }
 
 /// What `embed` made.
@@ -273,22 +277,19 @@ impl<'a> Chain<'a> {
         Ok(TextMade { text, plain })
     }
 
-    /// `graph`.
-    pub fn graph(&self, data: &DataMade) -> Result<Made<Collaborative>> {
-        let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
-        self.run.stage::<Graph>(&GraphSettings::of(self.recipe), &inputs, self.device)
-    }
-
-    /// `graph`, with the measure of its ranking.
+    /// `graph`, with the measure of its ranking and of others', and the chosen ranker for use.
     pub fn ranked_graph(&self, data: &DataMade) -> Result<GraphMade> {
         let mut stage = self.run.enter(StageId::Graph, self.device);
         let inputs = GraphInputs { tables: &data.tables, samples: &data.samples };
         let colla = stage.part::<Graph>("", &GraphSettings::of(self.recipe), &inputs)?;
         let inputs = RankInputs { tables: &data.tables, samples: &data.samples, colla: &colla };
-        let settings = RankSettings { threshold: self.recipe.data.threshold() };
+        let rankers = RankersSeen(&self.recipe.recommend);
+        let settings = RankSettings { threshold: self.recipe.data.threshold(), rankers };
         let ranked = stage.part::<Rank>("ranking", &settings, &inputs)?;
+        let inputs = RefitInputs { tables: &data.tables, samples: &data.samples, ranked: &ranked };
+        let refit = stage.part::<Refit>("rankers", &RefitSettings::of(self.recipe), &inputs)?;
         stage.finish();
-        Ok(GraphMade { colla, ranked })
+        Ok(GraphMade { colla, ranked, refit })
     }
 
     /// `align`.
@@ -453,7 +454,7 @@ impl<'a> Chain<'a> {
         unless_beyond!(StageId::Embed);
         let text = self.embed(&data, &described)?;
         unless_beyond!(StageId::Graph);
-        let GraphMade { colla, ranked } = self.ranked_graph(&data)?;
+        let GraphMade { colla, ranked, .. } = self.ranked_graph(&data)?;
         unless_beyond!(StageId::Align);
         let ssl = self.align(&text, &colla)?;
         let from = Embeddings { text: &text, colla: &colla, ssl: &ssl };
@@ -510,7 +511,7 @@ impl<'a> Chain<'a> {
         if !done.contains(&StageId::Graph) {
             return Ok(Reached::Until);
         }
-        let GraphMade { colla, ranked } = self.ranked_graph(data)?;
+        let GraphMade { colla, ranked, .. } = self.ranked_graph(data)?;
         if let Some(text) = text.filter(|_| done.contains(&StageId::Align)) {
             let ssl = self.align(&text, &colla)?;
             aside.embedded(data, Embeddings { text: &text, colla: &colla, ssl: &ssl })?;

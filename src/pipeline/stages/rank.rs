@@ -1,5 +1,5 @@
-//! A part of `graph`: how well its vectors rank the catalogue, beside popularity, on the users who
-//! like something that is held out.
+//! A part of `graph`: how well its vectors and other rankers order the catalogue, beside popularity,
+//! on the users who like something that is held out; and which of them `recommend` is to rank by.
 
 use rallrec_events::Event;
 use rallrec_events::metric::{COVERAGE, RANKING};
@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::graph::Collaborative;
 use crate::content::Content;
-use crate::data::split::held_out;
-use crate::data::{Dataset, GraphEdges, Part, Samples, graph_edges};
+use crate::data::split::{HeldOut, held_out};
+use crate::data::{Dataset, Part, Samples};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::ranking::{CUTS, RankingTable};
@@ -16,16 +16,30 @@ use crate::eval::rows;
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
-use crate::retrieval::rankers::{LightGcn, Popularity, Ranker, judge};
+use crate::retrieval::rankers::{Blend, Fitted, Kept, Ranker, Ratings, RecommendSettings, judge};
 
 /// Evaluates rankers.
 pub struct Rank;
 
 /// What it sees of the recipe.
 #[derive(Serialize)]
-pub struct RankSettings {
+pub struct RankSettings<'r> {
     /// A rating above it is a like.
     pub threshold: f32,
+    /// The rankers.
+    #[serde(flatten)]
+    pub rankers: RankersSeen<'r>,
+}
+
+/// The rankers' settings without those of what comes after the figures.
+pub struct RankersSeen<'r>(pub &'r RecommendSettings);
+
+impl Serialize for RankersSeen<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let none = RecommendSettings::default();
+        let RecommendSettings { fit, candidates, model_seconds, .. } = none;
+        RecommendSettings { fit, candidates, model_seconds, ..self.0.clone() }.serialize(to)
+    }
 }
 
 /// What it reads.
@@ -51,44 +65,116 @@ pub struct Ranked {
     pub tables: Vec<RankingTable>,
     /// What is worth knowing about them.
     pub notes: Vec<String>,
+    /// What `recommend` ranks by.
+    pub chosen: Chosen,
+}
+
+/// The ranker that validation shows to be the best.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Chosen {
+    /// Its row in the tables.
+    pub name: String,
+    /// Rankers that it is made of, with their weights; itself where it is one of its own.
+    pub parts: Vec<(String, f32)>,
+    /// NDCG@10 on the validation part, its own and that of popularity; none without such a part.
+    pub ndcg: Option<[f64; 2]>,
+}
+
+impl Chosen {
+    /// The best of a table; `None` for one that is empty.
+    fn of(table: &RankingTable, blend: Option<&Blend>) -> Option<Self> {
+        let value = |name: &str| table.row(name)?.value("ndcg@10");
+        let mut best: Option<(&str, f64)> = None;
+        for row in &table.rows {
+            let Some(own) = value(&row.name) else { continue };
+            // On equal terms the simpler one, which stands first.
+            if best.is_none_or(|best| own > best.1) {
+                best = Some((&row.name, own));
+            }
+        }
+        let (name, own) = best?;
+        let parts = match blend.filter(|_| name == rows::BLEND) {
+            Some(blend) => blend.weights(),
+            None => vec![(name.to_owned(), 1.0)],
+        };
+        Some(Self { name: name.to_owned(), parts, ndcg: Some([own, value(&table.reference)?]) })
+    }
+
+    /// Without validation users: the ranker that is the best on most data sets.
+    fn unseen(fitted: &Fitted) -> Self {
+        let order = [rows::EASE_RATED, rows::EASE, rows::FACTORS, rows::NEIGHBOURS, rows::LIGHTGCN];
+        let name = order.into_iter().find(|name| fitted.named(name).is_some()).unwrap_or(rows::POPULARITY);
+        Self { name: name.into(), parts: vec![(name.into(), 1.0)], ndcg: None }
+    }
+
+    /// In words.
+    pub fn told(&self) -> String {
+        let parts: Vec<String> = self.parts.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
+        let parts = if self.parts.len() > 1 { format!(" ({})", parts.join(" + ")) } else { String::new() };
+        match self.ndcg {
+            Some([own, popularity]) => format!(
+                "`recommend` ranks by {}{parts}: NDCG@10 {own:.4} on the validation part, where popularity has {popularity:.4}",
+                self.name
+            ),
+            None => format!("`recommend` ranks by {}: no validation user shows which ranker is the best", self.name),
+        }
+    }
 }
 
 const FILE: &str = "ranking.json";
 
 impl Stage for Rank {
     const ID: StageId = StageId::Graph;
-    const VERSION: u32 = 1;
-    type Settings<'r> = RankSettings;
+    const VERSION: u32 = 2;
+    type Settings<'r> = RankSettings<'r>;
     type Inputs<'a> = RankInputs<'a>;
     type Output = Ranked;
 
-    fn run(settings: &RankSettings, inputs: &RankInputs<'_>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &RankSettings<'_>, inputs: &RankInputs<'_>, work: &Work<'_>) -> Result<()> {
         let (dataset, samples) = (inputs.tables.get()?, inputs.samples.get()?);
         let Collaborative { users, items } = inputs.colla.get()?;
-        let pairs = graph_edges(dataset, samples, GraphEdges::TrainSplit);
-        let popularity = Popularity::new(dataset.items.len(), &pairs);
-        let lightgcn = LightGcn::new(users.clone(), items)?;
-        // The reference first. Other rankers are added here.
-        let rankers: [&dyn Ranker; 2] = [&popularity, &lightgcn];
-        let mut ranked = Ranked::default();
+        let (threshold, own, catalogue) = (settings.threshold, settings.rankers.0, dataset.items.len());
+        let ratings = Ratings::training(dataset, samples, threshold);
+        let fitted = Fitted::fit(&ratings, own, (users, items), None, Kept::default(), work.monitor)?;
+        let mut ranked = Ranked { notes: fitted.notes.clone(), ..Ranked::default() };
+        for note in &fitted.notes {
+            work.monitor.warn(note, "item-kNN compares items without such a table");
+        }
+        let valid = held_out(samples, Part::Valid, threshold);
+        let blend = if valid.is_empty() || own.blend_users == 0 {
+            None
+        } else {
+            let step = valid.len().div_ceil(own.blend_users);
+            let some: Vec<_> = valid.iter().step_by(step).cloned().collect();
+            let blend = Blend::choose(&fitted.rankers, &some, catalogue, work.monitor)?;
+            (blend.weights().len() > 1).then_some(blend)
+        };
+        let rankers = || fitted.rankers.iter().map(|ranker| &**ranker as &dyn Ranker);
+        let rankers: Vec<&dyn Ranker> = rankers().chain(blend.iter().map(|blend| blend as &dyn Ranker)).collect();
         for part in [Part::Valid, Part::Test] {
-            let asked = held_out(samples, part, settings.threshold);
+            let asked = held_out(samples, part, threshold);
             if asked.is_empty() {
                 continue;
             }
-            let catalogue = dataset.items.len();
-            ranked.tables.push(judge(&rankers, &popularity, &asked, part, catalogue, work.device, work.monitor)?);
-            let unknown = lightgcn.unknown(&asked);
+            let popularity = &fitted.popularity;
+            ranked.tables.push(judge(&rankers, popularity, &asked, part, catalogue, work.device, work.monitor)?);
+            let untrained = |user: &&HeldOut<'_>| ratings.by_user[user.user.at()].is_empty();
+            let unknown = asked.iter().filter(untrained).count();
             if unknown > 0 {
                 ranked.notes.push(format!(
-                    "ranking, {} part: {unknown} of {} users have no training row; LightGCN ranks by popularity for them",
+                    "ranking, {} part: {unknown} of {} users have no training row; they are folded in by what they \
+                     met before",
                     part.name(),
                     asked.len()
                 ));
             }
         }
+        let valid = ranked.tables.iter().find(|table| table.split == Part::Valid.name());
+        let chosen = valid.and_then(|table| Chosen::of(table, blend.as_ref()));
+        ranked.chosen = chosen.unwrap_or_else(|| Chosen::unseen(&fitted));
         tell(&ranked, work);
         ranked.notes.extend(behind(&ranked));
+        ranked.notes.push(ranked.chosen.told());
         let json = serde_json::to_vec(&ranked).map_err(|e| Error::failed(FILE, e))?;
         durable::write(&work.folder.join(FILE), &json)
     }
@@ -101,9 +187,13 @@ impl Stage for Rank {
     }
 }
 
-/// What says that LightGCN falls behind popularity: by validation, or by test where there is none.
-fn behind(ranked: &Ranked) -> Option<String> {
-    ranked.tables.first().and_then(|table| table.falls_behind(rows::LIGHTGCN))
+/// What says that the chosen ranker, or LightGCN, falls behind popularity: the first by any part,
+/// the second by the first part.
+fn behind(ranked: &Ranked) -> Vec<String> {
+    let chosen = &ranked.chosen.name;
+    let own = ranked.tables.iter().filter_map(|table| table.falls_behind(chosen));
+    let graph = ranked.tables.first().filter(|_| chosen != rows::LIGHTGCN);
+    own.chain(graph.and_then(|table| table.falls_behind(rows::LIGHTGCN))).collect()
 }
 
 fn tell(ranked: &Ranked, work: &Work<'_>) {
@@ -119,8 +209,12 @@ fn tell(ranked: &Ranked, work: &Work<'_>) {
             work.monitor.emit(Event::Metric { stage, name, split, value, epoch: None, best: false });
         }
     }
-    if let Some(behind) = behind(ranked) {
-        let next = "train longer or with another graph.lightgcn.learning_rate; `recommend` ranks by it";
+    for behind in behind(ranked) {
+        let next = if behind.starts_with(rows::LIGHTGCN) {
+            "train longer or with another graph.lightgcn.learning_rate"
+        } else {
+            "give the validation part more users (data.split), so that the choice rests on more of them"
+        };
         work.monitor.warn(&behind, next);
     }
 }

@@ -1,13 +1,28 @@
 //! What ranks the whole catalogue for users, and how good the lists are. A new ranker is a file
-//! here and a line in [`crate::pipeline::stages::rank`].
+//! here and a line of [`Fitted::fit`].
 
+mod blend;
+mod ease;
+mod factors;
+mod fitted;
+mod inverse;
 mod lightgcn;
+mod neighbours;
 mod popularity;
+mod ratings;
+mod settings;
 
 use rayon::prelude::*;
 
+pub use blend::Blend;
+pub use ease::{Ease, bytes as ease_bytes};
+pub use factors::Factors;
+pub use fitted::{Fitted, Kept};
 pub use lightgcn::LightGcn;
+pub use neighbours::Neighbours;
 pub use popularity::Popularity;
+pub use ratings::{Ratings, Weight};
+pub use settings::{FactorSettings, FinalFit, RecommendSettings};
 
 use crate::data::split::HeldOut;
 use crate::data::{ItemIdx, Part, Rated, UserIdx};
@@ -39,6 +54,13 @@ pub trait Ranker: Send + Sync {
     /// Writes one score an item, [`SILENT`] for items that it says nothing of. False where it says
     /// nothing of the user; `scores` then hold anything.
     fn scores(&self, whom: Whom<'_>, scores: &mut [f32]) -> bool;
+
+    /// What each item of the history adds to the score of `item`; nothing where the score is no such
+    /// sum.
+    fn because(&self, whom: Whom<'_>, item: ItemIdx) -> Vec<(ItemIdx, f32)> {
+        let _ = (whom, item);
+        Vec::new()
+    }
 
     /// For each user the `k` best items that are not among those seen, best first; fewer where it
     /// says nothing of more.
@@ -124,8 +146,38 @@ pub fn judge(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::tensor::Matrix;
+
+    /// Ratings of 1 to 5 as (user, item, rating), each pair once.
+    pub(super) fn ratings(items: usize, given: &[(u32, u32, u8)]) -> Ratings {
+        let users = given.iter().map(|row| row.0 as usize + 1).max().unwrap_or(0);
+        let mut by_user: Vec<Vec<Rated>> = vec![Vec::new(); users];
+        for (time, &(user, item, rating)) in given.iter().enumerate() {
+            if !by_user[user as usize].iter().any(|row| row.item.0 == item) {
+                by_user[user as usize].push(Rated {
+                    item: ItemIdx(item),
+                    rating: f32::from(rating),
+                    time: time as i64,
+                });
+            }
+        }
+        Ratings { items, by_user, threshold: 3.0, scale: (1.0, 5.0), has_times: true }
+    }
+
+    /// Twelve users, ten items.
+    pub(super) fn any_ratings() -> impl Strategy<Value = Ratings> {
+        proptest::collection::vec((0u32..12, 0u32..10, 1u8..=5), 0..90).prop_map(|mut rows| {
+            rows.push((11, 0, 1));
+            ratings(10, &rows)
+        })
+    }
+
+    pub(super) fn history(ratings: &Ratings, user: usize) -> Vec<Rated> {
+        ratings.by_user[user].clone()
+    }
 
     fn user(user: u32, seen: &[u32], relevant: &[u32]) -> HeldOut<'static> {
         HeldOut {
@@ -151,7 +203,8 @@ mod tests {
         let users = Matrix::from_vec(2, 1, vec![1.0, 0.0]).unwrap();
         // Item 1 is outside of the graph, item 3 is disliked.
         let items = Matrix::from_vec(4, 1, vec![0.5, 0.0, 2.0, -1.0]).unwrap();
-        let lightgcn = LightGcn::new(users, &items).unwrap();
+        let pairs = [(0, 0), (0, 2), (2, 2), (3, 2), (4, 2)].map(|(u, i)| (UserIdx(u), ItemIdx(i)));
+        let lightgcn = LightGcn::new(users, &items, &pairs).unwrap();
         let asked = [user(0, &[2], &[0]), user(1, &[], &[0]), user(0, &[0, 1, 3], &[2])];
         let own = lightgcn.lists(&asked, 4, 4, &Device::Cpu).unwrap();
         let lists: Vec<_> = own.into_iter().zip(&asked).map(|(l, u)| filled(l, &popularity, &u.seen, 4)).collect();
@@ -162,6 +215,11 @@ mod tests {
         assert!(lightgcn.scores(Whom { user: Some(UserIdx(0)), history: &[] }, &mut scores));
         assert_eq!(best(&mut scores, &[2], 4), [0, 3]);
         assert!(!lightgcn.scores(Whom { user: Some(UserIdx(1)), history: &[] }, &mut scores));
+        // Who is outside of the graph has the vectors of what was met, those of popular items less.
+        let met = [0, 2, 1].map(|item| Rated { item: ItemIdx(item), rating: 5.0, time: 0 });
+        assert!(lightgcn.scores(Whom { user: None, history: &met }, &mut scores));
+        let own = 0.5 + 2.0 / 2.0;
+        assert!(scores.iter().zip([0.5 * own, SILENT, 2.0 * own, -own]).all(|(a, b)| *a == b || (a - b).abs() <= 1e-6));
     }
 
     #[test]

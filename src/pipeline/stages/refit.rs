@@ -1,0 +1,155 @@
+//! A part of `graph`, after its figures: what the chosen ranker is made of, fitted on the rows that
+//! `recommend` may learn from. The tables stay those of the split.
+//!
+//! What takes seconds to fit is kept as matrices; the rest is counted again when it is read. The
+//! graph's own vectors stay those of the training rows: users are folded in.
+
+use serde::{Deserialize, Serialize};
+
+use super::graph::Collaborative;
+use super::rank::{Ranked, RankersSeen};
+use crate::config::Recipe;
+use crate::content::Content;
+use crate::data::{Dataset, Kind, Samples};
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::events::StageId;
+use crate::pipeline::artifact::Artifact;
+use crate::pipeline::matrices;
+use crate::pipeline::stage::{Inputs, Made, Stage, Work};
+use crate::retrieval::rankers::{Ease, Factors, FinalFit, Fitted, Kept, Ratings, RecommendSettings, Weight};
+use crate::tensor::Matrix;
+
+/// Fits the chosen ranker for use.
+pub struct Refit;
+
+/// What it sees of the recipe.
+#[derive(Serialize)]
+pub struct RefitSettings<'r> {
+    threshold: f32,
+    /// All rows, and not those of training alone.
+    all: bool,
+    #[serde(flatten)]
+    rankers: RankersSeen<'r>,
+}
+
+impl<'r> RefitSettings<'r> {
+    /// Takes them out of a recipe.
+    pub fn of(recipe: &'r Recipe) -> Self {
+        let all = match recipe.recommend.fit {
+            FinalFit::Auto => recipe.data.kind == Kind::TABLE,
+            FinalFit::All => true,
+            FinalFit::Training => false,
+        };
+        Self { threshold: recipe.data.threshold(), all, rankers: RankersSeen(&recipe.recommend) }
+    }
+}
+
+/// What it reads.
+pub struct RefitInputs<'a> {
+    /// The catalogue.
+    pub tables: &'a Made<Dataset>,
+    /// The rows.
+    pub samples: &'a Made<Samples>,
+    /// Which ranker was chosen.
+    pub ranked: &'a Made<Ranked>,
+}
+
+impl Inputs for RefitInputs<'_> {
+    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
+        Ok(vec![
+            ("tables", self.tables.content()),
+            ("samples", self.samples.content()),
+            ("ranking", self.ranked.content()),
+        ])
+    }
+}
+
+/// What was kept, and of which rows.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    all: bool,
+    /// Items of the rows of EASE's weights, on likes and on ratings.
+    ease: [Option<Vec<u32>>; 2],
+    factors: bool,
+}
+
+const NOTE: &str = "rankers.json";
+const EASE: [&str; 2] = ["ease.safetensors", "ease_on_ratings.safetensors"];
+const FACTORS: &str = "factors.safetensors";
+const TENSOR: &str = "weights";
+
+/// The rows that a ranker was fitted on, by the note in its artifact.
+fn rows(dataset: &Dataset, samples: &Samples, threshold: f32, all: bool) -> Ratings {
+    if all { Ratings::all(dataset, samples, threshold) } else { Ratings::training(dataset, samples, threshold) }
+}
+
+impl Stage for Refit {
+    const ID: StageId = StageId::Graph;
+    const VERSION: u32 = 1;
+    type Settings<'r> = RefitSettings<'r>;
+    type Inputs<'a> = RefitInputs<'a>;
+    type Output = ();
+
+    fn run(settings: &RefitSettings<'_>, inputs: &RefitInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let (dataset, samples, ranked) = (inputs.tables.get()?, inputs.samples.get()?, inputs.ranked.get()?);
+        let ratings = rows(dataset, samples, settings.threshold, settings.all);
+        // LightGCN is an artifact of its own: nothing of it is fitted or kept here.
+        let wanted: Vec<String> = ranked.chosen.parts.iter().map(|part| part.0.clone()).collect();
+        let wanted: Vec<String> = wanted.into_iter().filter(|name| name != crate::eval::rows::LIGHTGCN).collect();
+        let none = Matrix::zeros(0, 0);
+        let own = settings.rankers.0;
+        let fitted = Fitted::fit(&ratings, own, (&none, &none), Some(&wanted), Kept::default(), work.monitor)?;
+        let mut note = Note { all: settings.all, ease: [None, None], factors: false };
+        for ((ease, file), items) in fitted.ease.iter().zip(EASE).zip(&mut note.ease) {
+            let Some(ease) = ease else { continue };
+            matrices::write(&work.folder.join(file), &[(TENSOR, ease.weights())])?;
+            *items = Some(ease.items().to_vec());
+        }
+        if let Some(factors) = &fitted.factors {
+            matrices::write(&work.folder.join(FACTORS), &[(TENSOR, factors.items())])?;
+            note.factors = true;
+        }
+        let json = serde_json::to_vec(&note).map_err(|e| Error::failed(NOTE, e))?;
+        durable::write(&work.folder.join(NOTE), &json)
+    }
+
+    fn load(_: &Artifact) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The chosen ranker's parts, fitted, and the rows that they know.
+///
+/// # Errors
+/// Damaged files.
+pub fn read(
+    artifact: &Artifact,
+    (dataset, samples): (&Dataset, &Samples),
+    threshold: f32,
+    settings: &RecommendSettings,
+    wanted: &[String],
+    graph: &Collaborative,
+    monitor: &dyn crate::monitor::Monitor,
+) -> Result<(Ratings, Fitted)> {
+    let path = artifact.file(NOTE);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
+    let bad = |e: &dyn std::fmt::Display| Error::input(path.display(), e).next("run the stage again: --from graph");
+    let note: Note = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
+    let ratings = rows(dataset, samples, threshold, note.all);
+    let weights = [Weight::Like(threshold), Weight::Scale(ratings.scale.0, ratings.scale.1)];
+    let mut kept = Kept::default();
+    for (at, items) in note.ease.into_iter().enumerate() {
+        if let Some(items) = items {
+            let matrix = matrices::read(&artifact.file(EASE[at]), TENSOR)?;
+            kept.ease[at] = Some(Ease::from_parts(weights[at], matrix, items, ratings.items).map_err(|e| bad(&e))?);
+        }
+    }
+    if note.factors {
+        let matrix = matrices::read(&artifact.file(FACTORS), TENSOR)?;
+        let own = &settings.factors;
+        kept.factors = Some(Factors::from_parts(weights[0], matrix, own).map_err(|e| bad(&e))?);
+    }
+    let fitted = Fitted::fit(&ratings, settings, (&graph.users, &graph.items), Some(wanted), kept, monitor)?;
+    Ok((ratings, fitted))
+}

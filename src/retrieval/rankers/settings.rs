@@ -1,0 +1,96 @@
+//! What a recipe may set of rankers and recommendations.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Checked;
+
+/// Which rows the rankers behind `recommend` are fitted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalFit {
+    /// All rows for a table of one's own, the training rows for the data sets of the papers.
+    #[default]
+    Auto,
+    /// All rows, those of validation and test too; the tables stay those of the split.
+    All,
+    /// The training rows alone.
+    Training,
+}
+
+/// Implicit alternating least squares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FactorSettings {
+    /// Length of the vectors; 0 leaves the ranker out.
+    #[schemars(range(max = 256))]
+    pub dim: usize,
+    /// Weight of the vectors' squared length, for each like and each weighted pair.
+    #[schemars(range(max = 1_000_000.0), extend("exclusiveMinimum" = 0))]
+    pub ridge: f64,
+    /// What a pair without a like weighs; a like weighs 1.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    pub unseen_weight: f64,
+    /// Times that both sides are solved.
+    #[schemars(range(min = 1, max = 1000))]
+    pub sweeps: u32,
+}
+
+impl Default for FactorSettings {
+    fn default() -> Self {
+        Self { dim: 48, ridge: 0.03, unseen_weight: 0.1, sweeps: 8 }
+    }
+}
+
+/// Rankers, their blend, and recommendations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecommendSettings {
+    /// Weight of the squared weights in EASE.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
+    pub ease_ridge: f64,
+    /// Memory in MiB that EASE's items x items table may take while it is fitted, 12 bytes an entry;
+    /// above that it is left out. 0 leaves it out.
+    #[schemars(range(max = 1_000_000))]
+    pub ease_memory: u64,
+    /// Neighbours of each item in item-kNN; 0 leaves it out.
+    #[schemars(range(max = 10_000))]
+    pub neighbours: usize,
+    /// Time after which a like counts half for the ranker by recent likes, as a share of the time
+    /// that the training rows span.
+    #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0))]
+    pub half_life: f64,
+    /// Implicit ALS.
+    pub factors: FactorSettings,
+    /// Validation users that the weights of the blend are chosen on; 0 makes no blend.
+    #[schemars(range(max = 1_000_000))]
+    pub blend_users: usize,
+    /// Which rows the rankers behind `recommend` are fitted on; the tables are those of the split in
+    /// any case.
+    pub fit: FinalFit,
+    /// Best items of the ranker among which the tuned language model chooses with `--score llm`.
+    #[schemars(range(min = 1, max = 256))]
+    pub candidates: usize,
+    /// Seconds that the tuned language model may take for one list, loading aside; candidates that
+    /// do not fit stand behind, in the ranker's order. 0 sets no limit.
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    pub model_seconds: f64,
+}
+
+impl Default for RecommendSettings {
+    fn default() -> Self {
+        Self {
+            ease_ridge: 300.0,
+            ease_memory: 1024,
+            neighbours: 100,
+            half_life: 0.1,
+            factors: FactorSettings::default(),
+            blend_users: 1000,
+            fit: FinalFit::Auto,
+            candidates: 50,
+            model_seconds: 60.0,
+        }
+    }
+}
+
+impl Checked for RecommendSettings {}
