@@ -254,6 +254,20 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("graph.lightgcn.init_std", "0.2", Plain, GRAPH),
     ("graph.lightgcn.seed", "7", Plain, GRAPH),
     ("graph.lightgcn.precision", "bf16", Plain, GRAPH),
+    // Rankers are judged and fitted; nothing else is made of them.
+    ("recommend.ease_ridge", "200.0", Plain, &[Graph]),
+    ("recommend.ease_memory", "512", Plain, &[Graph]),
+    ("recommend.neighbours", "50", Plain, &[Graph]),
+    ("recommend.half_life", "0.2", Plain, &[Graph]),
+    ("recommend.factors.dim", "16", Plain, &[Graph]),
+    ("recommend.factors.ridge", "0.1", Plain, &[Graph]),
+    ("recommend.factors.unseen_weight", "0.2", Plain, &[Graph]),
+    ("recommend.factors.sweeps", "4", Plain, &[Graph]),
+    ("recommend.blend_users", "100", Plain, &[Graph]),
+    ("recommend.fit", "all", Plain, &[Graph]),
+    ("recommend.fit", "training", Plain, NONE),
+    ("recommend.candidates", "20", Plain, NONE),
+    ("recommend.model_seconds", "5.0", Plain, NONE),
     ("align.similarity", "inner_product", Plain, ALIGN),
     ("align.tau", "0.2", Plain, ALIGN),
     ("align.learn_tau", "true", Plain, ALIGN),
@@ -408,7 +422,9 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
 
 /// Keys that say how and where a run works, or where its files lie: nothing of a result depends on
 /// them.
-const NOTHING: [&str; 9] = [
+const NOTHING: [&str; 11] = [
+    "recommend.candidates",
+    "recommend.model_seconds",
     "name",
     "threads",
     "device",

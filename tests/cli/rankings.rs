@@ -64,6 +64,68 @@ fn a_published_split_is_scored_on_its_test_part() {
     say(&["recommend", "--run", &out, "--user", "3", "--score", "llm"]).ended_with(2).err_has("no tuned model");
 }
 
+/// On a run with every ranker: people outside of the data, exclusions, all users, pairs.
+#[test]
+fn a_finished_run_serves_histories_all_users_and_pairs() {
+    let place = Place::new();
+    let mut log = String::from("user,item,rating,time\n");
+    for user in 0..40 {
+        for n in 0..16 {
+            let item = (user * 7 + n * n + n) % 36;
+            log += &format!("u{user},i{item},{},{}\n", 1 + (user + item * 3 + n) % 5, 1000 * n + user);
+        }
+    }
+    fs::write(place.at("log.csv"), log).expect("writes");
+    let recipe = format!(
+        "name = \"r\"\n[data]\nkind = \"table\"\npath = {:?}\nmin_history = 2\n[data.split]\nby = \"user_chance\"\n\
+         [data.table]\nratings = \"log.csv\"\nscale = [1, 5]\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
+        place.text(".")
+    );
+    fs::write(place.at("r.toml"), recipe).expect("writes");
+    let (recipe, out) = (place.text("r.toml"), place.text("out"));
+    let said = say(&["run", &recipe, "--out", &out]).ended_with(0);
+    for wanted in ["recent likes", "item mean", "item-kNN", "EASE on ratings", "implicit ALS", "precision@10"] {
+        assert!(said.out.contains(wanted), "no {wanted} in\n{}", said.out);
+    }
+    assert!(said.out.contains("`recommend` ranks by"), "{}", said.out);
+    let ask = |more: &[&str]| say(&[&["recommend", "--run", &out, "--json", "--top", "5"], more].concat());
+    let list = |found: &serde_json::Value| -> Vec<String> {
+        let items = found["items"].as_array().expect("items").iter();
+        items.map(|item| item["item"].as_str().expect("an id").to_owned()).collect()
+    };
+    let all = ask(&["--user", "u3"]).ended_with(0).json();
+    let shown = list(&all);
+    assert_eq!((shown.len(), all["cold"].as_array().map(Vec::len)), (5, Some(0)), "{all}");
+    let without = ask(&["--user", "u3", "--exclude", &shown[..2].join(",")]).ended_with(0).json();
+    assert_eq!(list(&without)[..3], shown[2..], "what is excluded leaves its place to the next");
+    let folded = ask(&["--history", "i1:5,i2:5,i3"]).ended_with(0).json();
+    assert_eq!((list(&folded).len(), folded["ratings"].as_u64()), (5, Some(3)), "{folded}");
+    assert!(!list(&folded).iter().any(|item| ["i1", "i2", "i3"].contains(&item.as_str())), "{folded}");
+    fs::write(place.at("mine.csv"), "item,rating\ni1,5\ni2,5\ni3,\n").expect("writes");
+    assert_eq!(list(&ask(&["--history", &place.text("mine.csv")]).ended_with(0).json()), list(&folded));
+    ask(&["--history", "i1,nothing"]).ended_with(2).err_has("no item 'nothing'").err_has("nearest ids");
+    ask(&["--user", "u3", "--exclude", "i99"]).ended_with(2).err_has("--exclude").err_has("no item 'i99'");
+    let table = place.text("all.csv");
+    say(&["recommend", "--run", &out, "--all-users", "--top", "5", "--cold", "0", "--to", &table])
+        .ended_with(0)
+        .err_has("users/s");
+    let text = fs::read_to_string(&table).expect("reads");
+    assert_eq!(text.lines().count(), 1 + 40 * 5, "{text}");
+    let of_u3: Vec<&str> = text.lines().filter(|line| line.starts_with("u3,")).collect();
+    assert!(of_u3.iter().zip(&shown).all(|(line, item)| line.split(',').nth(2) == Some(item)), "{of_u3:?}");
+    fs::write(place.at("pairs.csv"), format!("item,user\n{},u3\n{},u3\ni5,u4\n", shown[1], shown[0])).expect("writes");
+    let scores = place.text("scores.csv");
+    let score = |pairs: &str| say(&["score", "--run", &out, "--pairs", &place.text(pairs), "--to", &scores, "--force"]);
+    score("pairs.csv").ended_with(0);
+    let text = fs::read_to_string(&scores).expect("reads");
+    let value = |line: usize| -> f64 {
+        text.lines().nth(line).and_then(|line| line.split(',').nth(2)).and_then(|v| v.parse().ok()).expect("a score")
+    };
+    assert!(text.lines().count() == 4 && value(2) >= value(1), "{text}");
+    fs::write(place.at("bad.csv"), "user,item\nu3,i1\nu3,i99\n").expect("writes");
+    score("bad.csv").ended_with(2).err_has("bad.csv:3").err_has("no item 'i99'");
+}
+
 #[test]
 fn a_stopped_run_of_the_graph_goes_on_to_the_same_ranking() {
     let place = Place::new();

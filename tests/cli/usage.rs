@@ -7,7 +7,7 @@ use rallrec::ops::registry::{ALL, Case, Make};
 use super::common::{Place, recipe, say};
 
 /// Every command with options that its help must name.
-const COMMANDS: [(&[&str], &[&str]); 19] = [
+const COMMANDS: [(&[&str], &[&str]); 20] = [
     (&[], &["run", "data", "model", "llm", "recommend", "compare", "bench", "doctor", "Exit codes"]),
     (&["run"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet", "Stages:"]),
     (&["demo"], &["--set", "--from", "--until", "--out", "--device", "--print-recipe", "--json", "--quiet"]),
@@ -26,7 +26,8 @@ const COMMANDS: [(&[&str], &[&str]); 19] = [
         &["llm", "generate"],
         &["--samples", "--temperature", "--top-p", "--top-k", "--max-tokens", "--min-tokens", "--seed"],
     ),
-    (&["recommend"], &["--run", "--user", "--top", "--json", "--score"]),
+    (&["recommend"], &["--run", "--user", "--top", "--json", "--score", "--history", "--exclude", "--all-users"]),
+    (&["score"], &["--run", "--pairs", "--to", "ranked_by"]),
     (&["bench"], &["--device", "--seconds", "--json", "--threads", "--write", "spmm"]),
     (&["compare"], &["--within", "--except", "--json"]),
     (&["clean"], &["--dry-run", "--yes", "--json"]),

@@ -13,6 +13,7 @@ use crate::content::Content;
 use crate::data::{Dataset, Kind, Samples};
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::eval::rows as rows_of;
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::matrices;
@@ -94,9 +95,10 @@ impl Stage for Refit {
     fn run(settings: &RefitSettings<'_>, inputs: &RefitInputs<'_>, work: &Work<'_>) -> Result<()> {
         let (dataset, samples, ranked) = (inputs.tables.get()?, inputs.samples.get()?, inputs.ranked.get()?);
         let ratings = rows(dataset, samples, settings.threshold, settings.all);
-        // LightGCN is an artifact of its own: nothing of it is fitted or kept here.
-        let wanted: Vec<String> = ranked.chosen.parts.iter().map(|part| part.0.clone()).collect();
-        let wanted: Vec<String> = wanted.into_iter().filter(|name| name != crate::eval::rows::LIGHTGCN).collect();
+        // What is counted in a moment is counted when it is read; LightGCN is an artifact of its own.
+        let kept = [rows_of::EASE, rows_of::EASE_RATED, rows_of::FACTORS];
+        let wanted = ranked.chosen.parts.iter().map(|part| part.0.clone());
+        let wanted: Vec<String> = wanted.filter(|name| kept.contains(&name.as_str())).collect();
         let none = Matrix::zeros(0, 0);
         let own = settings.rankers.0;
         let fitted = Fitted::fit(&ratings, own, (&none, &none), Some(&wanted), Kept::default(), work.monitor)?;

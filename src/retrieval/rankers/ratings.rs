@@ -126,6 +126,59 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{
+        By, DataSettings, Interaction, Item, Part, RawId, SplitSettings, User, build_samples, dataset::Sample,
+    };
+
+    fn log() -> Dataset {
+        let id = |n: u32| RawId(n.to_string());
+        let row = |user: u32, n: u32| Interaction {
+            user: UserIdx(user),
+            item: ItemIdx((user * 7 + n * 3) % 40),
+            rating: (1 + (user + n) % 5) as f32,
+            time: i64::from(n * 31 + user),
+            part: None,
+        };
+        let mut interactions: Vec<Interaction> =
+            (0..30u32).flat_map(|user| (0..20u32).map(move |n| row(user, n))).collect();
+        interactions.sort_by(crate::data::sets::order);
+        Dataset {
+            name: "table".into(),
+            noun: "item".into(),
+            scale: (1.0, 5.0),
+            has_times: true,
+            items: (0..40)
+                .map(|n| Item { raw: id(n), title: String::new(), genres: Vec::new(), fields: Vec::new() })
+                .collect(),
+            users: (0..30).map(|n| User { raw: id(n), fields: Vec::new() }).collect(),
+            interactions,
+        }
+    }
+
+    /// What is held out may say anything: training rows, of which all rankers are made, stay the
+    /// same. Where everything is to be learnt from, it does count.
+    #[test]
+    fn held_out_rows_have_no_part_in_training() {
+        for by in [By::Time, By::UserTime, By::Last, By::Chance, By::UserChance, By::Items, By::Users] {
+            let split = SplitSettings { by, train: 0.6, valid: Some(0.2), ..SplitSettings::default() };
+            let settings = DataSettings { min_history: 1, split, threshold: Some(3.0), ..DataSettings::default() };
+            let dataset = log();
+            let samples = build_samples(&dataset, &settings).unwrap();
+            let mut other = samples.clone();
+            let held: Vec<Sample> = [Part::Valid, Part::Test].iter().flat_map(|p| samples.part(*p)).copied().collect();
+            assert!(held.len() > 50, "{by:?}");
+            for sample in held {
+                let timeline = &mut other.timelines[sample.user.at()];
+                for row in timeline.iter_mut().filter(|row| row.item == sample.item) {
+                    row.rating = 6.0 - row.rating;
+                }
+            }
+            let fit = |samples: &Samples| Ratings::training(&dataset, samples, 3.0);
+            assert_eq!(fit(&samples), fit(&other), "{by:?}");
+            assert!(fit(&samples).pairs().len() > 100, "{by:?}");
+            assert_ne!(Ratings::all(&dataset, &samples, 3.0), Ratings::all(&dataset, &other, 3.0), "{by:?}");
+        }
+    }
 
     #[test]
     fn the_last_row_of_an_item_counts_and_what_weighs_nothing_is_left_out() {
