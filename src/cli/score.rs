@@ -59,6 +59,7 @@ pub fn main(args: ScoreArgs) -> Result<()> {
     let recipe = output::recipe_of_run(&args.run)?;
     let run = Run::open_finished(&args.run)?;
     let monitor = Interruptible("score");
+    output::newer(&args.run, &recipe, &monitor)?;
     let (mut records, header) = Records::with_header(&args.pairs, Dialect::CSV)?;
     let (user, item) = (header.need(&["user"])?, header.need(&["item"])?);
     let recommender = Recommender::open(&run, &recipe, &monitor)?;

@@ -57,12 +57,8 @@ pub struct RefitInputs<'a> {
 }
 
 impl Inputs for RefitInputs<'_> {
-    fn contents(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![
-            ("tables", self.tables.content()),
-            ("samples", self.samples.content()),
-            ("ranking", self.ranked.content()),
-        ])
+    fn made(&self) -> Vec<(&'static str, Content)> {
+        vec![("tables", self.tables.content()), ("samples", self.samples.content()), ("ranking", self.ranked.content())]
     }
 }
 
