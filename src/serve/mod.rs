@@ -110,7 +110,7 @@ pub struct Recommendations {
 }
 
 /// NDCG@10 on the validation part.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Quality {
     /// Of the ranker.
     pub ndcg: f64,
@@ -119,7 +119,7 @@ pub struct Quality {
 }
 
 /// What the tuned language model was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct AskedModel {
     /// Best items of the ranker among which it was to choose.
     pub candidates: usize,
