@@ -153,7 +153,7 @@ def main():
     for row in ours["test"]["rows"]:
         p, gain = (row["metrics"][f"{metric}@10"]["value"] for metric in ("precision", "ndcg"))
         print(f"| rallrec: {row['name']} | | {p:.4f} | {gain:.4f} | |")
-    print("\n" + next((note for note in results["notes"] if "`recommend` ranks by" in note), ""))
+    print("\n" + next((note for note in results.get("notes", []) if "`recommend` ranks by" in note), ""))
 
 
 if __name__ == "__main__":
