@@ -163,8 +163,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"))
 }
 
-/// Refuses a link or a pipe in the place of a file or folder that is written into: it would lead the
-/// writes somewhere else, or wait for ever.
+/// Refuses a link or a pipe in the place of a file or folder that is written into: it would lead
+/// the writes somewhere else, or wait for ever.
 ///
 /// # Errors
 /// Something is there that is neither a file nor a folder.
@@ -192,8 +192,8 @@ pub fn make_folder(folder: &Path) -> Result<()> {
 /// What a power cut takes of a file that is appended to is younger than this.
 pub const SYNCED: Duration = Duration::from_secs(10);
 
-/// A file that grows at its end. A kill loses nothing that was appended, a power cut what is younger
-/// than [`SYNCED`].
+/// A file that grows at its end. A kill loses nothing that was appended, a power cut what is
+/// younger than [`SYNCED`].
 pub struct Appending {
     file: File,
     path: PathBuf,

@@ -40,8 +40,8 @@ pub struct RecommendArgs {
     /// Id of a user, as the data set writes it; may be given several times.
     #[arg(long, value_name = "ID", required_unless_present_any = ["history", "all_users"])]
     user: Vec<String>,
-    /// Somebody who rated these: "ID:RATING,ID,..." (a row without a rating is a like), or a CSV file
-    /// with the columns item and, where there are some, rating; oldest first.
+    /// Somebody who rated these: "ID:RATING,ID,..." (a row without a rating is a like), or a CSV
+    /// file with the columns item and, where there are some, rating; oldest first.
     #[arg(long, value_name = "LIST|FILE", conflicts_with_all = ["user", "all_users"])]
     history: Option<String>,
     /// All users of the run, written as they are ranked.
@@ -57,8 +57,8 @@ pub struct RecommendArgs {
     /// text.
     #[arg(long, default_value_t = 3, value_name = "N")]
     cold: usize,
-    /// What orders the recommendations. The language model is asked about recommend.candidates items,
-    /// for recommend.model_seconds at most.
+    /// What orders the recommendations. The language model is asked about recommend.candidates
+    /// items, for recommend.model_seconds at most.
     #[arg(long, value_enum, default_value_t)]
     score: Ranking,
     /// Write the lists as a table: FILE.csv, FILE.jsonl or FILE.parquet (the first two also with
@@ -137,7 +137,7 @@ fn history(given: &str) -> Result<Vec<Met>> {
 fn ranked_by(found: &Recommendations) -> String {
     let mut out = format!("ranked by {}", found.ranked_by);
     if found.parts.len() > 1 {
-        let parts: Vec<String> = found.parts.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
+        let parts: Vec<String> = found.parts.iter().map(|part| format!("{} {}", part.weight, part.ranker)).collect();
         out += &format!(" ({})", parts.join(" + "));
     }
     if let Some(quality) = found.quality {

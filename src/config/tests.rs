@@ -203,7 +203,9 @@ fn old_names_work_and_say_what_they_are_called_now() {
     assert_eq!(old.lines.len(), renamed::old_paths().len() - 1);
 
     let set = read("", &["facts.taste.sources=['ratings']", "data.descriptions=a.json"]).unwrap();
-    assert_eq!(set.recipe.describe.file.as_deref(), Some("a.json".as_ref()));
+    // What `--set` names is meant from the working directory.
+    let here = std::env::current_dir().unwrap().join("a.json");
+    assert_eq!(set.recipe.describe.file.as_deref(), Some(here.as_path()));
     assert_eq!(set.lines.len(), 2);
     // A `--set` wins over the file, whatever the names.
     let over = read("[collab]\nwording = \"item\"", &["facts.knowledge=silent"]).unwrap();

@@ -75,8 +75,8 @@ pub fn open(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
     open_traced(settings, monitor).map(|(dataset, _)| dataset)
 }
 
-/// What is known of the raw data: the bytes of the files that are read, or the rows of queries. What
-/// else lies beside them, and when a file was touched, is no part of it.
+/// What is known of the raw data: the bytes of the files that are read, or the rows of queries.
+/// What else lies beside them, and when a file was touched, is no part of it.
 ///
 /// # Errors
 /// What cannot be read, or what a database says.

@@ -93,7 +93,7 @@ pub struct Recommendations {
     /// validation, or popularity for somebody of whom nothing is known.
     pub ranked_by: &'static str,
     /// The rankers that it is made of, with their weights; empty for popularity in its stead.
-    pub parts: Vec<(String, f32)>,
+    pub parts: Vec<BlendPart>,
     /// How good it was on the validation part; none without one.
     pub quality: Option<Quality>,
     /// What the tuned language model was asked, where it was.
@@ -107,6 +107,21 @@ pub struct Recommendations {
     pub items: Vec<Recommendation>,
     /// Items without training rows, by similarity of their text to what the user liked.
     pub cold: Vec<Recommendation>,
+}
+
+/// A ranker of a blend.
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct BlendPart {
+    /// Its row of the run's ranking tables.
+    pub ranker: String,
+    /// What its scores are multiplied by, each brought to mean 0 and deviation 1 for a user.
+    pub weight: f32,
+}
+
+impl From<&(String, f32)> for BlendPart {
+    fn from((ranker, weight): &(String, f32)) -> Self {
+        Self { ranker: ranker.clone(), weight: *weight }
+    }
 }
 
 /// NDCG@10 on the validation part.

@@ -11,7 +11,9 @@ use super::ask::Model;
 use super::found::Found;
 use super::ids::Ids;
 use super::reasons::{Link, REASONS, Tally, in_words, of_choices};
-use super::{AskedModel, Because, MOST, Pair, Quality, Recommendation, Recommendations, Request, Score, Who};
+use super::{
+    AskedModel, Because, BlendPart, MOST, Pair, Quality, Recommendation, Recommendations, Request, Score, Who,
+};
 use crate::collab::{BaselineSettings, Baselines};
 use crate::config::Recipe;
 use crate::data::{Item, ItemIdx, Part, Rated, UserIdx};
@@ -228,7 +230,11 @@ impl Recommender {
             ratings: person.history.len(),
             liked: person.history.iter().filter(|row| row.rating > threshold).count(),
             ranked_by,
-            parts: if ranked_by == self.chosen.name { self.chosen.parts.clone() } else { Vec::new() },
+            parts: if ranked_by == self.chosen.name {
+                self.chosen.parts.iter().map(BlendPart::from).collect()
+            } else {
+                Vec::new()
+            },
             quality: (self.chosen.ndcg.filter(|_| ranked_by == self.chosen.name))
                 .map(|[ndcg, popularity]| Quality { ndcg, popularity }),
             model,

@@ -1,5 +1,6 @@
-//! A part of `graph`: how well its vectors and other rankers order the catalogue, beside popularity,
-//! on the users who like something that is held out; and which of them `recommend` is to rank by.
+//! A part of `graph`: how well its vectors and other rankers order the catalogue, beside
+//! popularity, on the users who like something that is held out; and which of them `recommend` is
+//! to rank by.
 
 use rallrec_events::Event;
 use rallrec_events::metric::{COVERAGE, RANKING};

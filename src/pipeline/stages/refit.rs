@@ -91,7 +91,8 @@ impl Stage for Refit {
     fn run(settings: &RefitSettings<'_>, inputs: &RefitInputs<'_>, work: &Work<'_>) -> Result<()> {
         let (dataset, samples, ranked) = (inputs.tables.get()?, inputs.samples.get()?, inputs.ranked.get()?);
         let ratings = rows(dataset, samples, settings.threshold, settings.all);
-        // What is counted in a moment is counted when it is read; LightGCN is an artifact of its own.
+        // What is counted in a moment is counted when it is read; LightGCN is an artifact of its
+        // own.
         let kept = [rows_of::EASE, rows_of::EASE_RATED, rows_of::FACTORS];
         let wanted = ranked.chosen.parts.iter().map(|part| part.0.clone());
         let wanted: Vec<String> = wanted.filter(|name| kept.contains(&name.as_str())).collect();

@@ -58,7 +58,8 @@ impl Fitted {
             ease: [None, None],
             factors: None,
         };
-        // Where everything is liked, there is no share of likes, and ratings say no more than likes.
+        // Where everything is liked, there is no share of likes, and ratings say no more than
+        // likes.
         let rated = ratings.by_user.iter().flatten().any(|row| row.rating <= ratings.threshold);
         if is_wanted(rows::RECENT)
             && let Some(recent) = Popularity::recent(ratings, settings.half_life)

@@ -55,8 +55,8 @@ pub trait Ranker: Send + Sync {
     /// nothing of the user; `scores` then hold anything.
     fn scores(&self, whom: Whom<'_>, scores: &mut [f32]) -> bool;
 
-    /// What each item of the history adds to the score of `item`; nothing where the score is no such
-    /// sum.
+    /// What each item of the history adds to the score of `item`; nothing where the score is no
+    /// such sum.
     fn because(&self, whom: Whom<'_>, item: ItemIdx) -> Vec<(ItemIdx, f32)> {
         let _ = (whom, item);
         Vec::new()

@@ -49,8 +49,8 @@ pub struct RecommendSettings {
     /// Weight of the squared weights in EASE.
     #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
     pub ease_ridge: f64,
-    /// Memory in MiB that EASE's items x items table may take while it is fitted, 12 bytes an entry;
-    /// above that it is left out. 0 leaves it out.
+    /// Memory in MiB that EASE's items x items table may take while it is fitted, 12 bytes an
+    /// entry; above that it is left out. 0 leaves it out.
     #[schemars(range(max = 1_000_000))]
     pub ease_memory: u64,
     /// Neighbours of each item in item-kNN; 0 leaves it out.
@@ -65,8 +65,8 @@ pub struct RecommendSettings {
     /// Validation users that the weights of the blend are chosen on; 0 makes no blend.
     #[schemars(range(max = 1_000_000))]
     pub blend_users: usize,
-    /// Which rows the rankers behind `recommend` are fitted on; the tables are those of the split in
-    /// any case.
+    /// Which rows the rankers behind `recommend` are fitted on; the tables are those of the split
+    /// in any case.
     pub fit: FinalFit,
     /// Best items of the ranker among which the tuned language model chooses with `--score llm`.
     #[schemars(range(min = 1, max = 256))]

@@ -1,5 +1,5 @@
-//! One changed bit in every file of a run's artifacts is found, kills at random moments cost no more
-//! than they should, and a run folder that is gone or is no folder of plain files is noticed.
+//! One changed bit in every file of a run's artifacts is found, kills at random moments cost no
+//! more than they should, and a run folder that is gone or is no folder of plain files is noticed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
