@@ -17,12 +17,40 @@ use tokenizers::{
 /// The added tokens of a tokenizer.
 #[derive(Debug, Default)]
 pub(super) struct Controls {
-    /// By first byte, the longest first.
-    tokens: HashMap<u8, Vec<(AddedToken, u32)>>,
+    /// All of them as they are written.
+    all: Spellings,
+    /// Looked for in the text as it is.
+    plain: Spellings,
+    /// Looked for behind the normalizer, as it writes them.
+    normalised: Spellings,
     controls: HashSet<u32>,
     /// The tokenizer makes control tokens of other spellings too: by its model, or of a text that
     /// only its normalizer turns into such a spelling. Then data is asked about as well.
     pub in_ordinary_words: bool,
+}
+
+/// Added tokens by the first byte of their spelling, the longest first.
+#[derive(Debug, Default)]
+struct Spellings(HashMap<u8, Vec<(String, AddedToken, u32)>>);
+
+impl Spellings {
+    fn add(&mut self, spelling: String, token: &AddedToken, id: u32) {
+        let Some(&first) = spelling.as_bytes().first() else { return };
+        self.0.entry(first).or_default().push((spelling, token.clone(), id));
+    }
+
+    fn sort(&mut self) {
+        for tokens in self.0.values_mut() {
+            tokens.sort_by_key(|(spelling, _, id)| (std::cmp::Reverse(spelling.len()), *id));
+        }
+    }
+
+    /// Those that begin at a byte, the longest first.
+    fn at<'a>(&'a self, text: &'a str, at: usize) -> impl Iterator<Item = &'a (String, AddedToken, u32)> {
+        let rest = &text.as_bytes()[at..];
+        let tokens = rest.first().and_then(|first| self.0.get(first)).map_or(&[][..], Vec::as_slice);
+        tokens.iter().filter(move |(spelling, ..)| rest.starts_with(spelling.as_bytes()))
+    }
 }
 
 /// Ends of turns and their like are marked as special; tags such as `<think>` often are not, but
@@ -38,20 +66,28 @@ impl Controls {
         let mut made = Self::default();
         let mut spellings = Vec::new();
         for (&id, token) in &tokenizer.get_added_tokens_decoder() {
-            let Some(&first) = token.content.as_bytes().first() else { continue };
+            made.all.add(token.content.clone(), token, id);
             if is_control(token) {
                 made.controls.insert(id);
                 made.in_ordinary_words |= token.normalized && tokenizer.get_normalizer().is_some();
                 spellings.push(token.content.clone());
             }
-            made.tokens.entry(first).or_default().push((token.clone(), id));
+            if !token.normalized {
+                made.plain.add(token.content.clone(), token, id);
+                continue;
+            }
+            let mut written = NormalizedString::from(token.content.as_str());
+            let normalizer = tokenizer.get_normalizer();
+            let written = match normalizer.map_or(Ok(()), |n| n.normalize(&mut written)) {
+                Ok(()) => written.get().to_owned(),
+                Err(_) => token.content.clone(),
+            };
+            made.normalised.add(written, token, id);
         }
+        [&mut made.all, &mut made.plain, &mut made.normalised].into_iter().for_each(Spellings::sort);
         // What stands for letters that the model does not know is an ordinary part of texts.
         for unknown in tokenizer.get_model().tokenize("\u{10fffd}").unwrap_or_default() {
             made.controls.remove(&unknown.id);
-        }
-        for tokens in made.tokens.values_mut() {
-            tokens.sort_by_key(|(token, id)| (std::cmp::Reverse(token.content.len()), *id));
         }
         made.in_ordinary_words = made.in_ordinary_words
             || spellings.iter().any(|text| {
@@ -70,26 +106,13 @@ impl Controls {
         self.controls.iter().copied()
     }
 
-    /// The longest added token at a byte; control tokens only where they are `meant`.
-    fn at(&self, text: &str, at: usize, meant: bool) -> Option<&(AddedToken, u32)> {
-        let rest = &text.as_bytes()[at..];
-        let fits = |(token, id): &&(AddedToken, u32)| {
-            rest.starts_with(token.content.as_bytes()) && (meant || !self.controls.contains(id))
-        };
-        self.tokens.get(rest.first()?)?.iter().find(fits)
-    }
-
     /// Bytes at which a control token is spelled, but for those that lie in `tags`.
     pub fn spelled(&self, text: &str, tags: &[Range<usize>]) -> Vec<usize> {
-        let starts = text.as_bytes().iter().enumerate().filter(|(_, byte)| self.tokens.contains_key(byte));
-        let spelled = starts.filter(|&(at, _)| {
-            let control = |(token, id): &&(AddedToken, u32)| {
-                self.controls.contains(id) && text.as_bytes()[at..].starts_with(token.content.as_bytes())
-            };
-            let Some((token, _)) = self.tokens[&text.as_bytes()[at]].iter().find(control) else { return false };
-            !tags.iter().any(|tag| tag.start <= at && at + token.content.len() <= tag.end)
-        });
-        spelled.map(|(at, _)| at).collect()
+        let spells = |at: usize| {
+            let mut controls = self.all.at(text, at).filter(|(_, _, id)| self.controls.contains(id));
+            controls.any(|(_, token, _)| !tags.iter().any(|t| t.start <= at && at + token.content.len() <= t.end))
+        };
+        (0..text.len()).filter(|&at| spells(at)).collect()
     }
 
     /// Tokens of a text in which no control token begins at the bytes `words`.
@@ -110,10 +133,13 @@ impl Controls {
         guarded: bool,
     ) -> tokenizers::Result<Encoding> {
         let mut whole = PreTokenizedString::from(text);
-        whole.split(|_, text| Ok(self.split(&text, words)))?;
-        if let Some(normalizer) = tokenizer.get_normalizer() {
-            whole.normalize(|text| normalizer.normalize(text))?;
-        }
+        whole.split(|_, text| Ok(self.split(&self.plain, &text, words)))?;
+        whole.split(|_, mut text| {
+            if let Some(normalizer) = tokenizer.get_normalizer() {
+                normalizer.normalize(&mut text)?;
+            }
+            Ok(self.split(&self.normalised, &text, words))
+        })?;
         if let Some(cut) = tokenizer.get_pre_tokenizer() {
             cut.pre_tokenize(&mut whole)?;
         }
@@ -144,8 +170,14 @@ impl Controls {
         whole.into_encoding(None, 0, OffsetType::Byte)
     }
 
-    /// The text at its added tokens, as the library takes it apart.
-    fn split(&self, whole: &NormalizedString, words: &[usize]) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+    /// The text at added tokens, as the library takes it apart. A control token is one only where
+    /// the original text spells it, and not as data.
+    fn split(
+        &self,
+        spellings: &Spellings,
+        whole: &NormalizedString,
+        words: &[usize],
+    ) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
         let text = whole.get();
         let mut out = Vec::new();
         let mut push = |range: Range<usize>, id: Option<u32>| {
@@ -155,14 +187,24 @@ impl Controls {
                 out.push((piece, tokens));
             }
         };
+        let meant = |at: usize, (spelling, token, id): &&(String, AddedToken, u32)| {
+            if !self.controls.contains(id) {
+                return true;
+            }
+            let piece = whole.slice(Span::Normalized(at..at + spelling.len()));
+            piece.is_some_and(|piece| {
+                let (original, start) = (piece.get_original(), piece.offsets_original().0);
+                let data = original.find(token.content.as_str()).map(|skipped| words.binary_search(&(start + skipped)));
+                data.is_some_and(|data| data.is_err())
+            })
+        };
         let (mut from, mut at) = (0, 0);
         while at < text.len() {
-            let meant = words.binary_search(&at).is_err();
-            let Some((token, id)) = self.at(text, at, meant) else {
+            let Some((spelling, token, id)) = spellings.at(text, at).find(|token| meant(at, token)) else {
                 at += 1;
                 continue;
             };
-            let (mut start, mut stop) = (at, at + token.content.len());
+            let (mut start, mut stop) = (at, at + spelling.len());
             let letter = |c: char| c.is_alphanumeric() || c == '_';
             at = stop;
             if token.single_word && (text[..start].ends_with(letter) || text[stop..].starts_with(letter)) {
