@@ -253,7 +253,6 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("graph.lightgcn.early_stop", "7", Plain, GRAPH),
     ("graph.lightgcn.eval_every", "7", Plain, GRAPH),
     ("graph.lightgcn.init_std", "0.2", Plain, GRAPH),
-    ("graph.lightgcn.negative_candidates", "4", Plain, GRAPH),
     ("graph.lightgcn.seed", "7", Plain, GRAPH),
     ("graph.lightgcn.precision", "bf16", Plain, GRAPH),
     // Rankers are judged and fitted; nothing else is made of them.
