@@ -8,6 +8,7 @@ use super::places::{self, Written};
 use super::tree::{self, Clash, Content, Node, Origin, Section};
 use super::{Recipe, renamed, streams};
 use crate::database::without_password;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::settings::{Checked, Fault, Faults, Schema, Value, schema_of, walk};
 
@@ -31,7 +32,15 @@ pub struct Read {
 /// # Errors
 /// Names all keys that are wrong, with line, range and what to do.
 pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read the recipe", &e))?;
+    // What a shell makes of `<(command)` has somebody who writes it; a pipe elsewhere may wait for
+    // ever.
+    let from_shell = ["/dev", "/proc"].iter().any(|root| path.starts_with(root));
+    let text = if from_shell {
+        std::fs::read_to_string(path)
+    } else {
+        durable::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+    };
+    let text = text.map_err(|e| Error::io(path, "read the recipe", &e))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     read_in(&text, &path.display().to_string(), Some(folder), overrides)
 }
