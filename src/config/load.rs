@@ -38,7 +38,7 @@ pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
     let text = if from_shell {
         std::fs::read_to_string(path)
     } else {
-        durable::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+        durable::read(path).and_then(|bytes| std::io::read_to_string(&bytes[..]))
     };
     let text = text.map_err(|e| Error::io(path, "read the recipe", &e))?;
     let folder = path.parent().unwrap_or(Path::new(""));

@@ -113,7 +113,8 @@ fn what_is_wrong_is_named() {
     refuse(change(&|t| t.scale = (5.0, 1.0)), "table.scale", "not a scale");
     refuse(change(&|t| t.scale = (1.0, 4.0)), ":2", "the rating `5` is not a number from 1 to 4");
     refuse(change(&|t| t.time_format = TimeFormat::Seconds), ":2", "the time `2024-05-17`");
-    refuse(change(&|t| t.rating = "song id".into()), ":2", "the rating `s 1`");
+    refuse(change(&|t| t.rating = "song id".into()), "table.rating", "is the column of data.table.item as well");
+    refuse(change(&|t| (t.rating, t.time) = ("played at".into(), String::new())), ":2", "the rating `2024-05-17");
     refuse(change(&|t| t.genres = "x".into()), ":1", "no column `x`");
     refuse(
         change(&|t| t.item_id = "name".into()),

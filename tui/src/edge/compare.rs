@@ -220,6 +220,10 @@ fn curves(sides: &[Side]) -> Vec<Vec<String>> {
         else {
             continue;
         };
+        // A value that was measured once is no curve; it stands among the figures.
+        if all.iter().all(|points| points.len() < 2) {
+            continue;
+        }
         let title = if name.is_empty() { "loss" } else { &name };
         let cell = |points: &Vec<(f64, f64)>| match points.last() {
             Some((_, last)) => format!("{} {}", sparkline(points, x, y), format::value(*last)),
@@ -279,15 +283,15 @@ mod tests {
             fs::write(folder.join("recipe.toml"), format!("# Seed.\nseed = {seed}\n# Same.\nsame = 1\n")).unwrap();
             let (recipe, device, program) = ("r".to_string(), "d".to_string(), "p".to_string());
             let mut events = vec![Event::RunStarted { recipe, device, program, resumed: false }];
-            let metric = |value| Event::Metric {
+            let metric = |value, epoch| Event::Metric {
                 stage: "tune".into(),
                 name: "auc".into(),
                 split: "valid".into(),
                 value,
-                epoch: None,
+                epoch: Some(epoch),
                 best: true,
             };
-            events.push(metric(0.6 + f64::from(seed) / 100.0));
+            events.extend([metric(0.55, 1), metric(0.6 + f64::from(seed) / 100.0, 2)]);
             events.extend(auc.map(|auc| Event::ResultRow {
                 row: "merged".into(),
                 split: "test".into(),
@@ -323,8 +327,8 @@ mod tests {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
         assert!(!text.contains("same"), "{text}");
-        // The two values of the metric are the least and the largest of all.
-        for wanted in ["LightGCN NDCG@10 (test)", "0.2500", "+0.2500", "▁ 0.6100", "█ 0.6200"] {
+        // One scale for both runs: from .55, the first value of each, to .62, the last of the second.
+        for wanted in ["LightGCN NDCG@10 (test)", "0.2500", "+0.2500", "▇ 0.6100", "█ 0.6200"] {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
         let text = lines(&folders, 2_000).join("\n");
