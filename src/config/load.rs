@@ -32,8 +32,7 @@ pub struct Read {
 /// # Errors
 /// Names all keys that are wrong, with line, range and what to do.
 pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
-    // What a shell makes of `<(command)` has somebody who writes it; a pipe elsewhere may wait for
-    // ever.
+    // What a shell makes of `<(command)` is being written. Another pipe may wait for ever.
     let from_shell = ["/dev", "/proc"].iter().any(|root| path.starts_with(root));
     let text = if from_shell {
         std::fs::read_to_string(path)

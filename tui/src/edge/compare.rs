@@ -327,7 +327,8 @@ mod tests {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
         assert!(!text.contains("same"), "{text}");
-        // One scale for both runs: from .55, the first value of each, to .62, the last of the second.
+        // One scale for both runs: from .55, the first value of each, to .62, the last of the
+        // second.
         for wanted in ["LightGCN NDCG@10 (test)", "0.2500", "+0.2500", "▇ 0.6100", "█ 0.6200"] {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
