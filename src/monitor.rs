@@ -69,3 +69,20 @@ impl Monitor for CountedElsewhere<'_> {
         self.0.stage()
     }
 }
+
+/// Passes on progress and stops, and no event: for a first look at what is read again, and warned
+/// of then.
+pub struct Unwarned<'a>(pub &'a dyn Monitor);
+
+impl Monitor for Unwarned<'_> {
+    fn emit(&self, _: Event) {}
+    fn progress(&self, done: u64, total: u64, unit: &str) {
+        self.0.progress(done, total, unit);
+    }
+    fn stop_requested(&self) -> bool {
+        self.0.stop_requested()
+    }
+    fn stage(&self) -> &str {
+        self.0.stage()
+    }
+}

@@ -77,16 +77,12 @@ pub struct ExportArgs {
     json: bool,
 }
 
-/// The columns of each table, for the help.
+/// The columns of each table, and an example.
 fn help() -> String {
-    let table = |title: &str, columns: &[Column]| {
-        let lines: Vec<String> = columns.iter().map(|c| format!("  {:<12}{}", c.name, c.about)).collect();
-        format!("Columns of {title}:\n{}\n", lines.join("\n"))
-    };
     format!(
         "{}\n{}\nExample: rallrec export predictions runs/demo --to predictions.csv",
-        table("predictions", &PREDICTIONS),
-        table("rows", &ROWS)
+        output::columns("predictions", &PREDICTIONS),
+        output::columns("rows", &ROWS)
     )
 }
 

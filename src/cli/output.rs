@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::export::Target;
+use crate::export::{Column, Target};
 use crate::monitor::Monitor;
 use crate::pipeline::control;
 use crate::pipeline::finished::Finished;
@@ -75,6 +75,12 @@ pub fn newer(run: &Path, recipe: &config::Recipe, monitor: &dyn Monitor) -> Resu
         say!("{newer}");
     }
     Ok(())
+}
+
+/// The columns of a table, for the help.
+pub fn columns(of: &str, columns: &[Column]) -> String {
+    let lines: Vec<String> = columns.iter().map(|c| format!("  {:<12}{}", c.name, c.about)).collect();
+    format!("Columns of {of}:\n{}\n", lines.join("\n"))
 }
 
 /// Says how many rows were written, and where to.

@@ -86,8 +86,8 @@ const COLUMNS: [Column; 8] = [
 
 /// An example, and the columns of `--to`.
 fn help() -> String {
-    let lines: Vec<String> = COLUMNS.iter().map(|c| format!("  {:<12}{}", c.name, c.about)).collect();
-    format!("Columns of --to:\n{}\n\nExample: rallrec recommend --run runs/demo --user 17 --top 10", lines.join("\n"))
+    let columns = output::columns("--to", &COLUMNS);
+    format!("{columns}\nExample: rallrec recommend --run runs/demo --user 17 --top 10")
 }
 
 fn write(found: &Recommendations, table: &mut dyn Writer) -> Result<()> {

@@ -47,11 +47,8 @@ const COLUMNS: [Column; 6] = [
 const BLOCK: usize = 65_536;
 
 fn help() -> String {
-    let lines: Vec<String> = COLUMNS.iter().map(|c| format!("  {:<13}{}", c.name, c.about)).collect();
-    format!(
-        "Columns of --to:\n{}\n\nExample: rallrec score --run runs/demo --pairs pairs.csv --to scores.csv",
-        lines.join("\n")
-    )
+    let columns = output::columns("--to", &COLUMNS);
+    format!("{columns}\nExample: rallrec score --run runs/demo --pairs pairs.csv --to scores.csv")
 }
 
 pub fn main(args: ScoreArgs) -> Result<()> {

@@ -4,11 +4,12 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 #[cfg(test)]
 use rallrec_events::RunFolder;
 use rallrec_events::folder::{Requests, Turn, Word};
+use rallrec_events::now_ms;
 use rallrec_tui::app::Launch;
 use rallrec_tui::edge::engine;
 use rallrec_tui::theme::Theme;
@@ -94,11 +95,6 @@ impl ThemeName {
             ThemeName::Mono => Palette::Mono,
         }
     }
-}
-
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub fn main(args: WatchArgs) -> Result<()> {

@@ -164,6 +164,14 @@ impl Metrics {
         self.0.iter().find(|m| m.0 == name).and_then(|m| m.1)
     }
 
+    /// Those that are defined as events tell them: name, value, low, high; a missing interval has
+    /// both ends at the value.
+    pub fn told(&self) -> Vec<(String, f64, f64, f64)> {
+        let defined = self.iter().filter_map(|(name, estimate)| Some((name, estimate?)));
+        let ends = |e: &Estimate| (e.low.unwrap_or(e.value), e.high.unwrap_or(e.value));
+        defined.map(|(name, e)| (name.to_string(), e.value, ends(&e).0, ends(&e).1)).collect()
+    }
+
     /// All, in the order of the columns.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<Estimate>)> {
         self.0.iter().map(|(name, estimate)| (name.as_str(), *estimate))

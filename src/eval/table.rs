@@ -36,19 +36,14 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row of the table `title` as an event: (metric, value, low, high); a missing interval has
-    /// both ends at the value.
+    /// The row of the table `title` as an event.
     pub fn event(&self, title: &str, table: &Table) -> Event {
-        let metrics = self.metrics.iter().filter_map(|(name, e)| {
-            let e = e?;
-            Some((name.to_string(), e.value, e.low.unwrap_or(e.value), e.high.unwrap_or(e.value)))
-        });
         let against =
             self.p_vs.iter().map(|c| Difference { metric: c.metric.clone(), difference: c.difference, p: c.p_holm });
         Event::ResultRow {
             row: self.name.clone(),
             split: table.split.clone(),
-            metrics: metrics.collect(),
+            metrics: self.metrics.told(),
             table: Some(title.into()),
             n: Some(self.n as u64),
             reference: table.reference.clone(),

@@ -33,3 +33,9 @@ pub use parts::{Difference, Gpu, HistoryItem, ItemName};
 pub use record::{LONGEST, Record, VERSION};
 pub use stage::{Checkpoints, StageId};
 pub use view::RunView;
+
+/// Milliseconds since 1970: the clock of records and of whoever reads them.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -269,19 +269,20 @@ fn said_of(format: &TimeFormat) -> String {
     }
 }
 
+/// What was taken for ratings is none.
+fn without_ratings(draft: &mut Draft, sure: Sure, why: String) {
+    draft.settings.table.rating = String::new();
+    draft.findings.retain(|f| f.key != "data.table.rating");
+    draft.found("data.table.rating", "none", sure, why);
+}
+
 /// Scale, words and threshold of the ratings.
 fn rated(draft: &mut Draft, table: &Table) {
     let Some(guess) = table.roles.rating else { return };
     let column = &table.columns[guess.column];
     if column.is_constant() {
-        draft.settings.table.rating = String::new();
-        draft.findings.retain(|f| f.key != "data.table.rating");
-        draft.found(
-            "data.table.rating",
-            "none",
-            Sure::High,
-            format!("every rating is `{}`, so they tell nothing apart", column.example),
-        );
+        let why = format!("every rating is `{}`, so they tell nothing apart", column.example);
+        without_ratings(draft, Sure::High, why);
         return;
     }
     let Some(numbers) = column.numbers else {
@@ -303,14 +304,8 @@ fn rated(draft: &mut Draft, table: &Table) {
             );
         } else {
             let all: Vec<&str> = column.words.keys().map(String::as_str).collect();
-            draft.settings.table.rating = String::new();
-            draft.findings.retain(|f| f.key != "data.table.rating");
-            draft.found(
-                "data.table.rating",
-                "none",
-                Sure::Low,
-                format!("`{}` has words whose meaning is not known", column.written),
-            );
+            let why = format!("`{}` has words whose meaning is not known", column.written);
+            without_ratings(draft, Sure::Low, why);
             draft.notes.push(format!(
                 "to take `{}` for ratings, set data.table.rating and data.table.rating_words for: {}",
                 column.written,

@@ -22,7 +22,7 @@ pub use roles::Sure;
 use crate::data::{self, DataSettings, Dataset, Kind, source};
 use crate::database::{Address, is_postgres, sqlite};
 use crate::error::{Error, Result};
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Unwarned};
 
 /// Files of a folder that are looked at.
 const MOST_FILES: usize = 40;
@@ -380,23 +380,7 @@ fn unread(error: &Error) -> Error {
 }
 
 fn read(settings: &DataSettings, monitor: &dyn Monitor) -> Result<Dataset> {
-    data::open(settings, &Quiet(monitor))
-}
-
-/// Hears stops, and shows progress; warnings belong to a run.
-struct Quiet<'a>(&'a dyn Monitor);
-
-impl Monitor for Quiet<'_> {
-    fn emit(&self, _: crate::events::Event) {}
-    fn progress(&self, done: u64, total: u64, unit: &str) {
-        self.0.progress(done, total, unit);
-    }
-    fn stop_requested(&self) -> bool {
-        self.0.stop_requested()
-    }
-    fn stage(&self) -> &str {
-        self.0.stage()
-    }
+    data::open(settings, &Unwarned(monitor))
 }
 
 /// Chooses the first rule of the split, and the longest history, that leave no part empty.

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -374,7 +373,7 @@ impl Store {
             files,
             // So short a number is read as it was written, which the sum depends on.
             seconds: (seconds * 1e3).round() / 1e3,
-            made_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            made_ms: rallrec_events::now_ms(),
             sum: Content::of_text(""),
         };
         let manifest = Manifest { sum: manifest.sum()?, ..manifest };

@@ -15,13 +15,10 @@ use serde_json::Value;
 use super::artifact::Origin;
 use super::progress::Verbosity;
 use super::run::{Run, Span};
-use super::stage::Made;
 use super::stages::data::{samples_settings, tables_settings};
-use super::stages::retrieve::Shown;
-use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings, Reached};
+use super::stages::{Chain, Reached, Unseen};
 use crate::config::{self, Recipe};
 use crate::content::Content;
-use crate::data::Descriptions;
 use crate::device::Device;
 use crate::error::{Error, Result};
 
@@ -442,20 +439,6 @@ fn stand_in(origin: &Origin, folder: &Path) -> Result<()> {
     fs::write(folder.join("seen"), origin.key.to_string()).map_err(|e| Error::io(folder, "write", &e))
 }
 
-struct Silent;
-
-impl Aside for Silent {
-    fn described(&self, _: &Made<Descriptions>) -> Result<()> {
-        Ok(())
-    }
-    fn embedded(&self, _: &DataMade, _: Embeddings<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn retrieved(&self, _: &DataMade, _: &ByVariant<Made<Vec<Shown>>>) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// Folders with a model and with descriptions.
 struct Files(tempfile::TempDir);
 
@@ -492,7 +475,7 @@ fn recipe(base: Base, change: Option<(&str, &str)>) -> Recipe {
 /// The stages that are done in `folder` for this recipe.
 fn done(folder: &Path, recipe: &Recipe) -> BTreeSet<StageId> {
     let run = Run::open(folder, Span::default(), Verbosity::Quiet).unwrap().with_stand_in(stand_in);
-    let reached = Chain::new(&run, recipe, &Device::Cpu).all(&Silent).unwrap();
+    let reached = Chain::new(&run, recipe, &Device::Cpu).all(&Unseen).unwrap();
     assert!(matches!(reached, Reached::All(_)), "every stage is done");
     let times = run.times();
     assert_eq!(times.len(), StageId::ALL.len(), "every stage is reported once");

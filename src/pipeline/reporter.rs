@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rallrec_events::folder::Word;
 use rallrec_events::{Checkpoints, Event, Record, StageId, VERSION};
@@ -64,7 +64,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sink {
     fn write(&mut self, event: Event) {
-        let t_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let t_ms = rallrec_events::now_ms();
         if let (Some(log), Some(text)) = (self.log.as_mut(), log_line(&event)) {
             // The log repeats what the events say; losing it must not end a run.
             let _ = writeln!(log, "{t_ms} {text}");

@@ -6,14 +6,11 @@ use std::{fs, io};
 
 use serde::Serialize;
 
-use super::artifact::{MANIFEST, Manifest};
+use super::artifact::{Manifest, read_manifest};
 use super::lock::Lock;
 use super::run::Run;
-use super::stage::Made;
-use super::stages::retrieve::Shown;
-use super::stages::{Aside, ByVariant, Chain, DataMade, Embeddings};
+use super::stages::{Chain, Unseen};
 use crate::config::Recipe;
-use crate::data::Descriptions;
 use crate::device::Device;
 use crate::error::{Error, Result};
 
@@ -35,20 +32,6 @@ pub struct Found {
     pub kept: String,
 }
 
-struct Nothing;
-
-impl Aside for Nothing {
-    fn described(&self, _: &Made<Descriptions>) -> Result<()> {
-        Ok(())
-    }
-    fn embedded(&self, _: &DataMade, _: Embeddings<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn retrieved(&self, _: &DataMade, _: &ByVariant<Made<Vec<Shown>>>) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// Keeps other processes out of the run folder until it is dropped.
 ///
 /// # Errors
@@ -65,15 +48,14 @@ pub fn alone(run: &Path) -> Result<Lock> {
 /// No run folder, or one of another layout.
 pub fn find(run: &Path, recipe: &Recipe) -> Result<Found> {
     let opened = Run::open_finished(run)?;
-    let outcome = Chain::new(&opened, recipe, &Device::Cpu).all(&Nothing);
+    let outcome = Chain::new(&opened, recipe, &Device::Cpu).all(&Unseen);
     let reached: BTreeSet<String> = opened.times().into_iter().map(|time| time.stage).collect();
     let kept = outcome.err().map_or_else(String::new, |e| e.to_string().lines().next().unwrap_or_default().to_owned());
 
     let root = run.join("artifacts");
     let entries = fs::read_dir(&root).map_err(|e| Error::io(&root, "read the artifacts", &e))?;
     let folders: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| !p.is_symlink() && p.is_dir()).collect();
-    let manifest =
-        |folder: &Path| -> Option<Manifest> { serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok() };
+    let manifest = |folder: &Path| read_manifest(folder).ok().flatten();
     // What a used artifact was made of is used as well.
     let mut used: BTreeSet<PathBuf> = opened.used().into_iter().collect();
     let known: Vec<(&PathBuf, Manifest)> = folders.iter().filter_map(|f| Some((f, manifest(f)?))).collect();

@@ -4,7 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use rallrec_events::now_ms;
 
 use crate::backend;
 use crate::draw;
@@ -69,11 +71,6 @@ pub struct Outcome {
     pub code: u8,
     /// What to leave on the screen.
     pub summary: String,
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn variable(name: &str) -> Option<String> {

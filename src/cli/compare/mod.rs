@@ -11,7 +11,7 @@ use rallrec_events::folder::read_plain;
 use serde::Serialize;
 
 use self::differences::Against;
-use super::{output, watch};
+use super::output;
 use crate::error::{Error, Result};
 use crate::pipeline::results::{Results, VERSION, side_by_side};
 
@@ -74,7 +74,7 @@ pub fn main(args: CompareArgs) -> Result<()> {
         shown.extend(differences::of(&finished).iter().map(Against::text));
     }
     if !args.results {
-        let lines = rallrec_tui::edge::compare::lines(&args.runs, watch::now_ms());
+        let lines = rallrec_tui::edge::compare::lines(&args.runs, rallrec_events::now_ms());
         shown.insert(0, lines.join("\n"));
     }
     output::text(&shown.join("\n\n"))

@@ -14,8 +14,7 @@ use crate::content::Content;
 use crate::data::source;
 use crate::database::Address;
 use crate::error::{Error, Result};
-use crate::events::Event;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Unwarned};
 
 /// Which of the three tables a file belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,22 +148,6 @@ fn read(settings: &crate::data::DataSettings, role: Role, monitor: &dyn Monitor)
     match role {
         Role::Ratings => Ok(parts::files(settings, monitor)?.into_iter().map(|(_, file)| file).collect()),
         _ => of(settings, role, monitor),
-    }
-}
-
-/// Warns of nothing: what is read is warned of when it is read.
-struct Unwarned<'a>(&'a dyn Monitor);
-
-impl Monitor for Unwarned<'_> {
-    fn emit(&self, _: Event) {}
-    fn progress(&self, done: u64, total: u64, unit: &str) {
-        self.0.progress(done, total, unit);
-    }
-    fn stop_requested(&self) -> bool {
-        self.0.stop_requested()
-    }
-    fn stage(&self) -> &str {
-        self.0.stage()
     }
 }
 

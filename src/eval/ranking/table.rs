@@ -147,16 +147,12 @@ impl RankingTable {
     /// The rows as events.
     pub fn events(&self) -> Vec<Event> {
         let row = |row: &RankingRow| {
-            let metrics = row.metrics.iter().filter_map(|(name, estimate)| {
-                let e = estimate?;
-                Some((name.to_string(), e.value, e.low.unwrap_or(e.value), e.high.unwrap_or(e.value)))
-            });
             let against =
                 row.against.iter().map(|c| Difference { metric: c.metric.clone(), difference: c.difference, p: c.p });
             Event::ResultRow {
                 row: row.name.clone(),
                 split: self.split.clone(),
-                metrics: metrics.collect(),
+                metrics: row.metrics.told(),
                 table: Some(self.title()),
                 n: Some(self.users as u64),
                 reference: Some(self.reference.clone()),

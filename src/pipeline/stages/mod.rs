@@ -566,3 +566,18 @@ pub trait Aside {
     /// Histories are chosen.
     fn retrieved(&self, data: &DataMade, shown: &ByVariant<Made<Vec<Shown>>>) -> Result<()>;
 }
+
+/// Nobody looks at results on the way.
+pub struct Unseen;
+
+impl Aside for Unseen {
+    fn described(&self, _: &Made<Descriptions>) -> Result<()> {
+        Ok(())
+    }
+    fn embedded(&self, _: &DataMade, _: Embeddings<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn retrieved(&self, _: &DataMade, _: &ByVariant<Made<Vec<Shown>>>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::catalogue::{Places, Shelf, catalogue, names, recipes};
 use crate::panes::runs::{Catalogue, RecipeEntry};
@@ -70,7 +70,7 @@ fn work(asked: &Receiver<Asked>, tell: impl Fn(Catalogue) -> bool) {
             }
         }
         let began = Instant::now();
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let now_ms = rallrec_events::now_ms();
         shelf.find(&question.places.runs);
         rest.1 = (began.elapsed() * REST).clamp(LEAST, MOST);
         let recipes: Vec<RecipeEntry> = recipes(&question.places.recipes);
