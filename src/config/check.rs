@@ -10,7 +10,7 @@ use crate::eval::rows;
 use crate::merge::{Expert, TunedMean};
 use crate::settings::{Checked, Faults};
 use crate::store::{builtin, hub};
-use crate::text::prompts::ThinkTag;
+use crate::text::prompts::{OwnTemplate, ThinkTag};
 use crate::text::ratings::Wording;
 
 impl Recipe {
@@ -26,6 +26,7 @@ impl Recipe {
             self.tune.faithful_bos = true;
             self.reason.prompt.think_tag = ThinkTag::User;
             self.retrieve = self.retrieve.faithful(self.data.kind.set().ids_are_rows);
+            self.prompt.faithful_order = true;
             self.merge.tuned_mean = TunedMean::First;
             self.tune.lora.train_end_of_turn = false;
         }
@@ -49,6 +50,11 @@ impl Recipe {
         let writes = self.describe.source == DescribeSource::Model && reaches(StageId::Describe);
         if words && (writes || reaches(StageId::Embed)) {
             model(&mut faults, "model.path", &self.model.path);
+        }
+        if let Some(file) = self.prompt.file.as_ref().filter(|_| words && reaches(StageId::Prompts))
+            && let Err(e) = OwnTemplate::read(file)
+        {
+            faults.unless(false, "prompt.file", format!("{}: {}", e.place(), e.what()), e.next_step());
         }
         if words && reaches(StageId::Reason) && !self.model.reasoning.is_empty() {
             model(&mut faults, "model.reasoning", &self.model.reasoning);
@@ -92,6 +98,12 @@ impl Checked for Recipe {
         faults.extend("prompt", self.prompt.contradictions());
         faults.extend("collab", self.collab.contradictions());
         faults.extend("soft", self.soft.contradictions());
+        faults.unless(
+            self.prompt.file.is_none() || !self.soft.is_on(),
+            "prompt.file",
+            "a template of your own has no places for soft tokens",
+            "leave it out, or set soft.source to \"none\"",
+        );
         faults.extend("tune.lora", self.tune.lora.contradictions());
         faults.extend("predict", self.predict.contradictions());
         faults.extend("merge", self.merge.contradictions());

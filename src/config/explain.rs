@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use rallrec_events::StageId;
 
-use super::{Recipe, print, renamed};
+use super::{Recipe, presets, print, renamed};
 use crate::error::{Error, Result};
 use crate::settings::{Kind, Schema, nearest, schema_of};
 
@@ -16,6 +16,7 @@ const FIRST: &[(&str, Option<StageId>)] = &[
     ("threads", None),
     ("device", None),
     ("seed", Some(StageId::Data)),
+    ("paper", Some(StageId::Embed)),
     ("faithful", Some(StageId::Data)),
     ("data", Some(StageId::Data)),
     ("data.path", None),
@@ -91,6 +92,16 @@ pub fn explain(key: &str) -> Result<String> {
         return Ok(out);
     }
     let _ = writeln!(out, "{key}: {}\n\n{}\n", kind(&at), print::meaning(&at).trim());
+    for preset in ["paper", "faithful"] {
+        let sets = presets::sets(preset)?;
+        if key == preset {
+            out.push_str("It sets:\n");
+            sets.iter().for_each(|(key, value)| out.push_str(&format!("  {key} = {value}\n")));
+            out.push('\n');
+        } else if let Some((_, value)) = sets.iter().find(|(set, _)| set == key) {
+            let _ = writeln!(out, "`{preset} = true` sets it to {value}, unless the recipe has the key.\n");
+        }
+    }
     match first_stage(key) {
         None => out.push_str("No result depends on it: a change does nothing again.\n"),
         Some(stage) => {
@@ -177,6 +188,12 @@ mod tests {
         assert!(explain("tune.lora").unwrap().contains("tune.lora.rank: "));
         assert!(explain("threads").unwrap().contains("No result depends on it"));
         assert_eq!(explain("retrieve.k=7").unwrap(), text);
+        let text = explain("paper").unwrap();
+        assert!(text.contains("  retrieve.rule = \"paper\"\n") && text.contains("  align.tau = 1.0\n"), "{text}");
+        let text = explain("faithful").unwrap();
+        assert!(text.contains("  predict.score = \"double_softmax\"\n"), "{text}");
+        assert!(explain("retrieve.pca").unwrap().contains("`paper = true` sets it to 0, unless"));
+        assert!(explain("merge.tuned_mean").unwrap().contains("`faithful = true` sets it to \"first\", unless"));
     }
 
     #[test]

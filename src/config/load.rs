@@ -6,7 +6,7 @@ use rallrec_events::StageId;
 
 use super::places::{self, Written};
 use super::tree::{self, Clash, Content, Node, Origin, Section};
-use super::{Recipe, renamed, streams};
+use super::{Recipe, presets, renamed, streams};
 use crate::database::without_password;
 use crate::durable;
 use crate::error::{Error, Result};
@@ -15,9 +15,9 @@ use crate::settings::{Checked, Fault, Faults, Schema, Value, schema_of, walk};
 /// A recipe that was read, with where its keys were written.
 #[derive(Debug, Clone)]
 pub struct Read {
-    /// The recipe, with `faithful` applied and every seed set.
+    /// The recipe, with `paper` and `faithful` applied and every seed set.
     pub recipe: Recipe,
-    /// A line for each key that has another name now.
+    /// A line for each key that has another name now, and for each that wins over a preset.
     pub lines: Vec<String>,
     place: String,
     keys: Section,
@@ -84,6 +84,7 @@ fn read_in(text: &str, place: &str, folder: Option<&Path>, overrides: &[String])
     let seed = Node { content: Content::Leaf(Value::Integer(streams::SEED.into())), origin: Origin::Derived };
     // The seed of the file stays where there is one.
     tree::put(&mut keys, "seed", seed, &|there, _| Some(there.clone())).map_err(|clash| no_section(clash, place))?;
+    lines.extend(presets::fill_paper(&mut keys, place));
     streams::fill(&mut keys);
     let written = places::resolve(&mut keys, folder);
 
@@ -96,7 +97,8 @@ fn read_in(text: &str, place: &str, folder: Option<&Path>, overrides: &[String])
         Error::usage(place, e.to_string().trim_end())
             .next("`rallrec run RECIPE --print-recipe` prints every key with its meaning and range")
     })?;
-    let recipe = recipe.faithfully();
+    let (recipe, stays) = presets::apply_faithful(recipe, &keys, place)?;
+    lines.extend(stays);
     refuse(&recipe.contradictions(), place, &keys)?;
     Ok(Read { recipe, lines, place: place.to_owned(), keys, written })
 }

@@ -6,6 +6,7 @@ mod check;
 pub mod explain;
 pub mod load;
 mod places;
+pub mod presets;
 pub mod print;
 mod renamed;
 mod sections;

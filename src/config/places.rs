@@ -10,7 +10,7 @@ use crate::settings::{Fault, Value};
 use crate::store::{builtin, hub};
 
 /// Keys that hold a file or a folder.
-const FILES: [&str; 2] = ["data.path", "describe.file"];
+const FILES: [&str; 3] = ["data.path", "describe.file", "prompt.file"];
 
 /// Keys that hold a file, a folder, or the name of a model.
 const MODELS: [&str; 2] = ["model.path", "model.reasoning"];

@@ -32,8 +32,12 @@ pub struct Recipe {
     pub threads: usize,
     /// Where operators run: the CPU, a GPU, the kernels' build for the CPU, or whatever is there.
     pub device: Choice,
+    /// The method as the text of RALLRec+ states it: gives a value to every key where the text
+    /// differs from our defaults. A key that is written wins over it. With `faithful`, both hold:
+    /// they set different keys.
+    pub paper: bool,
     /// Reproduce the authors' published code: turns every reproducible defect on (see
-    /// docs/method-notes.md).
+    /// docs/method-notes.md). A key that is written wins over it.
     pub faithful: bool,
     /// Raw files, filters, labels, histories, split.
     pub data: crate::data::DataSettings,
@@ -226,8 +230,8 @@ pub enum Pooling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Embed {
-    /// Which text: the description, the templated text, or both embeddings side by side (the
-    /// paper's way).
+    /// Which text: the description, the templated text, or two embeddings side by side, of the
+    /// templated text or the title (the paper's way) and of the description.
     pub source: TextSource,
     /// How the states of a text's tokens become one vector.
     pub pooling: Pooling,
@@ -371,7 +375,7 @@ pub struct Reason {
     pub seed: u64,
     /// How the reasoning model is prompted.
     pub prompt: ReasoningSettings,
-    /// How sure the tuned model must be for the stronger wordings of the hint.
+    /// How the hint is worded.
     pub certainty: crate::text::hint::HintSettings,
     /// What counts as yes or no in an answer in words.
     pub matching: crate::text::answer::Match,
@@ -407,6 +411,7 @@ impl Default for Recipe {
             seed: SEED,
             threads: 0,
             device: Choice::Auto,
+            paper: false,
             faithful: false,
             data: Default::default(),
             rows: Default::default(),

@@ -310,3 +310,80 @@ fn files_and_models_are_looked_for_before_anything_runs() {
     assert!(said.contains("model.path") && !said.contains("model.reasoning"), "{said}");
     super::tests::read("model.path = \"builtin\"", &[]).unwrap().check_files(None).unwrap();
 }
+
+#[test]
+fn paper_sets_what_the_text_states_and_a_written_key_wins() {
+    let value = |recipe: &Recipe, key: &str| Value::from(serde_json::to_value(recipe).unwrap()).at(key).cloned();
+    let (plain, paper) = (read("", &[]).unwrap().recipe, read("paper = true", &[]).unwrap());
+    assert!(paper.lines.is_empty(), "{:?}", paper.lines);
+    let mut differ = BTreeSet::new();
+    for (key, toml) in presets::PAPER {
+        let wanted = read(&format!("{key} = {toml}"), &[]).unwrap().recipe;
+        assert_eq!(value(&paper.recipe, key), value(&wanted, key), "{key}");
+        if value(&plain, key) != value(&wanted, key) {
+            differ.insert(key.to_owned());
+        }
+    }
+    // The default of beta is the paper's already, and so is the metric of the sweep.
+    assert!(differ.len() >= presets::PAPER.len() - 2, "{differ:?}");
+    // A key that is written wins, whether by the file or by --set, and a line says so.
+    let own = read("paper = true\n[retrieve]\npca = 64\nbeta = 1", &["align.tau=0.5"]).unwrap();
+    assert_eq!((own.recipe.retrieve.pca, own.recipe.align.tau), (64, 0.5));
+    assert_eq!(own.recipe.retrieve.rule, crate::retrieval::RerankRule::Paper);
+    assert_eq!(
+        own.lines,
+        [
+            "recipe: 'align.tau' stays as --set align.tau=0.5 has it: it wins over `paper = true`",
+            "recipe: 'retrieve.pca' stays as r.toml:3 has it: it wins over `paper = true`"
+        ]
+    );
+    assert_eq!(read("paper = false", &[]).unwrap().recipe, plain);
+}
+
+#[test]
+fn paper_and_faithful_set_different_keys_and_hold_together() {
+    let paper: BTreeSet<String> = presets::sets("paper").unwrap().into_iter().map(|s| s.0).collect();
+    let faithful: BTreeSet<String> = presets::sets("faithful").unwrap().into_iter().map(|s| s.0).collect();
+    assert!(paper.len() > 10 && faithful.len() > 10, "{paper:?} {faithful:?}");
+    assert_eq!(paper.intersection(&faithful).count(), 0);
+    let both = read("paper = true\nfaithful = true\ndata.kind = \"ml-1m\"\ndata.path = \"x\"", &[]).unwrap();
+    assert!(both.lines.is_empty(), "{:?}", both.lines);
+    assert_eq!(both.recipe.predict.score, crate::eval::Score::DoubleSoftmax);
+    assert_eq!(both.recipe.retrieve.rule, crate::retrieval::RerankRule::Paper);
+    assert!(both.recipe.retrieve.faithful_off_by_one && both.recipe.retrieve.pca == 0);
+    // What is printed reads as itself.
+    let printed = annotated(&both.recipe).unwrap();
+    let again = read(&printed, &[]).unwrap();
+    assert_eq!((again.recipe, again.lines), (both.recipe, Vec::new()));
+}
+
+#[test]
+fn a_written_key_wins_over_faithful() {
+    let text = "faithful = true\n[predict]\nscore = \"two_way\"";
+    let own = read(text, &["retrieve.faithful_walk_back=false"]).unwrap();
+    assert_eq!(own.recipe.predict.score, crate::eval::Score::TwoWay);
+    assert!(!own.recipe.retrieve.faithful_walk_back && own.recipe.retrieve.faithful_target_in_history);
+    assert!(own.recipe.tune.select_on_test);
+    let stays = |key: &str, by: &str| format!("recipe: '{key}' stays as {by} has it: it wins over `faithful = true`");
+    let mut lines = own.lines;
+    lines.sort();
+    let walk = stays("retrieve.faithful_walk_back", "--set retrieve.faithful_walk_back=false");
+    assert_eq!(lines, [stays("predict.score", "r.toml:3"), walk]);
+}
+
+#[test]
+fn a_template_file_is_checked_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.jinja");
+    let text = format!("model.path = \"builtin\"\n[prompt]\nfile = '{}'", file.display());
+    let said = |until| read(&text, &[]).unwrap().check_files(until).unwrap_err().to_string();
+    assert!(said(None).starts_with("r.toml:3: prompt.file: "), "{}", said(None));
+    read(&text, &[]).unwrap().check_files(Some(StageId::Retrieve)).unwrap();
+    std::fs::write(&file, "{{ question }}\n{{ titel }}").unwrap();
+    assert!(said(None).contains("mine.jinja:2: there is no variable `titel`"), "{}", said(None));
+    std::fs::write(&file, "{{ question }}").unwrap();
+    read(&text, &[]).unwrap().check_files(None).unwrap();
+    // It has no places for soft tokens.
+    let said = refused(&text, &["soft.source=ssl"]);
+    assert!(said.contains("prompt.file: a template of your own has no places for soft tokens"), "{said}");
+}

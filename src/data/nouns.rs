@@ -9,6 +9,8 @@ pub struct Noun {
     pub did: &'static str,
     /// The papers' prompt puts the question before its notes, not behind them.
     pub question_first: bool,
+    /// The papers' template `low` numbers its items and does not say when one counts as liked.
+    pub low_is_numbered: bool,
     /// Whom a description is to speak of.
     pub who: &'static str,
     /// Whose style it is to speak of.
@@ -19,6 +21,7 @@ const PLAIN: Noun = Noun {
     one: "item",
     did: "rated",
     question_first: false,
+    low_is_numbered: false,
     who: "who or what it is about",
     maker: "its maker's style",
 };
@@ -34,7 +37,14 @@ const NOUNS: [Noun; 7] = [
     Noun { one: "movie", ..FILM },
     Noun { one: "film", ..FILM },
     Noun { one: "show", ..FILM },
-    Noun { one: "book", did: "read", question_first: true, who: "the main characters", maker: "the author's style" },
+    Noun {
+        one: "book",
+        did: "read",
+        question_first: true,
+        low_is_numbered: true,
+        who: "the main characters",
+        maker: "the author's style",
+    },
     Noun { one: "song", did: "listened to", ..PLAIN },
     Noun { one: "album", did: "listened to", ..PLAIN },
     Noun { one: "game", did: "played", ..PLAIN },

@@ -7,7 +7,7 @@ use crate::store::chat::{ChatTemplate, Message, Rendered};
 use crate::store::tokenizer::Tokenizer;
 use crate::store::{self, LoadOptions, hub};
 use crate::tensor::Dtype;
-use crate::text::prompts::{Conversation, Mark, Prompt};
+use crate::text::prompts::{Conversation, Mark, Prompt, no_thought, opens_thought};
 
 /// How a model is loaded and read.
 #[derive(Debug, Clone, Default)]
@@ -82,15 +82,18 @@ impl Local {
     pub fn tokens(&self, reading: &Reading<'_>) -> Result<Vec<u32>> {
         match reading {
             Reading::Prompt(prompt) => self.prompt_tokens(prompt),
-            Reading::Conversation(conversation) => self.conversation_tokens(conversation),
+            Reading::Conversation(conversation) => self.conversation_tokens(conversation, false),
         }
     }
 
-    /// The same for scoring: a conversation that does not fit loses its middle, never the question
-    /// or the place of the answer.
-    pub(super) fn scored_tokens(&self, reading: &Reading<'_>) -> Result<Vec<u32>> {
-        let (tokens, context) = (self.tokens(reading)?, self.model.config().context);
-        if matches!(reading, Reading::Prompt(_)) || tokens.len() <= context {
+    /// The same for scoring, which is never inside a thought. A conversation that does not fit
+    /// loses its middle, never the question or the place of the answer.
+    pub fn scored_tokens(&self, reading: &Reading<'_>) -> Result<Vec<u32>> {
+        let Reading::Conversation(conversation) = reading else { return self.tokens(reading) };
+        let tokens = self.conversation_tokens(conversation, true)?;
+        // The tokens in front of a later place take room too.
+        let context = (self.model.config().context + 1).saturating_sub(conversation.answer_at);
+        if tokens.len() <= context {
             return Ok(tokens);
         }
         let tail = context / 4;
@@ -129,12 +132,15 @@ impl Local {
         self.tokenizer.encode_rendered(rendered, true, between)
     }
 
-    /// Tokens of a conversation up to where the assistant answers.
-    ///
-    /// # Errors
-    /// A chat template that cannot be filled in.
-    pub fn chat_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        self.encoded(&self.rendered(messages, true)?, &[])
+    /// A recommendation prompt as its chat template writes it, up to where the answer is read. A
+    /// thought that the template opens is closed: the answer follows right away.
+    fn answered(&self, messages: &[Message]) -> Result<Rendered> {
+        let mut rendered = self.rendered(messages, true)?;
+        if opens_thought(&rendered.text) {
+            let closed = no_thought(&rendered.text);
+            rendered.push(&closed, &[]);
+        }
+        Ok(rendered)
     }
 
     /// Tokens of a recommendation prompt up to where the answer is read.
@@ -143,9 +149,9 @@ impl Local {
     /// tokens, which are those of the prompt without them.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
         if prompt.soft.is_empty() {
-            return self.chat_tokens(&prompt.messages);
+            return self.encoded(&self.answered(&prompt.messages)?, &[]);
         }
-        let rendered = self.rendered(&prompt.messages, true)?;
+        let rendered = self.answered(&prompt.messages)?;
         let text = rendered.text.as_str();
         // Templates may trim a turn.
         let (turn, own) = (prompt.user(), prompt.user().trim());
@@ -172,10 +178,13 @@ impl Local {
         tokens
     }
 
-    /// Tokens of a reasoning prompt.
-    pub fn conversation_tokens(&self, conversation: &Conversation) -> Result<Vec<u32>> {
+    /// Tokens of a conversation. `answered`: an answer is read right behind it.
+    ///
+    /// # Errors
+    /// A chat template that cannot be filled in.
+    pub fn conversation_tokens(&self, conversation: &Conversation, answered: bool) -> Result<Vec<u32>> {
         let mut rendered = self.rendered(&conversation.messages, conversation.generation_prompt)?;
-        let prefix = &conversation.assistant_prefix;
+        let prefix = conversation.beginning(&rendered.text, answered);
         let words = match self.control_tokens_in_data {
             true => Vec::new(),
             false => self.tokenizer.spelled(&prefix.content, &prefix.tags),

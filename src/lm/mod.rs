@@ -26,7 +26,8 @@ use crate::text::prompts::{Conversation, Prompt};
 /// What a model reads.
 #[derive(Debug, Clone)]
 pub enum Reading<'a> {
-    /// A recommendation prompt; it may have soft tokens.
+    /// A recommendation prompt, answered right away: a thought that the chat template opens is
+    /// closed. It may have soft tokens.
     Prompt(Cow<'a, Prompt>),
     /// Any other conversation. One that is longer than the context loses its middle where it is
     /// scored.
@@ -36,12 +37,7 @@ pub enum Reading<'a> {
 impl Reading<'_> {
     /// Turns up to where the assistant answers.
     pub fn chat(messages: Vec<Message>) -> Self {
-        Self::Conversation(Conversation {
-            messages,
-            generation_prompt: true,
-            assistant_prefix: Message::assistant(""),
-            extra_bos: false,
-        })
+        Self::Conversation(Conversation::of(messages))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::generate::{self, Pooling};
 use crate::models::decoder::Model;
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{Inputs, Projector};
-use crate::monitor::Monitor;
+use crate::monitor::{CountedElsewhere, Monitor};
 use crate::ops::cross_entropy::Choice;
 
 /// Tokens of one forward pass: large enough for fast products, small enough for memory.
@@ -69,6 +69,33 @@ impl<'a> Running<'a> {
     }
 }
 
+impl Running<'_> {
+    /// Where an answer is read at a later token, the model's own likeliest tokens up to there.
+    fn write_up_to_the_answer(&self, bundle: &[Reading<'_>], read: &mut Bundle, monitor: &dyn Monitor) -> Result<()> {
+        let before = |reading: &Reading<'_>| match reading {
+            Reading::Conversation(conversation) => conversation.answer_at.saturating_sub(1),
+            Reading::Prompt(_) => 0,
+        };
+        for (reading, tokens) in bundle.iter().zip(read.iter_mut()) {
+            let wanted = before(reading);
+            if wanted == 0 {
+                continue;
+            }
+            let sampling = generate::GenerateSettings {
+                temperature: 0.0,
+                max_new_tokens: wanted,
+                ..generate::GenerateSettings::default()
+            };
+            let prompt = generate::Prompt::new(0, tokens.clone(), 1);
+            let mut written: Vec<generate::Sample> = Vec::new();
+            // Nothing ends it before the place that is asked for.
+            generate::generate(&self.model, &[prompt], &[], &sampling, &CountedElsewhere(monitor), &mut written)?;
+            tokens.extend(written.into_iter().flat_map(|sample| sample.tokens));
+        }
+        Ok(())
+    }
+}
+
 impl LanguageModel for Running<'_> {
     fn hidden(&self) -> usize {
         self.local.model.config().hidden
@@ -107,7 +134,9 @@ impl LanguageModel for Running<'_> {
             monitor.check()?;
             let mut tokens: Vec<Bundle> = Vec::with_capacity(some.len());
             for bundle in some {
-                tokens.push(bundle.iter().map(|r| self.local.scored_tokens(r)).collect::<Result<_>>()?);
+                let mut read = bundle.iter().map(|r| self.local.scored_tokens(r)).collect::<Result<Bundle>>()?;
+                self.write_up_to_the_answer(bundle, &mut read, monitor)?;
+                tokens.push(read);
             }
             for choices in score(&self.model, &tokens, ids, PASS)? {
                 received(place, &choices)?;

@@ -73,6 +73,7 @@ const SILENT: Base = With(&[
 const SPOKEN: Base = With(&["collab.fold_in.sources=['ratings', 'lightgcn']"]);
 const SOFT: Base = With(&["soft.source=ssl"]);
 const SCORE: Base = With(&["retrieve.rule=score"]);
+const PAPER_RULE: Base = With(&["retrieve.rule=paper"]);
 const BORROWS: Base = With(&["retrieve.similar_user=add"]);
 const MIX2: Base = With(&["retrieve.embedding=mix2"]);
 const TXT: Base = With(&["retrieve.embedding=txt"]);
@@ -116,6 +117,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("seed", "7", Plain, ALL),
     ("threads", "1", Plain, NONE),
     ("device", "cpu", Plain, NONE),
+    ("paper", "true", Plain, EMBED),
     ("faithful", "true", Plain, SAMPLES),
     // Data: what concerns the items alone, and what concerns the samples.
     ("data.kind", "amazon-csv", Tables(&["data.path=somewhere"]), &[Data]),
@@ -229,6 +231,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("describe.max_tokens", "50", Plain, DESCRIBE),
     ("describe.seed", "7", Plain, DESCRIBE),
     ("embed.source", "description", Plain, EMBED),
+    ("embed.source", "title_description", Plain, EMBED),
     ("embed.pooling", "last", Plain, EMBED),
     ("embed.max_tokens", "50", Plain, EMBED),
     ("embed.description_tokens", "50", Plain, EMBED),
@@ -298,14 +301,17 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("retrieve.template", "high", Plain, RETRIEVE),
     ("retrieve.rule", "amazon", Plain, RETRIEVE),
     ("retrieve.gamma", "0.4", SCORE, RETRIEVE),
+    ("retrieve.gamma", "0.4", PAPER_RULE, RETRIEVE),
     ("retrieve.gamma", "0.4", Plain, NONE),
     ("retrieve.beta", "0.4", SCORE, RETRIEVE),
+    ("retrieve.beta", "0.4", PAPER_RULE, RETRIEVE),
     ("retrieve.beta", "0.4", Plain, NONE),
     ("retrieve.faithful_off_by_one", "true", Plain, RETRIEVE),
     ("retrieve.faithful_target_in_history", "true", Plain, RETRIEVE),
     ("retrieve.faithful_walk_back", "true", Plain, RETRIEVE),
     ("prompt.style", "short", Plain, PROMPTS),
     ("prompt.list", "lines", Plain, PROMPTS),
+    ("prompt.file", "FILE", Plain, PROMPTS),
     ("prompt.numbered", "true", Plain, PROMPTS),
     ("prompt.threshold_note", "false", Plain, PROMPTS),
     ("prompt.profile", "false", Plain, PROMPTS),
@@ -317,6 +323,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("prompt.date", "2024-05-17", With(&["describe.source=file"]), PROMPTS),
     // A title may spell a control token wherever a model reads it.
     ("prompt.control_tokens_in_data", "true", Plain, DESCRIBE),
+    ("prompt.faithful_order", "true", Plain, PROMPTS),
     ("collab.wording", "item", Plain, PROMPTS),
     ("collab.wording", "none", Plain, COLLAB),
     ("collab.folds", "4", Plain, COLLAB),
@@ -398,6 +405,8 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("reason.prompt.system", "Be kind.", Plain, REASON),
     ("reason.prompt.think_tag", "none", Plain, REASON),
     ("reason.prompt.second_pass", "assistant", Plain, REASON),
+    ("reason.prompt.answer_position", "2", Plain, REASON),
+    ("reason.certainty.wording", "might", Plain, REASON),
     ("reason.certainty.strong", "0.45", Plain, REASON),
     ("reason.certainty.middle", "0.1", Plain, REASON),
     ("merge.alpha", "0.2", Plain, MERGE),
@@ -597,6 +606,16 @@ fn a_renamed_folder_reuses_everything_and_another_content_does_not() {
     assert_eq!(with(&model("one", "{}")).len(), StageId::ALL.len());
     assert!(with(&model("two", "{}")).is_empty());
     assert_eq!(with(&model("two", "{ }")), DESCRIBE.iter().copied().collect());
+
+    let words = |name: &str, text: &str| {
+        fs::write(place.path().join(name), text).unwrap();
+        format!("'{}'", place.path().join(name).display())
+    };
+    let out = place.path().join("words");
+    let with = |file: &str| done(&out, &recipe(Plain, Some(("prompt.file", file))));
+    assert_eq!(with(&words("one.jinja", "{{ question }}")).len(), StageId::ALL.len());
+    assert!(with(&words("two.jinja", "{{ question }}")).is_empty());
+    assert_eq!(with(&words("two.jinja", "{{ list }} {{ question }}")), PROMPTS.iter().copied().collect());
 
     let ratings: String = (0..24u32)
         .flat_map(|user| (0..10u32).map(move |n| format!("u{user},i{},{},{}\n", (user + n * 3) % 14, n % 5 + 1, n)))

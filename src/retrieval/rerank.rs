@@ -1,4 +1,4 @@
-//! Which history items a prompt shows, and in which order: five template types, and four rules for
+//! Which history items a prompt shows, and in which order: five template types, and five rules for
 //! one of them.
 
 use std::collections::HashSet;
@@ -44,11 +44,22 @@ pub enum RerankRule {
     /// `gamma * rank-normalised similarity + (1 - gamma) * exp(-beta * age)`, the K best, best
     /// first; `age = (newest position - position) / |H|`. Needs the whole history in `retrieved`.
     Score,
+    /// Equation 8 of RALLRec+: an item has two scores, `gamma / r^beta` with r its place in the
+    /// order of similarity, and `(1 - gamma) / r^beta` with r its place counted from the newest.
+    /// The larger counts; the K best are shown, best first. Needs the whole history in `retrieved`.
+    Paper,
 }
 
-/// How many items [`order`] needs to be retrieved: K, or all for the rule `score`.
+impl RerankRule {
+    /// It weighs similarity against recency by gamma and beta.
+    pub fn weighs(self) -> bool {
+        matches!(self, RerankRule::Score | RerankRule::Paper)
+    }
+}
+
+/// How many items [`order`] needs to be retrieved: K, or all for the rules that weigh.
 pub fn needed(settings: &RetrievalSettings) -> usize {
-    if settings.template == Template::Rerank && settings.rule == RerankRule::Score { usize::MAX } else { settings.k }
+    if settings.template == Template::Rerank && settings.rule.weighs() { usize::MAX } else { settings.k }
 }
 
 /// Positions in `history` in the order in which a prompt shows them, at most K.
@@ -94,6 +105,7 @@ pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settin
                 first
             }
             RerankRule::Score => by_score(history, retrieved, settings),
+            RerankRule::Paper => by_channels(retrieved, settings),
         },
     }
 }
@@ -124,6 +136,25 @@ fn by_score(history: &[Rated], retrieved: &[Retrieved], settings: &RetrievalSett
             let similarity = if n > 1 { (n - 1 - rank) as f64 / (n - 1) as f64 } else { 1.0 };
             let age = f64::from(newest - r.position) / history.len() as f64;
             (settings.gamma * similarity + (1.0 - settings.gamma) * (-settings.beta * age).exp(), rank)
+        })
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    scored.into_iter().take(settings.k).map(|(_, rank)| retrieved[rank].position).collect()
+}
+
+/// Equation 8. Of equal scores the more similar item stands first: at gamma = 2/3 every second place
+/// in the order of similarity has the score of a place in that of time, which rounding must not
+/// decide.
+fn by_channels(retrieved: &[Retrieved], settings: &RetrievalSettings) -> Vec<u32> {
+    let score = |channel: f64, place: usize| channel / (place as f64).powf(settings.beta);
+    let mut newest: Vec<usize> = (0..retrieved.len()).collect();
+    newest.sort_by_key(|&rank| std::cmp::Reverse(retrieved[rank].position));
+    let mut scored: Vec<(f32, usize)> = newest
+        .iter()
+        .enumerate()
+        .map(|(place, &rank)| {
+            let (similar, recent) = (score(settings.gamma, rank + 1), score(1.0 - settings.gamma, place + 1));
+            (similar.max(recent) as f32, rank)
         })
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -226,14 +257,74 @@ mod tests {
         assert_eq!(score(0.5, 1.0), [6, 2, 5]);
     }
 
+    #[test]
+    fn the_paper_rule_is_channel_times_place() {
+        let similar = [2, 6, 0, 5, 3, 1, 4];
+        let paper = |gamma, beta, k| {
+            let s = RetrievalSettings { gamma, beta, ..settings(Template::Rerank, RerankRule::Paper, k) };
+            assert_eq!(needed(&s), usize::MAX);
+            run(&SEVEN, &similar, &s)
+        };
+        // Similarity: 2 .6667, 6 .3333, 0 .2222, 5 .1667, 3 .1333. Time: 6 .3333, 5 .1667, 4 .1111,
+        // 3 .0833. Position 4 is last by similarity (.0952) and third by time.
+        assert_eq!(paper(2.0 / 3.0, 1.0, 7), [2, 6, 0, 5, 3, 1, 4]);
+        assert_eq!(paper(0.5, 1.0, 4), [2, 6, 5, 0], "5 is second by time, 0 third by similarity");
+        // Places count for less with a small beta: the channel decides.
+        assert_eq!(paper(0.2, 0.0, 3), [2, 6, 0], "with beta = 0 all places are alike");
+        assert_eq!(paper(0.2, 1.0, 3), [6, 5, 4]);
+    }
+
+    #[test]
+    fn the_paper_rule_at_two_thirds_takes_two_similar_items_for_each_recent_one() {
+        let history = rated(&(0..200).collect::<Vec<u32>>());
+        // The oldest are the most similar, so the two orders do not meet within K.
+        let similar: Vec<u32> = (0..200).collect();
+        let s = RetrievalSettings { gamma: 2.0 / 3.0, beta: 1.0, ..settings(Template::Rerank, RerankRule::Paper, 30) };
+        let shown = order(&history, TARGET, &retrieved(&history, &similar), &s);
+        assert_eq!((shown.iter().filter(|p| **p < 100).count(), shown.len()), (20, 30), "{shown:?}");
+    }
+
     proptest! {
+        #[test]
+        fn the_paper_rule_shows_the_k_best_of_both_channels(
+            items in prop::collection::vec(0u32..40, 1..80), k in 1usize..35, seed in 0u64..500, gamma in 0.0f64..=1.0,
+            beta in 0.0f64..3.0,
+        ) {
+            let history = rated(&items);
+            let all = distinct(&history, Some(TARGET));
+            let mut by_similarity = all.clone();
+            crate::rng::Rng::new(seed, crate::rng::Use::Synthetic, 0, 0).shuffle(&mut by_similarity);
+            let mut by_time = all.clone();
+            by_time.sort_unstable_by(|a, b| b.cmp(a));
+            let s = RetrievalSettings { gamma, beta, ..settings(Template::Rerank, RerankRule::Paper, k) };
+            let got = order(&history, TARGET, &retrieved(&history, &by_similarity), &s);
+            // The definition, item by item.
+            let place = |order: &[u32], p: u32| 1.0 + order.iter().position(|q| *q == p).unwrap() as f64;
+            let score = |p: u32| {
+                let similar = gamma * place(&by_similarity, p).powf(-beta);
+                similar.max((1.0 - gamma) * place(&by_time, p).powf(-beta))
+            };
+            // Scores of at most 1 that 32 bits take for equal.
+            let close = 1e-7;
+            prop_assert_eq!(got.len(), k.min(all.len()));
+            prop_assert!(got.windows(2).all(|w| score(w[0]) >= score(w[1]) - close), "not best first");
+            let worst = got.iter().map(|p| score(*p)).fold(f64::INFINITY, f64::min);
+            let left: Vec<u32> = all.iter().copied().filter(|p| !got.contains(p)).collect();
+            prop_assert!(left.iter().all(|p| score(*p) <= worst + close), "a better item is left out");
+            let one_channel = |gamma| {
+                order(&history, TARGET, &retrieved(&history, &by_similarity), &RetrievalSettings { gamma, beta: 1.0, ..s.clone() })
+            };
+            prop_assert_eq!(one_channel(1.0), &by_similarity[..k.min(all.len())]);
+            prop_assert_eq!(one_channel(0.0), &by_time[..k.min(all.len())]);
+        }
+
         #[test]
         fn invariants(
             items in prop::collection::vec(0u32..25, 0..60), k in 1usize..35, seed in 0u64..500, faithful in any::<bool>(),
             template in prop::sample::select(
                 vec![Template::Simple, Template::Low, Template::High, Template::Sequential, Template::Rerank]),
             rule in prop::sample::select(
-                vec![RerankRule::Ml1m, RerankRule::Amazon, RerankRule::BookCrossing, RerankRule::Score]),
+                vec![RerankRule::Ml1m, RerankRule::Amazon, RerankRule::BookCrossing, RerankRule::Score, RerankRule::Paper]),
         ) {
             let history = rated(&items);
             let all = distinct(&history, Some(TARGET));

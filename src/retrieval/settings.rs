@@ -62,10 +62,12 @@ pub struct RetrievalSettings {
     pub template: Template,
     /// How `rerank` joins retrieved and recent items.
     pub rule: RerankRule,
-    /// Rule `score`: weight of similarity; that of recency is the rest of 1.
+    /// Rules `paper` and `score`: weight of similarity; that of recency is the rest of 1. The paper
+    /// searches 1/2, 2/3 and 4/5.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub gamma: f64,
-    /// Rule `score`: how fast recency fades with age.
+    /// Rule `paper`: how fast a score falls with the place in its order; the paper has 1. Rule
+    /// `score`: how fast recency fades with age.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub beta: f64,
     /// Faithful to defect D1: a history item is judged by the embedding of the *next* raw id.

@@ -71,7 +71,7 @@ impl Model {
         let view = self.writer.view(Facets::ANSWERS);
         let (local, tuned) = (view.local()?, self.tuned.get()?);
         let (adapter, projector) = (tuned.adapter(local)?, tuned.projector(local)?);
-        let maker = PromptMaker { dataset: data.dataset, settings: &settings, reader: view.reader()? };
+        let maker = PromptMaker::new(data.dataset, &settings, view.reader()?)?;
         let mut asked = Vec::with_capacity(items.len());
         for &target in items {
             monitor.check()?;

@@ -6,10 +6,26 @@ use crate::error::{Error, Result};
 use crate::eval::Score;
 use crate::settings::{Checked, Faults};
 
-/// How sure the tuned model must be for the stronger wordings.
+/// How the hint says what the tuned model thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HintWording {
+    /// The answer "is", "may be" or "might be" Yes or No, by how sure the tuned model is, as in the
+    /// authors' code. The default.
+    #[default]
+    Graded,
+    /// The answer "might be" Yes or No, however sure the tuned model is: the one sentence of the
+    /// paper.
+    Might,
+}
+
+/// How the hint is worded, and how sure the tuned model must be for the stronger wordings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HintSettings {
+    /// By how sure the tuned model is, as the authors' code has it, or the one sentence of the
+    /// paper.
+    pub wording: HintWording,
     /// Distance of the tuned model's probability from 0.5 above which the hint says that the answer
     /// "is" Yes or No. Not set:
     /// 0.424 for `predict.score = "two_way"` and 0.2 for `double_softmax`, which is the same cut.
@@ -57,6 +73,7 @@ pub fn hint(p: f64, score: Score, settings: &HintSettings) -> Result<String> {
     }
     let side = if p > 0.5 { "Yes" } else { "No" };
     let certainty = match (p - 0.5).abs() {
+        _ if settings.wording == HintWording::Might => "might be",
         d if d > strong => "is",
         d if d > middle => "may be",
         _ => "might be",
@@ -88,6 +105,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_papers_sentence_is_one_for_every_probability() {
+        let settings = HintSettings { wording: HintWording::Might, ..HintSettings::default() };
+        for (p, side) in [(0.99, "Yes"), (0.6, "Yes"), (0.5, "No"), (0.01, "No")] {
+            let said = hint(p, Score::TwoWay, &settings).unwrap();
+            assert_eq!(said, format!("\nSomeone else thinks the answer might be {side}.\n"));
+        }
+    }
+
     /// The two pairs of thresholds are the same cut when P(Yes) + P(No) = 1, up to their three
     /// digits.
     #[test]
@@ -103,7 +129,7 @@ mod tests {
     fn bad_values_are_refused() {
         assert!(hint(f64::NAN, Score::TwoWay, &HintSettings::default()).is_err());
         assert!(hint(1.2, Score::TwoWay, &HintSettings::default()).is_err());
-        let crossed = HintSettings { strong: Some(0.1), middle: Some(0.2) };
+        let crossed = HintSettings { strong: Some(0.1), middle: Some(0.2), ..HintSettings::default() };
         assert!(hint(0.5, Score::TwoWay, &crossed).unwrap_err().next_step().contains("middle"));
     }
 }

@@ -13,9 +13,21 @@ pub enum TextSource {
     Description,
     /// The templated text only.
     Plain,
-    /// Both, embedded one by one and concatenated, as the RALLRec+ paper says.
+    /// The templated text and the description, embedded one by one and concatenated.
     #[default]
     Both,
+    /// The title and the description, embedded one by one and concatenated: Equation 3 of RALLRec+.
+    TitleDescription,
+}
+
+impl TextSource {
+    /// Texts of an item.
+    pub fn parts(self) -> usize {
+        match self {
+            TextSource::Description | TextSource::Plain => 1,
+            TextSource::Both | TextSource::TitleDescription => 2,
+        }
+    }
 }
 
 /// How many genres the templated text names.
@@ -62,10 +74,9 @@ pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
     text
 }
 
-/// The texts to embed for each item, in the order of the catalogue: one, or with
-/// [`TextSource::Both`] two (templated first). An item without a description is represented by its
-/// templated text in the description's place, so that all items have the same number of texts and
-/// none is empty.
+/// The texts to embed for each item, in the order of the catalogue: [`TextSource::parts`] of them,
+/// the description last. An item without a description or title is represented by its templated
+/// text in that place, so that all items have the same number of texts and none is empty.
 pub fn texts(dataset: &Dataset, descriptions: &Descriptions, source: TextSource, genres: Genres) -> Vec<Vec<String>> {
     (dataset.items.iter().enumerate())
         .map(|(at, item)| {
@@ -75,6 +86,10 @@ pub fn texts(dataset: &Dataset, descriptions: &Descriptions, source: TextSource,
                 TextSource::Description => vec![described()],
                 TextSource::Plain => vec![plain],
                 TextSource::Both => vec![plain.clone(), described()],
+                TextSource::TitleDescription => {
+                    let title = if item.title.trim().is_empty() { plain.clone() } else { item.title.clone() };
+                    vec![title, described()]
+                }
             }
         })
         .collect()
@@ -133,7 +148,15 @@ mod tests {
         };
         let descriptions =
             Descriptions { texts: vec![Some("a".into()), None, Some("c".into())], ..Descriptions::default() };
-        let texts = texts(&dataset, &descriptions, TextSource::Description, Genres::First);
-        assert_eq!(texts, [vec!["a".to_owned()], vec!["Here is a movie. Its title is B.".into()], vec!["c".into()]]);
+        let of = |source: TextSource| {
+            let texts = texts(&dataset, &descriptions, source, Genres::First);
+            assert!(texts.iter().all(|t| t.len() == source.parts()), "{source:?}");
+            texts
+        };
+        let plain = "Here is a movie. Its title is B.";
+        assert_eq!(of(TextSource::Description), [["a"], [plain], ["c"]]);
+        assert_eq!(of(TextSource::TitleDescription), [["A", "a"], ["B", plain], ["C", "c"]]);
+        assert_eq!(of(TextSource::Both)[1], [plain, plain]);
+        assert_eq!(of(TextSource::Plain)[1], [plain]);
     }
 }

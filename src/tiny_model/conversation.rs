@@ -16,13 +16,7 @@ pub(super) struct Lesson {
 impl Lesson {
     /// An answer to plain turns.
     pub fn new(messages: Vec<Message>, answer: String, weight: f32) -> Self {
-        let conversation = Conversation {
-            messages,
-            generation_prompt: true,
-            assistant_prefix: Message::assistant(""),
-            extra_bos: false,
-        };
-        Self { conversation, answer, weight }
+        Self { conversation: Conversation::of(messages), answer, weight }
     }
 
     /// Everything that a tokenizer must know, without marks of turns.

@@ -12,7 +12,7 @@ use crate::generate::{self, Finish, Prompt, generate};
 use crate::models::decoder::Model;
 use crate::monitor::Silent;
 use crate::store::Loaded;
-use crate::store::{ChatTemplate, Message, Tokenizer};
+use crate::store::{ChatTemplate, Tokenizer};
 use crate::text::answer::{Match, hard_answer};
 use crate::text::prompts::{
     Conversation, Order, PromptSettings, Prompter, ReasoningSettings, description, reasoning, second_pass,
@@ -143,12 +143,7 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     ] {
         let (mut labels, mut scores, mut mass) = (Vec::new(), Vec::new(), 0.0);
         for sample in &chosen {
-            let conversation = Conversation {
-                messages: prompt(&world, sample, settings, wording)?.messages,
-                generation_prompt: true,
-                assistant_prefix: Message::assistant(""),
-                extra_bos: false,
-            };
+            let conversation = Conversation::of(prompt(&world, sample, settings, wording)?.messages);
             let (p, both) = pupil.score(&conversation)?;
             labels.push(sample.label);
             scores.push(p);
@@ -175,16 +170,8 @@ pub fn exam(loaded: Loaded, seed: u64, rows: usize) -> Result<Exam> {
     let answered = |w: &&Written| w.text.contains("</think>") && hard_answer(&w.text, Match::Word).is_some();
 
     let items = (0..4).map(|i| ItemIdx(i * 37 % world.dataset.items.len() as u32));
-    let requests = items
-        .map(|item| {
-            Ok(Conversation {
-                messages: description(&world.dataset, item)?,
-                generation_prompt: true,
-                assistant_prefix: Message::assistant(""),
-                extra_bos: false,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let requests =
+        items.map(|item| Ok(Conversation::of(description(&world.dataset, item)?))).collect::<Result<Vec<_>>>()?;
     Ok(Exam {
         zero_shot,
         reasoning: auc(&labels, &soft.iter().map(mean).collect::<Vec<_>>())?.unwrap_or(f64::NAN),

@@ -2,6 +2,7 @@
 //! fails on the code of the day when the bug was found; its comment says what a user saw. A bug in
 //! code that cannot be reached from here has its test beside that code, with the same comment.
 
+mod answers_read_inside_an_open_thought;
 mod files_that_a_key_did_not_see;
 mod list_of_runs_without_results;
 mod published_files_in_other_forms;

@@ -89,14 +89,14 @@ impl Stage for Embed {
     const VERSION: u32 = 1;
     type Settings<'r> = EmbedSettings;
     type Inputs<'a> = EmbedInputs<'a>;
-    /// Items x width (hidden size, or twice that for `both`).
+    /// Items x width (hidden size times the texts of an item).
     type Output = Matrix;
 
     fn run(settings: &EmbedSettings, inputs: &EmbedInputs<'_>, work: &Work<'_>) -> Result<()> {
         let none = Descriptions::default();
         let descriptions = inputs.descriptions.map_or(Ok(&none), Made::get)?;
         let all = texts(inputs.tables.get()?, descriptions, settings.source, Genres::First);
-        let parts = all.first().map_or(1, Vec::len);
+        let parts = settings.source.parts();
         let clips: Vec<Clip<'_>> = (all.iter())
             .flat_map(|item| item.iter().enumerate())
             .map(|(part, text)| Clip { text, most_tokens: settings.limit(part, parts) })
@@ -179,7 +179,7 @@ mod tests {
         assert!(whole.len() > 12, "{}", whole.len());
         let lengths = |source, max_tokens, description_tokens| {
             let settings = EmbedSettings { source, pooling: Pooling::Mean, max_tokens, description_tokens };
-            let parts = if source == TextSource::Both { 2 } else { 1 };
+            let parts = source.parts();
             let ids = (0..parts).map(|part| {
                 let ids = model.clip(&Clip { text, most_tokens: settings.limit(part, parts) }).unwrap();
                 assert!(whole.starts_with(&ids), "the beginning is kept");

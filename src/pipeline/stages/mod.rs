@@ -347,6 +347,7 @@ impl<'a> Chain<'a> {
                 features: settings.speaks().then_some(features),
                 soft: SoftFrom::of(settings.soft(), &from.text.text, from.colla, from.ssl),
                 model: self.writer.view(Facets::COUNTED),
+                file: settings.file(),
             };
             stage.part::<Prompts>(name, &settings, &inputs)
         };

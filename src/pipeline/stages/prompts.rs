@@ -1,6 +1,7 @@
 //! `prompts`: what the language model reads for every row and variant, within the model's context.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ use crate::pipeline::soft::{self, SoftFrom, SoftTokens};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::retrieval::Template;
 use crate::tensor::Matrix;
-use crate::text::prompts::{self, CutReport, Drop, Fitted, Order, Prompt, Prompter, SoftPlaces, drop_order, fit};
+use crate::text::prompts::{self, CutReport, Drop, Fitted, OwnTemplate, Prompt, Prompter, SoftPlaces, drop_order, fit};
 use crate::text::ratings::Wording;
 
 /// Writes the prompts.
@@ -33,7 +34,11 @@ pub struct Prompts;
 /// What `prompts` sees of the recipe.
 #[derive(Clone, Serialize)]
 pub struct PromptsSettings<'r> {
-    prompt: &'r prompts::PromptSettings,
+    /// Without the place of a template file, whose content is an input.
+    prompt: prompts::PromptSettings,
+    /// The template file.
+    #[serde(skip)]
+    file: Option<&'r Path>,
     /// A rating above it is a like.
     threshold: f32,
     /// What is said of the causal features; `None` where nothing is.
@@ -49,7 +54,8 @@ impl<'r> PromptsSettings<'r> {
     pub fn of(recipe: &'r Recipe) -> Self {
         let wording = recipe.collab.wording;
         Self {
-            prompt: &recipe.prompt,
+            prompt: prompts::PromptSettings { file: None, ..recipe.prompt.clone() },
+            file: recipe.prompt.file.as_deref(),
             threshold: recipe.data.threshold(),
             wording: if wording.speaks() { wording } else { Wording::None },
             template: recipe.retrieve.template,
@@ -60,6 +66,11 @@ impl<'r> PromptsSettings<'r> {
     /// The causal features are put into words.
     pub fn speaks(&self) -> bool {
         self.wording.speaks()
+    }
+
+    /// The template file that writes the prompts.
+    pub fn file(&self) -> Option<&'r Path> {
+        self.file
     }
 
     /// Which soft tokens there are.
@@ -82,6 +93,8 @@ pub struct PromptsInputs<'a> {
     pub soft: SoftFrom<'a>,
     /// The model that reads the prompts: its tokens and its context.
     pub model: View<'a>,
+    /// The template file that writes them.
+    pub file: Option<&'a Path>,
 }
 
 impl Inputs for PromptsInputs<'_> {
@@ -97,7 +110,8 @@ impl Inputs for PromptsInputs<'_> {
     }
 
     fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
-        Ok(vec![("model", self.model.identity()?)])
+        let file = self.file.map(Content::of_path).transpose()?;
+        Ok(contents([("model", Some(self.model.identity()?)), ("template", file)]))
     }
 }
 
@@ -163,7 +177,7 @@ impl Stage for Prompts {
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let features = inputs.features.map(Made::get).transpose()?;
         let mut soft = inputs.soft.source(settings.soft, settings.threshold)?;
-        let maker = PromptMaker { dataset: data.dataset, settings, reader: inputs.model.reader()? };
+        let maker = PromptMaker::new(data.dataset, settings, inputs.model.reader()?)?;
         let mut cuts = CutReport::default();
         let shown = inputs.shown.get()?;
         for (n, Shown { request, items, .. }) in shown.iter().enumerate() {
@@ -230,23 +244,33 @@ pub struct Asked<'a> {
 
 /// Makes the prompts of a recipe, of rows and of what is asked of a finished run alike.
 pub struct PromptMaker<'a> {
-    /// Users and items.
-    pub dataset: &'a Dataset,
-    /// Wording.
-    pub settings: &'a PromptsSettings<'a>,
-    /// The model that reads the prompts.
-    pub reader: &'a dyn Reader,
+    dataset: &'a Dataset,
+    settings: &'a PromptsSettings<'a>,
+    reader: &'a dyn Reader,
+    own: Option<OwnTemplate>,
 }
 
-impl PromptMaker<'_> {
+impl<'a> PromptMaker<'a> {
+    /// `dataset` has users and items, `settings` the wording; `reader` is the model that reads the
+    /// prompts.
+    ///
+    /// # Errors
+    /// A template file that cannot be read, or is none.
+    pub fn new(dataset: &'a Dataset, settings: &'a PromptsSettings<'a>, reader: &'a dyn Reader) -> Result<Self> {
+        let own = settings.file.map(OwnTemplate::read).transpose()?;
+        Ok(Self { dataset, settings, reader, own })
+    }
+
     /// The prompt with as many history items as the model's context holds.
     ///
     /// # Errors
     /// A prompt that is too long even without history; users or items that are not in the data set.
     pub fn make(&self, asked: &Asked<'_>) -> Result<Fitted> {
         let template = asked.variant.template(self.settings.template);
-        let settings = prompts::PromptSettings { order: order(template), ..self.settings.prompt.clone() };
-        let prompter = Prompter::new(self.dataset, self.settings.threshold, &settings)?.with_soft(asked.soft);
+        let settings = self.settings.prompt.of_template(template, self.dataset);
+        let prompter = Prompter::new(self.dataset, self.settings.threshold, &settings)?
+            .with_soft(asked.soft)
+            .with_own(self.own.as_ref());
         let stated = asked.features.and_then(|f| f.stated(self.settings.wording));
         let limit = self.reader.context().saturating_sub(ANSWER_ROOM);
         fit(
@@ -262,15 +286,6 @@ impl PromptMaker<'_> {
             Error::input(e.place(), format!("{}: the model reads {} tokens", e.what(), limit + ANSWER_ROOM))
                 .next("use a model with a longer context, or a shorter wording: prompt.style = \"short\"")
         })
-    }
-}
-
-/// What the prompt says about the order of the items.
-fn order(template: Template) -> Order {
-    match template {
-        Template::Simple | Template::Sequential => Order::InOrder,
-        Template::High | Template::Low => Order::MostRelevant,
-        Template::Rerank => Order::Relevant,
     }
 }
 

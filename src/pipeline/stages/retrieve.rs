@@ -21,7 +21,7 @@ use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::retrieval::{
-    Embedding, Mixture, RerankRule, RetrievalSettings, Retrieved, Retriever, SimilarUser, Sources, needed, order,
+    Embedding, Mixture, RetrievalSettings, Retrieved, Retriever, SimilarUser, Sources, needed, order,
 };
 use crate::tensor::Matrix;
 
@@ -44,7 +44,7 @@ impl RetrieveSettings {
         let mut own = Self { retrieval: recipe.retrieve.clone(), raw_ids_are_rows, rows };
         let (embeddings, none) = (own.embeddings(), RetrievalSettings::default());
         let retrieval = &mut own.retrieval;
-        if retrieval.rule != RerankRule::Score {
+        if !retrieval.rule.weighs() {
             (retrieval.gamma, retrieval.beta) = (none.gamma, none.beta);
         }
         if retrieval.similar_user == SimilarUser::Off {

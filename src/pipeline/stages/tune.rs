@@ -109,7 +109,7 @@ const HISTORY: &str = "history.json";
 
 impl Stage for Tune {
     const ID: StageId = StageId::Tune;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NOTES: &'static [&'static str] = &[HISTORY];
     type Settings<'r> = TuneSettings<'r>;
     type Inputs<'a> = TuneInputs<'a>;

@@ -3,8 +3,9 @@
 //! key-value cache.
 
 use super::list::{items, one_line};
+use super::own::{About, OwnTemplate};
 use super::{Placement, PromptSettings, Style, wording};
-use crate::data::{Dataset, ItemIdx, Rated, UserIdx, nouns};
+use crate::data::{Dataset, ItemIdx, Rated, User, UserIdx, nouns};
 use crate::error::{Error, Result};
 use crate::models::soft_prompt::Items;
 use crate::settings::Checked;
@@ -83,6 +84,7 @@ pub struct Prompter<'a> {
     threshold: f32,
     settings: &'a PromptSettings,
     soft: Option<SoftPlaces>,
+    own: Option<&'a OwnTemplate>,
 }
 
 impl<'a> Prompter<'a> {
@@ -95,7 +97,7 @@ impl<'a> Prompter<'a> {
         if !threshold.is_finite() {
             return Err(Error::usage("threshold", format!("{threshold}")).next("give the data set's threshold"));
         }
-        Ok(Self { dataset, threshold, settings, soft: None })
+        Ok(Self { dataset, threshold, settings, soft: None, own: None })
     }
 
     /// The same with soft tokens (or, with `None`, without). The text of the prompts does not
@@ -103,6 +105,13 @@ impl<'a> Prompter<'a> {
     #[must_use]
     pub fn with_soft(self, soft: Option<SoftPlaces>) -> Self {
         Self { soft, ..self }
+    }
+
+    /// The same in the words of a template (or, with `None`, in the built-in ones). It knows no
+    /// places for soft tokens.
+    #[must_use]
+    pub fn with_own(self, own: Option<&'a OwnTemplate>) -> Self {
+        Self { own, ..self }
     }
 
     /// The settings in use.
@@ -146,6 +155,10 @@ impl<'a> Prompter<'a> {
         let title = one_line(&known(target)?.title);
 
         let profile = if settings.profile { wording::profile(person, settings.style) } else { String::new() };
+        if let Some(own) = self.own {
+            let content = self.in_own_words(own, person, &rated, target, &profile, stated)?;
+            return Ok(self.prompt(content, 0, keep, Vec::new()));
+        }
         let mut titles = Vec::new();
         let list = if rated.is_empty() {
             String::new()
@@ -193,11 +206,46 @@ impl<'a> Prompter<'a> {
             }
             soft.push(Mark { at: before + common.len() + behind_title, token: target.0 });
         }
+        Ok(self.prompt(content, split, keep, soft))
+    }
+
+    fn prompt(&self, content: String, split: usize, keep: &[usize], soft: Vec<Mark>) -> Prompt {
         let mut messages = Vec::with_capacity(2);
-        if settings.system_turn {
-            messages.push(Message::system(settings.system.clone()));
+        if self.settings.system_turn {
+            messages.push(Message::system(self.settings.system.clone()));
         }
         messages.push(Message::user(content));
-        Ok(Prompt { messages, split, shown: keep.to_vec(), soft })
+        Prompt { messages, split, shown: keep.to_vec(), soft }
+    }
+
+    /// The user's turn in the words of a template. Nothing is known of its beginning, so no part is
+    /// said to be shared.
+    fn in_own_words(
+        &self,
+        own: &OwnTemplate,
+        user: &User,
+        shown: &[Rated],
+        target: ItemIdx,
+        profile: &str,
+        stated: Option<&Stated>,
+    ) -> Result<String> {
+        let (data, settings) = (self.dataset, self.settings);
+        let target = &data.items[target.at()];
+        let list =
+            if shown.is_empty() { String::new() } else { items(data, shown, settings, |r| r > self.threshold).text };
+        own.render(&About {
+            dataset: data,
+            user,
+            shown,
+            target,
+            threshold: self.threshold,
+            settings,
+            list: &list,
+            ratings: &stated.map_or_else(String::new, |s| s.sentences(&data.noun, data.scale.1)),
+            profile,
+            introduction: &wording::introduction(user, data, settings, !profile.is_empty()),
+            notes: &wording::notes(data, self.threshold, settings),
+            question: &wording::question(data, &one_line(&target.title), settings.style).0,
+        })
     }
 }

@@ -11,13 +11,14 @@ use crate::text::answer::chain_of_thought;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ThinkTag {
-    /// After the assistant's header, where reasoning models were trained to see it. The default.
+    /// After the assistant's header, where reasoning models were trained to see it, written by the
+    /// chat template where it does so, else by us. The default.
     #[default]
     Assistant,
     /// Inside the user turn, without a generation prompt, the text encoded with special tokens once
     /// more: the authors' way.
     User,
-    /// None, for models that have no such tag.
+    /// None from us, for models that have no such tag.
     None,
 }
 
@@ -42,11 +43,21 @@ pub struct ReasoningSettings {
     pub think_tag: ThinkTag,
     /// Where the second pass puts the reasoning; the authors put it into the user turn.
     pub second_pass: SecondPass,
+    /// The second pass reads Yes or No at this token of the answer. Tokens before it are written by
+    /// the model, the likeliest each time. The authors' code reads DeepSeek-R1-Distill-Llama at the
+    /// second, all other models at the first.
+    #[schemars(range(min = 1, max = 16))]
+    pub answer_position: usize,
 }
 
 impl Default for ReasoningSettings {
     fn default() -> Self {
-        Self { system: String::new(), think_tag: ThinkTag::Assistant, second_pass: SecondPass::User }
+        Self {
+            system: String::new(),
+            think_tag: ThinkTag::Assistant,
+            second_pass: SecondPass::User,
+            answer_position: 1,
+        }
     }
 }
 
@@ -57,15 +68,71 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// Let the template write the assistant's header.
     pub generation_prompt: bool,
-    /// Text to put right behind the rendered template: the beginning of the model's turn.
+    /// Text to put right behind the rendered template: the beginning of the model's turn. Where the
+    /// template has opened a thought already, see [`Conversation::beginning`].
     pub assistant_prefix: Message,
     /// Encode the rendered text with special tokens again: one BOS too many, as the authors have it
     /// (defect D8).
     pub extra_bos: bool,
+    /// Where an answer is scored: at this token behind all that, counted from 1.
+    pub answer_at: usize,
+}
+
+impl Conversation {
+    /// Turns up to where the assistant answers.
+    pub fn of(messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            generation_prompt: true,
+            assistant_prefix: Message::assistant(""),
+            extra_bos: false,
+            answer_at: 1,
+        }
+    }
+
+    /// What to put behind the template's text, `rendered`: the prefix, so that each thought is
+    /// opened once, whoever opens it. `answered`: an answer follows right away, so a thought that
+    /// the template has opened is closed first.
+    pub fn beginning(&self, rendered: &str, answered: bool) -> Message {
+        let prefix = &self.assistant_prefix;
+        if !self.generation_prompt || !opens_thought(rendered) {
+            return prefix.clone();
+        }
+        match prefix.content.strip_prefix(OPEN) {
+            Some(rest) => {
+                // The template may write the line break as well.
+                let rest = if rendered.ends_with('\n') { rest.trim_start_matches('\n') } else { rest };
+                let gone = prefix.content.len() - rest.len();
+                let tags = prefix.tags.iter().filter(|tag| tag.start >= gone);
+                let tags = tags.map(|tag| tag.start - gone..tag.end - gone).collect();
+                Message::assistant(rest).with_tags(tags)
+            }
+            None if answered => {
+                let closed = no_thought(rendered);
+                let (text, moved) = (closed + &prefix.content, no_thought(rendered).len());
+                let tag = moved - CLOSE.len() - 2..moved - 2;
+                let tags = std::iter::once(tag).chain(prefix.tags.iter().map(|t| t.start + moved..t.end + moved));
+                Message::assistant(text).with_tags(tags.collect())
+            }
+            None => prefix.clone(),
+        }
+    }
 }
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
+
+/// A chat template's text ends inside a thought: today's templates of DeepSeek-R1-Distill open one
+/// behind the assistant's header, those of the first release did not.
+pub fn opens_thought(rendered: &str) -> bool {
+    rendered.trim_end().ends_with(OPEN)
+}
+
+/// What closes a thought that a template has just opened, as a thought of no words.
+pub fn no_thought(rendered: &str) -> String {
+    let line = if rendered.ends_with('\n') { "" } else { "\n" };
+    format!("{line}\n{CLOSE}\n\n")
+}
 
 fn turns(prompt: &Prompt, system: &str, user: Message) -> Vec<Message> {
     let mut messages = Vec::with_capacity(2);
@@ -94,6 +161,7 @@ pub fn reasoning(prompt: &Prompt, hint: &str, settings: &ReasoningSettings) -> C
         generation_prompt: !user,
         assistant_prefix: Message::assistant(prefix).with_tags(vec![own]),
         extra_bos: user,
+        answer_at: 1,
     }
 }
 
@@ -121,5 +189,6 @@ pub fn second_pass(prompt: &Prompt, answer: &str, settings: &ReasoningSettings) 
         generation_prompt: true,
         assistant_prefix,
         extra_bos: false,
+        answer_at: settings.answer_position,
     }
 }

@@ -299,3 +299,124 @@ fn soft_tokens_stand_behind_titles_and_change_no_word() {
         }
     }
 }
+
+#[test]
+fn a_shuffled_history_is_in_no_order() {
+    use crate::retrieval::Template::{High, Low, Rerank, Sequential, Simple};
+    let shuffled = Dataset { has_times: false, ..dataset("book") };
+    let said = |dataset: &Dataset, template, faithful_order| {
+        let base = PromptSettings { faithful_order, ..PromptSettings::default() };
+        let settings = base.of_template(template, dataset);
+        let prompter = Prompter::new(dataset, 3.0, &settings).unwrap();
+        prompter.build(UserIdx(0), &shown(), ItemIdx(3), None).unwrap().user().to_owned()
+    };
+    for template in [Simple, Sequential] {
+        let text = said(&shuffled, template, false);
+        assert!(text.contains("She read the following books and rated them:"), "{text}");
+        for text in [said(&shuffled, template, true), said(&dataset("book"), template, false)] {
+            assert!(text.contains("She read the following books in order and rated them:"), "{text}");
+        }
+    }
+    for template in [High, Low, Rerank, Sequential, Simple] {
+        assert!(!said(&shuffled, template, false).contains("in order"), "{template:?}");
+    }
+    // A thing that is only rated has no second verb.
+    let things = Dataset { has_times: false, ..dataset("") };
+    assert!(said(&things, Simple, false).contains("rated the following items:"));
+}
+
+/// The authors' template `low` of books numbers its items and lacks the note on the threshold.
+#[test]
+fn low_of_books_is_as_published() {
+    use crate::retrieval::Template::{High, Low};
+    let said = |noun: &str, template, base: &PromptSettings| {
+        let data = dataset(noun);
+        let settings = base.of_template(template, &data);
+        let prompter = Prompter::new(&data, 3.0, &settings).unwrap();
+        prompter.build(UserIdx(0), &shown(), ItemIdx(3), None).unwrap().user().to_owned()
+    };
+    let paper = PromptSettings::default();
+    let low = said("book", Low, &paper);
+    assert!(low.contains("['0. Heat (1995) (4 stars)', ") && !low.contains("counts as liked"), "{low}");
+    for text in [said("book", High, &paper), said("movie", Low, &paper), said("book", Low, &PromptSettings::short())] {
+        assert!(
+            !text.contains("0. Heat") && (text.contains("counts as liked") || text.contains("Liked means")),
+            "{text}"
+        );
+    }
+}
+
+fn in_own_words(source: &str, user: u32, stated: Option<&Stated>) -> crate::Result<Prompt> {
+    let (data, settings) = (dataset("movie"), PromptSettings::default());
+    let own = OwnTemplate::new("mine.jinja", source.to_owned())?;
+    let prompter = Prompter::new(&data, 3.0, &settings)?.with_own(Some(&own));
+    prompter.build(UserIdx(user), &shown(), ItemIdx(3), stated)
+}
+
+#[test]
+fn a_template_of_ones_own_writes_the_users_turn() {
+    let source = "{% if user.age %}Someone of {{ user.age }}{% else %}Someone{% endif %} {{ did }} {{ k }} {{ nouns }}.\n\
+                  {% for item in items %}\n- {{ item.title }}, {{ item.genres | join('/') }}, by {{ item.author }}: \
+                  {{ item.rating }} of {{ highest }}{{ ' (liked)' if item.liked }}\n{% endfor %}\n\
+                  {{ ratings }}\nAnd {{ target.title }}, a {{ noun }}? Above {{ threshold }} is a yes.\n";
+    let prompt = in_own_words(source, 0, Some(&stated())).unwrap();
+    assert_eq!(
+        prompt.user(),
+        "Someone of 25-34 watched 3 movies.\n\
+         - Heat (1995), Drama, by A. Writer: 4 of 5 (liked)\n\
+         - Schindler's List (1993), Drama, by A. Writer: 1 of 5\n\
+         - Toy Story, Drama, by A. Writer: 4.5 of 5 (liked)\n\
+         Ratings alone suggest: very likely yes (90%).\n\
+         And Target (2000), a movie? Above 3 is a yes."
+    );
+    assert_eq!((prompt.split, prompt.shown.len(), prompt.messages.len()), (0, 3, 2));
+    assert!(in_own_words(source, 2, None).unwrap().user().starts_with("Someone watched"));
+}
+
+#[test]
+fn the_built_in_prompt_can_be_written_as_a_template() {
+    let source = "{{ profile }}\n{{ introduction }}\n{{ list }}\n{{ notes }}\n{{ question }} {{ answer_only }}";
+    let own = in_own_words(source, 0, None).unwrap();
+    assert_eq!(own.user(), text("movie", 0, &PromptSettings::default(), None).user());
+    // Every variable is there for every row.
+    for (name, meaning) in VARIABLES {
+        assert!(!meaning.is_empty());
+        let source = format!("{{{{ {name} }}}} {{{{ question }}}}");
+        in_own_words(&source, 2, None).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    // They are listed where `rallrec explain` and the documentation list them.
+    let schema = crate::settings::schema_of::<PromptSettings>().unwrap();
+    let root = crate::settings::Schema::root(&schema);
+    let explained = root.key("file").unwrap().description().unwrap().replace("\n  ", " ");
+    let docs = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipe.md"));
+    for (name, meaning) in VARIABLES {
+        assert!(explained.contains(&format!("`{name}`: {meaning}")), "{name}: {explained}");
+        assert!(docs.contains(&format!("| `{name}` | ")), "{name} is not in docs/recipe.md");
+    }
+}
+
+#[test]
+fn a_template_that_fails_names_its_file_and_line() {
+    let fails = |source: &str, user| in_own_words(source, user, None).unwrap_err().to_string();
+    for (source, wanted) in [
+        ("one\n{{ titel }}", "mine.jinja:2: there is no variable `titel`"),
+        (
+            "{{ question }}\n\n{% for x in itms %}{{ x }}{% endfor %}",
+            "mine.jinja:3: there is no variable `itms`\n  next: did you mean `items`?",
+        ),
+        ("one\n{% if %}", "mine.jinja:2: the template fails: "),
+        ("{{ question }}\n{{ user.shoe_size }}", "mine.jinja:2: the template fails: "),
+        ("{{ question }}\n{{ target.titel }}", "mine.jinja:2: the template fails: "),
+        ("{# nothing #}", "mine.jinja: the template says nothing"),
+        ("{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}", "mine.jinja"),
+    ] {
+        let said = fails(source, 0);
+        assert!(said.starts_with(wanted) && said.contains("next: "), "{source:?}: {said}");
+    }
+    // A field that some users lack.
+    let source = "{{ user.age }}: {{ question }}";
+    assert!(in_own_words(source, 0, None).is_ok());
+    assert!(fails(source, 2).contains("{% if user.age %}"));
+    let missing = OwnTemplate::read(std::path::Path::new("/nonexistent/mine.jinja")).err().unwrap();
+    assert!(missing.to_string().contains("/nonexistent/mine.jinja"), "{missing}");
+}

@@ -82,6 +82,7 @@ pub(super) fn introduction(user: &User, dataset: &Dataset, settings: &PromptSett
         Order::MostRelevant => {
             format!("{subject} {did} the following {many}, which are the most relevant to the new {one}{then}{and}:")
         }
+        Order::Unordered => format!("{subject} {did} the following {many}{and}:"),
         Order::Relevant => {
             format!("{subject} {did} the following {many}, which are relevant to the new {one}{then}{and}:")
         }

@@ -192,7 +192,7 @@ const FILES: AskedFiles = AskedFiles { rows: "predictions.jsonl", asked: "predic
 
 impl Stage for Predict {
     const ID: StageId = StageId::Predict;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NOTES: &'static [&'static str] = &[FILES.asked];
     const TAKES_OVER: bool = true;
     type Settings<'r> = PredictSettings<'r>;

@@ -117,7 +117,7 @@ pub struct Reasoning {
 
 impl Stage for Reason {
     const ID: StageId = StageId::Reason;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NOTES: &'static [&'static str] = &[Pass::Main.files().asked, Pass::WithoutHint.files().asked];
     const TAKES_OVER: bool = true;
     type Settings<'r> = ReasonSettings<'r>;

@@ -97,6 +97,7 @@ mod tests {
             "reason.prompt.system=Be kind.",
             "reason.prompt.think_tag=none",
             "reason.prompt.second_pass=assistant",
+            "reason.prompt.answer_position=2",
             "predict.score=double_softmax",
             "predict.yes=yes",
         ] {
