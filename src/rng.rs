@@ -23,6 +23,8 @@ pub enum Use {
     Synthetic = 7,
     /// Bootstrap resampling.
     Bootstrap = 8,
+    /// Trials of a sweep.
+    Sweep = 9,
 }
 
 /// Ten rounds of Philox4x32 over `counter` with `key`.

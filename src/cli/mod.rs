@@ -30,6 +30,7 @@ mod run;
 mod score;
 mod serve;
 mod shell;
+mod sweep;
 mod tiny_model;
 mod watch;
 
@@ -52,6 +53,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Init(init::InitArgs),
     Run(run::RunArgs),
+    Sweep(sweep::SweepArgs),
     Watch(watch::WatchArgs),
     Data(data::DataArgs),
     Model(model::ModelArgs),
@@ -110,7 +112,7 @@ impl Command {
         match self {
             Command::Run(_) | Command::Demo(_) => !self.has_dashboard(),
             Command::Recommend(_) | Command::Export(_) | Command::Data(_) => true,
-            Command::Bench(_) | Command::TinyModel(_) | Command::Serve(_) => true,
+            Command::Bench(_) | Command::TinyModel(_) | Command::Serve(_) | Command::Sweep(_) => true,
             Command::Llm(args) => args.hears_stops(),
             _ => false,
         }
@@ -153,6 +155,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Demo(args) => demo::main(args),
         Command::Init(args) => init::main(args),
         Command::Run(args) => run::main(args),
+        Command::Sweep(args) => sweep::main(args),
         Command::Watch(args) => watch::main(args),
         Command::Data(args) => data::main(args),
         Command::Model(args) => model::main(args),

@@ -130,6 +130,14 @@ impl Checked for Recipe {
             "`collaborative` needs the causal features, and collab.wording = \"none\" makes none",
             "set collab.wording, e.g. to \"silent\"",
         );
+        let (reasoned, others) = (self.reason.test_rows, self.predict.ablation_rows);
+        let enough = others == 0 || (reasoned > 0 && reasoned <= others);
+        faults.unless(
+            !self.reason.without_retrieval || enough,
+            "reason.without_retrieval",
+            format!("predict.ablation_rows = {others} makes prompts without retrieval for fewer rows than are reasoned about"),
+            "set predict.ablation_rows to 0, which means all, or lower reason.test_rows",
+        );
         let merged = (1..=rows::EXPERTS).find(|n| self.evaluate.reference == rows::merged_of(*n));
         faults.unless(
             merged.is_none_or(|n| n == self.merge.experts.len()),

@@ -52,6 +52,8 @@ const FIRST: &[(&str, Option<StageId>)] = &[
     ("tune.lora.checkpoint_seconds", None),
     ("predict", Some(StageId::Predict)),
     ("predict.ablation_rows", Some(StageId::Retrieve)),
+    ("predict.renderings", Some(StageId::Retrieve)),
+    ("predict.more_histories", Some(StageId::Retrieve)),
     ("predict.score", Some(StageId::Tune)),
     ("predict.yes", Some(StageId::Tune)),
     ("predict.no", Some(StageId::Tune)),

@@ -18,5 +18,6 @@ mod tree;
 pub use load::{Read, load, parse, read, read_text};
 pub use print::annotated;
 pub use sections::{
-    Describe, DescribeSource, Embed, Graph, ModelSettings, Pooling, Predict, Reason, Recipe, RowChoice, Rows, Tune,
+    Describe, DescribeSource, Embed, Graph, ModelSettings, MoreHistory, Pooling, Predict, Reason, Recipe, RowChoice,
+    Rows, Tune,
 };

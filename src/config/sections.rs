@@ -273,6 +273,11 @@ pub struct Tune {
     /// way. More targets learn from the same tokens, since the history is read once.
     #[schemars(range(min = 1, max = 10_000))]
     pub targets_per_history: usize,
+    /// Seeds of further adapters, each tuned as the first but for its seed. Every one is one more
+    /// run of the tuned model in the merge, so that its variance says something. The rest of the
+    /// tables has the first one.
+    #[schemars(extend("uniqueItems" = true))]
+    pub more_seeds: Vec<u64>,
     /// Select on the first test rows, as the authors do (D7).
     pub select_on_test: bool,
     /// Put a second BOS in front of each training prompt (where the tokenizer has one), as the
@@ -292,12 +297,25 @@ impl Default for Tune {
         Self {
             templates: vec![High, Sequential, Simple],
             targets_per_history: 1,
+            more_seeds: Vec::new(),
             select_on_test: false,
             faithful_bos: false,
             valid_rows: 0,
             lora: crate::tune::LoraSettings::default(),
         }
     }
+}
+
+/// Histories of the papers' tables that the ablation table can have besides its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MoreHistory {
+    /// Hybrid-Score: by text and LightGCN, the two similarities averaged (`mix2`), shown as the
+    /// recipe shows.
+    HybridScore,
+    /// ReLLa: by text, most similar first. With `tune.templates` of three renderings its model is
+    /// tuned on the mixed set, as published.
+    Rella,
 }
 
 /// Yes/No scoring.
@@ -315,6 +333,14 @@ pub struct Predict {
     /// System message in scoring. Not set: that of tuning (`prompt.system`). The authors of
     /// RALLRec+ leave it empty, also for the tuned model, which was tuned with one (D8).
     pub system: Option<String>,
+    /// Templates (see `retrieve.template`) by which the tuned model sees each row once more. Every
+    /// one is one more run of the tuned model in the merge. The rest of the tables has the recipe's
+    /// own template.
+    #[schemars(extend("uniqueItems" = true))]
+    pub renderings: Vec<crate::retrieval::Template>,
+    /// Further rows of the ablation table, as the papers' tables have them.
+    #[schemars(extend("uniqueItems" = true))]
+    pub more_histories: Vec<MoreHistory>,
     /// Test rows in the ablation table (no retrieval, text, collaborative, mix, mix3); 0 means all.
     #[schemars(range(max = 1_000_000_000))]
     pub ablation_rows: usize,
@@ -330,6 +356,8 @@ impl Default for Predict {
             yes: "Yes".into(),
             no: "No".into(),
             system: None,
+            renderings: Vec::new(),
+            more_histories: Vec::new(),
             ablation_rows: 0,
             zero_shot_rows: 0,
         }
@@ -382,6 +410,10 @@ pub struct Reason {
     /// Reason about the test rows once more without the hint, for a row of the table that shows
     /// what the hint adds.
     pub ablation: bool,
+    /// Reason about the test rows once more with the newest items of the history instead of
+    /// retrieved ones, without the hint: a row of the table that shows what retrieval adds to the
+    /// reasoning model. It stands beside the row without the hint (`ablation`).
+    pub without_retrieval: bool,
 }
 
 impl Default for Reason {
@@ -400,6 +432,7 @@ impl Default for Reason {
             certainty: Default::default(),
             matching: Default::default(),
             ablation: false,
+            without_retrieval: false,
         }
     }
 }

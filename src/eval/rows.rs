@@ -36,13 +36,21 @@ pub const REASONING: &str = "reasoning";
 pub const MERGED: &str = "merged";
 /// The reasoning model without the tuned model's opinion.
 pub const REASONING_BARE: &str = "reasoning, without the hint";
+/// The same over the newest items of the history.
+pub const REASONING_RECENT: &str = "reasoning, without retrieval";
 /// The merge with that.
 pub const MERGED_BARE: &str = "merged, without the hint";
 /// The tuned model in the table of other histories.
 pub const TUNED_AS_RECIPE: &str = "tuned, as the recipe retrieves";
 
-/// Ways of choosing the shown history, in the order of the ablation table.
-pub const HISTORIES: [&str; 7] = [
+/// The mean of the tuned and the reasoning model, without weights.
+pub const PLAIN_MEAN: &str = "plain mean of both";
+/// The same without the tuned model's opinion in the reasoning prompt.
+pub const PLAIN_MEAN_BARE: &str = "plain mean of both, without the hint";
+
+/// Ways of choosing the shown history, in the order of the ablation table. Those behind the first
+/// seven are there where `predict.more_histories` names them.
+pub const HISTORIES: [&str; 9] = [
     "no retrieval",
     "text only",
     "collaborative only",
@@ -50,6 +58,8 @@ pub const HISTORIES: [&str; 7] = [
     "mix3",
     "without rerank",
     "as the authors' code retrieves",
+    "hybrid score",
+    "as ReLLa retrieves",
 ];
 
 /// The row of the tuned model behind one of [`HISTORIES`].
@@ -72,8 +82,8 @@ pub fn names() -> Vec<String> {
 /// How many experts a merge can have.
 pub const EXPERTS: usize = 3;
 
-/// The rows that every recipe has, in the order of a table. [`names`] has the others too.
-pub const ALL: [&str; 12] = [
+/// The rows that a recipe can have, in the order of a table. [`names`] has the others too.
+pub const ALL: [&str; 15] = [
     GLOBAL_MEAN,
     ITEM_MEAN,
     ITEM_AND_HISTORY,
@@ -83,8 +93,11 @@ pub const ALL: [&str; 12] = [
     TUNED,
     REASONING,
     MERGED,
+    PLAIN_MEAN,
     REASONING_BARE,
+    REASONING_RECENT,
     MERGED_BARE,
+    PLAIN_MEAN_BARE,
     TUNED_AS_RECIPE,
 ];
 

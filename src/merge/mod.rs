@@ -50,6 +50,8 @@ pub struct MergeSettings {
     /// Which value of the tuned model enters: the mean of its runs (the paper), or its first run
     /// (the authors' code).
     pub tuned_mean: TunedMean,
+    /// A row of the table for the mean of the two models without weights, beside each merge.
+    pub plain_mean: bool,
     /// The grid that is searched on the validation rows; empty lists mean no search.
     pub sweep: SweepSettings,
     /// Beyond the papers: a second merge over these experts, in a row of its own. `reasoning` takes
@@ -70,6 +72,7 @@ impl Default for MergeSettings {
             tau_tuned: 1.0,
             samples: 0,
             tuned_mean: TunedMean::Mean,
+            plain_mean: false,
             sweep: SweepSettings::default(),
             experts: Vec::new(),
             weights: vec![0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Recipe, RowChoice};
+use crate::config::{MoreHistory, Recipe, RowChoice};
 use crate::data::{Part, Samples};
 use crate::error::{Error, Result};
 use crate::eval::rows::HISTORIES;
@@ -55,12 +55,17 @@ pub enum Variant {
     Unranked,
     /// As the recipe, but with what the authors' published retrieval does otherwise (D1, D6, D10).
     Published,
+    /// By text and LightGCN, the two similarities averaged: the papers' row Hybrid-Score.
+    HybridScore,
+    /// By text, most similar first: the papers' row ReLLa.
+    Rella,
     /// A rendering of tuning rows.
     Rendering(Template),
 }
 
 impl Variant {
-    /// The rows of the ablation table, in the order of [`HISTORIES`].
+    /// The rows of the ablation table, in the order of [`HISTORIES`]; the first [`Self::USUAL`] are
+    /// always there.
     pub const ABLATION: [Variant; HISTORIES.len()] = [
         Variant::NoRetrieval,
         Variant::Text,
@@ -69,7 +74,22 @@ impl Variant {
         Variant::Mix3,
         Variant::Unranked,
         Variant::Published,
+        Variant::HybridScore,
+        Variant::Rella,
     ];
+
+    /// Rows of the ablation table that every recipe has.
+    pub const USUAL: usize = 7;
+
+    /// The rows of the ablation table of a recipe with `predict.more_histories`.
+    pub fn ablation(more: &[MoreHistory]) -> Vec<Variant> {
+        let wanted = |variant: &Variant| match variant {
+            Variant::HybridScore => more.contains(&MoreHistory::HybridScore),
+            Variant::Rella => more.contains(&MoreHistory::Rella),
+            _ => true,
+        };
+        Self::ABLATION.into_iter().filter(wanted).collect()
+    }
 
     /// For tables.
     pub fn title(self) -> &'static str {
@@ -84,7 +104,7 @@ impl Variant {
     pub fn template(self, template: Template) -> Template {
         match self {
             Variant::NoRetrieval => Template::Simple,
-            Variant::Unranked => Template::High,
+            Variant::Unranked | Variant::Rella => Template::High,
             Variant::Rendering(own) => own,
             _ => template,
         }
@@ -96,7 +116,8 @@ impl Variant {
         let base = RetrievalSettings { template: self.template(base.template), ..base.clone() };
         let with = |embedding| RetrievalSettings { embedding, ..base.clone() };
         match self {
-            Variant::Text => with(Embedding::Text),
+            Variant::Text | Variant::Rella => with(Embedding::Text),
+            Variant::HybridScore => with(Embedding::Mix2),
             Variant::Collaborative => with(Embedding::Colla),
             Variant::Mix => with(Embedding::Mix),
             Variant::Mix3 => with(Embedding::Mix3),
@@ -228,10 +249,19 @@ impl ChosenRows {
         valid.chain(self.test.iter().map(|&row| whole(Set::Test, row, Variant::Main))).collect()
     }
 
+    /// What is scored, once more in each of these templates.
+    pub fn rendered(&self, templates: &[Template]) -> Vec<RowRequest> {
+        let variants = |row: RowRequest| {
+            templates.iter().map(move |&template| RowRequest { variant: Variant::Rendering(template), ..row })
+        };
+        self.scored().into_iter().flat_map(variants).collect()
+    }
+
     /// Test rows for the ablation table, each in all variants. `rows`: so many; 0 = all.
-    pub fn ablation(&self, rows: usize) -> Vec<RowRequest> {
+    pub fn ablation(&self, rows: usize, more: &[MoreHistory]) -> Vec<RowRequest> {
         let rows = self.test.iter().take(if rows == 0 { usize::MAX } else { rows });
-        rows.flat_map(|&row| Variant::ABLATION.map(|variant| whole(Set::Test, row, variant))).collect()
+        let variants = Variant::ablation(more);
+        rows.flat_map(|&row| variants.iter().map(move |&variant| whole(Set::Test, row, variant))).collect()
     }
 }
 

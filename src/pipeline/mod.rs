@@ -27,6 +27,7 @@ pub mod soft;
 pub mod stage;
 pub mod stages;
 mod summary;
+pub mod sweep;
 mod told;
 pub mod trace;
 pub mod unused;

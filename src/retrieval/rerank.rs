@@ -142,9 +142,9 @@ fn by_score(history: &[Rated], retrieved: &[Retrieved], settings: &RetrievalSett
     scored.into_iter().take(settings.k).map(|(_, rank)| retrieved[rank].position).collect()
 }
 
-/// Equation 8. Of equal scores the more similar item stands first: at gamma = 2/3 every second place
-/// in the order of similarity has the score of a place in that of time, which rounding must not
-/// decide.
+/// Equation 8. Of equal scores the more similar item stands first: at gamma = 2/3 every second
+/// place in the order of similarity has the score of a place in that of time, which rounding must
+/// not decide.
 fn by_channels(retrieved: &[Retrieved], settings: &RetrievalSettings) -> Vec<u32> {
     let score = |channel: f64, place: usize| channel / (place as f64).powf(settings.beta);
     let mut newest: Vec<usize> = (0..retrieved.len()).collect();

@@ -20,5 +20,7 @@ mod space;
 mod splits;
 mod standing;
 mod stops;
+mod sweep;
+mod tuned_runs;
 mod usage;
 mod watch;

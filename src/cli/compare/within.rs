@@ -73,9 +73,14 @@ impl Rows {
                 rows.predictions.insert(name, line.p);
             }
         }
-        for (which, name) in [("", "samples.jsonl"), (" without a hint", "without_hint.jsonl")] {
+        let passes = [
+            ("", "samples.jsonl"),
+            (" without a hint", "without_hint.jsonl"),
+            (" without retrieval", "without_retrieval.jsonl"),
+        ];
+        for (which, name) in passes {
             let path = file(StageId::Reason, "", name)?;
-            // Only a recipe that asks for them has answers without a hint.
+            // Only a recipe that asks for them has answers without a hint or without retrieval.
             if !which.is_empty() && !path.exists() {
                 continue;
             }

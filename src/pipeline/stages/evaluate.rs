@@ -273,8 +273,16 @@ impl<'a> Evaluation<'a> {
         first.add(rows::TUNED, tuned);
         first.add(rows::REASONING, |row| mean_of(&reasoning.rows, row));
         first.add(rows::MERGED, |row| merged_p.get(&row).copied());
+        let plain_mean = |rows: &[(usize, Merged)]| -> HashMap<usize, f64> {
+            let of = |(row, m): &(usize, Merged)| (*row, f64::midpoint(m.mean_tuned, m.mean_reasoning));
+            if merged.chosen.plain_mean { rows.iter().map(of).collect() } else { HashMap::new() }
+        };
+        let (plain, plain_bare) = (plain_mean(&merged.test), plain_mean(&merged.without_hint));
+        first.add(rows::PLAIN_MEAN, |row| plain.get(&row).copied());
         first.add(rows::REASONING_BARE, |row| mean_of(&reasoning.without_hint, row));
+        first.add(rows::REASONING_RECENT, |row| mean_of(&reasoning.without_retrieval, row));
         first.add(rows::MERGED_BARE, |row| bare_p.get(&row).copied());
+        first.add(rows::PLAIN_MEAN_BARE, |row| plain_bare.get(&row).copied());
         first.add(&experts_name, experts_p);
         if !first.rows.is_empty() {
             let title = if all { "Test rows" } else { "Test rows with reasoning samples" };
@@ -289,7 +297,8 @@ impl<'a> Evaluation<'a> {
             sections.push(("All test rows, without reasoning", wide));
         }
         let shown = |variant: Variant| move |row: usize| self.ablation.p(Set::Test, row, variant);
-        let scored = |row: &usize| Variant::ABLATION.iter().all(|&v| shown(v)(*row).is_some());
+        let usual = &Variant::ABLATION[..Variant::USUAL];
+        let scored = |row: &usize| usual.iter().all(|&v| shown(v)(*row).is_some());
         let mut ablation = Columns::new(test.into_iter().filter(scored).collect());
         if !ablation.rows.is_empty() {
             self.add_baselines(&mut ablation);

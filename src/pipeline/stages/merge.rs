@@ -13,7 +13,8 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::merge::{
-    Cell, Expert, MergeSettings, Merged, Opinions, Samples, grid, merge as merge_rows, merge_all, sweep, weigh,
+    Cell, Expert, MergeSettings, Merged, Opinions, Samples, TunedMean, grid, merge as merge_rows, merge_all, sweep,
+    weigh,
 };
 use crate::monitor::Monitor;
 use crate::pipeline::artifact::Artifact;
@@ -27,6 +28,8 @@ pub struct Merge;
 pub struct MergeInputs<'a> {
     /// Scores of the tuned model, with the rows and their labels.
     pub predictions: &'a Made<Predictions>,
+    /// Further runs of the tuned model on the same rows.
+    pub runs: Vec<&'a Made<Predictions>>,
     /// Samples of the reasoning model.
     pub reasoning: &'a Made<Reasoning>,
     /// What ratings and graph say, where they are an expert.
@@ -35,11 +38,13 @@ pub struct MergeInputs<'a> {
 
 impl Inputs for MergeInputs<'_> {
     fn made(&self) -> Vec<(&'static str, Content)> {
-        contents([
+        let mut all = contents([
             ("predict", Some(self.predictions.content())),
             ("reason", Some(self.reasoning.content())),
             ("collab", self.features.map(Made::content)),
-        ])
+        ]);
+        all.extend(self.runs.iter().map(|run| ("run", run.content())));
+        all
     }
 }
 
@@ -86,9 +91,10 @@ impl Stage for Merge {
     type Output = MergeOutcome;
 
     fn run(settings: &&MergeSettings, inputs: &MergeInputs<'_>, work: &Work<'_>) -> Result<()> {
+        let more = inputs.runs.iter().map(|run| run.get()).collect::<Result<Vec<_>>>()?;
         let opinions = ExpertOpinions {
             settings,
-            predictions: inputs.predictions.get()?,
+            predictions: TunedRuns { main: inputs.predictions.get()?, more: &more },
             reasoning: inputs.reasoning.get()?,
             features: inputs.features.map(Made::get).transpose()?,
         };
@@ -103,24 +109,55 @@ impl Stage for Merge {
     }
 }
 
+/// What the tuned model says, run by run.
+#[derive(Clone, Copy)]
+pub struct TunedRuns<'a> {
+    /// The first run: the recipe's adapter and template.
+    pub main: &'a Predictions,
+    /// Further runs, of the same rows.
+    pub more: &'a [&'a Predictions],
+}
+
+impl TunedRuns<'_> {
+    /// The probabilities of a row, the first run's first; empty where that has none.
+    fn of(&self, set: Set, row: usize) -> Vec<f64> {
+        let Some(first) = self.main.p(set, row, Variant::Main) else { return Vec::new() };
+        std::iter::once(first).chain(self.more.iter().flat_map(|run| run.all_of(set, row))).collect()
+    }
+}
+
 /// Reasoned rows of a set, in order, with both models' values.
 fn gather(
     rows: &[usize],
     set: Set,
-    predictions: &Predictions,
+    predictions: TunedRuns<'_>,
     reasoning: &reason::Samples,
 ) -> Result<(Vec<usize>, Samples, Samples)> {
     let (mut kept, mut reasoned, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
     for &row in rows {
         let samples = reasoning.get(&(set, row));
-        let p = predictions.p(set, row, Variant::Main);
-        if let (Some(samples), Some(p)) = (samples, p) {
+        let runs = predictions.of(set, row);
+        if let (Some(samples), false) = (samples, runs.is_empty()) {
             kept.push(row);
             reasoned.push(samples.iter().map(|s| s.p).collect::<Vec<f64>>());
-            tuned.push([p]);
+            tuned.push(runs);
         }
     }
     Ok((kept, Samples::new("reasoning", &reasoned)?, Samples::new("tuned", &tuned)?))
+}
+
+/// The merge of the validation rows that have samples, with settings that were chosen on them.
+///
+/// # Errors
+/// Values that are no probabilities.
+pub fn on_validation(
+    predictions: TunedRuns<'_>,
+    reasoning: &Reasoning,
+    chosen: &MergeSettings,
+) -> Result<Vec<(usize, Merged)>> {
+    let all = predictions.main.labelled(Set::Valid).0;
+    let (rows, reasoned, tuned) = gather(&all, Set::Valid, predictions, &reasoning.rows)?;
+    Ok(rows.into_iter().zip(merge_rows(&reasoned, &tuned, chosen)?).collect())
 }
 
 /// Values of rows, by row.
@@ -131,7 +168,7 @@ fn labels_of(rows: &[usize], all: &(Vec<usize>, Vec<bool>)) -> Vec<bool> {
 
 fn write(settings: &MergeSettings, opinions: &ExpertOpinions<'_>, work: &Work<'_>) -> Result<()> {
     let ExpertOpinions { predictions, reasoning, .. } = *opinions;
-    let [all_valid, all_test] = [Set::Valid, Set::Test].map(|set| predictions.labelled(set));
+    let [all_valid, all_test] = [Set::Valid, Set::Test].map(|set| predictions.main.labelled(set));
     let gather = |rows: &[usize], set, samples| gather(rows, set, predictions, samples);
     let (valid, valid_r, valid_t) = gather(&all_valid.0, Set::Valid, &reasoning.rows)?;
     let (test, test_r, test_t) = gather(&all_test.0, Set::Test, &reasoning.rows)?;
@@ -173,7 +210,7 @@ fn write(settings: &MergeSettings, opinions: &ExpertOpinions<'_>, work: &Work<'_
 #[derive(Clone, Copy)]
 struct ExpertOpinions<'a> {
     settings: &'a MergeSettings,
-    predictions: &'a Predictions,
+    predictions: TunedRuns<'a>,
     reasoning: &'a Reasoning,
     features: Option<&'a Features>,
 }
@@ -182,7 +219,13 @@ impl ExpertOpinions<'_> {
     fn of(&self, set: Set, rows: &[usize]) -> Result<Vec<Opinions>> {
         let of = |expert: Expert, row: usize| -> Option<(f64, f64)> {
             match expert {
-                Expert::Tuned => self.predictions.p(set, row, Variant::Main).map(|p| (p, 0.0)),
+                Expert::Tuned => {
+                    let runs = self.predictions.of(set, row);
+                    let first = *runs.first()?;
+                    let (mean, var) = Samples::new("tuned", &[runs]).ok()?.moments(usize::MAX).ok()?;
+                    let p = if self.settings.tuned_mean == TunedMean::First { first } else { mean[0] };
+                    Some((p, var[0]))
+                }
                 Expert::Collaborative => self.features.and_then(|f| f.p(set, row)).map(|p| (p, 0.0)),
                 Expert::Reasoning => {
                     let p: Vec<f64> = self.reasoning.rows.get(&(set, row))?.iter().map(|s| s.p).collect();

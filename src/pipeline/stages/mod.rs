@@ -131,12 +131,16 @@ pub struct ByVariant<T> {
     pub score: T,
     /// Test rows in all variants.
     pub ablation: T,
+    /// Rows that are merged and reported in other templates, for further runs of the tuned model.
+    pub renderings: Option<T>,
 }
 
 /// What `predict` made.
 pub struct Scores {
     /// The tuned model on the rows that are merged and reported.
     pub main: Made<Predictions>,
+    /// Further runs of the tuned model on the same rows: other templates, other adapters.
+    pub runs: Vec<Made<Predictions>>,
     /// The tuned model on the ablation's rows.
     pub ablation: Made<Predictions>,
     /// The untuned model.
@@ -324,9 +328,15 @@ impl<'a> Chain<'a> {
         };
         let tune = part("tune", data.rows.tuned(self.recipe))?;
         let score = part("score", data.rows.scored())?;
-        let ablation = part("ablation", data.rows.ablation(self.recipe.predict.ablation_rows))?;
+        let ablation = part(
+            "ablation",
+            data.rows.ablation(self.recipe.predict.ablation_rows, &self.recipe.predict.more_histories),
+        )?;
+        let templates = &self.recipe.predict.renderings;
+        let renderings =
+            (!templates.is_empty()).then(|| part("renderings", data.rows.rendered(templates))).transpose()?;
         stage.finish();
-        Ok(ByVariant { tune, score, ablation })
+        Ok(ByVariant { tune, score, ablation, renderings })
     }
 
     /// `prompts`.
@@ -354,8 +364,10 @@ impl<'a> Chain<'a> {
         let tune = part("tune", &shown.tune, &features.tune)?;
         let score = part("score", &shown.score, &features.score)?;
         let ablation = part("ablation", &shown.ablation, &features.score)?;
+        let renderings =
+            (shown.renderings.as_ref()).map(|shown| part("renderings", shown, &features.score)).transpose()?;
         stage.finish();
-        Ok(ByVariant { tune, score, ablation })
+        Ok(ByVariant { tune, score, ablation, renderings })
     }
 
     /// `tune`.
@@ -379,18 +391,39 @@ impl<'a> Chain<'a> {
         Ok(tuned)
     }
 
-    /// `predict`.
-    pub fn predict(&self, prompts: &ByVariant<Made<PromptRows>>, tuned: &Made<Tuned>) -> Result<Scores> {
+    /// `tune` with the further adapters of `tune.more_seeds`, the recipe's own first.
+    pub fn tune_all(&self, prompts: &ByVariant<Made<PromptRows>>) -> Result<Vec<Made<Tuned>>> {
+        let inputs = TuneInputs { prompts: &prompts.tune, model: self.writer.view(Facets::LEARNS) };
+        let mut stage = self.run.enter(StageId::Tune, self.device);
+        let mut tuned = vec![stage.part::<Tune>("", &TuneSettings::of(self.recipe), &inputs)?];
+        for &seed in &self.recipe.tune.more_seeds {
+            let settings = TuneSettings::of(self.recipe).with_seed(seed);
+            tuned.push(stage.part::<Tune>("more", &settings, &inputs)?);
+        }
+        stage.finish();
+        Ok(tuned)
+    }
+
+    /// `predict`. Of the adapters the first is the recipe's own.
+    pub fn predict(&self, prompts: &ByVariant<Made<PromptRows>>, tuned: &[Made<Tuned>]) -> Result<Scores> {
+        let (tuned, more) = tuned.split_first().ok_or_else(|| Error::failed("predict", "there is no tuned model"))?;
         let model = self.writer.view(Facets::ANSWERS);
         let with = |prompts, tuned| PredictInputs { prompts, tuned, model };
         let settings = PredictSettings::tuned(self.recipe);
         let mut stage = self.run.enter(StageId::Predict, self.device);
         let main = stage.part::<Predict>("score", &settings, &with(&prompts.score, Some(tuned)))?;
         let ablation = stage.part::<Predict>("ablation", &settings, &with(&prompts.ablation, Some(tuned)))?;
+        let mut runs = Vec::new();
+        if let Some(prompts) = &prompts.renderings {
+            runs.push(stage.part::<Predict>("renderings", &settings, &with(prompts, Some(tuned)))?);
+        }
+        for other in more {
+            runs.push(stage.part::<Predict>("more", &settings, &with(&prompts.score, Some(other)))?);
+        }
         let settings = PredictSettings::zero_shot(self.recipe);
         let zero_shot = stage.part::<Predict>("zero_shot", &settings, &with(&prompts.score, None))?;
         stage.finish();
-        Ok(Scores { main, ablation, zero_shot })
+        Ok(Scores { main, runs, ablation, zero_shot })
     }
 
     /// `reason`.
@@ -404,6 +437,7 @@ impl<'a> Chain<'a> {
             tables: &data.tables,
             samples: &data.samples,
             prompts: &prompts.score,
+            others: self.recipe.reason.without_retrieval.then_some(&prompts.ablation),
             predictions: self.recipe.reason.hint.then_some(&scores.main),
             model: self.reasoner.as_ref().unwrap_or(&self.writer).view(Facets::ANSWERS),
         };
@@ -419,7 +453,7 @@ impl<'a> Chain<'a> {
     ) -> Result<Made<MergeOutcome>> {
         let expert = self.recipe.merge.experts.contains(&Expert::Collaborative);
         let features = expert.then_some(&features.score);
-        let inputs = MergeInputs { predictions: &scores.main, reasoning, features };
+        let inputs = MergeInputs { predictions: &scores.main, runs: scores.runs.iter().collect(), reasoning, features };
         self.run.stage::<Merge>(&&self.recipe.merge, &inputs, self.device)
     }
 
@@ -468,7 +502,7 @@ impl<'a> Chain<'a> {
         unless_beyond!(StageId::Prompts);
         let prompts = self.prompts(&data, &shown, &features, from)?;
         unless_beyond!(StageId::Tune);
-        let tuned = self.tune(&prompts)?;
+        let tuned = self.tune_all(&prompts)?;
         unless_beyond!(StageId::Predict);
         let scores = self.predict(&prompts, &tuned)?;
         unless_beyond!(StageId::Reason);

@@ -44,6 +44,13 @@ pub struct TuneSettings<'r> {
 }
 
 impl<'r> TuneSettings<'r> {
+    /// The same for an adapter of another seed.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.lora.seed = seed;
+        self
+    }
+
     /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         Self {

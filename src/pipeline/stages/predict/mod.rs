@@ -140,12 +140,15 @@ impl Named for Prediction {
 pub struct Predictions {
     rows: Vec<Prediction>,
     places: HashMap<(Set, usize, Variant), usize>,
+    by_row: HashMap<(Set, usize), Vec<usize>>,
 }
 
 impl Predictions {
     fn new(rows: Vec<Prediction>) -> Self {
         let places = rows.iter().enumerate().map(|(n, p)| ((p.set, p.row, p.variant), n)).collect();
-        Self { rows, places }
+        let mut by_row: HashMap<(Set, usize), Vec<usize>> = HashMap::new();
+        rows.iter().enumerate().for_each(|(n, p)| by_row.entry((p.set, p.row)).or_default().push(n));
+        Self { rows, places, by_row }
     }
 
     /// The score of a row with the history of a variant.
@@ -156,6 +159,11 @@ impl Predictions {
     /// The probability of one score.
     pub fn p(&self, set: Set, row: usize, variant: Variant) -> Option<f64> {
         self.get(set, row, variant).map(|p| p.p)
+    }
+
+    /// The probabilities of a row, one a variant, in the order of the recipe.
+    pub fn all_of(&self, set: Set, row: usize) -> impl Iterator<Item = f64> + '_ {
+        self.by_row.get(&(set, row)).into_iter().flatten().map(|&at| self.rows[at].p)
     }
 
     /// The rows of a set with their labels, in order, with the history as the recipe has it.

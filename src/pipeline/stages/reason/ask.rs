@@ -78,16 +78,19 @@ impl Asking<'_> {
     pub fn write<'m>(
         &self,
         prompts: &PromptRows,
+        others: Option<&PromptRows>,
         questions: &Questions<'_>,
         earlier: &Earlier<Reasoned>,
         open: impl FnOnce() -> Result<Box<dyn LanguageModel + 'm>>,
     ) -> Result<()> {
         let settings = &self.settings.reason;
-        let of = |pass: Pass| (pass, pass.rows(settings, prompts));
-        let mut passes = vec![of(Pass::Main)];
+        let mut passes = vec![(Pass::Main, Pass::Main.rows(settings, prompts))];
         // Without a hint there is nothing to leave out.
         if settings.hint && settings.ablation {
-            passes.push(of(Pass::WithoutHint));
+            passes.push((Pass::WithoutHint, Pass::WithoutHint.rows(settings, prompts)));
+        }
+        if let Some(others) = others {
+            passes.push((Pass::WithoutRetrieval, Pass::WithoutRetrieval.rows(settings, others)));
         }
         let rows: usize = passes.iter().map(|(_, rows)| rows.len()).sum();
         let mut count = Count { done: 0, total: (rows * settings.samples) as u64 };

@@ -55,6 +55,8 @@ pub struct ReasonInputs<'a> {
     pub samples: &'a Made<DataSamples>,
     /// Rows that may be reasoned about.
     pub prompts: &'a Made<PromptRows>,
+    /// The same test rows with other histories, where they are reasoned about without retrieval.
+    pub others: Option<&'a Made<PromptRows>>,
     /// The tuned model's opinion, where the hint states it.
     pub predictions: Option<&'a Made<Predictions>>,
     /// The reasoning model.
@@ -63,7 +65,11 @@ pub struct ReasonInputs<'a> {
 
 impl Inputs for ReasonInputs<'_> {
     fn made(&self) -> Vec<(&'static str, Content)> {
-        contents([("prompts", Some(self.prompts.content())), ("predict", self.predictions.map(Made::content))])
+        contents([
+            ("prompts", Some(self.prompts.content())),
+            ("predict", self.predictions.map(Made::content)),
+            ("other prompts", self.others.map(Made::content)),
+        ])
     }
 
     fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
@@ -113,12 +119,16 @@ pub struct Reasoning {
     pub rows: Samples,
     /// The same test rows without the hint; empty unless `reason.ablation` asks for them.
     pub without_hint: Samples,
+    /// Test rows with the newest items instead of retrieved ones, without the hint; empty unless
+    /// `reason.without_retrieval` asks for them.
+    pub without_retrieval: Samples,
 }
 
 impl Stage for Reason {
     const ID: StageId = StageId::Reason;
     const VERSION: u32 = 3;
-    const NOTES: &'static [&'static str] = &[Pass::Main.files().asked, Pass::WithoutHint.files().asked];
+    const NOTES: &'static [&'static str] =
+        &[Pass::Main.files().asked, Pass::WithoutHint.files().asked, Pass::WithoutRetrieval.files().asked];
     const TAKES_OVER: bool = true;
     type Settings<'r> = ReasonSettings<'r>;
     type Inputs<'a> = ReasonInputs<'a>;
@@ -128,16 +138,17 @@ impl Stage for Reason {
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let predictions = inputs.predictions.map(Made::get).transpose()?;
         let questions = Questions::new(settings, inputs.model.identity()?);
-        let earlier = Earlier::read(work.others, &[Pass::Main.files(), Pass::WithoutHint.files()]);
+        let earlier = Earlier::read(work.others, &Pass::ALL.map(Pass::files));
         let asking = Asking { work, settings, data, predictions };
-        asking.write(inputs.prompts.get()?, &questions, &earlier, || inputs.model.open(work.device))
+        let others = inputs.others.map(Made::get).transpose()?;
+        asking.write(inputs.prompts.get()?, others, &questions, &earlier, || inputs.model.open(work.device))
     }
 
     fn load(artifact: &Artifact) -> Result<Reasoning> {
         let rows = |pass: Pass| -> Result<Samples> {
             let mut rows = Samples::new();
             let file = artifact.file(pass.files().rows);
-            if pass == Pass::WithoutHint && !file.exists() {
+            if pass != Pass::Main && !file.exists() {
                 return Ok(rows);
             }
             for row in read_rows::<Reasoned>(&file)? {
@@ -146,7 +157,11 @@ impl Stage for Reason {
             rows.values_mut().for_each(|r| r.sort_by_key(|s| s.sample));
             Ok(rows)
         };
-        Ok(Reasoning { rows: rows(Pass::Main)?, without_hint: rows(Pass::WithoutHint)? })
+        Ok(Reasoning {
+            rows: rows(Pass::Main)?,
+            without_hint: rows(Pass::WithoutHint)?,
+            without_retrieval: rows(Pass::WithoutRetrieval)?,
+        })
     }
 }
 
@@ -157,26 +172,34 @@ enum Pass {
     Main,
     /// The test rows once more, with the same random numbers and without the hint.
     WithoutHint,
+    /// The test rows with the newest items of the history, likewise.
+    WithoutRetrieval,
 }
 
 impl Pass {
+    const ALL: [Pass; 3] = [Pass::Main, Pass::WithoutHint, Pass::WithoutRetrieval];
+
     const fn files(self) -> AskedFiles {
         match self {
             Pass::Main => AskedFiles { rows: "samples.jsonl", asked: "samples.asked.jsonl" },
             Pass::WithoutHint => AskedFiles { rows: "without_hint.jsonl", asked: "without_hint.asked.jsonl" },
+            Pass::WithoutRetrieval => {
+                AskedFiles { rows: "without_retrieval.jsonl", asked: "without_retrieval.asked.jsonl" }
+            }
         }
     }
 
     /// Its rows, validation first.
     fn rows<'a>(self, settings: &config::Reason, prompts: &'a PromptRows) -> Vec<&'a PromptRow> {
         let of = |set: Set, limit: usize| {
-            let rows = prompts.rows.iter().filter(move |r| r.set == set && r.variant == Variant::Main);
+            let variant = if self == Pass::WithoutRetrieval { Variant::NoRetrieval } else { Variant::Main };
+            let rows = prompts.rows.iter().filter(move |r| r.set == set && r.variant == variant);
             rows.take(if limit == 0 { usize::MAX } else { limit })
         };
         let test = of(Set::Test, settings.test_rows);
         match self {
             Pass::Main => of(Set::Valid, settings.valid_rows).chain(test).collect(),
-            Pass::WithoutHint => test.collect(),
+            Pass::WithoutHint | Pass::WithoutRetrieval => test.collect(),
         }
     }
 }

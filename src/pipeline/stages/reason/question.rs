@@ -59,6 +59,7 @@ fn of_one<'a>(settings: &'a ReasonSettings<'_>) -> ReasonSettings<'a> {
         test_rows: neutral.test_rows,
         hint: neutral.hint,
         ablation: neutral.ablation,
+        without_retrieval: neutral.without_retrieval,
         certainty: neutral.certainty,
         ..settings.reason.clone().into_owned()
     };
@@ -83,8 +84,15 @@ mod tests {
         };
         let of = |set: &str| asked(&config::parse("", "base", &[set.to_owned()]).unwrap(), "hint", 0);
         let base = of("name=other");
-        for set in ["samples=3", "valid_rows=5", "test_rows=6", "hint=false", "ablation=true", "certainty.strong=0.45"]
-        {
+        for set in [
+            "samples=3",
+            "valid_rows=5",
+            "test_rows=6",
+            "hint=false",
+            "ablation=true",
+            "without_retrieval=true",
+            "certainty.strong=0.45",
+        ] {
             assert_eq!(of(&format!("reason.{set}")), base, "{set}");
         }
         for set in [
