@@ -18,8 +18,8 @@ use crate::panes::runs::{Catalogue, RecipeEntry, RunEntry, RunState, Source};
 const END: u64 = 16 << 10;
 /// Bytes of the beginning.
 const BEGINNING: u64 = 2 << 10;
-/// Characters of changed settings that a list shows.
-const CHANGED: usize = 200;
+/// Characters of changed settings that are kept of a run.
+const CHANGED: usize = 600;
 /// A run without a lock file that said something so lately is taken for one at work, on a machine
 /// whose locks are not seen here.
 pub const FRESH_MS: u64 = 120_000;

@@ -1,6 +1,6 @@
 //! Pane 0 on the screen.
 
-use rallrec_events::metric::{AUC, LOG_LOSS};
+use rallrec_events::metric::{AUC, LOG_LOSS, Metric};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -51,8 +51,49 @@ pub(super) fn table_area(state: &State, area: Rect) -> Rect {
         Some(editor) => editor_table(editor, area),
         None => {
             let top = (head(state, area.width).len() as u16 + 1).min(area.height);
-            Rect { y: area.y + top, height: area.height - top, ..area }
+            let below = selected_height(area);
+            Rect { y: area.y + top, height: area.height.saturating_sub(top + below), ..area }
         }
+    }
+}
+
+/// Lines below the table that tell of the selected line whole; none where the table needs them.
+fn selected_height(area: Rect) -> u16 {
+    if area.height < 26 { 0 } else { (area.height / 4).min(10) }
+}
+
+/// What the table cuts of the selected line: every figure, and all that was changed.
+fn selected_lines(state: &State, width: u16) -> Vec<Line<'static>> {
+    let theme = state.theme;
+    let view = &state.panes.runs;
+    let columns = usize::from(width).max(1);
+    let mut out = vec![Line::default()];
+    let words = match view.rows.entry(&view.catalogue, view.selected) {
+        Some(Entry::Run(run)) => {
+            out.push(Line::styled(format::clean(&run.folder.display().to_string()), theme.accent()));
+            let mut figures = Vec::new();
+            if !run.result.is_empty() {
+                figures.push(("row", format::clean(&run.result)));
+            }
+            figures.extend(run.metrics.iter().map(|(name, value)| (title(name), format::value(*value))));
+            out.extend(text::fact_lines(&figures, width, theme));
+            if run.changed.is_empty() { String::new() } else { format!("changed: {}", run.changed) }
+        }
+        Some(Entry::Recipe(recipe)) => {
+            out.push(Line::styled(format::clean(&recipe.source.name()), theme.accent()));
+            recipe.about.clone()
+        }
+        None => return Vec::new(),
+    };
+    out.extend(format::wrap(&format::clean(&words), columns).into_iter().map(|l| Line::styled(l, theme.dim())));
+    out
+}
+
+/// A metric's name for people.
+fn title(name: &str) -> &str {
+    match Metric::named(name) {
+        Some(metric) if metric.name == name => metric.title,
+        _ => name,
     }
 }
 
@@ -87,6 +128,9 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let count = view.rows.rows.len();
     let row = |i: usize| row(state, i, theme);
     table::draw_some(&columns, count, &row, Some(view.selected.min(count - 1)), body, buffer, theme);
+    let y = body.y + body.height;
+    let below = Rect { y, height: (area.y + area.height).saturating_sub(y), ..area };
+    text::lines(below, buffer, &selected_lines(state, below.width));
 }
 
 fn row(state: &State, at: usize, theme: Theme) -> Vec<Cell> {
