@@ -18,6 +18,7 @@ pub mod export;
 pub mod generate;
 pub mod init;
 pub mod lm;
+pub mod memory;
 pub mod merge;
 pub mod models;
 pub mod monitor;

@@ -55,7 +55,7 @@ fn settings() -> LightGcnSettings {
 
 pub fn lightgcn(train: &Path, test: &Path, steps: usize, precision: Precision) -> Result<Figure> {
     let (graph, settings) = (open(train, test)?.0, LightGcnSettings { precision, ..settings() });
-    let sampler = Sampler::new(&graph, settings.seed)?;
+    let sampler = Sampler::new(&graph, settings.seed, settings.draw)?;
     let mut trainer = Trainer::new(&Device::Cpu, &graph, &settings)?;
     let start = Instant::now();
     let order = sampler.order(1);

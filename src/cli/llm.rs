@@ -108,7 +108,7 @@ struct Sampling {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "S")]
     samples: u32,
     /// 0 always takes the likeliest token; 1 samples from the model's own distribution.
-    #[arg(long, default_value_t = 0.6)]
+    #[arg(long, default_value_t = 0.6, allow_negative_numbers = true)]
     temperature: f32,
     /// Keep the likeliest tokens that hold this share of the probability; 1 keeps all.
     #[arg(long, default_value_t = 1.0)]

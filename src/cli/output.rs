@@ -44,6 +44,11 @@ pub fn bytes(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Columns of the terminal that standard output is, if it is one.
+pub fn terminal_columns() -> Option<u16> {
+    std::io::stdout().is_terminal().then(rallrec_tui::terminal::columns).flatten()
+}
+
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })

@@ -249,6 +249,9 @@ fn section(items: &[Recommendation], implicit: bool) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    if let Some(columns) = output::terminal_columns() {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(columns);
+    }
     let mut out = format!("\n{table}\n\n");
     for (n, item) in items.iter().enumerate() {
         out.push_str(&format!("{:>3}. {}: {}\n", n + 1, item.title, item.reason));

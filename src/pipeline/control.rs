@@ -76,7 +76,8 @@ impl Place {
 pub struct Control {
     folder: Option<PathBuf>,
     place: Option<Place>,
-    last: Mutex<(Instant, Requests)>,
+    /// When it was looked at, what it asked for, and the latest word that means nothing.
+    last: Mutex<(Instant, Requests, Option<String>)>,
 }
 
 impl Control {
@@ -89,7 +90,7 @@ impl Control {
         Self {
             folder: folder.map(Path::to_path_buf),
             place: folder.and_then(Place::of),
-            last: Mutex::new((Instant::now(), Requests::default())),
+            last: Mutex::new((Instant::now(), Requests::default(), None)),
         }
     }
 
@@ -108,8 +109,12 @@ impl Control {
         if Place::of(folder) != self.place {
             return ControlWords { gone: true, ..ControlWords::default() };
         }
-        let mut now = Requests::read(folder);
+        let (mut now, unknown) = Requests::read_after(folder, before);
         let mut new = Vec::new();
+        if let Some(word) = unknown.filter(|word| last.2.as_ref() != Some(word)) {
+            say!("control: '{word}' means nothing; write pause, run, checkpoint or stop");
+            last.2 = Some(word);
+        }
         if std::mem::take(&mut now.checkpoint) {
             new.push(Word::Checkpoint);
             // When it cannot be taken out it is read again: one checkpoint too many does no harm.
@@ -118,7 +123,7 @@ impl Control {
         if now.lasting != before.lasting {
             new.push(now.lasting.unwrap_or(Word::Run));
         }
-        *last = (Instant::now(), now);
+        (last.0, last.1) = (Instant::now(), now);
         ControlWords { lasting: now.lasting, new, gone: false }
     }
 }
@@ -143,6 +148,9 @@ mod tests {
         let words = ControlWords { lasting: Some(Word::Pause), new: vec![Word::Checkpoint, Word::Pause], gone: false };
         assert_eq!(look(), words);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "pause\n");
+        assert_eq!(look(), ControlWords { lasting: Some(Word::Pause), new: vec![], gone: false });
+        // A word that means nothing once woke the run.
+        std::fs::write(&file, "pauze\n").unwrap();
         assert_eq!(look(), ControlWords { lasting: Some(Word::Pause), new: vec![], gone: false });
         std::fs::remove_file(&file).unwrap();
         assert_eq!(look(), ControlWords { lasting: None, new: vec![Word::Run], gone: false });

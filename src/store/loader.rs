@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChatTemplate, Tokenizer, gguf, hf};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::models::decoder::check::check;
 use crate::models::decoder::{Config, Weights};
 use crate::tensor::Dtype;
@@ -58,6 +59,28 @@ impl ModelInfo {
         }
         let (stored, notes) = (BTreeMap::new(), Vec::new());
         Ok(Self { path: path.to_owned(), format, files: files.to_vec(), bytes, stored, notes })
+    }
+}
+
+/// Fails where the weights cannot be held as `options` ask. Plain numbers of the wanted type stay in
+/// the mapped file and take no memory of their own.
+pub(crate) fn ask_for_memory(source: &ModelInfo, options: &LoadOptions) -> Result<()> {
+    let next = "use a quantised or a smaller model, or leave model.dtype away: weights then stay as they are stored";
+    memory::ask(&source.path.display().to_string(), held(source, options.dtype), next)
+}
+
+/// Bytes of the weights that are copied into memory.
+fn held(source: &ModelInfo, dtype: Option<Dtype>) -> u64 {
+    let plain = |name: &str| [Dtype::F32, Dtype::Bf16, Dtype::F16].into_iter().find(|d| d.name() == name);
+    match dtype {
+        Some(dtype) => {
+            let others = source.stored.iter().filter(|(name, _)| plain(name) != Some(dtype));
+            others.map(|(_, values)| values.saturating_mul(dtype.size() as u64)).sum()
+        }
+        None => {
+            let mapped = source.stored.iter().filter_map(|(name, values)| Some(values * plain(name)?.size() as u64));
+            source.bytes.saturating_sub(mapped.sum())
+        }
     }
 }
 

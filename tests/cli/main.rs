@@ -10,6 +10,7 @@ mod faults;
 mod init;
 mod keys;
 mod llm;
+mod memory;
 mod queue;
 mod rankings;
 mod run;

@@ -35,6 +35,11 @@ pub struct Screen {
     mouse: bool,
 }
 
+/// Columns of the terminal, where there is one.
+pub fn columns() -> Option<u16> {
+    crossterm::terminal::size().ok().map(|(columns, _)| columns).filter(|columns| *columns > 0)
+}
+
 fn tty() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/tty")
 }

@@ -62,7 +62,7 @@ Constant* constants = nullptr;
 Meeting* new_meeting() {
     static_assert(sizeof(Meeting) <= 4096, "a page holds it");
     void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) std::abort();
+    if (p == MAP_FAILED) no_memory("a barrier");
     return new (p) Meeting;
 }
 

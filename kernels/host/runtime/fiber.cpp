@@ -131,12 +131,19 @@ void go_home(Fiber& fiber, bool for_good) {
 }
 }  // namespace
 
+void no_memory(const char* what) {
+    std::fprintf(stderr,
+                 "rallrec: host build of the kernels: no memory for %s\n"
+                 "  next: allow the process more memory (a container's limit, ulimit -v)\n",
+                 what);
+    std::_Exit(1);
+}
+
 void prepare(Fiber& fiber, void (*entry)()) {
     if (!fiber.stack) {
         void* p = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) {
-            std::perror("host kernels: no memory for a thread's stack");
-            std::abort();
+            no_memory("a thread's stack");
         }
         mprotect(p, 4096, PROT_NONE);
         fiber.stack = static_cast<char*>(p);

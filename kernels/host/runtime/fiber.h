@@ -17,6 +17,9 @@ struct Fiber {
     int quiet = 0;            // depth of `Quiet` scopes
 };
 
+// Ends the program with a message: sizes are the user's, and an abort says nothing.
+[[noreturn]] void no_memory(const char* what);
+
 // Gives the fiber a stack once, and prepares it to enter `entry`, which must not return.
 void prepare(Fiber& fiber, void (*entry)());
 

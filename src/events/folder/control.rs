@@ -50,6 +50,9 @@ pub struct Requests {
     pub checkpoint: bool,
 }
 
+/// Every word that a control file may hold.
+const WORDS: [&str; 6] = ["pause", "stop", "run", "go", "resume", "checkpoint"];
+
 impl Requests {
     /// Reads the words; unknown ones ask for nothing.
     pub fn parse(text: &str) -> Self {
@@ -70,6 +73,19 @@ impl Requests {
     pub fn read(folder: &Path) -> Self {
         let read = super::read_plain(&folder.join(CONTROL_FILE));
         read.map_or(Self::default(), |text| Self::parse(&String::from_utf8_lossy(&text)))
+    }
+
+    /// As [`Requests::read`], for whoever obeys: a word that means nothing leaves in force what was
+    /// asked before, so that a slip of the pen does not wake a paused run. It is returned too.
+    pub fn read_after(folder: &Path, before: Self) -> (Self, Option<String>) {
+        let Ok(text) = super::read_plain(&folder.join(CONTROL_FILE)) else { return (Self::default(), None) };
+        let text = String::from_utf8_lossy(&text);
+        let mut asked = Self::parse(&text);
+        let unknown = text.split_whitespace().find(|word| !WORDS.contains(word)).map(str::to_string);
+        if unknown.is_some() {
+            asked.lasting = asked.lasting.or(before.lasting);
+        }
+        (asked, unknown)
     }
 
     /// These and one more.

@@ -10,6 +10,7 @@ use super::placed::{Arithmetic, Params, Placed, PlacedAdapter, Purpose};
 use super::{Config, SoftTokens, Weights};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::Weight;
 use crate::tensor::Dtype;
@@ -97,7 +98,15 @@ impl Model {
     /// # Errors
     /// Out of memory.
     pub fn with_arithmetic(&self, arithmetic: Arithmetic) -> Result<Self> {
-        if arithmetic == self.arithmetic() { Ok(self.clone()) } else { self.place(self.placed.device(), arithmetic) }
+        if arithmetic == self.arithmetic() {
+            return Ok(self.clone());
+        }
+        if arithmetic == Arithmetic::Int8 && matches!(self.placed.device(), Device::Cpu) {
+            let embeddings = self.config.vocab as u64 * self.config.hidden as u64;
+            let codes = self.config.parameters().saturating_sub(2 * embeddings);
+            memory::ask("model.arithmetic", codes, "set model.arithmetic to \"f32\", or use a smaller model")?;
+        }
+        self.place(self.placed.device(), arithmetic)
     }
 
     fn arithmetic(&self) -> Arithmetic {

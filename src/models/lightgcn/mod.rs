@@ -14,6 +14,6 @@ mod train;
 
 pub use graph::Graph;
 pub use sample::Sampler;
-pub use settings::LightGcnSettings;
+pub use settings::{Draw, LightGcnSettings};
 pub use step::{Negatives, Trainer};
 pub use train::{Embeddings, Epoch, train};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Graph, LightGcnSettings};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::ops::adam::{self, Adam};
 use crate::ops::bpr::{self, Batch, Bpr, Choice, Penalty, Stream, UserItems};
 use crate::ops::spmm::{self, Lines, Nodes, Propagation, Sparse};
@@ -45,6 +46,12 @@ impl<'a> Trainer<'a> {
     /// A device without room.
     pub fn new(device: &Device, graph: &'a Graph, settings: &LightGcnSettings) -> Result<Self> {
         let nodes = graph.adjacency().nodes();
+        if matches!(device, Device::Cpu) {
+            // Layer 0, its two moments, the layer mean and its gradient.
+            let bytes = (nodes as u64).saturating_mul(settings.dim as u64).saturating_mul(5 * 4);
+            let next = "set a smaller graph.lightgcn.dim, or take fewer users and items";
+            memory::ask("graph.lightgcn.dim", bytes, next)?;
+        }
         let mut e0 = Lines::zeros(nodes, settings.dim);
         for r in 0..nodes {
             let mut rng = Rng::new(settings.seed, Use::Init, r as u32, 0);

@@ -76,7 +76,7 @@ pub fn train(
             ));
         }
     }
-    let sampler = Sampler::new(graph, settings.seed)?;
+    let sampler = Sampler::new(graph, settings.seed, settings.draw)?;
     if sampler.left_out() > 0 {
         monitor.warn(
             &format!("{} edges belong to users who rated every item; they are not trained on", sampler.left_out()),

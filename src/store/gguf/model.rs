@@ -14,7 +14,7 @@ use crate::models::decoder::{Config, Family};
 use crate::ops::linear::{Quantised, Storage, Weight, convert};
 use crate::store::ChatTemplate;
 use crate::store::assemble::{Source, assemble};
-use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
+use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo, ask_for_memory};
 use crate::tensor::Dtype;
 
 const ROPE_TABLE: &str = "rope_freqs.weight";
@@ -257,6 +257,7 @@ pub(crate) fn describe(path: &Path) -> Result<Described> {
 /// Loads a GGUF file.
 pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, file) = open(path)?;
+    ask_for_memory(&described.source, options)?;
     let model = Model { file: &file, config: &described.config, dtype: options.dtype };
     let weights = assemble(&described.config, &model)?;
     Ok(described.with(weights))

@@ -17,7 +17,7 @@ use crate::models::decoder::{Config, Family};
 use crate::ops::linear::Weight;
 use crate::store::assemble::{Source, assemble};
 use crate::store::folder::read_json;
-use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo};
+use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo, ask_for_memory};
 use crate::store::safetensors::Tensors;
 use crate::store::{ChatTemplate, Tokenizer};
 use crate::tensor::Dtype;
@@ -132,6 +132,7 @@ pub(crate) fn describe(folder: &Path) -> Result<Described> {
 /// Loads a folder.
 pub(crate) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, tensors) = open(folder)?;
+    ask_for_memory(&described.source, options)?;
     let weights = assemble(
         &described.config,
         &Folder { tensors, family: described.config.family, folder, dtype: options.dtype },
