@@ -13,6 +13,7 @@ import argparse
 import datetime
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -176,7 +177,11 @@ def main():
     if alone:
         print(f"\nWithout a rival: {'; '.join(sorted(set(alone)))}.")
     if args.write:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+        # The commit of the program that was measured, or else of this script; a lent machine may have no git.
+        commit = bench["about"].get("commit")
+        if not commit and shutil.which("git"):
+            asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            commit = asked.stdout.strip()
         about = {"device": theirs_on, "torch": torch.__version__, "cuda": torch.version.cuda, "commit": commit,
                  "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "bench": bench["about"]}
         temporary = pathlib.Path(args.write + ".tmp")

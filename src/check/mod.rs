@@ -105,14 +105,20 @@ fn shrink(op: &Check, device: &Device, bf16: bool, mut case: Case) -> Result<Cas
 }
 
 /// Runs `cases` cases a sort of shapes with seeds `seed`, `seed + 1`, ...; with `shape` only that
-/// one.
+/// one. Adds to `findings` as it goes.
 ///
 /// # Errors
-/// Those of the operator.
-pub fn check(op: &Check, device: &Device, cases: usize, seed: u64, shape: Option<Shape>) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
+/// Those of the operator; what was found before stays in `findings`.
+pub fn check(
+    op: &Check,
+    device: &Device,
+    cases: usize,
+    seed: u64,
+    shape: Option<Shape>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
     if !op.runs_on(device) {
-        return Ok(findings);
+        return Ok(());
     }
     let narrow = op.bf16 && matches!(device, Device::Kernels(_));
     for (dtype, bf16) in [("f32", false), ("bf16", true)] {
@@ -155,7 +161,7 @@ pub fn check(op: &Check, device: &Device, cases: usize, seed: u64, shape: Option
             }
         }
     }
-    Ok(findings)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -167,7 +173,9 @@ mod tests {
     fn every_operator_passes_on_cpu_and_host() {
         for device in [Device::Cpu, Device::Kernels(KernelDevice::host(1))] {
             for op in select(&[]).unwrap() {
-                for finding in check(op, &device, 2, 1, None).unwrap() {
+                let mut findings = Vec::new();
+                check(op, &device, 2, 1, None, &mut findings).unwrap();
+                for finding in findings {
                     assert!(finding.pass && finding.values > 0, "{device:?}: {finding:?}");
                 }
             }
@@ -192,7 +200,20 @@ mod tests {
         }
         let classes = &[("any", [(40, 90), (1, 1), (1, 1)])];
         let op = Check::new("wrong", ["n", "-", "-"], run).one_storage().shapes(classes);
-        let findings = check(&op, &Device::Cpu, 5, 0, None).unwrap();
+        let mut findings = Vec::new();
+        check(&op, &Device::Cpu, 5, 0, None, &mut findings).unwrap();
         assert_eq!((findings[0].pass, findings[0].worst.shape[0], findings[0].worst.at), (false, 18, 17));
+    }
+
+    #[test]
+    fn an_error_of_the_device_leaves_what_was_found_before() {
+        fn run(_: &Device, shape: Shape, _: bool, _: u64) -> Result<Vec<f64>> {
+            if shape[0] > 1 { Err(Error::failed("GPU", "illegal address")) } else { Ok(vec![0.5]) }
+        }
+        let classes = &[("one", [(1, 1), (1, 1), (1, 1)]), ("two", [(2, 2), (1, 1), (1, 1)])];
+        let op = Check::new("fault", ["n", "-", "-"], run).one_storage().shapes(classes);
+        let mut findings = Vec::new();
+        assert!(check(&op, &Device::Cpu, 2, 0, None, &mut findings).is_err());
+        assert_eq!(findings.iter().map(|f| (f.class, f.pass)).collect::<Vec<_>>(), [("one", true)]);
     }
 }

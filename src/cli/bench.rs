@@ -1,5 +1,6 @@
 //! `rallrec bench`: the operators against this machine's ceilings.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use comfy_table::CellAlignment;
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::output;
 use crate::bench::{self, About, Bound, Ceilings, Measured, Verdict};
-use crate::device::Choice;
+use crate::device::{Choice, Device, KernelDevice};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::pipeline::control;
@@ -41,9 +42,13 @@ pub struct BenchArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Also write the JSON to a file.
+    /// Also write the JSON to a file, anew after each case.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
+    /// Print the operators that have something to measure on --device, a line each, and measure
+    /// nothing.
+    #[arg(long)]
+    list: bool,
 }
 
 #[derive(Serialize)]
@@ -67,26 +72,55 @@ pub fn main(args: BenchArgs) -> Result<()> {
             Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")
         );
     }
+    if args.list {
+        // A GPU has the cases of the host build.
+        let device = match args.device {
+            Choice::Cpu | Choice::Auto => Device::Cpu,
+            Choice::Cuda | Choice::Host => Device::Kernels(KernelDevice::host(0)),
+        };
+        let names = bench::select(&args.ops, &device)?.into_iter().map(|case| case.op);
+        let names: BTreeSet<_> = names.map(|op| op.strip_suffix("_backward").unwrap_or(op)).collect();
+        return output::text(&names.into_iter().map(|name| format!("{name}\n")).collect::<String>());
+    }
     let (device, name) = args.device.resolve()?;
     let cases = bench::select(&args.ops, &device)?;
     crate::pipeline::set_threads(args.threads)?;
     let ceilings = bench::ceilings(&device)?;
-    let (mut measured, mut left_out) = (Vec::new(), Vec::new());
+    let about = About::new(&device, &name);
+    let mut report = Report { about, ceilings, cases: Vec::new(), left_out: Vec::new() };
+    let mut failed = Vec::new();
     for case in cases {
         if control::interrupted() {
             return Err(Error::stopped("bench"));
         }
+        let mut leave_out = |why| report.left_out.push(LeftOut { op: case.op, work: case.work, why });
         match bench::left_out(case, &device) {
-            Some(why) => left_out.push(LeftOut { op: case.op, work: case.work, why }),
-            None => measured.push(bench::time(&device, case, &ceilings, args.seconds)?),
+            Some(why) => leave_out(why),
+            None => match bench::time(&device, case, &ceilings, args.seconds) {
+                Ok(measured) => report.cases.push(measured),
+                // The next case may fit into the memory that this one did not.
+                Err(error) => {
+                    leave_out(format!("failed: {error}"));
+                    failed.push(case.op);
+                }
+            },
+        }
+        if let Some(path) = &args.write {
+            let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed("bench", e))?;
+            durable::write(path, text.as_bytes())?;
         }
     }
-    let report = Report { about: About::new(&device, &name), ceilings, cases: measured, left_out };
-    if let Some(path) = &args.write {
-        let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed("bench", e))?;
-        durable::write(path, text.as_bytes())?;
+    if args.json {
+        output::json(&report)?
+    } else {
+        output::text(&render(&report))?
     }
-    if args.json { output::json(&report) } else { output::text(&render(&report)) }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    failed.dedup();
+    Err(Error::failed("bench", format!("cases of {} failed; the list `left out` says why", failed.join(", ")))
+        .next(format!("`rallrec check {}` looks for the cause", failed.join(" "))))
 }
 
 fn table<const N: usize>(header: [&str; N], left: usize) -> comfy_table::Table {

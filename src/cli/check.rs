@@ -6,7 +6,7 @@ use super::output;
 use crate::check::{self, Finding};
 use crate::device::{Device, KernelDevice};
 use crate::error::{Error, Result};
-use crate::ops::registry::Shape;
+use crate::ops::registry::{self, Check, Shape};
 
 /// Compare operators with their f64 definition on random cases.
 ///
@@ -35,6 +35,9 @@ pub struct CheckArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print the operators that have a check on --device, a line each, and check nothing.
+    #[arg(long)]
+    list: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +45,10 @@ enum On {
     Cpu,
     Host,
     Cuda,
+}
+
+fn has(checks: &[&Check], check: &Check) -> bool {
+    checks.iter().any(|c| c.name == check.name)
 }
 
 #[derive(Serialize)]
@@ -59,15 +66,24 @@ pub fn main(args: CheckArgs) -> Result<()> {
         return Err(Error::usage("--shape", "sizes must be 1 to 1048576"));
     }
     let ops = check::select(&args.ops)?;
+    if args.list {
+        // The host build has a check of everything that a GPU may have.
+        let device = if args.device == On::Cpu { Device::Cpu } else { Device::Kernels(KernelDevice::host(0)) };
+        let of_it = registry::ALL.iter().filter(|o| o.checks.iter().any(|c| c.runs_on(&device) && has(&ops, c)));
+        return output::text(&of_it.map(|o| format!("{}\n", o.name)).collect::<String>());
+    }
     let device = match args.device {
         On::Cpu => Device::Cpu,
         On::Host => Device::Kernels(KernelDevice::host(args.seed)),
         On::Cuda => Device::Kernels(KernelDevice::cuda(0)?),
     };
     let mut findings = Vec::new();
-    for op in ops {
-        findings.extend(check::check(op, &device, args.cases, args.seed, shape)?);
-    }
+    // Behind an error of the device nothing can be asked of it any more; what was found before is
+    // shown.
+    let ended = ops.into_iter().try_for_each(|op| {
+        check::check(op, &device, args.cases, args.seed, shape, &mut findings)
+            .map_err(|e| e.within(format!("check of {}, behind {} finished sorts of shapes", op.name, findings.len())))
+    });
     let name = format!("{:?}", args.device).to_lowercase();
     let report = Report { device: name, findings };
     if args.json {
@@ -75,6 +91,7 @@ pub fn main(args: CheckArgs) -> Result<()> {
     } else {
         output::text(&render(&report))?
     }
+    ended?;
     let failed: Vec<&Finding> = report.findings.iter().filter(|f| !f.pass).collect();
     if failed.is_empty() {
         return Ok(());

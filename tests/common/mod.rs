@@ -1,6 +1,7 @@
 //! What several test programs share.
 #![allow(dead_code)]
 
+pub mod families;
 pub mod skip;
 
 use std::collections::HashMap;
@@ -24,10 +25,18 @@ pub fn smollm2() -> Option<Loaded> {
     }
 }
 
-/// A file of the reference outputs beside the repository; `None`, with a line that says so, when it
-/// is absent.
+/// A file of the reference outputs that are in the repository: below `RALLREC_GOLDENS` where that
+/// names a folder, because the test program may run on a machine without the repository.
+pub fn kept_golden(name: &str) -> PathBuf {
+    let moved = std::env::var_os("RALLREC_GOLDENS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    moved.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")).join(name)
+}
+
+/// A file of the reference outputs beside the repository, or below `RALLREC_GOLDENS`; `None`, with
+/// a line that says so, when it is absent.
 pub fn golden(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden").join(name);
+    let moved = Some(kept_golden(name)).filter(|path| std::env::var_os("RALLREC_GOLDENS").is_some() && path.exists());
+    let path = moved.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden").join(name));
     if path.exists() {
         return Some(path);
     }

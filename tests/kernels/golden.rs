@@ -2,7 +2,10 @@
 //! forward: all of them on a GPU, the first layers of a short prompt on the host build.
 //! `RALLREC_GOLDEN_ON_HOST=1` sends one short prompt through the whole model there too: minutes.
 
-use crate::shared::{Tensors, assert_close, golden, smollm2, wide};
+use std::collections::BTreeMap;
+
+use crate::shared::families::{SEED, STEP, config, prompts as small_prompts};
+use crate::shared::{Tensors, assert_close, golden, kept_golden, smollm2, wide};
 use rallrec::Silent;
 use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::scoring::score;
@@ -11,9 +14,10 @@ use rallrec::models::decoder::train::{self, Engine, Group, Packed, Parameters, P
 use rallrec::models::decoder::{Config, Layer, Model, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::ops::linear::Weight;
-use rallrec::store::Loaded;
+use rallrec::store::{Loaded, fixture};
+use rallrec::tensor::Dtype;
 
-use super::common::devices;
+use super::common::{devices, families};
 
 const LOGITS: f64 = 5e-4;
 const STATES: f64 = 5e-5;
@@ -90,6 +94,38 @@ fn logits(device: &KernelDevice, model: &Model, t: &Tensors, which: &[usize], ke
             assert_close(&format!("prompt {n}, logits of {pair:?}"), &choice.logits, &wanted, LOGITS);
             let off = (choice.log_sum_exp - log_sum).abs();
             assert!(off <= LOG_SUMS, "prompt {n}: log-sum-exp {} and not {log_sum}", choice.log_sum_exp);
+        }
+    }
+}
+
+/// As the models of another library's f32, absolute, on logits of a few units.
+const SMALL: f64 = 1e-4;
+
+/// Small random models of every family against the logits of transformers. They need no file but
+/// one of the repository, so they run wherever the test program does.
+#[test]
+fn logits_of_small_models_of_every_family() {
+    let file = kept_golden("families.json");
+    let text = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let kept: BTreeMap<String, Vec<Vec<f64>>> = serde_json::from_slice(&text).unwrap();
+    for family in families() {
+        let config = config(family);
+        let model = Model::new(config.clone(), fixture::weights(&config, SEED, Dtype::F32).unwrap()).unwrap();
+        let want = &kept[family.name];
+        for device in devices(7) {
+            let on_device = model.on(&Device::Kernels(device.clone())).unwrap();
+            // The host build takes a second for what a GPU does in a millisecond.
+            let every = if device.kind() == Kind::Host { want[0].len() / 2 } else { 1 };
+            let asked: Vec<Vec<Vec<u32>>> = small_prompts().into_iter().map(|prompt| vec![prompt]).collect();
+            for i in (0..want[0].len() - 1).step_by(every) {
+                let pair = [i, i + 1].map(|i| (i * STEP) as u32);
+                let choices = score(&on_device, &asked, pair, 4096).unwrap();
+                assert_eq!(choices.len(), want.len());
+                for (n, (choice, want)) in choices.iter().zip(want).enumerate() {
+                    let what = format!("{} on {device:?}, prompt {n}, logits of {pair:?}", family.name);
+                    assert_close(&what, &choice[0].logits, &want[i..i + 2], SMALL);
+                }
+            }
         }
     }
 }

@@ -7,33 +7,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rallrec::models::decoder::{Config, Family, Model, families};
+use rallrec::models::decoder::{Family, Model, families};
 use rallrec::store::{LoadOptions, fixture, load, save_hf};
 use rallrec::tensor::Dtype;
 
-use crate::shared::assert_close;
+use crate::shared::families::{SEED, STEP, config, prompts};
+use crate::shared::{assert_close, kept_golden};
 
 /// Absolute, on logits of a few units.
 const TOLERANCE: f64 = 1e-4;
-/// Of the vocabulary, every so-many-th logit is compared.
-const STEP: usize = 6;
-
 type Logits = BTreeMap<String, Vec<Vec<f64>>>;
 
-/// Shorter and longer than the window of 5.
-fn prompts() -> Vec<Vec<u32>> {
-    vec![vec![72, 101, 97, 116], vec![1, 90, 40, 2, 7, 11, 130], (0..40).map(|i| 5 + i * 37 % 250).collect()]
-}
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/families.json")
-}
-
-/// A model of three layers in a folder: with a window in the first and the last, where not all have
-/// one.
+/// A small model in a folder.
 fn save(folder: &Path, family: &'static Family) {
-    let config = Config { hidden: 64, layers: 3, ..fixture::config(family) };
-    let weights = fixture::weights(&config, 5, Dtype::F32).unwrap();
+    let config = config(family);
+    let weights = fixture::weights(&config, SEED, Dtype::F32).unwrap();
     let tokenizer = fixture::tokenizer_json(false).unwrap();
     save_hf(folder, &config, &weights, Dtype::F32, &tokenizer, Some(fixture::CHAT_TEMPLATE)).unwrap();
 }
@@ -62,7 +50,8 @@ fn theirs(folder: &Path) -> Option<Vec<Vec<f64>>> {
 #[test]
 fn every_family_has_the_logits_of_transformers() {
     let base = tempfile::tempdir().unwrap();
-    let mut kept: Logits = serde_json::from_slice(&std::fs::read(golden()).unwrap_or_default()).unwrap_or_default();
+    let mut kept: Logits =
+        serde_json::from_slice(&std::fs::read(kept_golden("families.json")).unwrap_or_default()).unwrap_or_default();
     for family in families::ALL {
         let folder = base.path().join(family.name);
         save(&folder, family);
@@ -79,6 +68,6 @@ fn every_family_has_the_logits_of_transformers() {
         }
     }
     if std::env::var_os("RALLREC_WRITE_GOLDENS").is_some() {
-        std::fs::write(golden(), serde_json::to_string(&kept).unwrap() + "\n").unwrap();
+        std::fs::write(kept_golden("families.json"), serde_json::to_string(&kept).unwrap() + "\n").unwrap();
     }
 }
