@@ -191,7 +191,9 @@ fn table(jobs: &[Job]) -> String {
         let bytes = if job.ptx {
             format!("concat!(include_str!({path:?}), \"\\0\").as_bytes()")
         } else {
-            format!("include_bytes!({path:?})")
+            format!(
+                "{{ static CODE: Aligned<[u8; include_bytes!({path:?}).len()]> = Aligned(*include_bytes!({path:?})); &CODE.0 }}"
+            )
         };
         let Job { unit, architecture, ptx, .. } = job;
         let _ = writeln!(

@@ -89,7 +89,8 @@ extern "C" __global__ void __launch_bounds__(kRows)
                 if (pass == 0)
                     sum += value - first;
                 else
-                    squares += (value - m) * (value - m);
+                    // Rounded before it is added, as the CPU does: no fused form.
+                    squares += __dmul_rn(value - m, value - m);
             }
         }
         if (pass == 0) m = first + sum / used;

@@ -21,17 +21,35 @@ constexpr int kThreads = 256, kChains = 8;
 constexpr int kGatherThreads = 128, kShare = 256, kFetches = 8;
 }
 
-// `out`, of one value a block, gets a sum that depends on every chain, so that none can be left
-// out: 8 x 16 x steps.
+// A pair of random bf16 of either sign and of a size from 1 to 2, each a multiple of 2^-7: every sum
+// of sixteen of their products is exact in f32. `src/ops/peak` has the same numbers.
+__device__ uint32_t peak_pair(uint32_t lane, uint32_t word) {
+    uint32_t h = lane * 0x9e3779b9u + word * 0x85ebca6bu + 0x27d4eb2fu;
+    h = (h ^ (h >> 15)) * 0x2c1b3c6du;
+    h = (h ^ (h >> 12)) * 0x297a2d39u;
+    return ((h ^ (h >> 15)) & 0x807f807fu) | 0x3f803f80u;
+}
+
+// Random bits, because a chip multiplies ones faster than it does data. Every other step takes its
+// products away again, so that after an odd number of steps one product of every chain is left.
+// `out`, of one value a block, gets the least of the sums over a thread's chains, so that none can
+// be left out.
 extern "C" __global__ void __launch_bounds__(kThreads) mma_peak(uint32_t steps, float* out) {
     SHARED(float, sums, [kThreads]);
-    // Ones: each of the sixteen products of an element adds 1.
-    const uint32_t one = bf16_pair(1.0f, 1.0f);
-    const uint32_t a[4] = {one, one, one, one}, b[2] = {one, one};
+    const uint32_t lane = threadIdx.x % 32;
+    uint32_t a[4], b[kChains][2];
+#pragma unroll
+    for (int i = 0; i < 4; i++) a[i] = peak_pair(lane, i);
+#pragma unroll
+    for (int c = 0; c < kChains; c++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) b[c][i] = peak_pair(lane, 4 + 2 * c + i);
     float acc[kChains][4] = {};
     for (uint32_t step = 0; step < steps; step++) {
 #pragma unroll
-        for (int c = 0; c < kChains; c++) mma_bf16(acc[c], a, b);
+        for (int c = 0; c < kChains; c++) mma_bf16(acc[c], a, b[c]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) a[i] ^= 0x80008000u;
     }
     float sum = 0;
 #pragma unroll

@@ -9,7 +9,7 @@
 // the CPU into chunks of at most 256 neighbours, those of long rows first; a warp takes a chunk:
 //
 //   lane      0 .. L-1         L .. 2L-1      ...            L = lanes a row (4 to 32), 16 bytes each
-//   gathers   neighbour 0      neighbour 1    ... 32/L-1     at a time, four such gathers in flight before the first add
+//   gathers   neighbour 0      neighbour 1    ... 32/L-1     at a time, up to four such gathers in flight
 //   ends      + over the groups (shuffle-xor); lanes 0..L-1 hold the row's sum
 //
 // Rows wider than L vectors are done a block of columns after another. Chunks of long rows leave

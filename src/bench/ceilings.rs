@@ -6,9 +6,8 @@ use half::bf16;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::measure::launches;
 use super::scale;
-use crate::device::{Device, DeviceRows, KernelDevice};
+use crate::device::{Device, DeviceRows, KernelDevice, Kind};
 use crate::error::{Error, Result};
 use crate::ops::linear::gemm::{View, product};
 use crate::ops::peak;
@@ -26,9 +25,11 @@ const TRIES: (usize, usize) = (5, 10);
 /// Of a CPU with all threads, or of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ceilings {
-    /// Copying a large buffer (on a GPU rows within its memory), gigabytes read plus written a
-    /// second.
+    /// Copying a large buffer, gigabytes read plus written a second: on a GPU the better of a
+    /// kernel that copies rows by number and of the driver's own copy.
     pub copy_gb_s: f64,
+    /// Of the driver's own copy within a GPU's memory.
+    pub driver_copy_gb_s: Option<f64>,
     /// Reading a large buffer, gigabytes a second; of a CPU.
     pub read_gb_s: Option<f64>,
     /// GFLOP a second: of a CPU a large f32 product, of a GPU bf16 products of `mma.sync` with sums
@@ -96,16 +97,22 @@ fn of_cpu() -> Ceilings {
     });
     Ceilings {
         copy_gb_s: 2.0 * BUFFER as f64 / copy / 1e9,
+        driver_copy_gb_s: None,
         read_gb_s: Some(BUFFER as f64 / read / 1e9),
         gflop_s: 2.0 * (n as f64).powi(3) / multiply / 1e9,
     }
 }
 
 /// The best of a kernel's launches, as an amount a second.
-fn best_launch(kernel: &str, amount: fn(Cost) -> f64, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+fn best_launch(
+    device: &KernelDevice,
+    kernel: &str,
+    amount: fn(Cost) -> f64,
+    mut run: impl FnMut() -> Result<()>,
+) -> Result<f64> {
     let mut rate = 0.0f64;
     for _ in 0..TRIES.1 {
-        for launch in launches(&mut run)?.iter().filter(|l| l.kernel == kernel) {
+        for launch in device.time_launches(&mut run)?.iter().filter(|l| l.kernel == kernel) {
             rate = rate.max(amount(launch.cost) / launch.seconds);
         }
     }
@@ -113,19 +120,33 @@ fn best_launch(kernel: &str, amount: fn(Cost) -> f64, mut run: impl FnMut() -> R
 }
 
 fn of_kernels(device: &KernelDevice) -> Result<Ceilings> {
+    // Odd, so that what is left is one product of each chain.
     let (rows, blocks, steps) = match scale(device) {
-        Scale::Full => (1 << 16, 4096, 4096),
-        Scale::Tiny => (16, 2, 2),
+        Scale::Full => (1 << 16, 4096, 4095),
+        Scale::Tiny => (16, 2, 3),
     };
     const WIDTH: usize = 2048;
     let from = DeviceRows::<bf16>::zeros(device, rows, WIDTH, "copied from")?;
     let mut to = DeviceRows::<bf16>::zeros(device, rows, WIDTH, "copied to")?;
     let places = Places::upload(device, &(0..rows as u32).collect::<Vec<_>>())?;
-    let copy = best_launch("copy_rows", |c| c.bytes, || gather(&from, &places, &mut to).map(drop))?;
+    let by_rows = best_launch(device, "copy_rows", |c| c.bytes, || gather(&from, &places, &mut to).map(drop))?;
+    drop((from, to));
+    let words = rows * WIDTH / 2;
+    let (from, mut to) = (device.zeros::<u32>(words, "copied from")?, device.zeros::<u32>(words, "copied to")?);
+    let by_driver = match device.kind() {
+        Kind::Host => None,
+        Kind::Cuda => Some(best_launch(device, "copy", |c| c.bytes, || device.copy(&from, &mut to))?),
+    };
     let mut out = device.zeros(blocks, "sums")?;
-    let mma = best_launch("mma_peak", |c| c.flops, || peak::multiply(device, steps, &mut out).map(drop))?;
-    if device.download(&out)?.iter().any(|sum| *sum != 128.0 * steps as f32) {
-        return Err(Error::failed("bench", "the products of the ceiling are wrong"));
+    let mma = best_launch(device, "mma_peak", |c| c.flops, || peak::multiply(device, steps, &mut out).map(drop))?;
+    let want = peak::product();
+    if let Some(wrong) = device.download(&out)?.iter().find(|sum| **sum != want) {
+        return Err(Error::failed("bench", format!("the products of the ceiling are wrong: {wrong} and not {want}")));
     }
-    Ok(Ceilings { copy_gb_s: copy / 1e9, read_gb_s: None, gflop_s: mma / 1e9 })
+    Ok(Ceilings {
+        copy_gb_s: by_rows.max(by_driver.unwrap_or(0.0)) / 1e9,
+        driver_copy_gb_s: by_driver.map(|rate| rate / 1e9),
+        read_gb_s: None,
+        gflop_s: mma / 1e9,
+    })
 }

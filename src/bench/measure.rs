@@ -6,11 +6,10 @@ use serde::Serialize;
 
 use super::goal::{Verdict, judge};
 use super::{Ceilings, scale};
-use crate::device::Device;
+use crate::device::{Device, KernelDevice, TimedLaunch};
 use crate::error::{Error, Result};
 use crate::ops::registry::{Case, Make, Prepared, Run, Scale};
 use crate::tensor::Cost;
-use crate::tensor::profile::{self, Place, trace};
 
 /// Which ceiling is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,31 +31,6 @@ fn against((memory, compute): (f64, f64), seconds: f64) -> (Bound, f64) {
 
 /// Least and most runs of a case.
 type Limits = (usize, usize);
-
-/// One launch.
-pub(super) struct Timed {
-    pub(super) kernel: &'static str,
-    pub(super) grid: [u32; 3],
-    pub(super) cost: Cost,
-    pub(super) seconds: f64,
-}
-
-/// The launches of `run` in their order. Nothing else may be profiled meanwhile.
-pub(super) fn launches(run: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Timed>> {
-    profile::switch(true);
-    trace::switch(true);
-    let done = run();
-    trace::switch(false);
-    profile::switch(false);
-    profile::take();
-    let spans = trace::take();
-    done?;
-    let launch = |span: trace::Span| match span.place {
-        Place::Kernel { grid, .. } => Some(Timed { kernel: span.name, grid, cost: span.cost, seconds: span.seconds }),
-        Place::Cpu => None,
-    };
-    Ok(spans.into_iter().filter_map(|(_, span)| launch(span)).collect())
-}
 
 /// Median, tenth and ninetieth of a hundred of times.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -164,28 +138,28 @@ fn by_name<S: serde::Serializer>(sizes: &[(&'static str, usize)], to: S) -> Resu
 /// What the runs of a work took, together and by launch.
 struct Runs {
     totals: Vec<f64>,
-    kinds: Vec<(Timed, Vec<f64>)>,
+    kinds: Vec<(TimedLaunch, Vec<f64>)>,
 }
 
 /// The same kernel over the same blocks for the same cost.
-fn alike(a: &Timed, b: &Timed) -> bool {
+fn alike(a: &TimedLaunch, b: &TimedLaunch) -> bool {
     (a.kernel, a.grid) == (b.kernel, b.grid) && a.cost == b.cost
 }
 
-fn repeat(by: By, (least, most): Limits, seconds: f64, sets: usize, run: &mut Run) -> Result<Runs> {
+fn repeat(by: By<'_>, (least, most): Limits, seconds: f64, sets: usize, run: &mut Run) -> Result<Runs> {
     // Modules are loaded and memory is taken before anything is timed.
     run(0)?;
     let (begun, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
     let mut all = Runs { totals: Vec::new(), kinds: Vec::new() };
     while all.totals.len() < least || (begun.elapsed() < limit && all.totals.len() < most) {
         let set = (all.totals.len() + 1) % sets;
-        if by == By::Clock {
+        let By::Launches(device) = by else {
             let start = Instant::now();
             run(set)?;
             all.totals.push(start.elapsed().as_secs_f64());
             continue;
-        }
-        let done = launches(&mut || run(set))?;
+        };
+        let done = device.time_launches(&mut || run(set))?;
         all.totals.push(done.iter().map(|l| l.seconds).sum());
         for launch in done {
             let seconds = launch.seconds;
@@ -199,20 +173,20 @@ fn repeat(by: By, (least, most): Limits, seconds: f64, sets: usize, run: &mut Ru
 }
 
 /// How runs are timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+#[derive(Clone, Copy)]
+enum By<'a> {
     Clock,
-    Launches,
+    Launches(&'a KernelDevice),
 }
 
 /// Inputs of a case on `device`, how its runs are timed, least and most of them, and whether the
 /// times mean anything.
-fn prepare(device: &Device, case: &Case) -> Result<(Prepared, By, Limits, bool)> {
+fn prepare<'a>(device: &'a Device, case: &Case) -> Result<(Prepared, By<'a>, Limits, bool)> {
     match (device, case.make) {
         (Device::Cpu, Make::Cpu(make)) => Ok((make()?, By::Clock, (5, 2001), true)),
         (Device::Kernels(device), Make::Kernels(make) | Make::Hopper(make)) => match scale(device) {
-            Scale::Full => Ok((make(device, Scale::Full)?, By::Launches, (21, 2001), true)),
-            Scale::Tiny => Ok((make(device, Scale::Tiny)?, By::Launches, (2, 2), false)),
+            Scale::Full => Ok((make(device, Scale::Full)?, By::Launches(device), (21, 2001), true)),
+            Scale::Tiny => Ok((make(device, Scale::Tiny)?, By::Launches(device), (2, 2), false)),
         },
         _ => Err(Error::failed("bench", format!("{} {} is a case of another device", case.op, case.work))),
     }
@@ -231,7 +205,7 @@ pub fn time(device: &Device, case: &Case, ceilings: &Ceilings, seconds: f64) -> 
         beside = Some(Beside { what: compared.what, seconds: took.seconds, floor: compared.floor });
     }
     let Runs { totals, kinds } = repeat(by, limits, seconds, sets, &mut prepared.run)?;
-    if by == By::Launches && kinds.is_empty() {
+    if matches!(by, By::Launches(_)) && kinds.is_empty() {
         return Err(Error::failed("bench", format!("{} {} launches nothing", case.op, case.work)));
     }
     let runs = totals.len();
@@ -252,7 +226,7 @@ pub fn time(device: &Device, case: &Case, ceilings: &Ceilings, seconds: f64) -> 
     let meant = meant.then_some(took.seconds);
     let goal =
         prepared.goal.map(|goal| judge(goal, meant, floor_seconds, beside.as_ref().map(|b| (b.what, b.seconds))));
-    let launched = |(launch, times): (Timed, Vec<f64>)| {
+    let launched = |(launch, times): (TimedLaunch, Vec<f64>)| {
         let (launches, took) = (times.len(), Spread::of(times));
         let (bound, percent) = against(ceilings.each(launch.cost), took.seconds);
         Launched {
@@ -295,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_nearer_ceiling_is_the_one_that_takes_longer() {
-        let ceilings = Ceilings { copy_gb_s: 10.0, read_gb_s: Some(20.0), gflop_s: 100.0 };
+        let ceilings = Ceilings { copy_gb_s: 10.0, driver_copy_gb_s: None, read_gb_s: Some(20.0), gflop_s: 100.0 };
         let (bound, percent) = against(ceilings.each(Cost { bytes: 20e9, flops: 50e9 }), 2.0);
         assert_eq!(bound, Bound::Memory);
         assert!((percent - 50.0).abs() <= 1e-9);

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output;
-use crate::device::probe;
+use crate::device::{driver, probe};
 use crate::error::Result;
 
 /// Show what rallrec finds on this machine and what to do about each gap.
@@ -100,6 +100,13 @@ fn look() -> Vec<Finding> {
         }
         Err(why) => Finding { what: "gpu", found: why, next: "nothing needs one: runs use the CPU".into() },
     });
+    if let (Ok(version), gate) = (driver::speaks(), driver::gate()) {
+        let (found, next) = match gate {
+            Ok(()) => (format!("CUDA {}", driver::text(version)), String::new()),
+            Err(error) => (error.what().to_owned(), error.next_step().to_owned()),
+        };
+        findings.push(Finding { what: "driver", found, next });
+    }
     let none = crate::device::images::IMAGES.is_empty();
     findings.push(Finding {
         what: "kernels",

@@ -13,6 +13,11 @@ pub struct Image {
     pub bytes: &'static [u8],
 }
 
+/// Machine code at an address that its format's words ask for; bytes of a file may lie anywhere.
+#[allow(dead_code, reason = "without a CUDA compiler there is no code")]
+#[repr(C, align(16))]
+struct Aligned<T>(T);
+
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// The image of `unit` that runs best on compute capability `major.minor`: machine code of this
@@ -50,4 +55,16 @@ pub fn compiled() -> String {
     kinds.sort();
     kinds.dedup();
     format!("{} ({})", kinds.join(", "), COMPILER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_code_is_aligned() {
+        for image in IMAGES.iter().filter(|image| !image.ptx) {
+            assert_eq!(image.bytes.as_ptr() as usize % 16, 0, "{} for {}", image.unit, image.architecture);
+        }
+    }
 }

@@ -3,14 +3,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use rallrec_kernels_host::Arg;
 
 use super::arguments::{Block, Field};
 use super::buffer::{Buffer, Element};
-use super::cuda::Cuda;
+use super::cuda::{Cuda, Stamped};
 use super::nvtx;
 use super::pool::{Memory, Pool};
 use super::recording::{Recorder, Step};
@@ -61,6 +61,19 @@ impl Launch {
     }
 }
 
+/// A launch and what it took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimedLaunch {
+    /// Kernel.
+    pub kernel: &'static str,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Bytes and FLOP.
+    pub cost: Cost,
+    /// Seconds.
+    pub seconds: f64,
+}
+
 /// What kernels run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
@@ -80,6 +93,14 @@ pub(super) struct Inner {
     pub(super) pool: Pool,
     /// There while launches are recorded.
     pub(super) recorder: Mutex<Option<Recorder>>,
+    /// There while launches of the host build are timed.
+    listed: Mutex<Option<Vec<TimedLaunch>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pool.close(&self.backend);
+    }
 }
 
 /// A device that runs kernels; clones share it.
@@ -100,12 +121,69 @@ impl KernelDevice {
     }
 
     /// The GPU number `ordinal` of those that CUDA_VISIBLE_DEVICES shows.
+    ///
+    /// # Errors
+    /// No driver or one that is too old, no GPU, no kernels in this binary, a limit that is no size.
     pub fn cuda(ordinal: usize) -> Result<Self> {
-        Ok(Self::over(Backend::Cuda(Cuda::new(ordinal)?)))
+        let limit = match std::env::var("RALLREC_GPU_MEMORY") {
+            Ok(text) if !text.trim().is_empty() => Some(super::pool::size(&text).ok_or_else(|| {
+                Error::usage("RALLREC_GPU_MEMORY", format!("'{text}' is no size")).next("use e.g. 20GiB")
+            })?),
+            _ => None,
+        };
+        let device = Self::over(Backend::Cuda(Cuda::new(ordinal)?));
+        if let Some(limit) = limit {
+            device.limit_memory(limit);
+        }
+        Ok(device)
+    }
+
+    /// What `work` launches, each with its seconds, in order. On a GPU nothing is waited for between
+    /// launches, and the stream is busy when the first comes: only so are short launches timed
+    /// right. No other thread may use the device meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`; a device that fails.
+    pub fn time_launches(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Vec<TimedLaunch>> {
+        if let Backend::Cuda(cuda) = &self.0.backend {
+            cuda.begin_series();
+            let done = work();
+            let times = cuda.end_series();
+            done?;
+            let timed = |s: Stamped| TimedLaunch { kernel: s.kernel, grid: s.grid, cost: s.cost, seconds: s.seconds };
+            return Ok(times?.into_iter().map(timed).collect());
+        }
+        self.listed(|list| *list = Some(Vec::new()));
+        let done = work();
+        let times = self.listed(Option::take).unwrap_or_default();
+        done.map(|()| times)
+    }
+
+    /// The list of launches that the host build is timing.
+    fn listed<R>(&self, with: impl FnOnce(&mut Option<Vec<TimedLaunch>>) -> R) -> R {
+        with(&mut self.0.listed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Copies the beginning of `from` over that of `to`, as much as both have, within the device.
+    /// Within [`Self::time_launches`] it is a launch of the name `copy`.
+    ///
+    /// # Errors
+    /// A device that fails or is recording.
+    pub fn copy<T: Element>(&self, from: &Buffer<T>, to: &mut Buffer<T>) -> Result<()> {
+        self.not_recording("a copy within the device")?;
+        let bytes = from.len().min(to.len()) * size_of::<T>();
+        match &self.0.backend {
+            // SAFETY: two buffers of at least these bytes.
+            Backend::Host { .. } => unsafe {
+                std::ptr::copy_nonoverlapping(from.address() as *const u8, to.address() as *mut u8, bytes);
+            },
+            Backend::Cuda(cuda) => cuda.copy_in_series(from.address(), to.address(), bytes)?,
+        }
+        Ok(())
     }
 
     fn over(backend: Backend) -> Self {
-        Self(Arc::new(Inner { backend, pool: Pool::default(), recorder: Mutex::default() }))
+        Self(Arc::new(Inner { backend, pool: Pool::default(), recorder: Mutex::default(), listed: Mutex::default() }))
     }
 
     /// Which backend.
@@ -223,7 +301,8 @@ impl KernelDevice {
         // slower then.
         let timed = profile::is_on() && !recorded;
         let _range = nvtx::range(launch.kernel);
-        let began = timed.then(Instant::now);
+        let listed = !recorded && self.kind() == Kind::Host && self.listed(|list| list.is_some());
+        let began = (timed || listed).then(Instant::now);
         let seconds = match &self.0.backend {
             Backend::Host { .. } if recorded => 0.0,
             Backend::Host { seed } => {
@@ -242,7 +321,11 @@ impl KernelDevice {
                 unsafe { cuda.launch(launch, args, timed) }.map_err(|e| self.fault(launch, args, &e))?
             }
         };
-        if let Some(began) = began {
+        if listed {
+            let Launch { kernel, grid, cost, .. } = *launch;
+            self.listed(|list| list.iter_mut().for_each(|l| l.push(TimedLaunch { kernel, grid, cost, seconds })));
+        }
+        if let (true, Some(began)) = (timed, began) {
             let place = Place::Kernel { device: self.name(), grid: launch.grid };
             profile::launched(launch.kernel, place, began, seconds, launch.cost);
         }

@@ -1,11 +1,13 @@
 //! Who holds how much device memory. On a GPU, freed memory is kept for the next buffer of its size
-//! class: asking the driver takes longer than most kernels. On the host each buffer is its own, so
-//! that a page of no access follows it.
+//! class, up to a cap: asking the driver takes longer than most kernels. On the host each buffer is
+//! its own, so that a page of no access follows it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::cuda::Cuda;
 use super::kernel::Backend;
+use super::shelf::{Shelf, room};
 use crate::error::{Error, Result};
 
 /// What a buffer holds of the device.
@@ -36,23 +38,21 @@ impl Memory {
 struct State {
     /// By address: (label, bytes).
     held: BTreeMap<u64, (&'static str, usize)>,
-    /// By room: addresses that nobody uses (GPU only).
-    spare: BTreeMap<usize, Vec<u64>>,
+    /// What nobody uses (GPU only).
+    spare: Shelf,
+    /// Bytes that were taken of the device for what is held.
+    taken: usize,
     in_use: usize,
     most: usize,
     limit: Option<usize>,
 }
 
+/// Bytes that are always kept.
+const KEPT: usize = 64 << 20;
+
 /// The pool of one device.
 #[derive(Default)]
 pub struct Pool(Mutex<State>);
-
-/// Rounds up so that buffers of nearly one size can follow each other: 512 bytes up to 1 MiB, then
-/// 2 MiB.
-fn room(bytes: usize) -> usize {
-    let unit = if bytes < 1 << 20 { 512 } else { 2 << 20 };
-    bytes.max(1).div_ceil(unit).saturating_mul(unit)
-}
 
 fn amount(bytes: usize) -> String {
     match bytes {
@@ -81,20 +81,29 @@ impl Pool {
                 Memory { address: host.address(), bytes, room: bytes, label, host: Some(host) }
             }
             Backend::Cuda(cuda) => {
-                let room = room(bytes);
-                let address = match state.spare.get_mut(&room).and_then(Vec::pop) {
-                    Some(address) => address,
-                    None => match cuda.alloc(room) {
-                        Some(address) => address,
-                        None => {
-                            // What is spare in other sizes may make room.
-                            for address in std::mem::take(&mut state.spare).into_values().flatten() {
-                                cuda.free(address);
-                            }
-                            cuda.alloc(room).ok_or_else(|| out_of_memory(&state, bytes, label, cuda.free_bytes()))?
+                let (address, room) = match state.spare.take(room(bytes)) {
+                    Some(found) => found,
+                    None => {
+                        let room = room(bytes);
+                        // Spare memory counts towards the limit too: it is taken from other
+                        // processes.
+                        if let Some(limit) = state.limit {
+                            let most = limit.saturating_sub(state.taken.saturating_add(room));
+                            free(cuda, state.spare.shrink(most));
                         }
-                    },
+                        let found = match cuda.alloc(room)? {
+                            Some(address) => Some(address),
+                            None => {
+                                // What is spare in other sizes may make room.
+                                free(cuda, state.spare.shrink(0));
+                                cuda.alloc(room)?
+                            }
+                        };
+                        let found = found.ok_or_else(|| out_of_memory(&state, bytes, label, cuda.free_bytes()))?;
+                        (found, room)
+                    }
                 };
+                state.taken += room;
                 Memory { address, bytes, room, label, host: None }
             }
         };
@@ -108,8 +117,13 @@ impl Pool {
         let mut state = self.state();
         state.held.remove(&memory.address);
         state.in_use -= memory.bytes;
-        if let Backend::Cuda(_) = backend {
-            state.spare.entry(memory.room).or_default().push(memory.address);
+        if let Backend::Cuda(cuda) = backend {
+            state.taken -= memory.room;
+            state.spare.put(memory.address, memory.room);
+            // No more than half of what was ever in use at once: a batch of another length comes
+            // back, and other processes get the rest.
+            let most = (state.most / 2).max(KEPT);
+            free(cuda, state.spare.shrink(most));
         }
         drop(memory.host);
     }
@@ -134,6 +148,32 @@ impl Pool {
     pub(super) fn limit(&self, bytes: usize) {
         self.state().limit = Some(bytes);
     }
+
+    /// Gives back what nobody uses: the device goes.
+    pub(super) fn close(&self, backend: &Backend) {
+        if let Backend::Cuda(cuda) = backend {
+            free(cuda, self.state().spare.shrink(0));
+        }
+    }
+}
+
+fn free(cuda: &Cuda, addresses: Vec<u64>) {
+    addresses.into_iter().for_each(|address| cuda.free(address));
+}
+
+/// `20GiB`, `500 MiB` or a number of bytes.
+pub(super) fn size(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" | "kib" => 1024.0,
+        "m" | "mb" | "mib" => 1_048_576.0,
+        "g" | "gb" | "gib" => 1_073_741_824.0,
+        _ => return None,
+    };
+    let value = digits.parse::<f64>().ok()?;
+    (value.is_finite() && value > 0.0).then_some((value * unit) as usize)
 }
 
 fn out_of_memory(state: &State, bytes: usize, label: &'static str, free: usize) -> Error {
@@ -147,6 +187,23 @@ fn out_of_memory(state: &State, bytes: usize, label: &'static str, free: usize) 
     let held = if largest.is_empty() { "nothing is held".to_owned() } else { format!("held: {}", largest.join(", ")) };
     let what = format!("{} asked for {label}, {} free; {held}", amount(bytes), amount(free));
     Error::failed("device memory", what).next(
-        "lower the batch size or the length of prompts, store bf16 instead of f32, or end other programs on the GPU",
+        "lower the batch size or the length of prompts, store bf16 instead of f32, or end other programs on the GPU; RALLREC_GPU_MEMORY is a limit, where it is set",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_with_a_unit() {
+        for (text, bytes) in
+            [("512", 512), ("20GiB", 20 << 30), (" 1.5 g", 3 << 29), ("500 MiB", 500 << 20), ("64k", 65_536)]
+        {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "GiB", "-1", "0", "20 apples", "nan", "inf"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
 }

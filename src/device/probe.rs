@@ -1,8 +1,9 @@
 //! What this machine has: SIMD, memory, GPU driver. Looks only, never fails.
 
-use cudarc::driver::{CudaContext, sys};
+use cudarc::driver::CudaContext;
 use serde::Serialize;
 
+use super::driver;
 use crate::tensor::simd::{self, bytes};
 
 /// One CUDA device.
@@ -33,11 +34,9 @@ pub fn simd() -> &'static str {
 
 /// The CUDA devices, or why there are none.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
-    // SAFETY: only looks for the driver's shared library; loads nothing else. Asking first matters:
-    // every other call of the binding panics when the library is absent.
-    if !unsafe { sys::is_culib_present() } {
-        return Err("no NVIDIA driver library (libcuda) on this machine".into());
-    }
+    // Asking first matters: other calls of the binding panic where the library, or a function of it,
+    // is absent.
+    driver::speaks()?;
     let count = CudaContext::device_count().map_err(|e| format!("the NVIDIA driver answers: {e:?}"))?;
     (0..count.max(0) as usize)
         .map(|ordinal| {

@@ -42,6 +42,37 @@ enum What {
     Graph(Graph),
 }
 
+/// A device that is recording.
+struct Open<'a>(&'a KernelDevice);
+
+impl Open<'_> {
+    fn stop(&self) -> (Recorder, Option<Result<Graph>>) {
+        let graph = match &self.0.0.backend {
+            Backend::Host { .. } => None,
+            Backend::Cuda(cuda) => Some(cuda.end_capture()),
+        };
+        (self.0.recorder(Option::take).unwrap_or_default(), graph)
+    }
+
+    fn end(self) -> (Recorder, Option<Result<Graph>>) {
+        let stopped = self.stop();
+        std::mem::forget(self);
+        stopped
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let (Recorder { spare, .. }, graph) = self.stop();
+        if let (Some(Ok(graph)), Backend::Cuda(cuda)) = (graph, &self.0.0.backend) {
+            cuda.destroy_graph(&graph);
+        }
+        for memory in spare {
+            self.0.give_back(memory);
+        }
+    }
+}
+
 impl KernelDevice {
     /// Puts down what `work` launches, without running any of it; what `work` returns is where
     /// results will be.
@@ -56,27 +87,20 @@ impl KernelDevice {
         if begun.is_none() {
             return Err(Error::failed("recording", "launches are recorded already"));
         }
-        let began = match &self.0.backend {
-            Backend::Host { .. } => Ok(()),
-            Backend::Cuda(cuda) => cuda.begin_capture(),
-        };
-        let made = began.and_then(|()| {
-            let made = work();
-            // The capture ends, whatever became of the work.
-            let graph = match &self.0.backend {
-                Backend::Host { .. } => None,
-                Backend::Cuda(cuda) => Some(cuda.end_capture()),
-            };
-            Ok((made, graph.transpose()?))
-        });
-        let Recorder { steps, spare } = self.recorder(Option::take).unwrap_or_default();
+        // Ends the recording however the work ends, a panic included.
+        let open = Open(self);
+        if let Backend::Cuda(cuda) = &self.0.backend {
+            cuda.begin_capture()?;
+        }
+        let made = work();
+        let (Recorder { steps, spare }, graph) = open.end();
         let launches = steps.iter().filter(|s| matches!(s, Step::Launch(..))).count();
         let mut recording = Recording { device: self.clone(), what: What::List(steps), kept: spare, launches };
-        let (made, graph) = made?;
+        let made = made?;
         if let Some(graph) = graph {
-            recording.what = What::Graph(graph);
+            recording.what = What::Graph(graph?);
         }
-        Ok((recording, made?))
+        Ok((recording, made))
     }
 
     pub(super) fn recorder<R>(&self, with: impl FnOnce(&mut Option<Recorder>) -> R) -> R {

@@ -19,6 +19,12 @@ pub fn devices(seed: u64) -> Vec<KernelDevice> {
     std::iter::once(KernelDevice::host(seed)).chain(gpu.clone().ok()).collect()
 }
 
+/// The device of a test that one is enough for: the host build, or the GPU where it is asked for
+/// alone, so that no time of a GPU is spent on the host build.
+pub fn one(seed: u64) -> KernelDevice {
+    devices(seed).swap_remove(0)
+}
+
 /// The families whose models run on kernels.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     families::ALL.into_iter().filter(|family| !family.capped())

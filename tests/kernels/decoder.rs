@@ -22,7 +22,7 @@ use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
 use rallrec::{Matrix, Result};
 
-use super::common::{devices, families};
+use super::common::{devices, families, one};
 
 fn model(family: &'static Family) -> Model {
     let config = fixture::config(family);
@@ -96,7 +96,7 @@ fn choices_are_the_same_on_every_device() {
 #[test]
 fn soft_caps_are_refused_by_name_before_anything_is_copied() {
     let plain = model(Family::GEMMA2);
-    let host = Device::Kernels(KernelDevice::host(0));
+    let host = Device::Kernels(one(0));
     for (score_cap, logit_cap) in [(Some(5.0), None), (None, Some(5.0))] {
         let config = Config { score_cap, logit_cap, ..plain.config().clone() };
         let model = Model::new(config.clone(), plain.weights().clone()).unwrap();
@@ -235,7 +235,7 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
     let plain = Model::new(config.clone(), fixture::weights(&config, 7, Dtype::F32).unwrap()).unwrap();
     let model = plain.with_adapter(Some(&adapter(&plain))).unwrap();
     let tokens = |n: u32| (0..n).map(|i| (7 * i + 1) % 263).collect::<Vec<u32>>();
-    let on_device = on(&KernelDevice::host(4), &model).with_recording(true);
+    let on_device = on(&one(4), &model).with_recording(true);
     let check = |prompts: &[Prompt], max_rows: usize, max_new_tokens: usize| {
         let settings = GenerateSettings { max_rows, max_new_tokens, ..GenerateSettings::default() };
         let (want, _) = answers(|monitor, ear| generate(&model, prompts, &[], &settings, monitor, ear));
@@ -257,7 +257,7 @@ fn a_recorded_step_serves_answers_of_any_length_and_a_recording_makes_room_where
 fn where_memory_is_short_fewer_answers_go_together() {
     let model = model(Family::LLAMA);
     let (prompts, settings) = (prompts(), GenerateSettings { max_new_tokens: 200, ..GenerateSettings::default() });
-    let device = KernelDevice::host(3);
+    let device = one(3);
     let on_device = on(&device, &model);
     let stop: Vec<u32> = (0..264).step_by(2).collect();
     let run = || answers(|monitor, ear| generate(&on_device, &prompts[1..2], &stop, &settings, monitor, ear));
@@ -348,7 +348,7 @@ fn weights_stored_as_bf16_are_bf16_on_a_device() {
         Model::new(config, weights).unwrap()
     };
     for (dtype, storage) in [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F32), (Dtype::Bf16, Dtype::Bf16)] {
-        let on_device = on(&KernelDevice::host(0), &stored(Family::LLAMA, dtype));
+        let on_device = on(&one(0), &stored(Family::LLAMA, dtype));
         assert_eq!(on_device.dtype(), storage, "{dtype:?}");
     }
     let beginning: Vec<u32> = (0..21).map(|i| i * 5 % 200).collect();
@@ -473,7 +473,7 @@ fn quantised_weights_are_decoded_from_their_blocks() {
 #[test]
 fn prompts_that_do_not_fit_are_refused() {
     let model = model(Family::LLAMA);
-    let on_device = on(&KernelDevice::host(0), &model);
+    let on_device = on(&one(0), &model);
     for (prompt, word) in
         [(vec![], "no tokens"), (vec![9999], "not in the vocabulary"), (vec![1; 4096], "leave no room")]
     {

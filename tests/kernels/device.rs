@@ -67,6 +67,61 @@ fn launches_are_counted_only_while_they_are_timed() {
 }
 
 #[test]
+fn a_panic_while_recording_ends_the_recording() {
+    for device in devices(6) {
+        let before = device.memory_in_use().0;
+        let panics = std::panic::AssertUnwindSafe(|| {
+            device.record(|| -> rallrec::Result<()> {
+                let _lost = device.zeros::<f32>(64, "lost")?;
+                panic!("planted")
+            })
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(device.memory_in_use().0, before, "what was taken meanwhile is given back");
+        let x = device.upload(&[1.0f32, 2.0], "x").unwrap();
+        assert_eq!(device.download(&x).unwrap(), [1.0, 2.0], "copies work again");
+        let (recording, ()) = device.record(|| Ok(())).unwrap();
+        assert_eq!(recording.launches(), 0);
+    }
+}
+
+#[test]
+fn buffers_of_nothing_can_be_cleared_and_copied() {
+    for device in devices(7) {
+        let mut nothing = device.zeros::<f32>(0, "nothing").unwrap();
+        device.clear(&mut nothing).unwrap();
+        device.write(&mut nothing, &[]).unwrap();
+        assert!(device.download(&nothing).unwrap().is_empty());
+        let (recording, ()) = device.record(|| device.zeros::<f32>(0, "nothing").map(drop)).unwrap();
+        // SAFETY: it launches nothing.
+        unsafe { recording.replay() }.unwrap();
+    }
+}
+
+/// Larger than the staging memory twice over, and no multiple of its halves.
+#[test]
+fn long_copies_arrive_whole() {
+    for device in devices(8) {
+        let values: Vec<u32> = (0..(4 << 20) + 12_345).map(|i: u32| i.wrapping_mul(2_654_435_761)).collect();
+        let from = device.upload(&values, "from").unwrap();
+        let mut to = device.zeros::<u32>(values.len(), "to").unwrap();
+        device.copy(&from, &mut to).unwrap();
+        assert!(device.download(&to).unwrap() == values, "{device:?}");
+    }
+}
+
+#[test]
+fn launches_of_a_series_come_back_in_order_with_their_seconds() {
+    for device in devices(9) {
+        let (x, mut out) = (device.zeros::<f64>(96, "x").unwrap(), device.zeros::<f64>(32, "out").unwrap());
+        let mut work = || (1..=3).try_for_each(|n| sum_rows(&x, 2 * n, 1.0, &mut out).map(drop));
+        let times = device.time_launches(&mut work).unwrap();
+        assert_eq!(times.iter().map(|t| (t.kernel, t.grid[0])).collect::<Vec<_>>(), [2, 4, 6].map(|n| ("sum_f64", n)));
+        assert!(times.iter().all(|t| t.seconds > 0.0 && t.cost.bytes > 0.0), "{times:?}");
+    }
+}
+
+#[test]
 fn a_recording_runs_again_over_what_its_buffers_hold_now() {
     for device in devices(5) {
         let mut x = device.upload(&[1.0f64, 2.0, 3.0, 4.0], "x").unwrap();

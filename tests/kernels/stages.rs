@@ -2,14 +2,14 @@
 //! may change, and the same bits every run.
 
 use rallrec::data::{ItemIdx, UserIdx};
-use rallrec::device::{Device, KernelDevice};
+use rallrec::device::Device;
 use rallrec::models::{lightgcn, projector};
 use rallrec::monitor::Silent;
 use rallrec::ops::topk::topk;
 use rallrec::rng::{Rng, Use};
 use rallrec::tensor::Matrix;
 
-use super::common::devices;
+use super::common::{devices, one};
 
 /// Users of two tastes; each has rated some items of its own half.
 fn graph() -> (lightgcn::Graph, Vec<(UserIdx, Vec<ItemIdx>)>) {
@@ -64,7 +64,7 @@ fn a_run_begun_on_the_cpu_goes_on_on_a_device() {
     let whole = lightgcn::train(&Device::Cpu, &graph, &valid, &settings(2), None, &Silent).unwrap();
     let folder = tempfile::tempdir().unwrap();
     lightgcn::train(&Device::Cpu, &graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
-    let device = Device::Kernels(KernelDevice::host(8));
+    let device = Device::Kernels(one(8));
     let got = lightgcn::train(&device, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap();
     assert_eq!(got.history[0], whole.history[0]);
     assert!(far(&got.items, &whole.items) <= 2e-5);
@@ -128,7 +128,7 @@ fn memory_that_ends_in_a_stage_says_what_to_lower_and_leaves_the_checkpoint() {
         |epochs| lightgcn::LightGcnSettings { dim: 16, batch: 50, epochs, eval_every: 1, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     lightgcn::train(&Device::Cpu, &graph, &valid, &settings(1), Some(folder.path()), &Silent).unwrap();
-    let device = KernelDevice::host(0);
+    let device = one(0);
     device.limit_memory(20_000);
     let small = Device::Kernels(device);
     let text = lightgcn::train(&small, &graph, &valid, &settings(2), Some(folder.path()), &Silent).unwrap_err();

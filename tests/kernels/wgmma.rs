@@ -10,7 +10,7 @@ use rallrec::ops::lora::kernel::{self, Adapters, Batch, Beside, Segment};
 use rallrec::ops::lora::wgmma::{self, backward, forward};
 use rallrec::tensor::profile;
 
-use super::common::{Values, any_values, cases, close, devices, same_bits, wide};
+use super::common::{Values, any_values, cases, close, devices, one, same_bits, wide};
 
 /// Sums and sums of absolute values of `left (m, depth) right(depth, n)`, both added to what is
 /// there.
@@ -162,7 +162,7 @@ fn a_panel_of_rows_and_wrong_shapes() {
 #[test]
 #[ignore = "the child of the test below"]
 fn a_layer_of_a_run() {
-    let device = KernelDevice::host(1);
+    let device = one(1);
     let (rows, inp, out, rank) = (130, 24, 20, 4);
     let draw = |rows: usize, dim: usize, seed| -> DeviceRows<bf16> {
         up(&device, rows, dim, &Values::Normal.draw::<bf16>(rows * dim, seed))

@@ -7,8 +7,38 @@ use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
-/// `steps` times eight products of every warp. Every value of `out`, one a block, becomes 128
-/// `steps`.
+/// Words of the operands, as the kernel makes them.
+fn pair(lane: u32, word: u32) -> [f32; 2] {
+    let mut h = lane.wrapping_mul(0x9e37_79b9).wrapping_add(word.wrapping_mul(0x85eb_ca6b)).wrapping_add(0x27d4_eb2f);
+    h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
+    h = (h ^ (h >> 12)).wrapping_mul(0x297a_2d39);
+    let word = ((h ^ (h >> 15)) & 0x807f_807f) | 0x3f80_3f80;
+    [word << 16, word & 0xffff_0000].map(f32::from_bits)
+}
+
+/// What [`multiply`] leaves in every value of `out` after an odd number of steps: the least over
+/// the lanes of a warp of the sums of its chains' first values. Lane 4 g + t has rows g and columns
+/// 2 t of a product.
+pub fn product() -> f32 {
+    let sum = |lane: u32| -> f32 {
+        let (g, t) = (lane / 4, lane % 4);
+        let chain = |c: u32| -> f32 {
+            let of_k = |k: u32| {
+                let (half, at) = (k / 8, k % 8);
+                let left = pair(4 * g + at / 2, 2 * half)[(at % 2) as usize];
+                // The column 2 t of the right operand is with the lanes of that row.
+                let right = pair(4 * (2 * t) + at / 2, 4 + 2 * c + half)[(at % 2) as usize];
+                left * right
+            };
+            (0..16).map(of_k).sum()
+        };
+        (0..8).map(chain).sum()
+    };
+    (0..32).map(sum).fold(f32::INFINITY, f32::min)
+}
+
+/// `steps` times eight products of every warp, of random numbers. After an odd number of steps
+/// every value of `out`, one a block, is [`product`].
 ///
 /// # Errors
 /// A device that fails.
@@ -68,6 +98,17 @@ impl Fetch {
 mod tests {
     use super::*;
     use crate::rng::{Rng, Use};
+
+    #[test]
+    fn products_of_random_numbers_leave_what_was_computed_here() {
+        let device = KernelDevice::host(5);
+        for steps in [1, 3] {
+            let mut out = device.zeros(2, "sums").unwrap();
+            multiply(&device, steps, &mut out).unwrap();
+            assert_eq!(device.download(&out).unwrap(), [product(); 2], "{steps} steps");
+        }
+        assert!(product() != 0.0);
+    }
 
     #[test]
     fn every_row_is_fetched_whole() {
