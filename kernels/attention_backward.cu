@@ -175,8 +175,10 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
                 p[n][c] = seen ? fast_exp2(p[n][c] * scale - log_sum) : 0.0f;
                 ds[n][c] = seen ? p[n][c] * (ds[n][c] - dot) : 0.0f;
             }
-        columns_product(sums[0], ds, rows[0]);
-        if constexpr (kByKey) columns_product(sums[1], p, rows[1]);
+        // Two sums of 128 columns in f32 leave no registers for a third.
+        constexpr bool kPromote = !(kByKey && kStages == 1 && D > 64);
+        columns_product<kPromote>(sums[0], ds, rows[0]);
+        if constexpr (kByKey) columns_product<kPromote>(sums[1], p, rows[1]);
     }
     cp_async_wait(0);
     // The scale of the scores without its log2(e).

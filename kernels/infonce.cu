@@ -154,13 +154,14 @@ __device__ __forceinline__ void backward(BackwardShared<T>& shared, const RowsOf
         float acc[8][4] = {};
         tile_product(acc, shared.tile, a, row0, b, col0);
         // The columns that this block sums, of the same rows of B.
-        for (int at = threadIdx.x; at < kTileRows * kBlock; at += kTileThreads) {
-            const int j = at / kBlock, c = at % kBlock;
-            const bool inside = col0 + j < b.rows && first + c < b.depth;
-            uint16_t planes[P];
-            split(inside ? to_float(b.base[(col0 + j) * b.stride + first + c]) : 0.0f, planes);
+        for (int at = threadIdx.x; at < kTileRows * kBlock / 2; at += kTileThreads) {
+            const int j = at / (kBlock / 2), c = at % (kBlock / 2) * 2;
+            const uint32_t left = col0 + j < b.rows && first + c < b.depth ? b.depth - first - c : 0;
+            const T* from = b.base + (col0 + j) * b.stride + first + c;
+            uint32_t planes[P];
+            split_pair(left > 0 ? to_float(from[0]) : 0.0f, left > 1 ? to_float(from[1]) : 0.0f, planes);
 #pragma unroll
-            for (int p = 0; p < P; p++) shared.rows[p][j][c] = planes[p];
+            for (int p = 0; p < P; p++) *reinterpret_cast<uint32_t*>(&shared.rows[p][j][c]) = planes[p];
         }
 #pragma unroll
         for (int n = 0; n < 8; n++)
@@ -185,11 +186,10 @@ __device__ __forceinline__ void backward(BackwardShared<T>& shared, const RowsOf
 #pragma unroll
             for (int r = 0; r < 4; r++) {
                 const float* pair = &acc[2 * k + r / 2][r % 2 * 2];
-                uint16_t low[P], high[P];
-                split(pair[0], low);
-                split(pair[1], high);
+                uint32_t planes[P];
+                split_pair(pair[0], pair[1], planes);
 #pragma unroll
-                for (int p = 0; p < P; p++) left[p][r] = low[p] | uint32_t(high[p]) << 16;
+                for (int p = 0; p < P; p++) left[p][r] = planes[p];
             }
 #pragma unroll
             for (int n = 0; n < 8; n += 2) {

@@ -78,6 +78,10 @@ __device__ __forceinline__ void gemm(TileShared<T>& shared, const RowsOf<T>& a, 
 
 }  // namespace
 
+#if defined(RALLREC_HOST)
+// For tests, which count banks.
+extern "C" int rallrec_host_tile_at(int turned, int row, int k) { return turned ? tile_at<true>(row, k) : tile_at<false>(row, k); }
+#endif
 RALLREC_CONSTANT(tile_rows, kTileRows);
 RALLREC_CONSTANT(tile_shared_f32, sizeof(TileShared<float>));
 RALLREC_CONSTANT(tile_shared_bf16, sizeof(TileShared<bf16>));

@@ -79,11 +79,10 @@ __device__ __forceinline__ void take(uint32_t (&planes)[3][4], const float* x, u
     if (second < stride) halves[1].load(x + second);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        uint16_t low[3], high[3];
-        split(halves[i / 2].get(i % 2 * 2), low);
-        split(halves[i / 2].get(i % 2 * 2 + 1), high);
+        uint32_t pair[3];
+        split_pair(halves[i / 2].get(i % 2 * 2), halves[i / 2].get(i % 2 * 2 + 1), pair);
 #pragma unroll
-        for (int p = 0; p < 3; p++) planes[p][i] = low[p] | uint32_t(high[p]) << 16;
+        for (int p = 0; p < 3; p++) planes[p][i] = pair[p];
     }
 }
 
@@ -144,13 +143,14 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
                 uint32_t planes[P][4] = {};
                 const uint64_t row = row0 + 8 * n + g;
                 if (row < rows) take<F>(planes, x + row * stride_x, block * 32, stride_x, t);
-                if constexpr (!F::kScaled) {
+                if constexpr (!F::kScaled && P == 1) {
                     block_product(total[n], low, high, planes);
                 } else {
+                    // Of a block alone, and then added, which rounds (common/tile.cuh).
                     float sum[4] = {};
                     block_product(sum, low, high, planes);
 #pragma unroll
-                    for (int c = 0; c < 4; c++) total[n][c] += d[i][c / 2] * sum[c];
+                    for (int c = 0; c < 4; c++) total[n][c] += F::kScaled ? d[i][c / 2] * sum[c] : sum[c];
                     if constexpr (F::kMinimum) {
                         float of_x[4] = {};
                         block_product(of_x, ones, ones, planes);

@@ -206,7 +206,7 @@ LORA_WIDE(lora_forward_bf16_f32, float, false)
 LORA_WIDE(lora_backward_bf16_f32, float, true)
 
 #define LORA_EXACT(NAME, TURNED)                                                                              \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                \
+    extern "C" __global__ void __launch_bounds__(kTileThreads, 2)                                             \
         NAME(const __grid_constant__ LoraArgs a) {                                                            \
         DYNAMIC_SHARED(bytes);                                                                                \
         exact<TURNED>(*reinterpret_cast<TileShared<float>*>(bytes), a.tiles, static_cast<const float*>(a.x),  \

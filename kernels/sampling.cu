@@ -9,13 +9,14 @@
 //
 // Cuts are a threshold (key, m): kept is every logit above `key`, and the first m of those equal to
 // it, by id. The key is found by descending its 32 bits (a float as an integer of the same order)
-// eight at a time: a histogram of counts and weights by the next digit among those that share the
-// digits so far; the digit where the count (top-k) or the weight (top-p) is reached is the next
-// one.
+// three at a time: what all keys that share the digits so far and have a next digit of d or more
+// count (top-k) or weigh (top-p), for each d, in registers; the largest d whose sum reaches the goal
+// is the next digit. A histogram in shared memory would be atomic additions of 64 bits, which are
+// loops that spin, on two or three words that all threads want.
 //
 //   walk: chunks of 1024 ids | sum of those above, number of ties | ...   chunk that crosses u x total, then 32 ids at a time
 //
-// Bytes: 4 V a pass, from L2 after the first: 3 passes, 4 more for each cut. FLOP: about 10 V a
+// Bytes: 4 V a pass, from L2 after the first: 3 passes, 11 more for each cut. FLOP: about 10 V a
 // pass.
 
 #include "common/philox.cuh"
@@ -36,6 +37,8 @@ namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
+constexpr int kBits = 3, kDigits = 1 << kBits, kTop = 31 / kBits * kBits;
+constexpr uint32_t kAhead = 4;  // logits that a thread has on the way
 constexpr uint32_t kChunk = 1024;
 constexpr uint32_t kMostChunks = 1024;
 constexpr uint32_t kNan = ~0u, kInfinite = ~0u - 1, kNothing = ~0u - 2;
@@ -55,13 +58,13 @@ struct Weigh {
 };
 
 struct Shared {
-    uint64_t weight[256];
-    uint32_t count[256];
+    uint64_t parts[kWarps][kDigits];
+    uint64_t at_least[kDigits];
     uint64_t above[kMostChunks];
     uint32_t ties[kMostChunks];
     uint64_t sums[kWarps];
     uint64_t goal;
-    uint32_t digit, prefix, rank, result;
+    uint32_t prefix, rank;
 };
 
 __device__ __forceinline__ uint64_t warp_total(uint64_t x) {
@@ -84,56 +87,54 @@ struct Threshold {
     uint32_t key, ties;
 };
 
+template <bool kByWeight> struct SumOf { using type = uint32_t; };
+template <> struct SumOf<true> { using type = uint64_t; };
+
 // Descends to the key at which the count, or the weight, of all keys from the largest down to it
 // reaches `goal`. Only keys from `least` on are looked at. Returns the key and what the keys above
 // it have.
 template <bool kByWeight>
 __device__ __forceinline__ uint32_t descend(Shared& shared, const float* logits, uint32_t vocab, const Weigh& weigh,
                                             uint32_t least, uint64_t goal, uint64_t& before) {
+    using Sum = typename SumOf<kByWeight>::type;
     uint32_t prefix = 0;
     before = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        __syncthreads();
-        for (int i = threadIdx.x; i < 256; i += kThreads) shared.weight[i] = 0, shared.count[i] = 0;
-        __syncthreads();
-        for (uint32_t i = threadIdx.x; i < vocab; i += kThreads) {
-            const float x = logits[i];
-            const uint32_t key = total_order(x);
-            if (key < least || (shift < 24 && key >> (shift + 8) != prefix)) continue;
-            const uint32_t digit = key >> shift & 255u;
-            if constexpr (kByWeight)
-                atomicAdd(reinterpret_cast<unsigned long long*>(&shared.weight[digit]), static_cast<unsigned long long>(weigh(x)));
-            else
-                atomicAdd(&shared.count[digit], 1u);
+    for (int shift = kTop; shift >= 0; shift -= kBits) {
+        Sum at_least[kDigits] = {};
+        for (uint32_t from = threadIdx.x; from < vocab; from += kThreads * kAhead) {
+            float x[kAhead];
+#pragma unroll
+            for (uint32_t i = 0; i < kAhead; i++) x[i] = from + i * kThreads < vocab ? logits[from + i * kThreads] : 0.0f;
+#pragma unroll
+            for (uint32_t i = 0; i < kAhead; i++) {
+                const uint32_t key = total_order(x[i]);
+                if (from + i * kThreads >= vocab || key < least) continue;
+                if (shift < kTop && key >> (shift + kBits) != prefix) continue;
+                const uint32_t digit = key >> shift & (kDigits - 1);
+                const Sum here = kByWeight ? Sum(weigh(x[i])) : Sum(1);
+#pragma unroll
+                for (int d = 0; d < kDigits; d++) at_least[d] += digit >= uint32_t(d) ? here : Sum(0);
+            }
+        }
+        __syncthreads();  // nobody reads the sums before these
+#pragma unroll
+        for (int d = 0; d < kDigits; d++) {
+            const uint64_t sum = warp_total(uint64_t(at_least[d]));
+            if (threadIdx.x % 32 == 0) shared.parts[threadIdx.x / 32][d] = sum;
         }
         __syncthreads();
-        if (threadIdx.x == 0) {
-            uint64_t sum = before;
-            uint32_t digit = 255, lowest = 255;
-            bool found = false;
-            // The lowest digit that holds anything, should rounding of the goal leave it out of
-            // reach.
-            for (int d = 255; d >= 0 && !found; d--) {
-                const uint64_t here = kByWeight ? shared.weight[d] : uint64_t(shared.count[d]);
-                if (!here) continue;
-                lowest = d;
-                if (sum + here >= goal) {
-                    digit = d;
-                    found = true;
-                } else {
-                    sum += here;
-                }
-            }
-            if (!found) {
-                digit = lowest;
-                sum -= kByWeight ? shared.weight[lowest] : uint64_t(shared.count[lowest]);
-            }
-            shared.digit = digit;
-            shared.goal = sum;
+        if (threadIdx.x < kDigits) {
+            uint64_t sum = 0;
+            for (int w = 0; w < kWarps; w++) sum += shared.parts[w][threadIdx.x];
+            shared.at_least[threadIdx.x] = sum;
         }
         __syncthreads();
-        before = shared.goal;
-        prefix = prefix << 8 | shared.digit;
+        // The lowest digit that holds anything, should rounding of the goal leave it out of reach.
+        const bool reached = before + shared.at_least[0] >= goal;
+        uint32_t digit = kDigits - 1;
+        while (digit && (reached ? before + shared.at_least[digit] < goal : shared.at_least[digit] < shared.at_least[0])) digit--;
+        if (digit + 1 < kDigits) before += shared.at_least[digit + 1];
+        prefix = prefix << kBits | digit;
     }
     return prefix;
 }

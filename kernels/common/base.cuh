@@ -51,29 +51,26 @@ struct bf16 {
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float(uint32_t(x.bits) << 16); }
 
-// Round to nearest, ties to even; every NaN becomes 0x7fff.
-__device__ __forceinline__ uint16_t bf16_bits(float x) {
+// Two values as the register that matrix instructions take, the first in the low half. Round to
+// nearest, ties to even; every NaN becomes 0x7fff.
 #if defined(RALLREC_HOST)
+__device__ __forceinline__ uint16_t bf16_bits(float x) {
     const uint32_t u = __float_as_uint(x);
     if ((u & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
     return uint16_t((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
-#else
-    uint16_t bits;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-    return bits;
-#endif
 }
-
-// Two values as the register that matrix instructions take: the first in the low half.
 __device__ __forceinline__ uint32_t bf16_pair(float low, float high) {
-#if defined(RALLREC_HOST)
     return uint32_t(bf16_bits(low)) | uint32_t(bf16_bits(high)) << 16;
+}
 #else
+__device__ __forceinline__ uint32_t bf16_pair(float low, float high) {
     uint32_t bits;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
-#endif
 }
+// By the instruction for pairs: the one for a single value has a sixteenth of its rate.
+__device__ __forceinline__ uint16_t bf16_bits(float x) { return uint16_t(bf16_pair(x, 0.0f)); }
+#endif
 
 template <class T> __device__ __forceinline__ T from_float(float x);
 template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }

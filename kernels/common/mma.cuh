@@ -24,6 +24,12 @@ inline void load_matrix(const Site* site, Finish finish, uint32_t* out, int coun
 }  // namespace rallrec_host
 // C += A B for 16 x 16 (bf16) times 16 x 8.
 #define mma_bf16(C, A, B) ::rallrec_host::mma(RALLREC_SITE("mma_bf16"), ::rallrec_host::mma_bf16, (C), (A), (B))
+// C = A B, of the same shapes.
+#define mma_bf16_fresh(C, A, B)                      \
+    do {                                             \
+        (C)[0] = (C)[1] = (C)[2] = (C)[3] = 0.0f; \
+        mma_bf16(C, A, B);                           \
+    } while (0)
 #define mma_tf32(C, A, B) ::rallrec_host::mma(RALLREC_SITE("mma_tf32"), ::rallrec_host::mma_tf32, (C), (A), (B))
 // Four 8 x 8 matrices of 16-bit values: lane 8 m + r names row r of matrix m.
 #define ldmatrix_x4(OUT, ROW) \
@@ -36,6 +42,12 @@ __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], 
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void mma_bf16_fresh(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
+        : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
 }
 __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     asm volatile(

@@ -42,13 +42,10 @@ __device__ __forceinline__ void strip_row(uint16_t (*to)[R][D + 8], int row, con
             Vec<T> raw;
             raw.zero();
             if (valid) raw.load(from + i);
-            uint16_t planes[V][Planes<T>::count];
+            float x[V];
 #pragma unroll
-            for (int j = 0; j < V; j++) split(!kTail || j < valid ? raw.get(j) : 0.0f, planes[j]);
-#pragma unroll
-            for (int p = 0; p < Planes<T>::count; p++)
-                *reinterpret_cast<uint2*>(&to[p][row][i]) =
-                    make_uint2(planes[0][p] | uint32_t(planes[1][p]) << 16, planes[2][p] | uint32_t(planes[3][p]) << 16);
+            for (int j = 0; j < V; j++) x[j] = !kTail || j < valid ? raw.get(j) : 0.0f;
+            store_split(&to[0][row][i], R * (D + 8), x[0], x[1], x[2], x[3]);
         }
     }
 }
@@ -90,7 +87,7 @@ __device__ __forceinline__ void rows_product(float (&acc)[M][N][4], const uint16
 
 // sum += factors (of the warp's rows and K streamed ones, as accumulators lie) times the streamed
 // rows (K x D).
-template <int M, int N, int F, int P, int K, int W>
+template <bool kPromote = true, int M, int N, int F, int P, int K, int W>
 __device__ __forceinline__ void columns_product(float (&sum)[M][N][4], const float (&factors)[M][F][4],
                                                 const uint16_t (&streamed)[P][K][W]) {
     static_assert(N == (W - 8) / 8 && F == K / 8, "accumulators for the whole width");
@@ -103,11 +100,10 @@ __device__ __forceinline__ void columns_product(float (&sum)[M][N][4], const flo
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const float(&from)[4] = factors[m][j / 8 + i / 2];
-                uint16_t low[P], high[P];
-                split(from[2 * (i % 2)], low);
-                split(from[2 * (i % 2) + 1], high);
+                uint32_t planes[P];
+                split_pair(from[2 * (i % 2)], from[2 * (i % 2) + 1], planes);
 #pragma unroll
-                for (int p = 0; p < P; p++) left[m][p][i] = low[p] | uint32_t(high[p]) << 16;
+                for (int p = 0; p < P; p++) left[m][p][i] = planes[p];
             }
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
@@ -121,8 +117,8 @@ __device__ __forceinline__ void columns_product(float (&sum)[M][N][4], const flo
             }
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                mma_planes<P>(sum[m][n], left[m], right[0]);
-                mma_planes<P>(sum[m][n + 1], left[m], right[1]);
+                mma_planes<P, kPromote>(sum[m][n], left[m], right[0]);
+                mma_planes<P, kPromote>(sum[m][n + 1], left[m], right[1]);
             }
         }
     }
@@ -183,7 +179,7 @@ template <int kUnroll, int N, int P, int R, int K, int W>
 __device__ __forceinline__ void rows_product(float (&acc)[N][4], const uint16_t (&own)[P][R][W], const uint16_t (&streamed)[P][K][W]) {
     rows_product<kUnroll>(reinterpret_cast<float(&)[1][N][4]>(acc), own, streamed);
 }
-template <int N, int F, int P, int K, int W>
+template <bool kPromote = true, int N, int F, int P, int K, int W>
 __device__ __forceinline__ void columns_product(float (&sum)[N][4], const float (&factors)[F][4], const uint16_t (&streamed)[P][K][W]) {
-    columns_product(reinterpret_cast<float(&)[1][N][4]>(sum), reinterpret_cast<const float(&)[1][F][4]>(factors), streamed);
+    columns_product<kPromote>(reinterpret_cast<float(&)[1][N][4]>(sum), reinterpret_cast<const float(&)[1][F][4]>(factors), streamed);
 }

@@ -6,12 +6,20 @@
 // + lo hi + mid mid give f32 accuracy on the matrix units, down to 2^-134, where bf16 ends: values
 // below 2^-110 lose bits.
 //
+// Accuracy. The matrix units align their addends to the largest and cut off what is below: a sum of
+// f32 that stays in their accumulator loses a bit at every product, always in one direction. So the
+// six products of 16 of K go into a sum that begins at zero, and one f32 addition, which rounds to
+// nearest, brings it to the accumulator.
+//
 // Shared memory, two stages so that the next chunk of K arrives while this one is multiplied:
 //
-//   stage | operand A, B | plane | row 0..63 | 32 values of K + 8 of padding
+//   stage | operand A, B | plane | 64 rows of 32 values of K, or 32 of K with 64 rows' values
 //
-// The row pitch of 80 bytes puts the eight rows that an ldmatrix reads into different banks. bf16
-// comes by cp.async (zero fill outside), f32 through registers, where it is split.
+// An operand lies as it is stored: along K (rows of 64 bytes), or turned, along its rows (128 bytes
+// for each of K), which ldmatrix.trans turns on the way to registers. Sixteen bytes of a row are a
+// chunk, and chunk c of row r lies at c ^ (r / 2 % 4), turned at c ^ (r % 8). So the eight rows of
+// an ldmatrix are in different banks, and so is what 16 lanes store at once. bf16 comes by cp.async
+// (zero fill outside), f32 through registers, where it is split.
 //
 // A warp owns 16 rows and all 64 columns: acc[n][c] is column 8 n + 2 (lane % 4) + c % 2 of row
 // lane / 4 + 8 (c / 2), so that what a row needs from its columns stays within four lanes.
@@ -22,16 +30,22 @@
 
 constexpr int kTileRows = 64;
 constexpr int kTileDepth = 32;
-constexpr int kTilePitch = kTileDepth + 8;
 constexpr int kTileThreads = 128;
 
 template <class T> struct Planes;
 template <> struct Planes<float> { static constexpr int count = 3; };
 template <> struct Planes<bf16> { static constexpr int count = 1; };
 
+using TilePlane = uint16_t[kTileRows * kTileDepth];
+
+// Where the value of `row` and `k` lies in a plane.
+template <bool kTurned> __device__ __forceinline__ constexpr int tile_at(int row, int k) {
+    return kTurned ? k * kTileRows + (row / 8 ^ k % 8) * 8 + row % 8 : row * kTileDepth + (k / 8 ^ row / 2 % 4) * 8 + k % 8;
+}
+
 template <class T> struct TileStage {
-    uint16_t a[Planes<T>::count][kTileRows][kTilePitch];
-    uint16_t b[Planes<T>::count][kTileRows][kTilePitch];
+    TilePlane a[Planes<T>::count];
+    TilePlane b[Planes<T>::count];
 };
 template <class T> struct TileShared {
     TileStage<T> stage[2];
@@ -45,110 +59,125 @@ template <class T> struct RowsOf {
     uint32_t depth, stride;
 };
 
-// Splits into planes; the sum of the planes is x to 24 bits.
-template <int P> __device__ __forceinline__ void split(float x, uint16_t (&planes)[P]) {
+// Splits two values into planes, each a register with the first in its low half; the sum of a
+// value's planes is the value to 24 bits. In pairs, because the conversion of a single value is a
+// slow instruction.
+template <int P> __device__ __forceinline__ void split_pair(float low, float high, uint32_t (&planes)[P]) {
 #pragma unroll
     for (int p = 0; p < P; p++) {
-        planes[p] = bf16_bits(x);
-        x -= __uint_as_float(uint32_t(planes[p]) << 16);
+        planes[p] = bf16_pair(low, high);
+        low -= __uint_as_float(planes[p] << 16);
+        high -= __uint_as_float(planes[p] & 0xffff0000u);
     }
 }
 
-// A 64 x 32 piece of an operand on its way to shared memory.
-template <class T> struct Fetch;
+// Four values that follow each other, split, to the same place of three planes that lie `apart`
+// values from each other.
+__device__ __forceinline__ void store_split(uint16_t* to, int apart, float x, float y, float z, float w) {
+    uint32_t first[3], second[3];
+    split_pair(x, y, first);
+    split_pair(z, w, second);
+#pragma unroll
+    for (int p = 0; p < 3; p++) *reinterpret_cast<uint2*>(to + p * apart) = make_uint2(first[p], second[p]);
+}
 
-template <> struct Fetch<bf16> {
-    __device__ __forceinline__ void start(uint16_t (*to)[kTileRows][kTilePitch], const RowsOf<bf16>& x, uint64_t row0, uint32_t k0) {
+// A piece of an operand, 64 rows by 32 of K, on its way to shared memory. The operand is stored
+// rows x depth, or, turned, depth x rows: then `x.rows` is still the number of rows of the product.
+template <class T, bool kTurned> struct Fetch;
+
+template <bool kTurned> struct Fetch<bf16, kTurned> {
+    __device__ __forceinline__ void start(TilePlane* to, const RowsOf<bf16>& x, uint64_t row0, uint32_t k0) {
+        // Chunks of eight values along a row in memory.
+        constexpr int kChunks = (kTurned ? kTileRows : kTileDepth) / 8;
 #pragma unroll
         for (int i = 0; i < kTileRows * kTileDepth / 8 / kTileThreads; i++) {
-            const int at = threadIdx.x + i * kTileThreads, row = at / (kTileDepth / 8), k = at % (kTileDepth / 8) * 8;
-            const uint32_t column = k0 + k;
-            const bool inside = row0 + row < x.rows && column < x.depth;
-            const int valid = inside ? 2 * int(min(x.depth - column, 8u)) : 0;
-            cp_async16(&to[0][row][k], x.base + (inside ? (row0 + row) * x.stride + column : 0), valid);
+            const int at = threadIdx.x + i * kTileThreads, line = at / kChunks, first = at % kChunks * 8;
+            const uint64_t row = row0 + (kTurned ? first : line);
+            const uint32_t k = k0 + (kTurned ? line : first);
+            const bool inside = row < x.rows && k < x.depth;
+            const uint64_t left = kTurned ? x.rows - row : x.depth - k;
+            const int valid = inside ? 2 * int(min(left, uint64_t(8))) : 0;
+            const uint64_t from = kTurned ? uint64_t(k) * x.stride + row : row * x.stride + k;
+            cp_async16(&to[0][kTurned ? tile_at<true>(first, line) : tile_at<false>(line, first)], x.base + (inside ? from : 0), valid);
         }
     }
-    __device__ __forceinline__ void finish(uint16_t (*)[kTileRows][kTilePitch]) {}
+    __device__ __forceinline__ void finish(TilePlane*) {}
 };
 
-template <> struct Fetch<float> {
-    static constexpr int kVectors = kTileRows * kTileDepth / 4 / kTileThreads;
+template <bool kTurned> struct Fetch<float, kTurned> {
+    static constexpr int kVectors = kTileRows * kTileDepth / 4 / kTileThreads, kLine = (kTurned ? kTileRows : kTileDepth) / 4;
     Vec<float> held[kVectors];
-    __device__ __forceinline__ void start(uint16_t (*)[kTileRows][kTilePitch], const RowsOf<float>& x, uint64_t row0, uint32_t k0) {
+    __device__ __forceinline__ void start(TilePlane*, const RowsOf<float>& x, uint64_t row0, uint32_t k0) {
 #pragma unroll
         for (int i = 0; i < kVectors; i++) {
-            const int at = threadIdx.x + i * kTileThreads, row = at / (kTileDepth / 4);
-            const uint32_t column = k0 + at % (kTileDepth / 4) * 4;
+            const int at = threadIdx.x + i * kTileThreads, line = at / kLine, first = at % kLine * 4;
+            const uint64_t row = row0 + (kTurned ? first : line);
+            const uint32_t k = k0 + (kTurned ? line : first);
             held[i].zero();
-            if (row0 + row >= x.rows || column >= x.depth) continue;
-            held[i].load(x.base + (row0 + row) * x.stride + column);
-            if (column + 1 >= x.depth) held[i].raw.y = 0;
-            if (column + 2 >= x.depth) held[i].raw.z = 0;
-            if (column + 3 >= x.depth) held[i].raw.w = 0;
+            if (row >= x.rows || k >= x.depth) continue;
+            held[i].load(x.base + (kTurned ? uint64_t(k) * x.stride + row : row * x.stride + k));
+            const uint64_t left = kTurned ? x.rows - row : x.depth - k;
+            if (left < 2) held[i].raw.y = 0;
+            if (left < 3) held[i].raw.z = 0;
+            if (left < 4) held[i].raw.w = 0;
         }
     }
-    __device__ __forceinline__ void finish(uint16_t (*to)[kTileRows][kTilePitch]) {
+    __device__ __forceinline__ void finish(TilePlane* to) {
 #pragma unroll
         for (int i = 0; i < kVectors; i++) {
-            const int at = threadIdx.x + i * kTileThreads, row = at / (kTileDepth / 4), k = at % (kTileDepth / 4) * 4;
-            uint16_t planes[4][3];
-#pragma unroll
-            for (int v = 0; v < 4; v++) split(held[i].get(v), planes[v]);
-#pragma unroll
-            for (int p = 0; p < 3; p++)
-                *reinterpret_cast<uint2*>(&to[p][row][k]) =
-                    make_uint2(planes[0][p] | uint32_t(planes[1][p]) << 16, planes[2][p] | uint32_t(planes[3][p]) << 16);
+            const int at = threadIdx.x + i * kTileThreads, line = at / kLine, first = at % kLine * 4;
+            store_split(&to[0][kTurned ? tile_at<true>(first, line) : tile_at<false>(line, first)], kTileRows * kTileDepth,
+                        held[i].get(0), held[i].get(1), held[i].get(2), held[i].get(3));
         }
     }
 };
 
-// An operand that is stored the other way: `depth` rows of `rows` values, `stride` apart. It is
-// turned on its way to shared memory, so it always goes through registers.
-template <class T> struct FetchTurned {
-    static constexpr int V = Vec<T>::size, kVectors = kTileRows * kTileDepth / V / kTileThreads;
-    Vec<T> held[kVectors];
-    uint32_t left[kVectors];  // values of the vector that are inside
-    __device__ __forceinline__ void start(uint16_t (*)[kTileRows][kTilePitch], const RowsOf<T>& x, uint64_t row0, uint32_t k0) {
-#pragma unroll
-        for (int i = 0; i < kVectors; i++) {
-            const int at = threadIdx.x + i * kTileThreads, k = at / (kTileRows / V);
-            const uint64_t row = row0 + at % (kTileRows / V) * V;
-            held[i].zero();
-            left[i] = 0;
-            if (k0 + k >= x.depth || row >= x.rows) continue;
-            held[i].load(x.base + uint64_t(k0 + k) * x.stride + row);
-            left[i] = uint32_t(min(x.rows - row, uint64_t(V)));
-        }
-    }
-    __device__ __forceinline__ void finish(uint16_t (*to)[kTileRows][kTilePitch]) {
-#pragma unroll
-        for (int i = 0; i < kVectors; i++) {
-            const int at = threadIdx.x + i * kTileThreads, k = at / (kTileRows / V), row = at % (kTileRows / V) * V;
-#pragma unroll
-            for (int v = 0; v < V; v++) {
-                uint16_t planes[Planes<T>::count];
-                split(uint32_t(v) < left[i] ? held[i].get(v) : 0.0f, planes);
-#pragma unroll
-                for (int p = 0; p < Planes<T>::count; p++) to[p][row + v][k] = planes[p];
-            }
-        }
-    }
-};
+// The left operand of rows `row ..` and of k .. k + 15, and the right operands of rows `row ..` (8)
+// and of the next eight.
+template <bool kTurned> __device__ __forceinline__ void tile_left(uint32_t (&left)[4], const TilePlane& plane, int row, int k) {
+    const int lane = threadIdx.x % 32;
+    if constexpr (kTurned)
+        ldmatrix_x4_trans(left, &plane[tile_at<true>(row + lane / 8 % 2 * 8, k + lane / 16 * 8 + lane % 8)]);
+    else
+        ldmatrix_x4(left, &plane[tile_at<false>(row + lane % 16, k + lane / 16 * 8)]);
+}
+template <bool kTurned>
+__device__ __forceinline__ void tile_right(uint32_t (&first)[2], uint32_t (&second)[2], const TilePlane& plane, int row, int k) {
+    const int lane = threadIdx.x % 32;
+    uint32_t four[4];
+    if constexpr (kTurned)
+        ldmatrix_x4_trans(four, &plane[tile_at<true>(row + lane / 16 * 8, k + lane / 8 % 2 * 8 + lane % 8)]);
+    else
+        ldmatrix_x4(four, &plane[tile_at<false>(row + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8)]);
+    first[0] = four[0], first[1] = four[1];
+    second[0] = four[2], second[1] = four[3];
+}
 
-template <class T, bool kTurned> struct FetchOf { using type = Fetch<T>; };
-template <class T> struct FetchOf<T, true> { using type = FetchTurned<T>; };
-
-// acc += the six products (one for bf16) of A fragments and B fragments, smallest first.
-template <int P>
+// acc += A B of 16 of K: of bf16 one product; of planes six, smallest first, summed by themselves
+// and then added, which rounds; without kPromote straight to `acc`, where no registers are left for
+// a sum beside it.
+template <int P, bool kPromote = true>
 __device__ __forceinline__ void mma_planes(float (&acc)[4], const uint32_t (&a)[P][4], const uint32_t (&b)[P][2]) {
-    if constexpr (P == 3) {
+    if constexpr (P == 3 && !kPromote) {
         mma_bf16(acc, a[1], b[1]);
         mma_bf16(acc, a[2], b[0]);
         mma_bf16(acc, a[0], b[2]);
         mma_bf16(acc, a[1], b[0]);
         mma_bf16(acc, a[0], b[1]);
+        mma_bf16(acc, a[0], b[0]);
+    } else if constexpr (P == 3) {
+        float sum[4];
+        mma_bf16_fresh(sum, a[1], b[1]);
+        mma_bf16(sum, a[2], b[0]);
+        mma_bf16(sum, a[0], b[2]);
+        mma_bf16(sum, a[1], b[0]);
+        mma_bf16(sum, a[0], b[1]);
+        mma_bf16(sum, a[0], b[0]);
+#pragma unroll
+        for (int c = 0; c < 4; c++) acc[c] += sum[c];
+    } else {
+        mma_bf16(acc, a[0], b[0]);
     }
-    mma_bf16(acc, a[0], b[0]);
 }
 
 // acc += A[row_a ..][..] B[row_b ..][..]^T over the whole depth. Every thread of the block calls
@@ -158,10 +187,10 @@ template <bool kTurnA = false, bool kTurnB = false, class T>
 __device__ __forceinline__ void tile_product(float (&acc)[8][4], TileShared<T>& shared, const RowsOf<T>& a, uint64_t row_a,
                                              const RowsOf<T>& b, uint64_t row_b) {
     constexpr int P = Planes<T>::count;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int warp = threadIdx.x / 32;
     const uint32_t chunks = (a.depth + kTileDepth - 1) / kTileDepth;
-    typename FetchOf<T, kTurnA>::type fetch_a;
-    typename FetchOf<T, kTurnB>::type fetch_b;
+    Fetch<T, kTurnA> fetch_a;
+    Fetch<T, kTurnB> fetch_b;
     __syncthreads();
     if (chunks) {
         fetch_a.start(shared.stage[0].a, a, row_a, 0);
@@ -181,23 +210,16 @@ __device__ __forceinline__ void tile_product(float (&acc)[8][4], TileShared<T>& 
             fetch_b.start(next.b, b, row_b, (chunk + 1) * kTileDepth);
             cp_async_commit();
         }
-#pragma unroll
+#pragma unroll(P == 3 ? 1 : 2)
         for (int k = 0; k < kTileDepth; k += 16) {
             uint32_t left[P][4];
 #pragma unroll
-            for (int p = 0; p < P; p++) ldmatrix_x4(left[p], &now.a[p][16 * warp + lane % 16][k + lane / 16 * 8]);
+            for (int p = 0; p < P; p++) tile_left<kTurnA>(left[p], now.a[p], 16 * warp, k);
 #pragma unroll
             for (int n = 0; n < 8; n += 2) {
-                // Two 8-column fragments by one load: matrices (n, k), (n, k + 8), (n + 1, k), (n +
-                // 1, k + 8).
                 uint32_t right[2][P][2];
 #pragma unroll
-                for (int p = 0; p < P; p++) {
-                    uint32_t four[4];
-                    ldmatrix_x4(four, &now.b[p][8 * n + lane / 16 * 8 + lane % 8][k + lane / 8 % 2 * 8]);
-                    right[0][p][0] = four[0], right[0][p][1] = four[1];
-                    right[1][p][0] = four[2], right[1][p][1] = four[3];
-                }
+                for (int p = 0; p < P; p++) tile_right<kTurnB>(right[0][p], right[1][p], now.b[p], 8 * n, k);
                 mma_planes<P>(acc[n], left, right[0]);
                 mma_planes<P>(acc[n + 1], left, right[1]);
             }

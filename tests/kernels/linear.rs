@@ -84,3 +84,35 @@ proptest! {
         }
     }
 }
+
+/// Root mean square of the error over that of the products, of f32 operands: what is left of f32
+/// after K = 4096. A sum that stays in the accumulator of a matrix unit is twenty times as far off
+/// there (`RALLREC_MMA=hopper`, or a GPU).
+#[test]
+fn long_products_keep_the_accuracy_of_f32() {
+    const LIMIT: f64 = 6e-7;
+    let (m, n, k) = (64, 16, 4096);
+    let (a, b): (Vec<f32>, Vec<f32>) = (Values::Normal.draw(m * k, 41), Values::Normal.draw(n * k, 42));
+    for form in [Form::Nt, Form::Nn, Form::Tn] {
+        let at = |i: usize, l: usize| f64::from(if form == Form::Tn { a[l * m + i] } else { a[i * k + l] });
+        let bt = |l: usize, j: usize| f64::from(if form == Form::Nt { b[j * k + l] } else { b[l * n + j] });
+        for device in devices(43) {
+            let up = |dim, v: &[f32]| DeviceRows::upload(&device, dim, v, "operand").unwrap();
+            let (da, db) = (up(if form == Form::Tn { m } else { k }, &a), up(if form == Form::Nt { k } else { n }, &b));
+            let mut out = DeviceRows::zeros(&device, m, n, "out").unwrap();
+            gemm(form, &da, &db, &Epilogue::default(), &mut out).unwrap();
+            let got = out.download().unwrap();
+            let (mut off, mut size) = (0.0, 0.0);
+            for i in 0..m {
+                for j in 0..n {
+                    let want: f64 = (0..k).map(|l| at(i, l) * bt(l, j)).sum();
+                    off += (f64::from(got[i * n + j]) - want).powi(2);
+                    size += want * want;
+                }
+            }
+            let error = (off / size).sqrt();
+            println!("{form:?} on {device:?}: {error:.1e}");
+            assert!(error <= LIMIT, "{form:?} on {device:?}: {error:e} > {LIMIT:e}");
+        }
+    }
+}

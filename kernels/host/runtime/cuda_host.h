@@ -296,6 +296,11 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
+// A product that no compiler may fuse with an addition.
+inline double __dmul_rn(double a, double b) {
+    volatile double product = a * b;
+    return product;
+}
 inline unsigned __float_as_uint(float x) { unsigned u; std::memcpy(&u, &x, 4); return u; }
 inline float __uint_as_float(unsigned u) { float x; std::memcpy(&x, &u, 4); return x; }
 inline int __float_as_int(float x) { int u; std::memcpy(&u, &x, 4); return u; }

@@ -4,6 +4,7 @@
 //   A 16 x 16, row-major:  a[0] = A[g][2t..]  a[1] = A[g+8][2t..]  a[2] = A[g][2t+8..]  a[3] = A[g+8][2t+8..]
 //   B 16 x 8, by columns:  b[0] = B[2t..][g]  b[1] = B[2t+8..][g]
 //   C 16 x 8:              c[0..2] = C[g][2t..]  c[2..4] = C[g+8][2t..]
+#include "rounding.h"
 #include "runtime.h"
 
 namespace rallrec_host {
@@ -36,9 +37,7 @@ template <int K> void multiply(Slots& slots, const float (&a)[16][K], const floa
         const unsigned g = lane / 4, t = lane % 4;
         for (int r = 0; r < 4; r++) c[g + 8 * (r / 2)][2 * t + r % 2] = o.c[r];
     }
-    for (int i = 0; i < 16; i++)
-        for (int k = 0; k < K; k++)
-            for (int j = 0; j < 8; j++) c[i][j] += a[i][k] * b[k][j];
+    for (int i = 0; i < 16; i++) add_products(c[i], a[i], b[0], K, 8, 8);
     for (unsigned lane = 0; lane < 32; lane++) {
         const unsigned g = lane / 4, t = lane % 4;
         float out[4];

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "hopper.h"
+#include "rounding.h"
 
 namespace rallrec_host {
 
@@ -101,9 +102,7 @@ void make(Product& p, unsigned quarter) {
                 what(sum[lane / 4 + 8 * (v / 2 % 2)][v / 4 * 8 + 2 * (lane % 4) + v % 2], *p.acc[32 * quarter + lane], v);
     };
     each([](float& s, Accumulators& acc, unsigned v) { s = acc.held[v]; });
-    for (unsigned i = 0; i < 16; i++)
-        for (unsigned k = 0; k < 16; k++)
-            for (unsigned j = 0; j < 128; j++) sum[i][j] += a[i][k] * b[k][j];
+    for (unsigned i = 0; i < 16; i++) add_products(sum[i], a[i], b[0], 16, 128, 128);
     each([](float& s, Accumulators& acc, unsigned v) { acc.held[v] = s; });
     for (unsigned lane = 0; lane < 32; lane++) {
         Accumulators& acc = *p.acc[32 * quarter + lane];

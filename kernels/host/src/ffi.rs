@@ -54,4 +54,6 @@ unsafe extern "C" {
     pub fn rallrec_host_constants(each: extern "C" fn(*mut c_void, *const c_char, usize), context: *mut c_void);
     pub fn rallrec_host_alloc(bytes: usize, label: *const c_char) -> *mut c_void;
     pub fn rallrec_host_free(p: *mut c_void);
+    pub fn rallrec_host_add_products(how: c_int, c: f32, a: *const f32, b: *const f32, depth: u32) -> f32;
+    pub fn rallrec_host_tile_at(turned: c_int, row: c_int, k: c_int) -> c_int;
 }

@@ -11,9 +11,11 @@
 //! assert!(error.unwrap_err().to_string().contains("no kernel of this name"));
 //! ```
 //!
-//! What it cannot see: bank conflicts, occupancy, the memory model's reordering; arithmetic of the
-//! matrix units and of `ex2.approx` differs in the last places.
+//! What it cannot see: bank conflicts ([`banks`] counts those of a pattern), occupancy, the memory
+//! model's reordering; `ex2.approx` differs in the last places. Matrix units round as `RALLREC_MMA`
+//! says ([`Rounding`]).
 
+pub mod banks;
 mod ffi;
 mod memory;
 mod tensor_map;
@@ -23,6 +25,25 @@ use std::fmt;
 
 pub use memory::Memory;
 pub use tensor_map::TensorMap;
+
+/// How matrix units add the products of one instruction (`runtime/rounding.h`). `RALLREC_MMA` says
+/// which of them kernels run with: `nearest`, `a100` or `hopper`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// One f32 addition after the other, each rounded to nearest: what no matrix unit does.
+    Nearest,
+    /// Eight products and the accumulator aligned to the largest, cut off a bit behind those of f32.
+    A100,
+    /// Sixteen products, two bits.
+    Hopper,
+}
+
+/// `c` plus the products of `a` and `b` as a matrix unit adds them.
+pub fn add_products(how: Rounding, c: f32, a: &[f32], b: &[f32]) -> f32 {
+    let depth = a.len().min(b.len());
+    // SAFETY: `depth` values of each are read.
+    unsafe { ffi::rallrec_host_add_products(how as i32, c, a.as_ptr(), b.as_ptr(), depth as u32) }
+}
 
 /// One argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]

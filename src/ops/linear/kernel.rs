@@ -13,9 +13,9 @@ pub(in crate::ops) const fn planes<T: Storage>() -> usize {
     if size_of::<T>() == 4 { 3 } else { 1 }
 }
 
-/// Shared memory of a tile: two stages of 40 values a row, two operands.
+/// Shared memory of a tile: two stages of 32 values a row, two operands.
 pub(in crate::ops) const fn tile_shared<T: Storage>() -> usize {
-    2 * 2 * planes::<T>() * TILE * 40 * 2
+    2 * 2 * planes::<T>() * TILE * 32 * 2
 }
 
 arguments! {

@@ -25,7 +25,7 @@ arguments! {
 /// Most entries of a vocabulary: what a block's chunks hold.
 pub(super) const MOST: usize = 1 << 20;
 /// Bytes of the kernel's `Shared`.
-pub(super) const SHARED: usize = 256 * 12 + 1024 * 12 + 16 * 8 + 8 + 16;
+pub(super) const SHARED: usize = 16 * 8 * 8 + 8 * 8 + 1024 * 12 + 16 * 8 + 8 + 8;
 
 /// Which number of which stream a row draws: the same whatever batch the row is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
