@@ -154,8 +154,9 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
         }
         const auto& rows = shared.streamed[stage];
         float p[K / 8][4] = {}, ds[K / 8][4] = {};
-        rows_product<2>(p, shared.own[0], rows[0]);
-        rows_product<2>(ds, shared.own[1], rows[1]);
+        constexpr int kUnroll = kByKey && kStages == 1 ? 1 : 2;  // as far ahead as registers are left for
+        rows_product<kUnroll>(p, shared.own[0], rows[0]);
+        rows_product<kUnroll>(ds, shared.own[1], rows[1]);
         const AttentionRun run = runs[now.run];
 #pragma unroll
         for (int n = 0; n < K / 8; n++)

@@ -70,6 +70,16 @@ __device__ __forceinline__ void norms(const T* __restrict__ x, uint64_t rows, ui
     if (threadIdx.x % 32 == 0) inverse[row] = !cosine ? 1.0f : sum > 0 ? 1.0f / sqrtf(sum) : 0.0f;
 }
 
+// For sm_100 the compiler has to be told how many blocks an SM registers are left for, and beside a
+// sum for promotion (common/tile.cuh) the backward would spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr bool kPromote = false;
+#define LSE_BLOCKS 2
+#else
+constexpr bool kPromote = true;
+#define LSE_BLOCKS 0
+#endif
+
 // lse[i] in base 2, and the score of the pair (i, i) in base 2.
 template <class T>
 __device__ __forceinline__ void lse(TileShared<T>& shared, const RowsOf<T>& a, const RowsOf<T>& b,
@@ -152,7 +162,7 @@ __device__ __forceinline__ void backward(BackwardShared<T>& shared, const RowsOf
     }
     for (uint64_t col0 = 0; col0 < b.rows; col0 += kTileRows) {
         float acc[8][4] = {};
-        tile_product(acc, shared.tile, a, row0, b, col0);
+        tile_product<false, false, kPromote>(acc, shared.tile, a, row0, b, col0);
         // The columns that this block sums, of the same rows of B.
         for (int at = threadIdx.x; at < kTileRows * kBlock / 2; at += kTileThreads) {
             const int j = at / (kBlock / 2), c = at % (kBlock / 2) * 2;
@@ -201,8 +211,8 @@ __device__ __forceinline__ void backward(BackwardShared<T>& shared, const RowsOf
                     right[0][p][0] = four[0], right[0][p][1] = four[1];
                     right[1][p][0] = four[2], right[1][p][1] = four[3];
                 }
-                mma_planes<P>(sum[n], left, right[0]);
-                mma_planes<P>(sum[n + 1], left, right[1]);
+                mma_planes<P, kPromote>(sum[n], left, right[0]);
+                mma_planes<P, kPromote>(sum[n + 1], left, right[1]);
             }
         }
     }
@@ -253,7 +263,7 @@ RALLREC_CONSTANT(infonce_shared_bf16, sizeof(BackwardShared<bf16>));
         norms<T>(x, rows, dim, stride, cosine, inverse);                                                               \
     }                                                                                                                  \
     RALLREC_KERNEL(infonce_norms_##SUFFIX, kTileThreads);                                                              \
-    extern "C" __global__ void __launch_bounds__(kTileThreads)                                                         \
+    extern "C" __global__ void __launch_bounds__(kTileThreads, LSE_BLOCKS)                                             \
         infonce_lse_##SUFFIX(const __grid_constant__ LseArgs<T> a) {                                                   \
         DYNAMIC_SHARED(bytes);                                                                                         \
         lse<T>(*reinterpret_cast<TileShared<T>*>(bytes), RowsOf<T>{a.a, a.rows, a.dim, a.stride},                      \

@@ -183,7 +183,7 @@ __device__ __forceinline__ void mma_planes(float (&acc)[4], const uint32_t (&a)[
 // acc += A[row_a ..][..] B[row_b ..][..]^T over the whole depth. Every thread of the block calls
 // it; it begins and ends at a barrier, so shared memory is free before and after. An operand that
 // is turned is stored depth x rows.
-template <bool kTurnA = false, bool kTurnB = false, class T>
+template <bool kTurnA = false, bool kTurnB = false, bool kPromote = true, class T>
 __device__ __forceinline__ void tile_product(float (&acc)[8][4], TileShared<T>& shared, const RowsOf<T>& a, uint64_t row_a,
                                              const RowsOf<T>& b, uint64_t row_b) {
     constexpr int P = Planes<T>::count;
@@ -220,8 +220,8 @@ __device__ __forceinline__ void tile_product(float (&acc)[8][4], TileShared<T>& 
                 uint32_t right[2][P][2];
 #pragma unroll
                 for (int p = 0; p < P; p++) tile_right<kTurnB>(right[0][p], right[1][p], now.b[p], 8 * n, k);
-                mma_planes<P>(acc[n], left, right[0]);
-                mma_planes<P>(acc[n + 1], left, right[1]);
+                mma_planes<P, kPromote>(acc[n], left, right[0]);
+                mma_planes<P, kPromote>(acc[n + 1], left, right[1]);
             }
         }
     }

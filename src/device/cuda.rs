@@ -48,10 +48,13 @@ pub(super) struct Cuda {
     staging: Mutex<Staging>,
     loaded: Mutex<Loaded>,
     /// There while launches are timed one behind the other.
-    series: Mutex<Option<Series<Event, (&'static str, [u32; 3], Cost)>>>,
+    series: Mutex<Option<Series<Event, Noted>>>,
     /// Memory that is set to zero in front of a series.
     filler: OnceLock<u64>,
 }
+
+/// A launch of a series: kernel, blocks, cost.
+type Noted = (&'static str, [u32; 3], Cost);
 
 /// A stamp on the stream.
 #[derive(Debug)]
@@ -291,7 +294,7 @@ impl Cuda {
     }
 
     fn unloadable(&self, unit: &str, error: DriverError) -> Error {
-        let error = match classify(error.0) {
+        match classify(error.0) {
             Cause::Image => {
                 let driver =
                     driver::speaks().map_or_else(|why| why, |version| format!("CUDA {}", driver::text(version)));
@@ -300,8 +303,7 @@ impl Cuda {
                     .next("install a newer NVIDIA driver, or build with an older CUDA compiler")
             }
             _ => self.late(&format!("cannot load {unit}"), error),
-        };
-        error
+        }
     }
 
     fn function(&self, kernel: &'static str, shared: usize) -> Result<CUfunction> {

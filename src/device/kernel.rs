@@ -85,7 +85,7 @@ pub enum Kind {
 
 pub(super) enum Backend {
     Host { seed: AtomicU64 },
-    Cuda(Cuda),
+    Cuda(Box<Cuda>),
 }
 
 pub(super) struct Inner {
@@ -131,7 +131,7 @@ impl KernelDevice {
             })?),
             _ => None,
         };
-        let device = Self::over(Backend::Cuda(Cuda::new(ordinal)?));
+        let device = Self::over(Backend::Cuda(Box::new(Cuda::new(ordinal)?)));
         if let Some(limit) = limit {
             device.limit_memory(limit);
         }

@@ -69,7 +69,7 @@ mod tests {
         #[test]
         fn a_class_holds_what_is_asked_and_loses_an_eighth_at_most(bytes in 1usize..1 << 36) {
             let room = room(bytes);
-            prop_assert!(room >= bytes && room % 512 == 0);
+            prop_assert!(room >= bytes && room.is_multiple_of(512));
             let step = if bytes < 1 << 20 { 512 } else { 2 << 20 };
             prop_assert!(room - bytes <= (bytes / 8).max(step), "{bytes} takes {room}");
             prop_assert_eq!(super::room(room), room, "a class is its own");

@@ -4,7 +4,7 @@
 //! and `torch`, they are computed again, and `RALLREC_WRITE_GOLDENS=1` keeps them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use rallrec::models::decoder::{Family, Model, families};
