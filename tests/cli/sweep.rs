@@ -80,6 +80,9 @@ fn a_merge_is_chosen_on_validation_rows_too_and_a_ranker_needs_no_language_model
     assert_eq!(done(&trials[1]), ["merge"]);
     assert_ne!(trials[0]["value"], trials[1]["value"], "alpha decides whom the merge believes");
     assert_eq!(merged["sweep"]["tables"][0]["n"], 4, "rows that were reasoned about");
+    // The recipe's own search chooses alpha, so this key has nothing to say.
+    let text = say(&["sweep", &recipe, "--out", &out, "--choose-only", "-q", "--over", "merge.alpha = [0.01, 1e6]"]);
+    text.ended_with(0).out_has("Every trial says the same");
     let reasoning = go(&["--over", "reason.samples = [1, 2]", "--judge", "reasoning"]);
     assert_eq!(done(&reasoning["sweep"]["trials"][0]), ["reason"]);
     let ranked = go(&["--over", "graph.lightgcn.layers = [1, 2]", "--judge", "lightgcn"]);

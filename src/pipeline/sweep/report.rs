@@ -46,6 +46,10 @@ impl Swept {
             let why = trial.failed.as_deref().unwrap_or_default().replace('\n', " ");
             out.push_str(&format!("failed: {}: {why}\n", name(&trial.values)));
         }
+        let values: Vec<f64> = self.trials.iter().filter_map(|t| t.value).collect();
+        if values.len() > 1 && values.iter().all(|v| *v == values[0]) {
+            out.push_str("Every trial says the same: look whether another key switches these off.\n");
+        }
         if self.left > 0 {
             out.push_str(&format!("{} trials were not begun: the budget was spent.\n", self.left));
         }
