@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
+use crate::pipeline::results::Results;
 use crate::pipeline::run::{Run, Span};
+use crate::pipeline::scores;
 use crate::pipeline::trace::TraceFile;
 use crate::terminal::say;
 
@@ -32,7 +34,7 @@ pub struct RunArgs {
 }
 
 /// What `run` and `demo` both take.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Options {
     /// Change one key of the recipe: section.key=value. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -85,7 +87,54 @@ pub fn main(args: RunArgs) -> Result<()> {
     if args.options.set.is_empty() && !args.options.print_recipe {
         refuse_empty(&args.recipe)?;
     }
+    if !read.recipe.seeds.is_empty() && !args.options.print_recipe {
+        return several(&read.recipe, &args);
+    }
     execute(read, args.options, &["run", &args.recipe.display().to_string()])
+}
+
+/// The recipe once with each of its seeds, and what they say together.
+fn several(recipe: &config::Recipe, args: &RunArgs) -> Result<()> {
+    let options = &args.options;
+    if options.screen.tui {
+        return Err(Error::usage("--tui", "several seeds are several runs, and the dashboard begins one")
+            .next("run them, and look with `rallrec watch FOLDER/seed-N` or `rallrec`"));
+    }
+    let folder = options.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    let mut found = Vec::new();
+    for &seed in &recipe.seeds {
+        // What is drawn of the data stays: models differ by their own draws, on the same rows.
+        let own = [
+            "seeds=[]".to_owned(),
+            format!("seed={seed}"),
+            format!("data.seed={}", recipe.data.seed),
+            format!("rows.seed={}", recipe.rows.seed),
+            format!("evaluate.seed={}", recipe.evaluate.seed),
+        ];
+        let sets: Vec<String> = options.set.iter().cloned().chain(own).collect();
+        let read = output::recipe(&args.recipe, &sets)?;
+        let out = folder.join(format!("seed-{seed}"));
+        let again = again(&["run", &args.recipe.display().to_string()], options);
+        let options = Options { out: Some(out.clone()), set: sets, ..options.clone() };
+        if !options.quiet {
+            say!("seed {seed}: {}", out.display());
+        }
+        if let Some((results, _)) = go(read, options, again)? {
+            let rows = if results.tables.is_empty() { Vec::new() } else { scores::read(&out)? };
+            found.push((seed, rows));
+        }
+    }
+    if found.len() < recipe.seeds.len() || found.iter().any(|(_, rows)| rows.is_empty()) {
+        if !options.quiet {
+            say!("there are no tables to compare over the seeds");
+        }
+        return Ok(());
+    }
+    let over = scores::over_seeds(&found, &recipe.evaluate)?;
+    let json = serde_json::to_vec_pretty(&over).map_err(|e| Error::failed("seeds.json", e))?;
+    crate::durable::write(&folder.join("seeds.json"), &json)?;
+    crate::durable::write(&folder.join("seeds.md"), format!("# {}\n\n{}", recipe.name, over.to_markdown()).as_bytes())?;
+    if options.json { output::json(&over) } else { output::text(&over.to_text()) }
 }
 
 /// The command that goes on where this one was stopped: the same, but for `--from`, which would
@@ -124,8 +173,28 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
     if options.print_recipe {
         return output::text(&config::annotated(&read.recipe)?);
     }
+    if !read.recipe.seeds.is_empty() {
+        return Err(Error::usage("seeds", "only `rallrec run RECIPE` does a recipe with several seeds")
+            .next("leave `seeds` out"));
+    }
     let again = again(command, &options);
-    let Options { from, until, out, json, profile, trace, quiet, screen, .. } = options;
+    let (json, quiet) = (options.json, options.quiet);
+    let Some((results, folder)) = go(read, options, again)? else { return Ok(()) };
+    if json {
+        output::json(&results)?;
+    } else {
+        output::text(&results.render())?;
+    }
+    if !quiet {
+        say!("\nwritten to {}: results.json, results.md, events.jsonl, recipe.toml, artifacts/", folder.display());
+    }
+    Ok(())
+}
+
+/// Runs a recipe; the results with their folder, where the run came to its end. `again` is the
+/// command that goes on.
+fn go(read: config::Read, options: Options, again: String) -> Result<Option<(Results, PathBuf)>> {
+    let Options { from, until, out, profile, trace, quiet, screen, .. } = options;
     let span = Span::named(from.as_deref(), until.as_deref())?;
     // Before the dashboard or a folder is opened: what is wrong is reported where the command was
     // given.
@@ -133,7 +202,7 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
     let recipe = read.recipe;
     let folder = out.unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     if screen.tui {
-        return watch::with_run(&folder, &screen);
+        return watch::with_run(&folder, &screen).map(|()| None);
     }
     let turn = watch::wait_for_turn(&folder, &screen)?;
     watch::hint(&folder, quiet);
@@ -151,25 +220,12 @@ pub fn execute(mut read: config::Read, options: Options, command: &[&str]) -> Re
         }
     }
     match crate::pipeline::run_all(&run, &recipe) {
-        Ok(Some(results)) => {
-            if json {
-                output::json(&results)?;
-            } else {
-                output::text(&results.render())?;
-            }
-            if !quiet {
-                say!(
-                    "\nwritten to {}: results.json, results.md, events.jsonl, recipe.toml, artifacts/",
-                    folder.display()
-                );
-            }
-            Ok(())
-        }
+        Ok(Some(results)) => Ok(Some((results, folder))),
         Ok(None) => {
             if !quiet {
                 say!("ended after the stage asked for; artifacts are in {}", folder.join("artifacts").display());
             }
-            Ok(())
+            Ok(None)
         }
         Err(error) if error.kind() == crate::error::Kind::Stopped => {
             Err(Error::stopped(error.place()).next(format!("nothing is lost; go on with: {again}")))

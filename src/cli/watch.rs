@@ -70,7 +70,7 @@ enum ThemeName {
 }
 
 /// The part of `run` and `demo` that has to do with dashboards.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Screen {
     /// Do the work in a process of its own and watch it in the dashboard.
     #[arg(long, conflicts_with_all = ["json", "quiet", "print_recipe"])]

@@ -31,6 +31,15 @@ pub struct ItemMeans {
 }
 
 impl ItemMeans {
+    /// The rating that item and user leave to expect: the item's mean, and how far the user's
+    /// earlier ratings are above those of their items, shrunk.
+    pub fn expected(&self, target: ItemIdx, history: &[Rated]) -> f64 {
+        let all = self.stars.iter().sum::<f64>() / self.stars.len().max(1) as f64;
+        let known = history.iter().filter(|r| r.item != target && r.item.at() < self.stars.len());
+        let (sum, n) = known.fold((0.0, 0.0), |(s, n), r| (s + f64::from(r.rating) - self.stars[r.item.at()], n + 1.0));
+        self.stars.get(target.at()).copied().unwrap_or(all) + sum / (n + self.shrinkage)
+    }
+
     /// Each rating less its item's mean and less the (shrunk) mean of those differences, as `(item,
     /// residual)`. Ratings of `without` and of unknown items are left out.
     pub(super) fn residuals(&self, history: &[Rated], without: Option<ItemIdx>) -> Vec<(usize, f64)> {

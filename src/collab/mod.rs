@@ -4,6 +4,7 @@
 //! - [`Counts`]: likes and stars of each item, apart by folds of users, so that a row is never
 //!   described by itself;
 //! - [`Baselines`], [`GraphBaseline`]: predictors that a language model has to beat;
+//! - [`boosted`], [`similar`]: gradient-boosted trees, item-kNN on ratings, TF-IDF;
 //! - [`FoldIn`]: what a user's own earlier ratings say of a target, on LightGCN's item vectors or
 //!   on those of [`als`];
 //! - [`CausalFeatures`]: all of these for one row, and the probability that a [`Logistic`] fit
@@ -15,12 +16,15 @@
 mod affinity;
 pub mod als;
 mod baselines;
+pub mod boosted;
 mod counts;
 mod cross_fit;
 mod features;
 mod fold_in;
 mod logistic;
 mod settings;
+pub mod similar;
+mod tree_features;
 
 pub use affinity::Affinity;
 pub use als::AlsSettings;
@@ -31,3 +35,4 @@ pub use features::{CausalFeatures, FEATURES};
 pub use fold_in::{FoldIn, ItemMeans};
 pub use logistic::{Logistic, log_odds, sigmoid};
 pub use settings::{CollabSettings, FoldInSettings, FoldInSource};
+pub use tree_features::{COUNT as TREE_FEATURES, TreeFeatures};

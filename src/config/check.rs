@@ -8,7 +8,7 @@ use crate::data::{By, GraphEdges};
 use crate::eval::Score;
 use crate::eval::rows;
 use crate::merge::{Expert, TunedMean};
-use crate::settings::{Checked, Faults};
+use crate::settings::{Checked, Faults, nearest};
 use crate::store::{builtin, hub};
 use crate::text::prompts::{OwnTemplate, ThinkTag};
 use crate::text::ratings::Wording;
@@ -48,6 +48,11 @@ impl Recipe {
             faults.unless(!read || file.is_file(), "describe.file", what, "check the path");
         }
         let writes = self.describe.source == DescribeSource::Model && reaches(StageId::Describe);
+        for (name, expert) in &self.experts {
+            let what = format!("there is no file {}", expert.file.display());
+            let read = words && reaches(StageId::Predict);
+            faults.unless(!read || expert.file.is_file(), &format!("experts.{name}.file"), what, "check the path");
+        }
         if words && (writes || reaches(StageId::Embed)) {
             model(&mut faults, "model.path", &self.model.path);
         }
@@ -60,6 +65,38 @@ impl Recipe {
             model(&mut faults, "model.reasoning", &self.model.reasoning);
         }
         faults
+    }
+}
+
+impl Recipe {
+    /// Names of experts from files, and where they are named.
+    fn experts_faults(&self, faults: &mut Faults) {
+        let own = rows::names();
+        for (name, expert) in &self.experts {
+            let key = format!("experts.{name}");
+            let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+            let what = format!("'{name}' is no plain name");
+            faults.unless(plain, &key, what, "use letters, digits, `_` and `-`: it is the name of a row");
+            let taken = own.contains(name) || Expert::OWN.iter().any(|expert| expert.name() == name);
+            let what = format!("'{name}' is a row of every run, or an expert of its own");
+            faults.unless(!taken, &key, what, "choose another name");
+            faults.extend(&key, expert.contradictions());
+        }
+        for expert in &self.merge.experts {
+            let Expert::Outside(name) = expert else { continue };
+            let known = Expert::OWN.iter().map(Expert::name).chain(self.experts.keys().map(String::as_str));
+            let near = nearest(name, known.clone()).map_or(String::new(), |near| format!("did you mean '{near}'? "));
+            let next = format!("{near}The experts are: {}", known.collect::<Vec<_>>().join(", "));
+            faults.unless(self.experts.contains_key(name), "merge.experts", format!("there is no '{name}'"), next);
+        }
+        let reference = self.evaluate.reference.as_str();
+        let names: Vec<&str> = own.iter().chain(self.experts.keys()).map(String::as_str).collect();
+        let next = match nearest(reference, names.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", names.join("; ")),
+            None => format!("the rows are: {}", names.join("; ")),
+        };
+        let known = names.contains(&reference);
+        faults.unless(known, "evaluate.reference", format!("no row is called \"{reference}\""), next);
     }
 }
 
@@ -138,6 +175,7 @@ impl Checked for Recipe {
             format!("predict.ablation_rows = {others} makes prompts without retrieval for fewer rows than are reasoned about"),
             "set predict.ablation_rows to 0, which means all, or lower reason.test_rows",
         );
+        self.experts_faults(&mut faults);
         let merged = (1..=rows::EXPERTS).find(|n| self.evaluate.reference == rows::merged_of(*n));
         faults.unless(
             merged.is_none_or(|n| n == self.merge.experts.len()),

@@ -13,6 +13,7 @@ use crate::settings::{Kind, Schema, nearest, schema_of};
 /// again.
 const FIRST: &[(&str, Option<StageId>)] = &[
     ("name", None),
+    ("seeds", None),
     ("threads", None),
     ("device", None),
     ("seed", Some(StageId::Data)),
@@ -57,6 +58,7 @@ const FIRST: &[(&str, Option<StageId>)] = &[
     ("predict.score", Some(StageId::Tune)),
     ("predict.yes", Some(StageId::Tune)),
     ("predict.no", Some(StageId::Tune)),
+    ("experts", Some(StageId::Predict)),
     ("reason", Some(StageId::Reason)),
     ("merge", Some(StageId::Merge)),
     ("evaluate", Some(StageId::Evaluate)),

@@ -18,7 +18,7 @@ const MODELS: [&str; 2] = ["model.path", "model.reasoning"];
 /// A place as it was written.
 #[derive(Debug, Clone)]
 pub struct Written {
-    key: &'static str,
+    key: String,
     /// Relative.
     text: String,
 }
@@ -29,8 +29,13 @@ pub struct Written {
 /// Returns those of the file, as they were written.
 pub fn resolve(keys: &mut Section, folder: Option<&Path>) -> Vec<Written> {
     let mut written = Vec::new();
-    for (key, names_model) in FILES.map(|key| (key, false)).into_iter().chain(MODELS.map(|key| (key, true))) {
-        let Some(node) = tree::get(keys, key) else { continue };
+    let experts: Vec<String> = match tree::get(keys, "experts").map(|node| &node.content) {
+        Some(Content::Section(experts)) => experts.iter().map(|(name, _)| format!("experts.{name}.file")).collect(),
+        _ => Vec::new(),
+    };
+    let files = FILES.into_iter().map(str::to_owned).chain(experts).map(|key| (key, false));
+    for (key, names_model) in files.chain(MODELS.map(|key| (key.to_owned(), true))) {
+        let Some(node) = tree::get(keys, &key) else { continue };
         let Content::Leaf(Value::Text(text)) = &node.content else { continue };
         let base = match &node.origin {
             Origin::Set(_) => Some(Path::new("")),
@@ -46,11 +51,11 @@ pub fn resolve(keys: &mut Section, folder: Option<&Path>) -> Vec<Written> {
         let Some(whole) = whole.to_str().map(str::to_owned) else { continue };
         let mut node = node.clone();
         if matches!(node.origin, Origin::Line(_)) {
-            written.push(Written { key, text: text.clone() });
+            written.push(Written { key: key.clone(), text: text.clone() });
         }
         node.content = Content::Leaf(Value::Text(whole));
         // It stands where the old one stood.
-        let _ = tree::put(keys, key, node, &|_, new| Some(new.clone()));
+        let _ = tree::put(keys, &key, node, &|_, new| Some(new.clone()));
     }
     written
 }

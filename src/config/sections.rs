@@ -27,6 +27,11 @@ pub struct Recipe {
     /// `tune.lora.seed`, ...) that gives it another seed. The authors' shuffle (`data.shuffle =
     /// "python"`) keeps their seed, 42.
     pub seed: u64,
+    /// Several seeds: `rallrec run` does the recipe once with each in the place of `seed`, in a folder
+    /// of its own, and tells mean, spread and tests over seeds and users. The split, the rows and
+    /// the resamples stay those of `seed`. Empty: one run.
+    #[schemars(length(max = 100), extend("uniqueItems" = true))]
+    pub seeds: Vec<u64>,
     /// Threads that compute; 0 means one for each core.
     #[schemars(range(max = 1024))]
     pub threads: usize,
@@ -69,6 +74,10 @@ pub struct Recipe {
     pub tune: Tune,
     /// Yes/No scoring.
     pub predict: Predict,
+    /// Predictions of other programs for this run's rows, a section each: `[experts.din]` with `file`,
+    /// `column`, `model` and `calibrate`. Each is a row of the tables under its name, and can take part
+    /// in `merge.experts`.
+    pub experts: std::collections::BTreeMap<String, crate::merge::OutsideExpert>,
     /// Reasoning samples.
     pub reason: Reason,
     /// Consistency-based merge.
@@ -442,6 +451,7 @@ impl Default for Recipe {
         Self {
             name: "run".into(),
             seed: SEED,
+            seeds: Vec::new(),
             threads: 0,
             device: Choice::Auto,
             paper: false,
@@ -460,6 +470,7 @@ impl Default for Recipe {
             soft: Default::default(),
             tune: Default::default(),
             predict: Default::default(),
+            experts: Default::default(),
             reason: Default::default(),
             merge: Default::default(),
             evaluate: Default::default(),

@@ -10,7 +10,7 @@ use super::clusters::Clusters;
 use super::uauc::ByUser;
 use super::{auc, bootstrap, calibration, check, loss, rows};
 use crate::error::{Error, Result};
-use crate::settings::{Checked, Faults, nearest};
+use crate::settings::Checked;
 
 /// How predictions are evaluated.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -38,19 +38,7 @@ impl Default for EvalSettings {
     }
 }
 
-impl Checked for EvalSettings {
-    fn contradictions(&self) -> Faults {
-        let (name, names) = (self.reference.as_str(), rows::names());
-        let next = match nearest(name, names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean \"{near}\"? The rows are: {}", names.join("; ")),
-            None => format!("the rows are: {}", names.join("; ")),
-        };
-        let mut faults = Faults::default();
-        let known = names.iter().any(|known| known == name);
-        faults.unless(known, "reference", format!("no row is called \"{name}\""), next);
-        faults
-    }
-}
+impl Checked for EvalSettings {}
 
 /// What predictions are held against, one entry a row.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +98,7 @@ impl Estimate {
 
 /// A metric of one set of predictions as a function of how often each row is there; `None` where it
 /// is undefined.
-type Statistic = Box<dyn Fn(&[u32]) -> Option<f64> + Send + Sync>;
+pub(super) type Statistic = Box<dyn Fn(&[u32]) -> Option<f64> + Send + Sync>;
 
 /// Makes a [`Statistic`] of rows and predictions, so that a bootstrap replicate costs one pass.
 type Prepare = fn(EvalRows<'_>, &[f64], &EvalSettings) -> Result<Statistic>;
@@ -246,6 +234,11 @@ impl Prepared {
         bootstrap::replicates(settings.seed, &self.clusters, settings.bootstrap, |counts| {
             self.resampled.iter().map(|(_, statistic, _)| statistic(counts)).collect()
         })
+    }
+
+    /// A resampled metric as a function of how often each row is there.
+    pub(super) fn statistic(&self, metric: &Metric) -> Option<&Statistic> {
+        self.resampled.iter().find(|(own, ..)| *own == metric).map(|(_, statistic, _)| statistic)
     }
 
     /// The resampled metrics with their values.

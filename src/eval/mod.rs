@@ -9,9 +9,12 @@ pub mod clusters;
 pub mod loss;
 pub mod metrics;
 pub mod paired;
+pub mod published;
 mod render;
 pub mod rows;
 pub mod score;
+pub mod seeds;
+pub mod slices;
 pub mod table;
 mod uauc;
 
@@ -21,8 +24,10 @@ pub use clusters::Clusters;
 pub use loss::{accuracy, brier, log_loss, wilson};
 pub use metrics::{Estimate, EvalRows, EvalSettings, Metrics, measure};
 pub use paired::Compared;
+pub use published::{Figures, Published};
 pub use render::p_value;
 pub use score::{Reading, Score};
+pub use slices::Slice;
 pub use table::{Row, Table};
 
 pub mod ranking;

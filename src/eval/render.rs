@@ -7,6 +7,7 @@ use rallrec_events::metric::{METRICS, Metric, Shown};
 
 use super::metrics::Estimate;
 use super::paired::Compared;
+use super::published::Published;
 use super::table::Table;
 
 /// The metrics of a table that is as wide as `most` allows. Of those beyond the usual ones only
@@ -44,7 +45,7 @@ pub fn p_value(p: Option<f64>) -> String {
 /// Header and rows.
 pub(super) type Cells = (Vec<String>, Vec<Vec<String>>);
 
-fn cells(table: &Table, metrics: &[&Metric], interval: bool) -> Cells {
+fn cells(table: &Table, published: Option<&Published>, metrics: &[&Metric], interval: bool) -> Cells {
     let mut header = vec!["model".to_string()];
     header.extend(metrics.iter().map(|m| m.title.to_string()));
     if table.reference.is_some() {
@@ -58,7 +59,16 @@ fn cells(table: &Table, metrics: &[&Metric], interval: bool) -> Cells {
         }
         cells
     });
-    (header, rows.collect())
+    // What was not published stays empty.
+    let others = published.iter().flat_map(|published| &published.rows).map(|row| {
+        let known = |m: &&Metric| row.metrics.get(m.name).map_or(String::new(), |e| value(Some(e), false));
+        let mut cells = vec![row.title()];
+        cells.extend(metrics.iter().map(known));
+        cells.resize(header.len(), String::new());
+        cells
+    });
+    let rows = rows.chain(others).collect();
+    (header, rows)
 }
 
 /// The metrics whose p values have columns.
@@ -66,7 +76,7 @@ fn tested() -> impl Iterator<Item = &'static Metric> {
     METRICS.into_iter().filter(|m| m.tested)
 }
 
-fn caption(table: &Table, interval: bool) -> String {
+fn caption(table: &Table, published: Option<&Published>, interval: bool) -> String {
     let share = 100.0 * table.positives as f64 / table.n as f64;
     let mut text = format!("{} rows of {}", table.n, table.split);
     if let Some(users) = table.users {
@@ -91,7 +101,11 @@ fn caption(table: &Table, interval: bool) -> String {
              the rows of the table."
         );
     }
-    text + " Log loss clips p at 2.2e-16."
+    text += " Log loss clips p at 2.2e-16.";
+    match published {
+        Some(published) => format!("{text} {}", published.caption()),
+        None => text,
+    }
 }
 
 /// Header and rows in columns, `None` as wide as needed.
@@ -121,9 +135,9 @@ pub(super) fn fitting<P: Copy>(
     tried.find(|(text, _)| fits(text)).unwrap_or_else(|| (draw(last, false, Some(width)), false))
 }
 
-pub(super) fn text(table: &Table, width: Option<u16>) -> String {
+pub(super) fn text(table: &Table, published: Option<&Published>, width: Option<u16>) -> String {
     let draw = |most: Shown, interval: bool, arrange: Option<u16>| {
-        drawn(cells(table, &columns(table, most), interval), arrange)
+        drawn(cells(table, published, &columns(table, most), interval), arrange)
     };
     use Shown::{Always, Usual, Wide};
     let plans = [(Wide, true), (Usual, true), (Always, true), (Usual, false), (Always, false)];
@@ -131,7 +145,7 @@ pub(super) fn text(table: &Table, width: Option<u16>) -> String {
         None => (draw(Usual, true, None), true),
         Some(width) => fitting(width, &plans, Always, draw),
     };
-    format!("{body}\n{}\n", wrap(&caption(table, interval), width))
+    format!("{body}\n{}\n", wrap(&caption(table, published, interval), width))
 }
 
 pub(super) fn wrap(text: &str, width: Option<u16>) -> String {
@@ -153,8 +167,9 @@ pub(super) fn wrap(text: &str, width: Option<u16>) -> String {
     out
 }
 
-pub(super) fn markdown(table: &Table) -> String {
-    format!("{}\n{}\n", markdown_table(&cells(table, &columns(table, Shown::Wide), true)), caption(table, true))
+pub(super) fn markdown(table: &Table, published: Option<&Published>) -> String {
+    let cells = cells(table, published, &columns(table, Shown::Wide), true);
+    format!("{}\n{}\n", markdown_table(&cells), caption(table, published, true))
 }
 
 /// Header and rows as a Markdown table.

@@ -8,7 +8,10 @@ pub const GLOBAL_MEAN: &str = "global mean";
 pub const ITEM_MEAN: &str = "item mean";
 /// The item's mean and the user's history.
 pub const ITEM_AND_HISTORY: &str = "item mean + own history";
-/// LightGCN's score.
+/// LightGCN's score for a user and an item, made a probability: who meets what, with nothing of how
+/// it is rated. It is fitted on edges that it has seen.
+pub const EXPOSURE: &str = "LightGCN, exposure alone";
+/// LightGCN, in tables of rankers.
 pub const LIGHTGCN: &str = "LightGCN";
 /// Items by the number of their training ratings, in tables of rankers.
 pub const POPULARITY: &str = "popularity";
@@ -24,6 +27,16 @@ pub const EASE_RATED: &str = "EASE on ratings";
 pub const FACTORS: &str = "implicit ALS";
 /// Several rankers at once.
 pub const BLEND: &str = "blend";
+/// Biases of item and user, and factors of the ratings.
+pub const FACTORISATION: &str = "matrix factorisation";
+/// Ratings of items that the same users rate alike.
+pub const RATED_NEIGHBOURS: &str = "item-kNN on ratings";
+/// Ratings of items with like words.
+pub const CONTENT: &str = "TF-IDF content";
+/// Gradient-boosted trees on what was known before the row.
+pub const TREES: &str = "boosted trees";
+/// The baselines that the part `baselines` of `evaluate` fits, in the order of a table.
+pub const FITTED: [&str; 4] = [FACTORISATION, RATED_NEIGHBOURS, CONTENT, TREES];
 /// The estimate from ratings and graph, without words.
 pub const FEATURES: &str = "causal features alone";
 /// The untuned model.
@@ -83,11 +96,15 @@ pub fn names() -> Vec<String> {
 pub const EXPERTS: usize = 3;
 
 /// The rows that a recipe can have, in the order of a table. [`names`] has the others too.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 19] = [
     GLOBAL_MEAN,
     ITEM_MEAN,
     ITEM_AND_HISTORY,
-    LIGHTGCN,
+    EXPOSURE,
+    FACTORISATION,
+    RATED_NEIGHBOURS,
+    CONTENT,
+    TREES,
     FEATURES,
     ZERO_SHOT,
     TUNED,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::{EvalRows, EvalSettings, Metrics, Prepared};
 use super::paired::{self, Compared};
+use super::published::Published;
 use crate::error::{Error, Result};
 
 /// p values adjusted by Holm (1979), in their order: the k-th smallest of m is multiplied by
@@ -138,12 +139,22 @@ impl Table {
 
     /// For a terminal of `width` columns (`None`: as wide as needed). Never uses colour.
     pub fn to_text(&self, width: Option<u16>) -> String {
-        super::render::text(self, width)
+        self.to_text_beside(width, None)
+    }
+
+    /// The same with what others published.
+    pub fn to_text_beside(&self, width: Option<u16>, published: Option<&Published>) -> String {
+        super::render::text(self, published, width)
     }
 
     /// As a Markdown table with a line on how it was made.
     pub fn to_markdown(&self) -> String {
-        super::render::markdown(self)
+        self.to_markdown_beside(None)
+    }
+
+    /// The same with what others published.
+    pub fn to_markdown_beside(&self, published: Option<&Published>) -> String {
+        super::render::markdown(self, published)
     }
 
     /// As indented JSON.

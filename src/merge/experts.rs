@@ -10,8 +10,9 @@ use crate::monitor::Monitor;
 use crate::ops::merge as op;
 
 /// Whose opinions take part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Expert {
     /// The tuned model.
     Tuned,
@@ -19,16 +20,34 @@ pub enum Expert {
     Reasoning,
     /// What the causal features alone say (`collab`).
     Collaborative,
+    /// What a file says: the recipe's `experts.NAME`.
+    Outside(String),
 }
 
 impl Expert {
+    /// Those that every recipe knows.
+    pub const OWN: [Expert; 3] = [Expert::Tuned, Expert::Reasoning, Expert::Collaborative];
+
     /// As it is written.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Expert::Tuned => "tuned",
             Expert::Reasoning => "reasoning",
             Expert::Collaborative => "collaborative",
+            Expert::Outside(name) => name,
         }
+    }
+}
+
+impl From<String> for Expert {
+    fn from(name: String) -> Self {
+        Self::OWN.into_iter().find(|own| own.name() == name).unwrap_or(Self::Outside(name))
+    }
+}
+
+impl From<Expert> for String {
+    fn from(expert: Expert) -> Self {
+        expert.name().to_owned()
     }
 }
 

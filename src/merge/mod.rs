@@ -2,6 +2,7 @@
 
 pub mod consistency;
 pub mod experts;
+pub mod outside;
 pub mod sweep;
 
 use rallrec_events::Event;
@@ -14,6 +15,7 @@ use crate::settings::{Checked, Faults};
 
 pub use experts::{Expert, Opinions, merge_all, weigh};
 pub use op::Trust;
+pub use outside::{Calibrate, OutsideExpert};
 pub use sweep::{Cell, Metric, SweepSettings, grid, sweep};
 
 /// Which value of the tuned model enters the merge.
@@ -54,8 +56,9 @@ pub struct MergeSettings {
     pub plain_mean: bool,
     /// The grid that is searched on the validation rows; empty lists mean no search.
     pub sweep: SweepSettings,
-    /// Beyond the papers: a second merge over these experts, in a row of its own. `reasoning` takes
-    /// part where it has samples; `collaborative` is what the causal features alone say.
+    /// Beyond the papers: a second merge over these experts, in a row of its own: `tuned`,
+    /// `reasoning` (where it has samples), `collaborative` (what the causal features alone say), and
+    /// names of the section `experts`.
     #[schemars(extend("uniqueItems" = true))]
     pub experts: Vec<Expert>,
     /// Weights among which each expert's is chosen on validation rows; the first expert's is 1.

@@ -8,15 +8,30 @@ use rallrec_events::StageId;
 
 use super::artifact::{Artifact, check_format, newest_first, read_manifest, redo};
 use super::stage::{Made, Stage};
+use super::stages::align::Align;
+use super::stages::baselines::FitBaselines;
 use super::stages::collab::Collab;
 use super::stages::data::{SampleRows, Tables};
+use super::stages::embed::Embed;
 use super::stages::evaluate::{Evaluate, EvaluateInputs};
-use super::stages::graph::Graph;
+use super::stages::experts::Experts;
+use super::stages::graph::{Collaborative, Graph};
 use super::stages::merge::Merge;
 use super::stages::predict::Predict;
 use super::stages::reason::Reason;
 use crate::data::{Dataset, Samples};
 use crate::error::{Error, Result};
+use crate::tensor::Matrix;
+
+/// What a run's vectors of users and items are.
+pub struct Vectors {
+    /// LightGCN's.
+    pub graph: Made<Collaborative>,
+    /// Of the items' texts, where the run has any.
+    pub text: Option<Made<Matrix>>,
+    /// Text behind the projector, where the run has any.
+    pub ssl: Option<Made<Matrix>>,
+}
 
 /// The artifacts of a run folder.
 pub struct Finished {
@@ -92,20 +107,38 @@ impl Finished {
         Ok((tables, self.made::<SampleRows>(samples)?))
     }
 
+    /// The vectors that the newest stages made.
+    ///
+    /// # Errors
+    /// The stage `graph` is not there.
+    pub fn embeddings(&self) -> Result<Vectors> {
+        let graph = self.newest(Graph::ID, "").ok_or_else(|| self.missing(Graph::ID))?;
+        let [text, ssl] = [Embed::ID, Align::ID].map(|stage| self.newest(stage, ""));
+        Ok(Vectors {
+            graph: self.made::<Graph>(graph)?,
+            text: text.map(|artifact| self.made::<Embed>(artifact)).transpose()?,
+            ssl: ssl.map(|artifact| self.made::<Align>(artifact)).transpose()?,
+        })
+    }
+
     /// Hands over what the run's tables of results are made of.
     ///
     /// # Errors
     /// A stage is not there.
     pub fn results<T>(&self, take: impl FnOnce(&EvaluateInputs<'_>) -> Result<T>) -> Result<T> {
         let results = self.newest(Evaluate::ID, "").ok_or_else(|| self.missing(Evaluate::ID))?;
+        let brought = results.manifest.inputs.iter().any(|input| input.name == "experts");
+        let experts = brought.then(|| self.behind::<Experts>(results, "experts", "experts")).transpose()?;
         take(&EvaluateInputs {
             tables: &self.behind::<Tables>(results, "tables", "tables")?,
             samples: &self.behind::<SampleRows>(results, "samples", "samples")?,
             colla: &self.behind::<Graph>(results, "graph", "")?,
             features: &self.behind::<Collab>(results, "collab", "score")?,
+            baselines: &self.behind::<FitBaselines>(results, "baselines", "baselines")?,
             main: &self.behind::<Predict>(results, "predict", "score")?,
             ablation: &self.behind::<Predict>(results, "predict ablation", "ablation")?,
             zero_shot: &self.behind::<Predict>(results, "predict zero-shot", "zero_shot")?,
+            experts: experts.as_ref(),
             reasoning: &self.behind::<Reason>(results, "reason", "")?,
             merged: &self.behind::<Merge>(results, "merge", "")?,
         })

@@ -115,6 +115,7 @@ const NONE: Stages = &[];
 const CASES: &[(&str, &str, Base, Stages)] = &[
     ("name", "other", Plain, NONE),
     ("seed", "7", Plain, ALL),
+    ("seeds", "[1, 2]", Plain, NONE),
     ("threads", "1", Plain, NONE),
     ("device", "cpu", Plain, NONE),
     ("paper", "true", Plain, EMBED),
@@ -436,10 +437,11 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
 
 /// Keys that say how and where a run works, or where its files lie: nothing of a result depends on
 /// them.
-const NOTHING: [&str; 11] = [
+const NOTHING: [&str; 12] = [
     "recommend.candidates",
     "recommend.model_seconds",
     "name",
+    "seeds",
     "threads",
     "device",
     "data.path",

@@ -4,8 +4,9 @@ use rallrec_events::metric::{METRICS, Metric, Shown};
 use serde::{Deserialize, Serialize};
 
 use super::progress::clock;
-use crate::eval::Table;
+use super::stages::baselines::Cost;
 use crate::eval::ranking::RankingTable;
+use crate::eval::{Published, Slice, Table, slices};
 use crate::merge::Cell;
 
 /// Layout of `results.json` that this program writes and reads.
@@ -29,6 +30,9 @@ pub struct Results {
     /// How well items are ranked, part by part.
     #[serde(default)]
     pub ranking: Vec<RankingTable>,
+    /// What the baselines of the tables took.
+    #[serde(default)]
+    pub costs: Vec<Cost>,
     /// The merge.
     pub merge: Option<MergeSummary>,
     /// Things worth knowing about the numbers.
@@ -48,6 +52,12 @@ pub struct Section {
     pub title: String,
     /// Rows with metrics and intervals.
     pub table: Table,
+    /// What others published of the data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+    /// The rows apart by how many training ratings their item has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
 }
 
 /// Time of one stage.
@@ -96,8 +106,8 @@ impl Results {
     pub fn render(&self) -> String {
         let width = terminal_width();
         let mut out = String::new();
-        for section in &self.tables {
-            out.push_str(&format!("\n{}\n{}\n", section.title, section.table.to_text(width).trim_end()));
+        for Section { title, table, published, .. } in &self.tables {
+            out.push_str(&format!("\n{title}\n{}\n", table.to_text_beside(width, published.as_ref()).trim_end()));
         }
         for table in &self.ranking {
             out.push_str(&format!("\n{}\n{}\n", table.title(), table.to_text(width).trim_end()));
@@ -110,11 +120,20 @@ impl Results {
     pub fn markdown(&self) -> String {
         let mut out =
             format!("# {}\n\nrallrec {}, {}, score {}.\n", self.recipe, self.program, self.device, self.score);
-        for section in &self.tables {
-            out.push_str(&format!("\n## {}\n\n{}\n", section.title, section.table.to_markdown().trim_end()));
+        for Section { title, table, published, slices } in &self.tables {
+            out.push_str(&format!("\n## {title}\n\n{}\n", table.to_markdown_beside(published.as_ref()).trim_end()));
+            if !slices.is_empty() {
+                out.push_str(&format!("\n{}", slices::markdown(slices)));
+            }
         }
         for table in &self.ranking {
             out.push_str(&format!("\n## {}\n\n{}\n", table.title(), table.to_markdown().trim_end()));
+        }
+        if !self.costs.is_empty() {
+            out.push_str("\n## Costs of the baselines\n\n| model | seconds | MiB |\n| --- | ---: | ---: |\n");
+            for Cost { name, seconds, bytes } in &self.costs {
+                out.push_str(&format!("| {name} | {seconds:.2} | {:.1} |\n", *bytes as f64 / f64::from(1 << 20)));
+            }
         }
         if let Some(grid) = self.merge.as_ref().and_then(MergeSummary::grid) {
             out.push_str(&format!("\n## The merge's settings\n\n{grid}\n"));
@@ -206,7 +225,23 @@ pub fn side_by_side(all: &[(String, &Results)]) -> String {
             table.add_row(line);
         }
     }
-    table.to_string()
+    // What others published of a data set stands once, behind the runs.
+    let mut told: Vec<&Published> = Vec::new();
+    for published in all.iter().filter_map(|(_, r)| r.tables.first()?.published.as_ref()) {
+        if told.iter().all(|known| known.data != published.data) {
+            told.push(published);
+        }
+    }
+    let mut captions = String::new();
+    for published in told {
+        for row in &published.rows {
+            let mut line = vec!["published".to_string(), row.name.clone(), String::new()];
+            line.extend(metrics.iter().map(|m| row.metrics.get(m.name).map_or(String::new(), |e| shown(Some(e)))));
+            table.add_row(line);
+        }
+        captions += &format!("\n{}", published.caption());
+    }
+    format!("{table}{captions}")
 }
 
 /// Columns of the terminal on standard output; `None` when it is a file or a pipe.

@@ -11,6 +11,7 @@ use super::rows::read_rows;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::paired::{self, Compared};
+use crate::eval::seeds::{OfSeed, OverSeeds};
 use crate::eval::{EvalRows, EvalSettings};
 
 /// The file's name, in the artifact of `evaluate` and in the run folder.
@@ -119,6 +120,32 @@ pub fn differences(first: &[RowScores], second: &[RowScores], settings: &EvalSet
     paired::adjust(models.iter_mut().map(|(_, compared)| compared.as_mut_slice()));
     let alone = [first.len() - pairs.len(), second.len().saturating_sub(pairs.len())];
     Ok(Differences { rows: pairs.len(), users: numbers.len(), alone, models })
+}
+
+/// What runs of several seeds say together, for the models that are on all of their test rows.
+///
+/// # Errors
+/// Those of [`OverSeeds::of`].
+pub fn over_seeds(runs: &[(u64, Vec<RowScores>)], settings: &EvalSettings) -> Result<OverSeeds> {
+    let mut users: BTreeMap<&str, u32> = BTreeMap::new();
+    for row in runs.iter().flat_map(|(_, rows)| rows) {
+        let next = users.len() as u32;
+        users.entry(&row.user).or_insert(next);
+    }
+    let of = |(seed, rows): &(u64, Vec<RowScores>)| {
+        let names: BTreeSet<&String> = rows.iter().flat_map(|row| row.p.keys()).collect();
+        let whole = |name: &&String| rows.iter().all(|row| row.p.contains_key(*name));
+        let models = names.into_iter().filter(whole);
+        let column = |name: &String| (name.clone(), rows.iter().filter_map(|row| row.p.get(name).copied()).collect());
+        OfSeed {
+            seed: *seed,
+            labels: rows.iter().map(|row| row.label).collect(),
+            users: rows.iter().map(|row| users[row.user.as_str()]).collect(),
+            models: models.map(column).collect(),
+        }
+    };
+    let seeds: Vec<OfSeed> = runs.iter().map(of).collect();
+    OverSeeds::of(&seeds, &settings.reference, settings)
 }
 
 #[cfg(test)]

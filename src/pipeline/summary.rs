@@ -4,19 +4,23 @@
 use std::collections::HashMap;
 
 use super::chosen::Variant;
-use super::results::{MergeSummary, Results};
+use super::results::{MergeSummary, Results, Section};
 use super::run::Run;
 use super::scores;
 use super::stage::Made;
+use super::stages::baselines;
+use super::stages::data::DataOutput;
+use super::stages::evaluate;
 use super::stages::merge::MergeOutcome;
 use super::stages::reason::{Reasoned, Reasoning};
 use super::stages::retrieve::Shown;
 use super::stages::{AllMade, ByVariant, GraphOnly};
 use crate::config::Recipe;
+use crate::data::{By, Part, Shuffle};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::eval::Score;
 use crate::eval::ranking::RankingTable;
+use crate::eval::{Figures, Score};
 use crate::merge::Merged;
 use crate::monitor::Monitor;
 
@@ -32,8 +36,9 @@ pub fn write(run: &Run, recipe: &Recipe, made: &AllMade, device: &str) -> Result
     keep(
         run,
         Results {
-            tables: made.tables.get()?.clone(),
+            tables: beside_published(recipe, made)?,
             ranking: ranked.tables.clone(),
+            costs: baselines::costs(made.baselines.artifact())?,
             merge: merge_summary(made.merged.get()?, made.reasoning.get()?),
             notes,
             ..frame(run, recipe, device)
@@ -70,6 +75,7 @@ fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
         },
         tables: Vec::new(),
         ranking: Vec::new(),
+        costs: Vec::new(),
         merge: None,
         notes: Vec::new(),
         stages: run.times(),
@@ -80,6 +86,9 @@ fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
 
 fn keep(run: &Run, results: Results) -> Result<Results> {
     // After the tables of predictions, which the stage `evaluate` has told.
+    for row in results.tables.iter().find_map(|section| section.published.as_ref()).iter().flat_map(|p| p.events()) {
+        run.reporter().emit(row);
+    }
     for row in results.ranking.iter().flat_map(RankingTable::events) {
         run.reporter().emit(row);
     }
@@ -87,6 +96,39 @@ fn keep(run: &Run, results: Results) -> Result<Results> {
     durable::write(&run.folder().join("results.json"), &json)?;
     durable::write(&run.folder().join("results.md"), results.markdown().as_bytes())?;
     Ok(results)
+}
+
+/// The tables with what others published of the data set.
+fn beside_published(recipe: &Recipe, made: &AllMade) -> Result<Vec<Section>> {
+    let mut tables = made.tables.get()?.clone();
+    let data = made.data.output()?;
+    let Some(figures) = Figures::of(recipe.data.kind.name(), &data.dataset.noun) else { return Ok(tables) };
+    for section in &mut tables {
+        let histories = section.title == evaluate::HISTORIES;
+        let other_rows = other_rows(figures, recipe, data, &made.data.rows.test, section.table.n);
+        section.published = Some(figures.beside(histories, other_rows));
+    }
+    Ok(tables)
+}
+
+/// Why the `n` rows of a table, taken from `test`, are not those of the published figures.
+fn other_rows(figures: &Figures, recipe: &Recipe, data: DataOutput<'_>, test: &[usize], n: usize) -> Option<String> {
+    let (users, samples) = (data.dataset.users.len(), data.samples.samples.len());
+    if (users, samples) != (figures.users, figures.samples) {
+        let Figures { users: theirs, samples: of, .. } = figures;
+        return Some(format!("{of} samples of {theirs} users; here {samples} of {users}"));
+    }
+    let split = recipe.data.split;
+    if !matches!(split.by, By::Auto | By::Time) || (split.train + split.valid(By::Time) - 0.9).abs() > 1e-9 {
+        return Some("data.split is another".into());
+    }
+    let shuffle = if recipe.data.shuffle == Shuffle::Python { "python" } else { "per_user" };
+    if let Some(theirs) = figures.shuffle.as_deref().filter(|theirs| *theirs != shuffle) {
+        return Some(format!("their order is data.shuffle = \"{theirs}\""));
+    }
+    let start = data.samples.split.range(Part::Test).start;
+    let first = test.iter().take(figures.test).copied().eq(start..start + figures.test);
+    (!first || n != figures.test).then(|| format!("the first {} test rows; here {n} test rows", figures.test))
 }
 
 fn merge_summary(outcome: &MergeOutcome, reasoning: &Reasoning) -> Option<MergeSummary> {
@@ -129,6 +171,7 @@ fn notes(recipe: &Recipe, made: &AllMade) -> Result<Vec<String>> {
         (false, n) => format!("early stop on {} validation rows", n.min(rows.valid.len())),
     };
     notes.push(format!("tuned on {targets} training targets behind {} histories; {chosen}", rows.tune.len()));
+    notes.extend(same_second(made)?);
     if let Some(mass) = made.scores.main.get()?.mean_mass() {
         notes.push(format!("P(Yes) + P(No) of the tuned model: {mass:.3} on average over the test rows"));
     }
@@ -151,6 +194,23 @@ fn notes(recipe: &Recipe, made: &AllMade) -> Result<Vec<String>> {
         notes.push("faithful = true: the authors' defects are reproduced; the numbers are for comparison".into());
     }
     Ok(notes)
+}
+
+/// How many test rows have a rating of the target's own second in their history.
+fn same_second(made: &AllMade) -> Result<Option<String>> {
+    let (data, test) = (made.data.output()?, &made.data.rows.test);
+    let at_once = |row: &&usize| {
+        let sample = data.sample(**row);
+        data.samples.history(sample).iter().rev().any(|rated| rated.time == sample.time)
+    };
+    let n = test.iter().filter(at_once).count();
+    Ok((data.dataset.has_times && n > 0).then(|| {
+        format!(
+            "{n} of {} test rows ({:.1} %) have a rating of the target's own second in their history",
+            test.len(),
+            100.0 * n as f64 / test.len() as f64
+        )
+    }))
 }
 
 /// How far the authors' published retrieval is from the recipe's, on the same rows.
@@ -177,4 +237,37 @@ fn published(shown: &ByVariant<Made<Vec<Shown>>>) -> Result<Option<String>> {
             100.0 * other as f64 / all.max(1) as f64
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data;
+
+    #[test]
+    fn published_figures_are_of_the_same_rows_only_where_everything_agrees() {
+        let mut recipe = Recipe::default();
+        let dataset = data::open(&recipe.data, &crate::monitor::Silent).unwrap();
+        let samples = data::build_samples(&dataset, &recipe.data).unwrap();
+        let data = DataOutput { dataset: &dataset, samples: &samples };
+        let mut figures = Figures::of("ml-1m", "movie").unwrap().clone();
+        (figures.users, figures.samples, figures.test) = (dataset.users.len(), samples.samples.len(), 20);
+        let test: Vec<usize> = samples.split.range(Part::Test).collect();
+        let why = |figures: &Figures, recipe: &Recipe, test: &[usize], n| other_rows(figures, recipe, data, test, n);
+        assert_eq!(why(&figures, &recipe, &test[..20], 20), None);
+        for (rows, n) in [(&test[..19], 19), (&test[1..21], 20), (&test[..20], 10)] {
+            let said = why(&figures, &recipe, rows, n).unwrap();
+            assert_eq!(said, format!("the first 20 test rows; here {n} test rows"));
+        }
+        let mut fewer = figures.clone();
+        fewer.users = 7;
+        assert!(why(&fewer, &recipe, &test[..20], 20).unwrap().contains("of 7 users; here"));
+        let mut ordered = figures.clone();
+        ordered.shuffle = Some("python".into());
+        assert!(why(&ordered, &recipe, &test[..20], 20).unwrap().contains("data.shuffle"));
+        recipe.data.shuffle = Shuffle::Python;
+        assert_eq!(why(&ordered, &recipe, &test[..20], 20), None);
+        recipe.data.split.train = 0.7;
+        assert!(why(&ordered, &recipe, &test[..20], 20).unwrap().contains("data.split"));
+    }
 }

@@ -106,9 +106,10 @@ impl<'a> Schema<'a> {
         keys.keys().map(String::as_str)
     }
 
-    /// A key of a section.
+    /// A key of a section; of one whose names are the user's, what stands under any name.
     pub fn key(&self, name: &str) -> Option<Self> {
-        let own = self.target.get("properties")?.get(name)?.as_object()?;
+        let known = self.target.get("properties").and_then(|keys| keys.get(name));
+        let own = known.or_else(|| self.target.get("additionalProperties"))?.as_object()?;
         Some(Self::new(self.root, own))
     }
 

@@ -165,7 +165,7 @@ pub fn results(folder: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(folder.join("results.json")).expect("results");
     let mut value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let map = value.as_object_mut().expect("an object");
-    for key in ["stages", "seconds", "peak_memory"] {
+    for key in ["stages", "seconds", "peak_memory", "costs"] {
         map.remove(key).expect(key);
     }
     value

@@ -43,7 +43,7 @@ fn a_run_on_a_query_is_reused_until_its_rows_change_and_its_rows_are_written_out
     run().err_has("reused");
 
     let target = format!("{}#rows", dir.path().join("out.db").display());
-    say(&["export", "rows", &out, "--to", &target, "--json"]).ended_with(0);
+    say(&["export", "rows", &out, "--to", &target, "--with-test-labels", "--json"]).ended_with(0);
     let written = Connection::open(dir.path().join("out.db")).expect("opens");
     let count = |sql: &str| -> i64 { written.query_row(sql, [], |row| row.get(0)).expect("counts") };
     // Rows of users with five earlier ratings.
@@ -54,6 +54,8 @@ fn a_run_on_a_query_is_reused_until_its_rows_change_and_its_rows_are_written_out
     assert_eq!(count(same), 500, "ids, ratings and times are those of the log");
     say(&["export", "rows", &out, "--to", &target]).ended_with(2).err_has("--force");
     say(&["export", "rows", &out, "--to", &target, "--force"]).ended_with(0);
+    assert_eq!(count("SELECT count(*) FROM rows WHERE part = 'test' AND liked IS NULL AND rating IS NULL"), 50);
+    assert_eq!(count("SELECT count(*) FROM rows WHERE liked IS NULL"), 50, "of all others it is told");
     say(&["export", "predictions", &out, "--to", &target, "--force"])
         .ended_with(2)
         .err_has("no finished stage `evaluate`");

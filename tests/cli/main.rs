@@ -6,6 +6,7 @@ mod common;
 mod data;
 mod database;
 mod describe;
+mod experts;
 mod faults;
 mod init;
 mod keys;

@@ -32,13 +32,14 @@ fn a_finished_run_shows_its_result() {
         program: "0".into(),
         device: "cpu".into(),
         score: "two_way".into(),
-        tables: vec![Section { title: "Test rows".into(), table }],
+        tables: vec![Section { title: "Test rows".into(), table, published: None, slices: Vec::new() }],
         ranking: Vec::new(),
         merge: None,
         notes: Vec::new(),
         stages: Vec::new(),
         seconds: 1.0,
         peak_memory: 0,
+        costs: Vec::new(),
     };
     std::fs::write(run.join("results.json"), serde_json::to_string(&results).unwrap()).unwrap();
     let list = read(&Places { recipes: Vec::new(), runs: vec![place.path().to_path_buf()] });

@@ -8,6 +8,7 @@ mod files;
 mod form;
 mod ids;
 mod load;
+mod named;
 mod parts;
 mod rating;
 mod rows;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use files::Sources;
 pub use load::{TEXT, load};
+pub use named::Named;
 pub use rating::{Missing, Reader};
 pub use rows::Layout;
 pub use sample::{Sample, Wanted, look};

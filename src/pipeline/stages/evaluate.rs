@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
+use super::baselines::FittedBaselines;
 use super::collab::Features;
 use super::data::DataOutput;
+use super::experts::Opinions;
 use super::graph::Collaborative;
 use super::merge::MergeOutcome;
 use super::predict::Predictions;
@@ -16,7 +18,7 @@ use crate::content::Content;
 use crate::data::{Dataset, Part, Samples};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::eval::{EvalRows, EvalSettings, Table, rows};
+use crate::eval::{EvalRows, EvalSettings, Table, rows, slices};
 use crate::events::StageId;
 use crate::merge::Merged;
 use crate::pipeline::artifact::Artifact;
@@ -53,12 +55,16 @@ pub struct EvaluateInputs<'a> {
     pub colla: &'a Made<Collaborative>,
     /// What ratings and graph alone say.
     pub features: &'a Made<Features>,
+    /// Baselines that take some seconds.
+    pub baselines: &'a Made<FittedBaselines>,
     /// The tuned model on the rows that are merged and reported.
     pub main: &'a Made<Predictions>,
     /// The tuned model on other histories.
     pub ablation: &'a Made<Predictions>,
     /// The untuned model.
     pub zero_shot: &'a Made<Predictions>,
+    /// What files of other programs say, where the recipe names any.
+    pub experts: Option<&'a Made<Opinions>>,
     /// Samples of the reasoning model.
     pub reasoning: &'a Made<Reasoning>,
     /// The merge.
@@ -67,25 +73,30 @@ pub struct EvaluateInputs<'a> {
 
 impl Inputs for EvaluateInputs<'_> {
     fn made(&self) -> Vec<(&'static str, Content)> {
-        vec![
+        let experts = self.experts.map(|experts| ("experts", experts.content()));
+        let others = [
             ("tables", self.tables.content()),
             ("samples", self.samples.content()),
             ("graph", self.colla.content()),
             ("collab", self.features.content()),
+            ("baselines", self.baselines.content()),
             ("predict", self.main.content()),
             ("predict ablation", self.ablation.content()),
             ("predict zero-shot", self.zero_shot.content()),
             ("reason", self.reasoning.content()),
             ("merge", self.merged.content()),
-        ]
+        ];
+        others.into_iter().chain(experts).collect()
     }
 }
 
 const FILE: &str = "tables.json";
+/// Title of the table of ways to choose the shown history.
+pub const HISTORIES: &str = "What retrieval adds (the tuned model, other histories shown)";
 
 impl Stage for Evaluate {
     const ID: StageId = StageId::Evaluate;
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     type Settings<'r> = EvaluateSettings<'r>;
     type Inputs<'a> = EvaluateInputs<'a>;
     /// The tables, the main one first.
@@ -93,10 +104,13 @@ impl Stage for Evaluate {
 
     fn run(settings: &EvaluateSettings<'_>, inputs: &EvaluateInputs<'_>, work: &Work<'_>) -> Result<()> {
         let evaluation = Evaluation::new(settings, inputs)?;
+        let data = evaluation.data;
+        let mut of_item = vec![0u32; data.dataset.items.len()];
+        data.samples.part(Part::Train).iter().for_each(|sample| of_item[sample.item.at()] += 1);
         let mut tables = Vec::new();
         let mut all = Vec::new();
         for (title, columns) in evaluation.columns() {
-            tables.push(columns.table(title, settings.evaluate, evaluation.data)?);
+            tables.push(columns.table(title, settings.evaluate, evaluation.data, &of_item)?);
             all.push(columns);
         }
         for section in &tables {
@@ -173,7 +187,8 @@ impl Columns {
         }
     }
 
-    fn table(&self, title: &str, settings: &EvalSettings, data: DataOutput<'_>) -> Result<Section> {
+    /// `of_item`: training ratings of each item.
+    fn table(&self, title: &str, settings: &EvalSettings, data: DataOutput<'_>, of_item: &[u32]) -> Result<Section> {
         let models: Vec<(&str, &[f64])> = self.named.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
         // A table that lacks the row of the recipe's choice has the first one as its reference.
         let wanted = settings.reference.as_str();
@@ -182,7 +197,9 @@ impl Columns {
         let users: Vec<u32> = self.rows.iter().map(|&r| data.sample(r).user.0).collect();
         let rows = EvalRows { labels: &labels, users: &users };
         let table = Table::build("test", rows, &models, Some(reference), settings)?;
-        Ok(Section { title: title.into(), table })
+        let ratings: Vec<u32> = self.rows.iter().map(|&r| of_item[data.sample(r).item.at()]).collect();
+        let slices = slices::slices(rows, &ratings, &models)?;
+        Ok(Section { title: title.into(), table, published: None, slices })
     }
 }
 
@@ -209,9 +226,11 @@ struct Evaluation<'a> {
     base: Baselines,
     lightgcn: GraphBaseline<'a>,
     features: &'a Features,
+    fitted: &'a FittedBaselines,
     main: &'a Predictions,
     ablation: &'a Predictions,
     zero_shot: &'a Predictions,
+    experts: Option<&'a Opinions>,
     reasoning: &'a Reasoning,
     merged: &'a MergeOutcome,
 }
@@ -227,9 +246,11 @@ impl<'a> Evaluation<'a> {
             base: Baselines::fit(data.dataset.items.len(), train, &BaselineSettings::default())?,
             lightgcn: GraphBaseline::fit(&colla.users, &colla.items, train, settings.evaluate.seed)?,
             features: inputs.features.get()?,
+            fitted: inputs.baselines.get()?,
             main: inputs.main.get()?,
             ablation: inputs.ablation.get()?,
             zero_shot: inputs.zero_shot.get()?,
+            experts: inputs.experts.map(Made::get).transpose()?,
             reasoning: inputs.reasoning.get()?,
             merged: inputs.merged.get()?,
         })
@@ -243,8 +264,14 @@ impl<'a> Evaluation<'a> {
             let sample = data.sample(row);
             Some(self.base.predict(sample.item, data.samples.history(sample), |r| r > threshold))
         });
-        columns.add(rows::LIGHTGCN, |row| Some(self.lightgcn.predict(data.sample(row))));
+        columns.add(rows::EXPOSURE, |row| Some(self.lightgcn.predict(data.sample(row))));
+        for (at, name) in rows::FITTED.into_iter().enumerate() {
+            columns.add(name, |row| self.fitted.p(at, Set::Test, row));
+        }
         columns.add(rows::FEATURES, |row| self.features.p(Set::Test, row));
+        for (name, experts) in self.experts.iter().flat_map(|all| all.names().map(move |name| (name, all))) {
+            columns.add(name, |row| experts.p(name, Set::Test, row));
+        }
     }
 
     /// The columns of every table, with its title, the main one first.
@@ -307,8 +334,7 @@ impl<'a> Evaluation<'a> {
             for variant in Variant::ABLATION {
                 ablation.add(&rows::tuned_on(variant.title()), shown(variant));
             }
-            let title = "What retrieval adds (the tuned model, other histories shown)";
-            sections.push((title, ablation));
+            sections.push((HISTORIES, ablation));
         }
         sections
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::collab::Features;
+use super::experts::Opinions as Outside;
 use super::predict::Predictions;
 use super::reason::{self, Reasoning};
 use crate::content::Content;
@@ -34,6 +35,8 @@ pub struct MergeInputs<'a> {
     pub reasoning: &'a Made<Reasoning>,
     /// What ratings and graph say, where they are an expert.
     pub features: Option<&'a Made<Features>>,
+    /// What files say, where one is an expert.
+    pub experts: Option<&'a Made<Outside>>,
 }
 
 impl Inputs for MergeInputs<'_> {
@@ -42,6 +45,7 @@ impl Inputs for MergeInputs<'_> {
             ("predict", Some(self.predictions.content())),
             ("reason", Some(self.reasoning.content())),
             ("collab", self.features.map(Made::content)),
+            ("experts", self.experts.map(Made::content)),
         ]);
         all.extend(self.runs.iter().map(|run| ("run", run.content())));
         all
@@ -97,6 +101,7 @@ impl Stage for Merge {
             predictions: TunedRuns { main: inputs.predictions.get()?, more: &more },
             reasoning: inputs.reasoning.get()?,
             features: inputs.features.map(Made::get).transpose()?,
+            experts: inputs.experts.map(Made::get).transpose()?,
         };
         write(settings, &opinions, work)
     }
@@ -213,11 +218,12 @@ struct ExpertOpinions<'a> {
     predictions: TunedRuns<'a>,
     reasoning: &'a Reasoning,
     features: Option<&'a Features>,
+    experts: Option<&'a Outside>,
 }
 
 impl ExpertOpinions<'_> {
     fn of(&self, set: Set, rows: &[usize]) -> Result<Vec<Opinions>> {
-        let of = |expert: Expert, row: usize| -> Option<(f64, f64)> {
+        let of = |expert: &Expert, row: usize| -> Option<(f64, f64)> {
             match expert {
                 Expert::Tuned => {
                     let runs = self.predictions.of(set, row);
@@ -227,6 +233,7 @@ impl ExpertOpinions<'_> {
                     Some((p, var[0]))
                 }
                 Expert::Collaborative => self.features.and_then(|f| f.p(set, row)).map(|p| (p, 0.0)),
+                Expert::Outside(name) => self.experts.and_then(|all| all.p(name, set, row)).map(|p| (p, 0.0)),
                 Expert::Reasoning => {
                     let p: Vec<f64> = self.reasoning.rows.get(&(set, row))?.iter().map(|s| s.p).collect();
                     let (mean, var) = Samples::new("reasoning", &[p]).ok()?.moments(usize::MAX).ok()?;
@@ -235,7 +242,7 @@ impl ExpertOpinions<'_> {
             }
         };
         let experts = self.settings.experts.iter();
-        experts.map(|&e| Opinions::new(e.name(), rows.iter().map(|&row| of(e, row)))).collect()
+        experts.map(|e| Opinions::new(e.name(), rows.iter().map(|&row| of(e, row)))).collect()
     }
 
     /// Weights from all validation rows (with their labels), then the merge of all test rows.
@@ -255,7 +262,7 @@ impl ExpertOpinions<'_> {
         let trust = weigh(&said, &taus, labels, &settings.weights, epsilon, metric, monitor)?;
         let (p, _) = merge_all(&self.of(Set::Test, test)?, &trust, epsilon)?;
         Ok(ExpertOutcome {
-            alphas: settings.experts.iter().copied().zip(trust.iter().map(|t| t.alpha)).collect(),
+            alphas: settings.experts.iter().cloned().zip(trust.iter().map(|t| t.alpha)).collect(),
             valid_rows: valid.len(),
             test: test.iter().copied().zip(p).collect(),
         })

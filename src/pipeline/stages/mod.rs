@@ -2,11 +2,13 @@
 //! the order in which they run. What a stage sees and reads stands at the top of its file.
 
 pub mod align;
+pub mod baselines;
 pub mod collab;
 pub mod data;
 pub mod describe;
 pub mod embed;
 pub mod evaluate;
+pub mod experts;
 pub mod graph;
 pub mod merge;
 pub mod predict;
@@ -20,11 +22,13 @@ pub mod tune;
 use std::sync::OnceLock;
 
 use self::align::{Align, AlignInputs};
+use self::baselines::{BaselinesInputs, BaselinesSettings, FitBaselines, FittedBaselines};
 use self::collab::{Collab, CollabInputs, FeatureSettings, Features};
 use self::data::{DataOutput, Raw, SampleRows, Tables, samples_settings, tables_settings};
 use self::describe::{Describe, DescribeInputs, DescribeSettings};
 use self::embed::{Embed, EmbedInputs, EmbedSettings};
 use self::evaluate::{Evaluate, EvaluateInputs, EvaluateSettings};
+use self::experts::{ExpertInputs, ExpertSettings, Experts, Opinions};
 use self::graph::{Collaborative, Graph, GraphInputs, GraphSettings};
 use self::merge::{Merge, MergeInputs, MergeOutcome};
 use self::predict::{Predict, PredictInputs, PredictSettings, Predictions};
@@ -37,7 +41,7 @@ use self::tune::{Tune, TuneInputs, TuneSettings, Tuned};
 use super::chosen::ChosenRows;
 use super::finished::Finished;
 use super::results::Section;
-use super::run::Run;
+use super::run::{Entered, Run};
 use super::soft::SoftFrom;
 use super::stage::Made;
 use crate::collab::CrossFit;
@@ -145,6 +149,8 @@ pub struct Scores {
     pub ablation: Made<Predictions>,
     /// The untuned model.
     pub zero_shot: Made<Predictions>,
+    /// What files of other programs say, where the recipe names any.
+    pub experts: Option<Made<Opinions>>,
 }
 
 /// How far a run came.
@@ -181,6 +187,8 @@ pub struct AllMade {
     pub reasoning: Made<Reasoning>,
     /// `merge`.
     pub merged: Made<MergeOutcome>,
+    /// Baselines that are fitted beside the tables.
+    pub baselines: Made<FittedBaselines>,
     /// `evaluate`.
     pub tables: Made<Vec<Section>>,
 }
@@ -405,7 +413,12 @@ impl<'a> Chain<'a> {
     }
 
     /// `predict`. Of the adapters the first is the recipe's own.
-    pub fn predict(&self, prompts: &ByVariant<Made<PromptRows>>, tuned: &[Made<Tuned>]) -> Result<Scores> {
+    pub fn predict(
+        &self,
+        data: &DataMade,
+        prompts: &ByVariant<Made<PromptRows>>,
+        tuned: &[Made<Tuned>],
+    ) -> Result<Scores> {
         let (tuned, more) = tuned.split_first().ok_or_else(|| Error::failed("predict", "there is no tuned model"))?;
         let model = self.writer.view(Facets::ANSWERS);
         let with = |prompts, tuned| PredictInputs { prompts, tuned, model };
@@ -422,8 +435,12 @@ impl<'a> Chain<'a> {
         }
         let settings = PredictSettings::zero_shot(self.recipe);
         let zero_shot = stage.part::<Predict>("zero_shot", &settings, &with(&prompts.score, None))?;
+        let files = &self.recipe.experts;
+        let inputs = ExpertInputs { tables: &data.tables, samples: &data.samples, files };
+        let settings = ExpertSettings::of(self.recipe, &data.rows);
+        let experts = (!files.is_empty()).then(|| stage.part::<Experts>("experts", &settings, &inputs)).transpose()?;
         stage.finish();
-        Ok(Scores { main, runs, ablation, zero_shot })
+        Ok(Scores { main, runs, ablation, zero_shot, experts })
     }
 
     /// `reason`.
@@ -453,13 +470,22 @@ impl<'a> Chain<'a> {
     ) -> Result<Made<MergeOutcome>> {
         let expert = self.recipe.merge.experts.contains(&Expert::Collaborative);
         let features = expert.then_some(&features.score);
-        let inputs = MergeInputs { predictions: &scores.main, runs: scores.runs.iter().collect(), reasoning, features };
+        let outside = self.recipe.merge.experts.iter().any(|expert| matches!(expert, Expert::Outside(_)));
+        let experts = scores.experts.as_ref().filter(|_| outside);
+        let runs = scores.runs.iter().collect();
+        let inputs = MergeInputs { predictions: &scores.main, runs, reasoning, features, experts };
         self.run.stage::<Merge>(&&self.recipe.merge, &inputs, self.device)
     }
 
-    /// `evaluate`.
-    pub fn evaluate(&self, inputs: &EvaluateInputs<'_>) -> Result<Made<Vec<Section>>> {
-        self.run.stage::<Evaluate>(&EvaluateSettings::of(self.recipe), inputs, self.device)
+    /// The baselines of `evaluate`.
+    fn baselines(
+        &self,
+        stage: &mut Entered<'_>,
+        data: &DataMade,
+        described: &Made<Descriptions>,
+    ) -> Result<Made<FittedBaselines>> {
+        let inputs = BaselinesInputs { tables: &data.tables, samples: &data.samples, descriptions: described };
+        stage.part::<FitBaselines>("baselines", &BaselinesSettings::of(self.recipe, &data.rows), &inputs)
     }
 
     /// All stages in order. `aside` receives what can be shown on the way.
@@ -504,24 +530,30 @@ impl<'a> Chain<'a> {
         unless_beyond!(StageId::Tune);
         let tuned = self.tune_all(&prompts)?;
         unless_beyond!(StageId::Predict);
-        let scores = self.predict(&prompts, &tuned)?;
+        let scores = self.predict(&data, &prompts, &tuned)?;
         unless_beyond!(StageId::Reason);
         let reasoning = self.reason(&data, &prompts, &scores)?;
         unless_beyond!(StageId::Merge);
         let merged = self.merge(&scores, &reasoning, &features)?;
         unless_beyond!(StageId::Evaluate);
-        let tables = self.evaluate(&EvaluateInputs {
+        let mut stage = self.run.enter(StageId::Evaluate, self.device);
+        let baselines = self.baselines(&mut stage, &data, &described)?;
+        let inputs = EvaluateInputs {
             tables: &data.tables,
             samples: &data.samples,
             colla: &colla,
             features: &features.score,
+            baselines: &baselines,
             main: &scores.main,
             ablation: &scores.ablation,
             zero_shot: &scores.zero_shot,
+            experts: scores.experts.as_ref(),
             reasoning: &reasoning,
             merged: &merged,
-        })?;
-        Ok(Reached::All(Box::new(AllMade { data, ranked, shown, scores, reasoning, merged, tables })))
+        };
+        let tables = stage.part::<Evaluate>("", &EvaluateSettings::of(self.recipe), &inputs)?;
+        stage.finish();
+        Ok(Reached::All(Box::new(AllMade { data, ranked, shown, scores, reasoning, merged, baselines, tables })))
     }
 
     /// The stages that need no Yes and No: `data` and `graph`; those of the items' words too where
