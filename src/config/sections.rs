@@ -27,9 +27,9 @@ pub struct Recipe {
     /// `tune.lora.seed`, ...) that gives it another seed. The authors' shuffle (`data.shuffle =
     /// "python"`) keeps their seed, 42.
     pub seed: u64,
-    /// Several seeds: `rallrec run` does the recipe once with each in the place of `seed`, in a folder
-    /// of its own, and tells mean, spread and tests over seeds and users. The split, the rows and
-    /// the resamples stay those of `seed`. Empty: one run.
+    /// Several seeds: `rallrec run` does the recipe once with each in the place of `seed`, in a
+    /// folder of its own, and tells mean, spread and tests over seeds and users. The split, the
+    /// rows and the resamples stay those of `seed`. Empty: one run.
     #[schemars(length(max = 100), extend("uniqueItems" = true))]
     pub seeds: Vec<u64>,
     /// Threads that compute; 0 means one for each core.
@@ -74,9 +74,9 @@ pub struct Recipe {
     pub tune: Tune,
     /// Yes/No scoring.
     pub predict: Predict,
-    /// Predictions of other programs for this run's rows, a section each: `[experts.din]` with `file`,
-    /// `column`, `model` and `calibrate`. Each is a row of the tables under its name, and can take part
-    /// in `merge.experts`.
+    /// Predictions of other programs for this run's rows, a section each: `[experts.din]` with
+    /// `file`, `column`, `model` and `calibrate`. Each is a row of the tables under its name, and
+    /// can take part in `merge.experts`.
     pub experts: std::collections::BTreeMap<String, crate::merge::OutsideExpert>,
     /// Reasoning samples.
     pub reason: Reason,

@@ -351,7 +351,7 @@ mod tests {
             assert!(found.to_markdown().contains("over the seeds 1, 2, 3"));
             found.lines.into_iter().find(|line| line.model == "good" && line.metric == "auc").unwrap()
         };
-        let skilled = line(1.0);
+        let skilled = line(0.5);
         let difference = skilled.difference.unwrap();
         assert!(difference.mean > 0.3 && difference.p < 0.01 && difference.low > 0.0, "{difference:?}");
         let middle = skilled.value.values.iter().sum::<f64>() / 3.0;

@@ -57,8 +57,8 @@ pub struct MergeSettings {
     /// The grid that is searched on the validation rows; empty lists mean no search.
     pub sweep: SweepSettings,
     /// Beyond the papers: a second merge over these experts, in a row of its own: `tuned`,
-    /// `reasoning` (where it has samples), `collaborative` (what the causal features alone say), and
-    /// names of the section `experts`.
+    /// `reasoning` (where it has samples), `collaborative` (what the causal features alone say),
+    /// and names of the section `experts`.
     #[schemars(extend("uniqueItems" = true))]
     pub experts: Vec<Expert>,
     /// Weights among which each expert's is chosen on validation rows; the first expert's is 1.

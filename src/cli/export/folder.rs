@@ -1,5 +1,5 @@
-//! What the forms of other programs share: the rows with what may be told of them, and a folder that
-//! is there whole or not at all.
+//! What the forms of other programs share: the rows with what may be told of them, and a folder
+//! that is there whole or not at all.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

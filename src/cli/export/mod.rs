@@ -1,5 +1,5 @@
-//! `rallrec export`: tables of a finished run, into a file or a database; its rows in the forms that
-//! other recommenders read.
+//! `rallrec export`: tables of a finished run, into a file or a database; its rows in the forms
+//! that other recommenders read.
 
 mod folder;
 mod fuxictr;
@@ -97,8 +97,8 @@ pub struct ExportArgs {
     /// The form of rows: a table, or a folder that another program reads.
     #[arg(long, value_enum, default_value_t = Form::Table)]
     format: Form,
-    /// The latest so many ratings of a row's history. Not given: `retrieve.k`, as many as the recipe
-    /// shows.
+    /// The latest so many ratings of a row's history. Not given: `retrieve.k`, as many as the
+    /// recipe shows.
     #[arg(long, value_name = "N")]
     history: Option<usize>,
     /// Write ratings and labels of test rows too. Without it a program cannot learn from them.
