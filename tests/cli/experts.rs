@@ -45,8 +45,8 @@ fn our_own_predictions_come_back_bit_for_bit_and_wrong_ones_are_refused_by_row_a
         let loss = |name: &str| row(&found, name)["metrics"]["log_loss"]["value"].as_f64().unwrap();
         assert!((loss("merged, 2 experts") - loss("tuned")).abs() <= 1e-12, "of two that agree");
         let scores = lines(&place.at("run/scores.jsonl"));
-        let same = scores.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        assert!(same.map(|line| line["p"]["peer"] == line["p"]["tuned"]).all(|same| same), "{file}");
+        let same = scores.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
+        assert!(same.into_iter().all(|line| line["p"]["peer"] == line["p"]["tuned"]), "{file}");
     }
     say(&["compare", &out, &out, "--results"]).ended_with(0).out_has("peer");
     // The run keeps what the file said.

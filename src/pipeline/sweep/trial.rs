@@ -132,7 +132,7 @@ fn ask(chain: &Chain<'_>, judge: Judge) -> Result<Said> {
     let shown = chain.retrieve(&data, from)?;
     let prompts = chain.prompts(&data, &shown, &features, from)?;
     let tuned = chain.tune_all(&prompts)?;
-    let scores = chain.predict(&prompts, &tuned)?;
+    let scores = chain.predict(&data, &prompts, &tuned)?;
     let main = scores.main.get()?;
     let p: Vec<(usize, f64)> = match judge {
         Judge::Tuned => {
