@@ -177,8 +177,9 @@ impl Cuda {
         let mut pieces = bytes.chunks_mut(STAGE).enumerate();
         loop {
             let next = pieces.next();
-            // SAFETY: each half holds a piece. A piece leaves its half before the half is used again:
-            // one is on its way while the one before it is taken out. `from` holds these bytes.
+            // SAFETY: each half holds a piece. A piece leaves its half before the half is used
+            // again: one is on its way while the one before it is taken out. `from` holds these
+            // bytes.
             unsafe {
                 let half = |i: usize| staging.memory.add(i % 2 * STAGE);
                 let mut copy = || -> Result<(), DriverError> {

@@ -123,7 +123,8 @@ impl KernelDevice {
     /// The GPU number `ordinal` of those that CUDA_VISIBLE_DEVICES shows.
     ///
     /// # Errors
-    /// No driver or one that is too old, no GPU, no kernels in this binary, a limit that is no size.
+    /// No driver or one that is too old, no GPU, no kernels in this binary, a limit that is no
+    /// size.
     pub fn cuda(ordinal: usize) -> Result<Self> {
         let limit = match std::env::var("RALLREC_GPU_MEMORY") {
             Ok(text) if !text.trim().is_empty() => Some(super::pool::size(&text).ok_or_else(|| {
@@ -138,9 +139,9 @@ impl KernelDevice {
         Ok(device)
     }
 
-    /// What `work` launches, each with its seconds, in order. On a GPU nothing is waited for between
-    /// launches, and the stream is busy when the first comes: only so are short launches timed
-    /// right. No other thread may use the device meanwhile.
+    /// What `work` launches, each with its seconds, in order. On a GPU nothing is waited for
+    /// between launches, and the stream is busy when the first comes: only so are short launches
+    /// timed right. No other thread may use the device meanwhile.
     ///
     /// # Errors
     /// Those of `work`; a device that fails.

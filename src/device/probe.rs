@@ -34,8 +34,8 @@ pub fn simd() -> &'static str {
 
 /// The CUDA devices, or why there are none.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
-    // Asking first matters: other calls of the binding panic where the library, or a function of it,
-    // is absent.
+    // Asking first matters: other calls of the binding panic where the library, or a function of
+    // it, is absent.
     driver::speaks()?;
     let count = CudaContext::device_count().map_err(|e| format!("the NVIDIA driver answers: {e:?}"))?;
     (0..count.max(0) as usize)

@@ -62,8 +62,8 @@ impl ModelInfo {
     }
 }
 
-/// Fails where the weights cannot be held as `options` ask. Plain numbers of the wanted type stay in
-/// the mapped file and take no memory of their own.
+/// Fails where the weights cannot be held as `options` ask. Plain numbers of the wanted type stay
+/// in the mapped file and take no memory of their own.
 pub(crate) fn ask_for_memory(source: &ModelInfo, options: &LoadOptions) -> Result<()> {
     let next = "use a quantised or a smaller model, or leave model.dtype away: weights then stay as they are stored";
     memory::ask(&source.path.display().to_string(), held(source, options.dtype), next)

@@ -1,6 +1,6 @@
-//! Banks of shared memory: 32 of four bytes each. A warp's access of 4, 8 or 16 bytes a lane goes in
-//! one, two or four parts of 32, 16 or 8 lanes; a part takes as many turns as the most words that
-//! it wants of one bank.
+//! Banks of shared memory: 32 of four bytes each. A warp's access of 4, 8 or 16 bytes a lane goes
+//! in one, two or four parts of 32, 16 or 8 lanes; a part takes as many turns as the most words
+//! that it wants of one bank.
 
 use crate::ffi;
 

@@ -32,7 +32,8 @@ pub use tensor_map::TensorMap;
 pub enum Rounding {
     /// One f32 addition after the other, each rounded to nearest: what no matrix unit does.
     Nearest,
-    /// Eight products and the accumulator aligned to the largest, cut off a bit behind those of f32.
+    /// Eight products and the accumulator aligned to the largest, cut off a bit behind those of
+    /// f32.
     A100,
     /// Sixteen products, two bits.
     Hopper,
