@@ -21,8 +21,8 @@ constexpr int kThreads = 256, kChains = 8;
 constexpr int kGatherThreads = 128, kShare = 256, kFetches = 8;
 }
 
-// A pair of random bf16 of either sign and of a size from 1 to 2, each a multiple of 2^-7: every sum
-// of sixteen of their products is exact in f32. `src/ops/peak` has the same numbers.
+// A pair of random bf16 of either sign and of a size from 1 to 2, each a multiple of 2^-7: a sum of
+// sixteen of their products is exact in f32. `src/ops/peak` has the same numbers.
 __device__ uint32_t peak_pair(uint32_t lane, uint32_t word) {
     uint32_t h = lane * 0x9e3779b9u + word * 0x85ebca6bu + 0x27d4eb2fu;
     h = (h ^ (h >> 15)) * 0x2c1b3c6du;

@@ -9,8 +9,8 @@
 //
 // Cuts are a threshold (key, m): kept is every logit above `key`, and the first m of those equal to
 // it, by id. The key is found by descending its 32 bits (a float as an integer of the same order)
-// three at a time: what all keys that share the digits so far and have a next digit of d or more
-// count (top-k) or weigh (top-p), for each d, in registers; the largest d whose sum reaches the goal
+// three at a time: what all keys that share the digits so far and have a next digit of at least d
+// count (top-k) or weigh (top-p), for each d, in registers; the largest d whose sum meets the goal
 // is the next digit. A histogram in shared memory would be atomic additions of 64 bits, which are
 // loops that spin, on two or three words that all threads want.
 //

@@ -125,7 +125,6 @@ pub fn run(plan: &Plan<'_>, told: &mut dyn FnMut(usize, &Tried)) -> Result<Swept
         }
         let run = Run::open(plan.folder, Span { until: Some(plan.judge.last()), from: None }, plan.verbosity)?;
         let of = format!("trial {} of {}: {}", n + 1, plan.trials.len(), name(&trial.values));
-        run.reporter().line().line(&of);
         run.reporter().emit(Event::Log { level: "info".into(), text: of });
         let outcome = trial::run(&run, &trial.recipe, plan.judge);
         let (word, message) = match &outcome {
