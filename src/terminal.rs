@@ -43,6 +43,14 @@ fn written_out(text: &str, write: impl Fn(&mut String, u32) -> std::fmt::Result)
     Cow::Owned(out)
 }
 
+/// A moment, milliseconds since the Unix epoch, as lines of logs have it: in UTC.
+pub fn moment(t_ms: u64) -> String {
+    match i64::try_from(t_ms).map(jiff::Timestamp::from_millisecond) {
+        Ok(Ok(time)) => time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        _ => t_ms.to_string(),
+    }
+}
+
 /// Prints a line on standard error. One that is closed or full is no reason to end: what is said
 /// there also stands in the run's log or in the exit code.
 pub fn print_line(text: &str) {

@@ -3,6 +3,7 @@
 //! authors' code has a switch.
 
 mod check;
+mod differing;
 pub mod explain;
 pub mod load;
 mod places;
@@ -15,6 +16,7 @@ pub mod streams;
 mod tests;
 mod tree;
 
+pub use differing::differing;
 pub use load::{Read, load, parse, read, read_text};
 pub use print::annotated;
 pub use sections::{

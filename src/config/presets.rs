@@ -1,8 +1,8 @@
 //! Keys that stand for many: `paper` and `faithful`. What is written in the recipe, or by `--set`,
 //! wins over both.
 
-use super::Recipe;
 use super::tree::{self, Content, Node, Origin, Section};
+use super::{Recipe, differing};
 use crate::error::{Error, Result};
 use crate::settings::Value;
 
@@ -134,25 +134,10 @@ pub fn sets(preset: &str) -> Result<Vec<(String, String)>> {
             let mut plain = Recipe::default();
             plain.data.kind = crate::data::Kind::ML_1M;
             let theirs = Recipe { faithful: true, ..plain.clone() }.faithfully();
-            let values = |recipe: &Recipe| serde_json::to_value(recipe).map_err(|e| Error::failed("recipe", e));
-            let mut found = Vec::new();
-            differing(&values(&plain)?, &values(&theirs)?, "", &mut found);
+            let mut found = differing(&plain, &theirs)?;
             found.retain(|(key, _)| key != "faithful");
             Ok(found)
         }
         _ => Ok(Vec::new()),
-    }
-}
-
-fn differing(a: &serde_json::Value, b: &serde_json::Value, path: &str, out: &mut Vec<(String, String)>) {
-    match (a.as_object(), b.as_object()) {
-        (Some(a), Some(b)) => {
-            for (name, value) in a {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                differing(value, b.get(name).unwrap_or(&serde_json::Value::Null), &path, out);
-            }
-        }
-        _ if a != b => out.push((path.to_owned(), b.to_string())),
-        _ => {}
     }
 }

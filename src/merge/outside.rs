@@ -95,20 +95,18 @@ impl Source<'_> {
     /// calibrates it; a row of another user or item.
     pub fn read(&self, wanted: &[usize], monitor: &dyn Monitor) -> Result<HashMap<usize, f64>> {
         let mut file = Named::open(&self.expert.file, monitor)?;
-        let column = |file: &Named, name: &str| {
-            file.column(name).ok_or_else(|| {
-                let there = file.names().iter().take(40).map(String::as_str).collect::<Vec<_>>().join(", ");
-                self.fault(format!("there is no column `{name}`; the columns are: {there}"))
-            })
+        let missing = |file: &Named, names: &str| {
+            let there = file.names().iter().take(40).map(String::as_str).collect::<Vec<_>>().join(", ");
+            self.fault(format!("there is no column {names}; the columns are: {there}"))
         };
+        let column = |file: &Named, name: &str| file.column(name).ok_or_else(|| missing(file, &format!("`{name}`")));
         let row = column(&file, "row")
             .or_else(|e| file.column("row_id").ok_or(e))
             .map_err(|e| e.next("write the number that `rallrec export rows` gives each row"))?;
         let value = match &self.expert.column {
             Some(name) => column(&file, name).map_err(|e| e.next(format!("set experts.{}.column", self.name)))?,
             None => VALUES.iter().find_map(|name| file.column(name)).ok_or_else(|| {
-                let there = file.names().iter().take(40).map(String::as_str).collect::<Vec<_>>().join(", ");
-                self.fault(format!("there is no column `p`, `probability` or `score`; the columns are: {there}"))
+                missing(&file, "`p`, `probability` or `score`")
                     .next(format!("name the column of the values by experts.{}.column", self.name))
             })?,
         };

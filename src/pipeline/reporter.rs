@@ -21,6 +21,7 @@ use crate::bench::Ceilings;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::tensor::profile::{self, Place};
+use crate::terminal;
 
 /// Where the engine reports to: the event stream and the progress line. It also reads the control
 /// file.
@@ -67,7 +68,7 @@ impl Sink {
         let t_ms = rallrec_events::now_ms();
         if let (Some(log), Some(text)) = (self.log.as_mut(), log_line(&event)) {
             // The log repeats what the events say; losing it must not end a run.
-            let _ = writeln!(log, "{} {text}", clock(t_ms));
+            let _ = writeln!(log, "{} {text}", terminal::moment(t_ms));
         }
         let Some(file) = self.events.as_mut() else { return };
         let Ok(line) = (Record { v: VERSION, t_ms, event }).to_line() else { return };
@@ -358,14 +359,6 @@ impl Monitor for Reporter {
 
     fn stage(&self) -> &str {
         held(&self.stage).map_or("run", StageId::name)
-    }
-}
-
-/// A moment for people, in UTC.
-fn clock(t_ms: u64) -> String {
-    match i64::try_from(t_ms).map(jiff::Timestamp::from_millisecond) {
-        Ok(Ok(time)) => time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-        _ => t_ms.to_string(),
     }
 }
 

@@ -26,6 +26,14 @@ impl<T: Serialize + DeserializeOwned> RowFile<T> {
         Ok((Self { file: Appending::open(path, whole)?, row: PhantomData }, rows))
     }
 
+    /// Makes the file without the rows that a stopped call has left in it.
+    pub fn anew(path: &Path) -> Result<Self> {
+        if path.exists() {
+            std::fs::remove_file(path).map_err(|e| Error::io(path, "start the file again", &e))?;
+        }
+        Self::open(path).map(|(file, _)| file)
+    }
+
     /// Appends one row and hands it to the operating system.
     pub fn append(&mut self, row: &T) -> Result<()> {
         let mut line = serde_json::to_vec(row).map_err(|e| Error::failed(self.file.path().display(), e))?;

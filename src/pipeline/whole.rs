@@ -60,20 +60,12 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
     let reporter = run.reporter();
     let resumed = run.folder().join("results.json").exists();
     set_other_results_aside(run, recipe)?;
-    durable::write(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
-    reporter.emit(Event::RunStarted {
-        recipe: recipe.name.clone(),
-        device: device.clone(),
-        program: env!("CARGO_PKG_VERSION").into(),
-        resumed,
-    });
-    reporter.emit(machine::facts(&device, rayon::current_num_threads()));
     let plan = if recipe.data.is_implicit() {
         without_answers(run.until(), !recipe.data.kind.set().graph_only)
     } else {
         StageId::ALL.to_vec()
     };
-    reporter.emit(Event::Plan { stages: plan.into_iter().map(String::from).collect() });
+    begin(run, recipe, &device, resumed, plan)?;
     // On a thread of the pool: from outside it each of the thousands of parallel regions a second
     // would cost two changes of threads.
     let outcome: Result<Option<Results>> = rayon::scope(|_| {
@@ -83,15 +75,38 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
             Reached::Until => None,
         })
     });
-    let (word, message) = match &outcome {
-        Ok(_) => ("done", String::new()),
-        Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
-        Err(e) => ("failed", e.to_string()),
-    };
-    reporter.report_operators();
-    reporter.emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
+    end(run, outcome.as_ref().err());
     // A run that is said to be done is on the disk, and in its place.
     run.is_there().and(outcome).and_then(|results| reporter.sync().map(|()| results))
+}
+
+/// Keeps the recipe in the run folder, and tells of the run before its first stage.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn begin(run: &Run, recipe: &Recipe, device: &str, resumed: bool, plan: Vec<StageId>) -> Result<()> {
+    let reporter = run.reporter();
+    durable::write(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
+    reporter.emit(Event::RunStarted {
+        recipe: recipe.name.clone(),
+        device: device.to_owned(),
+        program: env!("CARGO_PKG_VERSION").into(),
+        resumed,
+    });
+    reporter.emit(machine::facts(device, rayon::current_num_threads()));
+    reporter.emit(Event::Plan { stages: plan.into_iter().map(String::from).collect() });
+    Ok(())
+}
+
+/// The run's last word: how it ended.
+pub fn end(run: &Run, error: Option<&Error>) {
+    let (outcome, message) = match error {
+        None => ("done", String::new()),
+        Some(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
+        Some(e) => ("failed", e.to_string()),
+    };
+    run.reporter().report_operators();
+    run.reporter().emit(Event::RunFinished { outcome: outcome.into(), seconds: run.seconds(), message });
 }
 
 /// Results of other settings must not stand beside this recipe until the run has come to its own:
@@ -104,9 +119,7 @@ fn set_other_results_aside(run: &Run, recipe: &Recipe) -> Result<()> {
     }
     // Another program's recipe, or a damaged one, says nothing of the results.
     let Ok(before) = config::load(&at("recipe.toml"), &[]) else { return Ok(()) };
-    let value = |recipe: &Recipe| serde_json::to_value(recipe).map_err(|e| Error::failed("recipe", e));
-    let mut other = Vec::new();
-    differing(&value(&before)?, &value(recipe)?, "", &mut other);
+    let mut other: Vec<String> = config::differing(&before, recipe)?.into_iter().map(|(key, _)| key).collect();
     other.retain(|key| config::explain::first_stage(key).is_some());
     if other.is_empty() {
         return Ok(());
@@ -121,20 +134,6 @@ fn set_other_results_aside(run: &Run, recipe: &Recipe) -> Result<()> {
     let what = format!("this folder had results of another recipe ({}{more} differ)", other.join(", "));
     run.reporter().warn(&what, "they are in results.before.json; give another recipe a folder of its own with --out");
     Ok(())
-}
-
-/// Keys whose values differ.
-fn differing(a: &serde_json::Value, b: &serde_json::Value, path: &str, out: &mut Vec<String>) {
-    match (a.as_object(), b.as_object()) {
-        (Some(a), Some(b)) => {
-            for (name, value) in a {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                differing(value, b.get(name).unwrap_or(&serde_json::Value::Null), &path, out);
-            }
-        }
-        _ if a != b => out.push(path.to_owned()),
-        _ => {}
-    }
 }
 
 /// Sizes the thread pool. It can be sized once in a process; later calls (in tests) keep the first

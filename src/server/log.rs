@@ -32,7 +32,7 @@ pub struct Line<'a> {
 
 /// The time now, as lines have it.
 pub fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    terminal::moment(rallrec_events::now_ms())
 }
 
 /// Milliseconds with three digits behind the point.

@@ -68,6 +68,10 @@ impl<'a> Labelled<'a> {
     }
 }
 
+fn parent_of(target: &Path) -> &Path {
+    target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A folder that is being made.
 pub struct Folder {
     target: PathBuf,
@@ -91,7 +95,7 @@ impl Folder {
                 return Err(Error::usage(target.display(), "is there already").next(next));
             }
         }
-        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = parent_of(&target);
         let failed = |e: std::io::Error| Error::io(parent, "make the folder", &e);
         std::fs::create_dir_all(parent).map_err(failed)?;
         let made = tempfile::Builder::new().prefix(".rallrec").tempdir_in(parent).map_err(failed)?;
@@ -106,6 +110,11 @@ impl Folder {
     /// Where it will be.
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// The folder that it will be in.
+    pub fn parent(&self) -> &Path {
+        parent_of(&self.target)
     }
 
     /// Where a file of it is written.

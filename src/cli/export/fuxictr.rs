@@ -33,7 +33,6 @@ pub fn write(all: &Labelled<'_>, folder: &Folder) -> Result<u64> {
 }
 
 fn configuration(all: &Labelled<'_>, folder: &Folder) -> String {
-    let parent = folder.target().parent().filter(|p| !p.as_os_str().is_empty());
     format!(
         r#"# The rows of the run {run} for FuxiCTR, in the parts that the run has. {about}
 {name}:
@@ -51,7 +50,7 @@ fn configuration(all: &Labelled<'_>, folder: &Folder) -> String {
     label_col: {{name: label, dtype: float}}"#,
         run = all.name,
         name = folder.name(),
-        parent = parent.map_or_else(|| ".".to_string(), |p| p.display().to_string()),
+        parent = folder.parent().display(),
         target = folder.target().display(),
         about = all.about_labels(),
         most = all.most,

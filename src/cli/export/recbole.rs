@@ -41,8 +41,6 @@ pub fn write(all: &Labelled<'_>, folder: &Folder) -> Result<u64> {
 }
 
 fn configuration(all: &Labelled<'_>, folder: &Folder) -> String {
-    let parent = folder.target().parent().filter(|p| !p.as_os_str().is_empty());
-    let parent = parent.map_or_else(|| ".".to_string(), |p| p.display().to_string());
     format!(
         r#"# The rows of the run {run} for RecBole 1.2, in the parts that the run has. {about}
 #
@@ -71,6 +69,7 @@ train_neg_sample_args: null
 metrics: [AUC, LogLoss]
 valid_metric: AUC"#,
         run = all.name,
+        parent = folder.parent().display(),
         name = folder.name(),
         target = folder.target().display(),
         about = all.about_labels(),

@@ -50,23 +50,27 @@ pub struct Requests {
     pub checkpoint: bool,
 }
 
-/// Every word that a control file may hold.
-const WORDS: [&str; 6] = ["pause", "stop", "run", "go", "resume", "checkpoint"];
-
 impl Requests {
     /// Reads the words; unknown ones ask for nothing.
     pub fn parse(text: &str) -> Self {
-        let mut out = Self::default();
+        Self::parsed(text).0
+    }
+
+    /// The same with the first word that is unknown.
+    fn parsed(text: &str) -> (Self, Option<String>) {
+        let (mut out, mut unknown) = (Self::default(), None);
         for word in text.split_whitespace() {
             match word {
                 "pause" => out.lasting = Some(Word::Pause),
                 "stop" => out.lasting = Some(Word::Stop),
                 "run" | "go" | "resume" => out.lasting = None,
                 "checkpoint" => out.checkpoint = true,
-                _ => {}
+                word => {
+                    unknown.get_or_insert_with(|| word.to_owned());
+                }
             }
         }
-        out
+        (out, unknown)
     }
 
     /// Reads the file in a run folder; absent or unreadable asks for nothing.
@@ -79,9 +83,7 @@ impl Requests {
     /// asked before, so that a slip of the pen does not wake a paused run. It is returned too.
     pub fn read_after(folder: &Path, before: Self) -> (Self, Option<String>) {
         let Ok(text) = super::read_plain(&folder.join(CONTROL_FILE)) else { return (Self::default(), None) };
-        let text = String::from_utf8_lossy(&text);
-        let mut asked = Self::parse(&text);
-        let unknown = text.split_whitespace().find(|word| !WORDS.contains(word)).map(str::to_string);
+        let (mut asked, unknown) = Self::parsed(&String::from_utf8_lossy(&text));
         if unknown.is_some() {
             asked.lasting = asked.lasting.or(before.lasting);
         }

@@ -127,10 +127,6 @@ impl Stage for FitBaselines {
     type Output = FittedBaselines;
 
     fn run(settings: &BaselinesSettings<'_>, inputs: &BaselinesInputs<'_>, work: &Work<'_>) -> Result<()> {
-        let path = work.folder.join(ROWS);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
-        }
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let [valid, test] = settings.rows;
         let mut calibration: Vec<usize> = data.samples.split.range(Part::Valid).collect();
@@ -146,7 +142,7 @@ impl Stage for FitBaselines {
             monitor: work.monitor,
         };
         let (fitted, costs) = fitting.all(inputs.descriptions.get()?)?;
-        let (mut file, _) = RowFile::<Line>::open(&path)?;
+        let mut file = RowFile::<Line>::anew(&work.folder.join(ROWS))?;
         let sets = valid.iter().map(|_| Set::Valid).chain(test.iter().map(|_| Set::Test));
         for (n, (set, &row)) in sets.zip(&fitting.rows).enumerate() {
             file.append(&Line { set, row, p: std::array::from_fn(|at| fitted[at][n]) })?;

@@ -153,11 +153,7 @@ impl Stage for Collab {
     type Output = Features;
 
     fn run(settings: &FeatureSettings, inputs: &CollabInputs<'_>, work: &Work<'_>) -> Result<()> {
-        let path = work.folder.join(ROWS);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
-        }
-        let (mut file, _) = RowFile::<FeatureRow>::open(&path)?;
+        let mut file = RowFile::<FeatureRow>::anew(&work.folder.join(ROWS))?;
         let Some(wanted) = &settings.wanted else { return Ok(()) };
         let fitted = inputs.fit(wanted, work.monitor)?;
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };

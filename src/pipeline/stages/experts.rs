@@ -10,7 +10,7 @@ use crate::collab::Logistic;
 use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::{Dataset, Samples};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::auc;
 use crate::events::StageId;
 use crate::merge::outside::Source;
@@ -104,11 +104,7 @@ impl Stage for Experts {
     type Output = Opinions;
 
     fn run(settings: &ExpertSettings<'_>, inputs: &ExpertInputs<'_>, work: &Work<'_>) -> Result<()> {
-        let path = work.folder.join(ROWS);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
-        }
-        let (mut file, _) = RowFile::<Line>::open(&path)?;
+        let mut file = RowFile::<Line>::anew(&work.folder.join(ROWS))?;
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let [valid, test] = settings.rows;
         let mut wanted = [valid, test].concat();

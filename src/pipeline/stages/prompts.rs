@@ -170,10 +170,7 @@ impl Stage for Prompts {
 
     fn run(settings: &PromptsSettings<'_>, inputs: &PromptsInputs<'_>, work: &Work<'_>) -> Result<()> {
         let path = work.folder.join(ROWS);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
-        }
-        let (mut file, _) = RowFile::<PromptRow>::open(&path)?;
+        let mut file = RowFile::<PromptRow>::anew(&path)?;
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let features = inputs.features.map(Made::get).transpose()?;
         let mut soft = inputs.soft.source(settings.soft, settings.threshold)?;

@@ -136,11 +136,7 @@ impl Stage for Retrieve {
     type Output = Vec<Shown>;
 
     fn run(settings: &RetrieveSettings, inputs: &RetrieveInputs<'_>, work: &Work<'_>) -> Result<()> {
-        let path = work.folder.join(FILE);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "start the file again", &e))?;
-        }
-        let (mut file, _) = RowFile::<Shown>::open(&path)?;
+        let mut file = RowFile::<Shown>::anew(&work.folder.join(FILE))?;
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let colla = inputs.colla.map(Made::get).transpose()?;
         let sources = Sources {

@@ -30,6 +30,7 @@ use crate::eval::{EvalRows, EvalSettings, Metrics, Table, measure};
 use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
+use crate::pipeline::whole::end;
 
 /// The file that keeps the trials.
 pub const FILE: &str = "sweep.json";
@@ -127,11 +128,7 @@ pub fn run(plan: &Plan<'_>, told: &mut dyn FnMut(usize, &Tried)) -> Result<Swept
         let of = format!("trial {} of {}: {}", n + 1, plan.trials.len(), name(&trial.values));
         run.reporter().emit(Event::Log { level: "info".into(), text: of });
         let outcome = trial::run(&run, &trial.recipe, plan.judge);
-        let (word, message) = match &outcome {
-            Ok(_) => ("done", String::new()),
-            Err(e) if e.kind() == Kind::Stopped => ("stopped", e.to_string()),
-            Err(e) => ("failed", e.to_string()),
-        };
+        let error = outcome.as_ref().err().cloned();
         let times = run.times();
         let done: Vec<String> = times.iter().filter(|t| !t.reused).map(|t| t.stage.clone()).collect();
         let mut tried = Tried { values: trial.values.clone(), value: None, failed: None, seconds: run.seconds(), done };
@@ -156,7 +153,7 @@ pub fn run(plan: &Plan<'_>, told: &mut dyn FnMut(usize, &Tried)) -> Result<Swept
                 state.said.push((n, said));
             }
             Err(error) if error.kind() == Kind::Stopped => {
-                run.reporter().emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
+                end(&run, Some(&error));
                 return Err(error);
             }
             Err(error) => {
@@ -168,7 +165,7 @@ pub fn run(plan: &Plan<'_>, told: &mut dyn FnMut(usize, &Tried)) -> Result<Swept
         if let Some(before) = earlier.iter().find(|e| e.values == tried.values && tried.done.is_empty()) {
             (tried.seconds, tried.done) = (before.seconds, before.done.clone());
         }
-        run.reporter().emit(Event::RunFinished { outcome: word.into(), seconds: run.seconds(), message });
+        end(&run, error.as_ref());
         run.reporter().sync()?;
         told(n, &tried);
         state.tried.push(tried);
@@ -195,7 +192,7 @@ impl Plan<'_> {
     }
 }
 
-/// Trials of an earlier call for the same recipe, judge and metric.
+/// Trials of an earlier call with the same judge.
 fn earlier(plan: &Plan<'_>) -> Vec<Tried> {
     let file = plan.folder.join(FILE);
     let read = durable::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Swept>(&bytes).ok());

@@ -1,22 +1,19 @@
 //! One trial of a sweep: the stages that its judge needs, and what they say of validation rows.
 
-use rallrec_events::{Event, StageId};
+use rallrec_events::StageId;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Recipe};
-use crate::durable;
+use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::eval::{Metrics, rows};
 use crate::merge::MergeSettings;
-use crate::monitor::Monitor;
 use crate::pipeline::chosen::{Set, Variant};
-use crate::pipeline::machine;
 use crate::pipeline::run::Run;
 use crate::pipeline::stage::Made;
 use crate::pipeline::stages::merge::{TunedRuns, on_validation};
 use crate::pipeline::stages::rank::Ranked;
 use crate::pipeline::stages::{Chain, Embeddings};
-use crate::pipeline::whole::set_threads;
+use crate::pipeline::whole::{begin, set_threads};
 
 /// Whose predictions of the validation rows decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -99,18 +96,9 @@ pub fn for_choice(mut recipe: Recipe, swept: &dyn Fn(&str) -> bool) -> Recipe {
 pub(super) fn run(run: &Run, recipe: &Recipe, judge: Judge) -> Result<Said> {
     let (kernels, device) = recipe.device.resolve()?;
     set_threads(recipe.threads)?;
-    let reporter = run.reporter();
-    durable::write(&run.folder().join("recipe.toml"), config::annotated(recipe)?.as_bytes())?;
-    reporter.emit(Event::RunStarted {
-        recipe: recipe.name.clone(),
-        device: device.clone(),
-        program: env!("CARGO_PKG_VERSION").into(),
-        resumed: false,
-    });
-    reporter.emit(machine::facts(&device, rayon::current_num_threads()));
     let stages = StageId::ALL.into_iter().filter(|stage| *stage <= judge.last());
     let stages = stages.filter(|stage| !judge.ranks() || matches!(stage, StageId::Data | StageId::Graph));
-    reporter.emit(Event::Plan { stages: stages.map(String::from).collect() });
+    begin(run, recipe, &device, false, stages.collect())?;
     rayon::scope(|_| ask(&Chain::new(run, recipe, &kernels), judge))
 }
 
