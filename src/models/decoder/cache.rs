@@ -8,6 +8,7 @@ use super::Config;
 use super::layer::{Buffers, LayerTape};
 use crate::device::Device;
 use crate::error::Result;
+use crate::memory;
 use crate::ops::attention::cached::{self, ALIGN};
 use crate::tensor::Dtype;
 
@@ -23,6 +24,13 @@ impl Cache {
     /// then.
     pub(super) fn new(device: &Device, dtype: Dtype, config: &Config, rows: usize, kept: bool) -> Result<Self> {
         let layers = if kept { config.layers } else { config.layers.min(1) };
+        if matches!(device, Device::Cpu) {
+            // Keys and values of all layers together: one layer alone nearly always fits.
+            let heads = config.attention_heads();
+            let values = [rows, layers, heads.kv, heads.dim].iter().fold(2u64, |n, m| n.saturating_mul(*m as u64));
+            let next = "set a smaller reason.max_tokens, or use a smaller model";
+            memory::ask("keys and values", values.saturating_mul(4), next)?;
+        }
         let layer = |_| cached::Cache::new(device, dtype, config.attention_heads(), rows);
         Ok(Self { layers: (0..layers).map(layer).collect::<Result<_>>()?, work: None })
     }

@@ -19,7 +19,6 @@ use super::cpu::attend_within;
 use super::{BLOCK, Heads, Item, Run, cost_of, decode, kernel, no_cap, window_arg};
 use crate::device::{Device, DeviceRows, Rows, Storage, mixed};
 use crate::error::{Error, Result};
-use crate::memory;
 use crate::ops::rows::{RowNumbers, scatter_rows};
 use crate::tensor::{Cost, Dtype, Matrix};
 
@@ -55,8 +54,6 @@ impl Cache {
         Ok(match device {
             // Zeros that nobody has written take no memory yet.
             Device::Cpu => {
-                let bytes = (rows as u64).saturating_mul(width as u64).saturating_mul(2 * 4);
-                memory::ask("keys and values", bytes, "set a smaller reason.max_tokens, or use a smaller model")?;
                 let values = || vec![0.0; rows * width];
                 Cache::Cpu(Blocks { heads, rows, keys: values(), values: values() })
             }
