@@ -1,10 +1,12 @@
-//! The CPU products: checks of shapes, and jobs for [`super::panel`]'s kernel.
+//! The CPU products: checks of shapes, and jobs for the kernels of [`super::panel`] and
+//! [`super::few`].
 
 use std::ops::Range;
 
+use super::few::{self, FEW, Square};
 use super::gemm::{View, product};
 use super::jobs;
-use super::panel::{PANEL, Rows, Side, Source, Span};
+use super::panel::{PANEL, Pack, Rows, Side, Source, Span};
 use super::weight::{Values, Weight};
 use crate::tensor::profile::timed;
 use crate::tensor::simd::{self, Level};
@@ -67,11 +69,36 @@ impl Task<'_> {
         for (n, Part { weight, .. }) in self.sum.iter().enumerate() {
             let stride = weight.cols();
             match weight.values() {
-                Values::F32(values) => self.one(level, Rows { values, stride }, n, span),
-                Values::Bf16(values) => self.one(level, Rows { values, stride }, n, span),
-                Values::F16(values) => self.one(level, Rows { values, stride }, n, span),
+                Values::F32(values) => self.plain(level, Rows { values, stride }, n, span),
+                Values::Bf16(values) => self.plain(level, Rows { values, stride }, n, span),
+                Values::F16(values) => self.plain(level, Rows { values, stride }, n, span),
                 Values::Quantised(values) => self.one(level, values, n, span),
             }
+        }
+    }
+
+    /// Outputs `span` of the n-th product of the sum, with a weight of plain numbers.
+    fn plain<E: Pack + Square>(&self, level: Level, w: Rows<'_, E>, n: usize, span: &Range<usize>) {
+        if self.side == Side::Plain || self.rows > FEW {
+            return self.one(level, w, n, span);
+        }
+        let Part { weight, x, x_stride } = self.sum[n];
+        let few = few::Span {
+            x,
+            x_stride,
+            rows: self.rows,
+            inner: weight.cols(),
+            w,
+            y: self.y,
+            y_stride: self.y_stride,
+            from: span.start,
+            to: span.end,
+            accumulate: self.accumulate || n > 0,
+            bias: if n + 1 == self.sum.len() { self.bias } else { None },
+        };
+        let end = few.run(level);
+        if end < span.end {
+            self.one(level, w, n, &(end..span.end));
         }
     }
 

@@ -7,6 +7,7 @@ pub mod cases;
 pub mod convert;
 mod cpu;
 pub mod decode;
+mod few;
 pub(crate) mod gemm;
 pub mod int8;
 mod jobs;

@@ -12,9 +12,9 @@
 //! cache; then every R rows of x pass over it, a value of x against WIDE vectors of outputs.
 //! Nothing is summed across lanes: lanes are outputs, and each output is a sum of chains of CHAIN
 //! fused additions over the inner dimension in ascending order, whatever the tile. A product's bits
-//! therefore depend on neither the number of rows nor the threads. With one row the product runs at
-//! the memory's speed (packing costs about one instruction for 8 bytes of bf16); with hundreds
-//! packing vanishes and what is left is WIDE + R loads for WIDE x R fused multiply-adds.
+//! therefore depend on neither the number of rows nor the threads. With hundreds of rows packing
+//! vanishes and what is left is WIDE + R loads for WIDE x R fused multiply-adds. With few rows
+//! packing is what costs: [`super::few`] makes the same sums without it.
 
 // Constant-bound index loops over register tiles: the form that the compiler unrolls into
 // registers.
@@ -32,7 +32,7 @@ const WIDE: usize = 3;
 /// Inner values packed at a time.
 const DEEP: usize = 384;
 /// Products in one chain of additions: short chains keep rounding errors small. Divides [`DEEP`].
-const CHAIN: usize = 96;
+pub(super) const CHAIN: usize = 96;
 /// Most outputs in a panel, on AVX-512.
 pub(super) const PANEL: usize = WIDE * 16;
 /// Most rows in a tile.

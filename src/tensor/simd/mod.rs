@@ -57,6 +57,8 @@ pub fn available() -> Vec<Level> {
 pub(crate) trait Simd: Copy {
     /// A vector of `N` f32.
     type F: Copy;
+    /// `N` sums in f64.
+    type D: Copy;
     /// Lanes.
     const N: usize;
     unsafe fn splat(x: f32) -> Self::F;
@@ -106,6 +108,14 @@ pub(crate) trait Simd: Copy {
     unsafe fn low_bf16(v: Self::F) -> Self::F;
     /// Each lane's upper 16 bits, a bf16, as f32.
     unsafe fn high_bf16(v: Self::F) -> Self::F;
+    /// Each lane's lower and upper 16 bits, two f16, as f32.
+    unsafe fn both_f16(v: Self::F) -> (Self::F, Self::F);
+    /// Sums of nothing.
+    unsafe fn zeros_wide() -> Self::D;
+    /// Adds each lane of `v` to its sum.
+    unsafe fn add_wide(sums: Self::D, v: Self::F) -> Self::D;
+    /// The sum of all sums, by halves.
+    unsafe fn sum_wide(sums: Self::D) -> f64;
     /// Largest lane.
     #[inline(always)]
     unsafe fn largest(a: Self::F) -> f32 {
@@ -137,6 +147,18 @@ pub(crate) trait Simd: Copy {
             Self::keep_from(Self::scale2(p, n), x, -87.3)
         }
     }
+}
+
+/// Asks for the line of the second-level cache at `p`, which may be any address.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: of the baseline; what cannot be read is not asked for.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }
 
 /// A stored number that a vector load widens to f32.
@@ -217,6 +239,7 @@ fn zip(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
 
 impl Simd for Plain {
     type F = [f32; 8];
+    type D = [f64; 8];
     const N: usize = 8;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::F {
@@ -303,6 +326,23 @@ impl Simd for Plain {
         v.map(|x| f32::from_bits(x.to_bits() & 0xffff_0000))
     }
     #[inline(always)]
+    unsafe fn both_f16(v: Self::F) -> (Self::F, Self::F) {
+        let half = |bits: u32| f16::from_bits(bits as u16).to_f32();
+        (v.map(|x| half(x.to_bits())), v.map(|x| half(x.to_bits() >> 16)))
+    }
+    #[inline(always)]
+    unsafe fn zeros_wide() -> Self::D {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn add_wide(sums: Self::D, v: Self::F) -> Self::D {
+        std::array::from_fn(|i| sums[i] + f64::from(v[i]))
+    }
+    #[inline(always)]
+    unsafe fn sum_wide(a: Self::D) -> f64 {
+        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    }
+    #[inline(always)]
     unsafe fn sum(a: Self::F) -> f32 {
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
     }
@@ -314,6 +354,32 @@ mod x86;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Wide<'a>(&'a [f32]);
+    impl Task for Wide<'_> {
+        type Out = f64;
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> f64 {
+            // SAFETY: chunks of N.
+            unsafe {
+                let mut sums = S::zeros_wide();
+                for x in self.0.chunks_exact(S::N) {
+                    sums = S::add_wide(sums, S::load(x.as_ptr()));
+                }
+                S::sum_wide(sums)
+            }
+        }
+    }
+
+    #[test]
+    fn wide_sums_keep_what_f32_loses() {
+        // 2^24 + 1 is no f32.
+        let x: Vec<f32> = (0..48).map(|i| if i == 5 { 16_777_216.0 } else { 1.0 + i as f32 }).collect();
+        let want: f64 = x.iter().map(|&v| f64::from(v)).sum();
+        for level in available() {
+            assert_eq!(run(level, Wide(&x)), want, "{level:?}");
+        }
+    }
 
     struct Exp<'a>(&'a [f32], &'a mut [f32]);
     impl Task for Exp<'_> {
@@ -350,7 +416,7 @@ mod tests {
         }
     }
 
-    struct Square<'a>(&'a mut [f32; 256], &'a mut [[f32; 16]; 3]);
+    struct Square<'a>(&'a mut [f32; 256], &'a mut [[f32; 16]; 5]);
     impl Task for Square<'_> {
         type Out = usize;
         #[inline(always)]
@@ -365,6 +431,9 @@ mod tests {
                 S::store(self.1[1].as_mut_ptr(), S::high_bf16(v[1]));
                 self.1[2][0] = S::sum(v[2]);
                 self.1[2][1] = S::largest(v[2]);
+                let (low, high) = S::both_f16(v[1]);
+                S::store(self.1[3].as_mut_ptr(), low);
+                S::store(self.1[4].as_mut_ptr(), high);
                 S::transpose(&mut v);
                 for (i, v) in v.iter().enumerate().take(S::N) {
                     S::store(self.0.as_mut_ptr().add(i * S::N), *v);
@@ -378,7 +447,7 @@ mod tests {
     fn transpose_halves_sum_and_largest_are_what_they_say() {
         for level in available() {
             let before: [f32; 256] = std::array::from_fn(|i| ((i * 37 % 251) as f32 - 120.0) / 7.0);
-            let (mut square, mut lines) = (before, [[0.0; 16]; 3]);
+            let (mut square, mut lines) = (before, [[0.0; 16]; 5]);
             let n = run(level, Square(&mut square, &mut lines));
             for i in 0..n {
                 for j in 0..n {
@@ -387,6 +456,10 @@ mod tests {
                 let bits = before[n + i].to_bits();
                 assert_eq!(lines[0][i].to_bits(), bits << 16, "{level:?}: lower half {i}");
                 assert_eq!(lines[1][i].to_bits(), bits & 0xffff_0000, "{level:?}: upper half {i}");
+                for (line, bits) in [(3, bits as u16), (4, (bits >> 16) as u16)] {
+                    let want = f16::from_bits(bits).to_f32();
+                    assert!(lines[line][i].to_bits() == want.to_bits() || want.is_nan(), "{level:?}: f16 of {bits:x}");
+                }
             }
             let third = &before[2 * n..3 * n];
             let sum: f32 = third.iter().sum();

@@ -44,6 +44,7 @@ macro_rules! vector {
 
 impl Simd for Avx512 {
     type F = __m512;
+    type D = [__m512d; 2];
     const N: usize = 16;
     vector! {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
@@ -80,6 +81,30 @@ impl Simd for Avx512 {
         fn sum(a: __m512) -> f32 {
             let halves = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             Avx2::sum(halves)
+        }
+        fn both_f16(v: __m512) -> (__m512, __m512) {
+            // The sixteen lower halves first, then the upper ones.
+            let halves = _mm512_set_epi16(
+                31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+                30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+            let apart = _mm512_permutexvar_epi16(halves, _mm512_castps_si512(v));
+            (
+                _mm512_cvtph_ps(_mm512_castsi512_si256(apart)),
+                _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(apart)),
+            )
+        }
+        fn zeros_wide() -> [__m512d; 2] { [_mm512_setzero_pd(); 2] }
+        fn add_wide(sums: [__m512d; 2], v: __m512) -> [__m512d; 2] {
+            let halves = [_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)];
+            [
+                _mm512_add_pd(sums[0], _mm512_cvtps_pd(halves[0])),
+                _mm512_add_pd(sums[1], _mm512_cvtps_pd(halves[1])),
+            ]
+        }
+        fn sum_wide(sums: [__m512d; 2]) -> f64 {
+            let eight = _mm512_add_pd(sums[0], sums[1]);
+            let (low, high) = (_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd::<1>(eight));
+            Avx2::sum_wide([low, high])
         }
         fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn low_bf16(v: __m512) -> __m512 { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
@@ -120,6 +145,7 @@ impl Simd for Avx512 {
 
 impl Simd for Avx2 {
     type F = __m256;
+    type D = [__m256d; 2];
     const N: usize = 8;
     vector! {
         fn splat(x: f32) -> __m256 { _mm256_set1_ps(x) }
@@ -176,6 +202,31 @@ impl Simd for Avx2 {
                 v[i] = _mm256_permute2f128_ps::<0x20>(a, b);
                 v[4 + i] = _mm256_permute2f128_ps::<0x31>(a, b);
             }
+        }
+        fn both_f16(v: __m256) -> (__m256, __m256) {
+            // In each half the lower halves of lanes first; then the middle quarters change places.
+            let halves = _mm256_setr_epi8(
+                0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+                0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+            let apart = _mm256_shuffle_epi8(_mm256_castps_si256(v), halves);
+            let apart = _mm256_permute4x64_epi64::<0b11_01_10_00>(apart);
+            (
+                _mm256_cvtph_ps(_mm256_castsi256_si128(apart)),
+                _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(apart)),
+            )
+        }
+        fn zeros_wide() -> [__m256d; 2] { [_mm256_setzero_pd(); 2] }
+        fn add_wide(sums: [__m256d; 2], v: __m256) -> [__m256d; 2] {
+            let halves = [_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)];
+            [
+                _mm256_add_pd(sums[0], _mm256_cvtps_pd(halves[0])),
+                _mm256_add_pd(sums[1], _mm256_cvtps_pd(halves[1])),
+            ]
+        }
+        fn sum_wide(sums: [__m256d; 2]) -> f64 {
+            let four = _mm256_add_pd(sums[0], sums[1]);
+            let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
         }
         fn sum(a: __m256) -> f32 {
             let q = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));

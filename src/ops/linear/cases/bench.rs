@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ops::linear::decode::{Format, Quantised, product as few, step};
 use crate::ops::linear::int8::{self, Codes};
 use crate::ops::linear::kernel::{Epilogue, Form, gemm};
+use crate::ops::linear::quantised::{Bits, Form as Blocks, Quantised as OnCpu};
 use crate::ops::linear::{self, Storage as Stored, Weight, matmul_nt};
 use crate::ops::registry::{Case, Prepared, Scale, copies, host_sets, normals, rows, sets};
 use crate::tensor::Dtype;
@@ -15,7 +16,12 @@ use half::{bf16, f16};
 /// Products with weights.
 pub(super) const CASES: &[Case] = &[
     Case::cpu("linear", "decode M=1, 1536 x 576, bf16", || product(1, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "decode M=1, 1536 x 576, f16", || product(1, 1536, 576, Dtype::F16)),
     Case::cpu("linear", "decode M=1, 1536 x 576, f32", || product(1, 1536, 576, Dtype::F32)),
+    Case::cpu("linear", "decode M=1, 4096 x 4096, bf16", || product(1, 4096, 4096, Dtype::Bf16)),
+    Case::cpu("linear", "decode M=1, 4096 x 4096, Q8_0", || in_blocks(1, 4096, 4096, Bits::Eight, false)),
+    Case::cpu("linear", "decode M=1, 4096 x 4096, Q4_1", || in_blocks(1, 4096, 4096, Bits::Four, true)),
+    Case::cpu("linear", "decode M=4, 1536 x 576, bf16", || product(4, 1536, 576, Dtype::Bf16)),
     Case::cpu("linear", "decode M=16, 1536 x 576, bf16", || product(16, 1536, 576, Dtype::Bf16)),
     Case::cpu("linear", "decode M=16, 1536 x 576, f32", || product(16, 1536, 576, Dtype::F32)),
     Case::cpu("linear", "prefill M=512, 1536 x 576, bf16", || product(512, 1536, 576, Dtype::Bf16)),
@@ -74,15 +80,33 @@ fn weight(rows: usize, cols: usize, dtype: Dtype, stream: u32) -> Result<Weight>
     let all = (0..rows).flat_map(|r| values.iter().map(move |v| v * (1.0 + r as f32 / 1e4)));
     match dtype {
         Dtype::Bf16 => Weight::new(rows, cols, Stored::Bf16(Arc::new(all.map(bf16::from_f32).collect()))),
-        _ => Weight::from_f32(rows, cols, all.collect()),
+        Dtype::F16 => Weight::new(rows, cols, Stored::F16(Arc::new(all.map(f16::from_f32).collect()))),
+        Dtype::F32 => Weight::from_f32(rows, cols, all.collect()),
     }
 }
 
 fn product(m: usize, out: usize, inp: usize, dtype: Dtype) -> Result<Prepared> {
-    let one = weight(out, inp, dtype, 0)?;
-    let cost = linear::cost(&one, m);
+    products(m, |stream| weight(out, inp, dtype, stream))
+}
+
+/// With the blocks of GGUF files: a scale, and perhaps a minimum, for 32 values.
+fn in_blocks(m: usize, out: usize, inp: usize, bits: Bits, minimum: bool) -> Result<Prepared> {
+    let form = Blocks { group: 32, bits, centre: 0, minimum, half: true };
+    products(m, |stream| {
+        let matrix = OnCpu::build(out, inp, form, |row, parts| {
+            parts.codes.iter_mut().enumerate().for_each(|(i, c)| *c = ((row + i + stream as usize) % 16) as i8);
+            parts.scales.fill(0.125);
+            parts.minima.fill(-1.0);
+        })?;
+        Weight::new(out, inp, Stored::Quantised(Arc::new(matrix)))
+    })
+}
+
+fn products(m: usize, weight: impl Fn(u32) -> Result<Weight>) -> Result<Prepared> {
+    let one = weight(0)?;
+    let (cost, out, inp) = (linear::cost(&one, m), one.rows(), one.cols());
     let n = host_sets(one.bytes() as f64);
-    let weights = (0..n as u32).map(|s| weight(out, inp, dtype, s)).collect::<Result<Vec<_>>>()?;
+    let weights = (0..n as u32).map(weight).collect::<Result<Vec<_>>>()?;
     let x = normals(m * inp, 500);
     let mut y = vec![0.0; m * out];
     Ok(Prepared::of(cost, n, move |i| {

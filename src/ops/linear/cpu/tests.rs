@@ -121,6 +121,32 @@ proptest! {
     }
 }
 
+/// Few rows take another way than many, and end with the same bits: whole vectors of outputs and
+/// some left over, whole squares of inner values and some left over, several chains.
+#[test]
+fn few_rows_have_the_bits_of_many() {
+    let many = FEW + 4;
+    for (out, inp) in [(48, 192), (77, 290), (5, 97), (16, 31), (33, 1)] {
+        let (x, before, bias) = (noise(many * inp, 1), noise(many * out, 2), noise(out, 3));
+        for kind in 0..3 {
+            let (weight, _) = stored(kind, out, inp, &noise(out * inp, 4));
+            for (level, accumulate) in available().into_iter().flat_map(|l| [(l, false), (l, true)]) {
+                let product = |rows: usize| {
+                    let mut y = before[..rows * out].to_vec();
+                    let all = Product { weight: &weight, y: &mut y, bias: Some(&bias), accumulate };
+                    many_at(level, &x[..rows * inp], inp, &mut [all]);
+                    y
+                };
+                let want = product(many);
+                for rows in 1..=FEW {
+                    let same = product(rows).iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{rows} rows, {out} x {inp}, kind {kind}, {level:?}, accumulate {accumulate}");
+                }
+            }
+        }
+    }
+}
+
 /// What is quantised gives the bits of the same values in f32, forward and backward, whole and in
 /// parts that begin anywhere.
 #[test]
