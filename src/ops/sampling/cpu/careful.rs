@@ -1,81 +1,18 @@
-//! Sampling on the CPU: one vector pass for the weights, one for their sums; a partial selection
-//! where something is cut, never a sort of the whole vocabulary.
+//! The draw as it is defined: sums in one order, and a partial selection where something is cut.
 
-use super::{Cut, errors};
-use crate::error::Result;
-use crate::tensor::profile::timed;
-use crate::tensor::simd::{self, Simd, Task};
+use super::super::Cut;
+use super::{BLOCK, Sampler};
 
-/// Weights summed together.
-const BLOCK: usize = 64;
 /// Candidates sorted in the first try of a nucleus.
 const FIRST: usize = 256;
 
-/// Room that is used again from token to token.
-#[derive(Debug, Default)]
-pub struct Sampler {
-    weights: Vec<f32>,
-    ids: Vec<u32>,
-}
-
-/// `to = e^((x - top) / temperature)`; both padded to whole vectors.
-struct Weigh<'a> {
-    to: &'a mut [f32],
-    top: f32,
-    inverse: f32,
-}
-
-impl Task for Weigh<'_> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        for chunk in self.to.chunks_exact_mut(S::N) {
-            // SAFETY: a chunk is one vector.
-            unsafe {
-                let x = S::sub(S::load(chunk.as_ptr()), S::splat(self.top));
-                S::store(chunk.as_mut_ptr(), S::exp(S::mul(x, S::splat(self.inverse))));
-            }
-        }
-    }
-}
-
-/// Checks the logits and returns the largest.
-fn largest(logits: &[f32]) -> Result<f32> {
-    if logits.iter().any(|l| l.is_nan()) {
-        return Err(errors::nan());
-    }
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if top == f32::INFINITY {
-        return Err(errors::infinite());
-    }
-    if top == f32::NEG_INFINITY {
-        return Err(errors::nothing());
-    }
-    Ok(top)
-}
-
-/// The largest logit's id, the lowest on a tie.
-pub fn greedy(logits: &[f32]) -> Result<u32> {
-    let top = largest(logits)?;
-    Ok(logits.iter().position(|&l| l == top).unwrap_or(0) as u32)
-}
-
 impl Sampler {
-    /// See the contract. `u` is uniform in [0, 1).
-    pub fn pick(&mut self, logits: &[f32], cut: Cut, u: f64) -> Result<u32> {
-        let _timed = timed("sampling", || super::cost(logits.len()));
-        if cut.temperature == 0.0 || cut.top_k == 1 {
-            return greedy(logits);
-        }
-        let top = largest(logits)?;
-        self.weights.clear();
-        self.weights.extend_from_slice(logits);
-        self.weights.resize(logits.len().next_multiple_of(BLOCK), f32::NEG_INFINITY);
-        simd::run(simd::level(), Weigh { to: &mut self.weights, top, inverse: 1.0 / cut.temperature });
+    /// The token drawn from weights that are there.
+    pub(super) fn careful(&mut self, logits: &[f32], cut: Cut, u: f64) -> u32 {
         if (cut.top_k > 0 && cut.top_k < logits.len()) || cut.top_p < 1.0 {
             self.cut(logits, cut);
         }
-        Ok(self.walk(u))
+        self.walk(u)
     }
 
     /// Sets the weights of everything that is not kept to zero.
