@@ -90,7 +90,8 @@ pub fn explain(key: &str) -> Result<String> {
     if matches!(at.kind(), Kind::Section) {
         let _ = writeln!(out, "[{key}]\n\n{}\n", at.description().unwrap_or_default().trim());
         for name in at.names() {
-            let first = at.key(name).and_then(|k| k.description()).and_then(|d| d.lines().next()).unwrap_or_default();
+            let Some(child) = at.key(name) else { continue };
+            let first = first_sentence(child.description().unwrap_or_default());
             let _ = writeln!(out, "{key}.{name}: {first}");
         }
         return Ok(out);
@@ -118,6 +119,14 @@ pub fn explain(key: &str) -> Result<String> {
         }
     }
     Ok(out)
+}
+
+/// The first sentence of a description, on one line: its lines are cut wherever they were full.
+fn first_sentence(description: &str) -> String {
+    let first = description.trim().split("\n\n").next().unwrap_or_default();
+    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = line.find(". ").map_or(line.len(), |at| at + 1);
+    line[..end].to_owned()
 }
 
 fn kind(key: &Schema<'_>) -> &'static str {
@@ -190,6 +199,10 @@ mod tests {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
         assert!(explain("tune.lora").unwrap().contains("tune.lora.rank: "));
+        for line in explain("data.split").unwrap().lines().skip(4).chain(explain("data.table").unwrap().lines().skip(4))
+        {
+            assert!(line.ends_with(['.', '`', ')', ':']), "cut in the middle: {line}");
+        }
         assert!(explain("threads").unwrap().contains("No result depends on it"));
         assert_eq!(explain("retrieve.k=7").unwrap(), text);
         let text = explain("paper").unwrap();

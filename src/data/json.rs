@@ -1,5 +1,5 @@
-//! Objects out of a file of JSON: a line an object, an array of objects, or objects over several
-//! lines. What Python writes instead of JSON (`NaN`, `True`, strings in single quotes) is read too.
+//! Objects out of a file of JSON: a line an object, an array of objects, objects over several lines,
+//! or the list that one object has under a key. What Python writes instead of JSON (`NaN`, `True`, strings in single quotes) is read too.
 
 use std::io::{BufRead, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ enum Form {
 }
 
 struct Stream {
+    /// Whether the objects end with the list that they stand in: the object around it goes on.
+    within: bool,
     reader: Box<dyn BufRead + Send>,
     meter: Meter,
     object: Vec<u8>,
@@ -62,8 +64,12 @@ impl Objects {
                 Err(e) => return Err(read_error(path, path.display(), &e)),
             }
         };
-        let form = if over_lines(head) {
-            Form::Stream(Box::new(Stream { reader, meter, object: Vec::new(), number: 1, line: 1 }))
+        let form = if let Some(before) = list_within(head) {
+            let line = 1 + head[..before].iter().filter(|&&b| b == b'\n').count() as u64;
+            reader.consume(before);
+            Form::Stream(Box::new(Stream { within: true, reader, meter, object: Vec::new(), number: line, line }))
+        } else if over_lines(head) {
+            Form::Stream(Box::new(Stream { within: false, reader, meter, object: Vec::new(), number: 1, line: 1 }))
         } else {
             Form::Lines(Lines::over(path, reader, meter).up_to(LONGEST))
         };
@@ -93,7 +99,10 @@ impl Objects {
 
     /// An input error at the current object.
     pub fn error(&self, what: impl std::fmt::Display) -> Error {
-        Error::input(format!("{}:{}", self.path.display(), self.number()), what)
+        match self.number() {
+            0 => Error::input(self.path.display(), what),
+            line => Error::input(format!("{}:{line}", self.path.display()), what),
+        }
     }
 
     /// Says how far the file is read, and hears a stop.
@@ -138,6 +147,63 @@ fn over_lines(head: &[u8]) -> bool {
     head.starts_with(b"[")
         || matches!(first, b"{")
         || (first.ends_with(b",") && first.len() < head.trim_ascii_end().len())
+}
+
+/// Where the list of objects begins that a file's one object has under a key, as many services write
+/// their answers: `{"count": 2, "data": [{..}, {..}]}`. `None` where lines may be objects that have
+/// a list of objects each.
+fn list_within(head: &[u8]) -> Option<usize> {
+    /// What such keys are called. They count where the object's end is too far away to be seen.
+    const KEYS: [&[u8]; 14] = [
+        b"data",
+        b"items",
+        b"results",
+        b"rows",
+        b"records",
+        b"values",
+        b"ratings",
+        b"reviews",
+        b"events",
+        b"interactions",
+        b"orders",
+        b"users",
+        b"movies",
+        b"products",
+    ];
+    let start = head.len() - head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start().len();
+    if head.get(start) != Some(&b'{') {
+        return None;
+    }
+    let (mut open, mut text, mut list): (Vec<u8>, &[u8], Option<(usize, &[u8])>) = (Vec::new(), b"", None);
+    let mut at = start;
+    while let Some(&byte) = head.get(at) {
+        at += 1;
+        match byte {
+            b'"' => {
+                let begin = at;
+                while head.get(at).is_some_and(|&b| b != b'"') {
+                    at += 1 + usize::from(head[at] == b'\\');
+                }
+                (text, at) = (&head[begin..at.min(head.len())], at + 1);
+            }
+            b'[' => {
+                if open == b"{" && list.is_none() && head[at..].trim_ascii_start().starts_with(b"{") {
+                    list = Some((at, text));
+                }
+                open.push(byte);
+            }
+            b'{' => open.push(byte),
+            b'}' | b']' => {
+                open.pop();
+                if open.is_empty() {
+                    let alone = head[at..].trim_ascii_start().is_empty();
+                    return list.filter(|_| alone).map(|(begin, _)| begin);
+                }
+            }
+            _ => {}
+        }
+    }
+    list.filter(|(_, key)| KEYS.contains(&&*key.to_ascii_lowercase())).map(|(begin, _)| begin)
 }
 
 impl Stream {
@@ -194,6 +260,12 @@ impl Stream {
                             self.reader.consume(used);
                             return Ok(true);
                         }
+                    }
+                    // The rest of the object around the list has no rows.
+                    b']' if depth == 0 && self.within => {
+                        self.reader.consume(used);
+                        self.reader = Box::new(std::io::empty());
+                        return Ok(false);
                     }
                     _ => {}
                 }
@@ -334,6 +406,11 @@ mod tests {
             ("[{\"a\": 1}, {\"a\": \"}\"}]", [1, 1]),
             ("{\n  \"a\": 1\n}\n{\n  \"a\": \"}\"\n}", [1, 4]),
             ("\u{feff}[\n {'a': 1},\n {'a': '}'}\n]", [2, 3]),
+            (
+                "{\"n\": [2], \"o\": {\"p\": [{}]}, \"x\\\"\": [{\"a\": 1},\n {\"a\": \"}\"}], \"next\": [{\"a\": 3}]}\n",
+                [1, 2],
+            ),
+            ("{\n \"data\": [\n  {\"a\": 1},\n  {\"a\": \"}\"}\n ]}", [3, 4]),
         ] {
             std::fs::write(&path, text).unwrap();
             let mut objects = Objects::open(&path).unwrap();
@@ -342,6 +419,21 @@ mod tests {
                 seen.push((objects.number(), objects.parse::<Value>().unwrap()["a"].clone()));
             }
             assert_eq!(seen, [(numbers[0], 1.into()), (numbers[1], "}".into())], "{text}");
+        }
+        // The end of a long list is not seen: its key decides. Lines with lists are rows themselves.
+        let long = "{\"a\": 7}, ".repeat(40_000);
+        for (text, count) in [
+            (format!("{{\"rows\": [{long}{{\"a\": 7}}]}}"), 40_001),
+            (format!("{{\"sessions\": [{long}{{\"a\": 7}}]}}\n{{\"sessions\": []}}\n"), 2),
+            ("{\"data\": [{\"a\": 7}]}\n{\"data\": [{\"a\": 7}]}\n{\"data\": []}".into(), 3),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let mut objects = Objects::open(&path).unwrap();
+            let mut seen = 0;
+            while objects.advance().unwrap() {
+                seen += 1;
+            }
+            assert_eq!(seen, count, "{}", &text[..40]);
         }
         std::fs::write(&path, "[{\"a\": 1}, {\"a\": 2").unwrap();
         let mut objects = Objects::open(&path).unwrap();

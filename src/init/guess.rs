@@ -128,6 +128,7 @@ pub fn draft_beside(table: Table, items: Option<&Beside>, users: Option<&Beside>
 fn matrix(draft: &mut Draft, table: &Table) {
     let own = &mut draft.settings.table;
     own.time = String::new();
+    draft.settings.split.by = crate::data::By::UserChance;
     draft.found("data.table", "a matrix", Sure::High, "the first line has a column an item behind the users");
     let values: Vec<f64> = table.sample.columns.get(2).into_iter().flatten().filter_map(|v| v.parse().ok()).collect();
     let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
@@ -219,12 +220,20 @@ fn times(draft: &mut Draft, table: &Table, key: &dyn Fn(usize) -> String) {
         if draft.settings.table.part.is_empty() {
             draft.settings.split.by = crate::data::By::UserChance;
         }
-        draft.found(
-            "data.table.time",
-            "none",
-            Sure::Medium,
-            "no column looks like one: the split draws rows by chance",
-        );
+        let by_chance = "the split draws rows by chance";
+        let why = match table.columns.iter().find(|column| words::named(&column.name, words::TIME) >= 50) {
+            Some(named) => {
+                draft.notes.push(format!(
+                    "`{}` is called like a time, and its values, such as `{}`, are not read as times: if they are, write \
+                     data.table.time and data.table.time_format by hand, and data.split.by = \"time\"",
+                    named.written,
+                    named.example.escape_debug()
+                ));
+                format!("see the notes: {by_chance}")
+            }
+            None => format!("no column looks like one: {by_chance}"),
+        };
+        draft.found("data.table.time", "none", Sure::Medium, why);
         return;
     };
     let column = &table.columns[guess.column];
@@ -335,17 +344,17 @@ fn rated(draft: &mut Draft, table: &Table) {
 /// The usual scale that holds the ratings.
 fn scale_of(draft: &mut Draft, low: f64, high: f64, halves: bool) {
     // The upper end of most use, with the lower ends that are usual with it.
-    const SCALES: [(f64, &[f64]); 5] = [
-        (1.0, &[0.0, -1.0]),
-        (5.0, &[1.0, 0.5, 0.0]),
-        (10.0, &[1.0, 0.5, 0.0, -10.0]),
-        (20.0, &[0.0]),
-        (100.0, &[1.0, 0.0]),
-    ];
-    let usual = SCALES.iter().filter(|(top, _)| high <= *top).find_map(|(top, ends)| {
-        let end = ends.iter().find(|end| low >= **end)?;
-        // Fractions below 1 are no stars.
-        Some((*end, *top))
+    const SCALES: [(f64, &[f64]); 5] =
+        [(1.0, &[0.0]), (5.0, &[1.0, 0.5, 0.0]), (10.0, &[1.0, 0.5, 0.0]), (20.0, &[0.0]), (100.0, &[1.0, 0.0])];
+    // As far below zero as above it.
+    let around = [1.0, 2.0, 3.0, 5.0, 10.0, 100.0].into_iter().find(|end| low < 0.0 && low >= -end && high <= *end);
+    let around = around.map(|end| (-end, end));
+    let usual = around.or_else(|| {
+        SCALES.iter().filter(|(top, _)| high <= *top).find_map(|(top, ends)| {
+            let end = ends.iter().find(|end| low >= **end)?;
+            // Fractions below 1 are no stars.
+            Some((*end, *top))
+        })
     });
     let (scale, sure) = match usual {
         Some((end, top)) => {

@@ -117,6 +117,12 @@ pub fn ratings(base: &DataSettings, named: &str, monitor: &dyn Monitor) -> Resul
             best = Some((i64::MAX, separator));
             break;
         }
+        if sample.rows == 0 {
+            refused.get_or_insert_with(|| {
+                Error::input(path.display(), "has a line of names and no rows").next("give the file that has the rows")
+            });
+            continue;
+        }
         let score = (|| {
             let columns = Column::all(&sample);
             let roles = roles::of(&sample, &columns)?;

@@ -195,6 +195,9 @@ fn ratings_are_told_from_other_numbers() {
         880,
     );
     assert_eq!(kind.threshold, Some(4.0));
+    let around =
+        of_file("votes.csv", lines("user,item,rating", |_, (u, i, r, _)| format!("{u},{i},{}", r as i64 - 3)), 880);
+    assert_eq!(around.table.scale, (-2.0, 2.0));
     let alike = of_file("alike.csv", lines("user,item,rating,time", |_, (u, i, _, t)| format!("{u},{i},5,{t}")), 880);
     assert!(alike.is_implicit());
 }
@@ -330,12 +333,29 @@ fn a_recipe_that_is_there_stays_and_one_that_cannot_run_is_not_written() {
     write("prose.txt", &"Hello world\nno table at all, really, is this text\n".repeat(30));
     write("binary.csv", "\u{0}\u{1}\u{2}");
     write("one.csv", "name\na\nb\n");
+    write("names.csv", "user,item,rating,time\n");
     fs::remove_file(path("mine.toml")).expect("removes");
     for source in ["empty.csv", "prose.txt", "binary.csv", "one.csv", "missing.csv"] {
         let said = init(source, &[]).ended_with(2).err_has("next: ");
         assert!(!said.err.contains("panicked"), "{}", said.err);
         assert!(!Path::new(&path("mine.toml")).exists(), "{source}");
     }
+    init("names.csv", &[]).ended_with(2).err_has("no rows");
+    // A column that is called like a time and is none is not passed over in silence.
+    write(
+        "commas.csv",
+        &lines("user,item,rating,time", |_, (u, i, r, t)| format!("{u},{i},{r},\"{},{}\"", t / 1000, t % 1000)),
+    );
+    init("commas.csv", &[]).ended_with(0).out_has("`time` is called like a time");
+    fs::remove_file(path("mine.toml")).expect("removes");
+    // A matrix has no times to split by.
+    let of_user = |u: usize| (0..12).map(|i| format!(",{}", 1 + (u * i) % 5)).collect::<String>();
+    let titles: String = (0..12).map(|i| format!(",i{i}")).collect();
+    write(
+        "wide.csv",
+        &format!("user{titles}\n{}", (0..30).map(|u| format!("u{u}{}\n", of_user(u))).collect::<String>()),
+    );
+    assert_eq!(proposed(dir.path(), "wide.csv", 360).split.by, By::UserChance);
     say(&["init", &path("ratings.csv"), "--table", "x"]).ended_with(2).err_has("is no database");
 }
 

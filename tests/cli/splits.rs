@@ -45,3 +45,46 @@ fn a_split_that_cannot_be_is_refused_before_a_folder_is_made() {
         say(&[&["run", &recipe, "--out", &out], &both[..], &[set]].concat()).ended_with(2).err_has(key);
     }
 }
+
+/// A split that is given by files is the split that a column gives, in every table of the run.
+#[test]
+fn a_given_split_goes_through_the_whole_chain_by_files_as_by_a_column() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    let parts = ["train", "valid", "test"];
+    let heading = "user,item,rating,at";
+    let mut files = parts.map(|_| vec![heading.to_owned()]);
+    let mut all = vec![format!("{heading},part")];
+    for n in 0..800usize {
+        let part = [0, 1, 2][usize::from(n >= 640) + usize::from(n >= 720)];
+        let (user, item) = (n * 7 % 40, (n * 13 + n / 40) % 37);
+        let row = format!("u{user},i{item},{},{}", 1 + (user * item + n) % 5, 1_600_000_000 + 977 * n);
+        all.push(format!("{row},{}", parts[part]));
+        files[part].push(row);
+    }
+    let write = |name: &str, rows: &[String]| std::fs::write(place.at(name), rows.join("\n") + "\n").expect("written");
+    write("all.csv", &all);
+    parts.iter().zip(&files).for_each(|(part, rows)| write(&format!("{part}.csv"), rows));
+
+    let here = format!("data.path={}", place.text("."));
+    let columns = [
+        "data.kind=table",
+        "describe.source=none",
+        "data.table.time=at",
+        "data.table.user=user",
+        "data.table.item=item",
+    ];
+    let tables = |name: &str, split: &[&str]| {
+        let out = place.text(name);
+        let rest = ["data.table.rating=rating", here.as_str()];
+        let set = columns.iter().chain(split).chain(&rest).flat_map(|s| ["--set", *s]);
+        say(&["run", &recipe, "--out", &out].into_iter().chain(set).collect::<Vec<_>>()).ended_with(0);
+        let found = results(std::path::Path::new(&out));
+        (found["tables"].clone(), found["ranking"].clone())
+    };
+    let by_column = tables("column", &["data.table.ratings=all.csv", "data.table.part=part"]);
+    let whole = by_column.0.as_array().expect("tables").iter().any(|table| table["table"]["n"] == 12);
+    assert!(whole, "no table of the twelve test rows");
+    let files = ["data.table.ratings=train.csv", "data.table.valid=valid.csv", "data.table.test=test.csv"];
+    assert_eq!(by_column, tables("files", &files));
+}
