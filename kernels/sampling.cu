@@ -82,6 +82,26 @@ __device__ __forceinline__ uint64_t block_total(Shared& shared, uint64_t x) {
     return x;
 }
 
+// Eight sums over the lanes of a warp, in 9 exchanges instead of 40: at each of the first three steps
+// a lane hands half of its sums to its partner and keeps the other half, then two steps add up what is
+// left. Returns the total of sum number `lane / 4`.
+template <typename T>
+__device__ __forceinline__ T warp_totals(T (&sums)[kDigits]) {
+    static_assert(kDigits == 8, "three steps halve eight sums to one");
+    const uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = kDigits / 2, apart = 16; half; half /= 2, apart /= 2) {
+        const bool upper = lane & apart;
+#pragma unroll
+        for (int d = 0; d < half; d++) {
+            const T kept = upper ? sums[d + half] : sums[d], given = upper ? sums[d] : sums[d + half];
+            sums[d] = kept + __shfl_xor_sync(kAllLanes, given, apart);
+        }
+    }
+    sums[0] += __shfl_xor_sync(kAllLanes, sums[0], 2);
+    return sums[0] + __shfl_xor_sync(kAllLanes, sums[0], 1);
+}
+
 // Kept: keys above `key`, and the first `ties` equal to it.
 struct Threshold {
     uint32_t key, ties;
@@ -117,11 +137,8 @@ __device__ __forceinline__ uint32_t descend(Shared& shared, const float* logits,
             }
         }
         __syncthreads();  // nobody reads the sums before these
-#pragma unroll
-        for (int d = 0; d < kDigits; d++) {
-            const uint64_t sum = warp_total(uint64_t(at_least[d]));
-            if (threadIdx.x % 32 == 0) shared.parts[threadIdx.x / 32][d] = sum;
-        }
+        const Sum sum = warp_totals(at_least);
+        if (threadIdx.x % 4 == 0) shared.parts[threadIdx.x / 32][threadIdx.x % 32 / 4] = sum;
         __syncthreads();
         if (threadIdx.x < kDigits) {
             uint64_t sum = 0;

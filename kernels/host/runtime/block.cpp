@@ -24,7 +24,7 @@ uint64_t next_random() {
 
 void make_ready(unsigned thread) {
     run->workers[thread]->state = State::ready;
-    run->ready.push_back(thread);
+    (thread / 32 == run->starved ? run->held : run->ready).push_back(thread);
 }
 
 void wait(State state, const Site* site) {
@@ -117,6 +117,11 @@ void run_block(unsigned index) {
     begin_block(q.shared_bytes);
     hopper_begin_block();
     run->ready.clear();
+    run->held.clear();
+    // A fair order is kind to a missing barrier: until a warp has met three times, every other has
+    // run as well. So in most blocks one warp is left waiting for as long as any other can go on.
+    const unsigned warps = (run->threads + 31) / 32;
+    run->starved = warps > 1 && next_random() % 4 ? next_random() % warps : ~0u;
     run->at_barrier = run->counted = run->ended = 0;
     run->warps.resize((run->threads + 31) / 32);
     for (Warp& warp : run->warps) {
@@ -143,25 +148,24 @@ void run_block(unsigned index) {
         prepare(w.fiber, thread_main);
         make_ready(t);
     }
-    // A fair order is kind to a missing barrier: until a warp has met three times, every other has
-    // run as well. So in most blocks one warp is left waiting for as long as any other can go on.
-    const unsigned warps = (run->threads + 31) / 32, starved = warps > 1 && next_random() % 4 ? next_random() % warps : ~0u;
     while (run->ended < run->threads) {
-        if (land_some_load(run->ready.empty())) {
+        const bool nobody = run->ready.empty() && run->held.empty();
+        if (land_some_load(nobody)) {
             if (run->failed) return;
             continue;
         }
-        if (run->ready.empty()) {
+        if (nobody) {
             explain_deadlock();
             run->failed = true;
             return;
         }
-        size_t pick = next_random() % run->ready.size();
-        for (int tries = 0; tries < 16 && run->workers[run->ready[pick]]->warp == starved; tries++)
-            pick = next_random() % run->ready.size();
-        unsigned thread = run->ready[pick];
-        run->ready[pick] = run->ready.back();
-        run->ready.pop_back();
+        // Now and then the starved warp goes on all the same: others may wait for it in a loop.
+        const bool held = run->ready.empty() || (!run->held.empty() && next_random() % 256 == 0);
+        std::vector<unsigned>& from = held ? run->held : run->ready;
+        unsigned& pick = from[(next_random() >> 32) * from.size() >> 32];
+        const unsigned thread = pick;
+        pick = from.back();
+        from.pop_back();
         self = run->workers[thread];
         resume(run->workers[thread]->fiber);
         if (run->failed) return;

@@ -12,6 +12,7 @@ constexpr size_t kStackBytes = 256 * 1024;  // touched pages only; the lowest pa
 struct Fiber {
     void* sp = nullptr;       // where it stands while it does not run
     char* stack = nullptr;    // kStackBytes, the guard first
+    size_t shift = 0;         // bytes at the stack's end that are left free
     void* tsan = nullptr;     // ThreadSanitizer's name for it
     void* fake = nullptr;     // AddressSanitizer's
     int quiet = 0;            // depth of `Quiet` scopes

@@ -73,6 +73,8 @@ struct Run {
     std::vector<Worker*> workers;  // all ever made; the first `threads` take part
     unsigned threads = 0;
     std::vector<unsigned> ready;
+    unsigned starved = ~0u;      // a warp whose turn comes when nobody else can go on
+    std::vector<unsigned> held;  // threads of that warp that are ready
     std::vector<Warp> warps;
     std::vector<Meeting*> spare;
     uint64_t random = 1;
