@@ -426,7 +426,7 @@ fn quantised(weight: &Weight, form: Form) -> Weight {
 /// logits, whatever goes beside them.
 #[test]
 fn quantised_weights_are_decoded_from_their_blocks() {
-    let form = |bits, centre, minimum| Form { group: 32, bits, centre, minimum, half: true };
+    let form = |bits, centre, minimum| Form { group: 32, bits, centre, minimum, shared: 0 };
     let prompts = &prompts()[..3];
     for (form, adapted) in
         [(form(Bits::Eight, 0, false), true), (form(Bits::Four, 8, false), false), (form(Bits::Four, 0, true), true)]

@@ -102,9 +102,9 @@ pub struct Quantised {
 /// The format of a weight's blocks, if it is one of these.
 fn format(form: Form) -> Option<Format> {
     match form {
-        Form { group: BLOCK, bits: Bits::Eight, minimum: false, half: true, .. } => Some(Format::Q8_0),
-        Form { group: BLOCK, bits: Bits::Four, centre: 8, minimum: false, half: true } => Some(Format::Q4_0),
-        Form { group: BLOCK, bits: Bits::Four, centre: 0, minimum: true, half: true } => Some(Format::Q4_1),
+        Form { group: BLOCK, bits: Bits::Eight, minimum: false, shared: 0, .. } => Some(Format::Q8_0),
+        Form { group: BLOCK, bits: Bits::Four, centre: 8, minimum: false, shared: 0 } => Some(Format::Q4_0),
+        Form { group: BLOCK, bits: Bits::Four, centre: 0, minimum: true, shared: 0 } => Some(Format::Q4_1),
         _ => None,
     }
 }
@@ -113,7 +113,7 @@ fn format(form: Form) -> Option<Format> {
 fn blocks(of: &quantised::Quantised, row: usize, format: Format, bytes: &mut Vec<u8>) {
     let (cols, centre) = (of.cols(), of.form().centre);
     let (mut codes, mut scales, mut minima) = (vec![0; cols], vec![0.0; cols / BLOCK], vec![0.0; cols / BLOCK]);
-    of.read_row(row, Row { codes: &mut codes, scales: &mut scales, minima: &mut minima });
+    of.read_row(row, Row { codes: &mut codes, scales: &mut scales, minima: &mut minima, steps: &mut [] });
     for (block, (scale, minimum)) in codes.chunks_exact(BLOCK).zip(scales.iter().zip(&minima)) {
         bytes.extend(f16::from_f32(*scale).to_le_bytes());
         if format == Format::Q4_1 {

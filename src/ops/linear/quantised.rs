@@ -8,6 +8,9 @@
 //!   scales  r0 r1 ... r15        minima r0 r1 ... r15
 //! ```
 //!
+//! Scales and minima are f16, or 8-bit multiples of an f16 step that several groups share: what
+//! files have, no wider. A multiple times its step is exact in f32.
+//!
 //! A value is `scale * code`, or `scale * code + minimum`, in f32: the products with a quantised
 //! weight have the bits of the products with the same values widened to f32 (where the processor
 //! fuses, see [`crate::tensor::simd`]).
@@ -44,32 +47,50 @@ pub struct Form {
     pub centre: i8,
     /// Whether groups have a minimum.
     pub minimum: bool,
-    /// Whether every scale and minimum is an f16.
-    pub half: bool,
+    /// Groups that share a step, a power of two: their scales and minima are multiples of it. 0
+    /// where each is a number of its own.
+    pub shared: usize,
+}
+
+impl Form {
+    /// Values that make up whole groups and steps.
+    fn whole(&self) -> usize {
+        self.group * self.shared.max(1)
+    }
 }
 
 #[derive(Debug)]
 enum Scales {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
+    /// Numbers of their own.
+    Own(Vec<f16>),
+    /// Multiples of steps; `2^shift` groups share one.
+    Shared { multiples: Vec<i8>, steps: Vec<f16>, shift: u32 },
 }
 
 impl Scales {
-    fn zeros(half: bool, count: usize) -> Self {
-        if half { Self::F16(vec![f16::ZERO; count]) } else { Self::F32(vec![0.0; count]) }
+    /// `values` are scales, or multiples of `steps`.
+    fn new(form: &Form, values: impl Iterator<Item = f32>, steps: impl Iterator<Item = f32>) -> Self {
+        match form.shared {
+            0 => Self::Own(values.map(f16::from_f32).collect()),
+            shared => Self::Shared {
+                multiples: values.map(|v| v as i8).collect(),
+                steps: steps.map(f16::from_f32).collect(),
+                shift: shared.trailing_zeros(),
+            },
+        }
     }
 
     fn bytes(&self) -> usize {
         match self {
-            Self::F16(v) => v.len() * 2,
-            Self::F32(v) => v.len() * 4,
+            Self::Own(v) => v.len() * 2,
+            Self::Shared { multiples, steps, .. } => multiples.len() + 2 * steps.len(),
         }
     }
 
     fn get(&self, at: usize) -> f32 {
         match self {
-            Self::F16(v) => v[at].to_f32(),
-            Self::F32(v) => v[at],
+            Self::Own(v) => v[at].to_f32(),
+            Self::Shared { multiples, steps, shift } => steps[step(at, *shift)].to_f32() * f32::from(multiples[at]),
         }
     }
 
@@ -80,11 +101,20 @@ impl Scales {
         // SAFETY: as the caller's.
         unsafe {
             match self {
-                Self::F16(v) => f16::load::<S>(v.as_ptr().add(at)),
-                Self::F32(v) => S::load(v.as_ptr().add(at)),
+                Self::Own(v) => f16::load::<S>(v.as_ptr().add(at)),
+                Self::Shared { multiples, steps, shift } => {
+                    S::mul(f16::load::<S>(steps.as_ptr().add(step(at, *shift))), S::load_i8(multiples.as_ptr().add(at)))
+                }
             }
         }
     }
+}
+
+/// Where the step of the multiple at `at` is: groups of a tile follow one another, and whole
+/// numbers of them share a step.
+#[inline(always)]
+fn step(at: usize, shift: u32) -> usize {
+    ((at / TILE) >> shift) * TILE + at % TILE
 }
 
 /// A quantised matrix of shape (rows = out, cols = in).
@@ -102,21 +132,27 @@ pub struct Quantised {
 pub struct Row<'a> {
     /// One a value; signed.
     pub codes: &'a mut [i8],
-    /// One a group.
+    /// One a group; where groups share a step a whole number, -128 to 127.
     pub scales: &'a mut [f32],
-    /// One a group; ignored without minima.
+    /// The same; ignored without minima.
     pub minima: &'a mut [f32],
+    /// The steps of scales and of minima, one for all groups that share it; none where each scale
+    /// is a number of its own.
+    pub steps: &'a mut [[f32; 2]],
 }
 
 impl Quantised {
     /// Lays out a matrix whose rows `fill` gives, on all threads.
     ///
     /// # Errors
-    /// `cols` is no multiple of the group, or the shape overflows.
+    /// `cols` is no multiple of the group or of groups that share a step, or the shape overflows.
     pub fn build(rows: usize, cols: usize, form: Form, fill: impl Fn(usize, Row<'_>) + Sync) -> Result<Self> {
         let group = form.group;
-        if group == 0 || !group.is_multiple_of(TILE) || !cols.is_multiple_of(group) {
-            return Err(Error::failed("weight", format!("rows of {cols} values are no groups of {group}")));
+        if group == 0 || !group.is_multiple_of(TILE) || !cols.is_multiple_of(form.whole()) {
+            return Err(Error::failed("weight", format!("rows of {cols} values are no groups of {}", form.whole())));
+        }
+        if form.shared > 0 && !form.shared.is_power_of_two() {
+            return Err(Error::failed("weight", format!("{} groups share a step, no power of two", form.shared)));
         }
         let (tiles, groups) = (rows.div_ceil(TILE), cols / group);
         if tiles.checked_mul(TILE).and_then(|n| n.checked_mul(cols)).is_none() {
@@ -127,14 +163,24 @@ impl Quantised {
             Bits::Eight => TILE * cols,
         };
         let mut codes = vec![0u8; tiles * tile_codes];
-        // Scales of a tile as f32 first; they are small.
-        let mut all: Vec<(f32, f32)> = vec![(0.0, 0.0); tiles * groups * TILE];
-        codes.par_chunks_mut(tile_codes.max(1)).zip(all.par_chunks_mut((groups * TILE).max(1))).enumerate().for_each(
-            |(tile, (codes, scales))| {
+        // Scales and steps of a tile as f32 first; they are small.
+        let shares = groups.checked_div(form.shared).unwrap_or(0);
+        let mut all = vec![[0.0f32; 2]; tiles * groups * TILE];
+        // One that nobody reads where groups share none, so that each tile has its part.
+        let mut steps = vec![[0.0f32; 2]; tiles * (shares * TILE).max(1)];
+        let of_tiles = all.par_chunks_mut((groups * TILE).max(1)).zip(steps.par_chunks_mut((shares * TILE).max(1)));
+        codes.par_chunks_mut(tile_codes.max(1)).zip(of_tiles).enumerate().for_each(
+            |(tile, (codes, (scales, steps)))| {
                 let mut row_codes = vec![0i8; cols];
                 let (mut row_scales, mut row_minima) = (vec![0.0; groups], vec![0.0; groups]);
+                let mut row_steps = vec![[0.0; 2]; shares];
                 for r in 0..TILE.min(rows - tile * TILE) {
-                    let row = Row { codes: &mut row_codes, scales: &mut row_scales, minima: &mut row_minima };
+                    let row = Row {
+                        codes: &mut row_codes,
+                        scales: &mut row_scales,
+                        minima: &mut row_minima,
+                        steps: &mut row_steps,
+                    };
                     fill(tile * TILE + r, row);
                     for (k, &code) in row_codes.iter().enumerate() {
                         match form.bits {
@@ -146,20 +192,16 @@ impl Quantised {
                         }
                     }
                     for (g, both) in row_scales.iter().zip(&row_minima).enumerate() {
-                        scales[g * TILE + r] = (*both.0, *both.1);
+                        scales[g * TILE + r] = [*both.0, *both.1];
+                    }
+                    for (n, both) in row_steps.iter().enumerate() {
+                        steps[n * TILE + r] = *both;
                     }
                 }
             },
         );
-        let part = |pick: fn(&(f32, f32)) -> f32| {
-            let mut out = Scales::zeros(form.half, all.len());
-            match &mut out {
-                Scales::F16(v) => v.iter_mut().zip(&all).for_each(|(o, a)| *o = f16::from_f32(pick(a))),
-                Scales::F32(v) => v.iter_mut().zip(&all).for_each(|(o, a)| *o = pick(a)),
-            }
-            out
-        };
-        let (scales, minima) = (part(|a| a.0), form.minimum.then(|| part(|a| a.1)));
+        let part = |n: usize| Scales::new(&form, all.iter().map(|a| a[n]), steps.iter().map(|s| s[n]));
+        let (scales, minima) = (part(0), form.minimum.then(|| part(1)));
         Ok(Self { rows, cols, form, codes, scales, minima })
     }
 
@@ -194,8 +236,8 @@ impl Quantised {
         }
     }
 
-    /// Codes, scales and minima of row `row`, as [`Self::build`] was given them. Panics where `to`
-    /// is not as long as there.
+    /// Codes, scales and minima of row `row`, multiplied with their steps. Panics where `to` is not
+    /// as long as in [`Self::build`].
     pub fn read_row(&self, row: usize, to: Row<'_>) {
         let groups = self.cols / self.form.group;
         assert!(to.codes.len() == self.cols && to.scales.len() == groups && to.minima.len() == groups, "a row's parts");

@@ -39,6 +39,18 @@ impl File {
         let (metadata, tensors) = parse(&map, &path.display().to_string())?;
         Ok(Self { path: path.to_owned(), map, metadata, tensors })
     }
+
+    /// Lets go of the pages of a tensor of which there is a copy now: else it would be in this
+    /// process's memory twice. Whoever reads it again has it read again from the file.
+    pub(super) fn let_go(&self, entry: &Entry) {
+        // SAFETY: the mapping is of a file and is never written, so that pages which are read again
+        // have the same bytes.
+        #[cfg(unix)]
+        let _a_hint =
+            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, entry.start, entry.len) };
+        #[cfg(not(unix))]
+        let _ = entry;
+    }
 }
 
 /// Reads the header out of the bytes of a whole file.

@@ -85,6 +85,7 @@ impl Source for Model<'_> {
             (None, kind, Some(form)) => {
                 let values = Quantised::build(rows, cols, form, |row, out| kind.split(stored(row), out));
                 let values = values.map_err(|e| e.within(self.place(&name)))?;
+                self.file.let_go(entry);
                 return Weight::new(rows, cols, Storage::Quantised(Arc::new(values)));
             }
             (Some(dtype), ..) | (None, Type::Plain(dtype), _) => dtype,
@@ -96,6 +97,7 @@ impl Source for Model<'_> {
             return Weight::new(rows, cols, storage).map_err(|e| e.within(self.place(&name)));
         }
         let storage = convert::build(rows, cols, want, |row, out| entry.kind.dequantise(stored(row), out));
+        self.file.let_go(entry);
         Weight::new(rows, cols, storage.map_err(|e| e.within(self.place(&name)))?)
     }
 

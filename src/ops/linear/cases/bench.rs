@@ -91,7 +91,7 @@ fn product(m: usize, out: usize, inp: usize, dtype: Dtype) -> Result<Prepared> {
 
 /// With the blocks of GGUF files: a scale, and perhaps a minimum, for 32 values.
 fn in_blocks(m: usize, out: usize, inp: usize, bits: Bits, minimum: bool) -> Result<Prepared> {
-    let form = Blocks { group: 32, bits, centre: 0, minimum, half: true };
+    let form = Blocks { group: 32, bits, centre: 0, minimum, shared: 0 };
     products(m, |stream| {
         let matrix = OnCpu::build(out, inp, form, |row, parts| {
             parts.codes.iter_mut().enumerate().for_each(|(i, c)| *c = ((row + i + stream as usize) % 16) as i8);

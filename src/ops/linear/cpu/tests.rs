@@ -16,23 +16,31 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
 }
 
 fn stored(kind: usize, out: usize, inp: usize, w: &[f32]) -> (Weight, Vec<f32>) {
-    let quantised = |group, bits, centre, minimum, half| {
-        let form = Form { group, bits, centre, minimum, half };
+    let quantised = |group, bits, centre, minimum, shared| {
+        let form = Form { group, bits, centre, minimum, shared };
         let seed = w.len() as u64;
         let matrix = Quantised::build(out, inp, form, |row, parts| {
             let mut rng = Rng::new(seed, Use::Synthetic, row as u32, 0);
             let (low, many) = if bits == Bits::Four { (-i64::from(centre), 16) } else { (-128, 256) };
             parts.codes.iter_mut().for_each(|c| *c = (low + i64::from(rng.below(many))) as i8);
             // Values of order one, as the tolerance supposes.
-            parts.scales.iter_mut().for_each(|s| *s = f16::from_f32(rng.normal() / many as f32).to_f32());
-            parts.minima.iter_mut().for_each(|m| *m = f16::from_f32(rng.normal()).to_f32());
+            let mut number = |size: f32| f16::from_f32(rng.normal() * size).to_f32();
+            if shared == 0 {
+                parts.scales.iter_mut().for_each(|s| *s = number(1.0 / many as f32));
+                parts.minima.iter_mut().for_each(|m| *m = number(1.0));
+            } else {
+                parts.steps.iter_mut().for_each(|s| *s = [number(1.0 / many as f32 / 64.0), number(1.0 / 64.0)]);
+                let multiples = parts.scales.iter_mut().chain(parts.minima.iter_mut());
+                multiples.for_each(|m| *m = rng.below(256) as f32 - 128.0);
+            }
         });
         Storage::Quantised(Arc::new(matrix.unwrap()))
     };
     let storage = match kind {
-        3 => quantised(32, Bits::Four, 0, true, true),
-        4 => quantised(32, Bits::Four, 8, false, true),
-        5 => quantised(16, Bits::Eight, 0, false, false),
+        3 => quantised(32, Bits::Four, 0, true, 0),
+        4 => quantised(32, Bits::Four, 8, false, 0),
+        5 => quantised(16, Bits::Eight, 0, false, 2),
+        6 => quantised(16, Bits::Four, 0, true, 2),
         0 => Storage::F32(Arc::new(w.to_vec())),
         1 => Storage::Bf16(Arc::new(w.iter().map(|&v| bf16::from_f32(v)).collect())),
         _ => Storage::F16(Arc::new(w.iter().map(|&v| f16::from_f32(v)).collect())),
@@ -61,7 +69,7 @@ fn tolerance(n: usize, want: f64) -> f64 {
 proptest! {
     #[test]
     fn forward_is_the_oracle_and_rows_do_not_see_each_other(
-        m in 1usize..21, out in 1usize..60, inp in inner(), kind in 0usize..6,
+        m in 1usize..21, out in 1usize..60, inp in inner(), kind in 0usize..7,
         biased: bool, accumulate: bool, seed in 0u64..1000,
     ) {
         let inp = width(kind, inp);
@@ -91,7 +99,7 @@ proptest! {
 
     #[test]
     fn backward_of_several_is_the_oracle(
-        m in 1usize..12, outs in prop::collection::vec(1usize..30, 1..4), inp in 1usize..120, kind in 0usize..6,
+        m in 1usize..12, outs in prop::collection::vec(1usize..30, 1..4), inp in 1usize..120, kind in 0usize..7,
         accumulate: bool, seed in 0u64..1000,
     ) {
         let inp = width(kind, inp);
@@ -153,7 +161,7 @@ fn few_rows_have_the_bits_of_many() {
 fn a_quantised_weight_has_the_bits_of_its_values() {
     let (m, out, inp) = (11, 77, 800);
     let (x, dy) = (noise(m * inp, 1), noise(m * out, 2));
-    for kind in 3..6 {
+    for kind in 3..7 {
         let (weight, values) = stored(kind, out, inp, &[0.0; 9]);
         let plain = Weight::from_f32(out, inp, values).unwrap();
         assert!(weight.bytes() * 2 < plain.bytes() && weight.dtype().is_none());
@@ -172,7 +180,7 @@ fn a_quantised_weight_has_the_bits_of_its_values() {
 
 #[test]
 fn rows_that_are_no_whole_groups_are_refused() {
-    let form = Form { group: 32, bits: Bits::Four, centre: 0, minimum: true, half: true };
+    let form = Form { group: 32, bits: Bits::Four, centre: 0, minimum: true, shared: 0 };
     assert!(Quantised::build(3, 40, form, |_, _| ()).unwrap_err().to_string().contains("40 values"));
 }
 

@@ -187,7 +187,7 @@ fn nothing_is_a_product_of_nothing() {
 /// there too.
 #[test]
 fn codes_of_a_file_stay() {
-    let form = Form { group: 32, bits: Bits::Eight, centre: 0, minimum: false, half: true };
+    let form = Form { group: 32, bits: Bits::Eight, centre: 0, minimum: false, shared: 0 };
     let (out, inp) = (21, 96);
     let stored = Quantised::build(out, inp, form, |row, parts| {
         let mut rng = Rng::new(3, Use::Synthetic, row as u32, 0);

@@ -22,9 +22,11 @@ fn scale_and_min(packed: &[u8], j: usize) -> (u8, u8) {
 pub(super) fn q4_k(block: &[u8], out: Parts<'_>) {
     let (d, m) = (half(block, 0), half(block, 2));
     let (packed, quants) = (&block[4..16], &block[16..]);
+    // The minimum is taken off: the step has its sign.
+    out.steps[0] = [d, -m];
     for (j, group) in out.codes.chunks_exact_mut(32).enumerate() {
         let (scale, min) = scale_and_min(packed, j);
-        (out.scales[j], out.minima[j]) = (d * f32::from(scale), -(m * f32::from(min)));
+        (out.scales[j], out.minima[j]) = (f32::from(scale), f32::from(min));
         for (o, &q) in group.iter_mut().zip(&quants[j / 2 * 32..]) {
             *o = if j % 2 == 0 { q & 0x0F } else { q >> 4 } as i8;
         }
@@ -35,9 +37,9 @@ pub(super) fn q4_k(block: &[u8], out: Parts<'_>) {
 /// four pairs of high bits; a signed 8-bit scale for 16 values.
 pub(super) fn q6_k(block: &[u8], out: Parts<'_>) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
-    let d = half(block, 208);
+    out.steps[0] = [half(block, 208), 0.0];
     for (o, &s) in out.scales.iter_mut().zip(scales) {
-        *o = d * f32::from(s as i8);
+        *o = f32::from(s as i8);
     }
     for (i, o) in out.codes.iter_mut().enumerate() {
         let (part, quarter, l) = (i / 128, i % 128 / 32, i % 32);

@@ -82,18 +82,19 @@ impl Type {
 
     /// What its blocks are like; `None` where values are plain numbers.
     pub(super) fn form(self) -> Option<Form> {
-        let (group, bits, centre, minimum, half) = match self {
+        let (group, bits, centre, minimum, shared) = match self {
             Type::Plain(_) => return None,
-            Type::Q4_0 => (32, Bits::Four, 8, false, true),
-            Type::Q4_1 => (32, Bits::Four, 0, true, true),
-            Type::Q8_0 => (32, Bits::Eight, 0, false, true),
-            Type::Q4K => (32, Bits::Four, 0, true, false),
-            Type::Q6K => (16, Bits::Eight, 0, false, false),
+            Type::Q4_0 => (32, Bits::Four, 8, false, 0),
+            Type::Q4_1 => (32, Bits::Four, 0, true, 0),
+            Type::Q8_0 => (32, Bits::Eight, 0, false, 0),
+            Type::Q4K => (32, Bits::Four, 0, true, 8),
+            Type::Q6K => (16, Bits::Eight, 0, false, 16),
         };
-        Some(Form { group, bits, centre, minimum, half })
+        Some(Form { group, bits, centre, minimum, shared })
     }
 
-    /// Codes, scales and minima of whole blocks of a quantised type.
+    /// Codes, scales, minima and steps of whole blocks of a quantised type; a block has one step or
+    /// none.
     pub(super) fn split(self, bytes: &[u8], out: Parts<'_>) {
         let one = match self {
             Type::Plain(_) => return,
@@ -106,8 +107,9 @@ impl Type {
         let groups = self.form().map_or(1, |f| self.block() / f.group);
         let scales = out.scales.chunks_exact_mut(groups).zip(out.minima.chunks_exact_mut(groups));
         let blocks = bytes.chunks_exact(self.bytes()).zip(out.codes.chunks_exact_mut(self.block()));
+        let mut steps = out.steps.chunks_exact_mut(1);
         for ((block, codes), (scales, minima)) in blocks.zip(scales) {
-            one(block, Parts { codes, scales, minima });
+            one(block, Parts { codes, scales, minima, steps: steps.next().unwrap_or_default() });
         }
     }
 
@@ -122,16 +124,17 @@ impl Type {
             return;
         };
         let mut codes = [0i8; 256];
-        let (mut scales, mut minima) = ([0.0; 16], [0.0; 16]);
+        let (mut scales, mut minima, mut steps) = ([0.0; 16], [0.0; 16], [[1.0f32; 2]]);
         let (block, groups) = (self.block(), self.block() / form.group);
         for (b, o) in bytes.chunks_exact(self.bytes()).zip(out.chunks_exact_mut(block)) {
             let (codes, scales, minima) = (&mut codes[..block], &mut scales[..groups], &mut minima[..groups]);
-            self.split(b, Parts { codes, scales, minima });
+            self.split(b, Parts { codes, scales, minima, steps: &mut steps });
+            let [[scale, minimum]] = steps;
             for (i, (o, &code)) in o.iter_mut().zip(&*codes).enumerate() {
-                let product = scales[i / form.group] * f32::from(code);
+                let product = scale * scales[i / form.group] * f32::from(code);
                 // The product is rounded before the sum, as in the reference. Without a minimum
                 // nothing is added: -0 + 0 is not -0.
-                *o = if form.minimum { product + minima[i / form.group] } else { product };
+                *o = if form.minimum { product + minimum * minima[i / form.group] } else { product };
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Hand-made blocks and blocks of the reference dequantiser.
 
 use super::*;
+use crate::ops::linear::Quantised;
 
 fn half_bytes(x: f32) -> [u8; 2] {
     half::f16::from_f32(x).to_le_bytes()
@@ -99,5 +100,44 @@ fn a_q6_k_block_by_hand() {
     let out = run(Type::Q6K, &block);
     for (i, &value) in out.iter().enumerate() {
         assert_eq!(value, 0.125 * f32::from(scale(i)) * (q(i) as f32 - 32.0), "{i}");
+    }
+}
+
+/// Blocks in memory have the values of the file, bit for bit, and hardly more bytes: six-bit codes
+/// are kept in eight bits.
+#[test]
+fn blocks_in_memory_are_those_of_the_file() {
+    let (rows, cols) = (37, 512);
+    for (kind, most) in
+        [(Type::Q4_0, 1.0), (Type::Q4_1, 1.0), (Type::Q8_0, 1.0), (Type::Q4K, 1.03), (Type::Q6K, 1.31)]
+    {
+        let mut state = 1u32;
+        let row_bytes = cols / kind.block() * kind.bytes();
+        let mut bytes: Vec<u8> = (0..rows * row_bytes)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        // Finite halves: not all bits of an exponent are set.
+        let halves: &[usize] = match kind {
+            Type::Q6K => &[209],
+            Type::Q4K | Type::Q4_1 => &[1, 3],
+            _ => &[1],
+        };
+        for block in bytes.chunks_exact_mut(kind.bytes()) {
+            halves.iter().for_each(|&at| block[at] &= 0xbf);
+        }
+        let row = |r: usize| &bytes[r * row_bytes..][..row_bytes];
+        let held = Quantised::build(rows, cols, kind.form().unwrap(), |r, out| kind.split(row(r), out)).unwrap();
+        for r in 0..rows {
+            let want = run(kind, row(r));
+            for (k, want) in want.iter().enumerate() {
+                assert_eq!(held.get(r, k).to_bits(), want.to_bits(), "{} {r} {k}", kind.name());
+            }
+        }
+        // Rows are padded to whole tiles of 16.
+        let (held, file) = (held.bytes() as f64, (48 * row_bytes) as f64);
+        assert!(held <= most * file, "{}: {held} bytes of {file}", kind.name());
     }
 }
