@@ -1,13 +1,13 @@
 """EASE, item-kNN, implicit's ALS and the most rated items, on the rows of a finished run.
 
-    rallrec run RECIPE --out RUN
+    rallrec run RECIPE --out RUN --until graph
     rallrec export rows RUN --to rows.csv
     python benches/peers/recommenders.py RUN rows.csv ratings.csv
 
 Each peer is fitted on the training rows; its settings are the best of a small grid by NDCG@10 on the
 validation part. A user's history is what stands in the parts before. Judged are all users with a held-out
-like, over all items that they have not met. The rankers of the run are read from its results.json: they
-are judged on the same users, which is checked. ratings.csv (user, item, rating, time) has the rows that
+like, over all items that they have not met. The rankers of the run are read from the ranking.json
+of its graph stage: they are judged on the same users, which is checked. ratings.csv (user, item, rating, time) has the rows that
 are no samples because nothing stands before them: the first of each user, with data.min_history = 1.
 They are a part of training where they are no later than its last row, and of the history in any case.
 """
@@ -122,17 +122,29 @@ def als(likes, settings):
 GRIDS = {
     "EASE": (ease, (100.0, 300.0, 1000.0)),
     "item-kNN": (neighbours, (50, 100, 200)),
-    "implicit's ALS": (als, ((32, 0.1, 1.0), (64, 0.1, 1.0), (32, 5.0, 10.0), (64, 10.0, 10.0), (32, 1.0, 40.0))),
+    # (factors, regularization, alpha)
+    "implicit's ALS": (
+        als,
+        ((32, 0.1, 1.0), (64, 0.1, 1.0), (32, 5.0, 1.0), (64, 5.0, 1.0), (32, 5.0, 10.0), (64, 10.0, 10.0), (64, 50.0, 10.0), (128, 50.0, 10.0), (32, 1.0, 40.0)),
+    ),
 }
+
+
+def ranking(run):
+    """What the graph stage says of its rankers; of several artifacts the newest."""
+    found = sorted(run.glob("artifacts/graph.ranking-*/ranking.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        sys.exit(f"{run} has no ranking: rallrec run RECIPE --out {run} --until graph")
+    return json.loads(found[-1].read_text())
 
 
 def main():
     run, rows, ratings = sys.argv[1:4]
-    results = json.loads((pathlib.Path(run) / "results.json").read_text())
+    results = ranking(pathlib.Path(run))
     threshold = float(sys.argv[4]) if len(sys.argv) > 4 else 3.0
     log = Log(*read(rows, ratings, threshold))
     train, rated = log.table([0]), log.table([0], likes=False)
-    ours = {table["split"]: table for table in results["ranking"]}
+    ours = {table["split"]: table for table in results["tables"]}
     popular = np.asarray(rated.sum(0)).ravel()
     p, gain, users = log.judge(lambda some: np.tile(popular, (len(some), 1)), 2)
     assert users == ours["test"]["users"], f"{users} users here, {ours['test']['users']} in the run"

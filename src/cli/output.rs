@@ -14,6 +14,8 @@ use crate::pipeline::control;
 use crate::pipeline::finished::Finished;
 use crate::pipeline::newer;
 use crate::pipeline::progress::thousands;
+use crate::pipeline::run::Run;
+use crate::serve::{Recommender, Taken};
 use crate::terminal::{self, say};
 
 /// Hears Ctrl-C, for commands that write no events; named after the command.
@@ -80,6 +82,24 @@ pub fn newer(run: &Path, recipe: &config::Recipe, monitor: &dyn Monitor) -> Resu
         say!("{newer}");
     }
     Ok(())
+}
+
+/// Opens a run for recommendations: as it is, with a word on ratings that came after it, or with
+/// these taken in.
+pub fn recommender(run: &Run, recipe: &config::Recipe, with_new: bool, monitor: &dyn Monitor) -> Result<Recommender> {
+    if !with_new {
+        newer(run.folder(), recipe, monitor)?;
+        return Recommender::open(run, recipe, monitor);
+    }
+    let recommender = Recommender::open_with_new_ratings(run, recipe, monitor)?;
+    if let Some(Taken { new, gone, people, unknown }) = recommender.taken() {
+        let mut said = format!("taken in without a new fit: {new} new ratings, {gone} that are gone, {people} people");
+        if unknown > 0 {
+            said += &format!("; {unknown} ratings of items that the run does not know are left out");
+        }
+        say!("{said}");
+    }
+    Ok(recommender)
 }
 
 /// The columns of a table, for the help.

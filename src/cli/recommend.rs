@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::export::{Column, Kind, Target, Value, Writer};
 use crate::pipeline::progress::thousands;
 use crate::pipeline::run::Run;
-use crate::serve::{Met, Recommendation, Recommendations, Recommender, Request, Who};
+use crate::serve::{Met, Recommendation, Recommendations, Request, Who};
 use crate::terminal::say;
 
 /// What orders the recommendations.
@@ -21,7 +21,7 @@ enum Ranking {
     #[default]
     #[value(alias = "graph")]
     Best,
-    /// The same chooses candidates, the tuned language model orders them.
+    /// The same chooses candidates, the tuned language model's answers count in their order.
     Llm,
 }
 
@@ -58,9 +58,13 @@ pub struct RecommendArgs {
     #[arg(long, default_value_t = 3, value_name = "N")]
     cold: usize,
     /// What orders the recommendations. The language model is asked about recommend.candidates
-    /// items, for recommend.model_seconds at most.
+    /// items, for recommend.model_seconds at most; its answers are weighed by validation rows.
     #[arg(long, value_enum, default_value_t)]
     score: Ranking,
+    /// Take in the ratings that the raw data has by now, without a new fit: histories and counts
+    /// know them, people who are new are served by their histories, weights and vectors stay.
+    #[arg(long)]
+    with_new_ratings: bool,
     /// Write the lists as a table: FILE.csv, FILE.jsonl or FILE.parquet (the first two also with
     /// .gz behind), FILE.db#TABLE for SQLite, or postgresql://HOST/DATABASE#TABLE.
     #[arg(long, value_name = "TARGET")]
@@ -141,14 +145,32 @@ fn ranked_by(found: &Recommendations) -> String {
         out += &format!(" ({})", parts.join(" + "));
     }
     if let Some(quality) = found.quality {
-        out +=
-            &format!("\nNDCG@10 on the validation part {:.3}, of popularity {:.3}", quality.ndcg, quality.popularity);
+        out += &format!(
+            "\nNDCG@10 on the validation part, which chose it, {:.3}, of popularity {:.3}",
+            quality.ndcg, quality.popularity
+        );
+        if let (Some(own), Some(popularity)) = (quality.test_ndcg, quality.test_popularity) {
+            out += &format!("; on the test part {own:.3}, of popularity {popularity:.3}");
+        }
     }
     if let Some(model) = found.model {
         out += &format!(
-            "\nordered by the tuned model, which was asked about {} of the {} best in {:.1} s",
-            model.asked, model.candidates, model.seconds
+            "\nthe tuned model was asked about {} of the {} best in {:.1} s, {:.3} s each",
+            model.asked, model.candidates, model.seconds, model.seconds_each
         );
+        out += &match model.weight {
+            None => "\nits answers alone order them: no validation row of this run weighs them".to_string(),
+            Some(own) if own.weight == 0.0 => format!(
+                "\nits answers have no weight: on {} validation rows they add nothing to the ranker (AUC {:.3}; the \
+                 model alone {:.3})",
+                own.rows, own.ranker_auc, own.model_auc
+            ),
+            Some(own) => format!(
+                "\nits answers weigh {} beside the ranker: AUC on {} validation rows {:.3}, of the ranker alone {:.3}, \
+                 of the model alone {:.3}",
+                own.weight, own.rows, own.auc, own.ranker_auc, own.model_auc
+            ),
+        };
     }
     out
 }
@@ -163,14 +185,14 @@ pub fn main(args: RecommendArgs) -> Result<()> {
         cold: args.cold,
         exclude: args.exclude.clone(),
         ask_model: args.score == Ranking::Llm,
+        model_seconds: None,
     };
     let requests: Vec<Request> = match &args.history {
         Some(given) => vec![request(Who::History(history(given)?))],
         None => args.user.iter().cloned().map(|user| request(Who::User(user))).collect(),
     };
     let monitor = Interruptible("recommend");
-    output::newer(&args.run, &recipe, &monitor)?;
-    let recommender = Recommender::open(&run, &recipe, &monitor)?;
+    let recommender = output::recommender(&run, &recipe, args.with_new_ratings, &monitor)?;
     if let Some(target) = target {
         let (mut table, mut rows) = (target.open(&COLUMNS, args.force)?, 0);
         let begun = Instant::now();

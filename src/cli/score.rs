@@ -7,7 +7,7 @@ use crate::data::delimited::{Dialect, Records};
 use crate::error::{Error, Result};
 use crate::export::{Column, Kind, Target, Value};
 use crate::pipeline::run::Run;
-use crate::serve::{Pair, Recommender};
+use crate::serve::Pair;
 
 /// Score pairs of users and items by the ranker of a finished run.
 ///
@@ -26,6 +26,9 @@ pub struct ScoreArgs {
     /// FILE.db#TABLE for SQLite, or postgresql://HOST/DATABASE#TABLE.
     #[arg(long, value_name = "TARGET")]
     to: String,
+    /// Take in the ratings that the raw data has by now, without a new fit.
+    #[arg(long)]
+    with_new_ratings: bool,
     /// Replace a file or a table that is there.
     #[arg(long)]
     force: bool,
@@ -56,10 +59,9 @@ pub fn main(args: ScoreArgs) -> Result<()> {
     let recipe = output::recipe_of_run(&args.run)?;
     let run = Run::open_finished(&args.run)?;
     let monitor = Interruptible("score");
-    output::newer(&args.run, &recipe, &monitor)?;
     let (mut records, header) = Records::with_header(&args.pairs, Dialect::CSV)?;
     let (user, item) = (header.need(&["user"])?, header.need(&["item"])?);
-    let recommender = Recommender::open(&run, &recipe, &monitor)?;
+    let recommender = output::recommender(&run, &recipe, args.with_new_ratings, &monitor)?;
     let mut table = target.open(&COLUMNS, args.force)?;
     let (mut rows, mut pairs) = (0, Vec::new());
     let mut more = true;

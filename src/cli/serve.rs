@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::output::{self, Interruptible};
 use crate::error::{Error, Result};
 use crate::pipeline::{Run, control};
-use crate::serve::Recommender;
 use crate::server::{ADDRESS, Api, Limits, Server};
 use crate::terminal::{print_line, say};
 
@@ -53,6 +52,12 @@ pub struct ServeArgs {
     /// Seconds that requests in flight have after a stop was asked for.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     grace: Duration,
+    /// Load the tuned language model too, for requests with "score": "llm".
+    #[arg(long)]
+    with_model: bool,
+    /// Take in the ratings that the raw data has by now, without a new fit.
+    #[arg(long)]
+    with_new_ratings: bool,
     /// No line for each request.
     #[arg(long, short)]
     quiet: bool,
@@ -75,7 +80,11 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
 pub fn main(args: ServeArgs) -> Result<()> {
     let recipe = output::recipe_of_run(&args.run)?;
     let run = Run::open_finished(&args.run)?;
-    let recommender = Arc::new(Recommender::open(&run, &recipe, &Interruptible("serve"))?);
+    let monitor = Interruptible("serve");
+    let recommender = Arc::new(output::recommender(&run, &recipe, args.with_new_ratings, &monitor)?);
+    if args.with_model {
+        recommender.load_model(&monitor)?;
+    }
     let limits = Limits {
         body: args.max_body,
         batch: args.max_batch,

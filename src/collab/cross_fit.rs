@@ -137,7 +137,7 @@ impl Parts {
         fold: Option<usize>,
     ) -> CausalFeatures {
         if let Some(affinity) = &self.affinity {
-            features = features.with_affinity(affinity.share_below(user.at(), item.at()));
+            features = features.with_affinity(affinity.share_below(user.at(), history, item.at()));
         }
         if let Some(fold_ins) = &self.fold_ins {
             features = features.with_fold_in(fold_ins.estimates(fold, item, history));

@@ -26,8 +26,10 @@ source = "plain"
 max_tokens = 48
 
 [graph.lightgcn]             # learns from the ratings alone
-dim = 32
-epochs = 20
+dim = 64
+epochs = 40
+learning_rate = 5e-3
+negative_candidates = 8      # of so many items, the one scored highest is the negative: few epochs do
 
 [retrieve]
 k = 6
@@ -74,8 +76,10 @@ source = "plain"
 max_tokens = 48
 
 [graph.lightgcn]
-dim = 32
-epochs = 20
+dim = 64
+epochs = 40
+learning_rate = 5e-3
+negative_candidates = 8      # of so many items, the one scored highest is the negative: few epochs do
 "#;
 
 /// A text as TOML has it.

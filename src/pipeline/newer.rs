@@ -39,7 +39,8 @@ impl fmt::Display for Newer {
         }
         write!(
             f,
-            "; what follows is of the run as it is\n  next: take the data in: rallrec run {} --out {}",
+            "; what follows is of the run as it is\n  next: take the data in: rallrec run {} --out {}; or add \
+             --with-new-ratings, which fits nothing",
             recipe.display(),
             self.run.display()
         )
@@ -59,15 +60,13 @@ pub fn look(run: &Path, recipe: &Recipe, tables: &Made<Dataset>, monitor: &dyn M
         return Ok(None);
     }
     // Whatever stands in the way of a look stands in no way of the run.
-    let Ok(now) = data::content(settings, monitor) else { return Ok(None) };
-    if known == Some(&now) {
+    let Ok(content) = data::content(settings, monitor) else { return Ok(None) };
+    if known == Some(&content) {
         return Ok(None);
     }
     let mut rows = None;
     if bytes(&settings.path) <= COUNTED {
-        let own = tables_settings(recipe);
-        let all = DataSettings { path: settings.path.clone(), table: settings.table.clone(), ..own };
-        match data::open(&all, monitor) {
+        match now(recipe, monitor) {
             Ok(found) => rows = Some(difference(tables.get()?, &found)),
             Err(_) => monitor.check()?,
         }
@@ -76,6 +75,15 @@ pub fn look(run: &Path, recipe: &Recipe, tables: &Made<Dataset>, monitor: &dyn M
         }
     }
     Ok(Some(Newer { run: run.to_owned(), data: settings.path.clone(), rows }))
+}
+
+/// The raw data as it is now, read and filtered as the run did.
+///
+/// # Errors
+/// Files that cannot be read; a stop that was asked for.
+pub fn now(recipe: &Recipe, monitor: &dyn Monitor) -> Result<Dataset> {
+    let (own, settings) = (tables_settings(recipe), &recipe.data);
+    data::open(&DataSettings { path: settings.path.clone(), table: settings.table.clone(), ..own }, monitor)
 }
 
 /// All files at or in a place, those of its folders too.
@@ -115,7 +123,7 @@ fn touched(at: &Path, since: u64) -> bool {
 }
 
 /// Ratings of `now` that `then` has not, and the other way round.
-fn difference(then: &Dataset, now: &Dataset) -> (usize, usize) {
+pub fn difference(then: &Dataset, now: &Dataset) -> (usize, usize) {
     let mut count: HashMap<(&str, &str, i64, u32), i64> = HashMap::with_capacity(now.interactions.len());
     for (dataset, one) in [(now, 1), (then, -1)] {
         for row in &dataset.interactions {

@@ -163,7 +163,9 @@ impl SoftSource {
 
     fn add(&mut self, user: UserIdx, history: &[Rated]) -> u32 {
         let embedding = match &self.users {
-            Some(users) => users.row(user.at()).to_vec(),
+            Some(users) if user.at() < users.rows() => users.row(user.at()).to_vec(),
+            // Somebody outside of the data: the mean user.
+            Some(users) => vec![0.0; users.cols()],
             None => self.mean_liked(history),
         };
         self.made.push(embedding);

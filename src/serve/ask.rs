@@ -1,12 +1,13 @@
-//! The tuned model's opinion of items that a user has not rated. The prompts are made as the stages
-//! make them.
+//! The tuned model's opinion of items that somebody has not rated. The prompts are made as the
+//! stages make them.
 
 use std::borrow::Cow;
 
 use super::found::Found;
+use super::weigh::{ModelWeight, Row};
 use crate::collab::CrossFit;
 use crate::config::Recipe;
-use crate::data::{ItemIdx, Rated, UserIdx};
+use crate::data::{Dataset, ItemIdx, Rated, RawId, User, UserIdx};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::lm::{Facets, LanguageModel, Source};
@@ -15,12 +16,14 @@ use crate::pipeline::Run;
 use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::soft::SoftFrom;
 use crate::pipeline::stage::Made;
-use crate::pipeline::stages::collab;
-use crate::pipeline::stages::predict::PredictSettings;
+use crate::pipeline::stages::data::DataOutput;
+use crate::pipeline::stages::predict::{PredictSettings, Predictions};
 use crate::pipeline::stages::prompts::{Asked, PromptMaker, PromptsSettings};
+use crate::pipeline::stages::rank::Chosen;
 use crate::pipeline::stages::retrieve::{Histories, RetrieveSettings};
 use crate::pipeline::stages::tune::Tuned;
-use crate::pipeline::stages::{Chain, Embeddings};
+use crate::pipeline::stages::{Chain, Embeddings, collab};
+use crate::retrieval::rankers::{Fitted, Kept, Ranker, Ratings, Whom, normalise};
 
 /// The tuned model of a run, loaded when it is first asked.
 pub(super) struct Model {
@@ -28,11 +31,22 @@ pub(super) struct Model {
     tuned: Made<Tuned>,
     /// Features of new rows, where the recipe wants some.
     fitted: Option<CrossFit>,
+    /// Users and items as prompts tell of them, and behind the users somebody of whom nothing is
+    /// known but a history.
+    told: Dataset,
+    /// What the answers count; `None` where no validation row was answered.
+    weight: Option<ModelWeight>,
 }
 
 impl Model {
-    /// Finds what the stages `collab` to `tune` have made.
-    pub(super) fn find(run: &Run, recipe: &Recipe, found: &Found, monitor: &dyn Monitor) -> Result<Self> {
+    /// Finds what the stages `collab` to `predict` have made; the last one may be missing.
+    pub(super) fn find(
+        run: &Run,
+        recipe: &Recipe,
+        found: &Found,
+        chosen: &Chosen,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
         let chain = Chain::new(run, recipe, &Device::Cpu);
         let from = embeddings(found)?;
         let made = &found.data;
@@ -40,24 +54,49 @@ impl Model {
         let shown = chain.retrieve(made, from)?;
         let prompts = chain.prompts(made, &shown, &features, from)?;
         let tuned = chain.tune(&prompts)?;
+        let answers = chain.tuned_answers(&prompts, &tuned).ok();
         let (data, colla) = (made.output()?, found.colla.get()?);
         let fitted = collab::for_new_rows(recipe, data, colla, features.tune.artifact(), monitor)?;
-        Ok(Self { writer: chain.into_writer(), tuned, fitted })
+        let weight = match answers {
+            Some(answers) => weigh(recipe, found, chosen, answers.get()?, monitor)?,
+            None => None,
+        };
+        let mut users = data.dataset.users.clone();
+        users.push(User { raw: RawId(String::new()), fields: Vec::new() });
+        let dataset = data.dataset;
+        let told = Dataset {
+            name: dataset.name.clone(),
+            noun: dataset.noun.clone(),
+            scale: dataset.scale,
+            has_times: dataset.has_times,
+            items: dataset.items.clone(),
+            users,
+            interactions: Vec::new(),
+        };
+        Ok(Self { writer: chain.into_writer(), tuned, fitted, told, weight })
+    }
+
+    /// What the answers count beside the ranker's score.
+    pub(super) fn weight(&self) -> Option<ModelWeight> {
+        self.weight
     }
 
     /// The probability that `user` likes each of `items`, given the whole history, prompted as in
-    /// tuning.
+    /// tuning. `None`: somebody who is not in the data.
     pub(super) fn ask(
         &self,
         recipe: &Recipe,
         found: &Found,
-        user: UserIdx,
+        user: Option<UserIdx>,
         history: &[Rated],
         items: &[ItemIdx],
         monitor: &dyn Monitor,
     ) -> Result<Vec<f64>> {
+        let nobody = UserIdx(self.told.users.len() as u32 - 1);
+        let user = user.unwrap_or(nobody);
         let from = embeddings(found)?;
         let (data, colla) = (found.data.output()?, found.colla.get()?);
+        let data = DataOutput { dataset: &self.told, samples: data.samples };
         // A request like those of the run, so that histories are chosen by the recipe's own
         // embedding.
         let like = RowRequest { set: Set::Test, row: 0, at: 0, variant: Variant::Main };
@@ -97,6 +136,40 @@ impl Model {
         })?;
         Ok(out)
     }
+}
+
+/// The weight of the model's answers, by the validation rows that it has answered. The ranker is
+/// fitted on the training rows for it: the one that serves may know the validation rows.
+fn weigh(
+    recipe: &Recipe,
+    found: &Found,
+    chosen: &Chosen,
+    answers: &Predictions,
+    monitor: &dyn Monitor,
+) -> Result<Option<ModelWeight>> {
+    let (data, colla) = (found.data.output()?, found.colla.get()?);
+    let ratings = Ratings::training(data.dataset, data.samples, recipe.data.threshold());
+    let wanted = chosen.wanted();
+    let graph = (&colla.users, &colla.items);
+    let fitted = Fitted::fit(&ratings, &recipe.recommend, graph, Some(&wanted), Kept::default(), monitor)?;
+    let ranker = fitted.joined(&chosen.parts, chosen.few.as_ref());
+    let (rows, labels) = answers.labelled(Set::Valid);
+    let mut scores = vec![0.0; ratings.items];
+    let mut weighed = Vec::with_capacity(rows.len());
+    for (row, label) in rows.into_iter().zip(labels) {
+        monitor.check()?;
+        let sample = data.sample(row);
+        let history = data.history_at(row, row);
+        let whom = Whom { user: Some(sample.user), history: &history };
+        if !ranker.scores(whom, &mut scores) {
+            fitted.popularity.scores(whom, &mut scores);
+        }
+        normalise(&mut scores);
+        if let Some(p) = answers.p(Set::Valid, row, Variant::Main) {
+            weighed.push(Row { score: f64::from(scores[sample.item.at()]), p, label });
+        }
+    }
+    ModelWeight::choose(&weighed)
 }
 
 fn embeddings(found: &Found) -> Result<Embeddings<'_>> {

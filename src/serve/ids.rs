@@ -20,6 +20,16 @@ impl Ids {
         }
     }
 
+    /// The user of an id, if there is one.
+    pub(super) fn find_user(&self, id: &str) -> Option<UserIdx> {
+        self.users.get(id).copied()
+    }
+
+    /// The item of an id, if there is one.
+    pub(super) fn find_item(&self, id: &str) -> Option<ItemIdx> {
+        self.items.get(id).copied()
+    }
+
     /// The user of an id, or an error with the ids that look most like it.
     pub(super) fn user(&self, id: &str) -> Result<UserIdx> {
         self.users.get(id).copied().ok_or_else(|| {

@@ -7,15 +7,19 @@
 mod ask;
 mod found;
 mod ids;
+mod newest;
 mod reasons;
 mod recommender;
+mod weigh;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use newest::Taken;
 pub use recommender::Recommender;
+pub use weigh::ModelWeight;
 
 /// Most items of a list.
 pub const MOST: usize = 256;
@@ -76,8 +80,10 @@ pub struct Request {
     /// Ids of items that are not to be listed, besides those of the history.
     pub exclude: Vec<String>,
     /// Ask the tuned language model about the `recommend.candidates` best items of the ranker, and
-    /// order them by its answer.
+    /// order them by its answers and the ranker's scores, as validation rows weigh them.
     pub ask_model: bool,
+    /// Seconds that it may take, in place of `recommend.model_seconds`; 0 sets no limit.
+    pub model_seconds: Option<f64>,
 }
 
 /// The answer.
@@ -124,13 +130,18 @@ impl From<&(String, f32)> for BlendPart {
     }
 }
 
-/// NDCG@10 on the validation part.
+/// NDCG@10 on the validation part, which chose the ranker and the weights of a blend, and on the
+/// test part, which chose nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Quality {
     /// Of the ranker.
     pub ndcg: f64,
     /// Of popularity.
     pub popularity: f64,
+    /// Of the ranker on the test part; none where nobody likes anything in it.
+    pub test_ndcg: Option<f64>,
+    /// Of popularity there.
+    pub test_popularity: Option<f64>,
 }
 
 /// What the tuned language model was asked.
@@ -142,6 +153,11 @@ pub struct AskedModel {
     pub asked: usize,
     /// What that took, loading the model included.
     pub seconds: f64,
+    /// What a candidate cost, loading aside.
+    pub seconds_each: f64,
+    /// What the answers count beside the ranker's scores. None where the run has answered no
+    /// validation row of either class: the answers alone order the candidates then.
+    pub weight: Option<ModelWeight>,
 }
 
 /// One item.
@@ -162,6 +178,9 @@ pub struct Recommendation {
     /// The tuned language model's probability, when it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_probability: Option<f64>,
+    /// What orders the list where the tuned model was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged_score: Option<f64>,
     /// Training ratings of the item.
     pub item_ratings: usize,
     /// How many of them are likes.

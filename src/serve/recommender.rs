@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::ask::Model;
 use super::found::Found;
 use super::ids::Ids;
+use super::newest::{Newest, Taken};
 use super::reasons::{Link, REASONS, Tally, in_words, of_choices};
 use super::{
     AskedModel, Because, BlendPart, MOST, Pair, Quality, Recommendation, Recommendations, Request, Score, Who,
@@ -21,18 +22,20 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::rows;
 use crate::monitor::Monitor;
-use crate::pipeline::Run;
 use crate::pipeline::stages::rank::Chosen;
 use crate::pipeline::stages::{Chain, refit};
+use crate::pipeline::{Run, newer};
 use crate::retrieval::mixture::Part as Block;
-use crate::retrieval::rankers::{Blend, Popularity, Ranker, SILENT, Whom, best, filled};
+use crate::retrieval::rankers::{Popularity, Ranker, SILENT, Whom, best, filled, normalise};
 use crate::retrieval::{Embedding, Mixture, RetrievalSettings, Retriever};
 
 /// Users that are worked on at a time where all are asked for.
 const BLOCK: usize = 1024;
 
-/// Candidates that the tuned model is asked about at a time.
+/// Candidates that the tuned model is asked about at a time, and at first, before it is known what
+/// one costs.
 const ASKED: usize = 16;
+const ASKED_FIRST: usize = 4;
 
 /// A finished run, read once. It owns all that it needs; threads may share it.
 pub struct Recommender {
@@ -50,28 +53,49 @@ pub struct Recommender {
     tallies: Vec<Tally>,
     mixture: Mixture,
     settings: RetrievalSettings,
+    /// What came after the run, where it was asked for.
+    newest: Option<Newest>,
     /// The tuned model, found when it is first asked.
     model: Mutex<Option<Arc<Model>>>,
 }
 
 /// Somebody whose list is made.
 struct Person {
+    /// Of a user of the run.
     user: Option<UserIdx>,
+    /// The run has fitted vectors on this very history.
+    fitted: bool,
     history: Vec<Rated>,
     /// Items of the history, rising.
     met: Vec<u32>,
 }
 
+/// A candidate of a list.
+struct Place {
+    /// By the ranker, from 1.
+    rank: usize,
+    item: ItemIdx,
+    answer: Option<Answer>,
+}
+
+/// What the tuned model says of a candidate.
+#[derive(Clone, Copy)]
+struct Answer {
+    p: f64,
+    /// What orders the candidates.
+    merged: f64,
+}
+
 impl Person {
-    fn new(user: Option<UserIdx>, history: Vec<Rated>) -> Self {
+    fn new(user: Option<UserIdx>, fitted: bool, history: Vec<Rated>) -> Self {
         let mut met: Vec<u32> = history.iter().map(|row| row.item.0).collect();
         met.sort_unstable();
         met.dedup();
-        Self { user, history, met }
+        Self { user, fitted, history, met }
     }
 
     fn whom(&self) -> Whom<'_> {
-        Whom { user: self.user, history: &self.history }
+        Whom { user: self.user.filter(|_| self.fitted), history: &self.history }
     }
 }
 
@@ -82,27 +106,39 @@ impl Recommender {
     /// # Errors
     /// A stage that is not there, damaged files, a stop that was asked for.
     pub fn open(run: &Run, recipe: &Recipe, monitor: &dyn Monitor) -> Result<Self> {
+        Self::opened(run, recipe, false, monitor)
+    }
+
+    /// The same with the ratings that the raw data has by now. Nothing is fitted for them:
+    /// histories and counts (popularity, recent likes, item mean, item-kNN) take them in, people
+    /// who are new are served by their histories, weights and vectors stay.
+    ///
+    /// # Errors
+    /// As above; raw data that cannot be read.
+    pub fn open_with_new_ratings(run: &Run, recipe: &Recipe, monitor: &dyn Monitor) -> Result<Self> {
+        Self::opened(run, recipe, true, monitor)
+    }
+
+    fn opened(run: &Run, recipe: &Recipe, with_new: bool, monitor: &dyn Monitor) -> Result<Self> {
         let found = Found::find(&Chain::new(run, recipe, &Device::Cpu))?;
         monitor.check()?;
         let data = found.data.output()?;
         let (threshold, own) = (recipe.data.threshold(), &recipe.recommend);
         let chosen = found.ranked.get()?.chosen.clone();
-        let wanted: Vec<String> = chosen.parts.iter().map(|part| part.0.clone()).collect();
-        let (ratings, fitted) = refit::read(
-            found.refit.artifact(),
-            (data.dataset, data.samples),
-            threshold,
-            own,
-            &wanted,
-            found.colla.get()?,
-            monitor,
-        )?;
-        let part = |(name, weight): &(String, f32)| fitted.named(name).map(|ranker| (ranker.clone(), *weight));
-        let parts: Vec<_> = chosen.parts.iter().filter_map(part).collect();
-        let ranker: Arc<dyn Ranker> = match <[_; 1]>::try_from(parts) {
-            Ok([(ranker, _)]) => ranker,
-            Err(parts) => Arc::new(Blend::new(parts)),
-        };
+        let wanted = chosen.wanted();
+        let ids = Ids::new(data.dataset);
+        let (mut ratings, all) = refit::known(found.refit.artifact(), data, threshold)?;
+        let newest = with_new
+            .then(|| newer::now(recipe, monitor))
+            .transpose()?
+            .map(|now| Newest::of(&now, &ids, data.dataset, data.samples));
+        if let Some(newest) = newest.as_ref().filter(|_| all) {
+            let own: Vec<Vec<Rated>> = ratings.by_user.clone();
+            let of_run = (0..).map(UserIdx).zip(&own).map(|(user, own)| newest.of_user(user).unwrap_or(own));
+            ratings = ratings.with_rows(of_run.chain(newest.people().map(|person| person.1)));
+        }
+        let fitted = refit::read(found.refit.artifact(), &ratings, own, &wanted, found.colla.get()?, monitor)?;
+        let ranker = fitted.joined(&chosen.parts, chosen.few.as_ref());
         let tallies = ratings.tallies().into_iter();
         let tallies = tallies.map(|(likes, all)| Tally { ratings: all as usize, likes: likes as usize }).collect();
         let baselines = (!recipe.data.is_implicit())
@@ -117,7 +153,7 @@ impl Recommender {
         Ok(Self {
             folder: run.folder().to_owned(),
             recipe: recipe.clone(),
-            ids: Ids::new(data.dataset),
+            ids,
             ranker,
             popularity: fitted.popularity,
             chosen,
@@ -125,9 +161,34 @@ impl Recommender {
             tallies,
             mixture: Mixture::build(&found.sources()?, &settings)?,
             settings,
+            newest,
             model: Mutex::new(None),
             found,
         })
+    }
+
+    /// What was taken in besides the run, where it was asked for.
+    pub fn taken(&self) -> Option<Taken> {
+        self.newest.as_ref().map(|newest| newest.taken)
+    }
+
+    /// Loads the tuned model, which is loaded otherwise when it is first asked.
+    ///
+    /// # Errors
+    /// A run without a tuned model, a model that is not there, a stop that was asked for.
+    pub fn load_model(&self, monitor: &dyn Monitor) -> Result<()> {
+        self.check_model()?;
+        self.model(monitor).map(drop)
+    }
+
+    /// Seconds that the tuned model may take for a list, by the recipe; 0 sets no limit.
+    pub fn model_seconds(&self) -> f64 {
+        self.recipe.recommend.model_seconds
+    }
+
+    /// Whether the tuned model is loaded.
+    pub fn has_model(&self) -> bool {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Ranks the catalogue.
@@ -139,10 +200,15 @@ impl Recommender {
         let excluded = self.checked(request)?;
         match &request.who {
             Who::User(id) => {
-                self.for_person(Some(id.clone()), &self.person(self.ids.user(id)?)?, request, &excluded, monitor)
+                let new = self.newest.as_ref().and_then(|newest| newest.of_person(id));
+                let person = match new {
+                    Some(history) => Person::new(None, false, history.to_vec()),
+                    None => self.person(self.ids.user(id)?)?,
+                };
+                self.for_person(Some(id.clone()), &person, request, &excluded, monitor)
             }
             Who::History(given) => {
-                let person = Person::new(None, self.ids.history(given, self.liked())?);
+                let person = Person::new(None, false, self.ids.history(given, self.liked())?);
                 self.for_person(None, &person, request, &excluded, monitor)
             }
         }
@@ -175,7 +241,14 @@ impl Recommender {
             }
             monitor.progress((block * BLOCK + own.len()) as u64, all.len() as u64, "users");
         }
-        Ok(all.len() as u64)
+        let mut count = all.len() as u64;
+        for (id, history) in self.newest.iter().flat_map(Newest::people) {
+            monitor.check()?;
+            let person = Person::new(None, false, history.to_vec());
+            take(self.for_person(Some(id.to_owned()), &person, request, &excluded, monitor)?)?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Items that the request excludes; says what is wrong with the request.
@@ -205,38 +278,37 @@ impl Recommender {
         let wide = if request.ask_model { request.top.max(self.recipe.recommend.candidates) } else { request.top };
         let (scores, ranked_by) = self.scores(person);
         let list = filled(best(&mut scores.clone(), &hidden, wide), &self.popularity, &hidden, wide);
-        let mut places: Vec<(usize, ItemIdx, Option<f64>)> =
-            list.into_iter().enumerate().map(|(place, item)| (place, ItemIdx(item), None)).collect();
-        let mut model = None;
-        if request.ask_model {
-            let asked: Vec<ItemIdx> = places.iter().map(|place| place.1).collect();
-            let begun = Instant::now();
-            let answers = self.ask(person, &asked, monitor)?;
-            let (candidates, asked) = (places.len(), answers.len());
-            model = Some(AskedModel { candidates, asked, seconds: begun.elapsed().as_secs_f64() });
-            places.iter_mut().zip(answers).for_each(|(place, p)| place.2 = Some(p));
-            // Stable: equal answers keep the ranker's order, and what was not asked stays behind.
-            places.sort_by(|a, b| b.2.unwrap_or(-1.0).total_cmp(&a.2.unwrap_or(-1.0)));
-        }
+        let mut places: Vec<Place> =
+            (1..).zip(list).map(|(rank, item)| Place { rank, item: ItemIdx(item), answer: None }).collect();
+        let model = if request.ask_model {
+            let budget = request.model_seconds.unwrap_or(self.recipe.recommend.model_seconds);
+            Some(self.asked(person, &mut places, &scores, budget, monitor)?)
+        } else {
+            None
+        };
         places.truncate(request.top);
-        let explained = |(place, item, p): (usize, ItemIdx, Option<f64>)| {
+        let explained = |Place { rank, item, answer }: Place| {
             let score = Some(scores[item.at()]).filter(|score| *score > SILENT);
-            let found = self.explain(person, item, place + 1, score, Link::People)?;
-            Ok(Recommendation { model_probability: p, ..found })
+            let found = self.explain(person, item, rank, score, Link::People)?;
+            let (p, merged) = (answer.map(|answer| answer.p), answer.map(|answer| answer.merged));
+            Ok(Recommendation { model_probability: p, merged_score: merged, ..found })
         };
         let threshold = self.recipe.data.threshold();
+        let liked = person.history.iter().filter(|row| row.rating > threshold).count();
         Ok(Recommendations {
             user,
             ratings: person.history.len(),
-            liked: person.history.iter().filter(|row| row.rating > threshold).count(),
+            liked,
             ranked_by,
             parts: if ranked_by == self.chosen.name {
-                self.chosen.parts.iter().map(BlendPart::from).collect()
+                self.chosen.parts(liked).iter().map(BlendPart::from).collect()
             } else {
                 Vec::new()
             },
-            quality: (self.chosen.ndcg.filter(|_| ranked_by == self.chosen.name))
-                .map(|[ndcg, popularity]| Quality { ndcg, popularity }),
+            quality: (self.chosen.ndcg.filter(|_| ranked_by == self.chosen.name)).map(|[ndcg, popularity]| {
+                let test = self.chosen.test;
+                Quality { ndcg, popularity, test_ndcg: test.map(|t| t[0]), test_popularity: test.map(|t| t[1]) }
+            }),
             model,
             implicit: self.recipe.data.is_implicit(),
             candidates: self.tallies.len() - hidden.len(),
@@ -309,7 +381,10 @@ impl Recommender {
     }
 
     fn person(&self, user: UserIdx) -> Result<Person> {
-        Ok(Person::new(Some(user), self.found.data.output()?.samples.of_user(user)))
+        Ok(match self.newest.as_ref().and_then(|newest| newest.of_user(user)) {
+            Some(history) => Person::new(Some(user), false, history.to_vec()),
+            None => Person::new(Some(user), true, self.found.data.output()?.samples.of_user(user)),
+        })
     }
 
     /// One score an item, and what gave them.
@@ -322,33 +397,60 @@ impl Recommender {
         (scores, self.popularity.name())
     }
 
-    /// The tuned model's answers about the first of `items`, as many as fit into the budget.
-    fn ask(&self, person: &Person, items: &[ItemIdx], monitor: &dyn Monitor) -> Result<Vec<f64>> {
-        let user = person.user.ok_or_else(|| {
-            Error::usage("--score llm", "the tuned model reads the profile of a user of the run")
-                .next("leave it out, or name a user")
-        })?;
-        let model = {
-            let mut place = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*place {
-                Some(model) => model.clone(),
-                None => {
-                    let run = Run::open_finished(&self.folder)?;
-                    let model = Arc::new(Model::find(&run, &self.recipe, &self.found, monitor)?);
-                    place.insert(model).clone()
-                }
-            }
-        };
-        let budget = self.recipe.recommend.model_seconds;
+    fn model(&self, monitor: &dyn Monitor) -> Result<Arc<Model>> {
+        let mut place = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = &*place {
+            return Ok(model.clone());
+        }
+        let run = Run::open_finished(&self.folder)?;
+        let model = Model::find(&run, &self.recipe, &self.found, &self.chosen, monitor)?;
+        Ok(place.insert(Arc::new(model)).clone())
+    }
+
+    /// Asks the tuned model about the candidates, best first, as many as fit into `budget` seconds
+    /// (0: all), and orders them by its answers and the ranker's scores as the validation rows weigh
+    /// them; by its answers alone where no such row was answered.
+    fn asked(
+        &self,
+        person: &Person,
+        places: &mut [Place],
+        scores: &[f32],
+        budget: f64,
+        monitor: &dyn Monitor,
+    ) -> Result<AskedModel> {
+        let loaded = Instant::now();
+        let model = self.model(monitor)?;
         let begun = Instant::now();
-        let mut answers = Vec::with_capacity(items.len());
-        for some in items.chunks(ASKED) {
-            if budget > 0.0 && !answers.is_empty() && begun.elapsed().as_secs_f64() >= budget {
+        let items: Vec<ItemIdx> = places.iter().map(|place| place.item).collect();
+        let mut answers: Vec<f64> = Vec::with_capacity(items.len());
+        while answers.len() < items.len() {
+            let spent = begun.elapsed().as_secs_f64();
+            let next = (items.len() - answers.len()).min(if answers.is_empty() { ASKED_FIRST } else { ASKED });
+            let takes = spent / answers.len().max(1) as f64 * next as f64;
+            if budget > 0.0 && !answers.is_empty() && spent + takes > budget {
                 break;
             }
-            answers.extend(model.ask(&self.recipe, &self.found, user, &person.history, some, monitor)?);
+            let some = &items[answers.len()..answers.len() + next];
+            answers.extend(model.ask(&self.recipe, &self.found, person.user, &person.history, some, monitor)?);
         }
-        Ok(answers)
+        let asked = AskedModel {
+            candidates: items.len(),
+            asked: answers.len(),
+            seconds: loaded.elapsed().as_secs_f64(),
+            seconds_each: begun.elapsed().as_secs_f64() / answers.len().max(1) as f64,
+            weight: model.weight(),
+        };
+        let mut scaled = scores.to_vec();
+        normalise(&mut scaled);
+        for (place, p) in places.iter_mut().zip(answers) {
+            let score = f64::from(scaled[place.item.at()]);
+            let merged = asked.weight.map_or(p, |weight| weight.merged(score, p));
+            place.answer = Some(Answer { p, merged });
+        }
+        // Stable: equals keep the ranker's order, and what was not asked stays behind.
+        let by = |place: &Place| place.answer.map_or(f64::NEG_INFINITY, |answer| answer.merged);
+        places.sort_by(|a, b| by(b).total_cmp(&by(a)));
+        Ok(asked)
     }
 
     /// Items without training rows, by the similarity of their text to what the person liked.
@@ -406,11 +508,12 @@ impl Recommender {
             let row = person.history.iter().rev().find(|row| row.item == met)?;
             (row.rating > threshold).then_some(row.rating)
         };
+        let likes = person.history.iter().filter(|row| row.rating > threshold).count();
         let mut parts = self.ranker.because(person.whom(), item);
         parts.retain(|part| part.1 > 0.0);
         if parts.is_empty() {
             // Scores of vectors are no sums over the history: the nearest vectors stand for them.
-            let vectors = self.chosen.parts.iter().any(|p| p.0 == rows::LIGHTGCN || p.0 == rows::FACTORS);
+            let vectors = self.chosen.parts(likes).iter().any(|p| p.0 == rows::LIGHTGCN || p.0 == rows::FACTORS);
             return if vectors { self.nearest(person, item, Link::People) } else { Ok(Vec::new()) };
         }
         parts.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -447,6 +550,7 @@ impl Recommender {
             rank,
             score,
             model_probability: None,
+            merged_score: None,
             item_ratings: tally.ratings,
             item_likes: tally.likes,
             is_cold: tally.ratings == 0,

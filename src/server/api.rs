@@ -92,6 +92,22 @@ pub struct ListRequest {
     /// Items that are not to be listed, besides those of the history.
     #[serde(default)]
     pub exclude: Vec<Id>,
+    /// What orders the list.
+    #[serde(default)]
+    pub score: Scorer,
+}
+
+/// What orders a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scorer {
+    /// The ranker that is the best by validation.
+    #[default]
+    Best,
+    /// The same chooses candidates, the tuned language model's answers count in their order. The
+    /// server has to be started with --with-model. The model is asked for half of the server's time
+    /// limit at most; candidates that do not fit stand behind.
+    Llm,
 }
 
 fn ten() -> usize {
@@ -334,7 +350,16 @@ impl Api {
             }
         };
         let exclude = asked.exclude.into_iter().map(|id| id.0).collect();
-        let request = Request { who, top: asked.top, cold: asked.cold, exclude, ask_model: false };
+        let ask_model = asked.score == Scorer::Llm;
+        if ask_model && !self.recommender.has_model() {
+            return Err(Error::usage("score", "this server has not loaded the tuned model")
+                .next("start it with --with-model, or leave score out"));
+        }
+        // The rest of the time is for the last candidates that are asked together.
+        let budget = 0.5 * self.limits.time.as_secs_f64();
+        let own = self.recommender.model_seconds();
+        let model_seconds = Some(if own > 0.0 { own.min(budget) } else { budget });
+        let request = Request { who, top: asked.top, cold: asked.cold, exclude, ask_model, model_seconds };
         self.recommender.recommend(&request, monitor)
     }
 

@@ -127,6 +127,62 @@ fn a_finished_run_serves_histories_all_users_and_pairs() {
     score("bad.csv").ended_with(2).err_has("bad.csv:3").err_has("no item 'i99'");
 }
 
+/// Histories and counts know what came after the run; nothing is fitted, nothing is written.
+#[test]
+fn new_ratings_are_taken_in_without_a_new_fit() {
+    let place = Place::new();
+    let mut log = String::from("user,item,rating,time\n");
+    for user in 0..40 {
+        for n in 0..20 {
+            let time = 1_000_000_000 + 1000 * n + user;
+            log += &format!("u{user},i{},5,{time}\n", (user * 7 + n * 5) % 37);
+        }
+    }
+    fs::write(place.at("log.csv"), &log).expect("writes");
+    let recipe = format!(
+        "name = \"r\"\n[data]\nkind = \"table\"\npath = {:?}\nmin_history = 2\n[data.split]\nby = \"user_chance\"\n\
+         [data.table]\nratings = \"log.csv\"\nrating = \"\"\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
+        place.text(".")
+    );
+    fs::write(place.at("r.toml"), recipe).expect("writes");
+    let (recipe, out) = (place.text("r.toml"), place.text("out"));
+    say(&["run", &recipe, "--out", &out]).ended_with(0);
+    let kept = || -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
+        let entries = fs::read_dir(Path::new(&out).join("artifacts")).expect("reads").flatten();
+        let mut all: Vec<_> =
+            entries.map(|e| (e.path(), e.metadata().and_then(|m| m.modified()).expect("a time"))).collect();
+        all.sort();
+        all
+    };
+    let before = kept();
+    let ask = |more: &[&str]| say(&[&["recommend", "--run", &out, "--json", "--top", "5"], more].concat());
+    let list = |found: &serde_json::Value| -> Vec<String> {
+        let items = found["items"].as_array().expect("items").iter();
+        items.map(|item| item["item"].as_str().expect("an id").to_owned()).collect()
+    };
+    let old = list(&ask(&["--user", "u3"]).ended_with(0).json());
+    // u3 meets the best of the list, somebody is new, and an item is new.
+    log +=
+        &format!("u3,{},5,1000100000\nnew,i1,5,1000100001\nnew,i2,5,1000100002\nu4,brand-new,5,1000100003\n", old[0]);
+    fs::write(place.at("log.csv"), &log).expect("writes");
+    assert_eq!(list(&ask(&["--user", "u3"]).ended_with(0).err_has("--with-new-ratings").json()), old);
+    ask(&["--user", "new"]).ended_with(2).err_has("no user 'new'");
+    let with = |more: &[&str]| ask(&[&["--with-new-ratings"], more].concat());
+    let said = with(&["--user", "u3"]).ended_with(0);
+    let grown = said.json();
+    said.err_has("4 new ratings").err_has("1 people").err_has("1 ratings of items that the run does not know");
+    assert!(!list(&grown).contains(&old[0]) && grown["ratings"] == 21, "{grown}");
+    let new = with(&["--user", "new"]).ended_with(0).json();
+    assert_eq!((list(&new).len(), &new["user"], &new["ratings"]), (5, &"new".into(), &2.into()), "{new}");
+    assert!(!list(&new).iter().any(|item| item == "i1" || item == "i2"), "{new}");
+    let table = place.text("all.csv");
+    say(&["recommend", "--run", &out, "--all-users", "--with-new-ratings", "--top", "2", "--to", &table]).ended_with(0);
+    let text = fs::read_to_string(&table).expect("reads");
+    assert_eq!(text.lines().filter(|line| line.starts_with("new,")).count(), 2, "{text}");
+    assert_eq!(text.lines().count(), 1 + 2 * 41, "{text}");
+    assert_eq!(kept(), before, "nothing is fitted");
+}
+
 #[test]
 fn a_stopped_run_of_the_graph_goes_on_to_the_same_ranking() {
     let place = Place::new();

@@ -156,9 +156,18 @@ fn recommendations(place: &Place, out: &str) {
     assert!(items.iter().all(|i| i["is_cold"] == false), "new items stand apart: {found}");
     assert!(items.iter().all(|i| !i["reason"].as_str().unwrap().is_empty()));
     let asked = ask(&["--user", "3", "--top", "4", "--json", "--score", "llm"]).ended_with(0).json();
-    let p = |i: usize| asked["items"][i]["model_probability"].as_f64().unwrap();
-    assert!((1..4).all(|i| p(i - 1) >= p(i) && (0.0..=1.0).contains(&p(i))), "{asked}");
+    let of = |i: usize, key: &str| asked["items"][i][key].as_f64().unwrap();
+    let merged = |i: usize| of(i, "merged_score");
+    assert!((1..4).all(|i| merged(i - 1) >= merged(i)), "{asked}");
+    assert!((0..4).all(|i| (0.0..=1.0).contains(&of(i, "model_probability"))), "{asked}");
     let model = &asked["model"];
+    // The validation rows that the model has answered weigh its answers.
+    let weight = |key: &str| model["weight"][key].as_f64().unwrap();
+    assert!(weight("weight") >= 0.0 && weight("rows") > 0.0, "{asked}");
+    assert!(weight("auc") >= weight("ranker_auc") && model["seconds_each"].as_f64() > Some(0.0), "{asked}");
+    // Somebody who is not in the data is asked about too.
+    let given = ask(&["--history", "1:5,2:4,3:1", "--top", "4", "--json", "--score", "llm"]).ended_with(0).json();
+    assert!((0..4).all(|i| given["items"][i]["model_probability"].as_f64().is_some()), "{given}");
     assert!(model["asked"].as_u64() >= Some(4) && model["asked"] == model["candidates"], "{asked}");
     assert_eq!(asked["ranked_by"], found["ranked_by"], "the model orders what the ranker chose");
     let text = ask(&["--user", "3", "--top", "4"]).ended_with(0);
@@ -252,6 +261,9 @@ fn soft_tokens_run_end_to_end_and_leave_everything_before_the_prompts_alone() {
     let ask = ["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"];
     let asked = say(&ask).ended_with(0).json();
     assert!((0..3).all(|i| asked["items"][i]["model_probability"].as_f64().is_some()), "{asked}");
+    // Soft tokens of somebody who is not in the data, too.
+    let given = say(&["recommend", "--run", &out, "--history", "1:5,2:1", "--score", "llm", "--json"]).ended_with(0);
+    assert!(given.json()["items"][0]["model_probability"].is_number());
     let wrong =
         |set: &str| say(&["run", &recipe, "--out", &out, "--set", set, "--set", "soft.user=graph"]).ended_with(2);
     wrong("soft.source=text").err_has("soft.user");
@@ -282,6 +294,12 @@ fn the_tuned_model_ranks_with_the_features_that_it_was_tuned_with() {
     let ask = || say(&["recommend", "--run", &out, "--user", "3", "--top", "3", "--score", "llm", "--json"]);
     let kept = ask().ended_with(0).json();
     assert!((0..3).all(|i| kept["items"][i]["model_probability"].as_f64().is_some()), "{kept}");
+    // The run ended before the model was asked about validation rows: nothing weighs its answers.
+    assert!(
+        kept["model"]["weight"].is_null() && kept["items"][0]["merged_score"] == kept["items"][0]["model_probability"]
+    );
+    let given = say(&["recommend", "--run", &out, "--history", "1:5,2:1", "--score", "llm", "--json"]).ended_with(0);
+    assert!(given.json()["items"][0]["model_probability"].is_number());
     for folder in artifacts(&place.at("run"), "collab.tune") {
         std::fs::remove_file(folder.join("weights.json")).expect("the weights");
     }

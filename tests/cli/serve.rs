@@ -32,8 +32,12 @@ struct Serving {
 
 impl Serving {
     fn start(more: &[&str]) -> Self {
+        Self::of(run(), more)
+    }
+
+    fn of(run: &str, more: &[&str]) -> Self {
         let mut child = Command::new(assert_cmd::cargo::cargo_bin("rallrec"))
-            .args(["serve", run(), "--address", "127.0.0.1:0"])
+            .args(["serve", run, "--address", "127.0.0.1:0"])
             .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -171,6 +175,40 @@ fn lists_and_scores_are_those_of_the_command_line() {
     assert_eq!((health.status, &health.body["status"], &health.body["run"]), (200, &"ok".into(), &"tiny".into()));
     assert_eq!((&health.body["answered"], &health.body["in_flight"]), (&5.into(), &0.into()));
     assert_eq!(server.stop().0, Some(0));
+}
+
+/// The tuned model's answers count where a request asks for it and the server has loaded it.
+#[test]
+fn the_tuned_model_is_asked_of_users_and_of_histories() {
+    Serving::start(&[])
+        .post("/recommend", &json!({ "user": 3, "score": "llm" }))
+        .is_problem(422, "score: this server has not loaded the tuned model");
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.text("run"));
+    say(&["run", &recipe, "--out", &out, "--until", "predict", "--quiet"]).ended_with(0);
+    let server = Serving::of(&out, &["--with-model", "--timeout", "60"]);
+    let document = server.send("GET", "/openapi.json", b"").body;
+    let schema = &document["paths"]["/recommend"]["post"]["responses"]["200"]["content"]["application/json"]["schema"];
+    // How long it took is another each time.
+    let timeless = |mut list: Value| {
+        assert!(list["model"]["seconds"].take().is_number() && list["model"]["seconds_each"].take().is_number());
+        list
+    };
+    for (body, who) in [
+        (json!({ "user": 3, "top": 4, "score": "llm" }), ["--user", "3"]),
+        (
+            json!({ "history": [{ "item": 1, "rating": 5 }, { "item": 2 }], "top": 4, "score": "llm" }),
+            ["--history", "1:5,2"],
+        ),
+    ] {
+        let list = server.post("/recommend", &body);
+        assert_eq!(differs(&list.body, schema, &document, "answer"), None, "{list:?}");
+        let more = ["--top", "4", "--cold", "0", "--score", "llm", "--json"];
+        let told = say(&[&["recommend", "--run", &out][..], &who, &more].concat()).ended_with(0).json();
+        assert!(told["items"][0]["model_probability"].is_number(), "{told}");
+        assert_eq!((list.status, timeless(list.body)), (200, timeless(told)));
+    }
+    server.post("/recommend", &json!({ "user": 3, "score": "tuned" })).is_problem(422, "body, line 1");
 }
 
 /// Whether a value is what a schema of the document says; the first difference.

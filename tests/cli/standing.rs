@@ -67,6 +67,7 @@ fn a_run_folder_serves_elsewhere_without_what_it_was_made_of() {
     let asked_model = |run: &str| {
         let mut found = ask(run, &["--score", "llm"]).ended_with(0).json();
         assert!(found["model"]["seconds"].take().is_number(), "{found}");
+        assert!(found["model"]["seconds_each"].take().is_number(), "{found}");
         found
     };
     let (graph, llm) = (ask(&out, &[]).ended_with(0).json(), asked_model(&out));

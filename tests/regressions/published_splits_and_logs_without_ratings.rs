@@ -58,7 +58,14 @@ fn a_log_without_ratings_ends_with_results_and_recommendations() {
     assert!(results.notes[0].contains("no ratings") && results.notes[0].contains("left out: describe"));
     drop(run);
     let run = Run::open_finished(&out).unwrap();
-    let wanted = Request { who: Who::User("u3".into()), top: 4, cold: 3, exclude: Vec::new(), ask_model: false };
+    let wanted = Request {
+        who: Who::User("u3".into()),
+        top: 4,
+        cold: 3,
+        exclude: Vec::new(),
+        ask_model: false,
+        model_seconds: None,
+    };
     let recommender = Recommender::open(&run, &recipe, &Silent).unwrap();
     drop(run);
     let found = recommender.recommend(&wanted, &Silent).unwrap();

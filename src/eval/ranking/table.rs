@@ -172,12 +172,19 @@ impl RankingTable {
         let value = |name: &str| self.row(name)?.value(JUDGED_BY);
         let (own, other) = (value(name)?, value(&self.reference)?);
         (own < other).then(|| {
+            let (own, other) = apart(own, other);
             format!(
-                "{name} ranks worse than {}: NDCG@10 {own:.4} against {other:.4}, {} users of {}",
+                "{name} ranks worse than {}: NDCG@10 {own} against {other}, {} users of {}",
                 self.reference, self.users, self.split
             )
         })
     }
+}
+
+/// Two values that differ, with as many digits as show it, four at least.
+fn apart(a: f64, b: f64) -> (String, String) {
+    let with = |digits: usize| (format!("{a:.digits$}"), format!("{b:.digits$}"));
+    (4..17).map(with).find(|(a, b)| a != b).unwrap_or_else(|| (a.to_string(), b.to_string()))
 }
 
 #[cfg(test)]
@@ -212,6 +219,16 @@ mod tests {
         near(difference.p, libm::erfc(std::f64::consts::FRAC_1_SQRT_2));
         assert_eq!((table.users, table.reference.as_str(), table.falls_behind("LightGCN")), (3, "popularity", None));
         assert!(table.rows[0].against.is_empty());
+    }
+
+    #[test]
+    fn figures_that_differ_are_printed_so_that_it_shows() {
+        let said = |a, b| apart(a, b);
+        assert_eq!(said(0.1, 0.25), ("0.1000".into(), "0.2500".into()));
+        assert_eq!(said(0.208_411, 0.208_432), ("0.20841".into(), "0.20843".into()));
+        let next = f64::from_bits(0.2084f64.to_bits() + 1);
+        let (a, b) = said(0.2084, next);
+        assert_ne!(a, b);
     }
 
     #[test]

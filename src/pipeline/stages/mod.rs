@@ -399,6 +399,20 @@ impl<'a> Chain<'a> {
         Ok(tuned)
     }
 
+    /// What the tuned model says of the rows that are merged and reported: a part of `predict`.
+    pub fn tuned_answers(
+        &self,
+        prompts: &ByVariant<Made<PromptRows>>,
+        tuned: &Made<Tuned>,
+    ) -> Result<Made<Predictions>> {
+        let model = self.writer.view(Facets::ANSWERS);
+        let inputs = PredictInputs { prompts: &prompts.score, tuned: Some(tuned), model };
+        let mut stage = self.run.enter(StageId::Predict, self.device);
+        let made = stage.part::<Predict>("score", &PredictSettings::tuned(self.recipe), &inputs)?;
+        stage.finish();
+        Ok(made)
+    }
+
     /// `tune` with the further adapters of `tune.more_seeds`, the recipe's own first.
     pub fn tune_all(&self, prompts: &ByVariant<Made<PromptRows>>) -> Result<Vec<Made<Tuned>>> {
         let inputs = TuneInputs { prompts: &prompts.tune, model: self.writer.view(Facets::LEARNS) };

@@ -17,7 +17,7 @@ use crate::eval::rows;
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
-use crate::retrieval::rankers::{Blend, Fitted, Kept, Ranker, Ratings, RecommendSettings, judge};
+use crate::retrieval::rankers::{Blend, Fitted, Kept, Ranker, Ratings, RecommendSettings, Weights, judge};
 
 /// Evaluates rankers.
 pub struct Rank;
@@ -76,12 +76,33 @@ pub struct Chosen {
     /// Its row in the tables.
     pub name: String,
     /// Rankers that it is made of, with their weights; itself where it is one of its own.
-    pub parts: Vec<(String, f32)>,
+    pub parts: Weights,
+    /// Of a blend: other weights for histories of fewer likes than this.
+    #[serde(default)]
+    pub few: Option<(usize, Weights)>,
     /// NDCG@10 on the validation part, its own and that of popularity; none without such a part.
     pub ndcg: Option<[f64; 2]>,
+    /// The same on the test part, which had no part in the choice: of a blend, whose weights the
+    /// validation users chose, the figure on these is flattering.
+    #[serde(default)]
+    pub test: Option<[f64; 2]>,
 }
 
 impl Chosen {
+    /// The rankers that serve a history of so many likes, with their weights.
+    pub fn parts(&self, likes: usize) -> &Weights {
+        match &self.few {
+            Some((below, few)) if likes < *below => few,
+            _ => &self.parts,
+        }
+    }
+
+    /// The names of all rankers that it is made of.
+    pub fn wanted(&self) -> Vec<String> {
+        let all = self.parts.iter().chain(self.few.iter().flat_map(|few| &few.1));
+        all.map(|part| part.0.clone()).collect()
+    }
+
     /// The best of a table; `None` for one that is empty.
     fn of(table: &RankingTable, blend: Option<&Blend>) -> Option<Self> {
         let value = |name: &str| table.row(name)?.value("ndcg@10");
@@ -98,26 +119,49 @@ impl Chosen {
             Some(blend) => blend.weights(),
             None => vec![(name.to_owned(), 1.0)],
         };
-        Some(Self { name: name.to_owned(), parts, ndcg: Some([own, value(&table.reference)?]) })
+        let few = blend.filter(|_| name == rows::BLEND).and_then(Blend::few);
+        Some(Self { name: name.to_owned(), parts, few, ndcg: Some([own, value(&table.reference)?]), test: None })
+    }
+
+    /// With its figure in the table of the test part.
+    fn tested(mut self, tables: &[RankingTable]) -> Self {
+        let table = tables.iter().find(|table| table.split == Part::Test.name());
+        let value = |name: &str| table?.row(name)?.value("ndcg@10");
+        self.test = table.and_then(|table| Some([value(&self.name)?, value(&table.reference)?]));
+        self
     }
 
     /// Without validation users: the ranker that is the best on most data sets.
     fn unseen(fitted: &Fitted) -> Self {
         let order = [rows::EASE_RATED, rows::EASE, rows::FACTORS, rows::NEIGHBOURS, rows::LIGHTGCN];
         let name = order.into_iter().find(|name| fitted.named(name).is_some()).unwrap_or(rows::POPULARITY);
-        Self { name: name.into(), parts: vec![(name.into(), 1.0)], ndcg: None }
+        Self { name: name.into(), parts: vec![(name.into(), 1.0)], few: None, ndcg: None, test: None }
     }
 
     /// In words.
     pub fn told(&self) -> String {
-        let parts: Vec<String> = self.parts.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
-        let parts = if self.parts.len() > 1 { format!(" ({})", parts.join(" + ")) } else { String::new() };
+        let sum = |weights: &Weights| {
+            let parts: Vec<String> = weights.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
+            parts.join(" + ")
+        };
+        let parts = match &self.few {
+            Some((below, few)) => format!(" ({}; below {below} likes {})", sum(&self.parts), sum(few)),
+            None if self.parts.len() > 1 => format!(" ({})", sum(&self.parts)),
+            None => String::new(),
+        };
+        let test = self.test.map(|[own, other]| format!("{own:.4} on the test part (popularity {other:.4})"));
         match self.ndcg {
             Some([own, popularity]) => format!(
-                "`recommend` ranks by {}{parts}: NDCG@10 {own:.4} on the validation part, where popularity has {popularity:.4}",
-                self.name
+                "`recommend` ranks by {}{parts}: NDCG@10 {own:.4} on the validation part, which chose it \
+                 (popularity {popularity:.4}){}",
+                self.name,
+                test.map_or_else(String::new, |test| format!(", {test}"))
             ),
-            None => format!("`recommend` ranks by {}: no validation user shows which ranker is the best", self.name),
+            None => format!(
+                "`recommend` ranks by {}: no validation user shows which ranker is the best{}",
+                self.name,
+                test.map_or_else(String::new, |test| format!("; NDCG@10 {test}"))
+            ),
         }
     }
 }
@@ -126,7 +170,7 @@ const FILE: &str = "ranking.json";
 
 impl Stage for Rank {
     const ID: StageId = StageId::Graph;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Settings<'r> = RankSettings<'r>;
     type Inputs<'a> = RankInputs<'a>;
     type Output = Ranked;
@@ -147,8 +191,8 @@ impl Stage for Rank {
         } else {
             let step = valid.len().div_ceil(own.blend_users);
             let some: Vec<_> = valid.iter().step_by(step).cloned().collect();
-            let blend = Blend::choose(&fitted.rankers, &some, catalogue, work.monitor)?;
-            (blend.weights().len() > 1).then_some(blend)
+            let blend = Blend::choose(&fitted.rankers, &some, catalogue, threshold, work.monitor)?;
+            (blend.weights().len() > 1 || blend.few().is_some()).then_some(blend)
         };
         let rankers = || fitted.rankers.iter().map(|ranker| &**ranker as &dyn Ranker);
         let rankers: Vec<&dyn Ranker> = rankers().chain(blend.iter().map(|blend| blend as &dyn Ranker)).collect();
@@ -172,7 +216,7 @@ impl Stage for Rank {
         }
         let valid = ranked.tables.iter().find(|table| table.split == Part::Valid.name());
         let chosen = valid.and_then(|table| Chosen::of(table, blend.as_ref()));
-        ranked.chosen = chosen.unwrap_or_else(|| Chosen::unseen(&fitted));
+        ranked.chosen = chosen.unwrap_or_else(|| Chosen::unseen(&fitted)).tested(&ranked.tables);
         tell(&ranked, work);
         ranked.notes.extend(behind(&ranked));
         ranked.notes.push(ranked.chosen.told());

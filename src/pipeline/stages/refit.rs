@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::data::DataOutput;
 use super::graph::Collaborative;
 use super::rank::{Ranked, RankersSeen};
 use crate::config::Recipe;
@@ -94,8 +95,8 @@ impl Stage for Refit {
         // What is counted in a moment is counted when it is read; LightGCN is an artifact of its
         // own.
         let kept = [rows_of::EASE, rows_of::EASE_RATED, rows_of::FACTORS];
-        let wanted = ranked.chosen.parts.iter().map(|part| part.0.clone());
-        let wanted: Vec<String> = wanted.filter(|name| kept.contains(&name.as_str())).collect();
+        let wanted: Vec<String> =
+            ranked.chosen.wanted().into_iter().filter(|name| kept.contains(&name.as_str())).collect();
         let none = Matrix::zeros(0, 0);
         let own = settings.rankers.0;
         let fitted = Fitted::fit(&ratings, own, (&none, &none), Some(&wanted), Kept::default(), work.monitor)?;
@@ -118,25 +119,40 @@ impl Stage for Refit {
     }
 }
 
-/// The chosen ranker's parts, fitted, and the rows that they know.
+fn damaged(artifact: &Artifact, error: &dyn std::fmt::Display) -> Error {
+    Error::input(artifact.file(NOTE).display(), error).next("run the stage again: --from graph")
+}
+
+fn note(artifact: &Artifact) -> Result<Note> {
+    let path = artifact.file(NOTE);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
+    serde_json::from_slice(&bytes).map_err(|e| damaged(artifact, &e))
+}
+
+/// The rows that the kept rankers know, and whether these are all of the run.
+///
+/// # Errors
+/// Damaged files.
+pub fn known(artifact: &Artifact, data: DataOutput<'_>, threshold: f32) -> Result<(Ratings, bool)> {
+    let all = note(artifact)?.all;
+    Ok((rows(data.dataset, data.samples, threshold, all), all))
+}
+
+/// The chosen ranker's parts: those that were kept, and those that are counted on `ratings`.
 ///
 /// # Errors
 /// Damaged files.
 pub fn read(
     artifact: &Artifact,
-    (dataset, samples): (&Dataset, &Samples),
-    threshold: f32,
+    ratings: &Ratings,
     settings: &RecommendSettings,
     wanted: &[String],
     graph: &Collaborative,
     monitor: &dyn crate::monitor::Monitor,
-) -> Result<(Ratings, Fitted)> {
-    let path = artifact.file(NOTE);
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-    let bad = |e: &dyn std::fmt::Display| Error::input(path.display(), e).next("run the stage again: --from graph");
-    let note: Note = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
-    let ratings = rows(dataset, samples, threshold, note.all);
-    let weights = [Weight::Like(threshold), Weight::Scale(ratings.scale.0, ratings.scale.1)];
+) -> Result<Fitted> {
+    let note = note(artifact)?;
+    let bad = |e: &dyn std::fmt::Display| damaged(artifact, e);
+    let weights = [Weight::Like(ratings.threshold), Weight::Scale(ratings.scale.0, ratings.scale.1)];
     let mut kept = Kept::default();
     for (at, items) in note.ease.into_iter().enumerate() {
         if let Some(items) = items {
@@ -149,6 +165,5 @@ pub fn read(
         let own = &settings.factors;
         kept.factors = Some(Factors::from_parts(weights[0], matrix, own).map_err(|e| bad(&e))?);
     }
-    let fitted = Fitted::fit(&ratings, settings, (&graph.users, &graph.items), Some(wanted), kept, monitor)?;
-    Ok((ratings, fitted))
+    Fitted::fit(ratings, settings, (&graph.users, &graph.items), Some(wanted), kept, monitor)
 }

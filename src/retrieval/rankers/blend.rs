@@ -1,13 +1,14 @@
 //! Several rankers at once: their scores, brought to one scale for each user, are added with
-//! weights that validation users choose.
+//! weights that validation users choose, apart for those of whom little is known and for the
+//! others: what is popular serves the first, what they like serves the second.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::{Ranker, SILENT, Whom, best};
-use crate::data::ItemIdx;
 use crate::data::split::HeldOut;
+use crate::data::{ItemIdx, Rated};
 use crate::error::Result;
 use crate::eval::ranking::ndcg_of;
 use crate::eval::rows;
@@ -28,14 +29,37 @@ const POOL: usize = 50;
 /// Length of the list that is judged.
 const CUT: usize = 10;
 
+/// Likes from which on much is known of somebody.
+const MUCH: usize = 5;
+
+/// Validation users of either kind that are needed for weights of their own.
+const ENOUGH: usize = 50;
+
+/// A ranker with its weight.
+type Part = (Arc<dyn Ranker>, f32);
+
 /// The weighted sum.
 pub struct Blend {
-    parts: Vec<(Arc<dyn Ranker>, f32)>,
+    parts: Vec<Part>,
+    few: Option<Few>,
+}
+
+/// Other weights for those of whom little is known.
+struct Few {
+    /// A rating above it is a like.
+    threshold: f32,
+    /// They hold for histories of fewer likes.
+    below: usize,
+    parts: Vec<Part>,
+}
+
+fn likes(history: &[Rated], threshold: f32) -> usize {
+    history.iter().filter(|row| row.rating > threshold).count()
 }
 
 /// Brings scores to mean 0 and standard deviation 1 over the items that the ranker speaks of; of
 /// the others it is as little convinced as of the worst of these.
-fn normalise(scores: &mut [f32]) {
+pub fn normalise(scores: &mut [f32]) {
     let (mut n, mut sum, mut lowest) = (0.0f64, 0.0f64, f32::INFINITY);
     for &score in scores.iter().filter(|s| **s > SILENT) {
         (n, sum, lowest) = (n + 1.0, sum + f64::from(score), lowest.min(score));
@@ -55,17 +79,38 @@ fn normalise(scores: &mut [f32]) {
 
 impl Blend {
     /// Of rankers with their weights; a weight of 0 leaves one out.
-    pub fn new(parts: impl IntoIterator<Item = (Arc<dyn Ranker>, f32)>) -> Self {
-        Self { parts: parts.into_iter().filter(|part| part.1 > 0.0).collect() }
+    pub fn new(parts: impl IntoIterator<Item = Part>) -> Self {
+        Self { parts: parts.into_iter().filter(|part| part.1 > 0.0).collect(), few: None }
+    }
+
+    /// With other weights for histories of fewer than `below` likes.
+    #[must_use]
+    pub fn with_few(self, below: usize, threshold: f32, parts: impl IntoIterator<Item = Part>) -> Self {
+        let parts = parts.into_iter().filter(|part| part.1 > 0.0).collect();
+        Self { few: Some(Few { threshold, below, parts }), ..self }
     }
 
     /// The weights, by name.
     pub fn weights(&self) -> Vec<(String, f32)> {
-        self.parts.iter().map(|(ranker, weight)| (ranker.name().to_owned(), *weight)).collect()
+        named(&self.parts)
     }
 
-    /// Chooses weights by NDCG@10 of these users. It begins with the best ranker alone and changes
-    /// one weight after the other as long as that brings something.
+    /// The weights for histories of few likes, where they are others, and how many likes are not
+    /// few.
+    pub fn few(&self) -> Option<(usize, Vec<(String, f32)>)> {
+        self.few.as_ref().map(|few| (few.below, named(&few.parts)))
+    }
+
+    /// What serves this history.
+    fn parts(&self, history: &[Rated]) -> &[Part] {
+        match &self.few {
+            Some(few) if likes(history, few.threshold) < few.below => &few.parts,
+            _ => &self.parts,
+        }
+    }
+
+    /// Chooses weights by NDCG@10 of these users, for those with few likes and for the others apart
+    /// where there are enough of both. `threshold`: a rating above it is a like.
     ///
     /// # Errors
     /// A stop that was asked for.
@@ -73,46 +118,67 @@ impl Blend {
         rankers: &[Arc<dyn Ranker>],
         users: &[HeldOut<'_>],
         items: usize,
+        threshold: f32,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let cases: Vec<Case> = users.par_iter().map(|user| Case::new(rankers, user, items)).collect();
         monitor.check()?;
-        let value = |weights: &[f32]| cases.par_iter().map(|case| case.ndcg(weights)).collect::<Vec<_>>();
-        // Summed in order: the choice does not depend on the number of threads.
-        let value = |weights: &[f32]| value(weights).iter().sum::<f64>() / cases.len().max(1) as f64;
-        let alone = |n: usize| (0..rankers.len()).map(|at| f32::from(u8::from(at == n))).collect::<Vec<f32>>();
-        let mut weights = alone(0);
-        let mut reached = value(&weights);
-        for n in 1..rankers.len() {
-            let this = value(&alone(n));
-            if this > reached {
-                (weights, reached) = (alone(n), this);
-            }
+        let (few, much): (Vec<_>, Vec<_>) =
+            cases.into_iter().zip(users).partition(|(_, user)| likes(user.history, threshold) < MUCH);
+        let cases = |of: Vec<(Case, &HeldOut<'_>)>| -> Vec<Case> { of.into_iter().map(|case| case.0).collect() };
+        let (mut few, mut much) = (cases(few), cases(much));
+        let parts = |weights: Vec<f32>| rankers.iter().cloned().zip(weights);
+        if few.len() < ENOUGH || much.len() < ENOUGH {
+            much.append(&mut few);
+            return Ok(Self::new(parts(search(rankers.len(), &much, monitor)?)));
         }
-        for _ in 0..ROUNDS {
-            let before = reached;
-            for n in 0..rankers.len() {
-                monitor.check()?;
-                let old = weights[n];
-                let mut kept = old;
-                for step in STEPS {
-                    weights[n] = step;
-                    if weights.iter().all(|weight| *weight == 0.0) {
-                        continue;
-                    }
-                    let this = value(&weights);
-                    if this > reached * (1.0 + GAIN) {
-                        (kept, reached) = (step, this);
-                    }
-                }
-                weights[n] = kept;
-            }
-            if reached <= before {
-                break;
-            }
-        }
-        Ok(Self::new(rankers.iter().cloned().zip(weights)))
+        let own = Self::new(parts(search(rankers.len(), &much, monitor)?));
+        Ok(own.with_few(MUCH, threshold, parts(search(rankers.len(), &few, monitor)?)))
     }
+}
+
+fn named(parts: &[Part]) -> Vec<(String, f32)> {
+    parts.iter().map(|(ranker, weight)| (ranker.name().to_owned(), *weight)).collect()
+}
+
+/// The weights of `n` rankers. The search begins with the best ranker alone and changes one weight
+/// after the other as long as that brings something.
+fn search(n: usize, cases: &[Case], monitor: &dyn Monitor) -> Result<Vec<f32>> {
+    let value = |weights: &[f32]| cases.par_iter().map(|case| case.ndcg(weights)).collect::<Vec<_>>();
+    // Summed in order: the choice does not depend on the number of threads.
+    let value = |weights: &[f32]| value(weights).iter().sum::<f64>() / cases.len().max(1) as f64;
+    let alone = |own: usize| (0..n).map(|at| f32::from(u8::from(at == own))).collect::<Vec<f32>>();
+    let mut weights = alone(0);
+    let mut reached = value(&weights);
+    for own in 1..n {
+        let this = value(&alone(own));
+        if this > reached {
+            (weights, reached) = (alone(own), this);
+        }
+    }
+    for _ in 0..ROUNDS {
+        let before = reached;
+        for at in 0..n {
+            monitor.check()?;
+            let old = weights[at];
+            let mut kept = old;
+            for step in STEPS {
+                weights[at] = step;
+                if weights.iter().all(|weight| *weight == 0.0) {
+                    continue;
+                }
+                let this = value(&weights);
+                if this > reached * (1.0 + GAIN) {
+                    (kept, reached) = (step, this);
+                }
+            }
+            weights[at] = kept;
+        }
+        if reached <= before {
+            break;
+        }
+    }
+    Ok(weights)
 }
 
 /// A validation user: the items that may come into the list, with the scores of each ranker.
@@ -160,7 +226,7 @@ impl Ranker for Blend {
         let mut own = vec![SILENT; scores.len()];
         let mut spoken = vec![false; scores.len()];
         let mut sums = vec![0.0f32; scores.len()];
-        for (ranker, weight) in &self.parts {
+        for (ranker, weight) in self.parts(whom.history) {
             if !ranker.scores(whom, &mut own) {
                 continue;
             }
@@ -176,7 +242,7 @@ impl Ranker for Blend {
 
     fn because(&self, whom: Whom<'_>, item: ItemIdx) -> Vec<(ItemIdx, f32)> {
         let mut sum: std::collections::BTreeMap<ItemIdx, f32> = std::collections::BTreeMap::new();
-        for (ranker, weight) in &self.parts {
+        for (ranker, weight) in self.parts(whom.history) {
             let own = ranker.because(whom, item);
             // Each ranker's reasons as shares: their scales differ.
             let all: f32 = own.iter().map(|part| part.1.abs()).sum();
@@ -228,8 +294,36 @@ mod tests {
         good[7] = 5.0;
         let rankers: Vec<Arc<dyn Ranker>> =
             vec![Arc::new(Given("bad", (0..30).map(|i| i as f32).collect())), Arc::new(Given("good", good))];
-        let blend = Blend::choose(&rankers, &users(&[7]), 30, &Silent).unwrap();
+        let blend = Blend::choose(&rankers, &users(&[7]), 30, 3.0, &Silent).unwrap();
         assert_eq!(blend.weights(), [("good".to_string(), 1.0)]);
+    }
+
+    /// The same users twice over: without a history the popular item is right, with one another.
+    #[test]
+    fn those_of_whom_little_is_known_have_weights_of_their_own() {
+        let liked: Vec<Rated> =
+            (0..MUCH as u32).map(|n| Rated { item: ItemIdx(20 + n), rating: 5.0, time: 0 }).collect();
+        let one = |item: usize| -> Vec<f32> { (0..30).map(|at| f32::from(u8::from(at == item))).collect() };
+        let rankers: Vec<Arc<dyn Ranker>> = vec![Arc::new(Given("popular", one(1))), Arc::new(Given("taste", one(2)))];
+        let case = |user: u32, much: bool| HeldOut {
+            user: UserIdx(user),
+            history: if much { &liked } else { &liked[..1] },
+            seen: vec![0],
+            relevant: vec![ItemIdx(if much { 2 } else { 1 })],
+        };
+        let all: Vec<_> = (0..2 * ENOUGH as u32).map(|user| case(user, user % 2 == 0)).collect();
+        let blend = Blend::choose(&rankers, &all, 30, 3.0, &Silent).unwrap();
+        assert_eq!(blend.weights(), [("taste".to_string(), 1.0)]);
+        assert_eq!(blend.few(), Some((MUCH, vec![("popular".to_string(), 1.0)])));
+        let first = |history: &[Rated]| {
+            let mut scores = vec![0.0; 30];
+            assert!(blend.scores(Whom { user: None, history }, &mut scores));
+            best(&mut scores, &[], 1)
+        };
+        assert_eq!((first(&liked), first(&liked[..1])), (vec![2], vec![1]));
+        // Too few of a kind: all choose together.
+        let most: Vec<_> = (0..2 * ENOUGH as u32).map(|user| case(user, user >= 9)).collect();
+        assert_eq!(Blend::choose(&rankers, &most, 30, 3.0, &Silent).unwrap().few(), None);
     }
 
     #[test]
@@ -243,7 +337,7 @@ mod tests {
         };
         let rankers: Vec<Arc<dyn Ranker>> =
             vec![Arc::new(Given("one", half(1, 10))), Arc::new(Given("two", half(2, 25)))];
-        let blend = Blend::choose(&rankers, &users(&[1, 2]), 40, &Silent).unwrap();
+        let blend = Blend::choose(&rankers, &users(&[1, 2]), 40, 3.0, &Silent).unwrap();
         assert_eq!(blend.weights().len(), 2);
         let mut scores = vec![0.0; 40];
         assert!(blend.scores(Whom { user: None, history: &[] }, &mut scores));

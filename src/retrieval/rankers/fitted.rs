@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Ease, Factors, LightGcn, Neighbours, Popularity, Ranker, Ratings, RecommendSettings, Weight, ease_bytes};
+use super::{
+    Blend, Ease, Factors, LightGcn, Neighbours, Popularity, Ranker, Ratings, RecommendSettings, Weight, ease_bytes,
+};
 use crate::error::Result;
 use crate::eval::rows;
 use crate::monitor::Monitor;
@@ -11,8 +13,13 @@ use crate::tensor::Matrix;
 /// Pseudo-ratings that hold an item's share of likes near the mean.
 const ITEM_SHRINKAGE: f64 = 10.0;
 
+/// Names of rankers with their weights.
+pub type Weights = Vec<(String, f32)>;
+
 /// Rankers fitted on the same rows.
 pub struct Fitted {
+    /// A rating above it is a like.
+    pub threshold: f32,
     /// The reference, and what fills lists that are too short.
     pub popularity: Arc<Popularity>,
     /// All of them, popularity first.
@@ -52,6 +59,7 @@ impl Fitted {
         let pairs = ratings.pairs();
         let popularity = Arc::new(Popularity::new(ratings.items, &pairs));
         let mut fitted = Self {
+            threshold: ratings.threshold,
             rankers: vec![popularity.clone()],
             popularity,
             notes: Vec::new(),
@@ -114,6 +122,21 @@ impl Fitted {
     /// The ranker of a name.
     pub fn named(&self, name: &str) -> Option<&Arc<dyn Ranker>> {
         self.rankers.iter().find(|ranker| ranker.name() == name)
+    }
+
+    /// The ranker of these names with their weights: itself where it is one, else their blend.
+    /// `few`: other ones for histories of fewer likes than this.
+    pub fn joined(&self, parts: &Weights, few: Option<&(usize, Weights)>) -> Arc<dyn Ranker> {
+        let part = |(name, weight): &(String, f32)| self.named(name).map(|ranker| (ranker.clone(), *weight));
+        let of = |weights: &Weights| weights.iter().filter_map(part).collect::<Vec<_>>();
+        let blend = Blend::new(of(parts));
+        if let Some((below, weights)) = few {
+            return Arc::new(blend.with_few(*below, self.threshold, of(weights)));
+        }
+        match <[_; 1]>::try_from(of(parts)) {
+            Ok([(ranker, _)]) => ranker,
+            Err(_) => Arc::new(blend),
+        }
     }
 }
 

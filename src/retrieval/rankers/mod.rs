@@ -14,10 +14,10 @@ mod settings;
 
 use rayon::prelude::*;
 
-pub use blend::Blend;
+pub use blend::{Blend, normalise};
 pub use ease::{Ease, bytes as ease_bytes};
 pub use factors::Factors;
-pub use fitted::{Fitted, Kept};
+pub use fitted::{Fitted, Kept, Weights};
 pub use lightgcn::LightGcn;
 pub use neighbours::Neighbours;
 pub use popularity::Popularity;

@@ -30,20 +30,22 @@ impl Ratings {
     }
 
     fn of(dataset: &Dataset, samples: &Samples, threshold: f32, keep: impl Fn(UserIdx, ItemIdx) -> bool) -> Self {
-        // The last user who met an item, plus 1.
-        let mut met = vec![0u32; dataset.items.len()];
-        let own = |(user, timeline): (u32, &Vec<Rated>)| -> Vec<Rated> {
-            // Of an item that was met twice, the first row: the later one may be held out.
-            let mut first = |row: &Rated| std::mem::replace(&mut met[row.item.at()], user + 1) != user + 1;
-            timeline.iter().filter(|row| keep(UserIdx(user), row.item) && first(row)).copied().collect()
-        };
+        let items = dataset.items.len();
+        let rows = samples.timelines.iter().map(|timeline| timeline.iter().copied());
         Self {
-            items: dataset.items.len(),
-            by_user: (0..).zip(&samples.timelines).map(own).collect(),
+            items,
+            by_user: once_each(items, rows, keep),
             threshold,
             scale: dataset.scale,
             has_times: dataset.has_times,
         }
+    }
+
+    /// The same with other rows, by user.
+    #[must_use]
+    pub fn with_rows<'a>(self, rows: impl Iterator<Item = &'a [Rated]>) -> Self {
+        let by_user = once_each(self.items, rows.map(|rows| rows.iter().copied()), |_, _| true);
+        Self { by_user, ..self }
     }
 
     /// The pairs, whatever their ratings.
@@ -65,6 +67,22 @@ impl Ratings {
     pub fn weighed(&self, weight: Weight) -> Table {
         Table::new(self.items, self.by_user.iter().map(|rows| weight.of(rows)).collect())
     }
+}
+
+/// The rows of each user that are to be kept, each item once.
+fn once_each<R: Iterator<Item = Rated>>(
+    items: usize,
+    rows: impl Iterator<Item = R>,
+    keep: impl Fn(UserIdx, ItemIdx) -> bool,
+) -> Vec<Vec<Rated>> {
+    // The last user who met an item, plus 1.
+    let mut met = vec![0u32; items];
+    let own = |(user, timeline): (u32, R)| -> Vec<Rated> {
+        // Of an item that was met twice, the first row: the later one may be held out.
+        let mut first = |row: &Rated| std::mem::replace(&mut met[row.item.at()], user + 1) != user + 1;
+        timeline.filter(|row| keep(UserIdx(user), row.item) && first(row)).collect()
+    };
+    (0..).zip(rows).map(own).collect()
 }
 
 /// What a row of a history weighs.

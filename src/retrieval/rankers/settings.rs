@@ -85,7 +85,7 @@ impl Default for RecommendSettings {
             neighbours: 100,
             half_life: 0.1,
             factors: FactorSettings::default(),
-            blend_users: 1000,
+            blend_users: 5000,
             fit: FinalFit::Auto,
             candidates: 50,
             model_seconds: 60.0,
