@@ -49,8 +49,12 @@ fn log_odds(p: f64) -> f64 {
 }
 
 impl ModelWeight {
-    /// The best weight on these rows; `None` where they are of one class and so order nothing.
+    /// The best weight on these rows; `None` where there are none, or all of one class, which order
+    /// nothing.
     pub(super) fn choose(rows: &[Row]) -> Result<Option<Self>> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
         let labels: Vec<bool> = rows.iter().map(|row| row.label).collect();
         let odds: Vec<f64> = rows.iter().map(|row| log_odds(row.p)).collect();
         let n = odds.len().max(1) as f64;
@@ -87,7 +91,7 @@ mod tests {
     /// A hundred rows: the ranker's score and the model's log-odds as functions of row and label.
     fn rows(score: impl Fn(usize, bool) -> f64, odds: impl Fn(usize, bool) -> f64) -> Vec<Row> {
         let row = |n: usize| {
-            let label = n % 2 == 0;
+            let label = n.is_multiple_of(2);
             Row { score: score(n, label), p: 1.0 / (1.0 + (-odds(n, label)).exp()), label }
         };
         (0..100).map(row).collect()
