@@ -408,8 +408,8 @@ impl Recommender {
     }
 
     /// Asks the tuned model about the candidates, best first, as many as fit into `budget` seconds
-    /// (0: all), and orders them by its answers and the ranker's scores as the validation rows weigh
-    /// them; by its answers alone where no such row was answered.
+    /// (0: all), and orders them by its answers and the ranker's scores as the validation rows
+    /// weigh them; by its answers alone where no such row was answered.
     fn asked(
         &self,
         person: &Person,

@@ -22,8 +22,8 @@ pub(super) struct Row {
 }
 
 /// What the tuned model's answer counts beside the ranker's score. A candidate's merged score is
-/// `score + weight * answer`: the ranker's score at mean 0 and deviation 1 over the user's items, and
-/// the log-odds of the model's probability at mean 0 and deviation 1 over the validation rows.
+/// `score + weight * answer`: the ranker's score at mean 0 and deviation 1 over the user's items,
+/// and the log-odds of the model's probability at mean 0 and deviation 1 over the validation rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct ModelWeight {
     /// 0: the model's answers improve nothing on the validation rows, and the ranker's order stays.
