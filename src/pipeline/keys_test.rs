@@ -251,6 +251,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("graph.lightgcn.batch", "100", Plain, GRAPH),
     ("graph.lightgcn.negative_candidates", "2", Plain, GRAPH),
     ("graph.lightgcn.draw", "users", Plain, GRAPH),
+    ("graph.lightgcn.schedule", "linear", Plain, GRAPH),
     ("graph.lightgcn.epochs", "7", Plain, GRAPH),
     ("graph.lightgcn.early_stop", "7", Plain, GRAPH),
     ("graph.lightgcn.eval_every", "7", Plain, GRAPH),

@@ -7,6 +7,7 @@
 
 mod fault;
 mod range;
+mod schedule;
 mod schema;
 mod value;
 mod walk;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 pub use fault::{Fault, Faults};
 pub use range::Range;
+pub use schedule::Schedule;
 pub use schema::{Kind, Schema};
 pub use value::Value;
 pub use walk::{nearest, walk};

@@ -3,14 +3,13 @@
 //! projector of soft tokens, or every weight of a small one.
 
 mod checkpoint;
-pub mod schedule;
 pub mod settings;
 mod soft;
 mod source;
 mod trainer;
 
 pub use checkpoint::{EvalRecord, History, StepRecord};
-pub use settings::{LoraSettings, Schedule};
+pub use settings::LoraSettings;
 pub use soft::{SoftAdapter, SoftInputs};
 pub use source::{GroupSource, mean_loss};
 pub use trainer::{Evaluator, Outcome, Training, TuneOutcome};

@@ -3,17 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::models::lora::Target;
-use crate::settings::Checked;
-
-/// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// In a straight line to 0 at the last step.
-    Linear,
-    /// Not at all.
-    Constant,
-}
+use crate::settings::{Checked, Schedule};
 
 /// Fine-tuning settings. The defaults are the authors' (rank 8, alpha 16, dropout 0.05 on query and
 /// value, AdamW at 5e-4 with linear decay, clip 1, early stop after 5 evaluations, seed 42), except

@@ -7,7 +7,6 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::checkpoint::{EvalRecord, History, State, StepRecord};
-use super::schedule::learning_rate;
 use super::settings::LoraSettings;
 use super::source::{GroupSource, micro_batches};
 use crate::device::Device;
@@ -366,7 +365,8 @@ impl Run<'_> {
         loss /= weight;
         let length = norm(gradient);
         self.check_finite(loss, length, state.step)?;
-        let rate = learning_rate(settings, state.step, total);
+        let share = settings.schedule.share(state.step, settings.warmup_steps, total);
+        let rate = settings.learning_rate * share;
         let clip = if settings.clip > 0.0 { (settings.clip / (length + 1e-6)).min(1.0) } else { 1.0 };
         let adam = AdamW {
             lr: rate,
@@ -391,8 +391,7 @@ impl Run<'_> {
         };
         apply(adam, from..end)?;
         if let Some(soft) = &self.soft {
-            let own = LoraSettings { learning_rate: soft.learning_rate, ..settings.clone() };
-            apply(AdamW { lr: learning_rate(&own, state.step, total), ..adam }, end..gradient.len())?;
+            apply(AdamW { lr: soft.learning_rate * share, ..adam }, end..gradient.len())?;
         }
         write_all(params, flat)?;
         state.step += 1;

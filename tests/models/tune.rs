@@ -11,11 +11,10 @@ use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Packed, Para
 use rallrec::models::decoder::{Config, Family, Weights};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, SoftSettings, mean_norm};
+use rallrec::settings::Schedule;
 use rallrec::store::fixture;
 use rallrec::tensor::Dtype;
-use rallrec::tune::{
-    Evaluator, LoraSettings, Outcome, Schedule, SoftAdapter, SoftInputs, Training, TuneOutcome, mean_loss,
-};
+use rallrec::tune::{Evaluator, LoraSettings, Outcome, SoftAdapter, SoftInputs, Training, TuneOutcome, mean_loss};
 use rallrec::{Kind, Matrix, Monitor, Result, Silent};
 
 /// Stops after a number of steps.

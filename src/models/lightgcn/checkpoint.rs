@@ -9,6 +9,7 @@ use super::train::Epoch;
 use crate::error::Result;
 use crate::models::checkpoint;
 use crate::ops::spmm::Lines;
+use crate::settings::Schedule;
 
 /// Name of the file in the checkpoint folder.
 const FILE: &str = "lightgcn.safetensors";
@@ -25,7 +26,7 @@ pub(super) struct Within {
 /// State beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// What was set; a resume may only raise `epochs`.
+    /// What was set; a resume may only raise `epochs`, and only under a constant learning rate.
     pub settings: LightGcnSettings,
     /// Digest of the graph.
     pub graph: String,
@@ -67,9 +68,12 @@ pub(super) fn load(folder: &Path, settings: &LightGcnSettings, graph: &str, node
     if progress.graph != graph {
         return Err(found.foreign("it belongs to another graph"));
     }
-    if (LightGcnSettings { epochs: 0, early_stop: 0, ..progress.settings.clone() })
-        != (LightGcnSettings { epochs: 0, early_stop: 0, ..settings.clone() })
-    {
+    // With a falling rate each step depends on how many there will be.
+    let rest = |settings: &LightGcnSettings| {
+        let epochs = if settings.schedule == Schedule::Constant { 0 } else { settings.epochs };
+        LightGcnSettings { epochs, early_stop: 0, ..settings.clone() }
+    };
+    if rest(&progress.settings) != rest(settings) {
         return Err(found.foreign("it was made with other settings"));
     }
     let mut rows = |name: &str| -> Result<Lines> {

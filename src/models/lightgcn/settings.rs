@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::spmm::Precision;
-use crate::settings::Checked;
+use crate::settings::{Checked, Schedule};
 
 /// How the user and the item of a triple are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -29,6 +29,9 @@ pub struct LightGcnSettings {
     /// Adam's step size.
     #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f32,
+    /// How the learning rate falls over `epochs`. A falling rate takes larger ones at the beginning
+    /// and needs fewer epochs; a run that ended cannot go on with more of them then.
+    pub schedule: Schedule,
     /// Weight of the L2 penalty on the embeddings before propagation.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub lambda: f32,
@@ -66,6 +69,7 @@ impl Default for LightGcnSettings {
             dim: 128,
             layers: 3,
             learning_rate: 1e-3,
+            schedule: Schedule::Constant,
             lambda: 1e-4,
             batch: 2048,
             negative_candidates: 1,

@@ -105,6 +105,11 @@ impl<'a> Trainer<'a> {
         self.steps
     }
 
+    /// Sets the learning rate of the next steps.
+    pub fn set_learning_rate(&mut self, rate: f32) {
+        self.adam.learning_rate = rate;
+    }
+
     /// Layer-0 rows.
     ///
     /// # Errors

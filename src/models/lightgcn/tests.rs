@@ -11,7 +11,7 @@ use crate::error::{Kind, Result};
 use crate::events::Event;
 use crate::monitor::{Monitor, Silent};
 use crate::rng::{Rng, Use};
-use crate::settings::Checked;
+use crate::settings::{Checked, Schedule};
 
 type Lists = Vec<(UserIdx, Vec<ItemIdx>)>;
 
@@ -76,13 +76,19 @@ fn it_learns_the_planted_tastes() {
 
 #[test]
 fn a_stopped_run_ends_at_the_same_bits() {
-    let whole = run(None, &settings(), &Silent).unwrap();
+    for schedule in [Schedule::Constant, Schedule::Linear] {
+        stopped_and_whole(&LightGcnSettings { schedule, ..settings() });
+    }
+}
+
+fn stopped_and_whole(settings: &LightGcnSettings) {
+    let whole = run(None, settings, &Silent).unwrap();
     // A little over two epochs of ten steps each time, and less than one.
     for (steps, least) in [(25, 3), (7, 12)] {
         let folder = tempfile::tempdir().unwrap();
         let mut stops = 0;
         let got = loop {
-            match run(Some(folder.path()), &settings(), &Stop(AtomicU64::new(steps))) {
+            match run(Some(folder.path()), settings, &Stop(AtomicU64::new(steps))) {
                 Ok(got) => break got,
                 Err(e) => assert_eq!(e.kind(), Kind::Stopped, "{e}"),
             }
@@ -91,7 +97,7 @@ fn a_stopped_run_ends_at_the_same_bits() {
         };
         assert!(stops >= least, "{stops}");
         assert_eq!(got, whole);
-        assert_eq!(run(Some(folder.path()), &settings(), &Silent).unwrap(), whole, "a finished run is read back");
+        assert_eq!(run(Some(folder.path()), settings, &Silent).unwrap(), whole, "a finished run is read back");
     }
 }
 
@@ -101,6 +107,43 @@ fn more_epochs_go_on_from_the_checkpoint() {
     run(Some(folder.path()), &LightGcnSettings { epochs: 4, ..settings() }, &Silent).unwrap();
     let got = run(Some(folder.path()), &settings(), &Silent).unwrap();
     assert_eq!(got, run(None, &settings(), &Silent).unwrap());
+}
+
+/// The rate falls to one last part of it, and each step depends on the number of epochs.
+#[test]
+fn a_falling_rate_ends_near_zero_and_takes_no_more_epochs() {
+    let s = LightGcnSettings { schedule: Schedule::Linear, epochs: 4, ..settings() };
+    let folder = tempfile::tempdir().unwrap();
+    let last = |s: &LightGcnSettings| {
+        let rates = Rates::default();
+        run(None, s, &rates).unwrap();
+        rates.0.into_inner().unwrap().pop().unwrap()
+    };
+    assert_eq!(last(&LightGcnSettings { epochs: 4, ..settings() }), f64::from(0.02f32));
+    let steps = 4 * 10;
+    assert!((last(&s) - 0.02 / f64::from(steps)).abs() < 1e-9, "{}", last(&s));
+    run(Some(folder.path()), &s, &Silent).unwrap();
+    let error = run(Some(folder.path()), &LightGcnSettings { epochs: 8, ..s }, &Silent).unwrap_err();
+    assert!(error.to_string().contains("other settings"), "{error}");
+}
+
+/// Keeps the learning rates that are told.
+#[derive(Default)]
+struct Rates(std::sync::Mutex<Vec<f64>>);
+
+impl Monitor for Rates {
+    fn emit(&self, event: Event) {
+        if let Event::TrainStep { learning_rate, .. } = event {
+            self.0.lock().unwrap().push(learning_rate);
+        }
+    }
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn stop_requested(&self) -> bool {
+        false
+    }
+    fn stage(&self) -> &str {
+        "graph"
+    }
 }
 
 #[test]

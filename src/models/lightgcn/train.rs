@@ -193,6 +193,7 @@ fn run_epoch(
     let order = sampler.order(epoch);
     let steps = sampler.steps(settings.batch);
     let all = u64::from(settings.epochs) * sampler.edges() as u64;
+    let all_steps = u64::from(settings.epochs) * steps as u64;
     let (mut total, mut recent, mut since, mut clock) = (f64::from_bits(within.loss), 0.0, 0u64, Instant::now());
     let mut edges = 0u64;
     for step in within.steps..steps {
@@ -200,6 +201,8 @@ fn run_epoch(
             keep(trainer, Within { steps: step, loss: total.to_bits() }, true)?;
             return Err(stopped);
         }
+        let rate = settings.learning_rate * settings.schedule.share(trainer.steps(), 0, all_steps) as f32;
+        trainer.set_learning_rate(rate);
         let stream = sampler.batch(&order, step, settings.batch, batch);
         let loss = trainer.step(batch, Negatives::Drawn(stream))?;
         if !loss.is_finite() {
@@ -222,9 +225,9 @@ fn run_epoch(
                 stage: monitor.stage().into(),
                 epoch,
                 step: trainer.steps(),
-                steps: u64::from(settings.epochs) * steps as u64,
+                steps: all_steps,
                 loss: recent / since as f64,
-                learning_rate: f64::from(settings.learning_rate),
+                learning_rate: f64::from(rate),
                 gradient_norm: None,
                 rate: Some(edges as f64 / seconds.max(1e-9)),
             });
