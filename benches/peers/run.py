@@ -56,6 +56,8 @@ def pairs(args):
             yield f"infonce-{pairs_}-{how}", f"torch {how}", ours, ["torch_infonce.py", "--pairs", pairs_, "--how", how, "--runs", "2"]
     if args.model:
         yield "prefill", "transformers f32", ["prefill", args.model], ["hf_llm.py", "prefill", args.model]
+        ours = ["prefill", args.model, "--dtype", "products-bf16"]
+        yield "prefill-bf16", "transformers bf16", ours, ["hf_llm.py", "prefill", args.model, "--dtype", "bfloat16"]
         yield "lora", "peft", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model]
         yield "lora-ragged", "peft, padded", ["lora", args.model, "--rows", "ragged", "--runs", "3"], ["peft_lora.py", args.model, "--rows", "ragged"]
         yield "lora-answer", "peft, logits of the answer only", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model, "--logits", "answer"]

@@ -15,13 +15,19 @@ use serde_json::json;
 use super::{Figure, timed};
 
 fn open(path: &Path, dtype: Option<&str>) -> Result<Model> {
-    let arithmetic = if dtype == Some("int8") { Arithmetic::Int8 } else { Arithmetic::F32 };
-    let dtype = match dtype.filter(|d| *d != "int8") {
+    let arithmetic = match dtype {
+        Some("int8") => Arithmetic::Int8,
+        Some("products-bf16") => Arithmetic::Bf16,
+        _ => Arithmetic::F32,
+    };
+    let dtype = match dtype.filter(|_| arithmetic == Arithmetic::F32) {
         None => None,
         Some("f32") => Some(Dtype::F32),
         Some("bf16") => Some(Dtype::Bf16),
         Some("f16") => Some(Dtype::F16),
-        Some(other) => return Err(Error::usage("--dtype", other.to_owned()).next("use f32, bf16, f16 or int8")),
+        Some(other) => {
+            return Err(Error::usage("--dtype", other.to_owned()).next("use f32, bf16, f16, products-bf16 or int8"));
+        }
     };
     let loaded = load(path, &LoadOptions { dtype })?;
     Model::new(loaded.config, loaded.weights)?.with_arithmetic(arithmetic)

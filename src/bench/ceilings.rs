@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::scale;
 use crate::device::{Device, DeviceRows, KernelDevice, Kind};
 use crate::error::{Error, Result};
-use crate::ops::linear::gemm::{View, product};
 use crate::ops::peak;
 use crate::ops::registry::Scale;
 use crate::ops::rows::kernel::{Places, gather};
@@ -17,8 +16,6 @@ use crate::tensor::Cost;
 
 /// Bytes of the buffers on the CPU: far beyond any cache.
 const BUFFER: usize = 256 << 20;
-/// Side of the square product on the CPU.
-const SIDE: usize = 1536;
 /// Tries on the CPU, and of a kernel; the best counts.
 const TRIES: (usize, usize) = (5, 10);
 
@@ -32,9 +29,15 @@ pub struct Ceilings {
     pub driver_copy_gb_s: Option<f64>,
     /// Reading a large buffer, gigabytes a second; of a CPU.
     pub read_gb_s: Option<f64>,
-    /// GFLOP a second: of a CPU a large f32 product, of a GPU bf16 products of `mma.sync` with sums
-    /// in f32 (on sm_90 `wgmma` gives more).
+    /// GFLOP a second: of a CPU multiply-adds of f32 from registers on all threads, of a GPU bf16
+    /// products of `mma.sync` with sums in f32 (on sm_90 `wgmma` gives more).
     pub gflop_s: f64,
+    /// The same of one thread of a CPU.
+    pub core_gflop_s: Option<f64>,
+    /// Of products of bf16 pairs, from registers on all threads, where a CPU has them.
+    pub bf16_gflop_s: Option<f64>,
+    /// Billions of multiplications and additions of 8-bit codes a second, likewise.
+    pub int8_gop_s: Option<f64>,
 }
 
 impl Ceilings {
@@ -86,20 +89,15 @@ fn of_cpu() -> Ceilings {
         std::hint::black_box(sum());
     });
     drop((from, to));
-    let n = SIDE;
-    let (a, b, mut c) = (vec![0.5f32; n * n], vec![0.25f32; n * n], vec![0.0f32; n * n]);
-    let multiply = best(|| {
-        // SAFETY: three row-major n x n matrices of n * n values each; c is not aliased.
-        unsafe {
-            let (lhs, rhs) = (View(a.as_ptr(), n, 1), View(b.as_ptr(), n, 1));
-            product((n, n, n), c.as_mut_ptr(), n, false, lhs, rhs, 1.0, true);
-        }
-    });
+    let (all, one) = (peak::cpu::measure(true), peak::cpu::measure(false));
     Ceilings {
         copy_gb_s: 2.0 * BUFFER as f64 / copy / 1e9,
         driver_copy_gb_s: None,
         read_gb_s: Some(BUFFER as f64 / read / 1e9),
-        gflop_s: 2.0 * (n as f64).powi(3) / multiply / 1e9,
+        gflop_s: all.f32,
+        core_gflop_s: Some(one.f32),
+        bf16_gflop_s: all.bf16,
+        int8_gop_s: all.int8,
     }
 }
 
@@ -148,5 +146,8 @@ fn of_kernels(device: &KernelDevice) -> Result<Ceilings> {
         driver_copy_gb_s: by_driver.map(|rate| rate / 1e9),
         read_gb_s: None,
         gflop_s: mma / 1e9,
+        core_gflop_s: None,
+        bf16_gflop_s: None,
+        int8_gop_s: None,
     })
 }

@@ -269,7 +269,15 @@ mod tests {
 
     #[test]
     fn the_nearer_ceiling_is_the_one_that_takes_longer() {
-        let ceilings = Ceilings { copy_gb_s: 10.0, driver_copy_gb_s: None, read_gb_s: Some(20.0), gflop_s: 100.0 };
+        let ceilings = Ceilings {
+            copy_gb_s: 10.0,
+            driver_copy_gb_s: None,
+            read_gb_s: Some(20.0),
+            gflop_s: 100.0,
+            core_gflop_s: None,
+            bf16_gflop_s: None,
+            int8_gop_s: None,
+        };
         let (bound, percent) = against(ceilings.each(Cost { bytes: 20e9, flops: 50e9 }), 2.0);
         assert_eq!(bound, Bound::Memory);
         assert!((percent - 50.0).abs() <= 1e-9);

@@ -16,8 +16,9 @@ use crate::pipeline::progress::short;
 
 /// Measure the operators against what this machine's memory and arithmetic units allow.
 ///
-/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of a large
-/// product (f32 on the CPU, bf16 by mma.sync on a GPU). Then times each operator at several shapes
+/// First measures two ceilings: bytes a second to and from memory, and FLOP a second of the
+/// arithmetic units (multiply-adds of f32 from registers on the CPU, which also says what they give
+/// in bf16 and in 8 bits; bf16 by mma.sync on a GPU). Then times each operator at several shapes
 /// on rotated inputs and prints its median time with its spread, its floor, and how near it comes
 /// to the ceiling that binds it.
 ///
@@ -186,7 +187,15 @@ fn render(report: &Report) -> String {
         a.command
     );
     let read = c.read_gb_s.map_or(String::new(), |read| format!("read {} GB/s, ", short(read)));
-    let ceilings = format!("{read}copy {} GB/s, products {} GFLOP/s", short(c.copy_gb_s), short(c.gflop_s));
+    let known = |what: &str, value: Option<f64>| value.map_or(String::new(), |v| format!(", {what} {}", short(v)));
+    let ceilings = format!(
+        "{read}copy {} GB/s, products {} GFLOP/s{}{}{}",
+        short(c.copy_gb_s),
+        short(c.gflop_s),
+        known("of one thread", c.core_gflop_s),
+        known("in bf16", c.bf16_gflop_s),
+        known("in 8 bits", c.int8_gop_s)
+    );
     let left: String = report.left_out.iter().map(|l| format!("left out: {}, {}: {}\n", l.op, l.work, l.why)).collect();
     let launches = if launches.is_empty() { String::new() } else { format!("\n\n{launches}") };
     format!("{about}\nceilings: {ceilings}\n\n{operators}{launches}\n{left}")

@@ -94,7 +94,8 @@ struct Input {
     /// Storage of the weights in memory (default: as stored, quantised files too).
     #[arg(long, value_parser = dtype())]
     dtype: Option<Dtype>,
-    /// Products with the weights in f32, or in 8 bits (faster, about 1 % off).
+    /// Products with the weights in f32, in bf16 (faster with AVX512-BF16, about 0.3 % off), or in 8
+    /// bits (faster, about 1 % off).
     #[arg(long, value_parser = arithmetic(), default_value = "f32")]
     arithmetic: Arithmetic,
     /// Print JSON.
@@ -136,8 +137,11 @@ fn dtype() -> impl TypedValueParser<Value = Dtype> {
 }
 
 fn arithmetic() -> impl TypedValueParser<Value = Arithmetic> {
-    PossibleValuesParser::new(["f32", "int8"])
-        .map(|word| if word == "int8" { Arithmetic::Int8 } else { Arithmetic::F32 })
+    PossibleValuesParser::new(["f32", "bf16", "int8"]).map(|word| match word.as_str() {
+        "int8" => Arithmetic::Int8,
+        "bf16" => Arithmetic::Bf16,
+        _ => Arithmetic::F32,
+    })
 }
 
 fn pooling() -> impl TypedValueParser<Value = Pooling> {

@@ -174,7 +174,9 @@ fn list_within(head: &[u8]) -> Option<usize> {
     if head.get(start) != Some(&b'{') {
         return None;
     }
-    let (mut open, mut text, mut list): (Vec<u8>, &[u8], Option<(usize, &[u8])>) = (Vec::new(), b"", None);
+    let mut open: Vec<u8> = Vec::new();
+    let mut text: &[u8] = b"";
+    let mut list: Option<(usize, &[u8])> = None;
     let mut at = start;
     while let Some(&byte) = head.get(at) {
         at += 1;

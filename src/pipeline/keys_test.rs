@@ -219,6 +219,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("model.dtype", "f32", Plain, DESCRIBE),
     ("model.dtype", "f32", BY_GRAPH, &[Embed, Align, Retrieve, Prompts, Tune, Predict, Reason, Merge, Evaluate]),
     ("model.arithmetic", "int8", Plain, DESCRIBE),
+    ("model.arithmetic", "bf16", Plain, DESCRIBE),
     ("model.arithmetic", "int8", BY_GRAPH, &[Embed, Align, Retrieve, Prompts, Predict, Reason, Merge, Evaluate]),
     ("describe.source", "none", Plain, DESCRIBE),
     ("describe.file", "FILE", With(&["describe.source=file"]), DESCRIBE),

@@ -101,10 +101,17 @@ impl Model {
         if arithmetic == self.arithmetic() {
             return Ok(self.clone());
         }
-        if arithmetic == Arithmetic::Int8 && matches!(self.placed.device(), Device::Cpu) {
+        // Bytes of a weight's copy; none where the weights are in bf16 already.
+        let copy = match arithmetic {
+            Arithmetic::F32 => 0,
+            Arithmetic::Bf16 if self.weights.layers.iter().all(|l| l.down.weight.dtype() == Some(Dtype::Bf16)) => 0,
+            Arithmetic::Bf16 => 2,
+            Arithmetic::Int8 => 1,
+        };
+        if copy > 0 && matches!(self.placed.device(), Device::Cpu) {
             let embeddings = self.config.vocab as u64 * self.config.hidden as u64;
-            let codes = self.config.parameters().saturating_sub(2 * embeddings);
-            memory::ask("model.arithmetic", codes, "set model.arithmetic to \"f32\", or use a smaller model")?;
+            let values = self.config.parameters().saturating_sub(2 * embeddings);
+            memory::ask("model.arithmetic", copy * values, "set model.arithmetic to \"f32\", or use a smaller model")?;
         }
         self.place(self.placed.device(), arithmetic)
     }

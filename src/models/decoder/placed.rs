@@ -1,5 +1,5 @@
-//! A decoder's parameters where its products run. The CPU reads weights as they are in memory, or
-//! as 8-bit codes; a device with kernels gets copies.
+//! A decoder's parameters where its products run. The CPU reads weights as they are in memory,
+//! rounded to bf16, or as 8-bit codes; a device with kernels gets copies.
 
 use half::bf16;
 
@@ -10,7 +10,7 @@ use crate::models::lora::{Adapter, Target};
 use crate::ops::cross_entropy::Head;
 use crate::ops::linear::decode::Quantised;
 use crate::ops::linear::layers::{self, Pair};
-use crate::ops::linear::{Weight, int8};
+use crate::ops::linear::{self, Weight, int8};
 use crate::ops::lora::kernel::Adapters;
 use crate::ops::rmsnorm;
 use crate::tensor::Dtype;
@@ -22,6 +22,10 @@ pub enum Arithmetic {
     /// Weights as stored, sums in f32.
     #[default]
     F32,
+    /// Weights, and what they are multiplied with, rounded to bf16; sums in f32. Twice the speed on
+    /// processors with AVX512-BF16, none gained on others; values differ by about 0.3 %. On the CPU
+    /// alone: kernels keep to the weights.
+    Bf16,
     /// 8-bit codes with a scale for every 32 values, of weights and of what they are multiplied
     /// with; sums in whole numbers, as llama.cpp does with Q8_0 files. Four times the speed on
     /// processors with VNNI; values differ by about 1 %. On the CPU alone: kernels keep to the
@@ -41,6 +45,8 @@ pub enum Purpose {
 /// A weight where its products run.
 pub(super) enum Stored {
     Cpu(Weight),
+    /// In bf16, for products with rows rounded to bf16.
+    Rounded(Weight),
     Codes(int8::Codes),
     F32(DeviceRows<f32>),
     Bf16(DeviceRows<bf16>),
@@ -145,11 +151,15 @@ impl Placed {
             (Device::Kernels(_), Purpose::Inference(_)) => dtype_of(weights),
             _ => Dtype::F32,
         };
-        let codes = purpose == Purpose::Inference(Arithmetic::Int8);
+        let arithmetic = if let Purpose::Inference(arithmetic) = purpose { arithmetic } else { Arithmetic::F32 };
         let stored = |w: &Weight, in_layer: bool| -> Result<Stored> {
             let label = if in_layer { "weights" } else { "output head" };
             Ok(match device {
-                Device::Cpu if codes && in_layer => Stored::Codes(int8::Codes::new(w)),
+                Device::Cpu if in_layer => match arithmetic {
+                    Arithmetic::F32 => Stored::Cpu(w.clone()),
+                    Arithmetic::Bf16 => Stored::Rounded(linear::bf16::of(w)?),
+                    Arithmetic::Int8 => Stored::Codes(int8::Codes::new(w)),
+                },
                 Device::Cpu => Stored::Cpu(w.clone()),
                 Device::Kernels(device) if dtype == Dtype::Bf16 => Stored::Bf16(matrix(device, w, label)?),
                 Device::Kernels(device) => {
@@ -209,7 +219,7 @@ impl Placed {
     /// Bytes that a pass reads of the layers' matrices.
     pub fn layer_bytes(&self) -> usize {
         let bytes = |l: &PlacedLinear| match &l.weight {
-            Stored::Cpu(w) => w.bytes(),
+            Stored::Cpu(w) | Stored::Rounded(w) => w.bytes(),
             Stored::Codes(codes) => codes.bytes(),
             Stored::F32(rows) => 4 * rows.rows() * rows.dim(),
             Stored::Bf16(rows) => 2 * rows.rows() * rows.dim(),
@@ -231,6 +241,7 @@ impl PlacedLinear {
         };
         match &self.weight {
             Stored::Cpu(w) => layers::Weight::Cpu(w, here),
+            Stored::Rounded(w) => layers::Weight::Rounded(w, here),
             Stored::Codes(codes) => layers::Weight::Codes(codes, here),
             Stored::F32(rows) => layers::Weight::Kernels(rows, there),
             Stored::Bf16(rows) => layers::Weight::Bf16(rows, there),
@@ -376,7 +387,7 @@ impl<'a> Params<'a> {
     /// The output head, for what looks at chosen tokens of a model of this configuration.
     ///
     /// # Errors
-    /// None today: heads are never codes.
+    /// None today: heads are never rounded, nor codes.
     pub fn head(&self, config: &Config) -> Result<Head<'a>> {
         let cap = config.logit_cap.map(|cap| cap as f32);
         Ok(match *self {
@@ -386,7 +397,7 @@ impl<'a> Params<'a> {
                 Stored::F32(rows) => Head::F32(rows),
                 Stored::Bf16(rows) => Head::Bf16(rows),
                 Stored::Blocks(blocks) => Head::Blocks(blocks),
-                Stored::Codes(_) => return Err(Error::failed("output head", "8-bit codes")),
+                Stored::Rounded(_) | Stored::Codes(_) => return Err(Error::failed("output head", "of a layer's type")),
             },
         })
     }
@@ -400,7 +411,7 @@ impl<'a> Params<'a> {
                 Stored::F32(rows) => Some(layers::Weight::Kernels(rows, None)),
                 Stored::Bf16(rows) => Some(layers::Weight::Bf16(rows, None)),
                 Stored::Blocks(blocks) => Some(layers::Weight::Blocks(blocks, None)),
-                Stored::Codes(_) => None,
+                Stored::Rounded(_) | Stored::Codes(_) => None,
             },
         }
     }

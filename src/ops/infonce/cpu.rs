@@ -1,21 +1,30 @@
-//! Tiles of scores by GEMM, exponentials on the tile, a second product for the gradient.
+//! Tiles of scores, exponentials on the tile, a second product for the gradient: no matrix of all
+//! pairs.
 //!
 //! Cosines bound the scores by 1/tau: while 2/tau < 80 that constant is subtracted instead of a
-//! maximum, and one exponential serves both directions. Otherwise a first pass finds the maxima of
-//! rows and columns.
+//! maximum, and one exponential serves both directions. The sums of rows and of columns then come
+//! out of one pass. Otherwise a first pass finds the maxima, a direction at a time.
+//!
+//! Cost: 2 n^2 d FLOP for the sums (twice as much a direction without a bound), and 4 n^2 d for the
+//! gradient of each side.
 
 use rayon::prelude::*;
 
-use super::exp::exp_shifted;
+use super::exp::{exp_shifted, weigh};
 use super::{Params, Similarity};
 use crate::error::{Error, Result};
-use crate::ops::linear::gemm::{self, View};
+use crate::ops::linear::tile::{Left, To, add_nn, nt};
 use crate::tensor::profile::timed;
+use crate::tensor::simd::vectorized;
 
-/// Rows of one parallel piece.
-const ROWS: usize = 64;
-/// Columns of one tile: 64 x 512 scores are 128 KB.
-const COLS: usize = 512;
+/// Rows of one parallel piece: a sixteenth of all, within these. More of them pay for packing the
+/// other side better. That of the sums of columns depends on it, so it depends on n alone.
+const ROWS: (usize, usize) = (64, 256);
+/// Columns of one tile: with 256 rows of 256 values, the scores, the rows and their gradients fill
+/// three quarters of a second-level cache of 1 MB.
+const COLS: usize = 192;
+/// Rows whose exponentials are added up in f32.
+const RUN: usize = 32;
 
 /// Gradients by the raw rows, n x d each, and by tau.
 #[derive(Debug, Default)]
@@ -23,18 +32,6 @@ pub(super) struct By {
     pub x: Vec<f32>,
     pub y: Vec<f32>,
     pub tau: f64,
-}
-
-/// Strided GEMM of packed row-major operands: `dst (m x n) = lhs (m x k) rhs`, rhs transposed when
-/// `nt`.
-fn product((m, n, k): (usize, usize, usize), lhs: &[f32], rhs: &[f32], nt: bool, add: bool, dst: &mut [f32]) {
-    assert!(lhs.len() == m * k && rhs.len() == k * n && dst.len() == m * n, "infonce: tile shapes");
-    let (rhs_row, rhs_col) = if nt { (1, k) } else { (n, 1) };
-    // SAFETY: the slices hold the asserted shapes.
-    unsafe {
-        let (lhs, rhs) = (View(lhs.as_ptr(), k, 1), View(rhs.as_ptr(), rhs_row, rhs_col));
-        gemm::product((m, n, k), dst.as_mut_ptr(), n, add, lhs, rhs, 1.0, false);
-    }
 }
 
 /// Rows as they enter the product, and 1 / norm (0 for a zero row).
@@ -66,22 +63,32 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
+    fn len(&self) -> usize {
+        self.a.len() / self.dim
+    }
+
+    /// Rows of a piece.
+    fn piece(&self) -> usize {
+        (self.len() / 16 / 8 * 8).clamp(ROWS.0, ROWS.1)
+    }
+
+    /// First row and number of rows of each piece.
+    fn pieces(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> + use<> {
+        let (n, piece) = (self.len(), self.piece());
+        (0..n.div_ceil(piece)).into_par_iter().map(move |p| (p * piece, piece.min(n - p * piece)))
+    }
+
     /// Calls `body(first column, tile)` with the scores of rows `first ..` of `a`, tile by tile.
     fn tiles(&self, first: usize, rows: usize, mut body: impl FnMut(usize, &mut [f32])) {
         let a: Vec<f32> =
             self.a[first * self.dim..(first + rows) * self.dim].iter().map(|v| v * self.inverse_tau).collect();
         let mut scores = vec![0.0f32; rows * COLS];
         for (t, b) in self.b.chunks(COLS * self.dim).enumerate() {
-            let cols = b.len() / self.dim;
-            let tile = &mut scores[..rows * cols];
-            product((rows, cols, self.dim), &a, b, true, false, tile);
+            let columns = b.len() / self.dim;
+            let tile = &mut scores[..rows * columns];
+            nt(Left { values: &a, width: self.dim }, b, To { values: tile, columns, stride: columns });
             body(t * COLS, tile);
         }
-    }
-
-    fn pieces(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> + use<> {
-        let n = self.a.len() / self.dim;
-        (0..n.div_ceil(ROWS)).into_par_iter().map(move |p| (p * ROWS, ROWS.min(n - p * ROWS)))
     }
 
     /// Largest score of every row.
@@ -116,80 +123,112 @@ impl Side<'_> {
             .collect()
     }
 
+    /// `logsumexp` of every row and of every column, where no score is above `bound`.
+    fn both_log_sums(&self, bound: f32) -> [Vec<f64>; 2] {
+        let n = self.len();
+        let (mut of_rows, mut of_columns) = (Vec::with_capacity(n), vec![0.0f64; n]);
+        let pieces: Vec<_> = self.pieces().collect();
+        // A few pieces at a time, since each holds sums of all columns; added up in their order.
+        for some in pieces.chunks(2 * rayon::current_num_threads()) {
+            let parts: Vec<[Vec<f64>; 2]> =
+                some.par_iter().map(|&(first, rows)| self.sums_of_piece(first, rows, bound)).collect();
+            for [rows, columns] in parts {
+                of_rows.extend(rows);
+                of_columns.iter_mut().zip(columns).for_each(|(all, part)| *all += part);
+            }
+        }
+        [of_rows, of_columns].map(|sums| sums.into_iter().map(|s| f64::from(bound) + s.ln()).collect())
+    }
+
+    fn sums_of_piece(&self, first: usize, rows: usize, bound: f32) -> [Vec<f64>; 2] {
+        let (mut of_rows, mut of_columns) = (vec![0.0f64; rows], vec![0.0f64; self.len()]);
+        self.tiles(first, rows, |column, tile| {
+            let cols = tile.len() / rows;
+            let mut run = [0.0f32; COLS];
+            for (tile, of_rows) in tile.chunks_mut(RUN * cols).zip(of_rows.chunks_mut(RUN)) {
+                let run = &mut run[..cols];
+                run.fill(0.0);
+                for (row, of_row) in tile.chunks_exact_mut(cols).zip(of_rows) {
+                    exp_shifted(row, bound);
+                    *of_row += sum(row);
+                    add(run, row);
+                }
+                of_columns[column..].iter_mut().zip(run).for_each(|(all, run)| *all += f64::from(*run));
+            }
+        });
+        [of_rows, of_columns]
+    }
+
     /// Gradient by the rows of `a` as they enter the product, and per row `sum_j G_ij s_ij`, where
     /// `G_ij = weight (e^(s_ij - own_i) + e^(s_ij - other_j) - 2 [i = j])`.
-    fn gradient(&self, own: &[f64], other: &[f64], weight: f32, bound: Option<f32>) -> (Vec<f32>, Vec<f64>) {
-        let dim = self.dim;
+    fn gradient(&self, own: &[f64], other: &[f64], weight: f64, bound: Option<f32>) -> (Vec<f32>, Vec<f64>) {
+        let (dim, piece) = (self.dim, self.piece());
         // With a bound c both terms are e^(s - c) times a factor of the row or column.
-        let factor =
-            |lse: &[f64], c: f32| -> Vec<f32> { lse.iter().map(|l| (f64::from(c) - l).exp() as f32).collect() };
-        let factors = bound.map(|c| (factor(own, c), factor(other, c)));
-        let parts: Vec<(Vec<f32>, Vec<f64>)> = self
-            .pieces()
-            .map(|(first, rows)| {
-                let (mut out, mut dots) = (vec![0.0f32; rows * dim], vec![0.0f64; rows]);
-                let mut scores = vec![0.0f32; COLS];
-                let mut second = vec![0.0f32; COLS];
-                self.tiles(first, rows, |column, tile| {
-                    let cols = tile.len() / rows;
-                    for (r, row) in tile.chunks_exact_mut(cols).enumerate() {
-                        let (i, scores, second) = (first + r, &mut scores[..cols], &mut second[..cols]);
+        let factor = |lse: &[f64], c: f32| -> Vec<f32> {
+            lse.iter().map(|l| (weight * (f64::from(c) - l).exp()) as f32).collect()
+        };
+        let factors = bound.map(|c| (c, factor(own, c), factor(other, c)));
+        let (mut out, mut dots) = (vec![0.0f32; self.a.len()], vec![0.0f64; self.len()]);
+        let pieces = out.par_chunks_mut(piece * dim).zip(dots.par_chunks_mut(piece)).enumerate();
+        pieces.for_each(|(p, (out, dots))| {
+            let (first, rows) = (p * piece, dots.len());
+            let mut kept = vec![0.0f32; 2 * COLS];
+            self.tiles(first, rows, |column, tile| {
+                let cols = tile.len() / rows;
+                for (r, row) in tile.chunks_exact_mut(cols).enumerate() {
+                    let i = first + r;
+                    let at = (column..column + cols).contains(&i).then(|| (i - column, row[i - column]));
+                    if let Some((c, own, other)) = &factors {
+                        dots[r] += f64::from(weigh(row, *c, own[i], &other[column..column + cols]));
+                    } else {
+                        let (scores, second) = kept.split_at_mut(COLS);
+                        let (scores, second) = (&mut scores[..cols], &mut second[..cols]);
                         scores.copy_from_slice(row);
-                        if let (Some(c), Some((own, other))) = (bound, &factors) {
-                            exp_shifted(row, c);
-                            let own = own[i];
-                            for (p, other) in row.iter_mut().zip(&other[column..column + cols]) {
-                                *p *= own + other;
-                            }
-                        } else {
-                            for ((q, &s), o) in second.iter_mut().zip(&*scores).zip(&other[column..column + cols]) {
-                                *q = (f64::from(s) - o) as f32;
-                            }
-                            for (p, &s) in row.iter_mut().zip(&*scores) {
-                                *p = (f64::from(s) - own[i]) as f32;
-                            }
-                            exp_shifted(second, 0.0);
-                            exp_shifted(row, 0.0);
-                            row.iter_mut().zip(&*second).for_each(|(p, q)| *p += q);
+                        for ((q, &s), o) in second.iter_mut().zip(&*scores).zip(&other[column..column + cols]) {
+                            *q = (f64::from(s) - o) as f32;
                         }
-                        if (column..column + cols).contains(&i) {
-                            row[i - column] -= 2.0;
+                        for (p, &s) in row.iter_mut().zip(&*scores) {
+                            *p = (f64::from(s) - own[i]) as f32;
                         }
-                        row.iter_mut().for_each(|p| *p *= weight);
+                        exp_shifted(second, 0.0);
+                        exp_shifted(row, 0.0);
+                        row.iter_mut().zip(&*second).for_each(|(p, q)| *p = (*p + q) * weight as f32);
                         dots[r] += f64::from(crate::ops::topk::dot(row, scores));
                     }
-                    product(
-                        (rows, dim, cols),
-                        tile,
-                        &self.b[column * dim..(column + cols) * dim],
-                        false,
-                        true,
-                        &mut out,
-                    );
-                });
-                out.iter_mut().for_each(|v| *v *= self.inverse_tau);
-                (out, dots)
-            })
-            .collect();
-        let mut all = (Vec::with_capacity(self.a.len()), Vec::new());
-        for (out, dots) in parts {
-            all.0.extend(out);
-            all.1.extend(dots);
-        }
-        all
+                    if let Some((c, score)) = at {
+                        row[c] -= (2.0 * weight) as f32;
+                        dots[r] -= 2.0 * weight * f64::from(score);
+                    }
+                }
+                let b = &self.b[column * dim..(column + cols) * dim];
+                add_nn(Left { values: tile, width: cols }, b, To { values: out, columns: dim, stride: dim });
+            });
+            out.iter_mut().for_each(|v| *v *= self.inverse_tau);
+        });
+        (out, dots)
     }
 }
 
-/// Sixteen running sums, then f64.
-fn sum(row: &[f32]) -> f64 {
-    let mut sums = [0.0f32; 16];
-    let (chunks, rest) = row.as_chunks::<16>();
-    for chunk in chunks {
-        for l in 0..16 {
-            sums[l] += chunk[l];
+vectorized! {
+    fn add(to: &mut [f32], values: &[f32]) {
+        for (to, v) in to.iter_mut().zip(values) {
+            *to += v;
         }
     }
-    sums.iter().chain(rest).map(|&v| f64::from(v)).sum()
+}
+
+vectorized! {
+    /// Sixteen running sums, then f64.
+    fn sum(row: &[f32]) -> f64 {
+        let mut sums = [0.0f32; 16];
+        let (chunks, rest) = row.as_chunks::<16>();
+        for chunk in chunks {
+            for l in 0..16 {
+                sums[l] += chunk[l];
+            }
+        }
+        sums.iter().chain(rest).map(|&v| f64::from(v)).sum()
+    }
 }
 
 /// Through the normalisation: `g - (g . u) u`, over the norm.
@@ -213,8 +252,10 @@ pub(super) fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backwar
     let rows = Side { a: &ux.rows, b: &uy.rows, dim, inverse_tau };
     let cols = Side { a: &uy.rows, b: &ux.rows, dim, inverse_tau };
     let bound = (params.similarity == Similarity::Cosine && 2.0 * inverse_tau < 80.0).then_some(inverse_tau);
-    let shift = |side: &Side<'_>| bound.map_or_else(|| side.maxima(), |c| vec![c; n]);
-    let (row_sums, col_sums) = (rows.log_sums(&shift(&rows)), cols.log_sums(&shift(&cols)));
+    let [row_sums, col_sums] = match bound {
+        Some(bound) => rows.both_log_sums(bound),
+        None => [&rows, &cols].map(|side| side.log_sums(&side.maxima())),
+    };
     let mut loss = 0.0;
     for (i, (a, b)) in ux.rows.chunks_exact(dim).zip(uy.rows.chunks_exact(dim)).enumerate() {
         let positive: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -229,8 +270,8 @@ pub(super) fn infonce(x: &[f32], y: &[f32], dim: usize, params: &Params, backwar
     if !backward {
         return Ok((loss, By::default()));
     }
-    let (gx, dots) = rows.gradient(&row_sums, &col_sums, weight as f32, bound);
-    let (gy, _) = cols.gradient(&col_sums, &row_sums, weight as f32, bound);
+    let (gx, dots) = rows.gradient(&row_sums, &col_sums, weight, bound);
+    let (gy, _) = cols.gradient(&col_sums, &row_sums, weight, bound);
     let by = By {
         x: by_raw(gx, &ux, dim, params.similarity),
         y: by_raw(gy, &uy, dim, params.similarity),

@@ -10,6 +10,26 @@ vectorized! {
             *v = exp(*v - shift);
         }
     }
+
+    /// Replaces scores s by `p = e^(s - shift) (own + other)`; the sum of `p s`.
+    pub(super) fn weigh(scores: &mut [f32], shift: f32, own: f32, other: &[f32]) -> f32 {
+        let mut sums = [0.0f32; 16];
+        let (chunks, rest) = scores.as_chunks_mut::<16>();
+        let (others, other_rest) = other.as_chunks::<16>();
+        for (chunk, other) in chunks.iter_mut().zip(others) {
+            for l in 0..16 {
+                let p = exp(chunk[l] - shift) * (own + other[l]);
+                sums[l] += p * chunk[l];
+                chunk[l] = p;
+            }
+        }
+        for (l, (s, other)) in rest.iter_mut().zip(other_rest).enumerate() {
+            let p = exp(*s - shift) * (own + other);
+            sums[l] += p * *s;
+            *s = p;
+        }
+        sums.iter().sum()
+    }
 }
 
 #[inline(always)]

@@ -34,6 +34,10 @@ pub const OPERATOR: Operator = Operator {
     cases: bench::CASES,
 };
 
+/// Products in bf16, on the CPU.
+pub const BF16: Operator =
+    Operator { name: "linear_bf16", room: "linear", checks: check::BF16, cases: bench::BF16, ..Operator::BARE };
+
 /// Products in 8 bits.
 pub const INT8: Operator =
     Operator { name: "linear_int8", room: "linear", checks: check::INT8, cases: bench::INT8, ..Operator::BARE };

@@ -8,7 +8,8 @@ use crate::device::{Buffer, Device, DeviceRows, KernelDevice, List, Rows, Storag
 use crate::error::{Error, Result};
 use crate::ops::linear::kernel::{Epilogue, Form, gemm};
 use crate::ops::linear::{
-    self, Product, add_column_sums, add_low_rank, decode, int8, matmul_nn_many, matmul_nt_many, matmul_tn,
+    self, Product, add_column_sums, add_low_rank, bf16 as pairs, decode, int8, matmul_nn_many, matmul_nt_many,
+    matmul_tn,
 };
 use crate::ops::lora::kernel::{self, Adapters, Batch, Beside, Segment};
 use crate::ops::lora::{Dropout, Low, cpu, mask};
@@ -19,6 +20,8 @@ use crate::tensor::{Cost, Matrix};
 pub enum Weight<'a> {
     /// In this process, in whatever storage it came in.
     Cpu(&'a linear::Weight, Option<&'a [f32]>),
+    /// In this process, in bf16, and multiplied with x rounded to bf16; for forwards alone.
+    Rounded(&'a linear::Weight, Option<&'a [f32]>),
     /// In this process, as 8-bit codes; for forwards alone.
     Codes(&'a int8::Codes, Option<&'a [f32]>),
     /// On a device with kernels.
@@ -220,7 +223,7 @@ fn fits(x: &Matrix, (out, inp): (usize, usize), bias: Option<&[f32]>, y: &Matrix
 
 /// The products without adapters, all in one parallel region.
 fn plain_on_cpu(x: &Matrix, products: &mut [Forward<'_>], accumulate: bool) -> Result<Cost> {
-    let (mut plain, mut codes) = (Vec::with_capacity(products.len()), Vec::new());
+    let (mut plain, mut rounded, mut codes) = (Vec::with_capacity(products.len()), Vec::new(), Vec::new());
     let mut cost = Cost::default();
     for p in products.iter_mut() {
         let Rows::Cpu(y) = &mut *p.y else { return Err(mixed("linear", &[p.y.place()])) };
@@ -229,6 +232,11 @@ fn plain_on_cpu(x: &Matrix, products: &mut [Forward<'_>], accumulate: bool) -> R
                 fits(x, (weight.rows(), weight.cols()), bias, y)?;
                 cost += linear::cost(weight, x.rows());
                 plain.push(Product { weight, y: y.as_mut_slice(), bias, accumulate });
+            }
+            Weight::Rounded(weight, bias) => {
+                fits(x, (weight.rows(), weight.cols()), bias, y)?;
+                cost += pairs::cost(std::iter::once(weight), x.rows());
+                rounded.push(Product { weight, y: y.as_mut_slice(), bias, accumulate });
             }
             Weight::Codes(weight, bias) => {
                 fits(x, (weight.rows(), weight.cols()), bias, y)?;
@@ -240,6 +248,9 @@ fn plain_on_cpu(x: &Matrix, products: &mut [Forward<'_>], accumulate: bool) -> R
     }
     if !plain.is_empty() {
         matmul_nt_many(x.as_slice(), x.cols(), &mut plain);
+    }
+    if !rounded.is_empty() {
+        pairs::matmul_nt_many(x.as_slice(), x.cols(), &mut rounded);
     }
     if !codes.is_empty() {
         int8::matmul_nt_many(x.as_slice(), x.cols(), &mut codes);

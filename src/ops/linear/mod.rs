@@ -3,6 +3,7 @@
 //!
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
+pub mod bf16;
 pub mod cases;
 pub mod convert;
 mod cpu;
@@ -17,6 +18,7 @@ mod low_rank;
 pub mod oracle;
 mod panel;
 pub mod quantised;
+pub(crate) mod tile;
 pub mod weight;
 
 pub(crate) use cpu::{

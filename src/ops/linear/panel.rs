@@ -25,6 +25,7 @@ use std::mem::MaybeUninit;
 use half::{bf16, f16};
 
 use super::quantised::Quantised;
+use crate::tensor::simd::pairs::Pair;
 use crate::tensor::simd::{Element, Simd, Task};
 
 /// Vectors of outputs in a panel.
@@ -173,6 +174,7 @@ macro_rules! pack_widened {
 }
 pack_widened!(f32);
 pack_widened!(f16);
+pack_widened!(Pair);
 
 impl Pack for bf16 {
     #[inline(always)]

@@ -1,7 +1,8 @@
 //! What a device gives at best: kernels that do nothing but multiply, or fetch rows by number.
-//! Ceilings of the others.
+//! Ceilings of the others; [`cpu`] has those of this processor.
 
 pub mod cases;
+pub mod cpu;
 
 use crate::device::{Arg, Buffer, DeviceRows, KernelDevice, Launch, Storage};
 use crate::error::{Error, Result};

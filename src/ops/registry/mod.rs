@@ -86,6 +86,7 @@ pub const ALL: &[&Operator] = &[
     &super::geglu::cases::OPERATOR,
     &super::infonce::cases::OPERATOR,
     &super::linear::cases::OPERATOR,
+    &super::linear::cases::BF16,
     &super::linear::cases::INT8,
     &super::linear::cases::DECODE,
     &super::linear::cases::DEQUANTISE,

@@ -7,6 +7,8 @@
 //! on the batch or on the number of threads; they do depend on the instruction set.
 
 pub mod bytes;
+pub mod cache;
+pub mod pairs;
 pub mod vectorized;
 
 pub(crate) use vectorized::vectorized;
@@ -86,6 +88,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn scale2(a: Self::F, n: Self::F) -> Self::F;
     /// `v` where `x >= limit` or x is NaN, else 0.
     unsafe fn keep_from(v: Self::F, x: Self::F, limit: f32) -> Self::F;
+    /// A bit for each lane that is not below `limit`: NaN is not.
+    unsafe fn not_below(v: Self::F, limit: f32) -> u32;
     /// Sum of the lanes, by halves: lane i with lane i + N/2, and so on.
     unsafe fn sum(a: Self::F) -> f32;
     /// The N x N square of 32-bit lanes on its other side; only the first N vectors count.
@@ -318,6 +322,10 @@ impl Simd for Plain {
         zip(v, x, |v, x| if x < limit { 0.0 } else { v })
     }
     #[inline(always)]
+    unsafe fn not_below(v: Self::F, limit: f32) -> u32 {
+        (0..8).fold(0, |mask, l| mask | u32::from(v[l] >= limit || v[l].is_nan()) << l)
+    }
+    #[inline(always)]
     unsafe fn low_bf16(v: Self::F) -> Self::F {
         v.map(|x| f32::from_bits(x.to_bits() << 16))
     }
@@ -349,7 +357,7 @@ impl Simd for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(crate) mod x86;
 
 #[cfg(test)]
 mod tests {

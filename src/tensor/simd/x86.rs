@@ -78,6 +78,9 @@ impl Simd for Avx512 {
         fn keep_from(v: __m512, x: __m512, limit: f32) -> __m512 {
             _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(limit)), v)
         }
+        fn not_below(v: __m512, limit: f32) -> u32 {
+            u32::from(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(v, _mm512_set1_ps(limit)))
+        }
         fn sum(a: __m512) -> f32 {
             let halves = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             Avx2::sum(halves)
@@ -178,6 +181,9 @@ impl Simd for Avx2 {
         }
         fn keep_from(v: __m256, x: __m256, limit: f32) -> __m256 {
             _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(limit)))
+        }
+        fn not_below(v: __m256, limit: f32) -> u32 {
+            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(v, _mm256_set1_ps(limit))) as u32
         }
         fn low_bf16(v: __m256) -> __m256 { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
         fn high_bf16(v: __m256) -> __m256 {

@@ -35,7 +35,14 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("linear", "A^T B", |d, s| square::<f32>(d, s, Form::Tn)),
 ];
 
-/// In 8 bits.
+/// Products in bf16.
+pub(super) const BF16: &[Case] = &[
+    Case::cpu("linear_bf16", "decode M=1, 1536 x 576", || product_bf16(1, 1536, 576)),
+    Case::cpu("linear_bf16", "decode M=16, 1536 x 576", || product_bf16(16, 1536, 576)),
+    Case::cpu("linear_bf16", "prefill M=512, 1536 x 576, 2 multiply-adds as 1", || product_bf16(512, 1536, 576)),
+];
+
+/// Products in 8 bits.
 pub(super) const INT8: &[Case] = &[
     Case::cpu("linear_int8", "decode M=1, 1536 x 576", || product_int8(1, 1536, 576)),
     Case::cpu("linear_int8", "decode M=16, 1536 x 576", || product_int8(16, 1536, 576)),
@@ -111,6 +118,21 @@ fn products(m: usize, weight: impl Fn(u32) -> Result<Weight>) -> Result<Prepared
     let mut y = vec![0.0; m * out];
     Ok(Prepared::of(cost, n, move |i| {
         matmul_nt(&x, &weights[i], &mut y, false);
+        Ok(())
+    }))
+}
+
+fn product_bf16(m: usize, out: usize, inp: usize) -> Result<Prepared> {
+    let one = weight(out, inp, Dtype::Bf16, 0)?;
+    let cost = linear::bf16::cost(std::iter::once(&one), m);
+    let weights = (0..host_sets(one.bytes() as f64) as u32)
+        .map(|s| weight(out, inp, Dtype::Bf16, s))
+        .collect::<Result<Vec<_>>>()?;
+    let x = normals(m * inp, 500);
+    let mut y = vec![0.0; m * out];
+    Ok(Prepared::of(cost, weights.len(), move |i| {
+        let product = linear::Product { weight: &weights[i], y: &mut y, bias: None, accumulate: false };
+        linear::bf16::matmul_nt_many(&x, inp, &mut [product]);
         Ok(())
     }))
 }

@@ -12,6 +12,12 @@ use half::f16;
 /// `A B^T`.
 pub(super) const CASES: &[Check] = &[Check::new("linear", ["m", "n", "k"], both!(product))];
 
+/// In bf16.
+pub(super) const BF16: &[Check] =
+    &[Check::new("linear_bf16", ["m", "n", "k"], |_, shape, _, seed| product_bf16(shape, seed))
+        .one_storage()
+        .only(On::Cpu)];
+
 /// In 8 bits.
 pub(super) const INT8: &[Check] =
     &[Check::new("linear_int8", ["m", "n", "k"], |_, shape, _, seed| product_int8(shape, seed))
@@ -50,6 +56,20 @@ fn product<T: Storage>(device: &Device, [m, n, k]: Shape, seed: u64) -> Result<V
         }
     };
     Ok(errors(&got, &want, |i| tolerance(false, want[i], size[i])))
+}
+
+/// Against the product of the values: the bound of what rounding may change.
+fn product_bf16([m, n, k]: Shape, seed: u64) -> Result<Vec<f64>> {
+    let (x, w): (Vec<f32>, Vec<f32>) = (draw(m * k, seed, 0), draw(n * k, seed, 1));
+    let rounded = linear::bf16::of(&linear::Weight::from_f32(n, k, w.clone())?)?;
+    let mut y = vec![f32::NAN; m * n];
+    let product = linear::Product { weight: &rounded, y: &mut y, bias: None, accumulate: false };
+    linear::bf16::matmul_nt_many(&x, k, &mut [product]);
+    let (fx, fw) = (wide(&x), wide(&w));
+    let terms = |cell: usize| (0..k).map(move |l| (cell / n * k + l, cell % n * k + l));
+    let want: Vec<f64> = (0..m * n).map(|c| terms(c).map(|(l, r)| fx[l] * fw[r]).sum()).collect();
+    let size: Vec<f64> = (0..m * n).map(|c| terms(c).map(|(l, r)| (fx[l] * fw[r]).abs()).sum()).collect();
+    Ok(errors(&y, &want, |i| linear::bf16::tolerance(k) * size[i] + 1e-36))
 }
 
 /// Against the product of the values: the bound of what codes may change, and f32's rounding.

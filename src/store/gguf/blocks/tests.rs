@@ -108,8 +108,7 @@ fn a_q6_k_block_by_hand() {
 #[test]
 fn blocks_in_memory_are_those_of_the_file() {
     let (rows, cols) = (37, 512);
-    for (kind, most) in
-        [(Type::Q4_0, 1.0), (Type::Q4_1, 1.0), (Type::Q8_0, 1.0), (Type::Q4K, 1.03), (Type::Q6K, 1.31)]
+    for (kind, most) in [(Type::Q4_0, 1.0), (Type::Q4_1, 1.0), (Type::Q8_0, 1.0), (Type::Q4K, 1.03), (Type::Q6K, 1.31)]
     {
         let mut state = 1u32;
         let row_bytes = cols / kind.block() * kind.bytes();

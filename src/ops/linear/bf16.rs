@@ -1,0 +1,217 @@
+//! `Y = X W^T` with both operands in bf16 and sums in f32.
+//!
+//! ```text
+//!   x row     | bf16 bf16 | bf16 bf16 | ...   rounded to nearest even from f32
+//!   W output  | bf16 bf16 | bf16 bf16 | ...   as stored, or rounded once
+//!   y         =  sum over pairs, ascending, of x_0 w_0 + x_1 w_1
+//! ```
+//!
+//! A rounded value is off by at most 2^-9 of itself (2^-8 between two powers of two), products are
+//! exact, and sums are rounded as sums of f32 are: a product of K values is off by at most
+//! `(2^-7 + 2^-16 + K 2^-23) sum |x_k w_k|` where both sides are rounded, by half of the first term
+//! where the weights are stored in bf16. A row's bits do not depend on what stands beside it or on
+//! the threads.
+//!
+//! AVX512-BF16 multiplies pairs, twice the products of f32, and takes what is below 2^-126 for
+//! zero. Elsewhere, and for weights of an odd width, the rounded values are multiplied in f32: the
+//! same function, with sums in another order and no gain.
+//!
+//! Cost of M rows: `M out in` multiply-adds, of which two count as one of f32, as an instruction of
+//! the same width does: `2 out in + 4 M (in + out)` bytes.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::panel::{PANEL, Rows, Side, Span};
+use super::weight::{Values, Weight};
+use super::{Product, convert, jobs};
+use crate::error::Result;
+use crate::tensor::profile::timed;
+use crate::tensor::simd::pairs::{self, Lane, Pair};
+use crate::tensor::{Cost, Dtype};
+
+/// Operations below which threads cost more than they save.
+const SERIAL: usize = 400_000;
+/// Rows rounded by a thread at a time.
+const BAND: usize = 16;
+
+/// `weight` in bf16: itself where it is stored so, and a rounded copy otherwise.
+///
+/// # Errors
+/// A value that is not finite in bf16.
+pub fn of(weight: &Weight) -> Result<Weight> {
+    if weight.dtype() == Some(Dtype::Bf16) {
+        return Ok(weight.clone());
+    }
+    let (rows, cols) = (weight.rows(), weight.cols());
+    let storage = convert::build(rows, cols, Dtype::Bf16, |row, out| weight.read_rows(row, out))?;
+    Weight::new(rows, cols, storage)
+}
+
+/// What a product of `inp` values of f32, rounded on both sides, may be off by, in parts of the sum
+/// of the sizes of its terms.
+pub fn tolerance(inp: usize) -> f64 {
+    2f64.powi(-7) + 2f64.powi(-16) + (inp as f64 + 4.0) * 2f64.powi(-23)
+}
+
+/// Cost of `rows` rows through all of `weights`; two multiply-adds count as one.
+pub fn cost<'a>(weights: impl Iterator<Item = &'a Weight>, rows: usize) -> Cost {
+    let whole = super::cost_of_all(weights, rows);
+    Cost { flops: whole.flops / 2.0, ..whole }
+}
+
+/// One of the products, without its lifetimes, so that jobs can share it.
+struct Task<'a> {
+    x: &'a [Lane],
+    rows: usize,
+    pairs: usize,
+    weight: &'a [Pair],
+    outputs: usize,
+    y: *mut f32,
+    bias: Option<&'a [f32]>,
+    accumulate: bool,
+}
+// SAFETY: jobs read x and the weights and write disjoint columns of y.
+unsafe impl Sync for Task<'_> {}
+
+impl Task<'_> {
+    fn run(&self, outputs: Range<usize>) {
+        pairs::run(Span {
+            x: self.x.as_ptr().cast(),
+            x_stride: self.pairs,
+            rows: self.rows,
+            inner: self.pairs,
+            w: Rows { values: self.weight, stride: self.pairs },
+            side: Side::Transposed,
+            y: self.y,
+            y_stride: self.outputs,
+            from: outputs.start,
+            to: outputs.end,
+            accumulate: self.accumulate,
+            bias: self.bias,
+        });
+    }
+}
+
+/// All `y = x W^T (+ bias)` of one x (M, in), which is rounded to bf16, and weights that [`of`] has
+/// made, in one parallel region. Panics when the shapes do not fit, and on other weights.
+pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
+    many(x, inp, products, pairs::available());
+}
+
+fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], by_pairs: bool) {
+    if inp == 0 || x.is_empty() {
+        return;
+    }
+    let rows = x.len() / inp;
+    assert_eq!(x.len(), rows * inp, "bf16 product: {} values are no rows of {inp}", x.len());
+    if !by_pairs || !inp.is_multiple_of(2) {
+        let rounded: Vec<f32> = x.par_iter().map(|&v| pairs::widen(pairs::round(v))).collect();
+        return super::matmul_nt_many(&rounded, inp, products);
+    }
+    let _timed = timed("linear_bf16", || cost(products.iter().map(|p| p.weight), rows));
+    let width = inp / 2;
+    let mut lanes: Vec<Lane> = vec![0; rows * width];
+    if rows <= BAND {
+        pairs::narrow(x, inp, &mut lanes);
+    } else {
+        let bands = x.par_chunks(BAND * inp).zip(lanes.par_chunks_mut(BAND * width));
+        bands.for_each(|(x, lanes)| pairs::narrow(x, inp, lanes));
+    }
+    let tasks: Vec<Task<'_>> = products
+        .iter_mut()
+        .map(|p| {
+            let outputs = p.weight.rows();
+            assert!(p.weight.cols() == inp && p.y.len() == rows * outputs, "bf16 product: {outputs} of {inp}");
+            assert!(p.bias.is_none_or(|b| b.len() == outputs), "bf16 product: bias");
+            let Values::Bf16(values) = p.weight.values() else { panic!("bf16 product: weights of another type") };
+            Task {
+                x: &lanes,
+                rows,
+                pairs: width,
+                weight: bytemuck::cast_slice(values),
+                outputs,
+                y: p.y.as_mut_ptr(),
+                bias: p.bias,
+                accumulate: p.accumulate,
+            }
+        })
+        .collect();
+    let outputs: usize = tasks.iter().map(|t| t.outputs).sum();
+    jobs::run(&tasks, |t| t.outputs, PANEL, 2 * rows * inp * outputs <= SERIAL, |task, outputs| task.run(outputs));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Rng, Use};
+    use proptest::prelude::*;
+
+    fn product(x: &[f32], w: &Weight, bias: Option<&[f32]>, by_pairs: bool) -> Vec<f32> {
+        let mut y = vec![f32::NAN; x.len() / w.cols() * w.rows()];
+        let product = Product { weight: w, y: &mut y, bias, accumulate: false };
+        many(x, w.cols(), &mut [product], by_pairs);
+        y
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn within_the_bound_of_the_definition_and_of_the_product_of_rounded_values(
+            rows in 1usize..20, out in 1usize..120, inp in 1usize..900, stored in any::<bool>(), seed in 0u64..1000,
+        ) {
+            let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);
+            let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+            let (x, w, bias) = (draw(rows * inp), draw(out * inp), draw(out));
+            let given = Weight::from_f32(out, inp, w.clone()).unwrap();
+            let narrow = of(&given).unwrap();
+            // Weights that are stored in bf16 are not rounded again.
+            let mut used = w.clone();
+            if stored {
+                narrow.read_rows(0, &mut used);
+            }
+            for by_pairs in [false, pairs::available()] {
+                let got = product(&x, &narrow, Some(&bias), by_pairs);
+                for r in 0..rows {
+                    for o in 0..out {
+                        let terms = (0..inp).map(|k| {
+                            let (x, w) = (x[r * inp + k], w[o * inp + k]);
+                            let used = used[o * inp + k];
+                            let rounded = f64::from(pairs::widen(pairs::round(x))) * f64::from(pairs::widen(pairs::round(w)));
+                            [f64::from(x) * f64::from(used), f64::from(x * used).abs(), rounded]
+                        });
+                        let [exact, size, rounded] =
+                            terms.fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
+                        let y = f64::from(got[r * out + o]) - f64::from(bias[o]);
+                        let sums = (inp as f64 + 4.0) * 2f64.powi(-23) * (size + f64::from(bias[o]).abs());
+                        let rounding = if stored { 2f64.powi(-8) } else { 2f64.powi(-7) + 2f64.powi(-16) };
+                        prop_assert!((y - exact).abs() <= rounding * size + sums, "{} and not {}", y, exact);
+                        prop_assert!((y - rounded).abs() <= 1.02 * sums, "{} and not {} of rounded values", y, rounded);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_among_others_and_however_outputs_are_cut() {
+        let mut rng = Rng::new(3, Use::Synthetic, 0, 0);
+        let (rows, out, inp) = (37, 530, 1000);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+        let (x, w) = (draw(rows * inp), of(&Weight::from_f32(out, inp, draw(out * inp)).unwrap()).unwrap());
+        let whole = product(&x, &w, None, pairs::available());
+        for r in [0, 7, 36] {
+            let alone = product(&x[r * inp..][..inp], &w, None, pairs::available());
+            assert_eq!(alone, whole[r * out..][..out], "row {r}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_told() {
+        let with = |v: f32| Weight::from_f32(1, 2, vec![1.0, v]).unwrap();
+        assert!(of(&with(f32::MAX)).is_err() && of(&with(f32::NAN)).is_err());
+        let y = product(&[1.0, f32::NAN], &of(&with(1.0)).unwrap(), None, pairs::available());
+        assert!(y[0].is_nan());
+    }
+}

@@ -1,0 +1,105 @@
+//! What the arithmetic units of this processor give from registers: chains of multiply-adds that
+//! wait for nothing but each other.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use crate::tensor::simd::{self, Simd, Task, pairs};
+
+/// Independent chains: more than any processor has multiply-adds under way, and few enough for the
+/// registers of AVX2, two operands included.
+const CHAINS: usize = 12;
+/// Multiply-adds of a chain: about a millisecond, less than another program takes the core for.
+const STEPS: usize = 1 << 18;
+/// Tries; the best counts.
+const TRIES: usize = 50;
+
+/// Billions of operations a second, a multiplication and an addition being two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Peak {
+    /// f32.
+    pub f32: f64,
+    /// Pairs of bf16 with sums in f32, where the processor has an instruction for them.
+    pub bf16: Option<f64>,
+    /// Codes of 8 bits with sums in whole numbers, likewise.
+    pub int8: Option<f64>,
+}
+
+/// Leaves the number of lanes: what a step of a chain multiplies.
+struct Chains;
+
+impl Task for Chains {
+    type Out = usize;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> usize {
+        let ones = black_box([0.0f32; 16]);
+        // SAFETY: 16 values are a vector at least; the instruction set is there.
+        unsafe {
+            let (a, b) = (S::load(ones.as_ptr()), S::load(black_box(&ones).as_ptr()));
+            let mut sums = [S::load(black_box(&ones).as_ptr()); CHAINS];
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = S::fma(a, b, *sum);
+                }
+            }
+            let mut out = [0.0f32; 16];
+            for sum in sums {
+                S::store(out.as_mut_ptr(), sum);
+                black_box(&out);
+            }
+        }
+        S::N
+    }
+}
+
+/// The same of codes.
+///
+/// # Safety
+/// Needs AVX-512 F and VNNI.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn codes() -> usize {
+    use std::arch::x86_64::*;
+    let (a, b) = (_mm512_set1_epi32(black_box(0)), _mm512_set1_epi32(black_box(0)));
+    let mut sums = [_mm512_set1_epi32(black_box(0)); CHAINS];
+    for _ in 0..STEPS {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+        }
+    }
+    for sum in sums {
+        black_box(_mm512_reduce_add_epi32(sum));
+    }
+    16
+}
+
+fn lanes_of_codes() -> Option<fn() -> usize> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: just checked.
+        return Some(|| unsafe { codes() });
+    }
+    None
+}
+
+/// Of all threads of the pool at once, or of one.
+pub fn measure(all: bool) -> Peak {
+    let rate = |each: f64, body: &(dyn Fn() -> usize + Sync)| {
+        let once = || {
+            let start = Instant::now();
+            let (threads, lanes) = if all {
+                let lanes = rayon::broadcast(|_| body());
+                (lanes.len(), lanes.first().copied().unwrap_or(0))
+            } else {
+                (1, body())
+            };
+            each * (threads * lanes * CHAINS * STEPS) as f64 / start.elapsed().as_secs_f64() / 1e9
+        };
+        (0..TRIES).map(|_| once()).fold(0.0, f64::max)
+    };
+    Peak {
+        f32: rate(2.0, &|| simd::run(simd::level(), Chains)),
+        bf16: pairs::available().then(|| rate(4.0, &|| pairs::run(Chains))),
+        int8: lanes_of_codes().map(|body| rate(8.0, &body)),
+    }
+}
