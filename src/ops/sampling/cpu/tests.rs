@@ -69,6 +69,24 @@ fn hardly_a_row_is_left_to_the_careful_way() {
     }
 }
 
+/// Numbers that fall on a token's edge but for rounding: there the order of additions decides.
+#[test]
+fn on_the_edge_of_a_token_both_ways_draw_the_same() {
+    for seed in 0..60 {
+        let (logits, mut sampler) = (logits(3000, 0, seed), Sampler::default());
+        let all = Cut { temperature: 3.0, top_k: 0, top_p: 1.0 };
+        sampler.weigh(&logits, largest(&logits).unwrap(), all.temperature);
+        let sum = |weights: &[f32]| weights.chunks(BLOCK).map(|b| b.iter().map(|&w| f64::from(w)).sum::<f64>()).sum();
+        let total: f64 = sum(&sampler.weights);
+        for last in (1..3000).step_by(37) {
+            let before: f64 = sum(&sampler.weights[..last]);
+            let u = (before / total).min(1.0 - f64::EPSILON);
+            let mut fresh = Sampler::default();
+            assert_eq!(fresh.pick(&logits, all, u).unwrap(), careful(&logits, all, u), "seed {seed}, token {last}");
+        }
+    }
+}
+
 #[test]
 fn a_limit_that_the_order_of_additions_could_decide_is_left_to_the_careful_way() {
     // Weights of 1: the nucleus of a half ends exactly at its limit, and so does the walk.
