@@ -10,9 +10,9 @@
 //! A tile's scores are off by a known amount ([`bound`]), and every item that may be among the best
 //! by that much is a candidate ([`best`]). So the hits are those of scoring all items with [`dot`]
 //! and sorting, the order of ties included: neither the tiles nor the type of the first pass nor
-//! the threads can be told from them. Where the processor multiplies pairs of bf16 the first pass is
-//! in bf16, twice as fast; queries with too many candidates for that are looked through in f32, and
-//! those with too many again (ties by the thousand) by [`dot`] alone.
+//! the threads can be told from them. Where the processor multiplies pairs of bf16 the first pass
+//! is in bf16, twice as fast; queries with too many candidates for that are looked through in f32,
+//! and those with too many again (ties by the thousand) by [`dot`] alone.
 
 mod best;
 mod bound;

@@ -105,7 +105,8 @@ proptest! {
         let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);
         let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
         let q = draw(queries * dim);
-        // Items that differ in all of their digits, in the last ones of bf16, of f32, or not at all.
+        // Items that differ in all of their digits, in the last ones of bf16, of f32, or not at
+        // all.
         let (centre, own) = (draw(dim), draw(items * dim));
         let spread = [1.0, 1e-2, 1e-6, 0.0][alike as usize];
         let scale = 2f32.powi(size);
