@@ -93,7 +93,7 @@ pub fn recommender(run: &Run, recipe: &config::Recipe, with_new: bool, monitor: 
     }
     let recommender = Recommender::open_with_new_ratings(run, recipe, monitor)?;
     if let Some(Taken { new, gone, people, unknown }) = recommender.taken() {
-        let mut said = format!("taken in without a new fit: {new} new ratings, {gone} that are gone, {people} people");
+        let mut said = format!("taken in without a new fit: new ratings {new}, gone {gone}, new users {people}");
         if unknown > 0 {
             said += &format!("; {unknown} ratings of items that the run does not know are left out");
         }
