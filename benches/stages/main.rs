@@ -51,8 +51,8 @@ enum Work {
         model: PathBuf,
         #[arg(long, default_value_t = 512)]
         tokens: usize,
-        /// Type of the weights in memory (default: as stored), or products-bf16, or int8: products in
-        /// that type.
+        /// Type of the weights in memory (default: as stored), or products-bf16, or int8: products
+        /// in that type.
         #[arg(long)]
         dtype: Option<String>,
     },

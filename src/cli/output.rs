@@ -95,7 +95,7 @@ pub fn recommender(run: &Run, recipe: &config::Recipe, with_new: bool, monitor: 
     if let Some(Taken { new, gone, people, unknown }) = recommender.taken() {
         let mut said = format!("taken in without a new fit: new ratings {new}, gone {gone}, new users {people}");
         if unknown > 0 {
-            said += &format!("; {unknown} ratings of items that the run does not know are left out");
+            said += &format!("; of items that the run does not know {unknown}, left out");
         }
         say!("{said}");
     }

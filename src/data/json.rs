@@ -1,5 +1,6 @@
-//! Objects out of a file of JSON: a line an object, an array of objects, objects over several lines,
-//! or the list that one object has under a key. What Python writes instead of JSON (`NaN`, `True`, strings in single quotes) is read too.
+//! Objects out of a file of JSON: a line an object, an array of objects, objects over several
+//! lines, or the list that one object has under a key. What Python writes instead of JSON (`NaN`,
+//! `True`, strings in single quotes) is read too.
 
 use std::io::{BufRead, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -149,9 +150,9 @@ fn over_lines(head: &[u8]) -> bool {
         || (first.ends_with(b",") && first.len() < head.trim_ascii_end().len())
 }
 
-/// Where the list of objects begins that a file's one object has under a key, as many services write
-/// their answers: `{"count": 2, "data": [{..}, {..}]}`. `None` where lines may be objects that have
-/// a list of objects each.
+/// Where the list of objects begins that a file's one object has under a key, as many services
+/// write their answers: `{"count": 2, "data": [{..}, {..}]}`. `None` where lines may be objects
+/// that have a list of objects each.
 fn list_within(head: &[u8]) -> Option<usize> {
     /// What such keys are called. They count where the object's end is too far away to be seen.
     const KEYS: [&[u8]; 14] = [
@@ -422,7 +423,8 @@ mod tests {
             }
             assert_eq!(seen, [(numbers[0], 1.into()), (numbers[1], "}".into())], "{text}");
         }
-        // The end of a long list is not seen: its key decides. Lines with lists are rows themselves.
+        // The end of a long list is not seen: its key decides. Lines with lists are rows
+        // themselves.
         let long = "{\"a\": 7}, ".repeat(40_000);
         for (text, count) in [
             (format!("{{\"rows\": [{long}{{\"a\": 7}}]}}"), 40_001),

@@ -13,8 +13,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Share of the learning rate at step `step` (from 0) of `total`: a linear rise over the warm-up,
-    /// then the schedule; the rule of `get_linear_schedule_with_warmup` in transformers.
+    /// Share of the learning rate at step `step` (from 0) of `total`: a linear rise over the
+    /// warm-up, then the schedule; the rule of `get_linear_schedule_with_warmup` in transformers.
     pub fn share(self, step: u64, warmup: u64, total: u64) -> f64 {
         if step < warmup {
             return step as f64 / warmup as f64;

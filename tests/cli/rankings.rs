@@ -170,7 +170,7 @@ fn new_ratings_are_taken_in_without_a_new_fit() {
     let with = |more: &[&str]| ask(&[&["--with-new-ratings"], more].concat());
     let said = with(&["--user", "u3"]).ended_with(0);
     let grown = said.json();
-    said.err_has("4 new ratings").err_has("1 people").err_has("1 ratings of items that the run does not know");
+    said.err_has("new ratings 4, gone 0, new users 1; of items that the run does not know 1, left out");
     assert!(!list(&grown).contains(&old[0]) && grown["ratings"] == 21, "{grown}");
     let new = with(&["--user", "new"]).ended_with(0).json();
     assert_eq!((list(&new).len(), &new["user"], &new["ratings"]), (5, &"new".into(), &2.into()), "{new}");

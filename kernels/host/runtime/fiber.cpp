@@ -147,8 +147,8 @@ void prepare(Fiber& fiber, void (*entry)()) {
         }
         mprotect(p, 4096, PROT_NONE);
         fiber.stack = static_cast<char*>(p);
-        // Stacks that all end at the same place of a page share a few sets of the cache, and push each other out at every
-        // switch: a quarter of the time of kernels that exchange much. 512 ends, neighbours far from each other.
+        // Stacks that all end at the same place of a page share a few sets of the cache, and push
+        // each other out at every switch. So there are 512 ends, neighbours far from each other.
         static __thread unsigned made = 0;
         fiber.shift = size_t(made++ * 37 % 512) * 64;
 #if defined(RALLREC_TSAN)
