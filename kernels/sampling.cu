@@ -83,8 +83,8 @@ __device__ __forceinline__ uint64_t block_total(Shared& shared, uint64_t x) {
 }
 
 // Eight sums over the lanes of a warp, in 9 exchanges instead of 40: at each of the first three
-// steps a lane hands half of its sums to its partner and keeps the other half, then two steps add up
-// what is left. Returns the total of sum number `lane / 4`.
+// steps a lane hands half of its sums to its partner and keeps the other half, then two steps add
+// up what is left. Returns the total of sum number `lane / 4`.
 template <typename T>
 __device__ __forceinline__ T warp_totals(T (&sums)[kDigits]) {
     static_assert(kDigits == 8, "three steps halve eight sums to one");
