@@ -33,6 +33,17 @@ fn results(out: &str) -> serde_json::Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
+/// The recipe of a log of likes, `log.csv` of the place.
+fn of_likes(place: &Place) -> String {
+    let recipe = format!(
+        "name = \"r\"\n[data]\nkind = \"table\"\npath = {:?}\nmin_history = 2\n[data.split]\nby = \"user_chance\"\n\
+         [data.table]\nratings = \"log.csv\"\nrating = \"\"\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
+        place.text(".")
+    );
+    fs::write(place.at("r.toml"), recipe).expect("writes");
+    place.text("r.toml")
+}
+
 #[test]
 fn a_published_split_is_scored_on_its_test_part() {
     let place = Place::new();
@@ -77,13 +88,7 @@ fn a_finished_run_serves_histories_all_users_and_pairs() {
         }
     }
     fs::write(place.at("log.csv"), log).expect("writes");
-    let recipe = format!(
-        "name = \"r\"\n[data]\nkind = \"table\"\npath = {:?}\nmin_history = 2\n[data.split]\nby = \"user_chance\"\n\
-         [data.table]\nratings = \"log.csv\"\nrating = \"\"\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
-        place.text(".")
-    );
-    fs::write(place.at("r.toml"), recipe).expect("writes");
-    let (recipe, out) = (place.text("r.toml"), place.text("out"));
+    let (recipe, out) = (of_likes(&place), place.text("out"));
     let said = say(&["run", &recipe, "--out", &out]).ended_with(0);
     for wanted in ["recent likes", "item-kNN", "EASE", "implicit ALS", "precision@10"] {
         assert!(said.out.contains(wanted), "no {wanted} in\n{}", said.out);
@@ -139,13 +144,7 @@ fn new_ratings_are_taken_in_without_a_new_fit() {
         }
     }
     fs::write(place.at("log.csv"), &log).expect("writes");
-    let recipe = format!(
-        "name = \"r\"\n[data]\nkind = \"table\"\npath = {:?}\nmin_history = 2\n[data.split]\nby = \"user_chance\"\n\
-         [data.table]\nratings = \"log.csv\"\nrating = \"\"\n[graph.lightgcn]\ndim = 8\nepochs = 2\n",
-        place.text(".")
-    );
-    fs::write(place.at("r.toml"), recipe).expect("writes");
-    let (recipe, out) = (place.text("r.toml"), place.text("out"));
+    let (recipe, out) = (of_likes(&place), place.text("out"));
     say(&["run", &recipe, "--out", &out]).ended_with(0);
     let kept = || -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
         let entries = fs::read_dir(Path::new(&out).join("artifacts")).expect("reads").flatten();

@@ -82,21 +82,7 @@ impl Task<'_> {
         if self.side == Side::Plain || self.rows > FEW {
             return self.one(level, w, n, span);
         }
-        let Part { weight, x, x_stride } = self.sum[n];
-        let few = few::Span {
-            x,
-            x_stride,
-            rows: self.rows,
-            inner: weight.cols(),
-            w,
-            y: self.y,
-            y_stride: self.y_stride,
-            from: span.start,
-            to: span.end,
-            accumulate: self.accumulate || n > 0,
-            bias: if n + 1 == self.sum.len() { self.bias } else { None },
-        };
-        let end = few.run(level);
+        let end = few::run(self.part(w, n, span), level);
         if end < span.end {
             self.one(level, w, n, &(end..span.end));
         }
@@ -104,25 +90,26 @@ impl Task<'_> {
 
     /// Outputs `span` of the n-th product of the sum.
     fn one<W: Source>(&self, level: Level, w: W, n: usize, span: &Range<usize>) {
+        simd::run(level, self.part(w, n, span));
+    }
+
+    /// The n-th product of the sum, its outputs `span`.
+    fn part<W>(&self, w: W, n: usize, span: &Range<usize>) -> Span<'_, W> {
         let Part { weight, x, x_stride } = self.sum[n];
-        let inner = if self.side == Side::Transposed { weight.cols() } else { weight.rows() };
-        simd::run(
-            level,
-            Span {
-                x,
-                x_stride,
-                rows: self.rows,
-                inner,
-                w,
-                side: self.side,
-                y: self.y,
-                y_stride: self.y_stride,
-                from: span.start,
-                to: span.end,
-                accumulate: self.accumulate || n > 0,
-                bias: if n + 1 == self.sum.len() { self.bias } else { None },
-            },
-        );
+        Span {
+            x,
+            x_stride,
+            rows: self.rows,
+            inner: if self.side == Side::Transposed { weight.cols() } else { weight.rows() },
+            w,
+            side: self.side,
+            y: self.y,
+            y_stride: self.y_stride,
+            from: span.start,
+            to: span.end,
+            accumulate: self.accumulate || n > 0,
+            bias: if n + 1 == self.sum.len() { self.bias } else { None },
+        }
     }
 }
 

@@ -23,7 +23,7 @@
 
 use half::{bf16, f16};
 
-use super::panel::{CHAIN, Rows};
+use super::panel::{CHAIN, Rows, Span};
 use crate::tensor::simd::{self, Element, Level, Simd, Task, prefetch};
 
 /// Most rows of x that are few.
@@ -33,27 +33,6 @@ const LINE: usize = 64;
 /// How far ahead lines are asked for: 16 or 32 rows of this are a small part of the second-level
 /// cache.
 const AHEAD: usize = 1024;
-
-/// Outputs `from..to` of a few rows.
-pub(super) struct Span<'a, E> {
-    /// First value of x; rows are `x_stride` apart and hold `inner` values.
-    pub x: *const f32,
-    pub x_stride: usize,
-    /// 1 to [`FEW`].
-    pub rows: usize,
-    pub inner: usize,
-    /// (out, inner).
-    pub w: Rows<'a, E>,
-    /// Where output 0 of row 0 goes; rows are `y_stride` apart.
-    pub y: *mut f32,
-    pub y_stride: usize,
-    pub from: usize,
-    pub to: usize,
-    /// Start from what is in y instead of zero.
-    pub accumulate: bool,
-    /// Added last.
-    pub bias: Option<&'a [f32]>,
-}
 
 /// A number whose squares are turned in registers: as lanes of 32 bits, of one value or two.
 pub(super) trait Square: Element {
@@ -97,36 +76,28 @@ impl Square for f16 {
     }
 }
 
-impl<E: Square> Span<'_, E> {
-    /// The outputs that fill whole vectors; returns where they end.
-    pub fn run(self, level: Level) -> usize {
-        let (few, wide) = (self.rows, level == Level::Avx512);
-        // A square and the sums of 8 rows fill 32 registers, those of 4 rows half as many. One
-        // row's additions wait for one another: on short vectors two bands side by side fill the
-        // time.
-        match (few, wide) {
-            (1, true) => simd::run(level, Bands::<_, 1, 1, 1>(self)),
-            (1, false) => simd::run(level, Bands::<_, 1, 1, 2>(self)),
-            (2, true) => simd::run(level, Bands::<_, 2, 1, 1>(self)),
-            (2, false) => simd::run(level, Bands::<_, 2, 1, 2>(self)),
-            (3 | 4, _) => simd::run(level, Bands::<_, 4, 1, 1>(self)),
-            (5..=8, true) => simd::run(level, Bands::<_, 8, 1, 1>(self)),
-            (5..=8, false) => simd::run(level, Bands::<_, 4, 2, 1>(self)),
-            (_, true) => simd::run(level, Bands::<_, 8, 2, 1>(self)),
-            (_, false) => simd::run(level, Bands::<_, 4, 4, 1>(self)),
-        }
-    }
-
-    /// Output 0 of a row: of a part of a product it lies outside y.
-    #[inline(always)]
-    fn row_of_y(&self, row: usize) -> *mut f32 {
-        self.y.wrapping_add(row * self.y_stride)
+/// The outputs of `span` that fill whole vectors, of 1 to [`FEW`] rows by rows of W; returns where
+/// they end.
+pub(super) fn run<E: Square>(span: Span<'_, Rows<'_, E>>, level: Level) -> usize {
+    let (few, wide) = (span.rows, level == Level::Avx512);
+    // A square and the sums of 8 rows fill 32 registers, those of 4 rows half as many. One row's
+    // additions wait for one another: on short vectors two bands side by side fill the time.
+    match (few, wide) {
+        (1, true) => simd::run(level, Bands::<_, 1, 1, 1>(span)),
+        (1, false) => simd::run(level, Bands::<_, 1, 1, 2>(span)),
+        (2, true) => simd::run(level, Bands::<_, 2, 1, 1>(span)),
+        (2, false) => simd::run(level, Bands::<_, 2, 1, 2>(span)),
+        (3 | 4, _) => simd::run(level, Bands::<_, 4, 1, 1>(span)),
+        (5..=8, true) => simd::run(level, Bands::<_, 8, 1, 1>(span)),
+        (5..=8, false) => simd::run(level, Bands::<_, 4, 2, 1>(span)),
+        (_, true) => simd::run(level, Bands::<_, 8, 2, 1>(span)),
+        (_, false) => simd::run(level, Bands::<_, 4, 4, 1>(span)),
     }
 }
 
 /// B bands of N outputs at a time, of up to `R G` rows: where there are fewer, the last one is
 /// taken again.
-struct Bands<'a, E, const R: usize, const G: usize, const B: usize>(Span<'a, E>);
+struct Bands<'a, E, const R: usize, const G: usize, const B: usize>(Span<'a, Rows<'a, E>>);
 
 impl<E: Square, const R: usize, const G: usize, const B: usize> Task for Bands<'_, E, R, G, B> {
     type Out = usize;
@@ -150,6 +121,12 @@ impl<E: Square, const R: usize, const G: usize, const B: usize> Task for Bands<'
 }
 
 impl<E: Square, const R: usize, const G: usize, const B: usize> Bands<'_, E, R, G, B> {
+    /// Output 0 of a row: of a part of a product it lies outside y.
+    #[inline(always)]
+    fn row_of_y(&self, row: usize) -> *mut f32 {
+        self.0.y.wrapping_add(row * self.0.y_stride)
+    }
+
     /// C bands of whole vectors.
     ///
     /// # Safety
@@ -173,7 +150,7 @@ impl<E: Square, const R: usize, const G: usize, const B: usize> Bands<'_, E, R, 
             if !fresh {
                 for row in 0..span.rows {
                     for c in 0..C {
-                        sums[c][row / R][row % R] = S::load(span.row_of_y(row).wrapping_add(output + c * S::N));
+                        sums[c][row / R][row % R] = S::load(self.row_of_y(row).wrapping_add(output + c * S::N));
                     }
                 }
             }
@@ -242,7 +219,7 @@ impl<E: Square, const R: usize, const G: usize, const B: usize> Bands<'_, E, R, 
                     if let Some(bias) = span.bias {
                         sum = S::add(sum, S::load(bias.as_ptr().add(at)));
                     }
-                    S::store(span.row_of_y(row).wrapping_add(at), sum);
+                    S::store(self.row_of_y(row).wrapping_add(at), sum);
                 }
             }
         }
