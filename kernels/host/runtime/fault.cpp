@@ -67,8 +67,9 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     }
     const uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
     char text[512];
-    if (address >= low && address < low + 4096)
-        std::snprintf(text, sizeof text, "the thread's stack is full (%zu bytes)", kStackBytes);
+    if (address >= low && address < low + kGuardBytes)
+        std::snprintf(text, sizeof text, "the thread's stack is full (%zu bytes)",
+                      kStackBytes - kGuardBytes - who->fiber.shift);
     else if (!explain_address(address, text, sizeof text))
         std::snprintf(text, sizeof text, "access to address %#zx, which belongs to no buffer", size_t(address));
     report(*run->fault, who, nullptr, "%s", text);

@@ -145,17 +145,17 @@ void prepare(Fiber& fiber, void (*entry)()) {
         if (p == MAP_FAILED) {
             no_memory("a thread's stack");
         }
-        mprotect(p, 4096, PROT_NONE);
+        mprotect(p, kGuardBytes, PROT_NONE);
         fiber.stack = static_cast<char*>(p);
         // Stacks that all end at the same place of a page share a few sets of the cache, and push
-        // each other out at every switch. So there are 512 ends, neighbours far from each other.
+        // each other out at every switch. So there are `kShifts` ends, neighbours far from each other.
         static __thread unsigned made = 0;
-        fiber.shift = size_t(made++ * 37 % 512) * 64;
+        fiber.shift = size_t(made++ * 37 % kShifts) * 64;
 #if defined(RALLREC_TSAN)
         fiber.tsan = __tsan_create_fiber(0);
 #endif
     }
-    mark_usable(fiber.stack + 4096, kStackBytes - 4096);
+    mark_usable(fiber.stack + kGuardBytes, kStackBytes - kGuardBytes);
     fiber.fake = nullptr;
     // 16-byte alignment as if `entry` had been called; a null return address and frame end every
     // walk.
@@ -200,7 +200,7 @@ void entered() {
 
 // A frame is (caller's frame, return address) on both machines.
 int frames_from(const Fiber& fiber, uintptr_t frame, uintptr_t* out, int most) {
-    const uintptr_t low = reinterpret_cast<uintptr_t>(fiber.stack) + 4096, high = low + kStackBytes - 4096 - 16;
+    const uintptr_t low = reinterpret_cast<uintptr_t>(fiber.stack) + kGuardBytes, high = low + kStackBytes - kGuardBytes - 16;
     int n = 0;
     while (n < most && frame >= low && frame <= high && frame % 8 == 0) {
         const uintptr_t* at = reinterpret_cast<const uintptr_t*>(frame);

@@ -7,7 +7,11 @@
 
 namespace rallrec_host {
 
-constexpr size_t kStackBytes = 256 * 1024;  // touched pages only; the lowest page is a guard
+constexpr size_t kShifts = 512;  // the places at which a stack may begin, a cache line apart
+// At a stack's low end, where nothing may be written. One frame may be larger than a page.
+constexpr size_t kGuardBytes = 64 * 1024;
+// The guard, what a thread may use, and what its shift takes. Only touched pages cost memory.
+constexpr size_t kStackBytes = kGuardBytes + 256 * 1024 + kShifts * 64;
 
 struct Fiber {
     void* sp = nullptr;       // where it stands while it does not run
