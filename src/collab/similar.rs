@@ -10,6 +10,7 @@ use super::fold_in::ItemMeans;
 use crate::data::{ItemIdx, Rated, Sample};
 use crate::error::Result;
 use crate::monitor::Monitor;
+use crate::retrieval::Words;
 
 /// Nearest items that speak.
 const NEAREST: usize = 40;
@@ -87,70 +88,14 @@ pub fn neighbours(train: &[Sample], means: &ItemMeans, asked: &[Asked<'_>], moni
     Ok(found)
 }
 
-/// Items as weighed words, each of length 1.
-pub struct Words {
-    /// (word, weight) of each item, by word.
-    items: Vec<Vec<(u32, f32)>>,
-}
-
-impl Words {
-    /// Term frequency (its logarithm and 1) times inverse document frequency, over all items.
-    pub fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
-        let (mut known, mut seen, mut counted) = (HashMap::new(), Vec::new(), Vec::new());
-        for text in texts {
-            let mut counts: HashMap<u32, u32> = HashMap::new();
-            for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
-                let next = known.len() as u32;
-                let word = *known.entry(word.to_lowercase()).or_insert(next);
-                *counts.entry(word).or_default() += 1;
-            }
-            seen.resize(known.len(), 0u32);
-            counts.keys().for_each(|word| seen[*word as usize] += 1);
-            counted.push(counts);
-        }
-        let documents = counted.len() as f64;
-        let weighed = |counts: HashMap<u32, u32>| {
-            let weight = |(word, count): (u32, u32)| {
-                let rare = ((1.0 + documents) / (1.0 + f64::from(seen[word as usize]))).ln();
-                (word, (1.0 + f64::from(count).ln()) * rare)
-            };
-            let mut words: Vec<(u32, f64)> = counts.into_iter().map(weight).collect();
-            words.sort_unstable_by_key(|w| w.0);
-            let length = words.iter().map(|w| w.1 * w.1).sum::<f64>().sqrt();
-            let unit = |(word, weight): (u32, f64)| (word, if length > 0.0 { (weight / length) as f32 } else { 0.0 });
-            words.into_iter().map(unit).collect()
-        };
-        Self { items: counted.into_iter().map(weighed).collect() }
-    }
-
-    /// Cosine of two items' words.
-    fn cosine(&self, a: usize, b: usize) -> f64 {
-        let (Some(a), Some(b)) = (self.items.get(a), self.items.get(b)) else { return 0.0 };
-        let (mut i, mut j, mut sum) = (0, 0, 0.0);
-        while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
-            if x.0 == y.0 {
-                sum += f64::from(x.1) * f64::from(y.1);
-            }
-            i += usize::from(x.0 <= y.0);
-            j += usize::from(y.0 <= x.0);
-        }
-        sum
-    }
-
-    /// What a user's ratings of items with like words say of the target: how far above the user's
-    /// own mean, and that mean less `middle`, held near zero.
-    pub fn estimate(&self, asked: Asked<'_>, middle: f64) -> [f64; 2] {
-        let own: Vec<&Rated> = asked.history.iter().filter(|r| r.item != asked.target).collect();
-        let leaning = own.iter().map(|r| f64::from(r.rating) - middle).sum::<f64>() / (own.len() as f64 + 10.0 * HOLD);
-        let near =
-            own.iter().map(|r| (self.cosine(asked.target.at(), r.item.at()), f64::from(r.rating) - middle - leaning));
-        [weighed(near.collect()), leaning]
-    }
-
-    /// Bytes that the words hold.
-    pub fn bytes(&self) -> usize {
-        self.items.iter().map(|item| size_of_val(item.as_slice())).sum()
-    }
+/// What a user's ratings of items with like words say of the target: how far above the user's
+/// own mean, and that mean less `middle`, held near zero.
+pub fn by_words(words: &Words, asked: Asked<'_>, middle: f64) -> [f64; 2] {
+    let own: Vec<&Rated> = asked.history.iter().filter(|r| r.item != asked.target).collect();
+    let leaning = own.iter().map(|r| f64::from(r.rating) - middle).sum::<f64>() / (own.len() as f64 + 10.0 * HOLD);
+    let near =
+        own.iter().map(|r| (words.cosine(asked.target.at(), r.item.at()), f64::from(r.rating) - middle - leaning));
+    [weighed(near.collect()), leaning]
 }
 
 #[cfg(test)]
@@ -187,16 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_rare_and_shared_speak() {
+    fn ratings_of_items_with_like_words_speak() {
         let words = Words::of(["a film of space whales", "a film of space dragons", "a film of kitchens", ""]);
-        let cosine = |a, b| words.cosine(a, b);
-        assert!((cosine(0, 0) - 1.0).abs() <= 1e-6 && cosine(3, 3).abs() <= 1e-12 && cosine(0, 9).abs() <= 1e-12);
-        assert!(cosine(0, 1) > cosine(0, 2) + 0.1 && (cosine(0, 1) - cosine(1, 0)).abs() <= 1e-12);
         let history = [rated(1, 5.0), rated(2, 1.0)];
-        let [likes, leaning] = words.estimate(Asked { target: ItemIdx(0), history: &history }, 3.0);
+        let [likes, leaning] = by_words(&words, Asked { target: ItemIdx(0), history: &history }, 3.0);
         assert!(likes > 0.0 && leaning.abs() <= 1e-12, "{likes} {leaning}");
         // The target's own rating has no part in it.
         let with = [rated(0, 1.0), rated(1, 5.0), rated(2, 1.0)];
-        assert_eq!(words.estimate(Asked { target: ItemIdx(0), history: &with }, 3.0), [likes, leaning]);
+        assert_eq!(by_words(&words, Asked { target: ItemIdx(0), history: &with }, 3.0), [likes, leaning]);
     }
 }

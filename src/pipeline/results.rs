@@ -138,9 +138,7 @@ impl Results {
         if let Some(grid) = self.merge.as_ref().and_then(MergeSummary::grid) {
             out.push_str(&format!("\n## The merge's settings\n\n{grid}\n"));
         }
-        out.push_str("\n## Merge, notes, times\n\n```text");
-        out.push_str(&self.footer());
-        out.push_str("```\n");
+        out.push_str(&format!("\n## Merge, notes, times\n\n```text\n{}\n```\n", self.footer().trim_matches('\n')));
         out
     }
 

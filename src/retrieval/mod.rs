@@ -8,8 +8,10 @@ pub mod pca;
 pub mod rankers;
 pub mod rerank;
 mod settings;
+mod words;
 
 pub use history::{Parts, Retrieved, Retriever, distinct};
 pub use mixture::{Embedding, Mixture, Scale, Sources};
 pub use rerank::{RerankRule, Template, needed, order};
 pub use settings::{RetrievalSettings, SimilarUser};
+pub use words::Words;

@@ -20,10 +20,11 @@ use crate::pipeline::stages::data::DataOutput;
 use crate::pipeline::stages::predict::{PredictSettings, Predictions};
 use crate::pipeline::stages::prompts::{Asked, PromptMaker, PromptsSettings};
 use crate::pipeline::stages::rank::Chosen;
+use crate::pipeline::stages::refit::words_for;
 use crate::pipeline::stages::retrieve::{Histories, RetrieveSettings};
 use crate::pipeline::stages::tune::Tuned;
 use crate::pipeline::stages::{Chain, Embeddings, collab};
-use crate::retrieval::rankers::{Fitted, Kept, Ranker, Ratings, Whom, normalise};
+use crate::retrieval::rankers::{Fitted, Kept, Ranker, Ratings, Sides, Whom, normalise};
 
 /// The tuned model of a run, loaded when it is first asked.
 pub(super) struct Model {
@@ -150,8 +151,8 @@ fn weigh(
     let (data, colla) = (found.data.output()?, found.colla.get()?);
     let ratings = Ratings::training(data.dataset, data.samples, recipe.data.threshold());
     let wanted = chosen.wanted();
-    let graph = (&colla.users, &colla.items);
-    let fitted = Fitted::fit(&ratings, &recipe.recommend, graph, Some(&wanted), Kept::default(), monitor)?;
+    let sides = Sides { graph: (&colla.users, &colla.items), words: words_for(&wanted, data.dataset) };
+    let fitted = Fitted::fit(&ratings, &recipe.recommend, sides, Some(&wanted), Kept::default(), monitor)?;
     let ranker = fitted.joined(&chosen.parts, chosen.few.as_ref());
     let (rows, labels) = answers.labelled(Set::Valid);
     let mut scores = vec![0.0; ratings.items];

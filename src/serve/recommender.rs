@@ -27,7 +27,7 @@ use crate::pipeline::stages::{Chain, refit};
 use crate::pipeline::{Run, newer};
 use crate::retrieval::mixture::Part as Block;
 use crate::retrieval::rankers::{Popularity, Ranker, SILENT, Whom, best, filled, normalise};
-use crate::retrieval::{Embedding, Mixture, RetrievalSettings, Retriever};
+use crate::retrieval::{Embedding, Mixture, RetrievalSettings};
 
 /// Users that are worked on at a time where all are asked for.
 const BLOCK: usize = 1024;
@@ -51,8 +51,9 @@ pub struct Recommender {
     baselines: Option<Baselines>,
     /// Training rows of each item.
     tallies: Vec<Tally>,
+    /// Items without one.
+    cold: Vec<ItemIdx>,
     mixture: Mixture,
-    settings: RetrievalSettings,
     /// What came after the run, where it was asked for.
     newest: Option<Newest>,
     /// The tuned model, found when it is first asked.
@@ -137,10 +138,14 @@ impl Recommender {
             let of_run = (0..).map(UserIdx).zip(&own).map(|(user, own)| newest.of_user(user).unwrap_or(own));
             ratings = ratings.with_rows(of_run.chain(newest.people().map(|person| person.1)));
         }
-        let fitted = refit::read(found.refit.artifact(), &ratings, own, &wanted, found.colla.get()?, monitor)?;
+        let fitted =
+            refit::read(found.refit.artifact(), &ratings, own, &wanted, data.dataset, found.colla.get()?, monitor)?;
         let ranker = fitted.joined(&chosen.parts, chosen.few.as_ref());
         let tallies = ratings.tallies().into_iter();
-        let tallies = tallies.map(|(likes, all)| Tally { ratings: all as usize, likes: likes as usize }).collect();
+        let tallies: Vec<Tally> =
+            tallies.map(|(likes, all)| Tally { ratings: all as usize, likes: likes as usize }).collect();
+        let all_items = (0..tallies.len() as u32).map(ItemIdx);
+        let cold = all_items.zip(&tallies).filter(|(_, tally)| tally.ratings == 0).map(|(item, _)| item).collect();
         let baselines = (!recipe.data.is_implicit())
             .then(|| Baselines::fit(ratings.items, data.samples.part(Part::Train), &BaselineSettings::default()))
             .transpose()?;
@@ -159,8 +164,8 @@ impl Recommender {
             chosen,
             baselines,
             tallies,
+            cold,
             mixture: Mixture::build(&found.sources()?, &settings)?,
-            settings,
             newest,
             model: Mutex::new(None),
             found,
@@ -458,39 +463,49 @@ impl Recommender {
         if most == 0 || self.found.words.is_none() {
             return Ok(Vec::new());
         }
-        let mut cold: Vec<(f32, ItemIdx)> = Vec::new();
-        for item in (0..self.tallies.len() as u32).filter(|item| self.tallies[*item as usize].ratings == 0) {
-            if hidden.binary_search(&item).is_err()
-                && let Some(nearest) = self.nearest(person, ItemIdx(item), Link::Text)?.first()
-            {
-                cold.push((nearest.weight, ItemIdx(item)));
-            }
+        let liked = self.liked_once(person);
+        if liked.is_empty() {
+            return Ok(Vec::new());
         }
-        cold.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        cold.truncate(most);
+        // What an item is most like decides; the reasons are asked for those that are listed.
+        let nearest = |item: ItemIdx| {
+            let near = liked.iter().map(|row| self.mixture.similarity(item, row.item, Some(Block::Text)));
+            near.fold(f32::NEG_INFINITY, f32::max)
+        };
+        let shown = self.cold.iter().filter(|item| hidden.binary_search(&item.0).is_err());
+        let mut cold: Vec<(f32, ItemIdx)> = shown.map(|&item| (nearest(item), item)).collect();
+        let rank = |a: &(f32, ItemIdx), b: &(f32, ItemIdx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        if cold.len() > most {
+            cold.select_nth_unstable_by(most - 1, rank);
+            cold.truncate(most);
+        }
+        cold.sort_unstable_by(rank);
         let explained = |(place, (score, item)): (usize, (f32, ItemIdx))| {
             self.explain(person, item, place + 1, Some(score), Link::Text)
         };
         cold.into_iter().enumerate().map(explained).collect()
     }
 
+    /// The likes of a history. Of an item that stands there twice, the last row counts.
+    fn liked_once<'p>(&self, person: &'p Person) -> Vec<&'p Rated> {
+        let threshold = self.recipe.data.threshold();
+        let mut named = HashSet::with_capacity(person.met.len());
+        let last = person.history.iter().rev().filter(|row| named.insert(row.item));
+        last.filter(|row| row.rating > threshold).collect()
+    }
+
     /// The liked items of the history nearest to `item`, nearest first; empty when none is liked.
     fn nearest(&self, person: &Person, item: ItemIdx, link: Link) -> Result<Vec<Because>> {
         let items = &self.found.data.output()?.dataset.items;
-        let retriever = Retriever::new(&self.mixture, &self.settings, items)?;
-        let threshold = self.recipe.data.threshold();
         let block = match link {
             Link::People => Block::Colla,
             Link::Text => Block::Text,
         };
-        // Of an item that stands there twice, the last row counts.
-        let mut last: Vec<&Rated> = Vec::with_capacity(person.met.len());
-        let mut named = HashSet::new();
-        last.extend(person.history.iter().rev().filter(|row| named.insert(row.item)));
-        let mut near: Vec<(f32, &Rated)> = last
+        let mut near: Vec<(f32, &Rated)> = self
+            .liked_once(person)
             .into_iter()
-            .filter(|row| row.rating > threshold && row.item != item)
-            .map(|row| (retriever.similarity(item, row.item, Some(block)), row))
+            .filter(|row| row.item != item)
+            .map(|row| (self.mixture.similarity(item, row.item, Some(block)), row))
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.item.cmp(&b.1.item)));
         let because = |(weight, row): (f32, &Rated)| {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Descriptions, Item, table};
+use crate::retrieval::Words;
 
 /// Which texts of an item are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -72,6 +73,12 @@ pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
         }
     }
     text
+}
+
+/// The words of all items' templated texts, weighed by TF-IDF.
+pub fn words(dataset: &Dataset) -> Words {
+    let texts: Vec<String> = dataset.items.iter().map(|item| plain_with(item, &dataset.noun, Genres::All)).collect();
+    Words::of(texts.iter().map(String::as_str))
 }
 
 /// The texts to embed for each item, in the order of the catalogue: [`TextSource::parts`] of them,

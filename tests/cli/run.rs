@@ -29,6 +29,9 @@ fn the_whole_chain_runs_is_reused_and_does_again_only_what_depends_on_a_change()
     for file in ["recipe.toml", "results.json", "results.md", "events.jsonl", "log.txt"] {
         assert!(place.at("run").join(file).is_file(), "{file}");
     }
+    // The first note stood behind the fence, where Markdown takes it for a language.
+    let written = std::fs::read_to_string(place.at("run").join("results.md")).unwrap();
+    assert!(written.lines().filter(|line| line.starts_with("```")).eq(["```text", "```"]), "{written}");
     let found = results(&place.at("run"));
 
     let second = go(&["--json"]);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::DataOutput;
 use crate::collab::boosted::{Boosted, Growth};
-use crate::collab::similar::{Asked, Words, neighbours};
+use crate::collab::similar::{Asked, by_words, neighbours};
 use crate::collab::{AlsSettings, CollabSettings, Counts, FoldIn, Logistic, TREE_FEATURES, TreeFeatures, als};
 use crate::config::Recipe;
 use crate::content::Content;
@@ -23,6 +23,7 @@ use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{ChosenRows, Set};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
+use crate::retrieval::Words;
 use crate::rng::{Rng, Use};
 use crate::text::item_text::{Genres, plain_with};
 
@@ -252,7 +253,7 @@ impl<'a> Fitting<'a> {
         let words = Words::of(texts.iter().map(String::as_str));
         let train = self.data.samples.part(Part::Train);
         let middle = train.iter().map(|s| f64::from(s.rating)).sum::<f64>() / train.len().max(1) as f64;
-        let values: Vec<[f64; 2]> = self.asked().map(|asked| words.estimate(asked, middle)).collect();
+        let values: Vec<[f64; 2]> = self.asked().map(|asked| by_words(&words, asked, middle)).collect();
         Ok((self.calibrated(&values)?, words.bytes()))
     }
 

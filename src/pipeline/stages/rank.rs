@@ -2,6 +2,8 @@
 //! popularity, on the users who like something that is held out; and which of them `recommend` is
 //! to rank by.
 
+use std::sync::Arc;
+
 use rallrec_events::Event;
 use rallrec_events::metric::{COVERAGE, RANKING};
 use serde::Serialize;
@@ -17,7 +19,8 @@ use crate::eval::rows;
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
-use crate::retrieval::rankers::{Blend, Fitted, Kept, Ranker, Ratings, RecommendSettings, Weights, judge};
+use crate::retrieval::rankers::{Blend, Fitted, Kept, Ranker, Ratings, RecommendSettings, Sides, Weights, judge};
+use crate::text::item_text::words;
 
 /// Evaluates rankers.
 pub struct Rank;
@@ -170,7 +173,7 @@ const FILE: &str = "ranking.json";
 
 impl Stage for Rank {
     const ID: StageId = StageId::Graph;
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     type Settings<'r> = RankSettings<'r>;
     type Inputs<'a> = RankInputs<'a>;
     type Output = Ranked;
@@ -180,7 +183,8 @@ impl Stage for Rank {
         let Collaborative { users, items } = inputs.colla.get()?;
         let (threshold, own, catalogue) = (settings.threshold, settings.rankers.0, dataset.items.len());
         let ratings = Ratings::training(dataset, samples, threshold);
-        let fitted = Fitted::fit(&ratings, own, (users, items), None, Kept::default(), work.monitor)?;
+        let sides = Sides { graph: (users, items), words: Some(Arc::new(words(dataset))) };
+        let fitted = Fitted::fit(&ratings, own, sides, None, Kept::default(), work.monitor)?;
         let mut ranked = Ranked { notes: fitted.notes.clone(), ..Ranked::default() };
         for note in &fitted.notes {
             work.monitor.warn(note, "item-kNN compares items without such a table");

@@ -4,6 +4,8 @@
 //! What takes seconds to fit is kept as matrices; the rest is counted again when it is read. The
 //! graph's own vectors stay those of the training rows: users are folded in.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::data::DataOutput;
@@ -19,8 +21,12 @@ use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::matrices;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
-use crate::retrieval::rankers::{Ease, Factors, FinalFit, Fitted, Kept, Ratings, RecommendSettings, Weight};
+use crate::retrieval::Words;
+use crate::retrieval::rankers::{
+    Ease, FactorSettings, Factors, FinalFit, Fitted, Kept, Ratings, RecommendSettings, Sides, Weight,
+};
 use crate::tensor::Matrix;
+use crate::text::item_text::words;
 
 /// Fits the chosen ranker for use.
 pub struct Refit;
@@ -69,7 +75,8 @@ struct Note {
     all: bool,
     /// Items of the rows of EASE's weights, on likes and on ratings.
     ease: [Option<Vec<u32>>; 2],
-    factors: bool,
+    /// What a pair without a like weighs in implicit ALS.
+    factors: Option<f64>,
 }
 
 const NOTE: &str = "rankers.json";
@@ -84,7 +91,7 @@ fn rows(dataset: &Dataset, samples: &Samples, threshold: f32, all: bool) -> Rati
 
 impl Stage for Refit {
     const ID: StageId = StageId::Graph;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Settings<'r> = RefitSettings<'r>;
     type Inputs<'a> = RefitInputs<'a>;
     type Output = ();
@@ -99,8 +106,9 @@ impl Stage for Refit {
             ranked.chosen.wanted().into_iter().filter(|name| kept.contains(&name.as_str())).collect();
         let none = Matrix::zeros(0, 0);
         let own = settings.rankers.0;
-        let fitted = Fitted::fit(&ratings, own, (&none, &none), Some(&wanted), Kept::default(), work.monitor)?;
-        let mut note = Note { all: settings.all, ease: [None, None], factors: false };
+        let sides = Sides { graph: (&none, &none), words: None };
+        let fitted = Fitted::fit(&ratings, own, sides, Some(&wanted), Kept::default(), work.monitor)?;
+        let mut note = Note { all: settings.all, ease: [None, None], factors: None };
         for ((ease, file), items) in fitted.ease.iter().zip(EASE).zip(&mut note.ease) {
             let Some(ease) = ease else { continue };
             matrices::write(&work.folder.join(file), &[(TENSOR, ease.weights())])?;
@@ -108,7 +116,7 @@ impl Stage for Refit {
         }
         if let Some(factors) = &fitted.factors {
             matrices::write(&work.folder.join(FACTORS), &[(TENSOR, factors.items())])?;
-            note.factors = true;
+            note.factors = Some(factors.unseen_weight());
         }
         let json = serde_json::to_vec(&note).map_err(|e| Error::failed(NOTE, e))?;
         durable::write(&work.folder.join(NOTE), &json)
@@ -138,7 +146,13 @@ pub fn known(artifact: &Artifact, data: DataOutput<'_>, threshold: f32) -> Resul
     Ok((rows(data.dataset, data.samples, threshold, all), all))
 }
 
+/// The items' words, where one of these rankers reads them.
+pub fn words_for(wanted: &[String], dataset: &Dataset) -> Option<Arc<Words>> {
+    wanted.iter().any(|name| name == rows_of::CONTENT).then(|| Arc::new(words(dataset)))
+}
+
 /// The chosen ranker's parts: those that were kept, and those that are counted on `ratings`.
+/// `dataset`: whose items have the words.
 ///
 /// # Errors
 /// Damaged files.
@@ -147,6 +161,7 @@ pub fn read(
     ratings: &Ratings,
     settings: &RecommendSettings,
     wanted: &[String],
+    dataset: &Dataset,
     graph: &Collaborative,
     monitor: &dyn crate::monitor::Monitor,
 ) -> Result<Fitted> {
@@ -160,10 +175,11 @@ pub fn read(
             kept.ease[at] = Some(Ease::from_parts(weights[at], matrix, items, ratings.items).map_err(|e| bad(&e))?);
         }
     }
-    if note.factors {
+    if let Some(unseen_weight) = note.factors {
         let matrix = matrices::read(&artifact.file(FACTORS), TENSOR)?;
-        let own = &settings.factors;
-        kept.factors = Some(Factors::from_parts(weights[0], matrix, own).map_err(|e| bad(&e))?);
+        let own = FactorSettings { unseen_weight, ..settings.factors.clone() };
+        kept.factors = Some(Factors::from_parts(weights[0], matrix, &own).map_err(|e| bad(&e))?);
     }
-    Fitted::fit(ratings, settings, (&graph.users, &graph.items), Some(wanted), kept, monitor)
+    let sides = Sides { graph: (&graph.users, &graph.items), words: words_for(wanted, dataset) };
+    Fitted::fit(ratings, settings, sides, Some(wanted), kept, monitor)
 }

@@ -82,6 +82,9 @@ impl Factors {
     pub fn fit(ratings: &Ratings, settings: &FactorSettings, monitor: &dyn Monitor) -> Result<Self> {
         let weight = Weight::Like(ratings.threshold);
         let table = ratings.weighed(weight);
+        let likes = table.by_user.iter().map(Vec::len).sum();
+        let users = table.by_user.iter().filter(|own| !own.is_empty()).count();
+        let settings = &settings.weighed(likes, users, table.present().len());
         // One start for all: what differs between runs is the data.
         let mut rng = Rng::new(0, Use::Init, 0, 0x6661_6374);
         let start = (0..ratings.items * settings.dim).map(|_| 0.1 * rng.normal()).collect();
@@ -94,7 +97,8 @@ impl Factors {
         Self::from_parts(weight, items, settings)
     }
 
-    /// From the item vectors that [`Self::items`] gave.
+    /// From the item vectors that [`Self::items`] gave, with the weight that
+    /// [`Self::unseen_weight`] gave.
     ///
     /// # Errors
     /// Vectors of another length, or not finite.
@@ -104,6 +108,11 @@ impl Factors {
         }
         let gram = gram(&items, settings.unseen_weight);
         Ok(Self { likes, settings: settings.clone(), items, gram })
+    }
+
+    /// What a pair without a like weighs.
+    pub fn unseen_weight(&self) -> f64 {
+        self.settings.unseen_weight
     }
 
     /// Items x dim.
@@ -149,14 +158,16 @@ mod tests {
             let factors = Factors::fit(&rows, &settings, &Silent).unwrap();
             let liked = Weight::Like(3.0).of(&history(&rows, user));
             prop_assume!(!liked.is_empty());
-            let p = solve(&liked, factors.items(), &factors.gram, &settings);
+            let p = solve(&liked, factors.items(), &factors.gram, &factors.settings);
             let f = |i: usize, c: usize| f64::from(factors.items().row(i)[c]);
-            let ridge = settings.ridge * (liked.len() as f64 + settings.unseen_weight * rows.items as f64);
+            let unseen = factors.unseen_weight();
+            prop_assert!(unseen > 0.0 && unseen <= 0.1);
+            let ridge = settings.ridge * (liked.len() as f64 + unseen * rows.items as f64);
             for c in 0..3 {
                 let mut slope = ridge * p[c];
                 for i in 0..rows.items {
                     let dot: f64 = (0..3).map(|c| f(i, c) * p[c]).sum();
-                    slope += settings.unseen_weight * dot * f(i, c);
+                    slope += unseen * dot * f(i, c);
                     if liked.iter().any(|l| l.0 as usize == i) {
                         slope += (dot - 1.0) * f(i, c);
                     }
@@ -165,5 +176,16 @@ mod tests {
                 prop_assert!(slope.abs() <= 1e-9, "{} at {}", slope, c);
             }
         }
+    }
+    /// A published weight for dense tables made every list of a sparse one the same.
+    #[test]
+    fn the_weight_of_unseen_pairs_follows_the_share_of_likes() {
+        let auto = FactorSettings::default();
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-12;
+        assert!(near(auto.weighed(810_128, 29_858, 40_981).unseen_weight, 5.0 * 810_128.0 / (29_858.0 * 40_981.0)));
+        assert!(near(auto.weighed(575_281, 6_040, 3_706).unseen_weight, 0.1));
+        assert!(near(auto.weighed(0, 0, 0).unseen_weight, 0.1));
+        let own = FactorSettings { unseen_weight: 0.02, ..auto };
+        assert!(near(own.weighed(1, 10, 10).unseen_weight, 0.02));
     }
 }

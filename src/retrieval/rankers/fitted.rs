@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Blend, Ease, Factors, LightGcn, Neighbours, Popularity, Ranker, Ratings, RecommendSettings, Weight, ease_bytes,
+    Blend, ContentBased, Ease, Factors, LightGcn, Neighbours, Popularity, Ranker, Ratings, RecommendSettings, Weight,
+    ease_bytes,
 };
 use crate::error::Result;
 use crate::eval::rows;
 use crate::monitor::Monitor;
+use crate::retrieval::Words;
 use crate::tensor::Matrix;
 
 /// Pseudo-ratings that hold an item's share of likes near the mean.
@@ -41,16 +43,23 @@ pub struct Kept {
     pub factors: Option<Factors>,
 }
 
+/// What rankers know besides ratings.
+pub struct Sides<'a> {
+    /// Users x dim and items x dim of LightGCN.
+    pub graph: (&'a Matrix, &'a Matrix),
+    /// The items' words; without them nothing is ranked by its content.
+    pub words: Option<Arc<Words>>,
+}
+
 impl Fitted {
-    /// Fits the rankers that `wanted` names, all where it is `None`. `graph`: users x dim and items
-    /// x dim of LightGCN.
+    /// Fits the rankers that `wanted` names, all where it is `None`.
     ///
     /// # Errors
     /// Those of the fits; a stop that was asked for.
     pub fn fit(
         ratings: &Ratings,
         settings: &RecommendSettings,
-        graph: (&Matrix, &Matrix),
+        Sides { graph, words }: Sides<'_>,
         wanted: Option<&[String]>,
         mut kept: Kept,
         monitor: &dyn Monitor,
@@ -113,6 +122,11 @@ impl Fitted {
             fitted.factors = Some(factors.clone());
             fitted.rankers.push(factors);
         }
+        if is_wanted(rows::CONTENT)
+            && let Some(content) = words.and_then(|words| ContentBased::new(words, ratings.threshold))
+        {
+            fitted.rankers.push(Arc::new(content));
+        }
         if is_wanted(rows::LIGHTGCN) {
             fitted.rankers.push(Arc::new(LightGcn::new(graph.0.clone(), graph.1, &pairs)?));
         }
@@ -148,7 +162,9 @@ mod tests {
 
     fn names(rows: &Ratings, settings: &RecommendSettings) -> (Vec<&'static str>, Vec<String>) {
         let graph = (Matrix::zeros(rows.by_user.len(), 2), Matrix::zeros(rows.items, 2));
-        let fitted = Fitted::fit(rows, settings, (&graph.0, &graph.1), None, Kept::default(), &Silent).unwrap();
+        let words = Words::of(["red sea", "red sky", "green"]);
+        let sides = Sides { graph: (&graph.0, &graph.1), words: Some(Arc::new(words)) };
+        let fitted = Fitted::fit(rows, settings, sides, None, Kept::default(), &Silent).unwrap();
         (fitted.rankers.iter().map(|ranker| ranker.name()).collect(), fitted.notes)
     }
 
@@ -164,13 +180,14 @@ mod tests {
             rows::EASE,
             rows::EASE_RATED,
             rows::FACTORS,
+            rows::CONTENT,
             rows::LIGHTGCN,
         ];
         assert_eq!(names(&rows, &all), (every.to_vec(), Vec::new()));
         let liked = ratings(3, &[(0, 0, 5), (1, 1, 5)]);
         assert_eq!(
             names(&Ratings { has_times: false, ..liked }, &all).0,
-            [rows::POPULARITY, rows::NEIGHBOURS, rows::EASE, rows::FACTORS, rows::LIGHTGCN]
+            [rows::POPULARITY, rows::NEIGHBOURS, rows::EASE, rows::FACTORS, rows::CONTENT, rows::LIGHTGCN]
         );
         let few = RecommendSettings { ease_memory: 0, neighbours: 0, ..all };
         let (names, notes) = names(&rows, &few);

@@ -2,6 +2,7 @@
 //! here and a line of [`Fitted::fit`].
 
 mod blend;
+mod content;
 mod ease;
 mod factors;
 mod fitted;
@@ -15,9 +16,10 @@ mod settings;
 use rayon::prelude::*;
 
 pub use blend::{Blend, normalise};
+pub use content::ContentBased;
 pub use ease::{Ease, bytes as ease_bytes};
 pub use factors::Factors;
-pub use fitted::{Fitted, Kept, Weights};
+pub use fitted::{Fitted, Kept, Sides, Weights};
 pub use lightgcn::LightGcn;
 pub use neighbours::Neighbours;
 pub use popularity::Popularity;
