@@ -110,10 +110,10 @@ mod tests {
             let whom = Whom { user: None, history: &met };
             let mut scores = vec![0.0; texts.len()];
             let any = own.scores(whom, &mut scores);
-            for item in 0..texts.len() {
+            for (item, &score) in scores.iter().enumerate() {
                 let likes = met.iter().filter(|row| row.rating > 3.0);
                 let sum: f64 = likes.map(|row| own.words.cosine(row.item.at(), item)).sum();
-                let score = if any && scores[item] > SILENT { f64::from(scores[item]) } else { 0.0 };
+                let score = if any && score > SILENT { f64::from(score) } else { 0.0 };
                 prop_assert!((score - sum).abs() <= 1e-5 * (1.0 + sum), "{} {} {}", item, score, sum);
                 let parts: f64 = own.because(whom, ItemIdx(item as u32)).iter().map(|part| f64::from(part.1)).sum();
                 prop_assert!((parts - sum).abs() <= 1e-5 * (1.0 + sum), "{} {} {}", item, parts, sum);
