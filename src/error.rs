@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::secret::without_password;
+
 /// Result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,9 +30,14 @@ pub struct Error {
     next: String,
 }
 
+/// A text without the passwords of addresses in it.
+fn masked(text: impl fmt::Display) -> String {
+    without_password(&text.to_string())
+}
+
 impl Error {
     fn new(kind: Kind, place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self { kind, place: place.to_string(), what: what.to_string(), next: String::new() }
+        Self { kind, place: masked(place), what: masked(what), next: String::new() }
     }
 
     /// Wrong arguments or settings. `place` names the flag or key.
@@ -69,20 +76,23 @@ impl Error {
             }
             _ => (Kind::Failed, ""),
         };
-        Self::new(kind, path.as_ref().display(), format!("cannot {doing}: {error}")).next(next)
+        // `tempfile` adds the temporary name, which says nothing to anybody.
+        let said = error.to_string();
+        let said = said.split(" at path \"").next().unwrap_or_default();
+        Self::new(kind, path.as_ref().display(), format!("cannot {doing}: {said}")).next(next)
     }
 
     /// Adds what the user should do next.
     #[must_use]
     pub fn next(mut self, next: impl fmt::Display) -> Self {
-        self.next = next.to_string();
+        self.next = masked(next);
         self
     }
 
     /// Puts an outer place in front, e.g. the file around a line.
     #[must_use]
     pub fn within(mut self, place: impl fmt::Display) -> Self {
-        self.place = if self.place.is_empty() { place.to_string() } else { format!("{place}: {}", self.place) };
+        self.place = if self.place.is_empty() { masked(place) } else { masked(format!("{place}: {}", self.place)) };
         self
     }
 
@@ -126,5 +136,22 @@ impl fmt::Display for Error {
             write!(f, "\n  next: {}", self.next)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_names_a_temporary_file_or_a_password() {
+        let folder = Path::new("/nonexistent/folder");
+        let error = tempfile::Builder::new().tempfile_in(folder).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/folder/"), "the library names it: {error}");
+        let said = Error::io(folder, "write in the folder", &error).to_string();
+        assert!(said.contains("No such file") && !said.contains(".tmp"), "{said}");
+        let said =
+            Error::usage("postgres://a:secret@b", "x://a:secret@b").within("y://a:secret@b").next("z://a:secret@b");
+        assert!(!said.to_string().contains("secret") && said.place().starts_with("y://a:***@b: postgres"), "{said}");
     }
 }

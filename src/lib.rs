@@ -27,6 +27,7 @@ pub mod pipeline;
 pub mod retrieval;
 pub mod rng;
 pub mod sandbox;
+pub mod secret;
 pub mod serve;
 pub mod server;
 pub mod settings;

@@ -178,3 +178,78 @@ fn the_glossary_names_files_that_there_are() {
     }
     assert!(wrong.is_empty(), "no such place:\n{}", wrong.join("\n"));
 }
+
+/// What stands between quotes in a source, up to its tests.
+fn literals(text: &str) -> Vec<String> {
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let (mut found, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        let from = &rest[at..];
+        rest = if from.starts_with("//") {
+            from.split_once('\n').map_or("", |(_, below)| below)
+        } else if from.starts_with("'\"'") || from.starts_with("'\\\"'") {
+            &from[from[1..].find('\'').unwrap() + 2..]
+        } else if let Some(inside) = from.strip_prefix('"') {
+            let raw = rest[..at].ends_with('r');
+            let mut escaped = false;
+            let end = inside.find(|c| {
+                let closes = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped && !raw;
+                closes
+            });
+            let end = end.unwrap_or(inside.len());
+            found.push(inside[..end].to_owned());
+            inside.get(end + 1..).unwrap_or_default()
+        } else {
+            &from[1..]
+        };
+    }
+    found
+}
+
+/// An error once advised to lower `tune.learning_rate`, which is no key.
+#[test]
+fn messages_name_keys_that_a_recipe_has() {
+    let keys = rallrec::config::explain::keys().unwrap();
+    let is_key = |name: &str| keys.iter().any(|key| key == name || key.starts_with(&format!("{name}.")));
+    let sections: BTreeSet<&str> = keys.iter().filter_map(|key| Some(key.split_once('.')?.0)).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    files(&root, &mut sources);
+    let (mut named, mut wrong) = (0, Vec::new());
+    for file in sources {
+        // Names of tensors look like keys; names of before are there to be told from those of now.
+        let other = ["models", "store", "config/renamed.rs"].iter().any(|part| file.starts_with(root.join(part)));
+        if other || file.extension().is_none_or(|e| e != "rs") || file.ends_with("tests.rs") {
+            continue;
+        }
+        for text in literals(&fs::read_to_string(&file).unwrap()) {
+            for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "._/-".contains(c))) {
+                let word = word.trim_end_matches('.');
+                let Some((section, below)) = word.split_once('.') else { continue };
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+                let file_name = Path::new(below).extension().or(Some(below.as_ref())).is_some_and(|end| {
+                    ["json", "jsonl", "toml", "safetensors", "f32", "bin", "rs", "md", "html", "txt", "csv"]
+                        .iter()
+                        .any(|own| end == *own)
+                });
+                if !sections.contains(section) || !below.chars().all(plain) || file_name {
+                    continue;
+                }
+                named += 1;
+                if !is_key(word) {
+                    wrong.push(format!("{}: {word}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no such keys:\n{}", wrong.join("\n"));
+    assert!(named > 200, "keys are found in messages: {named}");
+    assert_eq!(
+        literals(
+            r#"a("x \"y", '"', 1 / 2) // "no"
+r"z\""#
+        ),
+        ["x \\\"y", "z\\"]
+    );
+}

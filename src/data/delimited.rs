@@ -415,7 +415,7 @@ impl Records {
             if !there {
                 return Ok(false);
             }
-            if self.is_comment() {
+            if self.is_comment() || self.is_blank() {
                 continue;
             }
             if memchr::memchr(0, &self.fields.bytes[..self.fields.used]).is_some() {
@@ -436,6 +436,13 @@ impl Records {
             }
             return Ok(true);
         }
+    }
+
+    /// A line of blanks where rows have several columns; also the mark that DOS put behind a text.
+    fn is_blank(&self) -> bool {
+        self.columns != 1
+            && self.fields.len() == 1
+            && self.fields.get(0).iter().all(|&byte| byte.is_ascii_whitespace() || byte == 0x1a)
     }
 
     fn is_comment(&self) -> bool {

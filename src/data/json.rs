@@ -26,6 +26,20 @@ pub fn is_json(head: &[u8]) -> bool {
     })
 }
 
+/// What a file is, and what to do with it, that begins with a list of lists, of texts, or of
+/// nothing.
+pub fn lists(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    let inner = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start().strip_prefix(b"[")?;
+    match inner.trim_ascii_start().first() {
+        Some(b'[' | b'"') => Some((
+            "holds JSON lists, and nothing says which entry is what",
+            "write an object a row, with names: {\"user\": 1, \"item\": 2, ...}",
+        )),
+        Some(b']') => Some(("is an empty list of JSON", "check that it is the right file")),
+        _ => None,
+    }
+}
+
 /// A cursor over the objects of a file.
 pub struct Objects {
     form: Form,
@@ -315,6 +329,41 @@ pub fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::R
         }
         fn visit_unit<E>(self) -> std::result::Result<String, E> {
             Ok(String::new())
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
+/// A number of JSON that may be missing or a text, as programs write it that keep numbers as text.
+/// For `#[serde(deserialize_with)]`.
+pub fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<f64>, D::Error> {
+    struct Visitor;
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = Option<f64>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a number")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Option<f64>, E> {
+            let text = text.trim();
+            let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+            match (text, number) {
+                ("", _) => Ok(None),
+                (_, None) => Err(E::custom(format!("`{text}` is not a number"))),
+                (_, number) => Ok(number),
+            }
+        }
+        fn visit_u64<E>(self, number: u64) -> std::result::Result<Option<f64>, E> {
+            Ok(Some(number as f64))
+        }
+        fn visit_i64<E>(self, number: i64) -> std::result::Result<Option<f64>, E> {
+            Ok(Some(number as f64))
+        }
+        fn visit_f64<E>(self, number: f64) -> std::result::Result<Option<f64>, E> {
+            Ok(Some(number))
+        }
+        fn visit_unit<E>(self) -> std::result::Result<Option<f64>, E> {
+            Ok(None)
         }
     }
     deserializer.deserialize_any(Visitor)

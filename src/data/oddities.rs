@@ -7,6 +7,25 @@ use crate::monitor::Monitor;
 
 /// Fewer ratings than this say nothing about a share.
 const ENOUGH: usize = 100;
+/// Seconds of 1970, and the end of 1989: nothing that is learnt from lies between, and times of the
+/// one beside times of the other are of two units, cut short, or stand for "not known".
+const YEAR_ONE: i64 = 365 * 86_400;
+const NINETIES: i64 = 631_152_000;
+/// Ids by which programs say that they do not know one.
+const NOBODY: [&str; 12] = [
+    "-1",
+    "unknown",
+    "undefined",
+    "anonymous",
+    "anon",
+    "guest",
+    "nobody",
+    "missing",
+    "nil",
+    "(null)",
+    "#n/a",
+    "not available",
+];
 
 /// Warns of what looks wrong.
 pub fn tell(dataset: &Dataset, settings: &DataSettings, monitor: &dyn Monitor) {
@@ -38,6 +57,22 @@ fn found(dataset: &Dataset, settings: &DataSettings) -> Vec<(String, String)> {
             );
         }
     }
+    let user = dataset.users.iter().map(|user| &user.raw.0).position(|id| is_nobody(id));
+    let item = dataset.items.iter().map(|item| &item.raw.0).position(|id| is_nobody(id));
+    for (what, place) in [("user", user), ("item", item)] {
+        let Some(at) = place else { continue };
+        let (id, n) = if what == "user" {
+            (&dataset.users[at].raw.0, rows.iter().filter(|row| row.user.at() == at).count())
+        } else {
+            (&dataset.items[at].raw.0, rows.iter().filter(|row| row.item.at() == at).count())
+        };
+        if 100 * n >= all && 2 * n < all {
+            add(
+                format!("{n} of {all} ratings are of {what} `{id}`, which may stand for no {what} at all"),
+                "name it in data.table.missing and set data.damaged to \"skip\": then such rows are left out",
+            );
+        }
+    }
     if !settings.is_implicit() {
         let liked = rows.iter().filter(|row| row.rating > settings.threshold()).count();
         if liked == 0 || liked == all {
@@ -60,6 +95,22 @@ fn found(dataset: &Dataset, settings: &DataSettings) -> Vec<(String, String)> {
             );
         }
     }
+    let early = rows.iter().filter(|row| row.time < YEAR_ONE).count();
+    let late = rows.iter().any(|row| row.time >= NINETIES);
+    if dataset.has_times && early > 0 && late {
+        let first = rows.iter().map(|row| row.time).min().unwrap_or_default();
+        add(
+            format!(
+                "the times of {early} of {all} ratings lie in 1970, the first at second {first}, all others far behind"
+            ),
+            "they are cut short, of another unit, or stand for \"not known\": mend or remove them; they come before all others",
+        );
+    } else if dataset.has_times && early == all && !["table", "synthetic"].contains(&dataset.name.as_str()) {
+        add(
+            "the times of all ratings lie in 1970".into(),
+            "check their unit, and that the files are of this kind of data; their order counts in any case",
+        );
+    }
     if dataset.has_times && rows.windows(2).all(|two| two[0].time == two[1].time) {
         add(
             format!("every rating has the same time, {}: there is no order to learn from", rows[0].time),
@@ -67,6 +118,10 @@ fn found(dataset: &Dataset, settings: &DataSettings) -> Vec<(String, String)> {
         );
     }
     out
+}
+
+fn is_nobody(id: &str) -> bool {
+    NOBODY.iter().any(|word| word.eq_ignore_ascii_case(id))
 }
 
 #[cfg(test)]
@@ -120,5 +175,13 @@ mod tests {
         ] {
             assert!(said(row).contains(words), "{words}: {}", said(row));
         }
+        let late = |n: u32| (n % 20, n / 10, rating(n), 1_500_000_000 + i64::from(n));
+        assert_eq!(said(late), "");
+        let early = |n: u32| if n == 199 { (19, 19, 5.0, 1500) } else { late(n) };
+        assert!(said(early).contains("the times of 1 of 200 ratings lie in 1970, the first at second 1500"));
+        let mut unknown = dataset(late);
+        unknown.users[3].raw = RawId("Guest".into());
+        let found = found(&unknown, &DataSettings::new(Kind::TABLE, ""));
+        assert!(found.len() == 1 && found[0].0.contains("10 of 200 ratings are of user `Guest`"), "{found:?}");
     }
 }

@@ -221,6 +221,10 @@ impl FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Self> {
         DataSet::named(name).map(Self).ok_or_else(|| {
+            if crate::database::is_postgres(name) {
+                return Error::usage(name, "is a database and no data set kind")
+                    .next("`rallrec init ADDRESS`, without a password, writes a recipe that reads it");
+            }
             let near = nearest(name, sets::ALL.iter().map(|s| s.name));
             Error::usage("data kind", format!("there is no data set kind `{name}`")).next(format!(
                 "use one of {}{}",

@@ -3,11 +3,13 @@
 
 pub mod postgres;
 pub mod sqlite;
+mod tls;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+pub use crate::secret::{holds_password, without_password};
 
 /// How the address of a PostgreSQL database begins.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
@@ -46,6 +48,10 @@ impl Address {
                 "give an SQLite file or postgresql://host/name; others can write their tables as Parquet or CSV",
             ));
         }
+        if is_key_values(text) {
+            return Err(Error::usage(place, "is a connection string of keys and values, which is not read")
+                .next("write it as postgresql://user@host:port/name, with the password in PGPASSWORD or ~/.pgpass"));
+        }
         Ok(Self::Sqlite(folder.join(text)))
     }
 }
@@ -59,58 +65,16 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whether a text is a connection string of libpq, `host=db dbname=shop`.
+fn is_key_values(text: &str) -> bool {
+    let pairs = || text.split_whitespace().map(|pair| pair.split_once('=').map(|(key, _)| key));
+    let keys = ["host", "hostaddr", "port", "dbname", "user", "password", "service", "sslmode"];
+    pairs().count() > 1 && pairs().all(|key| key.is_some_and(|key| keys.contains(&key)))
+}
+
 /// Whether a text is the address of a PostgreSQL database.
 pub fn is_postgres(text: &str) -> bool {
     SCHEMES.iter().any(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-}
-
-/// Where the password of an address begins and ends: between the user and `@`, and behind
-/// `password=` among its options.
-fn passwords(text: &str) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("://") {
-        let from = at + 3;
-        // A password may hold a slash that nobody wrote as %2F: what ends it is the last `@`.
-        let rest = &text[from..];
-        let word = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
-        if let Some(end) = word.rfind('@')
-            && let Some(colon) = word[..end].find(':')
-        {
-            found.push(from + colon + 1..from + end);
-        }
-    }
-    for name in ["password=", "sslpassword="] {
-        for (at, _) in text.match_indices(name) {
-            let from = at + name.len();
-            let length = text[from..].find(['&', '#']).unwrap_or(text.len() - from);
-            if !found.iter().any(|range| range.contains(&from)) {
-                found.push(from..from + length);
-            }
-        }
-    }
-    found.sort_by_key(|range| range.start);
-    found
-}
-
-/// Whether an address holds a password.
-pub fn holds_password(text: &str) -> bool {
-    text.contains("://") && passwords(text).iter().any(|range| !range.is_empty())
-}
-
-/// A text for messages: `***` stands for the password of every address in it.
-pub fn without_password(text: &str) -> String {
-    if !text.contains("://") {
-        return text.to_owned();
-    }
-    let (mut out, mut at) = (String::new(), 0);
-    for range in passwords(text) {
-        if range.start >= at && !range.is_empty() {
-            out.push_str(&text[at..range.start]);
-            out.push_str("***");
-            at = range.end;
-        }
-    }
-    out + &text[at..]
 }
 
 /// How the values of a column are to be read.
@@ -163,28 +127,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_found_and_never_shown() {
-        for (text, shown) in [
-            ("postgresql://ann:secret@db.example/shop", "postgresql://ann:***@db.example/shop"),
-            ("postgres://ann:se/cr@t@db/shop?sslmode=disable", "postgres://ann:***@db/shop?sslmode=disable"),
-            ("postgresql://db/shop?password=secret&user=ann", "postgresql://db/shop?password=***&user=ann"),
-            ("data.table.database=postgresql://ann:secret@db/shop", "data.table.database=postgresql://ann:***@db/shop"),
-            ("mysql://ann:secret@db/shop", "mysql://ann:***@db/shop"),
-        ] {
-            assert!(holds_password(text), "{text}");
-            assert_eq!(without_password(text), shown);
-            let said = Address::parse(text, Path::new("")).unwrap_err().to_string();
-            assert!(!said.contains("secret") && !said.contains("se/cr@t"), "{said}");
-        }
+    fn an_address_with_a_password_is_refused_and_not_repeated() {
         for text in [
-            "postgresql://ann@db:5432/shop",
-            "postgresql:///shop",
-            "postgresql://db:5432/shop",
-            "shop.db",
-            "folder/a:b@c.db",
+            "postgresql://ann:secret@db.example/shop",
+            "postgres://ann:se/cret@t@db/shop?sslmode=disable",
+            "postgresql://db/shop?password=secret&user=ann",
+            "data.table.database=postgresql://ann:secret@db/shop",
+            "mysql://ann:secret@db/shop",
+            "host=db user=ann password=secret dbname=shop",
+            "host=db dbname=shop",
         ] {
-            assert!(!holds_password(text), "{text}");
-            assert_eq!(without_password(text), text);
+            let said = Address::parse(text, Path::new("")).unwrap_err().to_string();
+            assert!(!said.contains("secret") && !said.contains("se/cret") && said.contains("next: "), "{said}");
+        }
+        for text in ["postgresql://ann@db:5432/shop", "postgresql:///shop", "shop.db", "folder/a:b@c.db", "host=1.db"] {
             Address::parse(text, Path::new("")).unwrap();
         }
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use postgres::config::Host;
 use postgres::error::SqlState;
 use postgres::types::Type;
-use postgres::{Client, Config, IsolationLevel, NoTls, SimpleQueryMessage};
+use postgres::{Client, Config, IsolationLevel, SimpleQueryMessage};
 
+use super::tls::Tls;
 use super::{Address, Column, Kind, Take};
 use crate::error::{Error, Result};
 
@@ -29,12 +30,16 @@ pub fn check(url: &str) -> Result<()> {
     parse(url).map(drop)
 }
 
-fn parse(url: &str) -> Result<Config> {
-    url.parse().map_err(|e: postgres::Error| {
+fn parse(url: &str) -> Result<(Config, Tls)> {
+    let (bare, tls) = Tls::of(url, env)?;
+    let config: std::result::Result<Config, postgres::Error> = bare.parse();
+    let mut config = config.map_err(|e| {
         let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
         Error::usage(super::without_password(url), format!("is no address of a PostgreSQL database: {why}"))
             .next("write postgresql://user@host:port/name, of which every part may be left out")
-    })
+    })?;
+    config.ssl_mode(tls.asks());
+    Ok((config, tls))
 }
 
 fn env(name: &str) -> Option<String> {
@@ -43,8 +48,8 @@ fn env(name: &str) -> Option<String> {
 
 /// The address with what the environment says, as every program of PostgreSQL reads it: PGHOST,
 /// PGPORT, PGUSER, PGDATABASE, PGPASSWORD, PGPASSFILE.
-fn config(url: &str) -> Result<Config> {
-    let mut config = parse(url)?;
+fn config(url: &str) -> Result<(Config, Tls)> {
+    let (mut config, tls) = parse(url)?;
     if config.get_ports().is_empty() {
         let port = env("PGPORT").map_or(Ok(PORT), |port| {
             port.parse().map_err(|_| Error::usage("PGPORT", format!("`{port}` is no port")).next("set it to e.g. 5432"))
@@ -83,7 +88,7 @@ fn config(url: &str) -> Result<Config> {
     if let Some(password) = env("PGPASSWORD").or_else(|| from_file(&config)) {
         config.password(password);
     }
-    Ok(config)
+    Ok((config, tls))
 }
 
 fn socket(folder: &str, port: u16) -> PathBuf {
@@ -142,9 +147,9 @@ fn place(config: &Config) -> (String, u16) {
 /// # Errors
 /// The server is not there, or lets nobody in: with what to do.
 pub fn connect(url: &str) -> Result<Client> {
-    let config = config(url)?;
+    let (config, tls) = config(url)?;
     let shown = Address::Postgres(url.to_owned());
-    let mut client = config.connect(NoTls).map_err(|e| {
+    let mut client = config.connect(tls.connector()?).map_err(|e| {
         let (host, port) = place(&config);
         let user = config.get_user().unwrap_or_default().to_owned();
         let said = reason(&e);
@@ -163,10 +168,18 @@ pub fn connect(url: &str) -> Result<Client> {
                 Error::input(&shown, format!("the server at {host}:{port} asks for the password of user `{user}`"))
                     .next("set the environment variable PGPASSWORD, or write it into ~/.pgpass")
             }
-            None if said.contains("TLS") => {
-                Error::input(&shown, format!("the server at {host}:{port} asks for TLS, which is not spoken here"))
-                    .next("reach it through a tunnel (ssh -L 5433:HOST:5432 ...), or write the table as CSV or Parquet")
+            None if said.contains("does not support TLS") => {
+                Error::input(&shown, format!("the server at {host}:{port} has no TLS, and sslmode asks for it"))
+                    .next("turn TLS on there (`ssl = on`), or, in a network that you trust, set sslmode=disable")
             }
+            None if said.contains("invalid peer certificate") => Error::input(
+                &shown,
+                format!("the certificate of the server at {host}:{port} does not hold: {said}"),
+            )
+            .next(
+                "name the certificate of its authority by sslrootcert=FILE in the address or by PGSSLROOTCERT, and the \
+                 server as its certificate does",
+            ),
             None => Error::failed(&shown, format!("cannot be reached at {host}:{port}: {said}"))
                 .next("check that the server runs, and host and port in the address or in PGHOST and PGPORT"),
         }

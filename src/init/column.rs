@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::data::table::{Missing, Sample, TableSettings};
+use crate::data::table::{Missing, Sample, TableSettings, Written};
 use crate::data::time::{Found, LOOKED_AT, TimeFormat};
 
 /// Different values that are counted one by one.
@@ -143,35 +143,14 @@ impl Column {
     }
 }
 
-/// A number as files write it: with a point, or with a comma in its place.
-fn number(text: &str) -> Option<f64> {
-    let parsed = match text.matches(',').count() {
-        1 if !text.contains('.') => text.replace(',', ".").parse::<f64>(),
-        _ => text.parse(),
-    };
-    parsed.ok().filter(|n| n.is_finite())
-}
-
 /// A number, and what it is a share of.
 fn share(text: &str) -> Option<(f64, Option<f64>)> {
-    if let Some(plain) = number(text) {
-        return Some((plain, None));
-    }
-    if let Some(percent) = text.strip_suffix('%') {
-        return Some((number(percent.trim())?, Some(100.0)));
-    }
-    if let Some((part, whole)) = text.split_once('/') {
-        let (part, whole) = (number(part.trim())?, number(whole.trim())?);
-        return (part <= whole).then_some((part, Some(whole)));
-    }
-    let stars = text.chars().map(|c| match c {
-        '★' => Some(1.0),
-        '½' => Some(0.5),
-        '☆' => Some(0.0),
-        _ => None,
-    });
-    let stars: f64 = stars.sum::<Option<f64>>().filter(|_| !text.is_empty())?;
-    Some((stars, Some(5.0)))
+    Some(match Written::of(text)? {
+        Written::Number(number) => (number, None),
+        Written::Share(part, whole) if part > whole => return None,
+        Written::Share(part, whole) => (part, Some(whole)),
+        Written::Stars(stars) => (stars, Some(5.0)),
+    })
 }
 
 impl Numbers {

@@ -301,7 +301,7 @@ impl Run<'_> {
     fn record(&self, state: &mut State, value: f64, (name, higher): (&str, bool), steps: Steps) -> Result<()> {
         if value.is_nan() {
             return Err(Error::failed(format!("validation {name}"), format!("not a number after step {}", state.step))
-                .next(format!("lower tune.learning_rate (now {})", self.training.settings.learning_rate)));
+                .next(format!("lower tune.lora.learning_rate (now {})", self.training.settings.learning_rate)));
         }
         let best = state.history.best().is_none_or(|b| if higher { value > b.value } else { value < b.value });
         state.history.evaluations.push(EvalRecord { step: state.step, value, best });
@@ -420,7 +420,9 @@ impl Run<'_> {
             "the model's weights give no finite value: check the model file".to_string()
         } else {
             let rate = self.training.settings.learning_rate;
-            format!("lower tune.learning_rate (now {rate}), or set tune.warmup_steps, or lower tune.clip")
+            format!(
+                "lower tune.lora.learning_rate (now {rate}), or set tune.lora.warmup_steps, or lower tune.lora.clip"
+            )
         };
         Err(Error::failed(self.training.monitor.stage(), format!("{what} is not finite at step {}", step + 1))
             .next(next))

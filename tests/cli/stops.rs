@@ -64,6 +64,65 @@ fn a_run_killed_in_the_middle_of_a_stage_ends_with_the_same_results() {
     assert_eq!(results(Path::new(&out)), results(Path::new(&calm)));
 }
 
+/// The steps of tuning that a run folder tells of, one list a process, each with its time in
+/// seconds.
+fn steps(out: &Path) -> Vec<Vec<(u64, f64)>> {
+    let text = std::fs::read_to_string(out.join("events.jsonl")).unwrap_or_default();
+    let mut found: Vec<Vec<(u64, f64)>> = Vec::new();
+    for event in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+        if event["kind"] == "run_started" {
+            found.push(Vec::new());
+        }
+        if event["kind"] == "train_step" && event["stage"] == "tune" {
+            let (step, t) = (event["step"].as_u64().expect("a step"), event["t_ms"].as_f64().expect("a time"));
+            found.last_mut().expect("a run that started").push((step, t / 1e3));
+        }
+    }
+    found
+}
+
+/// Work of `tune.lora.checkpoint_seconds` is lost, and of a step and of the time that the disk
+/// takes, and no more.
+#[test]
+fn a_kill_loses_the_stated_seconds_at_most() {
+    const SECONDS: f64 = 0.5;
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.at("killed"));
+    let every = format!("tune.lora.checkpoint_seconds={SECONDS}");
+    // No evaluation, which keeps what was learnt, comes between.
+    let set = ["--set", &every, "--set", "tune.lora.epochs=1000000", "--set", "tune.lora.eval_steps=1000000"];
+    let mut kills = 0;
+    for wait in [1.3, 0.9, 2.1] {
+        let mut child =
+            start(&recipe, &out.display().to_string(), &[&set[..], &["--until", "tune", "--quiet"]].concat());
+        let (begun, runs) = (Instant::now(), steps(&out).len() + 1);
+        let mut first = None;
+        while first.is_none_or(|at: Instant| at.elapsed().as_secs_f64() < wait) {
+            assert!(child.try_wait().expect("waits").is_none() && begun.elapsed().as_secs() < 240, "it does not tune");
+            if first.is_none() && steps(&out).get(runs - 1).is_some_and(|steps| !steps.is_empty()) {
+                first = Some(Instant::now());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().expect("SIGKILL");
+        child.wait_with_output().expect("ends");
+        kills += 1;
+    }
+    let all = steps(&out);
+    assert_eq!(all.len(), kills);
+    for (at, two) in all.windows(2).enumerate() {
+        let (before, after) = (&two[0], &two[1]);
+        let (&(_, killed), &(resumed, _)) = (before.last().expect("steps"), after.first().expect("steps"));
+        let kept = before.iter().rev().find(|(step, _)| *step < resumed).map_or(before[0].1, |(_, t)| *t);
+        let longest = before.windows(2).map(|two| two[1].1 - two[0].1).fold(0.0, f64::max);
+        let lost = killed - kept;
+        assert!(resumed > before[0].0, "kill {at}: nothing was kept of {} steps", before.len());
+        // Times of events are whole milliseconds.
+        let most = SECONDS + longest + 0.002;
+        assert!((0.0..=most).contains(&lost), "kill {at}: {lost:.3} s are lost, and {most:.3} s are allowed");
+    }
+}
+
 #[test]
 fn an_interrupt_ends_with_130_and_says_how_to_go_on() {
     let place = Place::new();

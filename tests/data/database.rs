@@ -306,3 +306,37 @@ fn what_postgresql_refuses_is_said_with_what_to_do() {
     let said = open(&at_server(&absent, "SELECT 1")).unwrap_err().to_string();
     assert!(said.contains("\"no_such_database\" does not exist"), "{said}");
 }
+
+#[test]
+fn a_server_is_reached_encrypted_and_checked_as_far_as_the_address_says() {
+    let Some((url, _)) = server("encrypted") else { return };
+    let Ok(authority) = std::env::var("RALLREC_POSTGRES_CA") else {
+        crate::skip::skip("env RALLREC_POSTGRES_CA", "the server of RALLREC_POSTGRES speaks no TLS");
+        return;
+    };
+    let asked = |options: &str| {
+        let query = "SELECT n % 4 AS user, n AS item, CASE WHEN ssl THEN 5 ELSE 1 END AS rating, n AS time \
+                     FROM generate_series(1, 40) n, pg_stat_ssl WHERE pid = pg_backend_pid()";
+        open(&at_server(&format!("{url}{options}"), query)).map(|found| found.interactions[0].rating)
+    };
+    let by = |mode: &str| format!("?sslmode={mode}&sslrootcert={authority}");
+    for (options, encrypted) in [
+        ("", true),
+        ("?sslmode=disable", false),
+        ("?sslmode=prefer", true),
+        ("?sslmode=require", true),
+        (&by("require"), true),
+        (&by("verify-ca"), true),
+        (&by("verify-full"), true),
+    ] {
+        assert_eq!(asked(options).expect(options), if encrypted { 5.0 } else { 1.0 }, "{options}");
+    }
+    let said = asked("?sslmode=verify-full").unwrap_err().to_string();
+    assert!(said.contains("does not hold") && said.contains("UnknownIssuer") && said.contains("sslrootcert"), "{said}");
+    // The certificate is for the number alone.
+    let other = |mode: &str| open(&at_server(&(url.replace("127.0.0.1", "localhost") + &by(mode)), "SELECT 1 AS user"));
+    let said = other("verify-full").unwrap_err().to_string();
+    assert!(said.contains("does not hold"), "{said}");
+    let said = other("verify-ca").unwrap_err().to_string();
+    assert!(said.contains("there is no column `item`"), "{said}");
+}

@@ -13,6 +13,7 @@ mod fuzz;
 mod goodbooks;
 mod lightgcn;
 mod movielens_csv;
+mod other_programs;
 mod parquet_file;
 mod properties;
 mod pull;

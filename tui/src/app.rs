@@ -176,8 +176,7 @@ fn go(
                     // Words of control and the layout are written by now: those effects came before
                     // this one.
                     drop(screen);
-                    let summary = state.runs.iter().map(|r| snapshot::summary(r, state.now_ms)).collect::<String>();
-                    return Ok(Outcome { code, summary });
+                    return Ok(Outcome { code, summary: snapshot::left(&state) });
                 }
                 Effect::Suspend => {
                     screen.suspend()?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use rallrec_events::folder::Word;
 use rallrec_events::metric::{METRICS, Shown};
 use rallrec_events::tail::State as TailState;
 use rallrec_events::{Follow, RunFolder};
@@ -112,8 +113,14 @@ fn head(run: &OpenRun, now_ms: u64) -> String {
     format!("{}  {}  {}\n", run.folder.display(), run.doing().word(), format::seconds(run.elapsed(now_ms)))
 }
 
-/// What is left on the screen after leaving: state, time, figures, how to come back.
-pub fn summary(run: &OpenRun, now_ms: u64) -> String {
+/// What is left on the screen after leaving: of each run state, time, figures, how to come back.
+pub fn left(state: &State) -> String {
+    let stops = |run: &OpenRun| state.asked.as_ref().is_some_and(|a| a.run == run.id && a.word == Word::Stop);
+    state.runs.iter().map(|run| summary(run, stops(run), state.now_ms)).collect()
+}
+
+/// `stopping`: the run was asked to stop, and that was not seen yet.
+fn summary(run: &OpenRun, stopping: bool, now_ms: u64) -> String {
     let mut out = head(run, now_ms);
     if let Some(table) = run.view.results.tables.first() {
         let width = table.rows.iter().map(|r| format::width(&r.name)).max().unwrap_or(0);
@@ -131,7 +138,11 @@ pub fn summary(run: &OpenRun, now_ms: u64) -> String {
     if let Some(outcome) = run.view.run.outcome.as_ref().filter(|o| !o.message.is_empty()) {
         out.push_str(&format!("  {}\n", format::clean(&outcome.message)));
     }
-    let again = if run.doing().is_live() { "it goes on; back to it with" } else { "again with" };
+    let again = match (run.doing().is_live(), stopping) {
+        (true, true) => "it stops at its next clean point; look at it with",
+        (true, false) => "it goes on; back to it with",
+        (false, _) => "again with",
+    };
     out.push_str(&format!("  {again}: rallrec watch {}\n", run.folder.display()));
     out
 }

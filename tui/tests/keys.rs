@@ -13,6 +13,7 @@ use rallrec_tui::message::{Effect, Message, RunNews, Status};
 use rallrec_tui::panes::runs::{
     self, Catalogue, News, RecipeEntry, RunEntry, RunState, Source, Start, parse_annotated,
 };
+use rallrec_tui::snapshot;
 use rallrec_tui::state::{Doing, Overlay, State};
 use rallrec_tui::update::update;
 
@@ -648,9 +649,13 @@ fn leaving_asks_about_the_run_that_was_started_here() {
     state.own_run = Some(1);
     assert!(press(&mut state, &["q"]).is_empty());
     assert_eq!(press(&mut state, &["y"]), [Effect::Quit(0)]);
+    assert!(snapshot::left(&state).contains("it goes on"), "{}", snapshot::left(&state));
     press(&mut state, &["q"]);
     let effects = press(&mut state, &["s"]);
     assert_eq!(control(&effects), [Word::Stop]);
+    // It said that the run goes on.
+    let left = snapshot::left(&state);
+    assert!(left.contains("it stops at its next clean point") && !left.contains("goes on"), "{left}");
     assert_eq!(effects.last(), Some(&Effect::Quit(0)), "the word is written before leaving");
 }
 

@@ -148,7 +148,8 @@ void prepare(Fiber& fiber, void (*entry)()) {
         mprotect(p, kGuardBytes, PROT_NONE);
         fiber.stack = static_cast<char*>(p);
         // Stacks that all end at the same place of a page share a few sets of the cache, and push
-        // each other out at every switch. So there are `kShifts` ends, neighbours far from each other.
+        // each other out at every switch. So there are `kShifts` ends, neighbours far from each
+        // other.
         static __thread unsigned made = 0;
         fiber.shift = size_t(made++ * 37 % kShifts) * 64;
 #if defined(RALLREC_TSAN)

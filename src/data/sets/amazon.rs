@@ -51,7 +51,7 @@ fn old(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<
             })?,
             (None, None) => return Err(missing(lines, "unixReviewTime or reviewTime")),
         };
-        Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall, time, nanos: 0 })
+        Ok(Review { user: row.reviewer, item: row.asin, rating: row.overall.map(|r| r as f32), time, nanos: 0 })
     })
 }
 
@@ -112,7 +112,7 @@ fn new(set: &DataSet, settings: &DataSettings, monitor: &dyn Monitor) -> Result<
         // anything then.
         let seconds = seconds(lines, (time / 1e3).floor())?;
         let nanos = (time - seconds as f64 * 1e3).clamp(0.0, 999.0) as u32 * 1_000_000;
-        Ok(Review { user: row.user, item: row.item, rating: row.rating, time: seconds, nanos })
+        Ok(Review { user: row.user, item: row.item, rating: row.rating.map(|r| r as f32), time: seconds, nanos })
     })
 }
 
@@ -123,8 +123,9 @@ struct Old {
     reviewer: String,
     #[serde(default, deserialize_with = "json::text")]
     asin: String,
-    overall: Option<f32>,
-    #[serde(rename = "unixReviewTime")]
+    #[serde(default, deserialize_with = "json::number")]
+    overall: Option<f64>,
+    #[serde(default, rename = "unixReviewTime", deserialize_with = "json::number")]
     unix_time: Option<f64>,
     #[serde(rename = "reviewTime")]
     time: Option<String>,
@@ -139,7 +140,9 @@ struct New {
     user: String,
     #[serde(default, rename = "parent_asin", deserialize_with = "json::text")]
     item: String,
-    rating: Option<f32>,
+    #[serde(default, deserialize_with = "json::number")]
+    rating: Option<f64>,
+    #[serde(default, deserialize_with = "json::number")]
     timestamp: Option<f64>,
     #[serde(default, rename = "reviewerID", deserialize_with = "json::text")]
     reviewer: String,

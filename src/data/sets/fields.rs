@@ -41,9 +41,15 @@ pub fn unsigned(field: &[u8]) -> Option<u64> {
     field.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }
 
-/// An id without what is no part of it: white space around it, and the `.0` of a whole number.
+/// An id without what is no part of it: white space and invisible characters around it, and the
+/// `.0` of a whole number.
 pub fn id(field: &[u8]) -> &[u8] {
-    let field = field.trim_ascii();
+    let mut field = field.trim_ascii();
+    if [field.first(), field.last()].into_iter().flatten().any(|byte| !byte.is_ascii())
+        && let Ok(text) = std::str::from_utf8(field)
+    {
+        field = text.trim_matches(is_invisible).as_bytes();
+    }
     if field.last() == Some(&b'0')
         && let Some(point) = memchr::memchr(b'.', field)
         && point > 0
@@ -53,6 +59,11 @@ pub fn id(field: &[u8]) -> &[u8] {
         return &field[..point];
     }
     field
+}
+
+/// White space of any script, joiners and marks of zero width, and the byte order mark.
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
 /// A finite decimal number; words such as `NaN` and `inf` are refused.

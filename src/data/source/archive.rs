@@ -38,6 +38,11 @@ fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {
     })
 }
 
+/// The name of an entry as a path below the archive, whatever system wrote it.
+fn plain(name: &str) -> String {
+    name.replace('\\', "/").trim_start_matches('/').to_owned()
+}
+
 /// Names of the files, with `/` between the folders, as they are found by [`open`]; those below a
 /// folder of the archive where the path leads into one.
 pub fn names(path: &Path) -> Result<Vec<String>> {
@@ -46,7 +51,7 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
         None => (path.to_owned(), String::new()),
     };
     let found = archive(&file)?;
-    let names = found.file_names().flatten().map(|name| name.replace('\\', "/")).filter(|name| !name.ends_with('/'));
+    let names = found.file_names().flatten().map(|name| plain(&name)).filter(|name| !name.ends_with('/'));
     Ok(names.filter_map(|name| name.strip_prefix(&below).map(str::to_owned)).collect())
 }
 
@@ -90,7 +95,7 @@ struct Entry {
 fn find(path: &Path, entry: &str) -> Result<Entry> {
     let bad = |what: String| Error::input(format!("{}/{entry}", path.display()), what);
     let mut archive = archive(path)?;
-    let same = |name: &str| name.replace('\\', "/") == entry;
+    let same = |name: &str| plain(name) == entry;
     let index = (0..archive.len())
         .find(|&at| archive.name_for_index(at).is_some_and(|name| name.is_ok_and(|name| same(&name))));
     let index = index.ok_or_else(|| bad("there is no such entry in the zip file".into()).next("check the name"))?;

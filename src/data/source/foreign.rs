@@ -4,9 +4,12 @@ use std::path::Path;
 
 use crate::error::Error;
 
+/// The first bytes of a SAS data set.
+const SAS: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\0\xc2\xea\x81\x60\xb3\x14\x11\xcf\xbd\x92\x08\0\x09\xc7\x31\x8c";
+
 /// What a file is by its first bytes, and what to do with it; `None` where it may be read.
 pub fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
-    const TABLE: [(&[u8], &str, &str); 19] = [
+    const TABLE: [(&[u8], &str, &str); 27] = [
         (
             b"SQLite format 3\0",
             "is an SQLite database",
@@ -30,7 +33,24 @@ pub fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"\x80\x04\x95", "is a Python pickle", "write the table as Parquet or CSV"),
         (b"\x80\x05\x95", "is a Python pickle", "write the table as Parquet or CSV"),
         (b"%PDF-", "is a PDF document", "write the table as CSV"),
+        (b"\x1f\x8b", "is compressed twice", "unpack it once"),
+        (b"X\n\0\0\0", "is a data file of R", "write the table as CSV: write.csv"),
+        (b"<stata_dta>", "is a data file of Stata", "write the table as CSV: export delimited"),
+        (b"$FL2", "is a data file of SPSS", "write the table as CSV"),
+        (b"$FL3", "is a data file of SPSS", "write the table as CSV"),
+        (SAS, "is a data file of SAS", "write the table as CSV: PROC EXPORT"),
+        (b"<?xml", "is an XML document", "write the table as CSV"),
+        (
+            b"version https://git-lfs.github.com/",
+            "is a pointer of Git LFS and not the file itself",
+            "fetch the file: git lfs pull",
+        ),
     ];
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let begins = |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    if begins(b"<!doctype html") || begins(b"<html") {
+        return Some(("is a web page", "fetch the file itself: what was saved may be a page of log-in or of an error"));
+    }
     if head.get(257..262) == Some(b"ustar") {
         return Some(("is a tar archive", "unpack it (tar -xf), and name the file in it"));
     }

@@ -156,6 +156,11 @@ impl<R: BufRead> Read for Members<R> {
                 }
                 let zeros = chunk.iter().take_while(|&&byte| byte == 0).count();
                 if zeros == 0 {
+                    // The magic of a member, of which the chunk may end before the second byte.
+                    if chunk[0] != 0x1f || chunk.get(1).is_some_and(|&byte| byte != 0x8b) {
+                        let what = "what follows its end is no gzip data";
+                        return Err(std::io::Error::new(ErrorKind::InvalidData, what));
+                    }
                     break;
                 }
                 inner.consume(zeros);

@@ -1,5 +1,6 @@
 //! The files and queries that a recipe names for its three tables.
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::fetched::Fetched;
 use super::form::Form;
 use super::parts;
 use crate::content::Content;
+use crate::data::lines::read_error;
 use crate::data::source;
 use crate::database::Address;
 use crate::error::{Error, Result};
@@ -88,6 +90,15 @@ pub struct File {
 impl File {
     pub fn at(path: PathBuf, says: Vec<(String, String)>) -> Self {
         Self { path, says, fetched: None }
+    }
+
+    /// Whether there is nothing in it. A pipe is not looked at: what is read of it is gone.
+    pub fn is_empty(&self) -> Result<bool> {
+        if self.fetched.is_some() || source::is_pipe(&self.path) {
+            return Ok(false);
+        }
+        let mut reader = source::open(&self.path)?.0;
+        reader.fill_buf().map(<[u8]>::is_empty).map_err(|e| read_error(&self.path, self.path.display(), &e))
     }
 
     /// Opens it as what it is.

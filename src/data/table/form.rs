@@ -9,10 +9,10 @@ use encoding_rs::{Decoder, Encoding};
 use super::columns::{self, Columns};
 use super::{AUTO, TableSettings};
 use crate::data::delimited::{Dialect, Records, Separator};
-use crate::data::json::{Objects, is_json};
+use crate::data::json::{self, Objects, is_json};
 use crate::data::lines::read_error;
 use crate::data::source;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Longest record of text, in bytes: reviews are long.
 const LONGEST: usize = 16 << 20;
@@ -41,6 +41,9 @@ impl Form {
         let begins = head(path, &mut reader)?;
         if let Some(kind) = columns::Kind::of(&begins) {
             return Ok(Self::Columns(Box::new(Columns::open(path, kind)?)));
+        }
+        if let Some((what, next)) = json::lists(&begins) {
+            return Err(Error::input(path.display(), what).next(next));
         }
         if is_json(&begins) {
             return Ok(Self::Json(Box::new(Objects::over(path, reader, meter)?)));

@@ -19,6 +19,19 @@ fn number(id: &[u8]) -> Option<&[u8]> {
     Some(&id[zeros..])
 }
 
+/// Whether an id is a number as `1.23457E+12`, which spreadsheets make of long ones.
+fn has_exponent(id: &[u8]) -> bool {
+    if !id.first().is_some_and(u8::is_ascii_digit) || !id.contains(&b'.') {
+        return false;
+    }
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    id.iter().position(|b| matches!(b, b'e' | b'E')).is_some_and(|at| {
+        let (mantissa, exponent) = (&id[..at], &id[at + 1..]);
+        let exponent = exponent.strip_prefix(b"+").or_else(|| exponent.strip_prefix(b"-")).unwrap_or(exponent);
+        digits(exponent) && mantissa.split(|&b| b == b'.').count() == 2 && mantissa.split(|&b| b == b'.').all(digits)
+    })
+}
+
 /// What is noticed of the ids of a column while it is read.
 #[derive(Default)]
 pub struct Noticed {
@@ -26,13 +39,23 @@ pub struct Noticed {
     pub with_point: u64,
     pub plain: u64,
     pub example: String,
+    /// Rows whose id is a number with an exponent, which lost digits where it had more; one of
+    /// them.
+    pub with_exponent: u64,
+    pub exponent_example: String,
 }
 
 impl Noticed {
     /// Takes a field and the id that it writes.
     pub fn see(&mut self, field: &[u8], id: &[u8]) {
         let written = field.trim_ascii();
-        if written.len() == id.len() {
+        if has_exponent(id) {
+            if self.with_exponent == 0 {
+                self.exponent_example = String::from_utf8_lossy(id).into_owned();
+            }
+            self.with_exponent += 1;
+        }
+        if written.len() == id.len() || !written.ends_with(b"0") || !written.contains(&b'.') {
             self.plain += u64::from(id.first().is_some_and(u8::is_ascii_digit));
         } else {
             if self.with_point == 0 {
@@ -100,6 +123,29 @@ pub fn alike(names: &Names) -> Option<(usize, String, String)> {
     found.map(|(long, short)| (count, long, short))
 }
 
+/// Ids that differ from another in case alone: how many, and two of them.
+pub fn alike_in_lower_case(names: &Names) -> Option<(usize, String, String)> {
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut found = None;
+    let mut count = 0;
+    for at in 0..names.len() as u32 {
+        let name = names.name(at);
+        if !name.iter().any(|b| b.is_ascii_alphabetic() || !b.is_ascii()) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(name);
+        match seen.entry(text.to_lowercase()) {
+            std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(at)),
+            std::collections::hash_map::Entry::Occupied(other) => {
+                count += 1;
+                let other = String::from_utf8_lossy(names.name(*other.get())).into_owned();
+                found.get_or_insert((other, text.into_owned()));
+            }
+        }
+    }
+    found.map(|(one, other)| (count, one, other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +163,9 @@ mod tests {
             ("v7.0", "v7.0"),
             ("7.0.0", "7.0.0"),
             ("1990.", "1990."),
+            ("\u{a0}u7\u{200b}", "u7"),
+            ("\u{feff}7.0\u{3000}", "7"),
+            ("é", "é"),
         ] {
             assert_eq!(id(field.as_bytes()), want.as_bytes(), "{field}");
         }
@@ -141,5 +190,21 @@ mod tests {
         }
         assert_eq!((join.by_number, join.example), (3, Some(("007".into(), "7".into()))));
         assert_eq!(alike(&names), Some((1, "09".into(), "9".into())));
+        assert_eq!(alike_in_lower_case(&names), None);
+        for id in ["X", "é", "É", "7a"] {
+            names.place(id.as_bytes());
+        }
+        assert_eq!(alike_in_lower_case(&names), Some((2, "x".into(), "X".into())));
+        for (id, lost) in [
+            ("1.23457E+12", true),
+            ("1.0e9", true),
+            ("1e5", false),
+            ("1.5", false),
+            ("1.2.3e4", false),
+            ("1.2e", false),
+            ("v1.2e4", false),
+        ] {
+            assert_eq!(has_exponent(id.as_bytes()), lost, "{id}");
+        }
     }
 }

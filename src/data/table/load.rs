@@ -8,7 +8,7 @@ use super::files::{self, File, Role};
 use super::ids::{self, Join, Noticed};
 use super::parts;
 use super::rating::{Missing, Reader, words};
-use super::rows::Rows;
+use super::rows::{Layout, Rows};
 use super::template::{Template, list};
 use crate::data::sets::fields::{At, decimal, id, shown, text};
 use crate::data::sets::{About, LeftOut, Log, Names, Nature};
@@ -40,6 +40,7 @@ pub fn load(settings: &crate::data::DataSettings, monitor: &dyn Monitor) -> Resu
         missing: &missing,
         format: table.time_format.clone(),
         log: Log::default(),
+        names: Vec::new(),
         ids: Default::default(),
         weights: words(&table.weights).unwrap_or_default(),
         other_events: (0, String::new()),
@@ -47,6 +48,10 @@ pub fn load(settings: &crate::data::DataSettings, monitor: &dyn Monitor) -> Resu
     let mut left_out = LeftOut::new(settings, false);
     let mut has_times = !table.time.is_empty();
     for (part, file) in &files {
+        // Programs that write in parallel leave parts without rows.
+        if files.len() > 1 && file.is_empty()? {
+            continue;
+        }
         ratings.log.part = *part;
         has_times &= ratings.read(file, &mut left_out, monitor)?;
     }
@@ -112,7 +117,7 @@ fn keep_strongest(dataset: &mut Dataset) {
 fn tell_of_ids(log: &Log, ids: &[Noticed; 2], monitor: &dyn Monitor) {
     for ((what, names), noticed) in [("user", &log.users), ("item", &log.items)].into_iter().zip(ids) {
         if noticed.with_point > 0 && noticed.plain > 0 {
-            let Noticed { with_point, plain, example } = noticed;
+            let Noticed { with_point, plain, example, .. } = noticed;
             let short = example.split('.').next().unwrap_or_default();
             monitor.warn(
                 &format!(
@@ -120,6 +125,27 @@ fn tell_of_ids(log: &Log, ids: &[Noticed; 2], monitor: &dyn Monitor) {
                      taken for one"
                 ),
                 "write whole numbers without a point if they mean something else",
+            );
+        }
+        if noticed.with_exponent > 0 {
+            monitor.warn(
+                &format!(
+                    "data.table.{what}: {} rows write ids like `{}`, as spreadsheets and floats do: long ids lose their last \
+                     digits, and several become one",
+                    noticed.with_exponent, noticed.exponent_example
+                ),
+                "write the ids as text from where they come",
+            );
+        }
+        // A few of many may be chance, where ids are short and made of both cases.
+        if let Some((count, one, other)) =
+            ids::alike_in_lower_case(names).filter(|(count, ..)| 100 * count >= names.len())
+        {
+            monitor.warn(
+                &format!(
+                    "data.table.{what}: {count} ids differ from another in case alone, such as `{one}` and `{other}`"
+                ),
+                "they stay apart; write them alike if they are the same",
             );
         }
         if let Some((count, long, short)) = ids::alike(names) {
@@ -138,6 +164,8 @@ struct Ratings<'a> {
     /// What the first rows said, where the recipe says nothing.
     format: TimeFormat,
     log: Log,
+    /// Columns of the first file.
+    names: Vec<String>,
     /// Of users and items.
     ids: [Noticed; 2],
     /// Of kinds of events, in lower case; empty: all weigh 1.
@@ -166,7 +194,10 @@ impl Ratings<'_> {
     /// Reads a file; true when its rows have times.
     fn read(&mut self, file: &File, left_out: &mut LeftOut, monitor: &dyn Monitor) -> Result<bool> {
         let table = &self.settings.table;
-        let mut rows = Rows::open(file, table, Role::Ratings, monitor)?;
+        let mut rows = Rows::open_behind(&self.names, file, table, Role::Ratings, monitor)?;
+        if self.names.is_empty() && rows.layout() == Layout::Plain {
+            self.names = rows.own_names().to_vec();
+        }
         let (user, item) = (rows.column("user", &table.user)?, rows.column("item", &table.item)?);
         let optional =
             |key: &str, name: &str| if name.is_empty() { Ok(None) } else { rows.column(key, name).map(Some) };
@@ -366,7 +397,8 @@ impl Ratings<'_> {
 fn timed(rows: &Rows, field: &[u8], format: &TimeFormat) -> Result<Time> {
     std::str::from_utf8(field).ok().and_then(|text| format.time(text)).ok_or_else(|| {
         rows.error(format!("the time {} does not lie in 1970 to 2100, read as {format}", shown(field))).next(
-            "check data.table.time and data.table.time_format (seconds, milliseconds, iso, a pattern such as %d.%m.%Y)",
+            "check data.table.time and data.table.time_format (seconds, milliseconds, iso, a pattern such as %d.%m.%Y), \
+             or set data.damaged to \"skip\"",
         )
     })
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use files::Sources;
 pub use load::{TEXT, load};
 pub use named::Named;
-pub use rating::{Missing, Reader};
+pub use rating::{Missing, Reader, Written};
 pub use rows::Layout;
 pub use sample::{Sample, Wanted, look};
 

@@ -77,40 +77,69 @@ impl Reader {
         if let Some(&rating) = self.words.get(&lower) {
             return Some(rating);
         }
-        let number = |text: &str| {
-            let text = text.trim();
-            let comma = text.matches(',').count() == 1 && !text.contains('.');
-            decimal(if comma { text.replace(',', ".") } else { text.to_owned() }.as_bytes())
-        };
         match lower.as_str() {
             "true" | "yes" => return Some(1.0),
             "false" | "no" => return Some(0.0),
             _ => {}
         }
-        if let Some(percent) = field.strip_suffix('%') {
-            return Some(number(percent)? / 100.0 * self.scale.1);
+        Some(match Written::of(field)? {
+            Written::Number(number) | Written::Stars(number) => number as f32,
+            Written::Share(part, whole) => (part / whole * f64::from(self.scale.1)) as f32,
+        })
+    }
+}
+
+/// A rating as people and programs write one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Written {
+    /// With a point or a comma; `3½`; `4 stars`.
+    Number(f64),
+    /// A part of a whole: `80%`, `4/5`, `4 out of 5`.
+    Share(f64, f64),
+    /// `★★★½`.
+    Stars(f64),
+}
+
+impl Written {
+    /// What a text writes.
+    pub fn of(text: &str) -> Option<Self> {
+        if let Some(plain) = number(text) {
+            return Some(Self::Number(plain));
         }
-        if let Some((part, whole)) = field.split_once('/') {
-            let whole = number(whole).filter(|&n| n > 0.0)?;
-            return Some(number(part)? / whole * self.scale.1);
+        if let Some(percent) = text.strip_suffix('%') {
+            return Some(Self::Share(number(percent)?, 100.0));
         }
-        if field.chars().all(|c| matches!(c, '★' | '☆' | '½')) {
-            return Some(
-                field
-                    .chars()
-                    .map(|c| {
-                        if c == '★' {
-                            1.0
-                        } else if c == '½' {
-                            0.5
-                        } else {
-                            0.0
-                        }
-                    })
-                    .sum(),
-            );
+        if let Some(stars) = text.chars().map(star).sum::<Option<f64>>().filter(|_| !text.is_empty()) {
+            return Some(Self::Stars(stars));
         }
-        number(field)
+        if let Some(whole) = text.strip_suffix('½') {
+            return Some(Self::Number(number(whole)? + 0.5));
+        }
+        let lower = text.to_lowercase();
+        let bare = ["stars", "star"].iter().find_map(|word| lower.strip_suffix(word)).unwrap_or(&lower);
+        match bare.split_once('/').or_else(|| bare.split_once(" out of ")).or_else(|| bare.split_once(" of ")) {
+            Some((part, whole)) => Some(Self::Share(number(part)?, number(whole).filter(|&n| n > 0.0)?)),
+            None => number(bare).map(Self::Number),
+        }
+    }
+}
+
+/// A number with a point, or with a comma in its place.
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let comma = text.matches(',').count() == 1 && !text.contains('.');
+    let parsed = if comma { text.replace(',', ".").parse() } else { text.parse() };
+    parsed.ok().filter(|n: &f64| n.is_finite())
+}
+
+/// What a sign of a row of stars counts; `None` for any other.
+fn star(c: char) -> Option<f64> {
+    match c {
+        '★' | '⭐' | '🌟' | '*' => Some(1.0),
+        '½' => Some(0.5),
+        // Also what asks for the coloured form of the sign before it.
+        '☆' | '\u{fe0f}' => Some(0.0),
+        _ => None,
     }
 }
 
@@ -138,6 +167,17 @@ mod tests {
             ("8/10", Some(4.0)),
             ("★★★½", Some(3.5)),
             ("★★★☆☆", Some(3.0)),
+            ("⭐️⭐️⭐️⭐️", Some(4.0)),
+            ("***", Some(3.0)),
+            ("½", Some(0.5)),
+            ("3½", Some(3.5)),
+            ("4 stars", Some(4.0)),
+            ("1 Star", Some(1.0)),
+            ("4.5 out of 5 stars", Some(4.5)),
+            ("7 of 10", Some(3.5)),
+            ("4 of", None),
+            ("stars", None),
+            ("5½", None),
             ("1,234.5", None),
             ("6", None),
             ("-1", None),

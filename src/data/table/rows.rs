@@ -70,6 +70,17 @@ enum Shape {
 impl Rows {
     /// Opens a file of a table and finds the names of its columns.
     pub fn open(file: &File, table: &TableSettings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
+        Self::open_behind(&[], file, table, role, monitor)
+    }
+
+    /// As [`Rows::open`], for a file that may go on where another one with these columns ended.
+    pub fn open_behind(
+        earlier: &[String],
+        file: &File,
+        table: &TableSettings,
+        role: Role,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
         let mut rows = match file.open(table)? {
             Form::Columns(columns) => {
                 let names = columns.names().to_vec();
@@ -79,7 +90,7 @@ impl Rows {
                 let (source, names) = Nested::open(objects)?;
                 Self::plain(Source::Json(Box::new(source)), names, role)
             }
-            Form::Text(records) => Self::text(records, table, role, monitor)?,
+            Form::Text(records) => Self::text(earlier, records, table, role, monitor)?,
         };
         for (key, value) in &file.says {
             if !rows.names.contains(key) {
@@ -95,7 +106,13 @@ impl Rows {
     }
 
     /// Text: its first record has the names, or is a row.
-    fn text(mut records: Box<Records>, table: &TableSettings, role: Role, monitor: &dyn Monitor) -> Result<Self> {
+    fn text(
+        earlier: &[String],
+        mut records: Box<Records>,
+        table: &TableSettings,
+        role: Role,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
         let empty =
             |records: &Records| Error::input(records.path().display(), "is empty").next("copy or download it again");
         if !records.advance()? {
@@ -147,6 +164,16 @@ impl Rows {
             }
             return Ok(Self::plain(Source::Text(records), names, role));
         }
+        if names.len() == earlier.len() && !names.iter().any(|name| earlier.contains(name)) {
+            monitor.warn(
+                &format!(
+                    "{}: the first line has no names: its columns are taken for those of the file before it",
+                    records.path().display()
+                ),
+                "set data.table.columns if they are others",
+            );
+            return Ok(Self { again: true, ..Self::plain(Source::Text(records), earlier.to_vec(), role) });
+        }
         let own = TableSettings::default();
         let untouched = [&table.user, &table.item] == [&own.user, &own.item];
         if untouched && let Some(item) = block(records.fields().get(0)).filter(|_| records.fields().len() == 1) {
@@ -178,6 +205,11 @@ impl Rows {
     /// Names of the columns, in lower case.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Names of the columns of the file itself, without what its folders say.
+    pub fn own_names(&self) -> &[String] {
+        &self.names[..self.own()]
     }
 
     /// Names of the columns as the file writes them; call it before the first row.
@@ -230,11 +262,12 @@ impl Rows {
             )));
         }
         position(&self.names, &wanted).ok_or_else(|| {
-            let other = [('\t', "\\t"), (';', ";"), ('|', "|"), (',', ",")];
-            let single = self.names.len() == 1 && matches!(self.source, Source::Text(_));
-            let near = other.iter().find(|(c, _)| single && self.names[0].contains(*c));
-            let next = match (near, &self.source) {
-                (Some((_, separator)), _) => format!("set data.table.separator to \"{separator}\""),
+            let text = matches!(self.source, Source::Text(_));
+            let next = match (advice(&self.names).filter(|_| text), &self.source) {
+                (Some(next), _) => next,
+                (None, _) if ["rating", "time"].contains(&key) => {
+                    format!("set data.table.{key} to one of them, or to \"\" if the data has none")
+                }
                 (None, Source::Text(_)) => format!(
                     "set data.table.{key} to one of them, or check data.table.separator; where the first line is a row, \
                      name the columns by data.table.{}",
@@ -368,6 +401,27 @@ impl At for Rows {
     }
 }
 
+/// What to do where the first line of a text was not separated as it is meant.
+pub fn advice(names: &[String]) -> Option<String> {
+    let quoted = |mark: char| names.iter().any(|name| name.len() > 1 && name.starts_with(mark) && name.ends_with(mark));
+    if let [one] = names {
+        let other = [('\t', "\\t"), (';', ";"), ('|', "|")].iter().find(|(c, _)| one.contains(*c));
+        return match other {
+            Some((_, separator)) => Some(format!("set data.table.separator to \"{separator}\"")),
+            None if one.contains(',') => Some(
+                "set data.table.separator to \",\"; if it is so already, each line stands in quotes as a whole: take \
+                 them off"
+                    .into(),
+            ),
+            None => None,
+        };
+    }
+    if quoted('\'') {
+        return Some("set data.table.quote to \"'\"".into());
+    }
+    quoted('"').then(|| "blanks stand before the quotes: set data.table.separator to \", \"".into())
+}
+
 /// The column of this name or number. RecBole's names have a type behind a colon, which may be left
 /// out.
 pub fn position(names: &[String], wanted: &str) -> Option<usize> {
@@ -421,17 +475,23 @@ impl Nested {
         let mut first = Objects::open(objects.path())?;
         let mut names = Vec::new();
         let mut seen = std::collections::HashSet::new();
+        let (mut met, mut by_columns) = (0, false);
         for _ in 0..LOOKED_AT {
             if !first.advance()? {
                 break;
             }
             // A damaged object is told when its row is read.
             let Ok(object) = json::parse::<Value>(first.object()) else { continue };
+            (met, by_columns) = (met + 1, is_by_columns(&object));
             walk(&object, &mut String::new(), &mut |name, _| {
                 if seen.insert(name.to_owned()) {
                     names.push(name.to_owned());
                 }
             });
+        }
+        if met == 1 && by_columns {
+            return Err(Error::input(objects.path().display(), "is one JSON object with a list or an object a column")
+                .next("write an object a row; in pandas: to_json(path, orient=\"records\", lines=True)"));
         }
         if names.is_empty() {
             return Err(Error::input(objects.path().display(), "holds no JSON objects with fields")
@@ -463,6 +523,17 @@ impl Nested {
     fn get(&self, column: usize) -> &[u8] {
         self.fields.get(column).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Whether an object has nothing but lists or objects of several entries each: columns, or rows by
+/// their numbers, as pandas writes tables.
+fn is_by_columns(object: &Value) -> bool {
+    let several = |value: &Value| match value {
+        Value::Array(entries) => entries.len() > 1,
+        Value::Object(entries) => entries.len() > 1,
+        _ => false,
+    };
+    object.as_object().is_some_and(|fields| fields.len() > 1 && fields.values().all(several))
 }
 
 /// Every field of an object with its name, in lower case; those of objects inside with dots

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use minijinja::{Environment, UndefinedBehavior};
 
 use super::rating::Missing;
-use super::rows::{Rows, position};
+use super::rows::{Rows, advice, position};
 use crate::data::sets::fields::{At, text};
 use crate::error::{Error, Result};
 use crate::sandbox;
@@ -51,7 +51,10 @@ impl Template {
                     place(),
                     format!("there is no column `{wanted}`; the columns are: {}", there.join(", ")),
                 )
-                .next("use the names of the file's columns; {{ row[\"a name\"] }} takes any name"));
+                .next(advice(names).map_or_else(
+                    || "use the names of the file's columns; {{ row[\"a name\"] }} takes any name".to_owned(),
+                    |next| format!("{next}: one separator holds for all files of a recipe"),
+                )));
             };
             columns.push((wanted, at));
         }

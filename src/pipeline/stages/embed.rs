@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::generate;
 use crate::lm::{Clip, View};
+use crate::memory;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::matrices;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
@@ -108,6 +109,8 @@ impl Stage for Embed {
         let model = inputs.model.open(work.device)?;
         let hidden = model.hidden();
         let path = work.folder.join("vectors.f32");
+        let bytes = 4 * (clips.len() as u64).saturating_mul(hidden as u64);
+        memory::ask("vectors of the items", bytes, "use a smaller model, or keep fewer items by data.core.top_items")?;
         let mut vectors = Matrix::zeros(clips.len(), hidden);
         let known = read_vectors(&path, &mut vectors)?;
         let mut file = Appending::open(&path, (known.len() * record(hidden)) as u64)?;

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::eval::rows;
+use crate::memory;
 use crate::monitor::Monitor;
 use crate::retrieval::Words;
 use crate::tensor::Matrix;
@@ -106,6 +107,8 @@ impl Fitted {
                         ));
                         continue;
                     }
+                    let next = "set a smaller recommend.ease_memory: the ranker is then left out";
+                    memory::ask("recommend.ease_memory", ease_bytes(ratings, weight), next)?;
                     Ease::fit(ratings, weight, settings.ease_ridge, monitor)?
                 }
             };

@@ -2,7 +2,7 @@
 //! that follows gives equal results, or a clear error whose advice does.
 //!
 //! Each test takes a part of the points, spread over the run; `RALLREC_FAULTS=all` takes all of
-//! them and prints how many there were.
+//! them, and `RALLREC_FAULTS=2/8` every eighth from the second on. How many there were is printed.
 
 mod damage;
 mod disk;
@@ -43,6 +43,23 @@ fn library() -> Option<&'static Path> {
     BUILT.get_or_init(build).as_deref()
 }
 
+/// What makes the run of all stages small: every point of it costs a run.
+const SMALL: [(&str, &str); 13] = [
+    ("threads = 2", "threads = 1"),
+    ("users = 40", "users = 20"),
+    ("items = 40", "items = 20"),
+    ("ratings = 700", "ratings = 180"),
+    ("tune = 6", "tune = 3"),
+    ("valid = 10", "valid = 5"),
+    ("test = 12", "test = 6"),
+    ("dim = 16", "dim = 8"),
+    ("epochs = 4\neval_every = 2", "epochs = 2\neval_every = 1"),
+    ("epochs = 5", "epochs = 2"),
+    ("zero_shot_rows = 4", "zero_shot_rows = 2"),
+    ("max_tokens = 6\nvalid_rows = 4\ntest_rows = 4", "max_tokens = 2\nvalid_rows = 2\ntest_rows = 2"),
+    ("bootstrap = 50", "bootstrap = 10"),
+];
+
 /// A small run, whole, and what it came to.
 struct Calm {
     place: Place,
@@ -57,7 +74,11 @@ impl Calm {
     fn new(library: &Path) -> Self {
         let place = Place::new();
         let recipe = place.recipe();
-        let text = fs::read_to_string(&recipe).unwrap().replace("threads = 2", "threads = 1");
+        let mut text = fs::read_to_string(&recipe).unwrap();
+        for (from, to) in SMALL {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
         fs::write(&recipe, text).unwrap();
         let (log, count) = (place.at("log"), place.at("count"));
         let mut calm = Self { recipe, results: serde_json::Value::Null, operations: 0, disk: Disk::default(), place };
@@ -117,15 +138,25 @@ fn advised(error: &str) -> Option<Vec<String>> {
     Some(std::iter::once("run".to_owned()).chain(words).chain(["--quiet".to_owned()]).collect())
 }
 
-/// Whether all points are wanted.
-fn all() -> bool {
-    std::env::var("RALLREC_FAULTS").is_ok_and(|v| v == "all")
+/// Which points are wanted, where the environment says so: the place of the first, and the step to
+/// the next.
+fn wanted() -> Option<(usize, usize)> {
+    let said = std::env::var("RALLREC_FAULTS").ok()?;
+    if said == "all" {
+        return Some((0, 1));
+    }
+    let (part, parts) = said.split_once('/').expect("RALLREC_FAULTS is `all`, or like `2/8`");
+    let number = |text: &str| text.parse::<usize>().ok().filter(|n| *n > 0).expect("a number from 1");
+    Some((number(part) - 1, number(parts)))
 }
 
 /// Some of the numbers from 1 to `last`, spread over them.
-fn sample(last: usize, wanted: usize, seed: usize) -> Vec<usize> {
-    let step = if all() { 1 } else { last.div_ceil(wanted).max(1) };
-    (1 + seed % step..=last).step_by(step).collect()
+fn sample(last: usize, few: usize, seed: usize) -> Vec<usize> {
+    let (first, step) = wanted().unwrap_or_else(|| {
+        let step = last.div_ceil(few).max(1);
+        (seed % step, step)
+    });
+    (1 + first..=last).step_by(step).collect()
 }
 
 #[track_caller]

@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::eval::Score;
 use crate::events::StageId;
 use crate::lm::View;
+use crate::monitor::Monitor;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
 use crate::pipeline::earlier::{AskedFiles, Earlier, Named};
@@ -141,7 +142,9 @@ impl Stage for Reason {
         let earlier = Earlier::read(work.others, &Pass::ALL.map(Pass::files));
         let asking = Asking { work, settings, data, predictions };
         let others = inputs.others.map(Made::get).transpose()?;
-        asking.write(inputs.prompts.get()?, others, &questions, &earlier, || inputs.model.open(work.device))
+        asking.write(inputs.prompts.get()?, others, &questions, &earlier, || inputs.model.open(work.device))?;
+        tell_of_silence(&read_rows::<Reasoned>(&work.folder.join(Pass::Main.files().rows))?, work.monitor);
+        Ok(())
     }
 
     fn load(artifact: &Artifact) -> Result<Reasoning> {
@@ -163,6 +166,28 @@ impl Stage for Reason {
             without_retrieval: rows(Pass::WithoutRetrieval)?,
         })
     }
+}
+
+/// Warns where one in five sampled answers or more say neither yes nor no in words.
+fn tell_of_silence(samples: &[Reasoned], monitor: &dyn Monitor) {
+    let silent = samples.iter().filter(|sample| sample.answer.is_none()).count();
+    if silent == 0 || 5 * silent < samples.len() {
+        return;
+    }
+    let cut = samples.iter().filter(|sample| sample.answer.is_none() && !sample.finished).count();
+    let next = if 2 * cut >= silent {
+        "most of them are cut: raise reason.max_tokens, or ask for shorter ones in reason.prompt"
+    } else {
+        "reason.matching says what counts as an answer; a larger model keeps to the form more often"
+    };
+    monitor.warn(
+        &format!(
+            "{silent} of {} sampled answers say neither yes nor no; the probability that is asked for behind each counts \
+             all the same",
+            samples.len()
+        ),
+        next,
+    );
 }
 
 /// What is asked of the reasoning model.
