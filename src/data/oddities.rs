@@ -60,7 +60,7 @@ fn found(dataset: &Dataset, settings: &DataSettings) -> Vec<(String, String)> {
     let user = dataset.users.iter().map(|user| &user.raw.0).position(|id| is_nobody(id));
     let item = dataset.items.iter().map(|item| &item.raw.0).position(|id| is_nobody(id));
     for (what, place) in [("user", user), ("item", item)] {
-        let Some(at) = place else { continue };
+        let Some(at) = place.filter(|_| dataset.name == "table") else { continue };
         let (id, n) = if what == "user" {
             (&dataset.users[at].raw.0, rows.iter().filter(|row| row.user.at() == at).count())
         } else {
