@@ -31,7 +31,8 @@ pub const BLEND: &str = "blend";
 pub const FACTORISATION: &str = "matrix factorisation";
 /// Ratings of items that the same users rate alike.
 pub const RATED_NEIGHBOURS: &str = "item-kNN on ratings";
-/// Ratings of items with like words; in tables of rankers, items with words like those of the likes.
+/// Ratings of items with like words; in tables of rankers, items with words like those of the
+/// likes.
 pub const CONTENT: &str = "TF-IDF content";
 /// Gradient-boosted trees on what was known before the row.
 pub const TREES: &str = "boosted trees";
