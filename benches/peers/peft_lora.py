@@ -1,6 +1,6 @@
 """peft: one LoRA step (rank 8 on q and v, 4 x 512 tokens, loss on the last 3 of each, AdamW).
 
-    python peft_lora.py MODEL_FOLDER [--logits full|answer] [--rows ragged]
+    python peft_lora.py MODEL_FOLDER [--logits full|answer] [--rows ragged] [--dtype bfloat16]
 
 `ragged`: 16 prompts of real lengths instead, padded to the longest as a collator does; rate in real tokens. `full` is what transformers does by itself: logits of every position; `answer` asks for the learnt ones only.
 """
@@ -12,6 +12,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model")
 parser.add_argument("--logits", default="full", choices=["full", "answer"])
 parser.add_argument("--rows", default="plain", choices=["plain", "ragged"])
+parser.add_argument("--dtype", default="float32", help="of the frozen weights and of what they are multiplied with; the adapter is f32")
 parser.add_argument("--runs", type=int, default=3)
 parser.add_argument("--threads", type=int, default=common.cores())
 args = parser.parse_args()
@@ -27,7 +28,7 @@ ANSWER = 3
 # The lengths of benches/stages/lora.rs.
 RAGGED = [280, 440, 440, 439, 428, 174, 448, 211, 486, 452, 411, 465, 444, 481, 455, 391]
 LENGTHS = RAGGED if args.rows == "ragged" else [512] * 4
-model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype))
 config = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 model = peft.get_peft_model(model, config).train()
 optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-4)
@@ -52,5 +53,5 @@ def step():
 
 before = common.peak_mib()
 seconds = common.timed(args.runs, step)
-common.report("lora", args.threads, seconds, sum(LENGTHS), "tokens/s", logits=args.logits, before_mib=before,
+common.report("lora", args.threads, seconds, sum(LENGTHS), "tokens/s", logits=args.logits, dtype=args.dtype, before_mib=before,
               torch=torch.__version__, peft=peft.__version__)

@@ -28,12 +28,18 @@ def arguments():
     parser.add_argument("--gguf-q8", help="the same model as GGUF, Q8_0: for llama.cpp's 8-bit products, against ours")
     parser.add_argument("--split", help="folder with LightGCN's train.txt[.gz] and test.txt[.gz] of MovieLens-1M")
     parser.add_argument("--ml-1m", help="MovieLens-1M's raw folder")
+    parser.add_argument("--dtype", default="float32,bfloat16", help="numbers of transformers and peft: float32, bfloat16 or both; ours then "
+                                                                    "multiplies in f32, or in bf16")
     parser.add_argument("--only", default="", help="comma-separated names; default: all whose inputs are given")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs, ours first and theirs first in turn")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--stages", help="the built bench program; default: cargo builds it")
     parser.add_argument("--write", help="a JSON file to write all figures to")
     return parser.parse_args()
+
+
+# Numbers of peers: what they add to a work's name, what they are called, what ours is given.
+DTYPES = {"float32": ("", "f32", []), "bfloat16": ("-bf16", "bf16", ["--dtype", "products-bf16"])}
 
 
 def text(folder, name):
@@ -55,15 +61,19 @@ def pairs(args):
         for how in ("dense", "blocked"):
             yield f"infonce-{pairs_}-{how}", f"torch {how}", ours, ["torch_infonce.py", "--pairs", pairs_, "--how", how, "--runs", "2"]
     if args.model:
-        yield "prefill", "transformers f32", ["prefill", args.model], ["hf_llm.py", "prefill", args.model]
-        ours = ["prefill", args.model, "--dtype", "products-bf16"]
-        yield "prefill-bf16", "transformers bf16", ours, ["hf_llm.py", "prefill", args.model, "--dtype", "bfloat16"]
-        yield "lora", "peft", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model]
-        yield "lora-ragged", "peft, padded", ["lora", args.model, "--rows", "ragged", "--runs", "3"], ["peft_lora.py", args.model, "--rows", "ragged"]
-        yield "lora-answer", "peft, logits of the answer only", ["lora", args.model, "--runs", "3"], ["peft_lora.py", args.model, "--logits", "answer"]
-        for samples in ("1", "16"):
-            ours = ["decode", args.model, "--samples", samples, "--runs", "3"]
-            yield f"decode-{samples}", "transformers f32", ours, ["hf_llm.py", "decode", args.model, "--samples", samples, "--runs", "3"]
+        for dtype in args.dtype.split(","):
+            if dtype not in DTYPES:
+                raise SystemExit(f"--dtype {dtype}: is none of {', '.join(DTYPES)}")
+            suffix, short, ours = DTYPES[dtype]
+            theirs = ["--dtype", dtype]
+            yield f"prefill{suffix}", f"transformers {short}", ["prefill", args.model, *ours], ["hf_llm.py", "prefill", args.model, *theirs]
+            tune = ["lora", args.model, "--runs", "3", *ours]
+            for name, peer, rows, more in (("lora", "peft", [], []), ("lora-ragged", "peft, padded", ["--rows", "ragged"], ["--rows", "ragged"]),
+                                           ("lora-answer", "peft, logits of the answer only", [], ["--logits", "answer"])):
+                yield f"{name}{suffix}", f"{peer}, {short}", [*tune, *rows], ["peft_lora.py", args.model, *more, *theirs]
+            for samples in ("1", "16"):
+                work = ["decode", args.model, "--samples", samples, "--runs", "3"]
+                yield f"decode-{samples}{suffix}", f"transformers {short}", [*work, *ours], ["hf_llm.py", *work, *theirs]
     if args.gguf:
         yield "prefill-f16", "llama.cpp F16", ["prefill", args.gguf], ["gguf_llm.py", "prefill", args.gguf]
         for samples in ("1", "16"):
@@ -89,6 +99,26 @@ def once(command, threads):
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def work_of(name):
+    """The work itself, whatever the numbers and whoever the peer."""
+    name = name.removesuffix("-bf16").removesuffix("-dense").removesuffix("-blocked")
+    return "lora" if name == "lora-answer" else name
+
+
+def best(figures):
+    """For each work that several pairs have done: our fastest run of it against the fastest of its peers."""
+    print("\n| work | our best | the best peer | its rate | times faster |\n| --- | --- | --- | --- | --- |")
+    for work in dict.fromkeys(work_of(f["work"]) for f in figures):
+        rows = [f for f in figures if work_of(f["work"]) == work]
+        # Pairs of a work count the same units, but for those that are told in seconds.
+        timed = rows[0]["unit"] == "s"
+        figure = lambda f, side: statistics.median(r["median_s" if timed else "rate"] for r in f[side])
+        speed = lambda f, side: 1 / figure(f, side) if timed else figure(f, side)
+        ours, theirs = max(rows, key=lambda f: speed(f, "ours")), max(rows, key=lambda f: speed(f, "theirs"))
+        times = speed(ours, "ours") / speed(theirs, "theirs")
+        print(f"| {work} | {figure(ours, 'ours'):.4g} ({ours['work']}) | {theirs['peer']} | {figure(theirs, 'theirs'):.4g} | {times:.2f} |")
 
 
 def spread(values):
@@ -129,6 +159,7 @@ def main():
               f"{peaks[1]:.0f} | {load:.2f} |", flush=True)
         figures.append({"work": name, "peer": peer, "unit": unit, "ours": results[0], "theirs": results[1], "ratios": ratios,
                         "load_before": load})
+    best(figures)
     if args.write:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
         head = {"date": datetime.date.today().isoformat(), "commit": commit, "threads": args.threads}

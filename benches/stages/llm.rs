@@ -14,12 +14,17 @@ use serde_json::json;
 
 use super::{Figure, timed};
 
-fn open(path: &Path, dtype: Option<&str>) -> Result<Model> {
-    let arithmetic = match dtype {
+/// How products are done.
+pub fn arithmetic(dtype: Option<&str>) -> Arithmetic {
+    match dtype {
         Some("int8") => Arithmetic::Int8,
         Some("products-bf16") => Arithmetic::Bf16,
         _ => Arithmetic::F32,
-    };
+    }
+}
+
+fn open(path: &Path, dtype: Option<&str>) -> Result<Model> {
+    let arithmetic = arithmetic(dtype);
     let dtype = match dtype.filter(|_| arithmetic == Arithmetic::F32) {
         None => None,
         Some("f32") => Some(Dtype::F32),

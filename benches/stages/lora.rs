@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use rallrec::Result;
+use rallrec::device::Device;
+use rallrec::models::decoder::Arithmetic;
 use rallrec::models::decoder::train::Parameters;
 use rallrec::models::decoder::train::{Branch, Engine, Group, Model, Packed, Pass, StepDropout, Trained};
 use rallrec::models::lora::{Adapter, Target};
@@ -45,14 +47,25 @@ fn work(rows: Rows, length: usize) -> Vec<Group> {
     }
 }
 
-pub fn step(path: &Path, micro: usize, dropout: f64, rows: Rows, length: usize, runs: usize) -> Result<Figure> {
+/// What a step is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    pub micro: usize,
+    pub dropout: f64,
+    pub rows: Rows,
+    pub length: usize,
+    pub arithmetic: Arithmetic,
+}
+
+pub fn step(path: &Path, of: Step, runs: usize) -> Result<Figure> {
+    let Step { micro, dropout, rows, length, arithmetic } = of;
     let loaded = load(path, &LoadOptions::default())?;
     let mut adapter = Adapter::init(&loaded.config, 8, 16.0, &[Target::QProj, Target::VProj], 0)?;
     let groups = work(rows, length);
     let before = memory("VmRSS");
     let count = adapter.count()?;
     let (mut g, mut m, mut v) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);
-    let mut engine = Engine::cpu()?;
+    let mut engine = Engine::on(&Device::Cpu, &loaded.config, &loaded.weights, arithmetic)?;
     let mut seconds = Vec::new();
     let total: usize = groups.iter().map(Group::tokens).sum();
     let apart: usize = groups.iter().flat_map(|g| g.branches.iter().map(|b| g.prefix.len() + b.tokens.len())).sum();

@@ -82,6 +82,9 @@ enum Work {
         /// Tokens of a plain sequence, at least 4.
         #[arg(long, default_value_t = 512)]
         length: usize,
+        /// products-bf16: products with the frozen weights in bf16.
+        #[arg(long)]
+        dtype: Option<String>,
     },
     /// LightGCN training steps: d 64, 3 layers, batch 2048.
     Lightgcn {
@@ -184,8 +187,9 @@ fn main() -> Result<()> {
             Work::Decode { model, samples, tokens, new, dtype } => {
                 ("decode", llm::decode(&model, dtype.as_deref(), samples, tokens, new, runs)?)
             }
-            Work::Lora { model, micro, dropout, rows, length } => {
-                ("lora", lora::step(&model, micro, dropout, rows, length, runs)?)
+            Work::Lora { model, micro, dropout, rows, length, dtype } => {
+                let arithmetic = llm::arithmetic(dtype.as_deref());
+                ("lora", lora::step(&model, lora::Step { micro, dropout, rows, length, arithmetic }, runs)?)
             }
             Work::Lightgcn { train, test, steps, bf16 } => {
                 ("lightgcn", recsys::lightgcn(&train, &test, steps, precision(bf16))?)

@@ -13,9 +13,12 @@ use crate::ops::peak;
 use crate::ops::registry::Scale;
 use crate::ops::rows::kernel::{Places, gather};
 use crate::tensor::Cost;
+use crate::tensor::simd::cache;
 
 /// Bytes of the buffers on the CPU: far beyond any cache.
 const BUFFER: usize = 256 << 20;
+/// Bytes of a core's first-level cache: of no processor with AVX2 are they fewer.
+const FIRST: usize = 32 << 10;
 /// Tries on the CPU, and of a kernel; the best counts.
 const TRIES: (usize, usize) = (5, 10);
 
@@ -29,6 +32,9 @@ pub struct Ceilings {
     pub driver_copy_gb_s: Option<f64>,
     /// Reading a large buffer, gigabytes a second; of a CPU.
     pub read_gb_s: Option<f64>,
+    /// Reading half of a CPU's first-level cache, half of its second, and four times the second,
+    /// again and again, by all threads; a second.
+    pub cache_gb_s: Option<[f64; 3]>,
     /// GFLOP a second: of a CPU multiply-adds of f32 from registers on all threads, of a GPU bf16
     /// products of `mma.sync` with sums in f32 (on sm_90 `wgmma` gives more).
     pub gflop_s: f64,
@@ -89,11 +95,14 @@ fn of_cpu() -> Ceilings {
         std::hint::black_box(sum());
     });
     drop((from, to));
+    let second = cache::second_level();
+    let caches = [FIRST / 2, second / 2, 4 * second].map(peak::cpu::read_again);
     let (all, one) = (peak::cpu::measure(true), peak::cpu::measure(false));
     Ceilings {
         copy_gb_s: 2.0 * BUFFER as f64 / copy / 1e9,
         driver_copy_gb_s: None,
         read_gb_s: Some(BUFFER as f64 / read / 1e9),
+        cache_gb_s: Some(caches),
         gflop_s: all.f32,
         core_gflop_s: Some(one.f32),
         bf16_gflop_s: all.bf16,
@@ -145,6 +154,7 @@ fn of_kernels(device: &KernelDevice) -> Result<Ceilings> {
         copy_gb_s: by_rows.max(by_driver.unwrap_or(0.0)) / 1e9,
         driver_copy_gb_s: by_driver.map(|rate| rate / 1e9),
         read_gb_s: None,
+        cache_gb_s: None,
         gflop_s: mma / 1e9,
         core_gflop_s: None,
         bf16_gflop_s: None,

@@ -273,6 +273,7 @@ mod tests {
             copy_gb_s: 10.0,
             driver_copy_gb_s: None,
             read_gb_s: Some(20.0),
+            cache_gb_s: None,
             gflop_s: 100.0,
             core_gflop_s: None,
             bf16_gflop_s: None,

@@ -14,6 +14,7 @@
 
 mod about;
 mod ceilings;
+pub mod count;
 mod goal;
 mod measure;
 mod step;

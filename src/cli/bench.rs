@@ -50,6 +50,9 @@ pub struct BenchArgs {
     /// nothing.
     #[arg(long)]
     list: bool,
+    /// Under callgrind: run small works between two dumps of its counts (.ci/counts).
+    #[arg(long, hide = true)]
+    count: bool,
 }
 
 #[derive(Serialize)]
@@ -72,6 +75,10 @@ pub fn main(args: BenchArgs) -> Result<()> {
         return Err(
             Error::usage("--seconds", format!("{} is not above 0 and at most 3600", args.seconds)).next("use e.g. 0.3")
         );
+    }
+    if args.count {
+        crate::pipeline::set_threads(1)?;
+        return output::text(&bench::count::all()?);
     }
     if args.list {
         // A GPU has the cases of the host build.
@@ -188,8 +195,12 @@ fn render(report: &Report) -> String {
     );
     let read = c.read_gb_s.map_or(String::new(), |read| format!("read {} GB/s, ", short(read)));
     let known = |what: &str, value: Option<f64>| value.map_or(String::new(), |v| format!(", {what} {}", short(v)));
+    let of_caches = c.cache_gb_s.map_or(String::new(), |rates| {
+        let [first, second, third] = rates.map(short);
+        format!("from caches {first}, {second}, {third} GB/s (first level, second, four times the second), ")
+    });
     let ceilings = format!(
-        "{read}copy {} GB/s, products {} GFLOP/s{}{}{}",
+        "{read}{of_caches}copy {} GB/s, products {} GFLOP/s{}{}{}",
         short(c.copy_gb_s),
         short(c.gflop_s),
         known("of one thread", c.core_gflop_s),

@@ -142,8 +142,8 @@ pub struct ModelSettings {
     /// `bf16` also stores activations, keys and values as bf16; anything else there is f32.
     pub dtype: Option<Dtype>,
     /// Arithmetic of products with the weights on the CPU in `embed`, `predict`, `reason` and
-    /// `describe`: 32-bit numbers, bf16, or 8-bit codes. Tuning, and the kernels of a GPU, do not
-    /// change.
+    /// `describe`: 32-bit numbers, bf16, or 8-bit codes. `tune` is in bf16 with `bf16`, and in
+    /// 32-bit numbers otherwise. The kernels of a GPU do not change.
     pub arithmetic: Arithmetic,
 }
 

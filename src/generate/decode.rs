@@ -26,6 +26,9 @@ use crate::tensor::Dtype;
 
 /// Prompt tokens read in one pass, unless a single prompt is longer: on the CPU, and on kernels.
 const PREFILL: [usize; 2] = [1024, 2048];
+/// Tokens of a long prompt that are read at a time on the CPU: what a pass holds beside the cache
+/// grows with its rows.
+const PIECE: usize = 512;
 /// A common beginning shorter than this is not worth reading alone.
 const COMMON: usize = 32;
 
@@ -216,6 +219,20 @@ impl<'a> Rolling<'a> {
         }
     }
 
+    /// Reads the beginning of a long prompt into its place, pieces of it one behind the other, and
+    /// leaves at most a piece. Returns how many tokens it has read.
+    fn read_ahead(&mut self, tokens: &[u32], past: &[Range<usize>], place: usize) -> Result<usize> {
+        let mut done = 0;
+        while tokens.len() - done > PIECE {
+            let mut texts = Texts::default();
+            texts.add(&tokens[done..done + PIECE], past, place, done);
+            // The last layer's rows are nobody's; its keys and values are those of all.
+            self.model.read(&texts, &mut self.cache, Wanted::These(&[PIECE as u32 - 1]))?;
+            done += PIECE;
+        }
+        Ok(done)
+    }
+
     /// Reads the next prompts in one pass, as many as fill the free places, a pass, or the room for
     /// prompts. `None` if there are none or not one finds room before others end.
     fn read(&mut self) -> Result<Option<Ready>> {
@@ -235,7 +252,9 @@ impl<'a> Rolling<'a> {
             let Some((past, own)) = self.place(prompt) else { break };
             let seen: usize = past.iter().map(Range::len).sum();
             samples.extend(prompt.samples.iter().map(|&sample| (last.len() as u32, self.next, sample)));
-            last.push(texts.add(&prompt.tokens[seen..], &past, own.start, 0).end as u32 - 1);
+            let fresh = &prompt.tokens[seen..];
+            let done = if self.shares { self.read_ahead(fresh, &past, own.start)? } else { 0 };
+            last.push(texts.add(&fresh[done..], &past, own.start, done).end as u32 - 1);
             self.keys[self.next] = past;
             self.keys[self.next].push(own);
             self.next += 1;

@@ -14,7 +14,7 @@ use crate::text::prompts::{Conversation, Mark, Prompt, no_thought, opens_thought
 pub struct Options {
     /// Storage of the weights; `None` as stored.
     pub dtype: Option<Dtype>,
-    /// How products with the weights are done where nothing is trained.
+    /// How products with the weights are done.
     pub arithmetic: Arithmetic,
     /// `arithmetic` is looked at: not where the products are the kernels', and codes would only
     /// take memory.

@@ -31,19 +31,21 @@ pub struct Facets {
     pub dtype: bool,
     /// How products with the weights are done where nothing is trained.
     pub arithmetic: bool,
+    /// The same where an adapter is trained.
+    pub learning: bool,
     /// The date that chat templates print.
     pub date: bool,
 }
 
 impl Facets {
     /// Prompts are counted in tokens.
-    pub const COUNTED: Self = Self { dtype: false, arithmetic: false, date: true };
+    pub const COUNTED: Self = Self { dtype: false, arithmetic: false, learning: false, date: true };
     /// Texts without a template are embedded.
-    pub const EMBEDS: Self = Self { dtype: true, arithmetic: true, date: false };
+    pub const EMBEDS: Self = Self { dtype: true, arithmetic: true, learning: false, date: false };
     /// The model is trained.
-    pub const LEARNS: Self = Self { dtype: true, arithmetic: false, date: true };
+    pub const LEARNS: Self = Self { dtype: true, arithmetic: false, learning: true, date: true };
     /// The model answers.
-    pub const ANSWERS: Self = Self { dtype: true, arithmetic: true, date: true };
+    pub const ANSWERS: Self = Self { dtype: true, arithmetic: true, learning: false, date: true };
 }
 
 /// A model as one stage sees it.
@@ -115,10 +117,20 @@ impl<'a> View<'a> {
         Content::of(&Identity {
             files: self.source.files()?,
             dtype: self.facets.dtype.then_some(*dtype),
-            arithmetic: self.facets.arithmetic.then_some(*arithmetic),
+            arithmetic: match self.facets {
+                Facets { arithmetic: true, .. } => Some(*arithmetic),
+                // Only where it is another than f32: what was tuned before stays.
+                Facets { learning: true, .. } => Some(self.learns_in()).filter(|&a| a != Arithmetic::F32),
+                _ => None,
+            },
             date: self.facets.date.then_some(date.as_str()),
             control_tokens_in_data: *control_tokens_in_data,
         })
+    }
+
+    /// How products with frozen weights are done where an adapter is trained.
+    pub fn learns_in(&self) -> Arithmetic {
+        self.source.options.arithmetic.of_training()
     }
 
     /// The model's path or name, for files that other programs read.

@@ -221,6 +221,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("model.arithmetic", "int8", Plain, DESCRIBE),
     ("model.arithmetic", "bf16", Plain, DESCRIBE),
     ("model.arithmetic", "int8", BY_GRAPH, &[Embed, Align, Retrieve, Prompts, Predict, Reason, Merge, Evaluate]),
+    ("model.arithmetic", "bf16", BY_GRAPH, &[Embed, Align, Retrieve, Prompts, Tune, Predict, Reason, Merge, Evaluate]),
     ("describe.source", "none", Plain, DESCRIBE),
     ("describe.file", "FILE", With(&["describe.source=file"]), DESCRIBE),
     ("describe.file", "FILE", Plain, NONE),

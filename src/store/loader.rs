@@ -63,10 +63,10 @@ impl ModelInfo {
 }
 
 /// Fails where the weights cannot be held as `options` ask. Plain numbers of the wanted type stay
-/// in the mapped file and take no memory of their own.
-pub(crate) fn ask_for_memory(source: &ModelInfo, options: &LoadOptions) -> Result<()> {
+/// in the mapped file and take no memory of their own, and so do `stays` bytes of others.
+pub(crate) fn ask_for_memory(source: &ModelInfo, options: &LoadOptions, stays: u64) -> Result<()> {
     let next = "use a quantised or a smaller model, or leave model.dtype away: weights then stay as they are stored";
-    memory::ask(&source.path.display().to_string(), held(source, options.dtype), next)
+    memory::ask(&source.path.display().to_string(), held(source, options.dtype).saturating_sub(stays), next)
 }
 
 /// Bytes of the weights that are copied into memory.

@@ -57,7 +57,7 @@ impl Training<'_> {
         }
         let count = start.projector.count()?;
         let trained = Trained::Adapter { first_layer: settings.first_layer };
-        let mut engine = Engine::on(self.device, config, weights)?;
+        let mut engine = Engine::on(self.device, config, weights, self.arithmetic)?;
         let mut pass = |params: &SoftAdapter, step: &StepPass<'_>, gradient: &mut [f32]| {
             let some = inputs.among(&step.batch.tokens, config.vocab)?;
             let middle = gradient.len() - count;

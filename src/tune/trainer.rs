@@ -12,7 +12,7 @@ use super::source::{GroupSource, micro_batches};
 use crate::device::Device;
 use crate::events::Event;
 use crate::models::decoder::train::{Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
-use crate::models::decoder::{Config, Weights};
+use crate::models::decoder::{Arithmetic, Config, Weights};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::Inputs;
 use crate::monitor::Monitor;
@@ -64,17 +64,21 @@ pub struct Training<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Receives what happens.
     pub monitor: &'a dyn Monitor,
+    /// Of the products with frozen weights on the CPU, where an adapter is trained; as
+    /// [`Arithmetic::of_training`] has it.
+    pub arithmetic: Arithmetic,
 }
 
 impl<'a> Training<'a> {
-    /// On the CPU, without checkpoints.
+    /// On the CPU in f32, without checkpoints.
     pub fn new(
         config: &'a Config,
         source: &'a dyn GroupSource,
         settings: &'a LoraSettings,
         monitor: &'a dyn Monitor,
     ) -> Self {
-        Self { device: &Device::Cpu, config, source, settings, checkpoint: None, monitor }
+        let arithmetic = Arithmetic::F32;
+        Self { device: &Device::Cpu, config, source, settings, checkpoint: None, monitor, arithmetic }
     }
 
     /// Trains an adapter of the frozen model `weights`.
@@ -92,7 +96,7 @@ impl<'a> Training<'a> {
         adapter.check(self.config)?;
         adapter.dropout = self.settings.dropout;
         let trained = Trained::Adapter { first_layer: self.settings.first_layer };
-        let mut engine = Engine::on(self.device, self.config, weights)?;
+        let mut engine = Engine::on(self.device, self.config, weights, self.arithmetic)?;
         let mut pass = |adapter: &Adapter, step: &StepPass<'_>, gradient: &mut [f32]| {
             let model = Model { config: self.config, weights, adapter: Some(adapter), soft: None };
             engine.gradient(&step.of(model, trained), gradient, None)

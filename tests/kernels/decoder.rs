@@ -12,7 +12,7 @@ use rallrec::generate::scoring::{Bundle, score};
 use rallrec::generate::{Finish, GenerateSettings, Listener, Pooling, Prompt, Sample, embed, generate};
 use rallrec::models::decoder::model::Counts;
 use rallrec::models::decoder::train::Engine;
-use rallrec::models::decoder::{Config, Family, Model, SoftTokens};
+use rallrec::models::decoder::{Arithmetic, Config, Family, Model, SoftTokens};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::monitor::{Monitor, Silent};
 use rallrec::ops::linear::quantised::{Bits, Form, Quantised, Row};
@@ -100,7 +100,8 @@ fn soft_caps_are_refused_by_name_before_anything_is_copied() {
     for (score_cap, logit_cap) in [(Some(5.0), None), (None, Some(5.0))] {
         let config = Config { score_cap, logit_cap, ..plain.config().clone() };
         let model = Model::new(config.clone(), plain.weights().clone()).unwrap();
-        for error in [model.on(&host).map(drop), Engine::on(&host, &config, plain.weights()).map(drop)] {
+        for error in [model.on(&host).map(drop), Engine::on(&host, &config, plain.weights(), Arithmetic::F32).map(drop)]
+        {
             let error = error.unwrap_err().to_string();
             assert!(error.contains("Gemma 2 has soft caps") && error.contains("CPU"), "{error}");
         }

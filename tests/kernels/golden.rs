@@ -11,7 +11,7 @@ use rallrec::device::{Device, KernelDevice, Kind};
 use rallrec::generate::scoring::score;
 use rallrec::generate::{GenerateSettings, Pooling, Prompt, Sample, embed, generate};
 use rallrec::models::decoder::train::{self, Engine, Group, Packed, Parameters, Pass, Trained};
-use rallrec::models::decoder::{Config, Layer, Model, Weights};
+use rallrec::models::decoder::{Arithmetic, Config, Layer, Model, Weights};
 use rallrec::models::lora::{Adapter, Pair, Target};
 use rallrec::ops::linear::Weight;
 use rallrec::store::{Loaded, fixture};
@@ -218,7 +218,8 @@ fn lora_logits_loss_and_gradients() {
             println!("left out on the host build, where it takes hours: the loss and gradients of SmolLM2's adapter");
             continue;
         }
-        let mut engine = Engine::on(&Device::Kernels(device), &loaded.config, &loaded.weights).unwrap();
+        let mut engine =
+            Engine::on(&Device::Kernels(device), &loaded.config, &loaded.weights, Arithmetic::F32).unwrap();
         let mut run = |batch: &Packed| {
             let mut g = vec![0.0; count];
             let model =

@@ -6,7 +6,7 @@ use rallrec::device::{Device, KernelDevice};
 use rallrec::models::decoder::train::{
     Branch, Engine, Group, Model, Packed, Parameters, Pass as OnePass, StepDropout, Trained,
 };
-use rallrec::models::decoder::{Config, Family, SoftTokens, Weights};
+use rallrec::models::decoder::{Arithmetic, Config, Family, SoftTokens, Weights};
 use rallrec::models::lora::{Adapter, Target};
 use rallrec::models::soft_prompt::{Inputs, Projector, SoftSettings, mean_norm};
 use rallrec::ops::rope::Scaling;
@@ -104,7 +104,7 @@ impl Pass<'_> {
         let mut cpu = Engine::cpu().unwrap();
         let (loss, g, by_soft) = self.run(&mut cpu);
         let device = Device::Kernels(device.clone());
-        let mut engine = Engine::on(&device, self.model.config, self.model.weights).unwrap();
+        let mut engine = Engine::on(&device, self.model.config, self.model.weights, Arithmetic::F32).unwrap();
         let (got, want) = [&mut engine, &mut cpu].map(|e| e.loss(self.model, self.batch).unwrap()).into();
         prop_assert!((got - want).abs() <= 1e-6 * want.abs(), "loss without dropout {got} and not {want}");
         let got = self.run(&mut engine);
@@ -197,7 +197,7 @@ fn soft_tokens_get_their_gradient_through_layers_that_are_not_trained() {
 #[test]
 fn what_cannot_be_trained_on_a_device_is_refused() {
     let (config, weights) = base(Family::LLAMA);
-    let mut engine = Engine::on(&Device::Kernels(KernelDevice::host(0)), &config, &weights).unwrap();
+    let mut engine = Engine::on(&Device::Kernels(KernelDevice::host(0)), &config, &weights, Arithmetic::F32).unwrap();
     let pair = adapter(&config, &[Target::QProj], 2);
     let mut wrong = |model: Model<'_>, batch: &Packed, trained, n: usize| {
         let pass = OnePass { model, batch, trained, dropout: None, scale: 1.0 };

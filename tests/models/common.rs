@@ -26,6 +26,7 @@ pub fn bits(w: &Weight) -> Vec<u32> {
         Values::Bf16(v) => v.iter().map(|x| u32::from(x.to_bits())).collect(),
         Values::F16(v) => v.iter().map(|x| u32::from(x.to_bits())).collect(),
         Values::Quantised(q) => panic!("quantised: {:?}", q.form()),
+        Values::InFile(_) => panic!("in blocks of its file"),
     }
 }
 

@@ -1,8 +1,11 @@
 //! GGUF files.
 
-use rallrec::models::decoder::{Config, Family, Weights, families};
+use std::collections::BTreeMap;
+
+use rallrec::models::decoder::{Config, Family, Model, Weights, families};
 use rallrec::ops::linear::Weight;
-use rallrec::store::{LoadOptions, fixture, load};
+use rallrec::ops::linear::weight::Values;
+use rallrec::store::{LoadOptions, Loaded, fixture, load};
 use rallrec::tensor::Dtype;
 
 use crate::common::{assert_same_weights, check_tokenizer, test_model};
@@ -57,6 +60,8 @@ fn unquantised_files_are_mapped_and_agree() {
 struct Builder {
     pairs: Vec<(String, Vec<u8>)>,
     tensors: Vec<(String, Vec<u64>, Vec<u8>)>,
+    /// Those that are not f32, and the number of their type.
+    kinds: BTreeMap<String, u32>,
 }
 
 fn text(s: &str) -> Vec<u8> {
@@ -91,6 +96,21 @@ impl Builder {
         self.tensors.push((name.into(), dims.iter().map(|&d| d as u64).collect(), data));
     }
 
+    /// The f32 values of a tensor as blocks of Q8_0.
+    fn in_blocks(&mut self, name: &str) {
+        let (_, _, data) = self.tensors.iter_mut().find(|(n, ..)| n == name).unwrap();
+        let values: Vec<f32> = data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        *data = values
+            .chunks_exact(32)
+            .flat_map(|block| {
+                let scale = block.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0;
+                let codes = block.iter().map(|v| (v / scale).round() as i8 as u8);
+                half::f16::from_f32(scale).to_le_bytes().into_iter().chain(codes).collect::<Vec<_>>()
+            })
+            .collect();
+        self.kinds.insert(name.into(), 8);
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());
@@ -105,7 +125,7 @@ impl Builder {
             out.extend(text(name));
             out.extend((dims.len() as u32).to_le_bytes());
             out.extend(dims.iter().flat_map(|d| d.to_le_bytes()));
-            out.extend(0u32.to_le_bytes());
+            out.extend(self.kinds.get(name).unwrap_or(&0).to_le_bytes());
             out.extend((offset as u64).to_le_bytes());
             offset = (offset + data.len()).next_multiple_of(32);
         }
@@ -235,6 +255,36 @@ fn load_bytes(bytes: &[u8]) -> rallrec::Result<rallrec::store::Loaded> {
     let path = base.path().join("m.gguf");
     std::fs::write(&path, bytes).unwrap();
     load(&path, &LoadOptions::default())
+}
+
+/// What looks rows up alone needs no copy of the table.
+#[test]
+fn embeddings_in_blocks_stay_in_the_file_where_nothing_multiplies_them() {
+    let mut found = [0; 2];
+    for family in families::ALL {
+        let (mut b, config, _) = tiny(family);
+        b.in_blocks("token_embd.weight");
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("m.gguf");
+        std::fs::write(&path, b.bytes()).unwrap();
+        let stored = load(&path, &LoadOptions::default()).unwrap();
+        let widened = load(&path, &LoadOptions { dtype: Some(Dtype::F32) }).unwrap();
+        let table = &stored.weights.embed;
+        match table.values() {
+            Values::InFile(_) => assert!(!config.tied, "{family:?}"),
+            Values::Quantised(_) => assert!(config.tied, "{family:?}"),
+            _ => panic!("{family:?}: embeddings were widened"),
+        }
+        found[usize::from(config.tied)] += 1;
+        assert_eq!(all(table), all(&widened.weights.embed), "{family:?}");
+        assert!(config.tied || table.bytes() == 264 * 34, "{family:?}: {} bytes", table.bytes());
+        let logits = |loaded: Loaded| {
+            let model = Model::new(loaded.config, loaded.weights).unwrap();
+            model.all_logits(&(5..300).map(|t| t % 264).collect::<Vec<u32>>()).unwrap().into_vec()
+        };
+        assert_eq!(logits(stored), logits(widened), "{family:?}");
+    }
+    assert!(found.iter().all(|&n| n > 0), "{found:?}");
 }
 
 fn refused(bytes: &[u8], said: &str) {

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::models::lora::{Adapter, Target};
-use crate::ops::linear::Weight;
+use crate::ops::linear::{Weight, bf16, int8};
 use crate::tensor::Dtype;
 
 /// A decoder where it runs. Cloning shares the weights.
@@ -101,17 +101,14 @@ impl Model {
         if arithmetic == self.arithmetic() {
             return Ok(self.clone());
         }
-        // Bytes of a weight's copy; none where the weights are in bf16 already.
-        let copy = match arithmetic {
-            Arithmetic::F32 => 0,
-            Arithmetic::Bf16 if self.weights.layers.iter().all(|l| l.down.weight.dtype() == Some(Dtype::Bf16)) => 0,
-            Arithmetic::Bf16 => 2,
-            Arithmetic::Int8 => 1,
-        };
-        if copy > 0 && matches!(self.placed.device(), Device::Cpu) {
-            let embeddings = self.config.vocab as u64 * self.config.hidden as u64;
-            let values = self.config.parameters().saturating_sub(2 * embeddings);
-            memory::ask("model.arithmetic", copy * values, "set model.arithmetic to \"f32\", or use a smaller model")?;
+        if matches!(self.placed.device(), Device::Cpu) {
+            let matrices = self.weights.layers.iter().flat_map(|l| Target::ALL.map(|t| &l.linear(t).weight));
+            let copied: u64 = match arithmetic {
+                Arithmetic::F32 => 0,
+                Arithmetic::Bf16 => matrices.map(bf16::copied).sum(),
+                Arithmetic::Int8 => matrices.map(int8::Codes::copied).sum(),
+            };
+            memory::ask("model.arithmetic", copied, "set model.arithmetic to \"f32\", or use a smaller model")?;
         }
         self.place(self.placed.device(), arithmetic)
     }

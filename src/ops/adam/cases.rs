@@ -27,6 +27,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("adam", "all rows", |d, s| by_kernels::<f32>(d, s, 1_000_000)),
         Case::kernels("adam", "all rows", |d, s| by_kernels::<bf16>(d, s, 1_000_000)),
     ],
+    counted: &[Case::cpu("adam", "20,000 parameters", || on_cpu(20_000))],
     ..Operator::BARE
 };
 

@@ -13,6 +13,7 @@ pub const OPERATOR: Operator = Operator {
     room: "adamw",
     checks: &[Check::new("adamw", ["rows", "steps", "dim"], check).only(On::Cpu)],
     cases: &[Case::cpu("adamw", "1,000,000 parameters", || on_cpu(1_000_000))],
+    counted: &[Case::cpu("adamw", "20,000 parameters", || on_cpu(20_000))],
     ..Operator::BARE
 };
 

@@ -41,6 +41,7 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
 };
 
 /// A decode step, whose samples share a prompt.
@@ -57,6 +58,7 @@ pub const DECODE: Operator = Operator {
     },
     checks: check::DECODE,
     cases: bench::DECODE,
+    ..Operator::BARE
 };
 
 /// Widths of heads, some that no tile divides.

@@ -44,6 +44,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("bpr", "loss and gradient", |d, s| rank::<bf16>(d, s, BOOKS, 65_536)),
         Case::kernels("bpr", "sort of keys", |d, s| sort(d, s.of(1 << 20, 4096))),
     ],
+    counted: &[Case::cpu("bpr", "256 triples of 500 nodes x 64", || on_cpu(300, 200, 256, 64))],
 };
 
 /// Widths of rows, some that no vector divides.

@@ -18,12 +18,19 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
     ..Operator::BARE
 };
 
 /// Logits of chosen tokens, and the log-sum-exp beside them: the answers Yes and No.
-pub const CHOOSE: Operator =
-    Operator { name: "choose", room: "cross_entropy", checks: check::CHOOSE, cases: bench::CHOOSE, ..Operator::BARE };
+pub const CHOOSE: Operator = Operator {
+    name: "choose",
+    room: "cross_entropy",
+    checks: check::CHOOSE,
+    cases: bench::CHOOSE,
+    counted: bench::COUNTED_CHOOSE,
+    ..Operator::BARE
+};
 
 /// Sizes of vocabularies about the spans that a block takes, the smallest among them.
 pub const VOCABULARIES: &[usize] = &[1, 2, 63, 65, 257, 600];

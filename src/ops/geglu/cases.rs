@@ -31,6 +31,10 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("geglu", "backward", |d, s| backward_by_kernels::<bf16>(d, s, 14_336)),
         Case::kernels("geglu", "backward", |d, s| backward_by_kernels::<f32>(d, s, 1536)),
     ],
+    counted: &[
+        Case::cpu("geglu", "16 x 1536", || on_cpu(16, 1536, false)),
+        Case::cpu("geglu_backward", "16 x 1536", || on_cpu(16, 1536, true)),
+    ],
     ..Operator::BARE
 };
 

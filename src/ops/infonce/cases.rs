@@ -63,6 +63,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("infonce", "without a bound: inner products", |d, s| unbounded::<bf16>(d, s, 32_768, 128)),
         Case::kernels("infonce", "without a bound: inner products", |d, s| unbounded::<f32>(d, s, 4096, 64)),
     ],
+    counted: &[Case::cpu("infonce", "256 pairs x 64, with gradients", || on_cpu(256, 64))],
 };
 
 /// Numbers of pairs that tiles divide, and some that they do not.

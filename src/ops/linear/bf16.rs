@@ -16,6 +16,10 @@
 //! zero. Elsewhere, and for weights of an odd width, the rounded values are multiplied in f32: the
 //! same function, with sums in another order and no gain.
 //!
+//! The backward `dX = dY W` rounds dY likewise and multiplies it with the same rounded weights, two
+//! outputs of W a pair: the gradient of the function above, in which rounding counts as the
+//! identity.
+//!
 //! Cost of M rows: `M out in` multiply-adds, of which two count as one of f32, as an instruction of
 //! the same width does: `2 out in + 4 M (in + out)` bytes.
 
@@ -23,11 +27,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::panel::{PANEL, Rows, Side, Span};
+use half::bf16;
+
+use super::panel::{Block, PANEL, Rows, Side, Source, Span};
 use super::weight::{Values, Weight};
 use super::{Product, convert, jobs};
 use crate::error::Result;
 use crate::tensor::profile::timed;
+use crate::tensor::simd::Simd;
 use crate::tensor::simd::pairs::{self, Lane, Pair};
 use crate::tensor::{Cost, Dtype};
 
@@ -47,6 +54,11 @@ pub fn of(weight: &Weight) -> Result<Weight> {
     let (rows, cols) = (weight.rows(), weight.cols());
     let storage = convert::build(rows, cols, Dtype::Bf16, |row, out| weight.read_rows(row, out))?;
     Weight::new(rows, cols, storage)
+}
+
+/// Bytes of the copy that [`of`] would make of `weight`.
+pub fn copied(weight: &Weight) -> u64 {
+    if weight.dtype() == Some(Dtype::Bf16) { 0 } else { 2 * (weight.rows() * weight.cols()) as u64 }
 }
 
 /// What a product of `inp` values of f32, rounded on both sides, may be off by, in parts of the sum
@@ -100,18 +112,9 @@ pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
     many(x, inp, products, pairs::available());
 }
 
-fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], by_pairs: bool) {
-    if inp == 0 || x.is_empty() {
-        return;
-    }
-    let rows = x.len() / inp;
-    assert_eq!(x.len(), rows * inp, "bf16 product: {} values are no rows of {inp}", x.len());
-    if !by_pairs || !inp.is_multiple_of(2) {
-        let rounded: Vec<f32> = x.par_iter().map(|&v| pairs::widen(pairs::round(v))).collect();
-        return super::matmul_nt_many(&rounded, inp, products);
-    }
-    let _timed = timed("linear_bf16", || cost(products.iter().map(|p| p.weight), rows));
-    let width = inp / 2;
+/// Rows of `inp` values, an even number, rounded to pairs.
+fn rounded_pairs(x: &[f32], inp: usize) -> Vec<Lane> {
+    let (rows, width) = (x.len() / inp, inp / 2);
     let mut lanes: Vec<Lane> = vec![0; rows * width];
     if rows <= BAND {
         pairs::narrow(x, inp, &mut lanes);
@@ -119,6 +122,25 @@ fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], by_pairs: bool) {
         let bands = x.par_chunks(BAND * inp).zip(lanes.par_chunks_mut(BAND * width));
         bands.for_each(|(x, lanes)| pairs::narrow(x, inp, lanes));
     }
+    lanes
+}
+
+/// The same values in f32.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    x.par_iter().map(|&v| pairs::widen(pairs::round(v))).collect()
+}
+
+fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], by_pairs: bool) {
+    if inp == 0 || x.is_empty() {
+        return;
+    }
+    let rows = x.len() / inp;
+    assert_eq!(x.len(), rows * inp, "bf16 product: {} values are no rows of {inp}", x.len());
+    if !by_pairs || !inp.is_multiple_of(2) {
+        return super::matmul_nt_many(&rounded(x), inp, products);
+    }
+    let _timed = timed("linear_bf16", || cost(products.iter().map(|p| p.weight), rows));
+    let (width, lanes) = (inp / 2, rounded_pairs(x, inp));
     let tasks: Vec<Task<'_>> = products
         .iter_mut()
         .map(|p| {
@@ -140,6 +162,114 @@ fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], by_pairs: bool) {
         .collect();
     let outputs: usize = tasks.iter().map(|t| t.outputs).sum();
     jobs::run(&tasks, |t| t.outputs, PANEL, 2 * rows * inp * outputs <= SERIAL, |task, outputs| task.run(outputs));
+}
+
+/// Rows of W as the inner side of a product: two neighbours in a column are a pair.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    values: &'a [bf16],
+    stride: usize,
+}
+
+impl Source for Columns<'_> {
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(&self, _: Side, at: Block, to: *mut f32, stride: usize) {
+        let Block { output, columns, inner, depth } = at;
+        // SAFETY: as the caller's: two rows of W for each of `depth` pairs, and `columns` of each.
+        unsafe {
+            for k in 0..depth {
+                let low = self.values.as_ptr().add(2 * (inner + k) * self.stride + output);
+                let (high, to) = (low.add(self.stride), to.add(k * stride));
+                for c in (0..columns).step_by(S::N) {
+                    if c + S::N <= columns {
+                        S::store(to.add(c), S::couple(low.add(c), high.add(c)));
+                        continue;
+                    }
+                    let mut ends = [[bf16::ZERO; 16]; 2];
+                    let [ends_low, ends_high] = &mut ends;
+                    for (j, (l, h)) in ends_low.iter_mut().zip(ends_high).enumerate().take(columns - c) {
+                        (*l, *h) = (*low.add(c + j), *high.add(c + j));
+                    }
+                    S::store(to.add(c), S::couple(ends[0].as_ptr(), ends[1].as_ptr()));
+                }
+            }
+        }
+    }
+}
+
+/// What is added up in one dx: rows of dy in pairs, and the weight that they passed.
+struct Term<'a> {
+    dy: Vec<Lane>,
+    pairs: usize,
+    w: Columns<'a>,
+}
+
+/// All columns of one dx, without its lifetime, so that jobs can share it.
+struct Gradient {
+    dx: *mut f32,
+    inp: usize,
+    rows: usize,
+    accumulate: bool,
+}
+// SAFETY: jobs write disjoint columns of dx.
+unsafe impl Sync for Gradient {}
+
+/// `dx (M, in) =` the sum of `dy (M, out) W` over weights of one input that [`of`] has made, or
+/// `dx +=` when `accumulate`; each dy is rounded to bf16. Panics when the shapes do not fit, and on
+/// other weights.
+pub fn matmul_nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool) {
+    nn_many(products, dx, accumulate, pairs::available());
+}
+
+fn nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool, by_pairs: bool) {
+    let inp = products.first().map_or(0, |(_, w)| w.cols());
+    if inp == 0 || dx.is_empty() {
+        return;
+    }
+    let rows = dx.len() / inp;
+    if !by_pairs || products.iter().any(|(_, w)| !w.rows().is_multiple_of(2)) {
+        let rounded: Vec<_> = products.iter().map(|(dy, w)| (rounded(dy), *w)).collect();
+        let products: Vec<_> = rounded.iter().map(|(dy, w)| (dy.as_slice(), *w)).collect();
+        return super::matmul_nn_many(&products, dx, accumulate);
+    }
+    let _timed = timed("linear_bf16_backward", || cost(products.iter().map(|(_, w)| *w), rows));
+    let terms: Vec<Term<'_>> = products
+        .iter()
+        .filter(|(_, w)| w.rows() > 0)
+        .map(|(dy, w)| {
+            let out = w.rows();
+            let fits = w.cols() == inp && dx.len() == rows * inp && dy.len() == rows * out;
+            assert!(fits, "bf16 product: {} values, {out} x {} for {rows} rows", dy.len(), w.cols());
+            let Values::Bf16(values) = w.values() else { panic!("bf16 product: weights of another type") };
+            Term { dy: rounded_pairs(dy, out), pairs: out / 2, w: Columns { values, stride: inp } }
+        })
+        .collect();
+    let operations = 2 * rows * inp * terms.iter().map(|t| 2 * t.pairs).sum::<usize>();
+    let to = Gradient { dx: dx.as_mut_ptr(), inp, rows, accumulate };
+    jobs::run(
+        &[to],
+        |to| to.inp,
+        PANEL,
+        operations <= SERIAL,
+        |to, columns| {
+            for (n, term) in terms.iter().enumerate() {
+                pairs::run(Span {
+                    x: term.dy.as_ptr().cast(),
+                    x_stride: term.pairs,
+                    rows: to.rows,
+                    inner: term.pairs,
+                    w: term.w,
+                    side: Side::Plain,
+                    y: to.dx,
+                    y_stride: to.inp,
+                    from: columns.start,
+                    to: columns.end,
+                    accumulate: to.accumulate || n > 0,
+                    bias: None,
+                });
+            }
+        },
+    );
 }
 
 #[cfg(test)]
@@ -213,5 +343,45 @@ mod tests {
         assert!(of(&with(f32::MAX)).is_err() && of(&with(f32::NAN)).is_err());
         let y = product(&[1.0, f32::NAN], &of(&with(1.0)).unwrap(), None, pairs::available());
         assert!(y[0].is_nan());
+    }
+
+    proptest! {
+        /// The backward, too, is a product of the rounded values, by pairs and without them.
+        #[test]
+        fn the_backward_multiplies_rounded_values(
+            rows in prop_oneof![1usize..12, 12usize..40], inp in prop_oneof![1usize..70, 500usize..530],
+            outs in proptest::collection::vec(prop_oneof![1usize..70, 760usize..790], 1..4),
+            accumulate: bool, seed in 0u64..1000,
+        ) {
+            let mut rng = Rng::new(seed, Use::Synthetic, 1, 0);
+            let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+            let weights: Vec<(Vec<f32>, Weight)> = outs
+                .iter()
+                .map(|&out| (draw(rows * out), of(&Weight::from_f32(out, inp, draw(out * inp)).unwrap()).unwrap()))
+                .collect();
+            let products: Vec<(&[f32], &Weight)> = weights.iter().map(|(dy, w)| (dy.as_slice(), w)).collect();
+            let before = draw(rows * inp);
+            for by_pairs in [false, pairs::available()] {
+                let mut got = before.clone();
+                nn_many(&products, &mut got, accumulate, by_pairs);
+                for (i, &got) in got.iter().enumerate() {
+                    let (r, k) = (i / inp, i % inp);
+                    let start = if accumulate { f64::from(before[i]) } else { 0.0 };
+                    let (mut want, mut size, mut terms) = (start, start.abs(), 4.0);
+                    for (dy, w) in &weights {
+                        let mut row = vec![0.0; inp];
+                        for o in 0..w.rows() {
+                            w.read_rows(o, &mut row);
+                            let dy = f64::from(pairs::widen(pairs::round(dy[r * w.rows() + o])));
+                            want += dy * f64::from(row[k]);
+                            size += (dy * f64::from(row[k])).abs();
+                            terms += 1.0;
+                        }
+                    }
+                    let off = (f64::from(got) - want).abs();
+                    prop_assert!(off <= 1.02 * terms * 2f64.powi(-23) * size, "{} and not {}", got, want);
+                }
+            }
+        }
     }
 }

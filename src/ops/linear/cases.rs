@@ -32,15 +32,28 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
 };
 
 /// Products in bf16, on the CPU.
-pub const BF16: Operator =
-    Operator { name: "linear_bf16", room: "linear", checks: check::BF16, cases: bench::BF16, ..Operator::BARE };
+pub const BF16: Operator = Operator {
+    name: "linear_bf16",
+    room: "linear",
+    checks: check::BF16,
+    cases: bench::BF16,
+    counted: bench::COUNTED_BF16,
+    ..Operator::BARE
+};
 
 /// Products in 8 bits.
-pub const INT8: Operator =
-    Operator { name: "linear_int8", room: "linear", checks: check::INT8, cases: bench::INT8, ..Operator::BARE };
+pub const INT8: Operator = Operator {
+    name: "linear_int8",
+    room: "linear",
+    checks: check::INT8,
+    cases: bench::INT8,
+    counted: bench::COUNTED_INT8,
+    ..Operator::BARE
+};
 
 /// Few rows at a time, as a step of generation has.
 pub const DECODE: Operator = Operator {

@@ -73,6 +73,12 @@ impl Task<'_> {
                 Values::Bf16(values) => self.plain(level, Rows { values, stride }, n, span),
                 Values::F16(values) => self.plain(level, Rows { values, stride }, n, span),
                 Values::Quantised(values) => self.one(level, values, n, span),
+                // Of tables that are looked up: correct, and not meant to be fast.
+                Values::InFile(_) => {
+                    let mut values = vec![0.0f32; weight.rows() * stride];
+                    weight.read_rows(0, &mut values);
+                    self.plain(level, Rows { values: &values, stride }, n, span);
+                }
             }
         }
     }

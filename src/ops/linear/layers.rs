@@ -20,7 +20,8 @@ use crate::tensor::{Cost, Matrix};
 pub enum Weight<'a> {
     /// In this process, in whatever storage it came in.
     Cpu(&'a linear::Weight, Option<&'a [f32]>),
-    /// In this process, in bf16, and multiplied with x rounded to bf16; for forwards alone.
+    /// In this process, in bf16, and multiplied with x rounded to bf16. It is frozen: a backward
+    /// gives the gradient of x, and those of an adapter beside it.
     Rounded(&'a linear::Weight, Option<&'a [f32]>),
     /// In this process, as 8-bit codes; for forwards alone.
     Codes(&'a int8::Codes, Option<&'a [f32]>),
@@ -169,7 +170,7 @@ fn pair_of<'a>(layer: &Layer<'a>, names: &'a [u64]) -> Result<Option<Low<'a>>> {
     let dropout = layer.dropout.map(|mask| (mask, names));
     match (layer.weight, layer.pair) {
         (_, None) => Ok(None),
-        (Weight::Cpu(w, _), Some(Pair::Cpu { a, b, rank, scale })) => {
+        (Weight::Cpu(w, _) | Weight::Rounded(w, _), Some(Pair::Cpu { a, b, rank, scale })) => {
             if rank == 0 || a.len() != rank * w.cols() || b.len() != rank * w.rows() {
                 let shape = format!("{} x {}", w.rows(), w.cols());
                 let what = format!("pair of {} and {} values, rank {rank}, on {shape}", a.len(), b.len());
@@ -370,10 +371,12 @@ fn backward_on_cpu(
         Some(Rows::Cpu(dx)) => Some(dx),
         Some(other) => return Err(mixed("lora backward", &[other.place()])),
     };
-    let (mut cost, mut plain) = (Cost::default(), Vec::with_capacity(products.len()));
+    let (mut cost, mut plain, mut rounded) = (Cost::default(), Vec::with_capacity(products.len()), Vec::new());
     for p in products.iter() {
-        let Weight::Cpu(weight, _) = p.layer.weight else {
-            return Err(Error::failed("lora backward", "a layer in another place than its rows"));
+        let (weight, list) = match p.layer.weight {
+            Weight::Cpu(weight, _) => (weight, &mut plain),
+            Weight::Rounded(weight, _) => (weight, &mut rounded),
+            _ => return Err(Error::failed("lora backward", "a layer in another place than its rows")),
         };
         let dy = matrix(p.dy, "dy")?;
         let shapes = [
@@ -387,16 +390,32 @@ fn backward_on_cpu(
                 return Err(Error::failed("lora backward", what));
             }
         }
-        cost += linear::cost(weight, rows);
-        plain.push((dy.as_slice(), weight));
+        cost += match p.layer.weight {
+            Weight::Rounded(..) => pairs::cost(std::iter::once(weight), rows),
+            _ => linear::cost(weight, rows),
+        };
+        list.push((dy.as_slice(), weight));
     }
     if let Some(dx) = dx.as_deref_mut() {
-        matmul_nn_many(&plain, dx.as_mut_slice(), false);
+        if !plain.is_empty() {
+            matmul_nn_many(&plain, dx.as_mut_slice(), false);
+        }
+        if !rounded.is_empty() {
+            pairs::matmul_nn_many(&rounded, dx.as_mut_slice(), !plain.is_empty());
+        }
     }
     for p in products {
-        let (dy, Weight::Cpu(weight, _)) = (matrix(p.dy, "dy")?.as_slice(), p.layer.weight) else { continue };
+        let dy = matrix(p.dy, "dy")?.as_slice();
+        let (weight, frozen) = match p.layer.weight {
+            Weight::Cpu(weight, _) => (weight, false),
+            Weight::Rounded(weight, _) => (weight, true),
+            _ => continue,
+        };
         let inputs = || x.ok_or_else(|| Error::failed("lora backward", "weights are trained whose input is not given"));
         let pairs = match &mut p.by {
+            Some(By::Weight(..)) if frozen => {
+                return Err(Error::failed("lora backward", "weights are trained that are rounded to bf16"));
+            }
             Some(By::Weight(w, bias)) => {
                 let bias = bias.as_deref_mut();
                 if w.len() != weight.rows() * weight.cols() || bias.as_ref().is_some_and(|b| b.len() != weight.rows()) {

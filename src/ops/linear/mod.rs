@@ -26,7 +26,7 @@ pub(crate) use cpu::{
 };
 pub(crate) use low_rank::add_low_rank;
 pub use quantised::Quantised;
-pub use weight::{Storage, Weight};
+pub use weight::{InFile, Storage, Weight};
 
 use crate::tensor::Cost;
 

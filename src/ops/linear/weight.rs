@@ -1,5 +1,5 @@
 //! A weight matrix in whatever storage it came in: 16 or 32 bits, owned or memory-mapped, or
-//! quantised.
+//! quantised, in blocks of our own or in those of its file.
 
 use std::sync::Arc;
 
@@ -12,6 +12,15 @@ use crate::error::{Error, Result};
 use crate::tensor::Dtype;
 use crate::tensor::simd::vectorized;
 
+/// Rows that stay in the blocks of a mapped file, for a table whose rows are looked up and which is
+/// never multiplied: only the pages of the rows that are read take memory.
+pub trait InFile: Send + Sync {
+    /// Writes a row as f32.
+    fn read_row(&self, row: usize, out: &mut [f32]);
+    /// Bytes of all rows.
+    fn bytes(&self) -> usize;
+}
+
 /// Where the values are.
 #[derive(Clone)]
 pub enum Storage {
@@ -23,6 +32,8 @@ pub enum Storage {
     F16(Arc<Vec<f16>>),
     /// Codes of 4 or 8 bits and their scales.
     Quantised(Arc<Quantised>),
+    /// Rows of blocks in a mapped file.
+    InFile(Arc<dyn InFile>),
     /// A slice of a mapped file: little-endian values of `dtype` at byte `offset` (aligned to the
     /// dtype).
     Mapped {
@@ -46,6 +57,8 @@ pub enum Values<'a> {
     F16(&'a [f16]),
     /// Codes of 4 or 8 bits.
     Quantised(&'a Quantised),
+    /// Rows that are read one by one.
+    InFile(&'a dyn InFile),
 }
 
 /// A matrix of shape (rows = out, cols = in), row-major.
@@ -65,6 +78,8 @@ impl Weight {
             Storage::Bf16(v) => v.len() == count,
             Storage::F16(v) => v.len() == count,
             Storage::Quantised(q) => (q.rows(), q.cols()) == (rows, cols),
+            // Whoever made it has looked at the file.
+            Storage::InFile(_) => true,
             Storage::Mapped { file, offset, dtype } => {
                 let end = count.checked_mul(dtype.size()).and_then(|n| n.checked_add(*offset));
                 end.is_some_and(|end| end <= file.len())
@@ -92,13 +107,13 @@ impl Weight {
         self.cols
     }
 
-    /// Type of the values; `None` for quantised ones.
+    /// Type of the values; `None` for those in blocks.
     pub fn dtype(&self) -> Option<Dtype> {
         match &self.storage {
             Storage::F32(_) => Some(Dtype::F32),
             Storage::Bf16(_) => Some(Dtype::Bf16),
             Storage::F16(_) => Some(Dtype::F16),
-            Storage::Quantised(_) => None,
+            Storage::Quantised(_) | Storage::InFile(_) => None,
             Storage::Mapped { dtype, .. } => Some(*dtype),
         }
     }
@@ -107,6 +122,7 @@ impl Weight {
     pub fn bytes(&self) -> usize {
         match &self.storage {
             Storage::Quantised(q) => q.bytes(),
+            Storage::InFile(file) => file.bytes(),
             _ => self.rows * self.cols * self.dtype().map_or(0, Dtype::size),
         }
     }
@@ -118,6 +134,7 @@ impl Weight {
             Storage::Bf16(v) => Values::Bf16(v),
             Storage::F16(v) => Values::F16(v),
             Storage::Quantised(q) => Values::Quantised(q),
+            Storage::InFile(file) => Values::InFile(file.as_ref()),
             Storage::Mapped { file, offset, dtype } => {
                 let bytes = &file[*offset..*offset + self.rows * self.cols * dtype.size()];
                 match dtype {
@@ -126,6 +143,14 @@ impl Weight {
                     Dtype::F16 => Values::F16(bytemuck::cast_slice(bytes)),
                 }
             }
+        }
+    }
+
+    /// The blocks of a quantised weight, shared.
+    pub fn blocks(&self) -> Option<&Arc<Quantised>> {
+        match &self.storage {
+            Storage::Quantised(q) => Some(q),
+            _ => None,
         }
     }
 
@@ -149,6 +174,10 @@ impl Weight {
                 for (i, o) in out.iter_mut().enumerate() {
                     *o = q.get(from + i / self.cols, i % self.cols);
                 }
+            }
+            Values::InFile(file) => {
+                let rows = out.chunks_exact_mut(self.cols.max(1));
+                rows.enumerate().for_each(|(i, row)| file.read_row(from + i, row));
             }
         }
     }

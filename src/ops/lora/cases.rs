@@ -33,6 +33,7 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
 };
 
 /// Masks of an adapter's input.
@@ -47,6 +48,7 @@ pub const DROPOUT: Operator = Operator {
     },
     checks: check::DROPOUT,
     cases: bench::DROPOUT,
+    ..Operator::BARE
 };
 
 /// The products by wgmma and TMA.
@@ -66,6 +68,7 @@ pub const SM90A: Operator = Operator {
     },
     checks: check::SM90A,
     cases: bench::SM90A,
+    ..Operator::BARE
 };
 
 /// Ranks about a vector and a tile.

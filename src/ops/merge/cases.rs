@@ -28,6 +28,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("merge", "sweep", |d, s| points(d, s.of(10_000, 300), 2, s.of(15, 3))),
         Case::kernels("merge", "sum", |d, s| total(d, s, s.of(64, 3), s.of(1 << 20, 300))),
     ],
+    counted: &[Case::cpu("merge", "200 rows of 16 samples", || on_cpu(200, 16))],
     ..Operator::BARE
 };
 

@@ -17,6 +17,7 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("mlp", "forward and backward", |d, s| by_kernels(d, s, 4096)),
         Case::kernels("mlp", "forward and backward", |d, s| by_kernels(d, s, 65_536)),
     ],
+    counted: &[Case::cpu("mlp", "64 rows, 1,152 to 128 to 64, with gradients", || on_cpu(64, 1152, 128, 64))],
     ..Operator::BARE
 };
 

@@ -1,5 +1,5 @@
 //! What the arithmetic units of this processor give from registers: chains of multiply-adds that
-//! wait for nothing but each other.
+//! wait for nothing but each other. And what its caches give: sums of what lies in them.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -101,5 +101,67 @@ pub fn measure(all: bool) -> Peak {
         f32: rate(2.0, &|| simd::run(simd::level(), Chains)),
         bf16: pairs::available().then(|| rate(4.0, &|| pairs::run(Chains))),
         int8: lanes_of_codes().map(|body| rate(8.0, &body)),
+    }
+}
+
+/// Adds up what lies there, a multiple of [`SUMS`] vectors.
+struct Sum<'a>(&'a [f32]);
+
+/// Independent sums, as many as additions are under way.
+const SUMS: usize = 8;
+/// Bytes that a thread reads of a cache at a time: about a millisecond.
+const READ: usize = 64 << 20;
+
+impl Task for Sum<'_> {
+    type Out = f32;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> f32 {
+        // SAFETY: whole vectors inside the slice; the instruction set is there.
+        unsafe {
+            let mut sums = [S::splat(0.0); SUMS];
+            for from in self.0.chunks_exact(SUMS * S::N) {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::add(*sum, S::load(from.as_ptr().add(i * S::N)));
+                }
+            }
+            sums.into_iter().map(|sum| S::sum(sum)).sum()
+        }
+    }
+}
+
+/// Gigabytes a second that all threads of the pool together read of `bytes` each, again and again.
+pub fn read_again(bytes: usize) -> f64 {
+    let (values, times) = ((bytes / 4).next_multiple_of(SUMS * 16), READ.div_ceil(bytes.max(1)));
+    let once = || {
+        let seconds = rayon::broadcast(|_| {
+            let own = vec![1.0f32; values];
+            let read = || {
+                black_box(simd::run(simd::level(), Sum(black_box(&own))));
+            };
+            read();
+            let start = Instant::now();
+            (0..times).for_each(|_| read());
+            start.elapsed().as_secs_f64()
+        });
+        // Threads begin together; the last one decides.
+        let longest = seconds.iter().fold(0.0f64, |most, &s| most.max(s));
+        (seconds.len() * times * values * 4) as f64 / longest / 1e9
+    };
+    (0..TRIES / 5).map(|_| once()).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_read_whole_by_every_instruction_set() {
+        let values: Vec<f32> = (0..SUMS * 16 * 3).map(|i| (i % 7) as f32).collect();
+        let want: f32 = values.iter().sum();
+        for level in simd::available() {
+            assert_eq!(simd::run(level, Sum(&values)), want, "{level:?}");
+        }
+        let rate = read_again(16 << 10);
+        assert!(rate > 0.1 && rate.is_finite(), "{rate} GB/s");
     }
 }

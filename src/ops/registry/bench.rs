@@ -2,6 +2,7 @@
 //! against.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::device::{DeviceRows, KernelDevice, Storage};
 use crate::error::Result;
@@ -166,8 +167,19 @@ const CPU_ROTATED: (usize, usize) = (96 << 20, 128);
 /// The same beyond a GPU's second-level cache.
 const ROTATED: (usize, usize) = (256 << 20, 256);
 
+/// Whether one set is enough: where instructions are counted, caches do not matter.
+static ONE_SET: AtomicBool = AtomicBool::new(false);
+
+/// From now on cases of the CPU that would rotate through inputs have one set of them.
+pub fn one_set() {
+    ONE_SET.store(true, Ordering::Relaxed);
+}
+
 /// How many sets of so many bytes reach beyond the caches of a CPU.
 pub fn host_sets(bytes: f64) -> usize {
+    if ONE_SET.load(Ordering::Relaxed) {
+        return 1;
+    }
     let (all, most) = CPU_ROTATED;
     (all as f64 / bytes).ceil().clamp(2.0, most as f64) as usize
 }

@@ -5,7 +5,9 @@
 mod bench;
 mod check;
 
-pub use bench::{Case, Compared, Goal, Make, Prepared, Run, Scale, copies, host_sets, normals, rotated, rows, sets};
+pub use bench::{
+    Case, Compared, Goal, Make, Prepared, Run, Scale, copies, host_sets, normals, one_set, rotated, rows, sets,
+};
 pub(crate) use check::both;
 pub use check::{Check, Class, On, Shape, dot, draw, drawn, errors, kernels_of, largest, narrow, stored, wide};
 
@@ -33,6 +35,8 @@ pub struct Operator {
     pub checks: &'static [Check],
     /// Works that are measured.
     pub cases: &'static [Case],
+    /// Small works of the CPU whose instructions are counted.
+    pub counted: &'static [Case],
 }
 
 /// A kernel, or the same kernel for several storage types and widths.
@@ -128,6 +132,7 @@ impl Operator {
         kernels: &[],
         checks: &[],
         cases: &[],
+        counted: &[],
     };
 
     /// Whether the profile, a trace or the dashboard may show this name for it.

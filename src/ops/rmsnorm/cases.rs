@@ -25,6 +25,7 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
 };
 
 /// Widths of rows, some that no vector divides.

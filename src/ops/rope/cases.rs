@@ -18,6 +18,7 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
     ..Operator::BARE
 };
 

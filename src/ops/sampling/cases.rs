@@ -17,6 +17,7 @@ pub const OPERATOR: Operator = Operator {
     },
     checks: check::CASES,
     cases: bench::CASES,
+    counted: bench::COUNTED,
 };
 
 /// How far the uniform number may lie outside the interval of the token that it draws. Where

@@ -48,6 +48,12 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("spmm", "rows beyond the cache, 3 layers", |d, s| by_kernels::<f32>(d, s, LARGE, 64)),
         Case::kernels("spmm", "rows beyond the cache, 3 layers", |d, s| by_kernels::<bf16>(d, s, LARGE, 64)),
     ],
+    counted: &[
+        Case::cpu("spmm", "500 nodes, 5,000 edges, 64 wide, 3 layers", || on_cpu(300, 200, 5000, 64, Precision::F32)),
+        Case::cpu("spmm", "500 nodes, 5,000 edges, 64 wide, 3 layers, bf16 rows", || {
+            on_cpu(300, 200, 5000, 64, Precision::Bf16)
+        }),
+    ],
     ..Operator::BARE
 };
 

@@ -70,6 +70,10 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("topk", "own history", |d, s| listed::<bf16>(d, s, [16_384, 100_000, 64, 10])),
         Case::kernels("topk", "own history", |d, s| listed::<f32>(d, s, [16_384, 100_000, 64, 10])),
     ],
+    counted: &[
+        Case::cpu("topk", "20 of 2,000 x 64 for 64 queries", || on_cpu(64, 2000, 64)),
+        Case::cpu("topk", "20 of 2,000 x 64 for 1 query", || on_cpu(1, 2000, 64)),
+    ],
 };
 
 const HALF: Option<Goal> = Some(Goal::Floor(0.5));

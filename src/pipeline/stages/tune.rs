@@ -166,7 +166,8 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
     let folder = work.folder.join("checkpoint");
     let checkpoint = Some(folder.as_path());
     let (device, monitor) = (work.device, work.monitor);
-    let training = Training { device, config, source: &groups, settings: lora, checkpoint, monitor };
+    let arithmetic = inputs.model.learns_in();
+    let training = Training { device, config, source: &groups, settings: lora, checkpoint, monitor, arithmetic };
     let (adapter, history) = match soft_inputs.as_ref().zip(settings.soft) {
         None => {
             let mut run = |adapter: &Adapter| log_loss(adapter, None);

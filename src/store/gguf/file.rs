@@ -1,6 +1,7 @@
 //! The header, and where every tensor lies.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,13 @@ pub(super) struct Entry {
     pub(super) kind: Type,
 }
 
+impl Entry {
+    /// Its bytes in the file.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
 /// A mapped GGUF file.
 pub(super) struct File {
     pub(super) path: PathBuf,
@@ -39,18 +47,17 @@ impl File {
         let (metadata, tensors) = parse(&map, &path.display().to_string())?;
         Ok(Self { path: path.to_owned(), map, metadata, tensors })
     }
+}
 
-    /// Lets go of the pages of a tensor of which there is a copy now: else it would be in this
-    /// process's memory twice. Whoever reads it again has it read again from the file.
-    pub(super) fn let_go(&self, entry: &Entry) {
-        // SAFETY: the mapping is of a file and is never written, so that pages which are read again
-        // have the same bytes.
-        #[cfg(unix)]
-        let _a_hint =
-            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, entry.start, entry.len) };
-        #[cfg(not(unix))]
-        let _ = entry;
-    }
+/// Lets go of the pages of bytes that were read: else those of which there is a copy would be in
+/// this process's memory twice. Whoever reads them again has them read again from the file.
+pub(super) fn let_go(map: &Mmap, bytes: Range<usize>) {
+    // SAFETY: the mapping is of a file and is never written, so that pages which are read again
+    // have the same bytes.
+    #[cfg(unix)]
+    let _a_hint = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+    #[cfg(not(unix))]
+    let _ = (map, bytes);
 }
 
 /// Reads the header out of the bytes of a whole file.

@@ -2,22 +2,57 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memmap2::Mmap;
 
 use super::blocks::Type;
-use super::file::{Entry, File};
+use super::file::{Entry, File, let_go};
 use super::{rope, tokenizer};
 use crate::error::{Error, Result};
 use crate::models::decoder::check::check;
 use crate::models::decoder::families::Windows;
 use crate::models::decoder::parts::{LayerPart, Part};
 use crate::models::decoder::{Config, Family};
-use crate::ops::linear::{Quantised, Storage, Weight, convert};
+use crate::ops::linear::{InFile, Quantised, Storage, Weight, convert};
 use crate::store::ChatTemplate;
 use crate::store::assemble::{Source, assemble};
 use crate::store::loader::{Described, Format, LoadOptions, Loaded, ModelInfo, ask_for_memory};
 use crate::tensor::Dtype;
 
+/// Rows of which there is a copy before the pages that they came from are let go of: a tensor may
+/// be a tenth of the file.
+const STRIP: usize = 256;
 const ROPE_TABLE: &str = "rope_freqs.weight";
+
+/// Rows of a tensor, read where they are.
+struct Rows {
+    map: Arc<Mmap>,
+    entry: Entry,
+    /// Bytes of a row.
+    width: usize,
+    /// How many were read.
+    count: AtomicUsize,
+}
+
+impl Rows {
+    /// Rows between two times that the pages are let go of: the system maps 16 of them at a time.
+    const HELD: usize = 256;
+}
+
+impl InFile for Rows {
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        let from = self.entry.start + row * self.width;
+        self.entry.kind.dequantise(&self.map[from..from + self.width], out);
+        if self.count.fetch_add(1, Ordering::Relaxed) % Self::HELD == Self::HELD - 1 {
+            let_go(&self.map, self.entry.span());
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.entry.len
+    }
+}
 
 struct Model<'a> {
     file: &'a File,
@@ -28,6 +63,12 @@ struct Model<'a> {
 impl Model<'_> {
     fn place(&self, name: &str) -> String {
         format!("{}: tensor {name}", self.file.path.display())
+    }
+
+    /// Whether rows of a part in blocks are looked up and never multiplied: embeddings, where the
+    /// model has a head besides.
+    fn looked_up(&self, part: Part) -> bool {
+        part == Part::Embed && !self.config.tied && self.dtype.is_none()
     }
 }
 
@@ -82,10 +123,22 @@ impl Source for Model<'_> {
             &bytes[from * row_bytes..(from + 1) * row_bytes]
         };
         let want = match (self.dtype, entry.kind, entry.kind.form()) {
+            // Without a head of their own embeddings are multiplied too.
+            (None, _, Some(_)) if self.looked_up(part) => {
+                let map = Arc::clone(&self.file.map);
+                let rows_of = Rows { map, entry: entry.clone(), width: row_bytes, count: AtomicUsize::new(0) };
+                return Weight::new(rows, cols, Storage::InFile(Arc::new(rows_of)));
+            }
             (None, kind, Some(form)) => {
-                let values = Quantised::build(rows, cols, form, |row, out| kind.split(stored(row), out));
+                let values = Quantised::build(rows, cols, form, |row, out| {
+                    kind.split(stored(row), out);
+                    if row % STRIP == STRIP - 1 {
+                        let start = entry.start + (row + 1 - STRIP) * row_bytes;
+                        let_go(&self.file.map, start..start + STRIP * row_bytes);
+                    }
+                });
                 let values = values.map_err(|e| e.within(self.place(&name)))?;
-                self.file.let_go(entry);
+                let_go(&self.file.map, entry.span());
                 return Weight::new(rows, cols, Storage::Quantised(Arc::new(values)));
             }
             (Some(dtype), ..) | (None, Type::Plain(dtype), _) => dtype,
@@ -97,7 +150,7 @@ impl Source for Model<'_> {
             return Weight::new(rows, cols, storage).map_err(|e| e.within(self.place(&name)));
         }
         let storage = convert::build(rows, cols, want, |row, out| entry.kind.dequantise(stored(row), out));
-        self.file.let_go(entry);
+        let_go(&self.file.map, entry.span());
         Weight::new(rows, cols, storage.map_err(|e| e.within(self.place(&name)))?)
     }
 
@@ -259,8 +312,10 @@ pub(crate) fn describe(path: &Path) -> Result<Described> {
 /// Loads a GGUF file.
 pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, file) = open(path)?;
-    ask_for_memory(&described.source, options)?;
     let model = Model { file: &file, config: &described.config, dtype: options.dtype };
+    let embeddings = file.tensors.get(&Part::Embed.gguf()).filter(|e| e.kind.form().is_some());
+    let stays = embeddings.filter(|_| model.looked_up(Part::Embed)).map_or(0, |e| e.len as u64);
+    ask_for_memory(&described.source, options, stays)?;
     let weights = assemble(&described.config, &model)?;
     Ok(described.with(weights))
 }

@@ -132,7 +132,7 @@ pub(crate) fn describe(folder: &Path) -> Result<Described> {
 /// Loads a folder.
 pub(crate) fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded> {
     let (described, tensors) = open(folder)?;
-    ask_for_memory(&described.source, options)?;
+    ask_for_memory(&described.source, options, 0)?;
     let weights = assemble(
         &described.config,
         &Folder { tensors, family: described.config.family, folder, dtype: options.dtype },

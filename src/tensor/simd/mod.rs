@@ -108,6 +108,19 @@ pub(crate) trait Simd: Copy {
             }
         }
     }
+    /// Lanes of two bf16 each: N values at `low` as the lower 16 bits, N at `high` as the upper.
+    #[inline(always)]
+    unsafe fn couple(low: *const bf16, high: *const bf16) -> Self::F {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: N <= 16.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::N) {
+                let bits = |p: *const bf16| u32::from((*p.add(i)).to_bits());
+                *lane = f32::from_bits(bits(low) | bits(high) << 16);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
     /// Each lane's lower 16 bits, a bf16, as f32.
     unsafe fn low_bf16(v: Self::F) -> Self::F;
     /// Each lane's upper 16 bits, a bf16, as f32.

@@ -158,6 +158,7 @@ impl Simd for Pairs {
         low_bf16(v: __m512) -> __m512;
         high_bf16(v: __m512) -> __m512;
         transpose(v: &mut [__m512; 16]) -> ();
+        couple(low: *const bf16, high: *const bf16) -> __m512;
         both_f16(v: __m512) -> (__m512, __m512);
         zeros_wide() -> Self::D;
         add_wide(sums: Self::D, v: __m512) -> Self::D;

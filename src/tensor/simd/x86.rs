@@ -111,6 +111,11 @@ impl Simd for Avx512 {
         }
         fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn low_bf16(v: __m512) -> __m512 { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
+        fn couple(low: *const bf16, high: *const bf16) -> __m512 {
+            let low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(low.cast()));
+            let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(high.cast())));
+            _mm512_castsi512_ps(_mm512_or_si512(low, high))
+        }
         fn high_bf16(v: __m512) -> __m512 {
             let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
             _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), upper))

@@ -28,7 +28,7 @@ impl Engine {
         sink: &mut Sink<'_>,
     ) -> Result<()> {
         let Some(angles) = &self.angles else { return Err(Error::failed("training", "no rope angles")) };
-        let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
+        let at = Placed { model: pass.model, frozen: self.frozen.as_ref(), rounded: self.rounded.as_ref() };
         let shared = Shared { at, layout, angles: &angles.1, dropout: pass.dropout };
         for l in (bottom..pass.model.config.layers).rev() {
             // Nothing below the lowest layer of an adapter is trained, but for what the model

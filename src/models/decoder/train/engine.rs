@@ -3,13 +3,13 @@
 use super::batch::Packed;
 use super::layout::Layout;
 use super::params::Slots;
-use super::placed::Frozen;
+use super::placed::{Frozen, Rounded};
 use super::sink::Sink;
 use super::tape::{LayerTape, Work, bytes};
 use crate::device::{Device, Rows};
 use crate::models::decoder::angles::Angles;
 pub use crate::models::decoder::layer::StepDropout;
-use crate::models::decoder::{Config, SoftTokens, Weights};
+use crate::models::decoder::{Arithmetic, Config, SoftTokens, Weights};
 use crate::models::lora::Adapter;
 use crate::{Error, Result};
 
@@ -60,6 +60,7 @@ pub struct Pass<'a> {
 pub struct Engine {
     pub(super) device: Device,
     pub(super) frozen: Option<Frozen>,
+    pub(super) rounded: Option<Rounded>,
     /// Rope angles, and the configuration that they are of.
     pub(super) angles: Option<(Config, Angles)>,
     pub(super) tapes: Vec<LayerTape>,
@@ -115,26 +116,31 @@ fn add_soft(by_soft: &mut [f32], soft: &SoftTokens, tokens: &[u32], (dx, scale):
 }
 
 impl Engine {
-    /// For passes on the CPU, over any model.
+    /// For passes on the CPU in f32, over any model.
     ///
     /// # Errors
     /// None today; as [`Engine::on`].
     pub fn cpu() -> Result<Self> {
-        Self::with(Device::Cpu, None)
+        Self::with(Device::Cpu, None, None)
     }
 
     /// For passes on `device`, which gets a copy of `weights` in f32 if it is not the CPU: there
-    /// adapters alone are trained.
+    /// adapters alone are trained. On the CPU `arithmetic` may be bf16: the layers' matrices are
+    /// then rounded once, and adapters alone are trained there too.
     ///
     /// # Errors
-    /// Out of memory; weights of another configuration.
-    pub fn on(device: &Device, config: &Config, weights: &Weights) -> Result<Self> {
-        Self::with(device.clone(), Frozen::upload(device, config, weights)?)
+    /// Out of memory; weights of another configuration, or that are not finite in bf16.
+    pub fn on(device: &Device, config: &Config, weights: &Weights, arithmetic: Arithmetic) -> Result<Self> {
+        let rounded = match device {
+            Device::Cpu => Rounded::of(arithmetic, config, weights)?,
+            Device::Kernels(_) => None,
+        };
+        Self::with(device.clone(), Frozen::upload(device, config, weights)?, rounded)
     }
 
-    fn with(device: Device, frozen: Option<Frozen>) -> Result<Self> {
+    fn with(device: Device, frozen: Option<Frozen>, rounded: Option<Rounded>) -> Result<Self> {
         let work = Work::new(&device)?;
-        Ok(Self { device, frozen, angles: None, tapes: Vec::new(), work })
+        Ok(Self { device, frozen, rounded, angles: None, tapes: Vec::new(), work })
     }
 
     /// Checks the pass, and lays out its batch.
@@ -142,6 +148,9 @@ impl Engine {
         check(model, batch)?;
         if let Some(frozen) = &mut self.frozen {
             frozen.adapt(model)?;
+        }
+        if let Some(rounded) = &self.rounded {
+            rounded.check(model)?;
         }
         let c = model.config;
         if self.angles.as_ref().is_none_or(|(of, _)| of != c) {
@@ -179,6 +188,9 @@ impl Engine {
         if self.frozen.is_some() && !adapted {
             check(model, batch)?;
             return Err(Error::usage("training", "on a device, adapters alone are trained").next("use the CPU"));
+        }
+        if self.rounded.is_some() && !adapted {
+            return Err(Error::usage("training", "in bf16, adapters alone are trained").next("train in f32"));
         }
         let layout = self.prepare(model, batch, pass.scale)?;
         let slots = check_lengths(pass, gradient, by_soft.as_deref())?;

@@ -85,7 +85,7 @@ impl Engine {
         let first = &mut self.tapes[place(0, lowest)].input.x;
         let table = (&pass.model.weights.embed, pass.model.config.embedding_scale());
         embed(table, pass.model.soft, &pass.batch.tokens, first)?;
-        let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
+        let at = Placed { model: pass.model, frozen: self.frozen.as_ref(), rounded: self.rounded.as_ref() };
         let shared = Shared { at, layout, angles: &angles.1, dropout: pass.dropout }.decoder();
         let Work { forward: buffers, out, .. } = &mut self.work;
         let mut pending = false;
@@ -109,7 +109,7 @@ impl Engine {
 
     /// Final norm, head and loss, without a gradient.
     pub(super) fn head(&mut self, pass: &Pass<'_>, layout: &Layout) -> Result<f64> {
-        let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
+        let at = Placed { model: pass.model, frozen: self.frozen.as_ref(), rounded: self.rounded.as_ref() };
         let w = &mut self.work;
         last_norm(&at, layout, w)?;
         Ok(cross_entropy(&w.by_target[0], at.head()?, &layout.targets, &mut w.logits)?.0)
@@ -117,7 +117,7 @@ impl Engine {
 
     /// As [`Engine::head`]; leaves the gradient of the last layer's output in `work.dx`.
     pub(super) fn head_backward(&mut self, pass: &Pass<'_>, layout: &Layout, sink: &mut Sink<'_>) -> Result<f64> {
-        let at = Placed { model: pass.model, frozen: self.frozen.as_ref() };
+        let at = Placed { model: pass.model, frozen: self.frozen.as_ref(), rounded: self.rounded.as_ref() };
         let w = &mut self.work;
         last_norm(&at, layout, w)?;
         let (rows, width) = (w.normed.rows(), w.normed.dim());

@@ -1,14 +1,17 @@
-//! The model of a pass where the pass runs: borrowed on the CPU; on a device the frozen weights are
-//! copied once, an adapter when it changed.
+//! The model of a pass where the pass runs: borrowed on the CPU, its frozen matrices rounded once
+//! where they are multiplied in bf16; on a device the frozen weights are copied once, an adapter
+//! when it changed.
 
 use super::engine::Model;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::memory;
 pub(super) use crate::models::decoder::placed::Norm;
 use crate::models::decoder::placed::{self as decoder, Params, PlacedAdapter, Purpose};
-use crate::models::decoder::{Config, Weights};
+use crate::models::decoder::{Arithmetic, Config, Weights};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::cross_entropy::Head;
+use crate::ops::linear::bf16;
 use crate::ops::linear::layers::Layer;
 use crate::ops::rmsnorm;
 
@@ -56,11 +59,43 @@ impl Frozen {
     }
 }
 
+/// The matrices of a frozen model's layers in bf16, on the CPU.
+pub(super) struct Rounded {
+    config: Config,
+    placed: decoder::Placed,
+}
+
+impl Rounded {
+    /// Rounds `weights` where `arithmetic` is bf16; those that are stored so are shared.
+    ///
+    /// # Errors
+    /// Out of memory; weights of another configuration, or that are not finite in bf16.
+    pub fn of(arithmetic: Arithmetic, config: &Config, weights: &Weights) -> Result<Option<Self>> {
+        if arithmetic.of_training() != Arithmetic::Bf16 {
+            return Ok(None);
+        }
+        let matrices = weights.layers.iter().flat_map(|l| Target::ALL.map(|t| &l.linear(t).weight));
+        let next = "set model.arithmetic to \"f32\", or use a smaller model";
+        memory::ask("model.arithmetic", matrices.map(bf16::copied).sum(), next)?;
+        let placed = decoder::Placed::new(&Device::Cpu, config, weights, Purpose::Inference(Arithmetic::Bf16))?;
+        Ok(Some(Self { config: config.clone(), placed }))
+    }
+
+    /// Fails on a model of another configuration.
+    pub fn check(&self, model: Model<'_>) -> Result<()> {
+        if *model.config == self.config {
+            return Ok(());
+        }
+        Err(Error::failed("training", "the model is another than the one that was rounded"))
+    }
+}
+
 /// The parameters of a pass where it runs.
 #[derive(Clone, Copy)]
 pub(super) struct Placed<'a> {
     pub model: Model<'a>,
     pub frozen: Option<&'a Frozen>,
+    pub rounded: Option<&'a Rounded>,
 }
 
 impl<'a> Placed<'a> {
@@ -70,7 +105,11 @@ impl<'a> Placed<'a> {
             Some(frozen) => {
                 Params::Placed { placed: &frozen.placed, adapter: frozen.adapter.as_ref().map(|(_, placed)| placed) }
             }
-            None => Params::Borrowed { weights: self.model.weights, adapter: self.model.adapter },
+            None => Params::Borrowed {
+                weights: self.model.weights,
+                adapter: self.model.adapter,
+                rounded: self.rounded.map(|r| &r.placed),
+            },
         }
     }
 

@@ -3,7 +3,8 @@
 
 use super::oracle::Oracle;
 use super::{Branch, Engine, Group, Model, Packed, Parameters, Pass, StepDropout, Trained};
-use crate::models::decoder::{Config, Family, Layer, Linear, Weights, families};
+use crate::device::Device;
+use crate::models::decoder::{Arithmetic, Config, Family, Layer, Linear, Weights, families};
 use crate::models::lora::{Adapter, Target};
 use crate::ops::linear::{Storage, Weight};
 use crate::ops::rope::Scaling;
@@ -304,4 +305,54 @@ fn an_engine_gives_the_same_bits_again_and_after_other_batches() {
     let first = run(&batch);
     run(&small);
     assert_eq!(run(&batch), first);
+}
+
+/// In bf16 the gradient is that of the function that is computed: the loss changes along it as it
+/// says, and it is near that in f32 with the same weights.
+#[test]
+fn gradients_in_bf16_are_those_of_products_in_bf16() {
+    for family in FAMILIES {
+        let (c, batch) = (config(family), Packed::of(&groups()));
+        let (w, a) = (weights(&c, true), adapter(&c, &[Target::QProj, Target::VProj, Target::DownProj]));
+        let model = Model { config: &c, weights: &w, adapter: Some(&a), soft: None };
+        let trained = Trained::Adapter { first_layer: 0 };
+        let (_, exact) = gradient(model, &batch, trained, None, 1.0);
+        let mut engine = Engine::on(&Device::Cpu, &c, &w, Arithmetic::Bf16).unwrap();
+        let mut g = flat(exact.len());
+        let pass = Pass { model, batch: &batch, trained, dropout: None, scale: 1.0 };
+        engine.gradient(&pass, &mut g, None).unwrap();
+        let square = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>();
+        let off = (square(&mut g.iter().zip(&exact).map(|(a, b)| a - b)) / square(&mut exact.iter().copied())).sqrt();
+        assert!(off > 1e-4 && off < 0.0625, "{family:?}: the gradient in bf16 is off by {off}");
+        // Central differences, the mean of many: what rounding takes from a loss is another at each
+        // place.
+        let size = square(&mut g.iter().copied());
+        let mut loss = |by: f64| {
+            let (mut moved, mut at) = (a.clone(), 0);
+            moved
+                .visit_mut(&mut |_, values| {
+                    values.iter_mut().zip(&g[at..]).for_each(|(v, g)| *v += (by * f64::from(*g)) as f32);
+                    at += values.len();
+                })
+                .unwrap();
+            engine.loss(Model { adapter: Some(&moved), ..model }, &batch).unwrap()
+        };
+        let steps = (0..12).map(|i| (0.02 + 0.002 * f64::from(i)) / size.sqrt());
+        let slope = steps.map(|by| (loss(by) - loss(-by)) / (2.0 * by)).sum::<f64>() / 12.0;
+        assert!((slope - size).abs() <= 0.0625 * size, "{family:?}: a slope of {slope} along a gradient of {size}");
+    }
+}
+
+#[test]
+fn in_bf16_adapters_alone_are_trained() {
+    let c = config(Family::LLAMA);
+    let (w, batch) = (weights(&c, false), Packed::of(&groups()));
+    let mut engine = Engine::on(&Device::Cpu, &c, &w, Arithmetic::Bf16).unwrap();
+    let model = Model { config: &c, weights: &w, adapter: None, soft: None };
+    let pass = Pass { model, batch: &batch, trained: Trained::All, dropout: None, scale: 1.0 };
+    let mut g = flat(owned(&w).count().unwrap());
+    let refused = engine.gradient(&pass, &mut g, None).unwrap_err();
+    assert!(refused.to_string().contains("adapters alone") && g.iter().all(|&g| g == 0.0), "{refused}");
+    let other = Config { layers: 2, ..c.clone() };
+    assert!(engine.loss(Model { config: &other, ..model }, &batch).is_err(), "another model");
 }

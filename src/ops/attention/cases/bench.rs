@@ -25,6 +25,12 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("attention", "backward, ragged", |d, s| gradient::<f32>(d, s, SMALL, &RAGGED)),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[
+    Case::cpu("attention", "prefill 64, 9 heads, 3 kv heads, 64 wide", || prefill(64)),
+    Case::cpu("attention", "decode 4 rows on 256 keys of their own", || on_keys(4, 256)),
+];
+
 /// A decode step, whose samples share a prompt.
 pub(super) const DECODE: &[Case] = &[
     Case::kernels("attention_decode", "samples behind one prompt", |d, s| samples::<bf16>(d, s, LARGE, [16, 4096, 64])),

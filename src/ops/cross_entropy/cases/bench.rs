@@ -23,6 +23,14 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("cross_entropy", "Yes / No", |d, s| answers::<bf16>(d, s, 64, LARGE)),
 ];
 
+/// A small work of the answers whose instructions are counted.
+pub(super) const COUNTED_CHOOSE: &[Case] =
+    &[Case::cpu("choose", "4 rows, vocabulary 2,048 x 576, bf16", || answer(4, 2048, 576))];
+
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] =
+    &[Case::cpu("cross_entropy", "8 rows, vocabulary 1,024 x 576, f32, with gradient", || on_cpu(8, 1024, 576))];
+
 /// Yes and No.
 pub(super) const CHOOSE: &[Case] =
     &[Case::cpu("choose", "16 rows, vocabulary 49,152 x 576, bf16", || answer(16, 49_152, 576))];

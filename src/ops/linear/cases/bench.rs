@@ -35,6 +35,17 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("linear", "A^T B", |d, s| square::<f32>(d, s, Form::Tn)),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[
+    Case::cpu("linear", "M=1, 1536 x 576, bf16", || product(1, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "M=1, 1536 x 576, f32", || product(1, 1536, 576, Dtype::F32)),
+    Case::cpu("linear", "M=1, 1024 x 1024, Q4_1", || in_blocks(1, 1024, 1024, Bits::Four, true)),
+    Case::cpu("linear", "M=1, 1024 x 1024, Q8_0", || in_blocks(1, 1024, 1024, Bits::Eight, false)),
+    Case::cpu("linear", "M=16, 1536 x 576, bf16", || product(16, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "M=64, 1536 x 576, bf16", || product(64, 1536, 576, Dtype::Bf16)),
+    Case::cpu("linear", "M=64, 1024 x 1024, Q4_1", || in_blocks(64, 1024, 1024, Bits::Four, true)),
+];
+
 /// Products in bf16.
 pub(super) const BF16: &[Case] = &[
     Case::cpu("linear_bf16", "decode M=1, 1536 x 576", || product_bf16(1, 1536, 576)),
@@ -42,11 +53,26 @@ pub(super) const BF16: &[Case] = &[
     Case::cpu("linear_bf16", "prefill M=512, 1536 x 576, 2 multiply-adds as 1", || product_bf16(512, 1536, 576)),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED_BF16: &[Case] =
+    &[Case::cpu("linear_bf16", "M=16, 1536 x 576", || product_bf16(16, 1536, 576))];
+
 /// Products in 8 bits.
 pub(super) const INT8: &[Case] = &[
     Case::cpu("linear_int8", "decode M=1, 1536 x 576", || product_int8(1, 1536, 576)),
     Case::cpu("linear_int8", "decode M=16, 1536 x 576", || product_int8(16, 1536, 576)),
     Case::cpu("linear_int8", "prefill M=512, 1536 x 576, 4 multiply-adds as 1", || product_int8(512, 1536, 576)),
+    Case::cpu("linear_int8", "decode M=1, 4096 x 4096, Q4_1", || blocks_int8(1, 4096, 4096, Bits::Four, true)),
+    Case::cpu("linear_int8", "decode M=1, 4096 x 4096, Q8_0", || blocks_int8(1, 4096, 4096, Bits::Eight, false)),
+    Case::cpu("linear_int8", "prefill M=512, 4096 x 4096, Q4_1", || blocks_int8(512, 4096, 4096, Bits::Four, true)),
+];
+
+/// Small works whose instructions are counted.
+pub(super) const COUNTED_INT8: &[Case] = &[
+    Case::cpu("linear_int8", "M=1, 1536 x 576", || product_int8(1, 1536, 576)),
+    Case::cpu("linear_int8", "M=16, 1536 x 576", || product_int8(16, 1536, 576)),
+    Case::cpu("linear_int8", "M=1, 1024 x 1024, Q4_1", || blocks_int8(1, 1024, 1024, Bits::Four, true)),
+    Case::cpu("linear_int8", "M=1, 1024 x 1024, Q8_0", || blocks_int8(1, 1024, 1024, Bits::Eight, false)),
 ];
 
 /// Few rows at a time, bound by the weight's bytes.
@@ -96,17 +122,19 @@ fn product(m: usize, out: usize, inp: usize, dtype: Dtype) -> Result<Prepared> {
     products(m, |stream| weight(out, inp, dtype, stream))
 }
 
-/// With the blocks of GGUF files: a scale, and perhaps a minimum, for 32 values.
-fn in_blocks(m: usize, out: usize, inp: usize, bits: Bits, minimum: bool) -> Result<Prepared> {
+/// The blocks of GGUF files: a scale, and perhaps a minimum, for 32 values.
+fn in_file(out: usize, inp: usize, bits: Bits, minimum: bool, stream: u32) -> Result<Weight> {
     let form = Blocks { group: 32, bits, centre: 0, minimum, shared: 0 };
-    products(m, |stream| {
-        let matrix = OnCpu::build(out, inp, form, |row, parts| {
-            parts.codes.iter_mut().enumerate().for_each(|(i, c)| *c = ((row + i + stream as usize) % 16) as i8);
-            parts.scales.fill(0.125);
-            parts.minima.fill(-1.0);
-        })?;
-        Weight::new(out, inp, Stored::Quantised(Arc::new(matrix)))
-    })
+    let matrix = OnCpu::build(out, inp, form, |row, parts| {
+        parts.codes.iter_mut().enumerate().for_each(|(i, c)| *c = ((row + i + stream as usize) % 16) as i8);
+        parts.scales.fill(0.125);
+        parts.minima.fill(-1.0);
+    })?;
+    Weight::new(out, inp, Stored::Quantised(Arc::new(matrix)))
+}
+
+fn in_blocks(m: usize, out: usize, inp: usize, bits: Bits, minimum: bool) -> Result<Prepared> {
+    products(m, |stream| in_file(out, inp, bits, minimum, stream))
 }
 
 fn products(m: usize, weight: impl Fn(u32) -> Result<Weight>) -> Result<Prepared> {
@@ -138,11 +166,18 @@ fn product_bf16(m: usize, out: usize, inp: usize) -> Result<Prepared> {
 }
 
 fn product_int8(m: usize, out: usize, inp: usize) -> Result<Prepared> {
-    let one = Codes::new(&weight(out, inp, Dtype::F32, 0)?);
-    let cost = int8::cost(std::iter::once(&one), m);
-    let weights = (0..host_sets(one.bytes() as f64) as u32)
-        .map(|s| Ok(Codes::new(&weight(out, inp, Dtype::F32, s)?)))
-        .collect::<Result<Vec<_>>>()?;
+    products_int8(m, |stream| weight(out, inp, Dtype::F32, stream))
+}
+
+fn blocks_int8(m: usize, out: usize, inp: usize, bits: Bits, minimum: bool) -> Result<Prepared> {
+    products_int8(m, |stream| in_file(out, inp, bits, minimum, stream))
+}
+
+fn products_int8(m: usize, weight: impl Fn(u32) -> Result<Weight>) -> Result<Prepared> {
+    let one = Codes::new(&weight(0)?);
+    let (cost, out, inp) = (int8::cost(std::iter::once(&one), m), one.rows(), one.cols());
+    let n = host_sets(one.bytes() as f64) as u32;
+    let weights = (0..n).map(|s| Ok(Codes::new(&weight(s)?))).collect::<Result<Vec<_>>>()?;
     let x = normals(m * inp, 500);
     let mut y = vec![0.0; m * out];
     Ok(Prepared::of(cost, weights.len(), move |i| {

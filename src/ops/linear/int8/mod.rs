@@ -15,25 +15,33 @@
 //! mean square. A row's codes depend on that row alone: its bits do not depend on what stands
 //! beside it, on the threads or, where the processor fuses additions, on the instruction set.
 //!
-//! This is the arithmetic that llama.cpp uses for its Q8_0 files, whose 32 values and one scale
-//! these groups are. A processor with VNNI multiplies four pairs of codes a lane and instruction:
-//! four times the products of f32.
+//! Weights that come in blocks of 4 or 8 bits with a scale for 16 or 32 values stay as they are, in
+//! the memory that they have: only x is rounded then, and a group's sum has its minimum, times the
+//! sum of x's codes, added. Others are turned into codes of 8 bits.
+//!
+//! This is the arithmetic that llama.cpp uses for quantised files: the 32 values and one scale of
+//! Q8_0 are these groups. A processor with VNNI multiplies four pairs of codes a lane and
+//! instruction: four times the products of f32.
 //!
 //! Cost of M rows: `M out in` multiply-adds of codes, `1.125 out in + 4 M (in + out)` bytes. Four
 //! of them count as one of f32, since that is what an instruction of the same width does: so shares
 //! of the f32 ceiling are shares of the units' time where VNNI is.
 
+mod blocks;
 mod kernel;
 pub mod oracle;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use self::kernel::Span;
 pub use self::rows::{Group, Rows};
 use super::jobs;
+use super::quantised::Quantised;
 use super::weight::Weight;
 use crate::tensor::Cost;
 use crate::tensor::profile::timed;
@@ -56,13 +64,20 @@ const SERIAL: usize = 800_000;
 ///   tile of 16 outputs, a group: 16 scales
 /// ```
 ///
-/// A code is kept with 128 added, as the instruction multiplies unsigned by signed bytes; [`Rows`]
-/// carries what takes it off again.
+/// A code is kept with 128 added, as the instruction multiplies unsigned by signed bytes; the sums
+/// of x's codes take it off again.
 pub struct Codes {
     rows: usize,
     cols: usize,
-    codes: Vec<u8>,
-    scales: Vec<f32>,
+    held: Held,
+}
+
+/// Where codes and scales are.
+enum Held {
+    /// Made from values.
+    Own { codes: Vec<u8>, scales: Vec<f32> },
+    /// Those of a weight in blocks, which are shared with it.
+    Blocks(Arc<Quantised>),
 }
 
 impl std::fmt::Debug for Codes {
@@ -72,9 +87,13 @@ impl std::fmt::Debug for Codes {
 }
 
 impl Codes {
-    /// The codes of `weight`'s values, on all threads.
+    /// The codes of `weight`: its own where it has some that fit, without a copy, and otherwise
+    /// made from its values on all threads.
     pub fn new(weight: &Weight) -> Self {
         let (rows, cols) = (weight.rows(), weight.cols());
+        if let Some(shared) = weight.blocks().filter(|q| blocks::fit(q)) {
+            return Self { rows, cols, held: Held::Blocks(Arc::clone(shared)) };
+        }
         let groups = cols.div_ceil(GROUP);
         let (tiles, depth) = (rows.div_ceil(TILE), groups * GROUP);
         // A code of 0 is a byte of 128: what pads adds nothing.
@@ -98,7 +117,13 @@ impl Codes {
                 },
             );
         }
-        Self { rows, cols, codes, scales }
+        Self { rows, cols, held: Held::Own { codes, scales } }
+    }
+
+    /// Bytes of the codes that [`Codes::new`] would make of `weight`.
+    pub fn copied(weight: &Weight) -> u64 {
+        let fits = weight.blocks().is_some_and(|q| blocks::fit(q));
+        if fits { 0 } else { (weight.rows() * weight.cols()) as u64 }
     }
 
     /// Output width.
@@ -113,14 +138,22 @@ impl Codes {
 
     /// Bytes of codes and scales.
     pub fn bytes(&self) -> usize {
-        self.codes.len() + 4 * self.scales.len()
+        match &self.held {
+            Held::Own { codes, scales } => codes.len() + 4 * scales.len(),
+            Held::Blocks(blocks) => blocks.bytes(),
+        }
     }
 
     /// Value `k` of output `row`, as the product sees it.
     pub fn get(&self, row: usize, k: usize) -> f32 {
         let (tile, r, groups) = (row / TILE, row % TILE, self.cols.div_ceil(GROUP));
-        let code = self.codes[((tile * groups * GROUP + k) / 4 * TILE + r) * 4 + k % 4];
-        self.scales[(tile * groups + k / GROUP) * TILE + r] * (f32::from(code) - 128.0)
+        match &self.held {
+            Held::Own { codes, scales } => {
+                let code = codes[((tile * groups * GROUP + k) / 4 * TILE + r) * 4 + k % 4];
+                scales[(tile * groups + k / GROUP) * TILE + r] * (f32::from(code) - 128.0)
+            }
+            Held::Blocks(blocks) => blocks.get(row, k),
+        }
     }
 }
 

@@ -17,8 +17,9 @@ pub struct Group {
     pub codes: [i8; GROUP],
     /// A value is its code times this.
     pub scale: f32,
-    /// -128 times the sum of the codes: takes off what the weights' codes have added.
-    pub offset: i32,
+    /// Sums of the codes of both halves: they take off what the weights' codes have added, and
+    /// multiply the weights' minima.
+    pub sums: [i16; 2],
 }
 
 /// Rows in groups of codes.
@@ -55,14 +56,12 @@ vectorized! {
             let by = if largest < SMALLEST { 0.0 } else { LARGEST / largest };
             // Adding 1.5 * 2^23 rounds to the nearest whole number and leaves it in the lowest
             // bits.
-            let mut sum = 0i32;
             for (code, v) in group.codes.iter_mut().zip(values) {
-                let c = (v * by + 12_582_912.0).to_bits() as i8;
-                *code = c;
-                sum += i32::from(c);
+                *code = (v * by + 12_582_912.0).to_bits() as i8;
             }
+            let (first, second) = group.codes.split_at(GROUP / 2);
+            group.sums = [first, second].map(|half| half.iter().map(|&c| i16::from(c)).sum());
             group.scale = if by == 0.0 { 0.0 } else { largest / LARGEST };
-            group.offset = -128 * sum;
         }
     }
 }

@@ -51,8 +51,10 @@ proptest! {
         prop_assert_eq!((got.rows(), got.groups()), (rows, width.div_ceil(GROUP)));
         for (r, row) in x.chunks_exact(width).enumerate() {
             let (codes, scales) = oracle::codes(row);
-            for (g, Group { codes: group, scale, offset }) in got.row(r).iter().copied().enumerate() {
-                prop_assert_eq!(offset, -128 * group.iter().map(|&c| i32::from(c)).sum::<i32>());
+            for (g, Group { codes: group, scale, sums }) in got.row(r).iter().copied().enumerate() {
+                for (half, sum) in group.chunks(GROUP / 2).zip(sums) {
+                    prop_assert_eq!(i32::from(sum), half.iter().map(|&c| i32::from(c)).sum::<i32>());
+                }
                 let tiny = scales[g] * 127.0 < 1e-30;
                 let near = (f64::from(scale) - scales[g]).abs() <= 1e-7 * scales[g];
                 prop_assert!(if tiny { scale == 0.0 } else { near }, "{} {}", scale, scales[g]);
@@ -201,5 +203,84 @@ fn codes_of_a_file_stay() {
     weight.read_rows(0, &mut values);
     for (i, v) in values.iter().enumerate() {
         assert_eq!(codes.get(i / inp, i % inp), *v, "{i}");
+    }
+}
+
+/// The blocks of GGUF files, and one that no kernel takes as it is.
+const FORMS: [Form; 6] = [
+    Form { group: 32, bits: Bits::Four, centre: 8, minimum: false, shared: 0 },
+    Form { group: 32, bits: Bits::Four, centre: 0, minimum: true, shared: 0 },
+    Form { group: 32, bits: Bits::Eight, centre: 0, minimum: false, shared: 0 },
+    Form { group: 32, bits: Bits::Four, centre: 0, minimum: true, shared: 8 },
+    Form { group: 16, bits: Bits::Eight, centre: 0, minimum: false, shared: 16 },
+    Form { group: 96, bits: Bits::Four, centre: 0, minimum: true, shared: 0 },
+];
+
+/// Random codes, scales and minima of a form.
+fn blocks(out: usize, inp: usize, form: Form, seed: u64) -> Weight {
+    let matrix = Quantised::build(out, inp, form, |row, parts| {
+        let mut rng = Rng::new(seed, Use::Synthetic, row as u32, 0);
+        let (least, many) = if form.bits == Bits::Four { (-i32::from(form.centre), 16) } else { (-128, 256) };
+        parts.codes.iter_mut().for_each(|c| *c = (least + rng.below(many) as i32) as i8);
+        let shared = form.shared > 0;
+        let mut scale = || if shared { rng.below(127) as f32 - 63.0 } else { rng.normal() };
+        parts.scales.iter_mut().for_each(|s| *s = scale());
+        parts.minima.iter_mut().for_each(|m| *m = scale());
+        parts.steps.iter_mut().for_each(|s| *s = [0.02 * rng.normal(), 0.3 * rng.normal()]);
+    });
+    Weight::new(out, inp, Storage::Quantised(Arc::new(matrix.unwrap()))).unwrap()
+}
+
+proptest! {
+    /// Blocks are multiplied as they are, without a copy: only x is rounded.
+    #[test]
+    fn products_with_blocks_are_those_of_their_values(
+        m in 1usize..10, out in 1usize..110, wide in 1usize..4, form in 0usize..FORMS.len(),
+        biased: bool, accumulate: bool, seed in 0u64..1000,
+    ) {
+        let inp = 768 * wide;
+        let (weight, form) = (blocks(out, inp, FORMS[form], seed), FORMS[form]);
+        let (x, codes) = (uneven(m, inp, seed + 1), Codes::new(&weight));
+        let (bias, before) = (noise(out, seed + 2), noise(m * out, seed + 3));
+        let shared = form.group <= GROUP;
+        prop_assert_eq!(shared, codes.bytes() == weight.bytes());
+        prop_assert_eq!(Codes::copied(&weight), if shared { 0 } else { (out * inp) as u64 });
+        let rows = Rows::new(&x, inp);
+        let coded: Vec<f64> = (0..m)
+            .flat_map(|r| rows.row(r).iter().flat_map(|g| g.codes.map(|c| f64::from(g.scale) * f64::from(c))))
+            .collect();
+        let w = values(&codes);
+        // A value is a product and a minimum, which are summed apart.
+        let largest = w.iter().fold(0.0f64, |most, v| most.max(f64::from(v.abs())));
+        let mut fused: Option<Vec<f32>> = None;
+        for level in available() {
+            let product = |x: &[f32], y: &mut [f32]| {
+                let bias = biased.then_some(bias.as_slice());
+                many_at(level, x, inp, &mut [Product { weight: &codes, y, bias, accumulate }]);
+            };
+            let mut y = before.clone();
+            product(&x, &mut y);
+            for i in 0..m * out {
+                let (r, o) = (i / out, i % out);
+                let more = if accumulate { f64::from(before[i]) } else { 0.0 } + if biased { f64::from(bias[o]) } else { 0.0 };
+                let (mut want, mut size) = (more, more.abs());
+                for k in 0..inp {
+                    want += coded[r * inp + k] * f64::from(w[o * inp + k]);
+                    size += coded[r * inp + k].abs() * 4.0 * largest;
+                }
+                let off = (f64::from(y[i]) - want).abs();
+                prop_assert!(off <= 2e-7 * size + 1e-35, "{:?} {:?} {}: {} and not {}", form, level, i, y[i], want);
+            }
+            for i in 0..m {
+                let mut row = before[i * out..(i + 1) * out].to_vec();
+                product(&x[i * inp..(i + 1) * inp], &mut row);
+                let same = row.iter().zip(&y[i * out..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                prop_assert!(same, "{:?} {:?}: row {} of {} differs from itself alone", form, level, i, m);
+            }
+            if level != Level::Scalar {
+                let first = fused.get_or_insert_with(|| y.clone());
+                prop_assert!(first.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}: other bits", level);
+            }
+        }
     }
 }

@@ -33,6 +33,9 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("lora", "forward and backward", |d, s| both::<f32>(d, s, rank(SMALL, 8))),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[Case::cpu("lora", "64 rows, rank 8, 576 to 576", || low_rank(64, 576, 576, 8))];
+
 /// By wgmma.
 pub(super) const SM90A: &[Case] = &[
     Case::hopper("lora_sm90a", "forward by wgmma", |d, s| by_wgmma(d, s, LARGE)),

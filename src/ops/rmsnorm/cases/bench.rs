@@ -24,6 +24,9 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("rmsnorm", "weight gradient", |d, s| norm_weight::<f32>(d, s, SMALL)),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[Case::cpu("rmsnorm", "64 x 576", || on_cpu(64, 576))];
+
 /// Heads side by side that are normed each for itself, and their width.
 type Norm = [usize; 2];
 

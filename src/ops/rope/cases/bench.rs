@@ -18,6 +18,9 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("rope", "heads of no whole vectors", |d, s| turn::<f32>(d, s, 16, 20)),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[Case::cpu("rope", "64 rows, 9 heads, 64 wide", || on_cpu(64, 9, 64))];
+
 const ROWS: usize = 8192;
 
 fn turn<T: Storage>(device: &KernelDevice, scale: Scale, heads: usize, width: usize) -> Result<Prepared> {

@@ -21,6 +21,9 @@ pub(super) const CASES: &[Case] = &[
     }),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[Case::cpu("sampling", "a row of 8,192, top-p 0.95", || on_cpu(8192))];
+
 /// Of SmolLM2, and of an 8B model of the Llama kind.
 const SMALL: usize = 49_152;
 const LARGE: usize = 128_256;

@@ -15,6 +15,9 @@ pub(super) const CASES: &[Case] = &[
     Case::kernels("swiglu", "backward", |d, s| gate_back::<f32>(d, s, 1536)),
 ];
 
+/// Small works whose instructions are counted.
+pub(super) const COUNTED: &[Case] = &[Case::cpu("swiglu", "16 x 1536", || glu(16 * 1536))];
+
 const ROWS: usize = 8192;
 
 fn gate<T: Storage>(device: &KernelDevice, scale: Scale, width: usize) -> Result<Prepared> {

@@ -24,11 +24,14 @@ pub(super) fn q4_k(block: &[u8], out: Parts<'_>) {
     let (packed, quants) = (&block[4..16], &block[16..]);
     // The minimum is taken off: the step has its sign.
     out.steps[0] = [d, -m];
-    for (j, group) in out.codes.chunks_exact_mut(32).enumerate() {
+    for j in 0..8 {
         let (scale, min) = scale_and_min(packed, j);
         (out.scales[j], out.minima[j]) = (f32::from(scale), f32::from(min));
-        for (o, &q) in group.iter_mut().zip(&quants[j / 2 * 32..]) {
-            *o = if j % 2 == 0 { q & 0x0F } else { q >> 4 } as i8;
+    }
+    for (codes, quants) in out.codes.chunks_exact_mut(64).zip(quants.chunks_exact(32)) {
+        let (low, high) = codes.split_at_mut(32);
+        for ((l, h), &q) in low.iter_mut().zip(high).zip(quants) {
+            (*l, *h) = ((q & 0x0F) as i8, (q >> 4) as i8);
         }
     }
 }
@@ -41,11 +44,17 @@ pub(super) fn q6_k(block: &[u8], out: Parts<'_>) {
     for (o, &s) in out.scales.iter_mut().zip(scales) {
         *o = f32::from(s as i8);
     }
-    for (i, o) in out.codes.iter_mut().enumerate() {
-        let (part, quarter, l) = (i / 128, i % 128 / 32, i % 32);
-        let nibbles = low[part * 64 + quarter % 2 * 32 + l];
-        let nibble = if quarter < 2 { nibbles & 0x0F } else { nibbles >> 4 };
-        let top = high[part * 32 + l] >> (2 * quarter) & 3;
-        *o = (nibble | top << 4) as i8 - 32;
+    let halves = out.codes.chunks_exact_mut(128).zip(low.chunks_exact(64)).zip(high.chunks_exact(32));
+    for ((codes, low), high) in halves {
+        // Nibbles and pairs of bits of the same value, a quarter at a time: the shifts are
+        // constants then, and the compiler takes 16 values together.
+        let (front, back) = codes.split_at_mut(64);
+        let ((a, b), (c, d)) = (front.split_at_mut(32), back.split_at_mut(32));
+        let (first, second) = low.split_at(32);
+        let centred = |nibble: u8, top: u8| (nibble | top << 4) as i8 - 32;
+        a.iter_mut().zip(first).zip(high).for_each(|((o, &n), &h)| *o = centred(n & 0x0F, h & 3));
+        b.iter_mut().zip(second).zip(high).for_each(|((o, &n), &h)| *o = centred(n & 0x0F, h >> 2 & 3));
+        c.iter_mut().zip(first).zip(high).for_each(|((o, &n), &h)| *o = centred(n >> 4, h >> 4 & 3));
+        d.iter_mut().zip(second).zip(high).for_each(|((o, &n), &h)| *o = centred(n >> 4, h >> 6));
     }
 }

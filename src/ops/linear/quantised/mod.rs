@@ -18,10 +18,11 @@
 // Constant-bound index loops over registers, as in the panel kernel.
 #![allow(clippy::needless_range_loop)]
 
-use half::f16;
-use rayon::prelude::*;
+mod build;
 
-use crate::error::{Error, Result};
+use half::f16;
+use memmap2::MmapMut;
+
 use crate::tensor::simd::{Element, Simd};
 
 /// Rows of a tile; rows that fill no tile are padded with zeros.
@@ -59,8 +60,10 @@ impl Form {
     }
 }
 
+/// Scales or minima of all groups: those of a tile's rows side by side, its groups one behind the
+/// other.
 #[derive(Debug)]
-enum Scales {
+pub(super) enum Scales {
     /// Numbers of their own.
     Own(Vec<f16>),
     /// Multiples of steps; `2^shift` groups share one.
@@ -68,18 +71,6 @@ enum Scales {
 }
 
 impl Scales {
-    /// `values` are scales, or multiples of `steps`.
-    fn new(form: &Form, values: impl Iterator<Item = f32>, steps: impl Iterator<Item = f32>) -> Self {
-        match form.shared {
-            0 => Self::Own(values.map(f16::from_f32).collect()),
-            shared => Self::Shared {
-                multiples: values.map(|v| v as i8).collect(),
-                steps: steps.map(f16::from_f32).collect(),
-                shift: shared.trailing_zeros(),
-            },
-        }
-    }
-
     fn bytes(&self) -> usize {
         match self {
             Self::Own(v) => v.len() * 2,
@@ -113,7 +104,7 @@ impl Scales {
 /// Where the step of the multiple at `at` is: groups of a tile follow one another, and whole
 /// numbers of them share a step.
 #[inline(always)]
-fn step(at: usize, shift: u32) -> usize {
+pub(super) fn step(at: usize, shift: u32) -> usize {
     ((at / TILE) >> shift) * TILE + at % TILE
 }
 
@@ -123,7 +114,7 @@ pub struct Quantised {
     rows: usize,
     cols: usize,
     form: Form,
-    codes: Vec<u8>,
+    codes: MmapMut,
     scales: Scales,
     minima: Option<Scales>,
 }
@@ -142,69 +133,6 @@ pub struct Row<'a> {
 }
 
 impl Quantised {
-    /// Lays out a matrix whose rows `fill` gives, on all threads.
-    ///
-    /// # Errors
-    /// `cols` is no multiple of the group or of groups that share a step, or the shape overflows.
-    pub fn build(rows: usize, cols: usize, form: Form, fill: impl Fn(usize, Row<'_>) + Sync) -> Result<Self> {
-        let group = form.group;
-        if group == 0 || !group.is_multiple_of(TILE) || !cols.is_multiple_of(form.whole()) {
-            return Err(Error::failed("weight", format!("rows of {cols} values are no groups of {}", form.whole())));
-        }
-        if form.shared > 0 && !form.shared.is_power_of_two() {
-            return Err(Error::failed("weight", format!("{} groups share a step, no power of two", form.shared)));
-        }
-        let (tiles, groups) = (rows.div_ceil(TILE), cols / group);
-        if tiles.checked_mul(TILE).and_then(|n| n.checked_mul(cols)).is_none() {
-            return Err(Error::failed("weight", "shape overflows"));
-        }
-        let tile_codes = match form.bits {
-            Bits::Four => TILE * cols / 2,
-            Bits::Eight => TILE * cols,
-        };
-        let mut codes = vec![0u8; tiles * tile_codes];
-        // Scales and steps of a tile as f32 first; they are small.
-        let shares = groups.checked_div(form.shared).unwrap_or(0);
-        let mut all = vec![[0.0f32; 2]; tiles * groups * TILE];
-        // One that nobody reads where groups share none, so that each tile has its part.
-        let mut steps = vec![[0.0f32; 2]; tiles * (shares * TILE).max(1)];
-        let of_tiles = all.par_chunks_mut((groups * TILE).max(1)).zip(steps.par_chunks_mut((shares * TILE).max(1)));
-        codes.par_chunks_mut(tile_codes.max(1)).zip(of_tiles).enumerate().for_each(
-            |(tile, (codes, (scales, steps)))| {
-                let mut row_codes = vec![0i8; cols];
-                let (mut row_scales, mut row_minima) = (vec![0.0; groups], vec![0.0; groups]);
-                let mut row_steps = vec![[0.0; 2]; shares];
-                for r in 0..TILE.min(rows - tile * TILE) {
-                    let row = Row {
-                        codes: &mut row_codes,
-                        scales: &mut row_scales,
-                        minima: &mut row_minima,
-                        steps: &mut row_steps,
-                    };
-                    fill(tile * TILE + r, row);
-                    for (k, &code) in row_codes.iter().enumerate() {
-                        match form.bits {
-                            Bits::Four => {
-                                let nibble = (code + form.centre) as u8 & 15;
-                                codes[k / 2 * TILE + r] |= nibble << (k % 2 * 4);
-                            }
-                            Bits::Eight => codes[k * TILE + r] = code as u8,
-                        }
-                    }
-                    for (g, both) in row_scales.iter().zip(&row_minima).enumerate() {
-                        scales[g * TILE + r] = [*both.0, *both.1];
-                    }
-                    for (n, both) in row_steps.iter().enumerate() {
-                        steps[n * TILE + r] = *both;
-                    }
-                }
-            },
-        );
-        let part = |n: usize| Scales::new(&form, all.iter().map(|a| a[n]), steps.iter().map(|s| s[n]));
-        let (scales, minima) = (part(0), form.minimum.then(|| part(1)));
-        Ok(Self { rows, cols, form, codes, scales, minima })
-    }
-
     /// Output width.
     pub fn rows(&self) -> usize {
         self.rows
@@ -222,7 +150,22 @@ impl Quantised {
 
     /// Bytes of codes, scales and minima.
     pub fn bytes(&self) -> usize {
-        self.codes.len() + self.scales.bytes() + self.minima.as_ref().map_or(0, Scales::bytes)
+        let codes = self.rows.div_ceil(TILE) * TILE * self.cols;
+        let codes = if self.form.bits == Bits::Four { codes / 2 } else { codes };
+        codes + self.scales.bytes() + self.minima.as_ref().map_or(0, Scales::bytes)
+    }
+
+    /// The codes of the tile of `row` from inner value `k` on, an even one.
+    #[inline(always)]
+    pub(super) fn codes_from(&self, row: usize, k: usize) -> *const u8 {
+        let at = (row / TILE * self.cols + k) * TILE;
+        let bytes = if self.form.bits == Bits::Four { at / 2 } else { at };
+        self.codes.as_ptr().wrapping_add(bytes)
+    }
+
+    /// Scales, and minima where groups have them.
+    pub(super) fn scales(&self) -> (&Scales, Option<&Scales>) {
+        (&self.scales, self.minima.as_ref())
     }
 
     fn code(&self, row: usize, k: usize) -> i8 {
