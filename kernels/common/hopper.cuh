@@ -35,7 +35,7 @@ using WgmmaAccumulators = ::rallrec_host::Accumulators;
 #define mbarrier_expect(BARRIER, BYTES) ::rallrec_host::mbarrier_arrive_expecting(RALLREC_SITE("mbarrier_expect"), (BARRIER), (BYTES))
 #define mbarrier_wait(BARRIER, PARITY) ::rallrec_host::mbarrier_wait(RALLREC_SITE("mbarrier_wait"), (BARRIER), (PARITY))
 // What `mbarrier_init` wrote is seen by TMA.
-#define mbarrier_init_fence() ((void)0)
+#define mbarrier_init_fence() ::rallrec_host::mbarrier_init_fence(RALLREC_SITE("mbarrier_init_fence"))
 // The box whose first value is column X, row Y of the matrix behind MAP; zeros outside. BARRIER
 // counts the bytes of the whole box.
 #define tma_load(TO, MAP, BARRIER, X, Y) \

@@ -1,4 +1,4 @@
-// Runs a grid: blocks one after the other in random order, the threads of a block as fibers in
+// Runs a grid: blocks in random order, two at a time in turns, the threads of a block as fibers in
 // random order.
 #include <algorithm>
 #include <cstdlib>
@@ -57,6 +57,7 @@ namespace {
 Kernel* kernels = nullptr;
 Layout* layouts = nullptr;
 Constant* constants = nullptr;
+unsigned enlisting = 0, last_set = 0;  // what registers now belongs to this set
 
 // Not from the heap: a sanitiser takes its handing out for a write.
 Meeting* new_meeting() {
@@ -69,13 +70,13 @@ Meeting* new_meeting() {
 void thread_main() {
     entered();
     Worker* me = worker();
-    order_acquire(&run->grid_key);
+    order_acquire(run->grid_key);
     run->call(run->request->args);
     me = worker();
     if (!me->copies.empty())
         fail(me->copies.back().site, "the thread ends while its async copy is under way; nobody waits for it");
     hopper_end_thread();
-    order_release(&run->grid_key);
+    order_release(run->grid_key);
     me->state = State::ended;
     run->ended++;
     retire(me->fiber);
@@ -83,6 +84,7 @@ void thread_main() {
 
 // Nobody can go on: says who waits for whom.
 void explain_deadlock() {
+    if (explain_registers()) return;
     char text[512];
     for (unsigned w = 0; w < run->warps.size(); w++)
         for (Meeting* m : run->warps[w].meetings) {
@@ -110,7 +112,8 @@ void explain_deadlock() {
            run->at_barrier, run->threads, other->linear, where(*other, text, sizeof text));
 }
 
-void run_block(unsigned index) {
+// Puts a block's threads at their beginning.
+void start_block(unsigned index) {
     const Request& q = *run->request;
     const Dim grid = {q.grid[0], q.grid[1], q.grid[2]}, block = {q.block[0], q.block[1], q.block[2]};
     const Dim at = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
@@ -148,45 +151,88 @@ void run_block(unsigned index) {
         prepare(w.fiber, thread_main);
         make_ready(t);
     }
-    while (run->ended < run->threads) {
-        const bool nobody = run->ready.empty() && run->held.empty();
-        if (land_some_load(nobody)) {
-            if (run->failed) return;
-            continue;
-        }
-        if (nobody) {
-            explain_deadlock();
-            run->failed = true;
-            return;
-        }
-        // Now and then the starved warp goes on all the same: others may wait for it in a loop.
-        const bool held = run->ready.empty() || (!run->held.empty() && next_random() % 256 == 0);
-        std::vector<unsigned>& from = held ? run->held : run->ready;
-        unsigned& pick = from[(next_random() >> 32) * from.size() >> 32];
-        const unsigned thread = pick;
-        pick = from.back();
-        from.pop_back();
-        self = run->workers[thread];
-        resume(run->workers[thread]->fiber);
-        if (run->failed) return;
+}
+
+// Lets one thread of the block go on. True where the block has ended, or failed.
+bool step_block() {
+    const bool nobody = run->ready.empty() && run->held.empty();
+    if (land_some_load(nobody)) return run->failed;
+    if (nobody) {
+        explain_deadlock();
+        return run->failed = true;
     }
+    // Now and then the starved warp goes on all the same: others may wait for it in a loop.
+    const bool held = run->ready.empty() || (!run->held.empty() && next_random() % 256 == 0);
+    std::vector<unsigned>& from = held ? run->held : run->ready;
+    unsigned& pick = from[(next_random() >> 32) * from.size() >> 32];
+    const unsigned thread = pick;
+    pick = from.back();
+    from.pop_back();
+    self = run->workers[thread];
+    resume(run->workers[thread]->fiber);
+    if (run->failed) return true;
+    if (run->ended < run->threads) return false;
     hopper_end_block();
     end_block();
+    return true;
 }
 
-const Kernel* find(const char* name) {
-    for (const Kernel* k = kernels; k; k = k->next)
-        if (!std::strcmp(k->name, name)) return k;
-    return nullptr;
+// Blocks of a launch that take turns, so that what one leaves in memory for another is seen half
+// done, as on a GPU. ThreadSanitizer counts fibers: one at a time there.
+constexpr unsigned kTogether = kThreadSanitizer ? 1 : 2;
+
+Run* new_run() {
+    Run* run = new Run;
+    run->shared = new_shared();
+    run->hopper = new_hopper();
+    return run;
 }
 
-void launch(const Request& q) {
+// Runs all blocks, in this order. On the way out `run` is the block that failed, if one did.
+void run_blocks(const std::vector<unsigned>& order, Run** all) {
+    size_t next = 0;
+    std::vector<Run*> busy;
+    auto start = [&](Run* block) {
+        run = block;
+        start_block(order[next++]);
+    };
+    while (busy.size() < kTogether && next < order.size()) {
+        busy.push_back(all[busy.size()]);
+        start(busy.back());
+    }
+    size_t turn = 0;
+    while (!busy.empty()) {
+        run = busy[turn % busy.size()];
+        if (step_block()) {
+            if (run->failed) return;
+            if (next < order.size())
+                start(run);
+            else
+                busy.erase(std::find(busy.begin(), busy.end(), run));
+        }
+        // Long turns, so that caches stay warm, and short ones.
+        if (next_random() % 16 == 0) turn++;
+    }
+}
+
+// The kernel of a set; where the set has none of the name, the program's own.
+const Kernel* find(const char* name, unsigned set) {
+    const Kernel* own = nullptr;
+    for (const Kernel* k = kernels; k; k = k->next) {
+        if ((k->set != set && k->set != 0) || std::strcmp(k->name, name)) continue;
+        if (k->set == set) return k;
+        own = k;
+    }
+    return own;
+}
+
+void launch(const Request& q, Run** all) {
     Fault& fault = *run->fault;
     auto refuse = [&](auto... args) {
         report(fault, nullptr, nullptr, args...);
         run->failed = true;
     };
-    const Kernel* kernel = find(q.kernel);
+    const Kernel* kernel = find(q.kernel, q.set);
     if (!kernel) return refuse("no kernel of this name");
     const uint64_t threads = uint64_t(q.block[0]) * q.block[1] * q.block[2];
     const uint64_t blocks = uint64_t(q.grid[0]) * q.grid[1] * q.grid[2];
@@ -194,24 +240,26 @@ void launch(const Request& q) {
         return refuse("%llu threads a block; the kernel takes 1 to %u", (unsigned long long)threads, kernel->max_threads);
     if (!blocks || q.grid[1] > 65535 || q.grid[2] > 65535 || q.grid[0] > 0x7fffffff)
         return refuse("a grid of %u x %u x %u cannot be launched", q.grid[0], q.grid[1], q.grid[2]);
-    if (q.shared_bytes > 227 * 1024) return refuse("%zu bytes of shared memory; 227 KiB is the most", q.shared_bytes);
+    if (q.shared_bytes > shared_limit())
+        return refuse("%zu bytes of shared memory; %zu KiB is the most", q.shared_bytes, shared_limit() / 1024);
     if (q.arg_count != kernel->count) return refuse("%u arguments; the kernel takes %u", q.arg_count, kernel->count);
     for (unsigned i = 0; i < q.arg_count; i++)
         if (q.arg_sizes[i] != kernel->sizes[i])
             return refuse("argument %u has %zu bytes; the kernel takes %zu there", i, q.arg_sizes[i], kernel->sizes[i]);
-    run->call = kernel->call;
-    run->threads = unsigned(threads);
-    while (run->workers.size() < threads) run->workers.push_back(new Worker);
-    run->random = (q.seed + 1) * 0x9E3779B97F4A7C15ull | 1;
+    for (unsigned i = 0; i < kTogether; i++) {
+        Run& block = *all[i];
+        block.call = kernel->call;
+        block.threads = unsigned(threads);
+        while (block.workers.size() < threads && (!i || blocks > 1)) block.workers.push_back(new Worker);
+        block.random = ((q.seed + 1) * 0x9E3779B97F4A7C15ull | 1) ^ uint64_t(i) << 40;
+    }
     std::vector<unsigned> order(blocks);
     std::iota(order.begin(), order.end(), 0u);
     for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[next_random() % i]);
-    order_release(&run->grid_key);
-    for (unsigned index : order) {
-        run_block(index);
-        if (run->failed) return;
-    }
-    order_acquire(&run->grid_key);
+    order_release(run->grid_key);
+    run_blocks(order, all);
+    if (run->failed) return;
+    order_acquire(run->grid_key);
     for (unsigned i = 0; i < q.arg_count; i++) {
         void* p;
         if (q.arg_sizes[i] != sizeof p) continue;
@@ -224,16 +272,19 @@ void launch(const Request& q) {
 }  // namespace
 
 void enlist(Kernel* kernel) {
+    kernel->set = enlisting;
     kernel->next = kernels;
     kernels = kernel;
 }
 
 void enlist_layout(Layout* layout) {
+    layout->set = enlisting;
     layout->next = layouts;
     layouts = layout;
 }
 
 void enlist_constant(Constant* constant) {
+    constant->set = enlisting;
     constant->next = constants;
     constants = constant;
 }
@@ -338,34 +389,49 @@ extern "C" {
 
 // 0, or 1 with `fault` filled in.
 int rallrec_host_launch(const Request* request, Fault* fault) {
-    static thread_local Run* mine = nullptr;  // stacks are kept between launches
-    if (!mine) mine = new Run;
+    static thread_local Run* mine[kTogether] = {};  // stacks are kept between launches
+    static thread_local char grid_key = 0;
     watch_memory();
-    mine->request = request;
-    mine->fault = fault;
-    mine->failed = false;
-    run = mine;
+    for (Run*& block : mine) {
+        if (!block) block = new_run();
+        block->request = request;
+        block->fault = fault;
+        block->failed = false;
+        block->grid_key = &grid_key;
+    }
+    run = mine[0];
     int quiet = 0;
     quiet_begin(quiet);
-    launch(*request);
+    launch(*request, mine);
     quiet_end(quiet);
+    const bool failed = run->failed;
     run = nullptr;
     self = nullptr;
-    return mine->failed;
+    return failed;
 }
 
-void rallrec_host_constants(void (*each)(void*, const char*, size_t), void* context) {
-    for (const Constant* c = constants; c; c = c->next) each(context, c->name, c->value);
+// From here to `rallrec_host_end_set` what registers belongs to a set of its own: its number.
+unsigned rallrec_host_begin_set() { return enlisting = ++last_set; }
+
+void rallrec_host_end_set() { enlisting = 0; }
+
+// Calls `each` for every constant of a set.
+void rallrec_host_constants(unsigned set, void (*each)(void*, const char*, size_t), void* context) {
+    for (const Constant* c = constants; c; c = c->next)
+        if (c->set == set) each(context, c->name, c->value);
 }
 
-// Calls `each` for every struct of arguments.
-void rallrec_host_layouts(void (*each)(void*, const char*, size_t, unsigned, const char* const*, const size_t*), void* context) {
-    for (const Layout* l = layouts; l; l = l->next) each(context, l->name, l->size, l->count, l->names, l->places);
+// Calls `each` for every struct of arguments of a set.
+void rallrec_host_layouts(unsigned set, void (*each)(void*, const char*, size_t, unsigned, const char* const*, const size_t*),
+                          void* context) {
+    for (const Layout* l = layouts; l; l = l->next)
+        if (l->set == set) each(context, l->name, l->size, l->count, l->names, l->places);
 }
 
-// Calls `each` for every kernel.
-void rallrec_host_kernels(void (*each)(void*, const char*, unsigned, unsigned, const size_t*), void* context) {
-    for (const Kernel* k = kernels; k; k = k->next) each(context, k->name, k->max_threads, k->count, k->sizes);
+// Calls `each` for every kernel of a set.
+void rallrec_host_kernels(unsigned set, void (*each)(void*, const char*, unsigned, unsigned, const size_t*), void* context) {
+    for (const Kernel* k = kernels; k; k = k->next)
+        if (k->set == set) each(context, k->name, k->max_threads, k->count, k->sizes);
 }
 
 }  // extern "C"

@@ -83,6 +83,7 @@ void check_shared_read(const Site* site, const void* p, size_t bytes);
 // matrix that land late, products of a warpgroup that are done when they are waited for.
 uint32_t shared_address(const void* p);
 void mbarrier_init(const Site* site, uint64_t* barrier, uint32_t arrivals);
+void mbarrier_init_fence(const Site* site);
 void mbarrier_arrive_expecting(const Site* site, uint64_t* barrier, uint32_t bytes);
 void mbarrier_wait(const Site* site, uint64_t* barrier, uint32_t parity);
 void tma_load(const Site* site, void* to, const void* map, uint64_t* barrier, uint32_t x, uint32_t y);
@@ -158,13 +159,15 @@ template <class T, class F> T reduce(const Site* site, unsigned mask, T value, F
 }
 
 // The table of kernels: a kernel registers itself with its argument sizes, so that a launch can
-// check them.
+// check them. `set` is the library that it came with: 0 is this program, others were compiled and
+// loaded later (`rallrec check --kernels`).
 struct Kernel {
     const char* name;
     unsigned max_threads;
     unsigned count;
     const size_t* sizes;
     void (*call)(void** args);
+    unsigned set;
     Kernel* next;
 };
 void enlist(Kernel* kernel);
@@ -177,7 +180,7 @@ template <class... A, void (*F)(A...)> struct Enlist<F> {
     }
     static void call(void** args) { unpack(args, std::index_sequence_for<A...>{}); }
     Kernel entry;
-    Enlist(const char* name, unsigned max_threads) : entry{name, max_threads, sizeof...(A), sizes, call, nullptr} {
+    Enlist(const char* name, unsigned max_threads) : entry{name, max_threads, sizeof...(A), sizes, call, 0, nullptr} {
         enlist(&entry);
     }
 };
@@ -190,6 +193,7 @@ struct Layout {
     unsigned count;
     const char* const* names;
     const size_t* places;  // offset and size of each field
+    unsigned set;
     Layout* next;
 };
 void enlist_layout(Layout* layout);
@@ -198,13 +202,14 @@ void enlist_layout(Layout* layout);
 struct Constant {
     const char* name;
     size_t value;
+    unsigned set;
     Constant* next;
 };
 void enlist_constant(Constant* constant);
 
 struct EnlistConstant {
     Constant entry;
-    EnlistConstant(const char* name, size_t value) : entry{name, value, nullptr} { enlist_constant(&entry); }
+    EnlistConstant(const char* name, size_t value) : entry{name, value, 0, nullptr} { enlist_constant(&entry); }
 };
 
 struct EnlistLayout {
@@ -221,7 +226,7 @@ struct EnlistLayout {
         typedef TYPE Here;                                                                                \
         static const char* const names[] = {LIST(RALLREC_FIELD_NAME)};                                    \
         static const size_t places[] = {LIST(RALLREC_FIELD_PLACE)};                                       \
-        return ::rallrec_host::Layout{#NAME, sizeof(Here), sizeof(names) / sizeof(*names), names, places, nullptr}; \
+        return ::rallrec_host::Layout{#NAME, sizeof(Here), sizeof(names) / sizeof(*names), names, places, 0, nullptr}; \
     }());
 
 #define RALLREC_CONSTANT(NAME, ...) \

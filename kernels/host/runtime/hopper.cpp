@@ -15,7 +15,7 @@
 
 namespace rallrec_host {
 
-thread_local Hopper hopper;
+Hopper* new_hopper() { return new Hopper; }
 
 namespace {
 
@@ -36,13 +36,13 @@ Mbarrier& find(const Site* site, uint64_t* barrier) {
     if (!is_shared(barrier, 8) || reinterpret_cast<uintptr_t>(barrier) % 8)
         fail(site, "%s: a barrier is an aligned 8-byte word of shared memory", site->what);
     const uint64_t number = *barrier - kBarrierTag;
-    if (number >= hopper.barrier_count || hopper.barriers[number].at != barrier)
+    if (number >= hopper().barrier_count || hopper().barriers[number].at != barrier)
         fail(site, "%s: no mbarrier_init was here, or the barrier's word was written since", site->what);
     {
         Heard heard;
         saw_read(barrier, 8);
     }
-    return hopper.barriers[number];
+    return hopper().barriers[number];
 }
 
 // Ends the phase if nothing is missing.
@@ -51,12 +51,12 @@ void settle(Mbarrier& b) {
     b.phase++;
     b.missing = b.count;
     for (unsigned t = 0; t < run->threads; t++)
-        if (run->workers[t]->state == State::at_mbarrier && hopper.waits_for[t] == &b) make_ready(t);
+        if (run->workers[t]->state == State::at_mbarrier && hopper().waits_for[t] == &b) make_ready(t);
 }
 
 void land(size_t index) {
-    Load load = std::move(hopper.loads[index]);
-    hopper.loads.erase(hopper.loads.begin() + index);
+    Load load = std::move(hopper().loads[index]);
+    hopper().loads.erase(hopper().loads.begin() + index);
     mark_usable(load.to, load.bytes.size());
     for (size_t i = 0; i < load.bytes.size(); i++)
         if (static_cast<unsigned char>(load.to[i]) != kFresh) {
@@ -65,7 +65,7 @@ void land(size_t index) {
             return;
         }
     std::memcpy(load.to, load.bytes.data(), load.bytes.size());
-    hopper.tiles.push_back({load.to, load.to + load.bytes.size(), load.barrier, load.barrier->phase, load.site});
+    hopper().tiles.push_back({load.to, load.to + load.bytes.size(), load.barrier, load.barrier->phase, load.site});
     load.barrier->bytes -= int64_t(load.bytes.size());
     settle(*load.barrier);
 }
@@ -77,13 +77,19 @@ void mbarrier_init(const Site* site, uint64_t* barrier, uint32_t arrivals) {
     if (!is_shared(barrier, 8) || reinterpret_cast<uintptr_t>(barrier) % 8)
         fail(site, "%s: a barrier is an aligned 8-byte word of shared memory", site->what);
     if (!arrivals || arrivals > kMostBytes) fail(site, "%s: %u arrivals", site->what, arrivals);
-    if (hopper.barrier_count == hopper.barriers.size()) fail(site, "more than %zu barriers", hopper.barriers.size());
+    if (hopper().barrier_count == hopper().barriers.size()) fail(site, "more than %zu barriers", hopper().barriers.size());
     {
         Heard heard;
         saw_write(barrier, 8);
     }
-    *barrier = kBarrierTag + hopper.barrier_count;
-    hopper.barriers[hopper.barrier_count++] = {barrier, site, nullptr, arrivals, arrivals, 0, 0, {}, {}};
+    *barrier = kBarrierTag + hopper().barrier_count;
+    hopper().barriers[hopper().barrier_count++] = {barrier, site, nullptr, arrivals, arrivals, 0, 0, {}, {}, self->linear, false};
+}
+
+void mbarrier_init_fence(const Site*) {
+    Quiet quiet;
+    for (unsigned i = 0; i < hopper().barrier_count; i++)
+        if (hopper().barriers[i].maker == self->linear) hopper().barriers[i].fenced = true;
 }
 
 void mbarrier_arrive_expecting(const Site* site, uint64_t* barrier, uint32_t bytes) {
@@ -106,7 +112,7 @@ void mbarrier_wait(const Site* site, uint64_t* barrier, uint32_t parity) {
     if (next_random() >> 32 & 1) yield();
     // Whoever sleeps for two phases sleeps on, as on a GPU.
     while (b.phase % 2 == parity % 2) {
-        hopper.waits_for[self->linear] = &b;
+        hopper().waits_for[self->linear] = &b;
         wait(State::at_mbarrier, site);
     }
     b.passed[self->linear / 128] = b.phase;
@@ -116,6 +122,9 @@ void mbarrier_wait(const Site* site, uint64_t* barrier, uint32_t parity) {
 void tma_load(const Site* site, void* to, const void* map, uint64_t* barrier, uint32_t x, uint32_t y) {
     Quiet quiet;
     Mbarrier& b = find(site, barrier);
+    if (!b.fenced)
+        fail(site, "%s is given a barrier that it may not see yet: whoever made it in line %d did not call mbarrier_init_fence",
+             site->what, b.made->line);
     if (reinterpret_cast<uintptr_t>(map) % 64) fail(site, "%s: a tensor map must be aligned to 64 bytes", site->what);
     {
         Heard heard;
@@ -155,29 +164,33 @@ void tma_load(const Site* site, void* to, const void* map, uint64_t* barrier, ui
         Heard heard;
         saw_write(to, bytes);
     }
-    auto& tiles = hopper.tiles;
+    auto& tiles = hopper().tiles;
     const char *low = load.to, *high = low + bytes;
     tiles.erase(std::remove_if(tiles.begin(), tiles.end(), [&](const Tile& t) { return t.low < high && low < t.high; }), tiles.end());
     std::memset(to, kFresh, bytes);
     mark_unusable(to, bytes);
     order_release(&b.keys[b.phase % 2]);  // whoever sees this phase end sees the tile
-    hopper.loads.push_back(std::move(load));
+    hopper().loads.push_back(std::move(load));
 }
 
 void hopper_begin_block() {
-    for (Load& load : hopper.loads) mark_usable(load.to, load.bytes.size());
-    hopper.loads.clear();
-    hopper.tiles.clear();
-    while (!hopper.products.empty()) {
-        hopper.spare.push_back(std::move(hopper.products.back()));
-        hopper.products.pop_back();
+    for (Load& load : hopper().loads) mark_usable(load.to, load.bytes.size());
+    hopper().loads.clear();
+    hopper().tiles.clear();
+    while (!hopper().products.empty()) {
+        hopper().spare.push_back(std::move(hopper().products.back()));
+        hopper().products.pop_back();
     }
-    hopper.barrier_count = 0;
-    for (Party& party : hopper.parties) party.arrived = 0;
-    std::fill(std::begin(hopper.committed), std::end(hopper.committed), 0);
-    std::fill(std::begin(hopper.registers), std::end(hopper.registers), 0);
-    std::fill(std::begin(hopper.fenced), std::end(hopper.fenced), false);
-    hopper.haste = uint64_t(1) << run->random % 10;
+    hopper().barrier_count = 0;
+    for (Party& party : hopper().parties) party.arrived = 0;
+    std::fill(std::begin(hopper().committed), std::end(hopper().committed), 0);
+    // What the compiler may give each thread of the launch: all registers, by the number of
+    // threads, in eights.
+    hopper().launched = int(std::min(256u, 65536 / ((run->threads + 31) / 32 * 32) / 8 * 8));
+    std::fill(std::begin(hopper().registers), std::end(hopper().registers), hopper().launched);
+    hopper().spare_registers = 0;
+    std::fill(std::begin(hopper().fenced), std::end(hopper().fenced), false);
+    hopper().haste = uint64_t(1) << run->random % 10;
 }
 
 void hopper_end_block() {
@@ -185,46 +198,55 @@ void hopper_end_block() {
         report(*run->fault, nullptr, site, text...);
         run->failed = true;
     };
-    if (!hopper.loads.empty()) says(hopper.loads[0].site, "the block ends while this TMA load is under way; nobody waits for it");
-    for (unsigned i = 0; i < hopper.barrier_count && !run->failed; i++) {
-        const Mbarrier& b = hopper.barriers[i];
+    if (!hopper().loads.empty()) says(hopper().loads[0].site, "the block ends while this TMA load is under way; nobody waits for it");
+    for (unsigned i = 0; i < hopper().barrier_count && !run->failed; i++) {
+        const Mbarrier& b = hopper().barriers[i];
         if (b.bytes > 0) says(b.announced, "the block ends, and %lld of the bytes announced here have not landed", (long long)b.bytes);
         if (b.bytes < 0) says(b.announced ? b.announced : b.made, "%lld bytes more have landed than were announced", (long long)-b.bytes);
     }
-    int most = 0;
     for (unsigned w = 0; w < (run->threads + 31) / 32 && !run->failed; w++) {
-        most += 32 * hopper.registers[w];
-        if (hopper.registers[w] != hopper.registers[w / 4 * 4])
-            says(hopper.registers_site, "warps of a warpgroup disagree about setmaxnreg: %d and %d", hopper.registers[w / 4 * 4],
-                 hopper.registers[w]);
+        if (hopper().registers[w] != hopper().registers[w / 4 * 4])
+            says(hopper().registers_site, "warps of a warpgroup disagree about setmaxnreg: %d and %d", hopper().registers[w / 4 * 4],
+                 hopper().registers[w]);
     }
-    if (most > 65536 && !run->failed) says(hopper.registers_site, "setmaxnreg asks for %d registers; there are 65536", most);
 }
 
 void hopper_barrier() {
-    for (unsigned i = 0; i < hopper.barrier_count; i++) {
-        auto& passed = hopper.barriers[i].passed;
+    for (unsigned i = 0; i < hopper().barrier_count; i++) {
+        auto& passed = hopper().barriers[i].passed;
         std::fill(std::begin(passed), std::end(passed), *std::max_element(std::begin(passed), std::end(passed)));
     }
 }
 
 bool land_some_load(bool must) {
-    if (hopper.loads.empty() || (!must && next_random() % hopper.haste)) return false;
-    land(next_random() % hopper.loads.size());
+    if (hopper().loads.empty() || (!must && next_random() % hopper().haste)) return false;
+    land(next_random() % hopper().loads.size());
     return true;
 }
 
 const Site* load_into(const void* p, size_t bytes) {
     const char *low = static_cast<const char*>(p), *high = low + bytes;
-    for (const Load& load : hopper.loads)
+    for (const Load& load : hopper().loads)
         if (load.to < high && low < load.to + load.bytes.size()) return load.site;
     return nullptr;
+}
+
+bool explain_registers() {
+    for (unsigned t = 0; t < run->threads; t++) {
+        const Worker* w = run->workers[t];
+        if (w->state != State::at_registers) continue;
+        report(*run->fault, w, w->site,
+               "%s waits for registers that nobody gives back: the block was launched with %d for each of its threads, and %d are free",
+               w->site->what, hopper().launched, hopper().spare_registers);
+        return true;
+    }
+    return false;
 }
 
 bool explain_hopper_deadlock() {
     char text[512];
     for (unsigned g = 0; g < 8; g++) {
-        const Party& party = hopper.parties[g];
+        const Party& party = hopper().parties[g];
         if (!party.arrived) continue;
         const Worker *waits = nullptr, *other = nullptr;
         for (unsigned t = 128 * g; t < 128 * (g + 1); t++) {
@@ -239,10 +261,10 @@ bool explain_hopper_deadlock() {
     const Worker* waits = nullptr;
     for (unsigned t = 0; t < run->threads; t++) {
         const Worker* w = run->workers[t];
-        if (w->state == State::at_mbarrier && (!waits || hopper.waits_for[t]->bytes)) waits = w;
+        if (w->state == State::at_mbarrier && (!waits || hopper().waits_for[t]->bytes)) waits = w;
     }
     if (!waits) return false;
-    const Mbarrier& b = *hopper.waits_for[waits->linear];
+    const Mbarrier& b = *hopper().waits_for[waits->linear];
     size_t n = 0;
     auto say = [&](auto... what) {
         n = std::min(n + size_t(std::snprintf(text + n, sizeof text - n, what...)), sizeof text - 1);

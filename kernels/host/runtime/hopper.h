@@ -17,6 +17,8 @@ struct Mbarrier {
     int64_t bytes;       // announced and not landed
     unsigned passed[8];  // phases that somebody of each warpgroup has waited for
     char keys[2];        // of phases with even and odd numbers, for ThreadSanitizer
+    unsigned maker;      // the thread that made it
+    bool fenced;         // and has told TMA so
 };
 
 struct Load {
@@ -67,13 +69,16 @@ struct Hopper {
     Party parties[8];
     unsigned committed[32];
     char warp_keys[32];
-    int registers[32];  // of a warp's threads, as its last setmaxnreg said; 0: none did
+    int launched;            // registers of each thread at first
+    int registers[32];       // of each of a warp's threads
+    int spare_registers;     // given back and not taken
     const Site* registers_site;
     bool fenced[1024];
     const Mbarrier* waits_for[1024];
     uint64_t haste = 1;
 };
-extern thread_local Hopper hopper;
+// Of the block that runs.
+inline Hopper& hopper() { return *run->hopper; }
 
 // The 16-byte chunks of eight lines of 128 bytes change places: bits 4..6 of an address are XORed
 // with its bits 7..9.

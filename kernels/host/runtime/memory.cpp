@@ -103,7 +103,9 @@ void describe(const Area& a, const char* kind, uintptr_t address, char* text, si
                       a.bytes, place);
 }
 
-// Shared memory of the block that runs on this OS thread.
+}  // namespace
+
+// Shared memory of a block.
 struct SharedVariable {
     const Site* site;
     Area area;
@@ -114,7 +116,12 @@ struct Shared {
     Area dynamic;
     size_t dynamic_bytes;
 };
-thread_local Shared shared;
+
+Shared* new_shared() { return new Shared(); }
+
+namespace {
+
+Shared& shared() { return *run->shared; }
 
 std::mutex global_lock;
 std::map<uintptr_t, Area>& globals() {
@@ -123,8 +130,8 @@ std::map<uintptr_t, Area>& globals() {
 }
 
 const Area* shared_area(uintptr_t p) {
-    if (shared.dynamic.base && shared.dynamic.holds(p)) return &shared.dynamic;
-    for (SharedVariable& v : shared.statics)
+    if (shared().dynamic.base && shared().dynamic.holds(p)) return &shared().dynamic;
+    for (SharedVariable& v : shared().statics)
         if (v.live && v.area.holds(p)) return &v.area;
     return nullptr;
 }
@@ -145,29 +152,39 @@ bool is_shared(const void* p, size_t bytes) {
     return area && at >= area->data && at + bytes <= area->data + area->bytes;
 }
 
+// Of the architecture in RALLREC_ARCHITECTURE: 80, 86, 89, or 90 and later. A KiB more is reserved.
+size_t shared_limit() {
+    static const size_t limit = [] {
+        const char* asked = std::getenv("RALLREC_ARCHITECTURE");
+        const int architecture = asked && *asked ? std::atoi(asked) : 90;
+        return size_t(architecture >= 90 ? 227 : architecture == 86 || architecture == 89 ? 99 : 163) * 1024;
+    }();
+    return limit;
+}
+
 void begin_block(size_t dynamic_bytes) {
-    for (SharedVariable& v : shared.statics) v.live = false;
+    for (SharedVariable& v : shared().statics) v.live = false;
     if (kThreadSanitizer) {
-        shared.statics.clear();
-        shared.dynamic = Area{};
+        shared().statics.clear();
+        shared().dynamic = Area{};
     }
-    if (dynamic_bytes != shared.dynamic_bytes || (dynamic_bytes && !shared.dynamic.base)) {
-        unmap_area(shared.dynamic);
-        if (dynamic_bytes) shared.dynamic = map_area(dynamic_bytes, 16);
-        shared.dynamic.label = "dynamic shared memory";
-        shared.dynamic_bytes = dynamic_bytes;
+    if (dynamic_bytes != shared().dynamic_bytes || (dynamic_bytes && !shared().dynamic.base)) {
+        unmap_area(shared().dynamic);
+        if (dynamic_bytes) shared().dynamic = map_area(dynamic_bytes, 16);
+        shared().dynamic.label = "dynamic shared memory";
+        shared().dynamic_bytes = dynamic_bytes;
     }
-    if (dynamic_bytes) refresh(shared.dynamic);
+    if (dynamic_bytes) refresh(shared().dynamic);
 }
 
 void end_block() {
     char text[256];
-    for (const SharedVariable& v : shared.statics)
+    for (const SharedVariable& v : shared().statics)
         if (v.live && !intact(v.area, text, sizeof text)) {
             report(*run->fault, nullptr, v.site, "out of bounds: %s", text);
             run->failed = true;
         }
-    if (shared.dynamic.base && !intact(shared.dynamic, text, sizeof text)) {
+    if (shared().dynamic.base && !intact(shared().dynamic, text, sizeof text)) {
         report(*run->fault, nullptr, nullptr, "out of bounds: %s", text);
         run->failed = true;
     }
@@ -176,33 +193,38 @@ void end_block() {
 void* shared_static(const Site* site, size_t bytes, size_t align) {
     Quiet quiet;
     SharedVariable* spare = nullptr;
-    for (SharedVariable& v : shared.statics) {
+    for (SharedVariable& v : shared().statics) {
         if (v.site != site) continue;
         if (v.live) return v.area.data;
         spare = &v;
     }
     if (!spare) {
-        shared.statics.push_back({site, map_area(bytes, std::max<size_t>(align, 16)), false});
-        spare = &shared.statics.back();
+        shared().statics.push_back({site, map_area(bytes, std::max<size_t>(align, 16)), false});
+        spare = &shared().statics.back();
         if (!spare->area.base) fail(site, "no memory for %zu bytes of shared memory", bytes);
         spare->area.label = site->what;
         spare->area.line = site->line;
     }
+    size_t all = shared().dynamic_bytes + bytes;
+    for (const SharedVariable& v : shared().statics) all += v.live ? v.area.bytes : 0;
+    if (all > shared_limit())
+        fail(site, "%zu bytes of shared memory, %zu of them asked for at the launch; a block may have %zu KiB", all,
+             shared().dynamic_bytes, shared_limit() / 1024);
     spare->live = true;
     refresh(spare->area);
     return spare->area.data;
 }
 
 void* shared_dynamic(const Site* site) {
-    if (!shared.dynamic.base) fail(site, "the launch gives no dynamic shared memory");
-    return shared.dynamic.data;
+    if (!shared().dynamic.base) fail(site, "the launch gives no dynamic shared memory");
+    return shared().dynamic.data;
 }
 
 void* shared_aligned(const Site* site, size_t align) {
     void* p = shared_dynamic(site);
     if (reinterpret_cast<uintptr_t>(p) % align)
         fail(site, "%zu bytes of dynamic shared memory, which is to be aligned to %zu: the launch must give a multiple of that",
-             shared.dynamic_bytes, align);
+             shared().dynamic_bytes, align);
     return p;
 }
 
@@ -212,12 +234,12 @@ constexpr uint32_t kDynamicAddress = 1024;
 
 uint32_t shared_address(const void* p) {
     const char* at = static_cast<const char*>(p);
-    const Area& a = shared.dynamic;
+    const Area& a = shared().dynamic;
     if (!a.base || at < a.data || at >= a.data + a.bytes) fail(nullptr, "not an address of dynamic shared memory");
     return kDynamicAddress + uint32_t(at - a.data);
 }
 
-const char* shared_pointer(uint32_t address) { return shared.dynamic.data + (int64_t(address) - kDynamicAddress); }
+const char* shared_pointer(uint32_t address) { return shared().dynamic.data + (int64_t(address) - kDynamicAddress); }
 
 void copy_async(const Site* site, void* to, const void* from, unsigned bytes, unsigned valid) {
     Quiet quiet;
@@ -281,7 +303,7 @@ void check_shared_read(const Site* site, const void* p, size_t bytes) {
 
 bool explain_address(uintptr_t address, char* text, size_t room) {
     if (const Area* a = shared_area(address)) {
-        describe(*a, a == &shared.dynamic ? "" : "shared array", address, text, room);
+        describe(*a, a == &shared().dynamic ? "" : "shared array", address, text, room);
         return true;
     }
     std::lock_guard<std::mutex> hold(global_lock);

@@ -31,9 +31,10 @@ struct Request {
     const size_t* arg_sizes;
     unsigned arg_count;
     uint64_t seed;
+    unsigned set;  // where the kernel is looked for before the program's own
 };
 
-enum class State : uint8_t { ready, at_warp, at_barrier, at_warpgroup, at_mbarrier, ended };
+enum class State : uint8_t { ready, at_warp, at_barrier, at_warpgroup, at_mbarrier, at_registers, ended };
 
 struct Copy {
     char* to;
@@ -65,7 +66,10 @@ struct Worker : Thread {
     unsigned committed = 0;
 };
 
-// One launch on one OS thread.
+struct Shared;
+struct Hopper;
+
+// A block that runs, of a launch on one OS thread. Two blocks of a launch take turns.
 struct Run {
     const Request* request = nullptr;
     Fault* fault = nullptr;
@@ -81,10 +85,13 @@ struct Run {
     unsigned at_barrier = 0, counted = 0, ended = 0;
     const Site* barrier_site = nullptr;
     void (*call)(void**) = nullptr;
-    char grid_key = 0, barrier_key = 0;
+    Shared* shared = nullptr;
+    Hopper* hopper = nullptr;
+    char* grid_key = nullptr;  // one for all blocks of a launch
+    char barrier_key = 0;
 };
 
-extern __thread Run* run;  // of the launch that runs on this OS thread, else null
+extern __thread Run* run;  // the block that runs on this OS thread, else null
 
 inline Worker* worker() { return static_cast<Worker*>(self); }
 
@@ -120,6 +127,8 @@ void report(Fault& fault, const Worker* who, const Site* site, const char* forma
 [[noreturn]] void abandon();
 
 // memory.cpp
+Shared* new_shared();
+size_t shared_limit();  // bytes of shared memory that a block may have, static and dynamic
 void begin_block(size_t dynamic_bytes);
 void end_block();                         // canaries of shared memory; fails the run where one is gone
 bool explain_address(uintptr_t address, char* text, size_t bytes);
@@ -131,11 +140,13 @@ bool is_shared(const void* p, size_t bytes);         // whether all of it lies i
 const char* shared_pointer(uint32_t address);        // the inverse of `shared_address`
 
 // hopper.cpp, wgmma.cpp
+Hopper* new_hopper();
 void hopper_begin_block();
 void hopper_end_block();            // fails the run where something is still under way
 void hopper_end_thread();           // the same for the thread that runs
 void hopper_barrier();              // all threads have met
 bool land_some_load(bool must);     // lands a TMA load, perhaps; must: if there is one. Called by the scheduler
+bool explain_registers();  // who waits for registers, if somebody does
 bool explain_hopper_deadlock();
 const Site* load_into(const void* p, size_t bytes);  // the TMA load under way that writes there, if any
 

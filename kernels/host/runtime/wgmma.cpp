@@ -12,7 +12,7 @@ namespace {
 bool gather(const Site* site, uint64_t a, uint64_t b, Accumulators* acc) {
     Worker* me = worker();
     const unsigned group = me->linear / 128;
-    Party& party = hopper.parties[group];
+    Party& party = hopper().parties[group];
     if (run->threads < 128 * (group + 1))
         fail(site, "%s needs a whole warpgroup; thread %u is in one of %u threads", site->what, me->linear, run->threads % 128);
     if (!party.arrived) {
@@ -38,7 +38,7 @@ bool gather(const Site* site, uint64_t a, uint64_t b, Accumulators* acc) {
 bool is_fresh(const char* p, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
         if (static_cast<unsigned char>(p[i]) != kFresh) return false;
-    return std::none_of(hopper.tiles.begin(), hopper.tiles.end(), [&](const Tile& t) { return p >= t.low && p < t.high; });
+    return std::none_of(hopper().tiles.begin(), hopper().tiles.end(), [&](const Tile& t) { return p >= t.low && p < t.high; });
 }
 
 // Reads an operand through its descriptor: `rows` x 16 values, and between which addresses they
@@ -115,30 +115,30 @@ void make(Product& p, unsigned quarter) {
 void make_groups(Slots& slots, const Site* site) {
     const unsigned warp = worker()->warp;
     if (slots.mask != ~0u) fail(site, "%s needs the whole warp", site->what);
-    const unsigned left = unsigned(slots.get<int>(0)), committed = hopper.committed[warp];
-    for (auto& p : hopper.products) {
+    const unsigned left = unsigned(slots.get<int>(0)), committed = hopper().committed[warp];
+    for (auto& p : hopper().products) {
         if (p->warpgroup != warp / 4 || p->done >> warp % 4 & 1) continue;
         const unsigned group = p->group[warp % 4];
         if (group < committed && committed - group > left) make(*p, warp % 4);
     }
-    for (size_t i = 0; i < hopper.products.size();) {
-        if (hopper.products[i]->done != 15) {
+    for (size_t i = 0; i < hopper().products.size();) {
+        if (hopper().products[i]->done != 15) {
             i++;
             continue;
         }
-        hopper.spare.push_back(std::move(hopper.products[i]));
-        hopper.products.erase(hopper.products.begin() + i);
+        hopper().spare.push_back(std::move(hopper().products[i]));
+        hopper().products.erase(hopper().products.begin() + i);
     }
-    order_release(&hopper.warp_keys[warp]);
+    order_release(&hopper().warp_keys[warp]);
 }
 
-void commit_group(Slots&, const Site*) { hopper.committed[worker()->warp]++; }
+void commit_group(Slots&, const Site*) { hopper().committed[worker()->warp]++; }
 
 }  // namespace
 
 const Product* product_of(const void* p, size_t bytes) {
     const char *low = static_cast<const char*>(p), *high = low + bytes;
-    for (auto& product : hopper.products)
+    for (auto& product : hopper().products)
         for (int i = 0; i < 2; i++)
             if (product->low[i] < high && low < product->high[i]) return product.get();
     return nullptr;
@@ -148,24 +148,34 @@ void set_registers(const Site* site, int count) {
     Quiet quiet;
     if (count < 24 || count > 256 || count % 8) fail(site, "%s: %d registers", site->what, count);
     leave(meet(site, ~0u, "", 1, nullptr, false));
-    hopper.registers[worker()->warp] = count;
-    hopper.registers_site = site;
+    Worker* me = worker();
+    if (me->lane() == 0) {
+        // More are taken from what others gave back, and waited for.
+        const int more = 32 * (count - hopper().registers[me->warp]);
+        while (more > hopper().spare_registers) wait(State::at_registers, site);
+        hopper().spare_registers -= more;
+        hopper().registers[me->warp] = count;
+        hopper().registers_site = site;
+        for (unsigned t = 0; t < run->threads; t++)
+            if (run->workers[t]->state == State::at_registers) make_ready(t);
+    }
+    leave(meet(site, ~0u, "", 1, nullptr, false));
 }
 
 void wgmma_fence(const Site* site) {
     Quiet quiet;
     leave(meet(site, ~0u, "", 1, nullptr, false));
-    hopper.fenced[self->linear] = true;
+    hopper().fenced[self->linear] = true;
 }
 
 void wgmma(const Site* site, Accumulators& acc, uint64_t a, uint64_t b, bool turned) {
     Quiet quiet;
     const unsigned thread = self->linear;
-    if (!acc.under_way && !hopper.fenced[thread]) fail(site, "%s: no wgmma_fence since others touched the accumulators", site->what);
+    if (!acc.under_way && !hopper().fenced[thread]) fail(site, "%s: no wgmma_fence since others touched the accumulators", site->what);
     if (!gather(site, a, b, &acc)) return;
-    if (hopper.spare.empty()) hopper.spare.push_back(std::make_unique<Product>());
-    std::unique_ptr<Product> p = std::move(hopper.spare.back());
-    hopper.spare.pop_back();
+    if (hopper().spare.empty()) hopper().spare.push_back(std::make_unique<Product>());
+    std::unique_ptr<Product> p = std::move(hopper().spare.back());
+    hopper().spare.pop_back();
     p->site = site;
     p->left = {a, false, 64};
     p->right = {b, turned, 128};
@@ -178,19 +188,19 @@ void wgmma(const Site* site, Accumulators& acc, uint64_t a, uint64_t b, bool tur
         read(site, *operands[i], 0, operands[i]->rows, p->values + 64 * i, &p->low[i], &p->high[i], false);
         if (const Copy* c = copy_into(p->low[i], size_t(p->high[i] - p->low[i])))
             fail(site, "%s reads where an async copy from line %d has not landed", site->what, c->site->line);
-        for (const Tile& t : hopper.tiles)
+        for (const Tile& t : hopper().tiles)
             if (t.low < p->high[i] && p->low[i] < t.high && t.barrier->passed[p->warpgroup] <= t.phase)
                 fail(site, "%s reads a tile (line %d) whose barrier nobody of its warpgroup has waited for", site->what, t.site->line);
     }
-    for (unsigned w = 0; w < 4; w++) p->group[w] = hopper.committed[4 * p->warpgroup + w];
+    for (unsigned w = 0; w < 4; w++) p->group[w] = hopper().committed[4 * p->warpgroup + w];
     for (unsigned t = 0; t < 128; t++) {
-        Accumulators& each = *hopper.parties[p->warpgroup].acc[t];
+        Accumulators& each = *hopper().parties[p->warpgroup].acc[t];
         p->acc[t] = &each;
         if (each.under_way++) continue;
         std::memcpy(each.held, each.v, sizeof each.v);
         std::memset(each.v, kFresh, sizeof each.v);
     }
-    hopper.products.push_back(std::move(p));
+    hopper().products.push_back(std::move(p));
 }
 
 void wgmma_commit(const Site* site) {
@@ -201,13 +211,13 @@ void wgmma_commit(const Site* site) {
 void wgmma_wait_groups(const Site* site, int left) {
     Quiet quiet;
     leave(meet(site, ~0u, &left, sizeof left, make_groups, false));
-    order_acquire(&hopper.warp_keys[worker()->warp]);
-    hopper.fenced[self->linear] = false;
+    order_acquire(&hopper().warp_keys[worker()->warp]);
+    hopper().fenced[self->linear] = false;
 }
 
 void hopper_end_thread() {
     const unsigned warp = worker()->warp;
-    for (auto& p : hopper.products)
+    for (auto& p : hopper().products)
         if (p->warpgroup == warp / 4 && !(p->done >> warp % 4 & 1))
             fail(p->site, "the thread ends while its wgmma is under way; nobody waits for it");
 }

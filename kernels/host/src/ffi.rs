@@ -39,19 +39,28 @@ pub struct Request {
     pub arg_sizes: *const usize,
     pub arg_count: u32,
     pub seed: u64,
+    pub set: u32,
 }
 
 unsafe extern "C" {
     pub fn rallrec_host_launch(request: *const Request, fault: *mut Fault) -> c_int;
+    pub fn rallrec_host_begin_set() -> u32;
+    pub fn rallrec_host_end_set();
     pub fn rallrec_host_kernels(
+        set: u32,
         each: extern "C" fn(*mut c_void, *const c_char, u32, u32, *const usize),
         context: *mut c_void,
     );
     pub fn rallrec_host_layouts(
+        set: u32,
         each: extern "C" fn(*mut c_void, *const c_char, usize, u32, *const *const c_char, *const usize),
         context: *mut c_void,
     );
-    pub fn rallrec_host_constants(each: extern "C" fn(*mut c_void, *const c_char, usize), context: *mut c_void);
+    pub fn rallrec_host_constants(
+        set: u32,
+        each: extern "C" fn(*mut c_void, *const c_char, usize),
+        context: *mut c_void,
+    );
     pub fn rallrec_host_alloc(bytes: usize, label: *const c_char) -> *mut c_void;
     pub fn rallrec_host_free(p: *mut c_void);
     pub fn rallrec_host_add_products(how: c_int, c: f32, a: *const f32, b: *const f32, depth: u32) -> f32;

@@ -18,12 +18,14 @@
 pub mod banks;
 mod ffi;
 mod memory;
+mod set;
 mod tensor_map;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 
 pub use memory::Memory;
+pub use set::{RUNTIME, Set};
 pub use tensor_map::TensorMap;
 
 /// How matrix units add the products of one instruction (`runtime/rounding.h`). `RALLREC_MMA` says
@@ -135,6 +137,11 @@ pub struct Launch<'a> {
 impl Launch<'_> {
     /// Runs to the end, or to the first thing that a GPU would do wrong or not at all.
     pub fn run(&self, args: &[Arg]) -> Result<(), Box<Fault>> {
+        self.run_of(Set::BUILT_IN, args)
+    }
+
+    /// As [`Self::run`], with the kernel of `set` where it has one of this name.
+    pub fn run_of(&self, set: Set, args: &[Arg]) -> Result<(), Box<Fault>> {
         let kernel = CString::new(self.kernel).unwrap_or_default();
         let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
         let sizes: Vec<usize> = args.iter().map(Arg::size).collect();
@@ -147,6 +154,7 @@ impl Launch<'_> {
             arg_sizes: sizes.as_ptr(),
             arg_count: args.len() as u32,
             seed: self.seed,
+            set: set.number(),
         };
         let mut raw = ffi::Fault::empty();
         // SAFETY: the request's pointers live through the call; the runtime checks the number and
@@ -219,7 +227,7 @@ impl fmt::Display for Fault {
         write!(f, "kernel {}", self.kernel)?;
         match &self.place {
             Some(place) => write!(f, " at {place}")?,
-            None => write!(f, " (`cargo build --profile profiling` makes a program that knows the line)")?,
+            None => write!(f, " (`rallrec check OP --kernels FOLDER` knows the line)")?,
         }
         let (block, thread) = self.who;
         write!(f, ": {} (block {block:?}, thread {thread:?})", self.message)?;
@@ -256,6 +264,10 @@ pub struct Layout {
 
 /// All structs of arguments, by name.
 pub fn layouts() -> Vec<Layout> {
+    layouts_of(Set::BUILT_IN)
+}
+
+fn layouts_of(set: Set) -> Vec<Layout> {
     extern "C" fn each(
         out: *mut c_void,
         name: *const c_char,
@@ -279,13 +291,17 @@ pub fn layouts() -> Vec<Layout> {
     }
     let mut out: Vec<Layout> = Vec::new();
     // SAFETY: `each` gets the vector's address back and nothing keeps it.
-    unsafe { ffi::rallrec_host_layouts(each, (&raw mut out).cast()) };
+    unsafe { ffi::rallrec_host_layouts(set.number(), each, (&raw mut out).cast()) };
     out.sort_by(|a, b| a.name.cmp(&b.name));
     out
 }
 
 /// The numbers of `RALLREC_CONSTANT` in the sources, by name.
 pub fn constants() -> Vec<(String, usize)> {
+    constants_of(Set::BUILT_IN)
+}
+
+fn constants_of(set: Set) -> Vec<(String, usize)> {
     extern "C" fn each(out: *mut c_void, name: *const c_char, value: usize) {
         // SAFETY: `out` is the vector below; the name is a literal.
         let (out, name) = unsafe { (&mut *out.cast::<Vec<(String, usize)>>(), CStr::from_ptr(name)) };
@@ -293,13 +309,17 @@ pub fn constants() -> Vec<(String, usize)> {
     }
     let mut out: Vec<(String, usize)> = Vec::new();
     // SAFETY: `each` gets the vector's address back and nothing keeps it.
-    unsafe { ffi::rallrec_host_constants(each, (&raw mut out).cast()) };
+    unsafe { ffi::rallrec_host_constants(set.number(), each, (&raw mut out).cast()) };
     out.sort();
     out
 }
 
 /// All kernels, by name.
 pub fn kernels() -> Vec<Kernel> {
+    kernels_of(Set::BUILT_IN)
+}
+
+fn kernels_of(set: Set) -> Vec<Kernel> {
     extern "C" fn each(out: *mut c_void, name: *const c_char, max_threads: u32, count: u32, sizes: *const usize) {
         // SAFETY: `out` is the vector below; the name is a literal; `count` sizes stand at `sizes`.
         let (out, name, sizes) = unsafe {
@@ -311,7 +331,7 @@ pub fn kernels() -> Vec<Kernel> {
     }
     let mut out: Vec<Kernel> = Vec::new();
     // SAFETY: `each` gets the vector's address back and nothing keeps it.
-    unsafe { ffi::rallrec_host_kernels(each, (&raw mut out).cast()) };
+    unsafe { ffi::rallrec_host_kernels(set.number(), each, (&raw mut out).cast()) };
     out.sort_by(|a, b| a.name.cmp(&b.name));
     out
 }

@@ -127,9 +127,61 @@ __device__ float deep(volatile float* out, int n) {
 extern "C" __global__ void planted_stack(float* out) { out[threadIdx.x] = deep(out, 1000); }
 RALLREC_KERNEL(planted_stack, 32);
 
+// Each block adds one to a number in memory; without an atomic two blocks may read the same number.
+// Between reading and writing a thread waits, as it does on a GPU.
+template <bool kAtomic> __device__ void count_blocks(uint32_t* total) {
+    if (kAtomic) {
+        if (threadIdx.x == 0) atomicAdd(total, 1u);
+        return;
+    }
+    const uint32_t before = *total;
+    __syncthreads();
+    if (threadIdx.x == 0) *total = before + 1;
+}
+extern "C" __global__ void planted_count_good(uint32_t* total) { count_blocks<true>(total); }
+RALLREC_KERNEL(planted_count_good, 32);
+extern "C" __global__ void planted_count_bad(uint32_t* total) { count_blocks<false>(total); }
+RALLREC_KERNEL(planted_count_bad, 32);
+
+// The last block to end marks it. The bad one looks at how many have ended before it says that it
+// has itself: what it saw may be old by then.
+template <bool kStale> __device__ void mark_last(uint32_t* ended, uint32_t* marks) {
+    uint32_t others = *ended;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    const uint32_t before = atomicAdd(ended, 1u);
+    if (!kStale) others = before;
+    if (others == gridDim.x - 1) atomicAdd(marks, 1u);
+}
+extern "C" __global__ void planted_last_good(uint32_t* words) { mark_last<false>(words, words + 1); }
+RALLREC_KERNEL(planted_last_good, 32);
+extern "C" __global__ void planted_last_bad(uint32_t* words) { mark_last<true>(words, words + 1); }
+RALLREC_KERNEL(planted_last_bad, 32);
+
+extern "C" __global__ void planted_shared_limit(float* out) {
+    SHARED(float, tile, [4096]);  // BUG more shared memory than there is
+    tile[threadIdx.x] = 1;
+    out[threadIdx.x] = tile[threadIdx.x];
+}
+RALLREC_KERNEL(planted_shared_limit, 32);
+
+// Two warpgroups take registers that the first should have given back.
+template <bool kGives> __device__ void move_registers(float* out) {
+    if (threadIdx.x < 128) {
+        if (kGives) setmaxnreg_dec(40);
+    } else {
+        setmaxnreg_inc(208);  // BUG registers that nobody gives back
+    }
+    out[threadIdx.x] = 1;
+}
+extern "C" __global__ void planted_registers_good(float* out) { move_registers<true>(out); }
+RALLREC_KERNEL(planted_registers_good, 384);
+extern "C" __global__ void planted_registers_bad(float* out) { move_registers<false>(out); }
+RALLREC_KERNEL(planted_registers_bad, 384);
+
 // What can go wrong with a ring of tiles: one warpgroup multiplies `steps` tiles of 64 x 64 by
 // tiles of 128 x 64 that a thread of another asks for, through a ring of two.
-enum class Ring { good, early_release, no_wait, half_group, early_read, too_many, too_few, other_parity };
+enum class Ring { good, no_fence, early_release, no_wait, half_group, early_read, too_many, too_few, other_parity };
 
 struct alignas(1024) RingStage {
     char a[64 * 128], b[128 * 128];
@@ -145,7 +197,7 @@ template <Ring kBug> __device__ void multiply_ring(const char* maps, float* out,
             mbarrier_init(&full[s], 1);
             mbarrier_init(&empty[s], 4);
         }
-        mbarrier_init_fence();
+        if (kBug != Ring::no_fence) mbarrier_init_fence();
     }
     __syncthreads();
     if (threadIdx.x >= 128) {
@@ -155,8 +207,8 @@ template <Ring kBug> __device__ void multiply_ring(const char* maps, float* out,
             mbarrier_wait(&empty[s], (step / 2 + (kBug == Ring::other_parity ? 0 : 1)) % 2);  // BUG wrong parity
             const int wrong = kBug == Ring::too_many ? 128 : kBug == Ring::too_few ? -128 : 0;
             mbarrier_expect(&full[s], uint32_t(int(sizeof(RingStage)) + wrong));
-            tma_load(ring[s].a, maps, &full[s], 64 * step, 0);        // BUG released too early
-            tma_load(ring[s].b, maps + 128, &full[s], 64 * step, 0);  // BUG released too early
+            tma_load(ring[s].a, maps, &full[s], 64 * step, 0);        // BUG asked for too early
+            tma_load(ring[s].b, maps + 128, &full[s], 64 * step, 0);  // BUG asked for too early
         }
         return;
     }
@@ -186,6 +238,7 @@ template <Ring kBug> __device__ void multiply_ring(const char* maps, float* out,
     }                                                                                         \
     RALLREC_KERNEL(planted_ring_##BUG, 256)
 PLANTED_RING(good);
+PLANTED_RING(no_fence);
 PLANTED_RING(early_release);
 PLANTED_RING(no_wait);
 PLANTED_RING(half_group);

@@ -133,6 +133,57 @@ fn shared_memory_is_fresh_for_every_block() {
     assert!(out.get().iter().all(|v| v.is_nan()), "{:?}", out.get());
 }
 
+/// Two numbers that all blocks of a launch share, after it, for each of many seeds.
+fn shared_numbers(kernel: &str) -> Vec<[u32; 2]> {
+    let run = |seed| {
+        let words = Floats::new(&[0.0; 2]);
+        let grid = Launch { kernel, grid: [16, 1, 1], block: [32, 1, 1], shared: 0, seed };
+        grid.run(&[words.arg()]).unwrap();
+        let got = words.get();
+        [got[0].to_bits(), got[1].to_bits()]
+    };
+    (0..20).map(run).collect()
+}
+
+#[test]
+fn a_race_between_blocks_shows_in_some_order() {
+    assert!(shared_numbers("planted_count_good").iter().all(|n| n[0] == 16));
+    if cfg!(not(sanitized)) {
+        let bad = shared_numbers("planted_count_bad");
+        assert!(bad.iter().filter(|n| n[0] < 16).count() > 10, "blocks ran one after the other: {bad:?}");
+    }
+}
+
+#[test]
+fn a_number_read_too_early_shows_in_some_order() {
+    assert!(shared_numbers("planted_last_good").iter().all(|n| *n == [16, 1]));
+    if cfg!(not(sanitized)) {
+        let bad = shared_numbers("planted_last_bad");
+        assert!(bad.iter().any(|n| *n != [16, 1]), "each block saw all that had ended: {bad:?}");
+    }
+}
+
+#[test]
+fn more_shared_memory_than_a_block_may_have_is_named() {
+    // 16 KiB of its own: with 211 KiB of the launch it is all there is.
+    let run = |shared| {
+        let launch = Launch { kernel: "planted_shared_limit", grid: [1; 3], block: [32, 1, 1], shared, seed: 0 };
+        launch.run(&[out().arg()])
+    };
+    run(211 * 1024).unwrap();
+    named(run(211 * 1024 + 16), "more shared memory than there is", "a block may have 227 KiB");
+}
+
+#[test]
+fn registers_that_nobody_gives_back_are_named() {
+    let run = |kernel| {
+        let out = Floats::new(&[0.0; 384]);
+        Launch { kernel, grid: [1; 3], block: [384, 1, 1], shared: 0, seed: 3 }.run(&[out.arg()])
+    };
+    run("planted_registers_good").unwrap();
+    named(run("planted_registers_bad"), "registers that nobody gives back", "launched with 168 for each");
+}
+
 #[test]
 fn wrong_launches_are_refused() {
     let out = out();
@@ -217,9 +268,14 @@ fn ring_named_by(least: usize, kernel: &str, bug: &str, says: &[&str]) {
 }
 
 #[test]
+fn a_barrier_that_was_not_fenced_is_named() {
+    ring_named("no_fence", "asked for too early", &["did not call mbarrier_init_fence"]);
+}
+
+#[test]
 fn a_stage_released_too_early_is_named() {
     // Not in the orders in which it is the warp that loads which waits for all others.
-    ring_named_by(10, "early_release", "released too early", &["overwrites what the wgmma in line"]);
+    ring_named_by(10, "early_release", "asked for too early", &["overwrites what the wgmma in line"]);
 }
 
 #[test]
