@@ -7,7 +7,8 @@
 //
 //   global  row r: s0 s1 ... s31 | s32 ...        shared [128][33]: written by rows, read by columns, no bank conflict
 //
-// Two passes (mean, then squares) as the CPU does: no cancellation, exactly 0 for equal samples.
+// Two passes (mean, then squares) as the CPU does: no cancellation, exactly 0 for equal samples. Up
+// to 32 samples a row are read from memory once.
 //
 // merge_sweep: blockIdx.y is a point of the grid, blockIdx.x 256 rows. Each thread merges rows and
 // sums their log loss; block partials are reduced in fixed order by sum_f64. p of every point can
@@ -76,13 +77,16 @@ extern "C" __global__ void __launch_bounds__(kRows)
     double first = 0, sum = 0, m = 0, squares = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t from = 0; from < stride; from += kSamples) {
-            __syncthreads();
-            for (uint32_t i = threadIdx.x; i < kRows * kSamples; i += kRows) {
-                const uint32_t row = i / kSamples, sample = i % kSamples;
-                if (base + row < rows && from + sample < stride)
-                    tile[row][sample] = x[(base + row) * stride + from + sample];
+            // Rows that one tile holds whole are there still.
+            if (pass == 0 || stride > kSamples) {
+                __syncthreads();
+                for (uint32_t i = threadIdx.x; i < kRows * kSamples; i += kRows) {
+                    const uint32_t row = i / kSamples, sample = i % kSamples;
+                    if (base + row < rows && from + sample < stride)
+                        tile[row][sample] = x[(base + row) * stride + from + sample];
+                }
+                __syncthreads();
             }
-            __syncthreads();
             for (uint32_t s = 0; s < kSamples && from + s < used; s++) {
                 const double value = tile[threadIdx.x][s];
                 if (from + s == 0) first = value;

@@ -158,25 +158,23 @@ __device__ __forceinline__ void tile_right(uint32_t (&first)[2], uint32_t (&seco
 // a sum beside it.
 template <int P, bool kPromote = true>
 __device__ __forceinline__ void mma_planes(float (&acc)[4], const uint32_t (&a)[P][4], const uint32_t (&b)[P][2]) {
-    if constexpr (P == 3 && !kPromote) {
-        mma_bf16(acc, a[1], b[1]);
-        mma_bf16(acc, a[2], b[0]);
-        mma_bf16(acc, a[0], b[2]);
-        mma_bf16(acc, a[1], b[0]);
-        mma_bf16(acc, a[0], b[1]);
+    if constexpr (P == 1) {
         mma_bf16(acc, a[0], b[0]);
-    } else if constexpr (P == 3) {
-        float sum[4];
-        mma_bf16_fresh(sum, a[1], b[1]);
-        mma_bf16(sum, a[2], b[0]);
-        mma_bf16(sum, a[0], b[2]);
-        mma_bf16(sum, a[1], b[0]);
-        mma_bf16(sum, a[0], b[1]);
-        mma_bf16(sum, a[0], b[0]);
-#pragma unroll
-        for (int c = 0; c < 4; c++) acc[c] += sum[c];
     } else {
-        mma_bf16(acc, a[0], b[0]);
+        float sum[4];
+        float(&to)[4] = kPromote ? sum : acc;
+        if constexpr (kPromote)
+            mma_bf16_fresh(to, a[1], b[1]);
+        else
+            mma_bf16(to, a[1], b[1]);
+        mma_bf16(to, a[2], b[0]);
+        mma_bf16(to, a[0], b[2]);
+        mma_bf16(to, a[1], b[0]);
+        mma_bf16(to, a[0], b[1]);
+        mma_bf16(to, a[0], b[0]);
+        if constexpr (kPromote)
+#pragma unroll
+            for (int c = 0; c < 4; c++) acc[c] += sum[c];
     }
 }
 

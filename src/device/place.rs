@@ -72,6 +72,25 @@ impl Rows {
         }
     }
 
+    /// As [`Rows::zeros`], for an operator that is about to write every value: on a device with
+    /// kernels nothing is set to zero first.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn unwritten(
+        device: &Device,
+        dtype: Dtype,
+        rows: usize,
+        dim: usize,
+        label: &'static str,
+    ) -> Result<Self> {
+        match (device, dtype) {
+            (Device::Kernels(device), Dtype::F32) => Ok(Rows::F32(DeviceRows::unwritten(device, rows, dim, label)?)),
+            (Device::Kernels(device), Dtype::Bf16) => Ok(Rows::Bf16(DeviceRows::unwritten(device, rows, dim, label)?)),
+            _ => Self::zeros(device, dtype, rows, dim, label),
+        }
+    }
+
     /// A copy of packed values (`dim` a row), rounded to `dtype` on a device with kernels.
     ///
     /// # Errors
@@ -202,8 +221,7 @@ impl Rows {
 /// Another matrix in its place, unless it has the shape already.
 fn fit<T: Storage>(of: &mut DeviceRows<T>, rows: usize, dim: usize, label: &'static str) -> Result<()> {
     if (of.rows(), of.dim()) != (rows, dim) {
-        *of = DeviceRows::unwritten(of.device(), rows, dim, label)
-            .or_else(|_| DeviceRows::zeros(of.device(), rows, dim, label))?;
+        *of = DeviceRows::unwritten(of.device(), rows, dim, label)?;
     }
     Ok(())
 }

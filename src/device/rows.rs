@@ -30,14 +30,11 @@ impl<T: Storage> DeviceRows<T> {
         Ok(Self { values: device.zeros(count, label)?, rows, dim, stride })
     }
 
-    /// Whose values a kernel is about to write, all of them; `dim` is whole vectors of every
-    /// storage type, so that nothing is padding.
+    /// Whose values a kernel is about to write, all of them: nothing is set to zero first, unless
+    /// rows have padding, which no kernel writes.
     pub(crate) fn unwritten(device: &KernelDevice, rows: usize, dim: usize, label: &'static str) -> Result<Self> {
         if dim != stride_of(dim) || u32::try_from(dim).is_err() {
-            return Err(Error::failed(
-                label,
-                format!("rows of {dim} values need padding, or are too long for a kernel"),
-            ));
+            return Self::zeros(device, rows, dim, label);
         }
         let count = rows.checked_mul(dim).ok_or_else(|| Error::failed(label, format!("{rows} x {dim} values")))?;
         Ok(Self { values: device.alloc(count, label)?, rows, dim, stride: dim })

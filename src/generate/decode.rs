@@ -294,7 +294,7 @@ impl Flow for Rolling<'_> {
             }
             // The first tokens of a prompt's samples are drawn from the same logits.
             let device = self.model.device();
-            let mut logits = Rows::zeros(device, Dtype::F32, places.len(), ready.logits.dim(), "logits")?;
+            let mut logits = Rows::unwritten(device, Dtype::F32, places.len(), ready.logits.dim(), "logits")?;
             gather_rows(&ready.logits, &RowNumbers::upload(device, &places)?, &mut logits)?;
             self.chooser.draw(&mut new, &mut logits)?;
             rows.append(&mut new);

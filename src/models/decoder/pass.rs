@@ -266,7 +266,7 @@ impl Model {
     }
 
     fn logits_by(&self, side: &Side, hidden: &Rows) -> Result<Rows> {
-        let mut logits = Rows::zeros(self.device(), Dtype::F32, hidden.rows(), self.config().vocab, "logits")?;
+        let mut logits = Rows::unwritten(self.device(), Dtype::F32, hidden.rows(), self.config().vocab, "logits")?;
         let head = self.params().logits().ok_or_else(|| Error::failed("output head", "of a layer's type"))?;
         project(side, hidden, head, &mut logits)?;
         if let Some(cap) = self.config().logit_cap {

@@ -124,7 +124,7 @@ pub fn loss<T: Storage>(
         let step = (HELD / rows.max(1)).max(TILE).min(vocab);
         for from in (0..vocab).step_by(step) {
             let panel = from..(from + step).min(vocab);
-            let by_logits = DeviceRows::<T>::zeros(device, rows, panel.len(), "gradient of logits")?;
+            let by_logits = DeviceRows::<T>::unwritten(device, rows, panel.len(), "gradient of logits")?;
             let (m, v, d) = (rows as f64, panel.len() as f64, h.dim() as f64);
             let size = size_of::<T>() as f64;
             let each = Cost { bytes: size * ((m + v) * d + m * v), flops: 2.0 * m * v * d };

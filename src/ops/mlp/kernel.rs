@@ -78,9 +78,9 @@ fn code(activation: Activation) -> i32 {
 /// As [`super::forward`].
 pub fn forward(shape: &Mlp, p: &DeviceTensors, x: &DeviceRows<f32>) -> Result<(DeviceRows<f32>, DeviceSaved, Cost)> {
     let device = x.device();
-    let before = DeviceRows::zeros(device, x.rows(), shape.hidden, "projector before")?;
-    let mut after = DeviceRows::zeros(device, x.rows(), shape.hidden, "projector after")?;
-    let mut out = DeviceRows::zeros(device, x.rows(), shape.output, "projector output")?;
+    let before = DeviceRows::unwritten(device, x.rows(), shape.hidden, "projector before")?;
+    let mut after = DeviceRows::unwritten(device, x.rows(), shape.hidden, "projector after")?;
+    let mut out = DeviceRows::unwritten(device, x.rows(), shape.output, "projector output")?;
     let act = code(shape.activation);
     let first = Epilogue { activation: act, bias: Some(&p.b1), before: Some(&before), ..Epilogue::default() };
     let mut cost = gemm(Form::Nt, x, &p.w1, &first, &mut after)?;
@@ -98,7 +98,7 @@ pub fn backward(
     by_out: &DeviceRows<f32>,
     g: &mut DeviceTensors,
 ) -> Result<Cost> {
-    let mut by_hidden = DeviceRows::zeros(x.device(), x.rows(), shape.hidden, "projector gradient")?;
+    let mut by_hidden = DeviceRows::unwritten(x.device(), x.rows(), shape.hidden, "projector gradient")?;
     let plain = Epilogue::default();
     let slope = Epilogue { activation: code(shape.activation), slope_of: Some(&saved.before), ..plain };
     let mut cost = column_sums(by_out, &mut g.b2)?;

@@ -59,7 +59,7 @@ pub fn gather<T: Storage>(from: &DeviceRows<T>, places: &Places, to: &mut Device
 
 /// A copy.
 pub fn duplicate<T: Storage>(from: &DeviceRows<T>, label: &'static str) -> Result<DeviceRows<T>> {
-    let to = DeviceRows::zeros(from.device(), from.rows(), from.dim(), label)?;
+    let to = DeviceRows::unwritten(from.device(), from.rows(), from.dim(), label)?;
     launch(from, None, &to, None, from.rows())?;
     Ok(to)
 }

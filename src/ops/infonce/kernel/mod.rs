@@ -208,11 +208,11 @@ impl<'a, T: Storage> Pairs<'a, T> {
 pub fn infonce<T: Storage>(x: &DeviceRows<T>, y: &DeviceRows<T>, params: &Params) -> Result<DeviceGradients> {
     let mut pairs = Pairs::new(x, y, params)?;
     let (n, d) = (x.rows(), x.dim());
-    let zeros = |label| DeviceRows::zeros(x.device(), n, d, label);
+    let fresh = |label| DeviceRows::unwritten(x.device(), n, d, label);
     let mut out = DeviceGradients {
         loss: 0.0,
-        x: zeros("gradient by x")?,
-        y: zeros("gradient by y")?,
+        x: fresh("gradient by x")?,
+        y: fresh("gradient by y")?,
         tau: 0.0,
         cost: Cost::default(),
     };
