@@ -1,6 +1,7 @@
 //! Compiles `kernels/*.cu` for every supported GPU where an nvcc is found, and puts the code into
 //! the binary; without one the table is empty, a warning says so, and everything but `--device
-//! cuda` works.
+//! cuda` works. The sources themselves are put into the binary too, so that `rallrec check
+//! --kernels` can compile a folder's against them.
 //!
 //! nvcc is looked for in `$NVCC`, the Python environment `$RALLREC_CUDA_VENV` (`scripts/nvcc-venv`
 //! makes one), `$CUDA_HOME`, `$CUDA_PATH` and `PATH`. A source is compiled again when it, a header
@@ -213,6 +214,52 @@ fn table(jobs: &[Job]) -> String {
     text
 }
 
+/// Files of a folder with one of these endings, sorted.
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let all = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let wanted = |path: &PathBuf| path.extension().is_some_and(|e| endings.iter().any(|own| e == *own));
+    let mut found: Vec<PathBuf> = all.filter(wanted).collect();
+    found.sort();
+    found
+}
+
+/// The kernels' sources as constants, by their path below `kernels/`: all that a compiler reads.
+fn texts(sources: &Path) -> String {
+    let mut text =
+        String::from("/// The sources: path below `kernels/`, and text.\npub static SOURCES: &[(&str, &str)] = &[\n");
+    let parts = [
+        files(sources, &["cu"]),
+        files(&sources.join("common"), &["cuh"]),
+        files(&sources.join("host/runtime"), &["h"]),
+    ];
+    for path in parts.iter().flatten() {
+        println!("cargo:rerun-if-changed={}", path.display());
+        let name = path.strip_prefix(sources).unwrap_or(path).to_string_lossy().replace('\\', "/");
+        let _ = writeln!(text, "    ({name:?}, include_str!({:?})),", path.display().to_string());
+    }
+    text.push_str("];\n");
+    text
+}
+
+/// Has the linker export what libraries of kernels refer to, which the program may load later.
+fn export_runtime(sources: &Path, out: &Path) {
+    let names = sources.join("host/runtime/exports");
+    println!("cargo:rerun-if-changed={}", names.display());
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
+        return;
+    }
+    let names = fs::read_to_string(names).expect("the list of the runtime's functions");
+    let mut list = String::from("{\n");
+    for name in names.lines().filter(|line| !line.is_empty()) {
+        // As C++ spells a name within a namespace.
+        let _ = writeln!(list, "    _ZN12rallrec_host{}{name}E*;", name.len());
+    }
+    list.push_str("};\n");
+    let path = out.join("exports.list");
+    fs::write(&path, list).expect("OUT_DIR can be written");
+    println!("cargo:rustc-link-arg-bins=-Wl,--dynamic-list={}", path.display());
+}
+
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -220,6 +267,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=RALLREC_SM");
     sanitizer();
+    export_runtime(&sources, &out);
     println!("cargo:rerun-if-changed={}", sources.join("common").display());
     for entry in fs::read_dir(&sources).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|e| e == "cu") {
@@ -252,5 +300,6 @@ fn main() {
         "/// The compiler that made them; empty without one.\npub static COMPILER: &str = {compiler:?};\n{}",
         table(&made)
     );
+    fs::write(out.join("sources.rs"), texts(&sources)).expect("OUT_DIR can be written");
     fs::write(out.join("kernels.rs"), text).expect("OUT_DIR can be written");
 }

@@ -17,6 +17,7 @@ pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod init;
+pub mod kernels;
 pub mod lm;
 pub mod memory;
 pub mod merge;

@@ -30,18 +30,18 @@ fn against((memory, compute): (f64, f64), seconds: f64) -> (Bound, f64) {
 }
 
 /// Least and most runs of a case.
-type Limits = (usize, usize);
+pub(super) type Limits = (usize, usize);
 
 /// Median, tenth and ninetieth of a hundred of times.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Spread {
-    seconds: f64,
-    p10: f64,
-    p90: f64,
+pub(super) struct Spread {
+    pub(super) seconds: f64,
+    pub(super) p10: f64,
+    pub(super) p90: f64,
 }
 
 impl Spread {
-    fn of(mut times: Vec<f64>) -> Self {
+    pub(super) fn of(mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
         let last = times.len().saturating_sub(1);
         let at = |hundredth: usize| times.get(last * hundredth / 100).copied().unwrap_or(f64::NAN);
@@ -174,14 +174,14 @@ fn repeat(by: By<'_>, (least, most): Limits, seconds: f64, sets: usize, run: &mu
 
 /// How runs are timed.
 #[derive(Clone, Copy)]
-enum By<'a> {
+pub(super) enum By<'a> {
     Clock,
     Launches(&'a KernelDevice),
 }
 
 /// Inputs of a case on `device`, how its runs are timed, least and most of them, and whether the
 /// times mean anything.
-fn prepare<'a>(device: &'a Device, case: &Case) -> Result<(Prepared, By<'a>, Limits, bool)> {
+pub(super) fn prepare<'a>(device: &'a Device, case: &Case) -> Result<(Prepared, By<'a>, Limits, bool)> {
     match (device, case.make) {
         (Device::Cpu, Make::Cpu(make)) => Ok((make()?, By::Clock, (5, 2001), true)),
         (Device::Kernels(device), Make::Kernels(make) | Make::Hopper(make)) => match scale(device) {

@@ -18,11 +18,13 @@ pub mod count;
 mod goal;
 mod measure;
 mod step;
+mod versus;
 
 pub use about::About;
 pub use ceilings::{Ceilings, measure as ceilings};
 pub use goal::Verdict;
 pub use measure::{Beside, Bound, Launched, Measured, time};
+pub use versus::{Versus, versus};
 
 use crate::device::{Device, KernelDevice, Kind};
 use crate::error::{Error, Result};

@@ -1,9 +1,11 @@
 //! The numerical check: operators against their f64 oracle on random cases, on any device, with the
 //! distribution of the error and a worst case that can be run again.
 
+use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::device::Device;
+use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::ops::registry::{self, Check, Shape};
 use crate::rng::{Rng, Use};
@@ -42,6 +44,33 @@ pub struct Finding {
     pub worst: Case,
     /// Every value within its tolerance.
     pub pass: bool,
+}
+
+impl Finding {
+    /// A finding as it was written to JSON; `None` where it is not one of this program's.
+    pub fn read(json: &Value) -> Option<Self> {
+        let op = registry::ALL.iter().flat_map(|o| o.checks).find(|c| json["op"] == c.name)?;
+        let classes = op.classes.iter().map(|(class, _)| *class).chain(["given"]);
+        let number = |of: &Value, what: &str| of[what].as_u64().map(|n| n as usize);
+        let worst = &json["worst"];
+        let shape: Vec<usize> = worst["shape"].as_array()?.iter().filter_map(|n| Some(n.as_u64()? as usize)).collect();
+        Some(Self {
+            op: op.name,
+            dtype: ["f32", "bf16"].into_iter().find(|name| json["dtype"] == *name)?,
+            class: classes.into_iter().find(|name| json["class"] == *name)?,
+            cases: number(json, "cases")?,
+            values: number(json, "values")?,
+            median: json["median"].as_f64()?,
+            p99: json["p99"].as_f64()?,
+            worst: Case {
+                shape: shape.try_into().ok()?,
+                seed: worst["seed"].as_u64()?,
+                at: number(worst, "at")?,
+                error: worst["error"].as_f64()?,
+            },
+            pass: json["pass"].as_bool()?,
+        })
+    }
 }
 
 /// The checks of these names; all for none. A name is an operator's, its backward's or a kernel's
@@ -129,11 +158,30 @@ pub fn check(
             let class = if shape.is_some() { "given" } else { class };
             let mut all = Vec::new();
             let mut worst = Case { shape: [0; 3], seed, at: 0, error: 0.0 };
-            for case in 0..cases as u64 {
+            let one = |case: u64| {
                 let seed = seed.wrapping_add(case);
                 let mut rng = Rng::new(seed, Use::Synthetic, 0, u32::MAX);
                 let drawn = ranges.map(|(low, high)| low + rng.below((high - low + 1) as u32) as usize);
-                let (errors, found) = run_case(op, device, bf16, shape.unwrap_or(drawn), seed)?;
+                run_case(op, device, bf16, shape.unwrap_or(drawn), seed)
+            };
+            // The host build runs a launch on the thread that asks for it.
+            let by_cores = matches!(device, Device::Kernels(device) if device.kind() == Kind::Host);
+            let found: Vec<_> = match by_cores {
+                true => (0..cases as u64).into_par_iter().map(one).collect(),
+                false => {
+                    // Behind an error nothing can be asked of the device any more.
+                    let mut done = Vec::new();
+                    for case in 0..cases as u64 {
+                        done.push(one(case));
+                        if done.last().is_some_and(Result::is_err) {
+                            break;
+                        }
+                    }
+                    done
+                }
+            };
+            for each in found {
+                let (errors, found) = each?;
                 if found.error >= worst.error {
                     worst = found;
                 }
@@ -180,6 +228,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_finding_is_read_as_it_was_written() {
+        let mut findings = Vec::new();
+        let op = select(&["rmsnorm".into()]).unwrap()[0];
+        check(op, &Device::Cpu, 2, 1, None, &mut findings).unwrap();
+        let json = serde_json::to_value(&findings).unwrap();
+        let read: Vec<Finding> = json.as_array().unwrap().iter().filter_map(Finding::read).collect();
+        assert_eq!(read, findings);
+        assert!(Finding::read(&serde_json::json!({ "op": "rmsnorm", "dtype": "f8" })).is_none());
     }
 
     #[test]

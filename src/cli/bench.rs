@@ -1,16 +1,18 @@
 //! `rallrec bench`: the operators against this machine's ceilings.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::CellAlignment;
 use serde::Serialize;
 
+use super::edited::{self, Edited};
 use super::output;
-use crate::bench::{self, About, Bound, Ceilings, Measured, Verdict};
-use crate::device::{Choice, Device, KernelDevice};
+use crate::bench::{self, About, Bound, Ceilings, Measured, Verdict, Versus};
+use crate::device::{Choice, Device, KernelDevice, Kind};
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::ops::registry::{self, Case, Operator};
 use crate::pipeline::control;
 use crate::pipeline::progress::short;
 
@@ -40,6 +42,10 @@ pub struct BenchArgs {
     /// Worker threads; 0 = one for each core.
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
+    /// A folder of .cu files, or one such file: its kernels and the program's run the same work in
+    /// turns, and their ratio is printed. `rallrec check` has the same flag.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "write")]
+    kernels: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -93,6 +99,9 @@ pub fn main(args: BenchArgs) -> Result<()> {
     let (device, name) = args.device.resolve()?;
     let cases = bench::select(&args.ops, &device)?;
     crate::pipeline::set_threads(args.threads)?;
+    if let Some(folder) = &args.kernels {
+        return beside(folder, &device, &cases, args.seconds, args.json);
+    }
     let ceilings = bench::ceilings(&device)?;
     let about = About::new(&device, &name);
     let mut report = Report { about, ceilings, cases: Vec::new(), left_out: Vec::new() };
@@ -129,6 +138,51 @@ pub fn main(args: BenchArgs) -> Result<()> {
     failed.dedup();
     Err(Error::failed("bench", format!("cases of {} failed; the list `left out` says why", failed.join(", ")))
         .next(format!("`rallrec check {}` looks for the cause", failed.join(" "))))
+}
+
+/// The edited kernels and the program's, in turns.
+#[derive(Serialize)]
+struct Turns {
+    kernels: Edited,
+    cases: Vec<Versus>,
+}
+
+fn beside(folder: &Path, device: &Device, cases: &[&Case], seconds: f64, json: bool) -> Result<()> {
+    let Device::Kernels(own) = device else {
+        return Err(Error::usage("--kernels", "the CPU backend has no kernels").next("use --device host or cuda"));
+    };
+    let operators: Vec<&Operator> =
+        registry::ALL.iter().copied().filter(|o| cases.iter().any(|c| o.has(c.op))).collect();
+    let (edited, kernels) = edited::device(folder, own.kind(), &operators, 0)?;
+    let edited = Device::Kernels(edited);
+    let mut turns = Turns { kernels, cases: Vec::new() };
+    for case in cases.iter().filter(|case| bench::left_out(case, device).is_none()) {
+        if control::interrupted() {
+            return Err(Error::stopped("bench"));
+        }
+        turns.cases.push(bench::versus(device, &edited, case, seconds)?);
+    }
+    if json {
+        return output::json(&turns);
+    }
+    let mut rows = table(["op", "work", "stored", "built in", "edited", "times as fast", "10 - 90 %", "turns"], 3);
+    for v in &turns.cases {
+        rows.add_row([
+            v.op.to_string(),
+            v.work.to_string(),
+            v.storage.to_string(),
+            duration(v.built_in),
+            duration(v.edited),
+            format!("{:.3}", v.faster),
+            format!("{:.3} - {:.3}", v.p10, v.p90),
+            v.turns.to_string(),
+        ]);
+    }
+    let note = match own.kind() {
+        Kind::Host => "on the host build, whose times say nothing of a GPU's\n",
+        Kind::Cuda => "",
+    };
+    output::text(&format!("{}{note}\n{rows}\n", turns.kernels.text()))
 }
 
 fn table<const N: usize>(header: [&str; N], left: usize) -> comfy_table::Table {

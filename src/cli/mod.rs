@@ -15,6 +15,7 @@ mod compare;
 mod data;
 mod demo;
 mod doctor;
+mod edited;
 mod explain;
 mod export;
 mod init;
@@ -26,6 +27,7 @@ mod output;
 mod progress;
 mod recommend;
 mod report;
+mod rerun;
 mod run;
 mod score;
 mod serve;
@@ -114,6 +116,7 @@ impl Command {
             Command::Recommend(_) | Command::Export(_) | Command::Data(_) => true,
             Command::Bench(_) | Command::TinyModel(_) | Command::Serve(_) | Command::Sweep(_) => true,
             Command::Llm(args) => args.hears_stops(),
+            Command::Check(args) => args.watches(),
             _ => false,
         }
     }

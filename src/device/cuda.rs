@@ -10,7 +10,7 @@ use cudarc::driver::sys::{self, CUevent, CUfunction, CUfunction_attribute, CUgra
 use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::driver::{self, Cause, classify};
-use super::images;
+use super::images::{self, Compiled};
 use super::kernel::{Arg, Launch};
 use super::series::{Series, Stream};
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ struct Staging {
 
 #[derive(Default)]
 struct Loaded {
-    modules: HashMap<&'static str, CUmodule>,
+    modules: HashMap<String, CUmodule>,
     /// Each with the dynamic shared memory that it may have.
     functions: HashMap<&'static str, (CUfunction, usize)>,
     /// Launched since the last synchronisation, newest last: a fault is noticed late, and is one of
@@ -51,6 +51,8 @@ pub(super) struct Cuda {
     series: Mutex<Option<Series<Event, Noted>>>,
     /// Memory that is set to zero in front of a series.
     filler: OnceLock<u64>,
+    /// What is looked at before the images of this binary.
+    compiled: Vec<Compiled>,
 }
 
 /// A launch of a series: kernel, blocks, cost.
@@ -94,9 +96,9 @@ fn said(doing: &str, error: DriverError) -> Error {
 }
 
 impl Cuda {
-    pub(super) fn new(ordinal: usize) -> Result<Self> {
+    pub(super) fn new(ordinal: usize, compiled: Vec<Compiled>) -> Result<Self> {
         driver::gate()?;
-        if images::IMAGES.is_empty() {
+        if images::IMAGES.is_empty() && compiled.is_empty() {
             return Err(Error::usage("--device cuda", "this binary was built without the CUDA compiler")
                 .next("scripts/nvcc-venv fetches one; then set RALLREC_CUDA_VENV and build again"));
         }
@@ -114,7 +116,7 @@ impl Cuda {
         let memory = unsafe { result::malloc_host(2 * STAGE, 0) }.map_err(|e| said("no page-locked memory", e))?;
         let staging = Mutex::new(Staging { memory: memory.cast(), sent: [event()?, event()?] });
         let (series, filler) = (Mutex::new(None), OnceLock::new());
-        Ok(Self { context, capability, stream, staging, loaded: Mutex::default(), series, filler })
+        Ok(Self { context, capability, stream, staging, loaded: Mutex::default(), series, filler, compiled })
     }
 
     pub(super) fn capability(&self) -> (u32, u32) {
@@ -307,27 +309,34 @@ impl Cuda {
         }
     }
 
+    /// The unit that holds a kernel, and its code: what was compiled later before what is in this
+    /// binary.
+    fn code(&self, kernel: &str) -> Result<(String, &[u8])> {
+        if let Some(own) = self.compiled.iter().find(|c| c.kernels.iter().any(|k| k == kernel)) {
+            return Ok((own.unit.clone(), &own.code));
+        }
+        let unit = images::unit_of(kernel)
+            .ok_or_else(|| Error::failed(format!("kernel {kernel}"), "is not in this binary"))?;
+        let (major, minor) = self.capability;
+        let image = images::best(unit, major, minor).ok_or_else(|| {
+            Error::failed("GPU", format!("no code for compute capability {major}.{minor} in this binary"))
+                .next("build with a CUDA compiler that knows it; sm_80 is the oldest supported")
+        })?;
+        Ok((unit.to_owned(), image.bytes))
+    }
+
     fn function(&self, kernel: &'static str, shared: usize) -> Result<CUfunction> {
         let mut loaded = lock(&self.loaded);
         let function = match loaded.functions.get(kernel) {
             Some(&(function, _)) => function,
             None => {
-                let unit = images::unit_of(kernel)
-                    .ok_or_else(|| Error::failed(format!("kernel {kernel}"), "is not in this binary"))?;
-                let module = match loaded.modules.get(unit) {
+                let (unit, code) = self.code(kernel)?;
+                let module = match loaded.modules.get(&unit) {
                     Some(&module) => module,
                     None => {
-                        let (major, minor) = self.capability;
-                        let image = images::best(unit, major, minor).ok_or_else(|| {
-                            Error::failed(
-                                "GPU",
-                                format!("no code for compute capability {major}.{minor} in this binary"),
-                            )
-                            .next("build with a CUDA compiler that knows it; sm_80 is the oldest supported")
-                        })?;
                         // SAFETY: a whole cubin, or PTX that ends with a zero.
-                        let module = unsafe { result::module::load_data(image.bytes.as_ptr().cast()) }
-                            .map_err(|e| self.unloadable(unit, e))?;
+                        let module = unsafe { result::module::load_data(code.as_ptr().cast()) }
+                            .map_err(|e| self.unloadable(&unit, e))?;
                         loaded.modules.insert(unit, module);
                         module
                     }

@@ -13,6 +13,17 @@ pub struct Image {
     pub bytes: &'static [u8],
 }
 
+/// A unit that was compiled while the program ran.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// Its source, for people.
+    pub unit: String,
+    /// The kernels in it.
+    pub kernels: Vec<String>,
+    /// Machine code for the GPU at hand.
+    pub code: Vec<u8>,
+}
+
 /// Machine code at an address that its format's words ask for; bytes of a file may lie anywhere.
 #[allow(dead_code, reason = "without a CUDA compiler there is no code")]
 #[repr(C, align(16))]

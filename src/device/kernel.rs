@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-pub use rallrec_kernels_host::Arg;
+pub use rallrec_kernels_host::{Arg, Set};
 
 use super::arguments::{Block, Field};
 use super::buffer::{Buffer, Element};
 use super::cuda::{Cuda, Stamped};
+use super::images::Compiled;
 use super::nvtx;
 use super::pool::{Memory, Pool};
 use super::recording::{Recorder, Step};
@@ -84,7 +85,7 @@ pub enum Kind {
 }
 
 pub(super) enum Backend {
-    Host { seed: AtomicU64 },
+    Host { seed: AtomicU64, set: Set },
     Cuda(Box<Cuda>),
 }
 
@@ -117,7 +118,12 @@ impl KernelDevice {
     /// Kernels on the CPU, threads and blocks in the order of `seed`. Every launch takes another
     /// order.
     pub fn host(seed: u64) -> Self {
-        Self::over(Backend::Host { seed: AtomicU64::new(seed) })
+        Self::host_with(seed, Set::BUILT_IN)
+    }
+
+    /// As [`Self::host`], with the kernels of a library before those of the program.
+    pub fn host_with(seed: u64, set: Set) -> Self {
+        Self::over(Backend::Host { seed: AtomicU64::new(seed), set })
     }
 
     /// The GPU number `ordinal` of those that CUDA_VISIBLE_DEVICES shows.
@@ -126,13 +132,21 @@ impl KernelDevice {
     /// No driver or one that is too old, no GPU, no kernels in this binary, a limit that is no
     /// size.
     pub fn cuda(ordinal: usize) -> Result<Self> {
+        Self::cuda_with(ordinal, Vec::new())
+    }
+
+    /// As [`Self::cuda`], with these kernels before those of the program.
+    ///
+    /// # Errors
+    /// As there; code that the driver does not take is refused when it is first launched.
+    pub fn cuda_with(ordinal: usize, compiled: Vec<Compiled>) -> Result<Self> {
         let limit = match std::env::var("RALLREC_GPU_MEMORY") {
             Ok(text) if !text.trim().is_empty() => Some(super::pool::size(&text).ok_or_else(|| {
                 Error::usage("RALLREC_GPU_MEMORY", format!("'{text}' is no size")).next("use e.g. 20GiB")
             })?),
             _ => None,
         };
-        let device = Self::over(Backend::Cuda(Box::new(Cuda::new(ordinal)?)));
+        let device = Self::over(Backend::Cuda(Box::new(Cuda::new(ordinal, compiled)?)));
         if let Some(limit) = limit {
             device.limit_memory(limit);
         }
@@ -306,7 +320,7 @@ impl KernelDevice {
         let began = (timed || listed).then(Instant::now);
         let seconds = match &self.0.backend {
             Backend::Host { .. } if recorded => 0.0,
-            Backend::Host { seed } => {
+            Backend::Host { seed, set } => {
                 let host = rallrec_kernels_host::Launch {
                     kernel: launch.kernel,
                     grid: launch.grid,
@@ -314,7 +328,7 @@ impl KernelDevice {
                     shared: launch.shared,
                     seed: seed.fetch_add(1, Ordering::Relaxed),
                 };
-                host.run(args).map_err(|fault| self.fault(launch, args, &fault))?;
+                host.run_of(*set, args).map_err(|fault| self.fault(launch, args, &fault))?;
                 began.map_or(0.0, |began| began.elapsed().as_secs_f64())
             }
             // SAFETY: by this function's contract.

@@ -1,10 +1,13 @@
 //! Devices under test, values that kernels get wrong, and a comparison that a NaN cannot pass.
 
+use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use rallrec::device::{KernelDevice, Storage};
 use rallrec::models::decoder::{Family, families};
+use rallrec::ops::registry;
 pub use rallrec::ops::registry::{largest, narrow, wide};
 use rallrec::rng::{Rng, Use};
 
@@ -30,10 +33,35 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
     families::ALL.into_iter().filter(|family| !family.capped())
 }
 
+/// The seed of all draws: that of PROPTEST_RNG_SEED, else one of this process.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| match ProptestConfig::default().rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => std::hash::RandomState::new().hash_one(0),
+    })
+}
+
 /// Cases of a property test; a GPU takes many more in the same time.
 pub fn cases(n: u32) -> ProptestConfig {
     let n = std::env::var("RALLREC_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(n);
-    ProptestConfig { cases: n, failure_persistence: None, ..ProptestConfig::default() }
+    let rng_seed = RngSeed::Fixed(seed());
+    ProptestConfig { cases: n, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
+}
+
+/// The command that makes the draws of the running test again; and the one that checks its operator
+/// at every save of a kernel.
+fn again() -> String {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
+    let cases = std::env::var("RALLREC_CASES").map_or(String::new(), |n| format!("RALLREC_CASES={n} "));
+    let test = format!("\n  again: {cases}PROPTEST_RNG_SEED={} cargo test --test kernels {name} -- --exact", seed());
+    match registry::find(name.split("::").next().unwrap_or_default()) {
+        Some(operator) if !operator.checks.is_empty() => {
+            format!("{test}\n  at every save: rallrec check {} --kernels kernels --watch", operator.name)
+        }
+        _ => test,
+    }
 }
 
 /// Sorts of values.
@@ -100,13 +128,14 @@ pub fn close(what: &str, got: &[f32], want: &[f64], tolerance: impl Fn(usize) ->
         let error = (f64::from(g) - w).abs();
         prop_assert!(
             error <= tolerance(i),
-            "{} [{}]: {} and not {}; error {:e} > {:e}",
+            "{} [{}]: {} and not {}; error {:e} > {:e}{}",
             what,
             i,
             g,
             w,
             error,
-            tolerance(i)
+            tolerance(i),
+            again()
         );
     }
     Ok(())
@@ -114,6 +143,17 @@ pub fn close(what: &str, got: &[f32], want: &[f64], tolerance: impl Fn(usize) ->
 
 /// Two runs, which on the host take threads and blocks in another order, must give the same bits.
 pub fn same_bits(a: &[f32], b: &[f32]) -> Result<(), TestCaseError> {
-    prop_assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "two runs differ");
+    let same = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+    prop_assert!(same, "two runs differ{}", again());
     Ok(())
+}
+
+#[test]
+fn a_difference_says_how_to_see_it_again() {
+    let said = close("here", &[1.0], &[2.0], |_| 0.5).unwrap_err().to_string();
+    assert!(
+        said.contains("cargo test --test kernels common::a_difference") && said.contains(&seed().to_string()),
+        "{said}"
+    );
+    assert!(close("here", &[f32::NAN], &[f64::NAN], |_| 0.5).is_err(), "a NaN is no value");
 }
