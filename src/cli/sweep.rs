@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::metric::{self, Metric};
 use crate::pipeline::progress::Verbosity;
 use crate::pipeline::run::{Run, Span};
-use crate::pipeline::sweep::{self, Assignment, Axis, How, Judge, Plan, Trial};
+use crate::pipeline::sweep::{self, Axis, Halving, How, Judge, Plan, Trial};
 use crate::terminal::say;
 
 /// Try a recipe with other values of some keys and choose by validation rows.
@@ -22,7 +22,8 @@ use crate::terminal::say;
 #[command(after_help = "Examples:\n  \
     rallrec sweep configs/demo.toml --over 'retrieve.gamma = [0.5, 0.667, 0.8]' --set retrieve.rule=paper --judge tuned\n  \
     rallrec sweep my.toml --over 'tune.lora.learning_rate = { from = 1e-4, to = 1e-2, log = true }' --random 8 --budget 2h\n  \
-    rallrec sweep my.toml --over 'graph.lightgcn.layers = [1, 2, 3]' --judge lightgcn")]
+    rallrec sweep my.toml --over 'graph.lightgcn.layers = [1, 2, 3]' --judge lightgcn\n  \
+    rallrec sweep my.toml --over 'tune.lora.rank = [4, 8, 16, 32]' --halving 'rows.tune = [64, 128]' --judge tuned")]
 pub struct SweepArgs {
     /// The recipe (TOML).
     recipe: PathBuf,
@@ -36,6 +37,13 @@ pub struct SweepArgs {
     /// Seed of the draws of --random.
     #[arg(long, default_value_t = 42, requires = "random")]
     seed: u64,
+    /// Successive halving: all trials get the first of these budgets, the better of them the next,
+    /// and the best of all the recipe's own: 'key = [small, larger]', e.g. epochs or tuning rows.
+    #[arg(long, value_name = "KEY=VALUES")]
+    halving: Option<String>,
+    /// Share of the trials that --halving takes on to the next budget.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, requires = "halving", value_parser = share)]
+    keep: f64,
     /// Begin no trial after this time: 90s, 30m, 2h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     budget: Option<Duration>,
@@ -79,6 +87,28 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "write a time above 0: 90s, 30m or 2h".into())
 }
 
+fn share(text: &str) -> std::result::Result<f64, String> {
+    let share = text.trim().parse::<f64>().ok().filter(|share| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| "write a share above 0 and below 1, e.g. 0.33".into())
+}
+
+/// The budgets of --halving, smallest first.
+fn halving(text: &str, keep: f64, axes: &[Axis]) -> Result<Halving> {
+    let axis = Axis::parse_of("--halving", text)?;
+    let key = axis.key().to_owned();
+    if axes.iter().any(|other| other.key() == key) {
+        return Err(Error::usage("--halving", format!("'{key}' is gone over by --over too"))
+            .next("take another key for the budget, or leave it out of --over"));
+    }
+    let rungs = sweep::trials(&[axis], How::Grid)?.into_iter().flatten().map(|(_, value)| value).collect::<Vec<_>>();
+    let numbers: Vec<f64> = rungs.iter().filter_map(|value| value.parse().ok()).collect();
+    if numbers.len() != rungs.len() || numbers.windows(2).any(|w| w[0] >= w[1]) {
+        return Err(Error::usage("--halving", "the budgets are not ascending numbers")
+            .next("write --halving 'graph.lightgcn.epochs = [5, 20]'; the recipe's own value comes last by itself"));
+    }
+    Ok(Halving { key, rungs, keep })
+}
+
 fn deciding(name: Option<&str>, judge: Judge) -> Result<&'static Metric> {
     let known: &[&'static Metric] =
         if judge.ranks() { &[&metric::NDCG, &metric::RECALL, &metric::MRR] } else { &metric::METRICS };
@@ -99,6 +129,16 @@ fn again() -> String {
     ["rallrec".to_owned()].into_iter().chain(std::env::args().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
 }
 
+/// The recipe with these values.
+fn read(args: &SweepArgs, values: &[(String, String)]) -> Result<config::Read> {
+    let changes = values.iter().map(|(key, value)| format!("{key}={value}"));
+    let mut read = config::read(&args.recipe, &args.set.iter().cloned().chain(changes).collect::<Vec<_>>())?;
+    if let Some(device) = args.device {
+        read.recipe.device = device;
+    }
+    Ok(read)
+}
+
 pub fn main(args: SweepArgs) -> Result<()> {
     // Old names of keys are told once, and not by every trial.
     let base = output::recipe(&args.recipe, &args.set)?;
@@ -109,27 +149,29 @@ pub fn main(args: SweepArgs) -> Result<()> {
     };
     let metric = deciding(args.metric.as_deref(), args.judge)?;
     let all = sweep::trials(&axes, how)?;
-    let read = |values: &Assignment| -> Result<config::Read> {
-        let changes = values.iter().map(|(key, value)| format!("{key}={value}"));
-        let mut read = config::read(&args.recipe, &args.set.iter().cloned().chain(changes).collect::<Vec<_>>())?;
-        if let Some(device) = args.device {
-            read.recipe.device = device;
-        }
-        Ok(read)
-    };
-    let swept = |key: &str| axes.iter().any(|axis| axis.key() == key);
+    let halving = args.halving.as_deref().map(|text| halving(text, args.keep, &axes)).transpose()?;
+    let budget_key = halving.as_ref().map(|halving| halving.key.as_str());
+    let swept = |key: &str| axes.iter().any(|axis| axis.key() == key) || budget_key == Some(key);
     let mut trials = Vec::with_capacity(all.len());
     // Every recipe is checked before the first trial begins.
     for values in all {
-        let read = read(&values)?;
+        let read = read(&args, &values)?;
         read.check_files(Some(args.judge.last()))?;
-        trials.push(Trial { recipe: sweep::for_choice(read.recipe, &swept), values });
+        let mut smaller = Vec::new();
+        for rung in halving.iter().flat_map(|halving| &halving.rungs) {
+            let at = [&values[..], &[(budget_key.unwrap_or_default().to_owned(), rung.clone())]].concat();
+            smaller.push(sweep::for_choice(self::read(&args, &at)?.recipe, &swept));
+        }
+        trials.push(Trial { recipe: sweep::for_choice(read.recipe, &swept), values, smaller });
     }
     if !args.choose_only {
         // What the last run needs is said now, and not after hours of trials.
         base.check_files(None)?;
     }
     sweep::check_judge(&axes, args.judge)?;
+    if let Some(text) = &args.halving {
+        sweep::check_judge(&[Axis::parse_of("--halving", text)?], args.judge)?;
+    }
     if base.recipe.tune.select_on_test && !args.quiet {
         say!("sweep: tune.select_on_test is on, so the tuning of every trial looks at test rows");
     }
@@ -141,15 +183,16 @@ pub fn main(args: SweepArgs) -> Result<()> {
         _ => error,
     };
     let number = trials.len();
-    let plan = Plan { folder: &folder, trials, judge: args.judge, metric, budget: args.budget, verbosity };
+    let plan = Plan { folder: &folder, trials, judge: args.judge, metric, halving, budget: args.budget, verbosity };
     let outcome = sweep::run(&plan, &mut |n, tried| {
         if !args.quiet {
             let value = tried.value.map_or_else(|| "failed".into(), |v| format!("{} {v:.4}", metric.title));
-            say!("trial {} of {number}: {}: {value}", n + 1, sweep::name(&tried.values));
+            let at = tried.left_at.as_ref().map_or_else(String::new, |budget| format!(", at {budget}"));
+            say!("trial {} of {number}: {}{at}: {value}", n + 1, sweep::name(&tried.values));
         }
     })
     .map_err(stopped)?;
-    let best = outcome.chosen.map(|n| read(&outcome.trials[n].values)).transpose()?;
+    let best = outcome.chosen.map(|n| read(&args, &outcome.trials[n].values)).transpose()?;
     if let Some(best) = &best {
         sweep::write_best(&folder, &best.recipe)?;
     }
@@ -185,6 +228,24 @@ mod tests {
         for wrong in ["", "m", "-3m", "nan", "inf", "3 days", "1e40h"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn halving_has_ascending_budgets_of_another_key() {
+        let axes = [Axis::parse("retrieve.k = [5, 10]").unwrap()];
+        let of = |text: &str| halving(text, 0.5, &axes);
+        let found = of("graph.lightgcn.epochs = [5, 20]").unwrap();
+        assert_eq!((found.key.as_str(), &found.rungs[..]), ("graph.lightgcn.epochs", &["5".into(), "20".into()][..]));
+        for (wrong, said) in [
+            ("retrieve.k = [5]", "gone over"),
+            ("rows.tune = [20, 5]", "ascending"),
+            ("rows.tune = ['a']", "ascending"),
+            ("rows.tune", "--halving"),
+        ] {
+            assert!(of(wrong).unwrap_err().to_string().contains(said), "{wrong}");
+        }
+        assert_eq!(share("0.33"), Ok(0.33));
+        assert!(["0", "1", "-0.5", "nan", "half"].iter().all(|wrong| share(wrong).is_err()));
     }
 
     #[test]

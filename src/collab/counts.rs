@@ -5,6 +5,7 @@
 //! test rows are described by training rows only; the user's own mean covers earlier ratings only,
 //! never the target.
 
+use super::content::{Rated as RatedItem, TextVectors};
 use super::features::CausalFeatures;
 use super::fold_in::ItemMeans;
 use super::logistic::{log_odds, sigmoid};
@@ -54,6 +55,9 @@ pub struct Counts {
     folds: Vec<Vec<Sum>>,
     /// Sum over the items of each fold.
     totals: Vec<Sum>,
+    /// What the items' words leave to expect: by all folds, then without each; empty where little
+    /// known items are held at the mean of all.
+    priors: Vec<Vec<RatingSummary>>,
 }
 
 /// The fold of a user: a pure function of the seed.
@@ -85,7 +89,28 @@ impl Counts {
             slot.add(s.rating > threshold, s.rating);
         }
         let totals = folds.iter().map(|sums| sums.iter().fold(Sum::default(), |a, s| a.plus(*s))).collect();
-        Ok(Self { settings: settings.clone(), threshold, folds, totals })
+        Ok(Self { settings: settings.clone(), threshold, folds, totals, priors: Vec::new() })
+    }
+
+    /// Holds items with few ratings at what their words leave to expect, instead of the mean of
+    /// all. `folds`: of how many folds training rows will be asked for; 0 where none will.
+    ///
+    /// # Errors
+    /// Vectors of another number of items.
+    pub fn with_content(mut self, vectors: &TextVectors, folds: usize) -> Result<Self> {
+        let items = self.folds.first().map_or(0, Vec::len);
+        let prior = |without: Option<usize>| {
+            let rated = |item: usize| {
+                let Sum { likes, count, stars } = self.item(item, without);
+                let n = f64::from(count.max(1));
+                RatedItem { count: f64::from(count), liked: f64::from(likes) / n, stars: stars / n }
+            };
+            let rated: Vec<RatedItem> = (0..items).map(rated).collect();
+            vectors.prior(&rated, self.global(without), self.settings.content_ridge, self.settings.seed)
+        };
+        let all = std::iter::once(None).chain((0..folds).map(Some));
+        self.priors = all.map(prior).collect::<Result<_>>()?;
+        Ok(self)
     }
 
     /// Features of a *training* row: from the folds that its user is not in, and from `history`,
@@ -108,8 +133,15 @@ impl Counts {
     pub fn item_means(&self, without: Option<usize>) -> ItemMeans {
         let (global, k) = (self.global(without), self.settings.item_shrinkage);
         let items = self.folds.first().map_or(0, Vec::len);
-        let stars = (0..items).map(|i| self.item(i, without).shrunk(global, k).stars).collect();
+        let mean = |i: usize| self.item(i, without).shrunk(self.prior(i, without, global), k).stars;
+        let stars = (0..items).map(mean).collect();
         ItemMeans { stars, shrinkage: self.settings.history_shrinkage }
+    }
+
+    /// What an item with few ratings is held at.
+    fn prior(&self, item: usize, without: Option<usize>, global: RatingSummary) -> RatingSummary {
+        let of = self.priors.get(without.map_or(0, |fold| fold + 1));
+        of.and_then(|priors| priors.get(item)).copied().unwrap_or(global)
     }
 
     fn others(&self, without: Option<usize>) -> impl Iterator<Item = usize> {
@@ -136,7 +168,8 @@ impl Counts {
 
     fn features(&self, target: ItemIdx, history: &[Rated], without: Option<usize>) -> CausalFeatures {
         let global = self.global(without);
-        let item = self.item(target.at(), without).shrunk(global, self.settings.item_shrinkage);
+        let prior = self.prior(target.at(), without, global);
+        let item = self.item(target.at(), without).shrunk(prior, self.settings.item_shrinkage);
         let mut user = Sum::default();
         // A repeated target must not be described by its own rating (defect D6).
         for r in history.iter().filter(|r| r.item != target) {
@@ -199,6 +232,25 @@ mod tests {
                 prop_assert!((features.user.liked - features.global).abs() <= 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn items_of_few_ratings_are_held_at_what_their_words_say_and_many_ratings_outweigh_it() {
+        let texts: Vec<String> = (0..40).map(|i| format!("{} w{i}", ["good", "poor"][i % 2])).collect();
+        let words = TextVectors::Words(crate::retrieval::Words::of(texts.iter().map(String::as_str)));
+        // Item 0 has no rating; item 1, a poor one by its words, is liked by everybody.
+        let rating = |item: u32| if item.is_multiple_of(2) || item == 1 { 5 } else { 1 };
+        let rows: Vec<Sample> = (0..300).flat_map(|u| (1..40).map(move |i| sample(u, i, rating(i)))).collect();
+        let settings = CollabSettings { content_ridge: 0.1, ..CollabSettings::default() };
+        let plain = Counts::fit(40, 3.0, &rows, &settings).unwrap();
+        let with = plain.clone().with_content(&words, 5).unwrap();
+        let liked = |counts: &Counts, item| counts.of_new_row(ItemIdx(item), &[]).item.liked;
+        assert!((liked(&plain, 0) - plain.of_new_row(ItemIdx(0), &[]).global).abs() <= 1e-12);
+        assert!(liked(&with, 0) > 0.65, "{}", liked(&with, 0));
+        assert!((liked(&with, 1) - liked(&plain, 1)).abs() <= 0.06, "300 ratings outweigh words");
+        assert!(with.item_means(None).stars[0] > 3.6 && with.item_means(Some(2)).stars[0] > 3.6);
+        // A training row of the item is described without its own fold of users all the same.
+        assert!(with.of_training_row(UserIdx(3), ItemIdx(0), &[]).item.liked > 0.65);
     }
 
     #[test]

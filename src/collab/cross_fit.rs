@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::affinity::Affinity;
 use super::als;
+use super::content::TextVectors;
 use super::counts::Counts;
 use super::features::{CausalFeatures, FEATURES};
 use super::fold_in::FoldIn;
@@ -32,6 +33,8 @@ pub struct Sources<'a> {
     pub users: &'a Matrix,
     /// LightGCN's item vectors, one row for each item of the catalogue.
     pub items: &'a Matrix,
+    /// Vectors of the items' words, where little known items are held by them.
+    pub words: Option<&'a TextVectors>,
 }
 
 /// Makes the causal features of a row.
@@ -110,7 +113,10 @@ struct Parts {
 impl Parts {
     fn fit(settings: &CollabSettings, sources: Sources<'_>, folds: usize, monitor: &dyn Monitor) -> Result<Self> {
         let train = sources.samples.part(Part::Train);
-        let counts = Counts::fit(sources.items.rows(), sources.threshold, train, settings)?;
+        let mut counts = Counts::fit(sources.items.rows(), sources.threshold, train, settings)?;
+        if let Some(words) = sources.words {
+            counts = counts.with_content(words, folds)?;
+        }
         let affinity = settings.affinity.then(|| Affinity::new(sources.users.clone(), sources.items.clone()));
         let wanted = !settings.fold_in.sources.is_empty();
         let fold_ins = wanted

@@ -4,7 +4,9 @@
 //! - [`Counts`]: likes and stars of each item, apart by folds of users, so that a row is never
 //!   described by itself;
 //! - [`Baselines`], [`GraphBaseline`]: predictors that a language model has to beat;
+//! - [`content`]: what the words of an item leave to expect of its ratings;
 //! - [`boosted`], [`similar`]: gradient-boosted trees, item-kNN on ratings, TF-IDF;
+//! - [`reranker`]: which items of a history tell the answer, learnt on pairs of them;
 //! - [`FoldIn`]: what a user's own earlier ratings say of a target, on LightGCN's item vectors or
 //!   on those of [`als`];
 //! - [`CausalFeatures`]: all of these for one row, and the probability that a [`Logistic`] fit
@@ -17,11 +19,13 @@ mod affinity;
 pub mod als;
 mod baselines;
 pub mod boosted;
+pub mod content;
 mod counts;
 mod cross_fit;
 mod features;
 mod fold_in;
 mod logistic;
+pub mod reranker;
 mod settings;
 pub mod similar;
 mod tree_features;
@@ -29,6 +33,7 @@ mod tree_features;
 pub use affinity::Affinity;
 pub use als::AlsSettings;
 pub use baselines::{BaselineSettings, Baselines, GraphBaseline};
+pub use content::{Content, TextVectors};
 pub use counts::Counts;
 pub use cross_fit::{CrossFit, Sources};
 pub use features::{CausalFeatures, FEATURES};

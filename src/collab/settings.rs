@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::als::AlsSettings;
+use super::content::Content;
 use crate::error::{Error, Result};
 use crate::settings::Checked;
 use crate::text::ratings::Wording;
@@ -29,6 +30,12 @@ pub struct CollabSettings {
     /// Which of the user's earlier ratings speak for the target (fold-in); part of the estimate
     /// behind the verdict.
     pub fold_in: FoldInSettings,
+    /// What holds items with few ratings: the mean of all items, or what their words leave to
+    /// expect, learnt from other items (a content prior).
+    pub content: Content,
+    /// Ridge of the regression behind the content prior.
+    #[schemars(range(max = 1_000_000_000.0), extend("exclusiveMinimum" = 0))]
+    pub content_ridge: f64,
     /// Seed of the folds, and of the rows that the estimate is fitted on. Not set: the recipe's
     /// `seed`.
     pub seed: u64,
@@ -43,6 +50,8 @@ impl Default for CollabSettings {
             history_shrinkage: 10.0,
             affinity: false,
             fold_in: FoldInSettings::default(),
+            content: Content::None,
+            content_ridge: 1.0,
             seed: 42,
         }
     }

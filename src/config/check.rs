@@ -3,7 +3,7 @@
 
 use rallrec_events::StageId;
 
-use super::{DescribeSource, Recipe};
+use super::{DescribeSource, Recipe, TunedBy};
 use crate::data::{By, GraphEdges};
 use crate::eval::Score;
 use crate::eval::rows;
@@ -166,6 +166,24 @@ impl Checked for Recipe {
             "merge.experts",
             "`collaborative` needs the causal features, and collab.wording = \"none\" makes none",
             "set collab.wording, e.g. to \"silent\"",
+        );
+        faults.unless(
+            !self.tune.residual || self.collab.wording != Wording::None,
+            "tune.residual",
+            "there is nothing to add to: collab.wording = \"none\" makes no causal features",
+            "set collab.wording, e.g. to \"silent\"",
+        );
+        faults.unless(
+            !self.tune.residual || self.predict.score == Score::TwoWay,
+            "tune.residual",
+            "log odds are added, and predict.score = \"double_softmax\" (or faithful = true) gives none",
+            "leave one of the two out",
+        );
+        faults.unless(
+            self.reason.tuned_by != TunedBy::Answer || self.model.reasoning.is_empty(),
+            "reason.tuned_by",
+            "the adapter is of model.path, and model.reasoning is another model",
+            "leave one of the two out",
         );
         let (reasoned, others) = (self.reason.test_rows, self.predict.ablation_rows);
         let enough = others == 0 || (reasoned > 0 && reasoned <= others);

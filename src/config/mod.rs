@@ -21,5 +21,5 @@ pub use load::{Read, load, parse, read, read_text};
 pub use print::annotated;
 pub use sections::{
     Describe, DescribeSource, Embed, Graph, ModelSettings, MoreHistory, Pooling, Predict, Reason, Recipe, RowChoice,
-    Rows, Tune,
+    Rows, Tune, TunedBy,
 };

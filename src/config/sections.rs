@@ -191,7 +191,15 @@ pub struct Describe {
     /// Most tokens of a written description.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_tokens: usize,
-    /// Seed of the tokens of written descriptions. Not set: the recipe's `seed`.
+    /// Share of each description's words that are replaced by words of other items' descriptions: a
+    /// test of how much the method leans on them.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub noise: f64,
+    /// Share of the descriptions that stand at another item.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub swapped: f64,
+    /// Seed of the tokens of written descriptions, and of what is replaced and swapped. Not set:
+    /// the recipe's `seed`.
     pub seed: u64,
 }
 
@@ -205,6 +213,8 @@ impl Default for Describe {
             top_p: 0.9,
             min_tokens: 10,
             max_tokens: 1024,
+            noise: 0.0,
+            swapped: 0.0,
             seed: SEED,
         }
     }
@@ -294,6 +304,10 @@ pub struct Tune {
     /// authors do (D8). It shifts the label mask by one, so that the prompt's last token is learnt
     /// too.
     pub faithful_bos: bool,
+    /// Tune the model to say what the causal features do not: each target weighs as much as they miss
+    /// its label by, and the model's log odds are added to theirs. Beyond the papers; needs
+    /// `collab.wording`.
+    pub residual: bool,
     /// Validation rows that early stop looks at; 0 means all of `rows.valid`.
     #[schemars(range(max = 1_000_000_000))]
     pub valid_rows: usize,
@@ -310,6 +324,7 @@ impl Default for Tune {
             more_seeds: Vec::new(),
             select_on_test: false,
             faithful_bos: false,
+            residual: false,
             valid_rows: 0,
             lora: crate::tune::LoraSettings::default(),
         }
@@ -382,10 +397,28 @@ impl Checked for Predict {
     }
 }
 
+/// What a reasoning model was tuned on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TunedBy {
+    /// It is as published.
+    #[default]
+    Nothing,
+    /// Yes and No of the tuning rows: it reasons with the tuned model's adapter.
+    Answer,
+    /// Its own thoughts about the tuning rows, those that lead to the right answer.
+    Reward,
+}
+
 /// Reasoning samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reason {
+    /// What the reasoning model was tuned on: nothing, the answers alone (the adapter of `tune`;
+    /// `model.reasoning` stays empty), or by reward on its own thoughts about the tuning rows: of
+    /// each row the best of `samples`, if it leads to the right answer. The latter by the settings
+    /// of `tune.lora`.
+    pub tuned_by: TunedBy,
     /// Samples of each prompt, S. The authors take 16 without and 6 with the hint.
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: usize,
@@ -409,6 +442,18 @@ pub struct Reason {
     /// Test rows that are reasoned about; 0 means all.
     #[schemars(range(max = 1_000_000_000))]
     pub test_rows: usize,
+    /// Stop sampling a row once the standard error of the mean of its samples' P(Yes) is at most
+    /// this; 0 takes all samples of every row. What a row's samples are does not change, only how
+    /// many there are.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub adaptive: f64,
+    /// With `adaptive`: samples that a row has at least, and after how many more it is looked at
+    /// again.
+    #[schemars(range(min = 2, max = 10_000))]
+    pub adaptive_step: usize,
+    /// End a thought at the first Yes or No in it (`predict.yes`, `predict.no`, as they are
+    /// written), instead of where the model ends it.
+    pub stop_at_answer: bool,
     /// Seed of the tokens of the samples. Not set: the recipe's `seed`.
     pub seed: u64,
     /// How the reasoning model is prompted.
@@ -429,6 +474,7 @@ pub struct Reason {
 impl Default for Reason {
     fn default() -> Self {
         Self {
+            tuned_by: TunedBy::Nothing,
             samples: 6,
             hint: true,
             temperature: 0.6,
@@ -437,6 +483,9 @@ impl Default for Reason {
             max_tokens: 4800,
             valid_rows: 0,
             test_rows: 0,
+            adaptive: 0.0,
+            adaptive_step: 2,
+            stop_at_answer: false,
             seed: SEED,
             prompt: ReasoningSettings::default(),
             certainty: Default::default(),

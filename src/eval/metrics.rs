@@ -26,6 +26,10 @@ pub struct EvalSettings {
     /// Bins of equal mass for the calibration error.
     #[schemars(range(min = 1, max = 10_000))]
     pub bins: u32,
+    /// Rows of a window of the table that sorts rows by the variance of their reasoning samples. The
+    /// paper takes 500 on Book-Crossing and 1,000 elsewhere; 0 does so too.
+    #[schemars(range(max = 1_000_000_000))]
+    pub window: usize,
     /// The row of the tables that the others are tested against; a table that lacks it takes
     /// `global mean`. `item mean + own history` is harder to beat.
     #[schemars(length(min = 1))]
@@ -34,7 +38,7 @@ pub struct EvalSettings {
 
 impl Default for EvalSettings {
     fn default() -> Self {
-        Self { bootstrap: 1000, seed: 42, bins: 15, reference: rows::GLOBAL_MEAN.into() }
+        Self { bootstrap: 1000, seed: 42, bins: 15, window: 0, reference: rows::GLOBAL_MEAN.into() }
     }
 }
 

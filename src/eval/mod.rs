@@ -16,6 +16,7 @@ pub mod score;
 pub mod seeds;
 pub mod slices;
 pub mod table;
+pub mod thoughts;
 mod uauc;
 
 pub use auc::{auc, delong, delong_test};
@@ -29,5 +30,6 @@ pub use render::p_value;
 pub use score::{Reading, Score};
 pub use slices::Slice;
 pub use table::{Row, Table};
+pub use thoughts::{ThoughtTables, Thoughts};
 
 pub mod ranking;

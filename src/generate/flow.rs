@@ -38,6 +38,8 @@ pub(crate) fn finish(
     let last = tokens.last()?;
     if stop.contains(last) {
         Some(Finish::Stop)
+    } else if settings.ends.contains(last) {
+        Some(Finish::Said)
     } else if tokens.len() >= settings.max_new_tokens {
         Some(Finish::Length)
     } else if before + tokens.len() >= context {
@@ -80,5 +82,21 @@ pub(crate) fn run(flow: &mut impl Flow, total: u64, monitor: &dyn Monitor, liste
         }
         rows = live;
         flow.step(&mut rows)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_ends_an_answer_belongs_to_it_and_a_stop_token_does_not() {
+        let settings = GenerateSettings { ends: vec![7], max_new_tokens: 4, ..GenerateSettings::default() };
+        let of = |tokens: &[u32]| finish(tokens, 10, 100, &[2], &settings);
+        assert_eq!(of(&[5, 7]), Some(Finish::Said));
+        assert_eq!(of(&[7, 5]), None, "the last token counts");
+        assert_eq!(of(&[5, 2]), Some(Finish::Stop));
+        assert_eq!(of(&[1, 1, 1, 1]), Some(Finish::Length));
+        assert_eq!(finish(&[7], 10, 100, &[7], &settings), Some(Finish::Stop), "the model's own stop comes first");
     }
 }

@@ -38,6 +38,8 @@ pub struct GenerateSettings {
     pub max_new_tokens: usize,
     /// Seed of the draws. Default 42.
     pub seed: u64,
+    /// Tokens that end an answer and belong to it, besides the model's stop tokens, which do not.
+    pub ends: Vec<u32>,
     /// Answers generated side by side; at least 1. More is faster until memory or caches are full.
     /// Default 64.
     pub max_rows: usize,
@@ -45,7 +47,16 @@ pub struct GenerateSettings {
 
 impl Default for GenerateSettings {
     fn default() -> Self {
-        Self { temperature: 0.6, top_p: 1.0, top_k: 0, min_new_tokens: 0, max_new_tokens: 512, seed: 42, max_rows: 64 }
+        Self {
+            temperature: 0.6,
+            top_p: 1.0,
+            top_k: 0,
+            min_new_tokens: 0,
+            max_new_tokens: 512,
+            seed: 42,
+            ends: Vec::new(),
+            max_rows: 64,
+        }
     }
 }
 
@@ -96,6 +107,8 @@ impl Prompt {
 pub enum Finish {
     /// A stop token, which is not part of the answer.
     Stop,
+    /// One of [`GenerateSettings::ends`], which is.
+    Said,
     /// `max_new_tokens`.
     Length,
     /// The model's context is full.

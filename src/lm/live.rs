@@ -73,7 +73,7 @@ impl generate::Listener for Relay<'_> {
             sample: sample.sample,
             text: self.local.tokenizer.decode(&sample.tokens, true)?,
             tokens: sample.tokens.len() as u32,
-            finished: sample.finish == Finish::Stop,
+            finished: matches!(sample.finish, Finish::Stop | Finish::Said),
         })
     }
 }

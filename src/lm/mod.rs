@@ -115,6 +115,9 @@ pub trait LanguageModel {
     /// Rows that are worth handing over at a time; what is in flight is lost by a kill.
     fn rows_in_flight(&self) -> usize;
 
+    /// Tokens that spell one of `words` as a whole, with a blank before or without.
+    fn spellings(&self, words: [&str; 2]) -> Vec<u32>;
+
     /// Samples answers.
     ///
     /// # Errors

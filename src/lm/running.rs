@@ -105,6 +105,14 @@ impl LanguageModel for Running<'_> {
         ROWS
     }
 
+    fn spellings(&self, words: [&str; 2]) -> Vec<u32> {
+        let forms = words.iter().flat_map(|word| [(*word).to_owned(), format!(" {word}")]);
+        let mut ids: Vec<u32> = forms.filter_map(|form| self.local.tokenizer.single_token(&form).ok()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     fn write_on(
         &self,
         asked: &[Ask<'_>],

@@ -6,6 +6,7 @@
 pub mod artifact;
 pub mod chosen;
 pub mod control;
+pub mod cost;
 mod earlier;
 mod examples;
 pub mod finished;

@@ -3,10 +3,11 @@
 use rallrec_events::metric::{METRICS, Metric, Shown};
 use serde::{Deserialize, Serialize};
 
+use super::cost::AnswerCosts;
 use super::progress::clock;
 use super::stages::baselines::Cost;
 use crate::eval::ranking::RankingTable;
-use crate::eval::{Published, Slice, Table, slices};
+use crate::eval::{Published, Slice, Table, ThoughtTables, slices};
 use crate::merge::Cell;
 
 /// Layout of `results.json` that this program writes and reads.
@@ -33,6 +34,12 @@ pub struct Results {
     /// What the baselines of the tables took.
     #[serde(default)]
     pub costs: Vec<Cost>,
+    /// What the answers of the language models took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerCosts>,
+    /// What the reasoning samples' length and agreement say of their answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thoughts: Option<ThoughtTables>,
     /// The merge.
     pub merge: Option<MergeSummary>,
     /// Things worth knowing about the numbers.
@@ -134,6 +141,14 @@ impl Results {
             for Cost { name, seconds, bytes } in &self.costs {
                 out.push_str(&format!("| {name} | {seconds:.2} | {:.1} |\n", *bytes as f64 / f64::from(1 << 20)));
             }
+        }
+        let answers = self.answers.as_ref().map(AnswerCosts::markdown).unwrap_or_default();
+        if !answers.is_empty() {
+            out.push_str(&format!("\n## Costs of the answers\n\n{answers}"));
+        }
+        let thoughts = self.thoughts.as_ref().map(ThoughtTables::markdown).unwrap_or_default();
+        if !thoughts.is_empty() {
+            out.push_str(&format!("\n## Reasoning samples by length and agreement, test rows\n\n{thoughts}"));
         }
         if let Some(grid) = self.merge.as_ref().and_then(MergeSummary::grid) {
             out.push_str(&format!("\n## The merge's settings\n\n{grid}\n"));

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::chosen::Variant;
+use super::chosen::{Set, Variant};
+use super::cost::{AnswerCosts, AskedCost};
 use super::results::{MergeSummary, Results, Section};
 use super::run::Run;
 use super::scores;
@@ -16,11 +17,11 @@ use super::stages::reason::{Reasoned, Reasoning};
 use super::stages::retrieve::Shown;
 use super::stages::{AllMade, ByVariant, GraphOnly};
 use crate::config::Recipe;
-use crate::data::{By, Part, Shuffle};
+use crate::data::{By, Kind, Part, Shuffle};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::eval::ranking::RankingTable;
-use crate::eval::{Figures, Score};
+use crate::eval::{self, Figures, Score, ThoughtTables, Thoughts};
 use crate::merge::Merged;
 use crate::monitor::Monitor;
 
@@ -39,6 +40,8 @@ pub fn write(run: &Run, recipe: &Recipe, made: &AllMade, device: &str) -> Result
             tables: beside_published(recipe, made)?,
             ranking: ranked.tables.clone(),
             costs: baselines::costs(made.baselines.artifact())?,
+            answers: answer_costs(recipe, made)?,
+            thoughts: thoughts(recipe, made)?,
             merge: merge_summary(made.merged.get()?, made.reasoning.get()?),
             notes,
             ..frame(run, recipe, device)
@@ -76,6 +79,8 @@ fn frame(run: &Run, recipe: &Recipe, device: &str) -> Results {
         tables: Vec::new(),
         ranking: Vec::new(),
         costs: Vec::new(),
+        answers: None,
+        thoughts: None,
         merge: None,
         notes: Vec::new(),
         stages: run.times(),
@@ -129,6 +134,38 @@ fn other_rows(figures: &Figures, recipe: &Recipe, data: DataOutput<'_>, test: &[
     let start = data.samples.split.range(Part::Test).start;
     let first = test.iter().take(figures.test).copied().eq(start..start + figures.test);
     (!first || n != figures.test).then(|| format!("the first {} test rows; here {n} test rows", figures.test))
+}
+
+/// What plain scoring and reasoning took.
+fn answer_costs(recipe: &Recipe, made: &AllMade) -> Result<Option<AnswerCosts>> {
+    let plain = AskedCost::read(made.scores.main.artifact())?;
+    let reasoning = AskedCost::read(made.reasoning.artifact())?;
+    let (most_samples, most_tokens) = (recipe.reason.samples, recipe.reason.max_tokens);
+    let any = plain.is_some() || reasoning.is_some();
+    Ok(any.then_some(AnswerCosts { plain, reasoning, most_samples, most_tokens }))
+}
+
+/// Length and agreement of the samples of the test rows.
+fn thoughts(recipe: &Recipe, made: &AllMade) -> Result<Option<ThoughtTables>> {
+    let (reasoning, main, data) = (made.reasoning.get()?, made.scores.main.get()?, made.data.output()?);
+    let of = |&row: &usize| {
+        let own = reasoning.rows.get(&(Set::Test, row)).filter(|own| !own.is_empty())?;
+        let sample = data.sample(row);
+        let samples = own.iter().map(|s| (s.tokens, s.p)).collect();
+        Some(Thoughts {
+            user: sample.user.0,
+            label: sample.label,
+            tuned: main.p(Set::Test, row, Variant::Main)?,
+            samples,
+        })
+    };
+    let rows: Vec<Thoughts> = made.data.rows.test.iter().filter_map(of).collect();
+    let window = match recipe.evaluate.window {
+        0 if recipe.data.kind == Kind::BOOK_CROSSING => 500,
+        0 => 1000,
+        window => window,
+    };
+    Ok((!rows.is_empty()).then(|| eval::thoughts::tables(&rows, window, &recipe.evaluate)))
 }
 
 fn merge_summary(outcome: &MergeOutcome, reasoning: &Reasoning) -> Option<MergeSummary> {

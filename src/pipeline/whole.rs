@@ -72,7 +72,7 @@ pub fn run_all(run: &Run, recipe: &Recipe) -> Result<Option<Results>> {
         Ok(match Chain::new(run, recipe, &kernels).all(&Showing { run, recipe })? {
             Reached::All(made) => Some(summary::write(run, recipe, &made, &device)?),
             Reached::Graph(made) => Some(summary::write_graph_only(run, recipe, &made, &device)?),
-            Reached::Until => None,
+            Reached::Until(_) => None,
         })
     });
     end(run, outcome.as_ref().err());

@@ -48,6 +48,10 @@ pub enum RerankRule {
     /// order of similarity, and `(1 - gamma) / r^beta` with r its place counted from the newest.
     /// The larger counts; the K best are shown, best first. Needs the whole history in `retrieved`.
     Paper,
+    /// Learnt on training rows: a weighted sum of similarities and places, fitted on pairs of
+    /// history items of which one tells the answer and one does not. The K best, best first. Needs
+    /// the whole history in `retrieved`, in the learnt order.
+    Learned,
 }
 
 impl RerankRule {
@@ -59,7 +63,8 @@ impl RerankRule {
 
 /// How many items [`order`] needs to be retrieved: K, or all for the rules that weigh.
 pub fn needed(settings: &RetrievalSettings) -> usize {
-    if settings.template == Template::Rerank && settings.rule.weighs() { usize::MAX } else { settings.k }
+    let whole = settings.rule.weighs() || settings.rule == RerankRule::Learned;
+    if settings.template == Template::Rerank && whole { usize::MAX } else { settings.k }
 }
 
 /// Positions in `history` in the order in which a prompt shows them, at most K.
@@ -106,6 +111,7 @@ pub fn order(history: &[Rated], target: ItemIdx, retrieved: &[Retrieved], settin
             }
             RerankRule::Score => by_score(history, retrieved, settings),
             RerankRule::Paper => by_channels(retrieved, settings),
+            RerankRule::Learned => high().collect(),
         },
     }
 }

@@ -60,7 +60,7 @@ pub struct RetrievalSettings {
     pub similar_items: usize,
     /// Which items are shown, and in which order.
     pub template: Template,
-    /// How `rerank` joins retrieved and recent items.
+    /// How `rerank` joins retrieved and recent items: by a rule, or as learnt on training rows.
     pub rule: RerankRule,
     /// Rules `paper` and `score`: weight of similarity; that of recency is the rest of 1. The paper
     /// searches 1/2, 2/3 and 4/5.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 pub struct Words {
     /// (word, weight) of each item, by word.
     items: Vec<Vec<(u32, f32)>>,
+    vocabulary: usize,
 }
 
 impl Words {
@@ -35,7 +36,7 @@ impl Words {
             let unit = |(word, weight): (u32, f64)| (word, if length > 0.0 { (weight / length) as f32 } else { 0.0 });
             words.into_iter().map(unit).collect()
         };
-        Self { items: counted.into_iter().map(weighed).collect() }
+        Self { items: counted.into_iter().map(weighed).collect(), vocabulary: known.len() }
     }
 
     /// Cosine of two items' words.
@@ -55,6 +56,11 @@ impl Words {
     /// (word, weight) of an item, by word; nothing of an item that is not there.
     pub fn of_item(&self, item: usize) -> &[(u32, f32)] {
         self.items.get(item).map_or(&[], Vec::as_slice)
+    }
+
+    /// Number of different words.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
     }
 
     /// How many items there are.

@@ -51,13 +51,17 @@ impl Model {
         let chain = Chain::new(run, recipe, &Device::Cpu);
         let from = embeddings(found)?;
         let made = &found.data;
-        let features = chain.collab(made, &found.colla)?;
+        let described = &found.words.as_ref().ok_or_else(without_words)?.described;
+        let features = chain.collab(made, described, from)?;
         let shown = chain.retrieve(made, from)?;
         let prompts = chain.prompts(made, &shown, &features, from)?;
-        let tuned = chain.tune(&prompts)?;
-        let answers = chain.tuned_answers(&prompts, &tuned).ok();
+        let tuned = chain.tune(&prompts, &features)?;
+        let answers = chain.tuned_answers(&prompts, &features, &tuned).ok();
         let (data, colla) = (made.output()?, found.colla.get()?);
-        let fitted = collab::for_new_rows(recipe, data, colla, features.tune.artifact(), monitor)?;
+        let [read, embedded] = collab::CollabInputs::reads_words(recipe);
+        let text = embedded.then_some(&from.text.text);
+        let words = collab::text_vectors(data.dataset, read.then_some(described), text)?;
+        let fitted = collab::for_new_rows(recipe, data, colla, words.as_ref(), features.tune.artifact(), monitor)?;
         let weight = match answers {
             Some(answers) => weigh(recipe, found, chosen, answers.get()?, monitor)?,
             None => None,
@@ -113,10 +117,12 @@ impl Model {
         let (adapter, projector) = (tuned.adapter(local)?, tuned.projector(local)?);
         let maker = PromptMaker::new(data.dataset, &settings, view.reader()?)?;
         let mut asked = Vec::with_capacity(items.len());
+        let mut known = Vec::with_capacity(items.len());
         for &target in items {
             monitor.check()?;
             let (shown, _) = histories.choose(Variant::Main, user, None, history, target)?;
             let features = self.fitted.as_ref().map(|f| f.new_row(user, target, history));
+            known.push(features.as_ref().map(|features| features.p));
             let (features, shown) = (features.as_ref(), &shown[..]);
             let made =
                 maker.make(&Asked { user, target, shown, variant: Variant::Main, features, soft: places })?.prompt;
@@ -131,7 +137,7 @@ impl Model {
         let mut out = vec![0.0; items.len()];
         adapted.open(&Device::Cpu)?.score(&bundles, predict.answers(), monitor, &mut |at, choices| {
             if let (Some(p), Some(choice)) = (out.get_mut(at), choices.first()) {
-                *p = predict.probability(choice);
+                *p = predict.probability(choice, known.get(at).copied().flatten());
             }
             Ok(())
         })?;
@@ -174,7 +180,10 @@ fn weigh(
 }
 
 fn embeddings(found: &Found) -> Result<Embeddings<'_>> {
-    let words =
-        found.words.as_ref().ok_or_else(|| Error::failed("recommend", "the items have no embeddings of words"))?;
+    let words = found.words.as_ref().ok_or_else(without_words)?;
     Ok(Embeddings { text: &words.text, colla: &found.colla, ssl: &words.ssl })
+}
+
+fn without_words() -> Error {
+    Error::failed("recommend", "the items have no embeddings of words")
 }

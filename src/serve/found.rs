@@ -1,5 +1,6 @@
 //! What of a finished run recommendations are made of.
 
+use crate::data::Descriptions;
 use crate::error::Result;
 use crate::pipeline::stage::Made;
 use crate::pipeline::stages::graph::Collaborative;
@@ -20,6 +21,7 @@ pub(super) struct Found {
 
 /// What the words of the items came to.
 pub(super) struct Words {
+    pub described: Made<Descriptions>,
     pub text: TextMade,
     pub ssl: Made<Matrix>,
 }
@@ -46,8 +48,9 @@ impl Found {
 
 impl Words {
     fn find(chain: &Chain<'_>, data: &DataMade, colla: &Made<Collaborative>) -> Result<Self> {
-        let text = chain.embed(data, &chain.describe(data)?)?;
+        let described = chain.describe(data)?;
+        let text = chain.embed(data, &described)?;
         let ssl = chain.align(&text, colla)?;
-        Ok(Self { text, ssl })
+        Ok(Self { described, text, ssl })
     }
 }

@@ -108,6 +108,42 @@ fn a_merge_is_chosen_on_validation_rows_too_and_a_ranker_needs_no_language_model
 }
 
 #[test]
+fn halving_gives_the_whole_budget_to_the_better_trials_alone() {
+    let place = Place::new();
+    let (recipe, out) = (place.recipe(), place.text("swept"));
+    let over = ["--over", "graph.lightgcn.layers = [1, 2, 3]", "--judge", "lightgcn", "--metric", "recall"];
+    let halving = ["--halving", "graph.lightgcn.epochs = [1, 2]", "--keep", "0.5"];
+    let go = |more: &[&str]| say(&[&["sweep", &recipe, "--out", &out][..], &over, &halving, more].concat());
+    let said = go(&["--choose-only"]).ended_with(0);
+    let swept = file(&place.at("swept"), "sweep.json");
+    let trials = swept["trials"].as_array().unwrap();
+    // Three on one epoch, two on two, one on the recipe's own.
+    let left: Vec<Option<&str>> = trials.iter().map(|t| t["left_at"].as_str()).collect();
+    let at = |budget: Option<&str>| left.iter().filter(|at| **at == budget).count();
+    let counts = [at(Some("graph.lightgcn.epochs=1")), at(Some("graph.lightgcn.epochs=2")), at(None)];
+    assert_eq!(counts, [1, 1, 1], "{left:?}");
+    let chosen = swept["chosen"].as_u64().unwrap() as usize;
+    assert_eq!(left[chosen], None, "the chosen one had the whole budget");
+    assert_eq!(swept["ranking"].as_array().unwrap().len(), 1, "a table of those on the whole budget");
+    // Among the three on one epoch the worst was left: its value stands, and chose nothing.
+    let worst = left.iter().position(|at| *at == Some("graph.lightgcn.epochs=1")).unwrap();
+    let alone = place.text("alone");
+    let values = ["1", "2", "3"].map(|layers| {
+        let over = format!("graph.lightgcn.layers = [{layers}]");
+        let set = ["--set", "graph.lightgcn.epochs=1", "--judge", "lightgcn", "--metric", "recall", "--choose-only"];
+        let args = [&["sweep", &recipe, "--out", &alone, "--over", &over, "--json", "-q"][..], &set].concat();
+        say(&args).ended_with(0).json()["sweep"]["trials"][0]["value"].as_f64().unwrap()
+    });
+    assert!(values.iter().all(|v| values[worst] <= *v), "{values:?}, left was {worst}");
+    for words in ["left at graph.lightgcn.epochs=1", "which chose nothing", ", at graph.lightgcn.epochs=2"] {
+        assert!(said.out.contains(words) || said.err.contains(words), "no {words:?} in\n{}{}", said.out, said.err);
+    }
+    let again = go(&["--choose-only"]).ended_with(0);
+    assert_eq!(again.out.split("Chosen").nth(1), said.out.split("Chosen").nth(1));
+    go(&["--over", "graph.lightgcn.epochs = [3]"]).ended_with(2);
+}
+
+#[test]
 fn a_budget_ends_a_sweep_and_random_draws_are_fewer() {
     let place = Place::new();
     let (recipe, out) = (place.recipe(), place.text("swept"));

@@ -192,6 +192,7 @@ fn sampled_tokens_are_those_of_the_cpu_and_do_not_depend_on_each_other() {
         min_new_tokens: 2,
         max_new_tokens: 6,
         seed: 11,
+        ends: Vec::new(),
         max_rows: 64,
     };
     // A quarter of the vocabulary ends an answer, so that some end early.
@@ -288,6 +289,7 @@ fn a_window_moves_with_the_answer_as_on_the_cpu() {
         min_new_tokens: 9,
         max_new_tokens: 9,
         seed: 11,
+        ends: Vec::new(),
         max_rows: 64,
     };
     for model in [plain, narrow] {

@@ -18,15 +18,20 @@ const ENDINGS: [(&str, bool); 5] =
     [("<A>", false), ("<A><think>\n", true), ("<A><think>", true), ("<A>\n<think>\n\n", true), ("<A>\n", false)];
 
 fn model(folder: &Path, ending: &str) -> Local {
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-model");
-    for entry in std::fs::read_dir(assets).unwrap().flatten() {
-        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
-    }
     let ending = ending.replace('\n', "\\n");
     let template = format!(
         "{{% for message in messages %}}{{{{ '<' + message['role'] + '>' + message['content'] + '\n' }}}}{{% endfor %}}\
          {{% if add_generation_prompt %}}{{{{ '{ending}' }}}}{{% endif %}}"
     );
+    with_template(folder, &template)
+}
+
+/// The built-in model with another chat template.
+fn with_template(folder: &Path, template: &str) -> Local {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-model");
+    for entry in std::fs::read_dir(assets).unwrap().flatten() {
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
     std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
     Local::load(folder.to_str().unwrap(), &Options::default()).unwrap()
 }
@@ -74,6 +79,42 @@ fn a_thought_is_opened_once_and_an_answer_is_read_behind_it() {
         let begun = begun(&model, &model.prompt_tokens(&prompt()).unwrap());
         assert_eq!(tags(&begun), (usize::from(opens), usize::from(opens)), "{ending:?}: {begun:?}");
         assert!(!opens_thought(&begun));
+    }
+}
+
+/// A template as a maker publishes it: `scripts/think-tags` runs this test with that of
+/// DeepSeek-R1-Distill-Qwen-7B, whose first release opens no thought. Here one stands in for it that
+/// opens one.
+#[test]
+fn a_published_template_has_one_thought_and_the_answer_behind_it() {
+    let own = "{{bos_token}}{% for m in messages %}{% if m['role'] == 'user' %}{{'<｜User｜>' + m['content']}}{% endif %}\
+               {% if m['role'] == 'assistant' %}{{'<｜Assistant｜>' + m['content'].split('</think>')[-1]}}{% endif %}\
+               {% endfor %}{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}";
+    let template = match std::env::var_os("RALLREC_THINK_TEMPLATE") {
+        Some(file) => std::fs::read_to_string(file).unwrap(),
+        None => own.to_owned(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_template(folder.path(), &template);
+    let of = |conversation: Conversation, scored: bool| {
+        let reading = Reading::Conversation(conversation);
+        let tokens = if scored { model.scored_tokens(&reading) } else { model.tokens(&reading) };
+        let text = model.tokenizer.decode(&tokens.unwrap(), false).unwrap();
+        // The last header: the assistant's turns of the template's own have none of these tags.
+        text.rsplit_once("Assistant｜>").unwrap_or_else(|| panic!("no header: {text}")).1.to_owned()
+    };
+    for think_tag in [ThinkTag::Assistant, ThinkTag::None] {
+        let settings = ReasoningSettings { think_tag, ..ReasoningSettings::default() };
+        let begun = of(reasoning(&prompt(), "", &settings), false);
+        let opens = template.contains("<｜Assistant｜><think>");
+        let wanted = usize::from(opens || think_tag == ThinkTag::Assistant);
+        assert_eq!(tags(&begun), (wanted, 0), "{think_tag:?}: {begun:?}");
+    }
+    for pass in [SecondPass::User, SecondPass::Assistant] {
+        let settings = ReasoningSettings { second_pass: pass, ..ReasoningSettings::default() };
+        let begun = of(second_pass(&prompt(), "a fine film</think>Yes.", &settings), true);
+        let (opened, closed) = tags(&begun);
+        assert!(opened == closed && !opens_thought(&begun), "{pass:?}: {begun:?}");
     }
 }
 

@@ -40,6 +40,8 @@ fn a_finished_run_shows_its_result() {
         seconds: 1.0,
         peak_memory: 0,
         costs: Vec::new(),
+        answers: None,
+        thoughts: None,
     };
     std::fs::write(run.join("results.json"), serde_json::to_string(&results).unwrap()).unwrap();
     let list = read(&Places { recipes: Vec::new(), runs: vec![place.path().to_path_buf()] });

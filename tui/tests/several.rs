@@ -82,3 +82,34 @@ fn rankings_are_drawn_with_their_metrics() {
     }
     assert!(drawn.contains("p: NDCG@10 against popularity"), "{drawn}");
 }
+
+/// Figures that others published once had a table of their own alone, a key away from ours.
+#[test]
+fn published_figures_stand_below_ours_and_none_of_them_is_the_best() {
+    let mut state = dashboard((150, 40), 0);
+    let mut view = RunView::new();
+    let mut tell = |row: &str, split: &str, table: &str, auc: f64| {
+        let event = Event::ResultRow {
+            row: row.into(),
+            split: split.into(),
+            metrics: vec![("auc".into(), auc, auc - 0.02, auc + 0.02), ("log_loss".into(), 1.2 - auc, 0.4, 0.6)],
+            table: Some(table.into()),
+            n: (split == "test").then_some(600),
+            reference: (split == "test").then(|| "item mean".into()),
+            against: Vec::new(),
+        };
+        view.apply(&Record { v: VERSION, t_ms: 1, event });
+    };
+    tell("item mean", "test", "Test rows", 0.61);
+    tell("tuned", "test", "Test rows", 0.69);
+    tell("RALLRec+ (published)", "published", "Published, MovieLens-1M, other rows", 0.7663);
+    let id = state.runs[0].id;
+    update(&mut state, Message::Run(id, RunNews::Opened(Box::new(view))));
+    press(&mut state, &["4", "f"]);
+    let drawn = text(&state);
+    let line = |words: &str| drawn.lines().position(|line| line.contains(words));
+    let (ours, theirs) = (line("tuned").unwrap(), line("RALLRec+ (published)").unwrap());
+    assert!(ours < theirs && drawn.contains("table 1/2: Test rows"), "{drawn}");
+    assert!(drawn.lines().nth(theirs).unwrap().contains("0.766"), "{drawn}");
+    assert!(line("Published, MovieLens-1M, other rows").is_some_and(|at| at > theirs), "{drawn}");
+}

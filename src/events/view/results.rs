@@ -85,6 +85,11 @@ impl Table {
         found
     }
 
+    /// It has figures that others published.
+    pub fn is_published(&self) -> bool {
+        self.split == "published"
+    }
+
     /// It is about lists and the users that they are for.
     pub fn is_ranking(&self) -> bool {
         self.columns().first().is_some_and(|column| column.cut().is_some())
@@ -103,6 +108,12 @@ impl Results {
     pub fn main_row(&self) -> Option<&Row> {
         let rows = &self.tables.first()?.rows;
         rows.iter().find(|r| r.name == "merged").or(rows.last())
+    }
+
+    /// What others published of the data set, where `shown` is one of our tables of predictions.
+    pub fn beside(&self, shown: &Table) -> Option<&Table> {
+        let ours = !shown.is_published() && !shown.is_ranking();
+        self.tables.iter().find(|table| table.is_published()).filter(|_| ours)
     }
 
     pub(super) fn apply(&mut self, event: &Event) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::ProjectorSettings;
-use super::state::{Progress, State};
+use super::state::{self, Progress, State};
 use crate::data::ItemIdx;
 use crate::error::{Error, Result};
 use crate::models::checkpoint;
@@ -12,8 +12,8 @@ use crate::tensor::Matrix;
 /// Name of the file in the checkpoint folder.
 const FILE: &str = "projector.safetensors";
 
-/// Names of the perceptron's tensors, in order.
-const TENSORS: [&str; 4] = ["w1", "b1", "w2", "b2"];
+/// Names of the tensors of f, in order; the last two are attention's.
+const TENSORS: [&str; state::TENSORS] = ["w1", "b1", "w2", "b2", "attention", "values"];
 
 /// What the training is about.
 pub(super) fn digest(text: &Matrix, colla: &Matrix, both: &[ItemIdx]) -> String {

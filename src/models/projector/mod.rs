@@ -1,7 +1,9 @@
 //! The alignment of text and collaborative embeddings: a two-layer perceptron f maps text rows into
 //! the collaborative space, trained by InfoNCE in both directions with the same item as the
-//! positive pair. f(text) is the SSL embedding.
+//! positive pair. f(text) is the SSL embedding. With attention in front, the slices of a text's
+//! embedding look at one another first.
 
+mod attention;
 mod checkpoint;
 mod settings;
 mod state;
@@ -10,5 +12,5 @@ mod tests;
 mod train;
 
 pub use checkpoint::forget;
-pub use settings::ProjectorSettings;
+pub use settings::{Projection, ProjectorSettings};
 pub use train::{Aligned, Embeddings, Epoch, Separation, train};

@@ -6,6 +6,18 @@ pub use crate::ops::infonce::Similarity;
 pub use crate::ops::mlp::Activation;
 use crate::settings::{Checked, Faults};
 
+/// What maps a text's embedding into the collaborative space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Projection {
+    /// A perceptron of two layers, as the papers have it.
+    #[default]
+    Mlp,
+    /// Self-attention over slices of the embedding, and the perceptron behind it. It runs on the
+    /// CPU.
+    Attention,
+}
+
 /// Settings of the alignment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +29,11 @@ pub struct ProjectorSettings {
     pub tau: f32,
     /// Learn the temperature too, starting from `tau`.
     pub learn_tau: bool,
+    /// What maps text into the collaborative space: the papers' perceptron, or attention before it.
+    pub projection: Projection,
+    /// Tokens that attention reads a text's embedding as.
+    #[schemars(range(min = 2, max = 4096))]
+    pub tokens: usize,
     /// Width of the projector's hidden layer; 0 means twice the output's.
     #[schemars(range(max = 1_048_576))]
     pub hidden: usize,
@@ -54,6 +71,8 @@ impl Default for ProjectorSettings {
             similarity: Similarity::Cosine,
             tau: 0.1,
             learn_tau: false,
+            projection: Projection::Mlp,
+            tokens: 16,
             hidden: 0,
             activation: Activation::Relu,
             batch: 1024,

@@ -2,12 +2,39 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attention::Mixing;
 use super::{Epoch, ProjectorSettings};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::adam::{self, Adam};
 use crate::ops::infonce::Gradients;
 use crate::ops::mlp::Tensors;
+
+/// What is trained of f, or its gradients.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Weights {
+    /// The perceptron.
+    pub mlp: Tensors,
+    /// Attention before it; empty where there is none.
+    pub mixing: Mixing,
+}
+
+/// Tensors of [`Weights`].
+pub(super) const TENSORS: usize = 6;
+
+impl Weights {
+    /// All, in order.
+    pub fn each(&self) -> [&Vec<f32>; TENSORS] {
+        let ([w1, b1, w2, b2], [a, b]) = (self.mlp.each(), self.mixing.each_ref());
+        [w1, b1, w2, b2, a, b]
+    }
+
+    /// All, in order.
+    pub fn each_mut(&mut self) -> [&mut Vec<f32>; TENSORS] {
+        let ([w1, b1, w2, b2], [a, b]) = (self.mlp.each_mut(), self.mixing.each_mut());
+        [w1, b1, w2, b2, a, b]
+    }
+}
 
 /// First and second moment of a tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,23 +72,23 @@ pub(super) struct Progress {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct State {
     pub progress: Progress,
-    /// The perceptron.
-    pub p: Tensors,
-    /// Moments of its four tensors.
-    pub moments: [Moments; 4],
+    /// f.
+    pub p: Weights,
+    /// Moments of its tensors.
+    pub moments: [Moments; TENSORS],
     /// The collaborative rows; they move only when not frozen.
     pub colla: Vec<f32>,
     /// Their moments, empty when frozen.
     pub colla_moments: Moments,
     /// Of the temperature.
     pub tau_moments: Moments,
-    /// The perceptron after the best epoch.
-    pub best: Tensors,
+    /// f after the best epoch.
+    pub best: Weights,
 }
 
 impl State {
     /// Before the first epoch.
-    pub fn fresh(settings: &ProjectorSettings, data: String, p: Tensors, colla: &[f32]) -> Self {
+    pub fn fresh(settings: &ProjectorSettings, data: String, p: Weights, colla: &[f32]) -> Self {
         Self {
             progress: Progress {
                 settings: settings.clone(),
@@ -81,12 +108,12 @@ impl State {
         }
     }
 
-    /// One step of Adam on whatever is trained: the perceptron by `g`, the collaborative rows of
+    /// One step of Adam on whatever is trained: f by `g`, the collaborative rows of
     /// `batch` and the temperature by `loss`.
     ///
     /// # Errors
     /// Gradients of other shapes; a device that fails.
-    pub fn step(&mut self, settings: &ProjectorSettings, g: &Tensors, batch: &[u32], loss: Gradients) -> Result<()> {
+    pub fn step(&mut self, settings: &ProjectorSettings, g: &Weights, batch: &[u32], loss: Gradients) -> Result<()> {
         self.progress.steps += 1;
         let (adam, t) = (Adam::new(settings.learning_rate), self.progress.steps);
         let step = |p: &mut [f32], g: &[f32], s: &mut Moments| {
@@ -112,7 +139,7 @@ impl State {
         Ok(())
     }
 
-    /// Notes an epoch; true, and the perceptron is kept, when it is the best so far.
+    /// Notes an epoch; true, and f is kept, when it is the best so far.
     pub fn finish_epoch(&mut self, entry: Epoch) -> bool {
         let judged = |e: &Epoch| e.held_out.unwrap_or(e.loss);
         let best = self.progress.history.iter().map(judged).fold(f64::INFINITY, f64::min);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::train::*;
-use super::{ProjectorSettings, forget};
+use super::{Projection, ProjectorSettings, forget};
 use crate::data::ItemIdx;
 use crate::device::Device;
 use crate::events::Event;
@@ -61,11 +61,42 @@ fn every_option_learns() {
         ProjectorSettings { text_pca: 10, activation: crate::ops::mlp::Activation::Silu, ..base.clone() },
         ProjectorSettings { freeze_collaborative: false, learn_tau: true, ..base.clone() },
         ProjectorSettings { similarity: Similarity::InnerProduct, tau: 1.0, hidden: 40, ..base.clone() },
+        ProjectorSettings { projection: Projection::Attention, tokens: 5, ..base.clone() },
     ] {
         let got = align(&text, &colla, &both, &settings).unwrap();
         let (first, last) = (got.history[0].loss, got.history[got.history.len() - 1].loss);
         assert!(last < 0.8 * first, "{settings:?}: {first} -> {last}");
     }
+}
+
+#[test]
+fn attention_finds_what_slices_say_of_one_another() {
+    // A column of the collaborative row is the product of two slices' columns: a question of the
+    // one to the other, which a small linear layer cannot ask.
+    let (text, mut colla, both) = planted(400);
+    for i in 0..400 {
+        let row = text.row(i).to_vec();
+        for k in 0..8 {
+            colla.row_mut(i)[k] = row[k] * row[8 + k];
+        }
+    }
+    let base = ProjectorSettings {
+        epochs: 60,
+        batch: 0,
+        early_stop: 0,
+        held_out: 0.0,
+        activation: crate::ops::mlp::Activation::Identity,
+        learning_rate: 5e-3,
+        ..ProjectorSettings::default()
+    };
+    let last = |settings: &ProjectorSettings| {
+        let history = align(&text, &colla, &both, settings).unwrap().history;
+        history[history.len() - 1].loss
+    };
+    let plain = last(&base);
+    let with = last(&ProjectorSettings { projection: Projection::Attention, tokens: 3, ..base.clone() });
+    // Without weights of its own it would end at the very same loss.
+    assert!(with < 0.995 * plain, "{with} with attention, {plain} without");
 }
 
 #[test]
@@ -111,6 +142,7 @@ fn a_stopped_training_ends_at_the_same_bits() {
         // The best epoch is not the last one, and the wait for a better one goes over a stop.
         ProjectorSettings { learning_rate: 0.3, early_stop: 6, held_out: 0.3, ..base.clone() },
         ProjectorSettings { text_pca: 6, held_out: 0.0, half: true, ..base.clone() },
+        ProjectorSettings { projection: Projection::Attention, tokens: 4, ..base.clone() },
     ] {
         let whole = align(&text, &colla, &both, &settings).unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProjectorSettings;
+use super::attention::Attention;
 use super::checkpoint;
-use super::state::State;
+use super::state::{State, Weights};
+use super::{Projection, ProjectorSettings};
 use crate::data::ItemIdx;
 use crate::device::{Device, Rows};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::monitor::Monitor;
 use crate::ops::infonce::{self, Gradients, Params};
-use crate::ops::mlp::{self, Mlp, Placed, Tensors};
+use crate::ops::mlp::{self, Mlp, Placed};
 use crate::retrieval::pca::Pca;
 use crate::rng::{Rng, Use};
 use crate::settings::Checked;
@@ -124,7 +125,11 @@ pub(super) fn train_keeping(
     let (input, dim) = (text.cols(), colla.cols());
     let hidden = if settings.hidden == 0 { 2 * dim } else { settings.hidden };
     let mlp = Mlp { input, hidden, output: dim, activation: settings.activation };
-    let work = Work { device, mlp, text };
+    let attention = (settings.projection == Projection::Attention)
+        .then(|| Attention { dim: input, tokens: settings.tokens.min(input) });
+    // Attention has no kernels.
+    let device = if attention.is_some() { &Device::Cpu } else { device };
+    let work = Work { device, mlp, attention, text };
     let mut items: Vec<u32> = both.iter().map(|i| i.0).collect();
     items.sort_unstable();
     items.dedup();
@@ -134,7 +139,9 @@ pub(super) fn train_keeping(
     let held = if held >= 2 && items.len() - held >= 2 { held } else { 0 };
     let (held, mut used) = (items[..held].to_vec(), items[held..].to_vec());
 
-    let fresh = State::fresh(settings, digest, mlp.init(settings.seed), colla.as_slice());
+    let mixing = attention.map_or([Vec::new(), Vec::new()], |attention| attention.init());
+    let p = Weights { mlp: mlp.init(settings.seed), mixing };
+    let fresh = State::fresh(settings, digest, p, colla.as_slice());
     let before = work.separation(&work.place(&fresh.p)?, &fresh.colla, &items)?;
     let mut state = match keep {
         Some((folder, _)) => checkpoint::load(folder, &fresh)?.unwrap_or(fresh),
@@ -218,16 +225,23 @@ fn check(text: &Matrix, colla: &Matrix, both: &[ItemIdx]) -> Result<()> {
     Ok(())
 }
 
-/// The perceptron over text rows, on the device of the run.
+/// f over text rows, on the device of the run.
 struct Work<'a> {
     device: &'a Device,
     mlp: Mlp,
+    attention: Option<Attention>,
     text: &'a Matrix,
 }
 
+/// f where it works.
+struct PlacedWeights<'p> {
+    mlp: Placed,
+    of: &'p Weights,
+}
+
 impl Work<'_> {
-    fn place(&self, p: &Tensors) -> Result<Placed> {
-        Placed::new(self.device, &self.mlp, p)
+    fn place<'p>(&self, p: &'p Weights) -> Result<PlacedWeights<'p>> {
+        Ok(PlacedWeights { mlp: Placed::new(self.device, &self.mlp, &p.mlp)?, of: p })
     }
 
     /// Rows of `from` on the device.
@@ -235,35 +249,50 @@ impl Work<'_> {
         Rows::from_matrix(self.device, rows(from, dim, at)?, label)
     }
 
-    /// Text rows of `items` on the device.
-    fn texts(&self, items: &[u32]) -> Result<Rows> {
-        self.rows(self.text.as_slice(), self.mlp.input, items, "texts")
+    /// Text rows of `items`.
+    fn texts(&self, items: &[u32]) -> Result<Matrix> {
+        rows(self.text.as_slice(), self.mlp.input, items)
+    }
+
+    /// What the perceptron reads of text rows, on the device.
+    fn read(&self, p: &Weights, x: Matrix) -> Result<Rows> {
+        let x = match &self.attention {
+            Some(attention) => attention.forward(&x, &p.mixing)?,
+            None => x,
+        };
+        Rows::from_matrix(self.device, x, "texts")
     }
 
     /// f(x).
-    fn forward(&self, p: &Placed, x: Matrix) -> Result<Rows> {
-        let x = Rows::from_matrix(self.device, x, "texts")?;
-        Ok(mlp::forward(self.device, p, (&x).into())?.0)
+    fn forward(&self, p: &PlacedWeights<'_>, x: Matrix) -> Result<Rows> {
+        let x = self.read(p.of, x)?;
+        Ok(mlp::forward(self.device, &p.mlp, (&x).into())?.0)
     }
 
-    /// The loss of a batch with its gradients by f(x), the collaborative rows and tau, and by the
-    /// perceptron.
-    fn learn(&self, p: &Tensors, batch: &[u32], colla: &[f32], params: &Params) -> Result<(Gradients, Tensors)> {
-        let (p, x) = (self.place(p)?, self.texts(batch)?);
+    /// The loss of a batch with its gradients by f(x), the collaborative rows and tau, and by f.
+    fn learn(&self, p: &Weights, batch: &[u32], colla: &[f32], params: &Params) -> Result<(Gradients, Weights)> {
+        let (placed, texts) = (self.place(p)?, self.texts(batch)?);
+        let x = self.read(p, texts.clone())?;
         let c = self.rows(colla, self.mlp.output, batch, "collaborative rows")?;
-        let (out, saved, _) = mlp::forward(self.device, &p, (&x).into())?;
+        let (out, saved, _) = mlp::forward(self.device, &placed.mlp, (&x).into())?;
         let loss = infonce::infonce(self.device, (&out).into(), (&c).into(), params)?;
-        let (g, _) = mlp::backward(self.device, &p, (&x).into(), &saved, (&loss.x).into())?;
-        Ok((loss, g))
+        let (g, _) = mlp::backward(self.device, &placed.mlp, (&x).into(), &saved, (&loss.x).into())?;
+        let mixing = match &self.attention {
+            Some(attention) => {
+                let by = mlp::by_input(&placed.mlp, &saved, (&loss.x).into())?;
+                attention.backward(&texts, &p.mixing, &by)
+            }
+            None => [Vec::new(), Vec::new()],
+        };
+        Ok((loss, Weights { mlp: g, mixing }))
     }
 
     /// Loss over `items`, in pieces of at most `LARGEST`.
-    fn loss(&self, p: &Placed, colla: &[f32], items: &[u32], params: &Params) -> Result<f64> {
+    fn loss(&self, p: &PlacedWeights<'_>, colla: &[f32], items: &[u32], params: &Params) -> Result<f64> {
         let mut total = 0.0;
         for piece in items.chunks(LARGEST) {
-            let x = self.texts(piece)?;
+            let out = self.forward(p, self.texts(piece)?)?;
             let c = self.rows(colla, self.mlp.output, piece, "collaborative rows")?;
-            let (out, ..) = mlp::forward(self.device, p, (&x).into())?;
             let (loss, _) = infonce::loss(self.device, (&out).into(), (&c).into(), params)?;
             total += loss * piece.len() as f64;
         }
@@ -272,12 +301,11 @@ impl Work<'_> {
 
     /// Mean cosines over all pairs of `items`: sums of unit rows give the negatives without the n x
     /// n matrix.
-    fn separation(&self, p: &Placed, colla: &[f32], items: &[u32]) -> Result<Separation> {
+    fn separation(&self, p: &PlacedWeights<'_>, colla: &[f32], items: &[u32]) -> Result<Separation> {
         let dim = self.mlp.output;
         let (mut positive, mut sum_x, mut sum_y) = (0.0, vec![0.0f64; dim], vec![0.0f64; dim]);
         for piece in items.chunks(LARGEST) {
-            let x = rows(self.text.as_slice(), self.mlp.input, piece)?;
-            let (out, c) = (self.forward(p, x)?.into_matrix()?, rows(colla, dim, piece)?);
+            let (out, c) = (self.forward(p, self.texts(piece)?)?.into_matrix()?, rows(colla, dim, piece)?);
             for (x, y) in out.as_slice().chunks_exact(dim).zip(c.as_slice().chunks_exact(dim)) {
                 let inverse = |v: &[f32]| {
                     let norm = v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>().sqrt();

@@ -63,7 +63,7 @@ pub(super) fn forward(shape: &Mlp, p: &Layers, x: &[f32]) -> (Vec<f32>, Saved) {
 
 /// As [`super::backward`], which has checked the shapes.
 pub(super) fn backward(shape: &Mlp, p: &Layers, x: &[f32], saved: &Saved, by_out: &[f32]) -> Tensors {
-    let Mlp { input, hidden, output, activation } = *shape;
+    let Mlp { input, hidden, output, .. } = *shape;
     let m = x.len() / input;
     let _timed = timed("mlp_backward", || thirds(shape, m, 2.0));
     let column_sums = |rows: &[f32], width: usize| {
@@ -80,12 +80,25 @@ pub(super) fn backward(shape: &Mlp, p: &Layers, x: &[f32], saved: &Saved, by_out
         b2: column_sums(by_out, output),
     };
     matmul_tn(by_out, output, &saved.after, hidden, &mut g.w2, 1.0, false);
-    let mut by_hidden = vec![0.0f32; m * hidden];
-    matmul_nn(by_out, &p.w2, &mut by_hidden, false);
-    for (d, &v) in by_hidden.iter_mut().zip(&saved.before) {
-        *d *= activation.at(f64::from(v)).1 as f32;
-    }
+    let by_hidden = by_hidden(shape, p, saved, by_out);
     matmul_tn(&by_hidden, hidden, x, input, &mut g.w1, 1.0, false);
     g.b1 = column_sums(&by_hidden, hidden);
     g
+}
+
+/// The gradient by the hidden layer before its activation.
+fn by_hidden(shape: &Mlp, p: &Layers, saved: &Saved, by_out: &[f32]) -> Vec<f32> {
+    let mut by_hidden = vec![0.0f32; saved.before.len()];
+    matmul_nn(by_out, &p.w2, &mut by_hidden, false);
+    for (d, &v) in by_hidden.iter_mut().zip(&saved.before) {
+        *d *= shape.activation.at(f64::from(v)).1 as f32;
+    }
+    by_hidden
+}
+
+/// As [`super::by_input`], which has checked the shapes.
+pub(super) fn by_input(shape: &Mlp, p: &Layers, saved: &Saved, by_out: &[f32]) -> Vec<f32> {
+    let mut by_input = vec![0.0f32; saved.rows(shape) * shape.input];
+    matmul_nn(&by_hidden(shape, p, saved, by_out), &p.w1, &mut by_input, false);
+    by_input
 }

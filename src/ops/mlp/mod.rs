@@ -195,6 +195,22 @@ pub fn backward(device: &Device, p: &Placed, x: View<'_>, saved: &Saved, by_out:
     }
 }
 
+/// The gradient by the input (`M x input`), from the one by the output. On the CPU alone: what lies
+/// before the perceptron is trained there.
+///
+/// # Errors
+/// Rows of another shape; rows on a device.
+pub fn by_input(p: &Placed, saved: &Saved, by_out: View<'_>) -> Result<Vec<f32>> {
+    match (&p.at, &saved.0, by_out) {
+        (At::Cpu(layers), Kept::Cpu(saved), View::Cpu { values, dim })
+            if dim == p.shape.output && values.len() == saved.rows(&p.shape) * dim =>
+        {
+            Ok(cpu::by_input(&p.shape, layers, saved, values))
+        }
+        _ => Err(Error::failed("projector", "the gradient by the input is asked for on a device, or of other rows")),
+    }
+}
+
 /// Cost of forward and backward of `rows` rows.
 pub fn cost(mlp: &Mlp, rows: usize) -> Cost {
     let weights = (mlp.input * mlp.hidden + mlp.hidden * mlp.output) as f64;
@@ -248,6 +264,25 @@ mod tests {
             let (rows, by_rows) = ((&x[..], input).into(), (&by[..], output).into());
             let (out, saved, _) = forward(&Device::Cpu, &placed, rows).unwrap();
             let (g, _) = backward(&Device::Cpu, &placed, rows, &saved, by_rows).unwrap();
+            let by_input = by_input(&placed, &saved, by_rows).unwrap();
+            let at = |x: &[f32]| -> f64 {
+                let out = oracle::mlp(&mlp, &p, x, &by).0;
+                out.iter().zip(&by).map(|(o, b)| o * f64::from(*b)).sum()
+            };
+            // A kink of relu may lie between the two.
+            if activation != Activation::Relu {
+                for n in 0..x.len() {
+                    let moved = |step: f32| {
+                        let mut other = x.clone();
+                        other[n] += step;
+                        (at(&other), f64::from(other[n]))
+                    };
+                    let ((high, to), (low, from)) = (moved(1e-2), moved(-1e-2));
+                    let want = (high - low) / (to - from);
+                    let found = f64::from(by_input[n]);
+                    prop_assert!((found - want).abs() <= 2e-3 * (1.0 + want.abs()), "by input {} and not {}", found, want);
+                }
+            }
             let out = out.download().unwrap();
             let want = oracle::mlp(&mlp, &p, &x, &by);
             for (a, b) in out.iter().zip(&want.0) {

@@ -1,6 +1,7 @@
 //! `align`: the projector that maps text embeddings into the collaborative space (SSL embedding).
 
 use super::graph::Collaborative;
+use crate::config::Recipe;
 use crate::content::Content;
 use crate::data::ItemIdx;
 use crate::durable;
@@ -14,6 +15,15 @@ use crate::tensor::Matrix;
 
 /// Trains the projector from text embeddings to LightGCN's space.
 pub struct Align;
+
+/// What it sees of the recipe; keys that nothing is made of are at their defaults.
+pub fn settings(recipe: &Recipe) -> projector::ProjectorSettings {
+    let own = recipe.align.clone();
+    if own.projection == projector::Projection::Attention {
+        return own;
+    }
+    projector::ProjectorSettings { tokens: projector::ProjectorSettings::default().tokens, ..own }
+}
 
 /// What `align` reads.
 pub struct AlignInputs<'a> {
@@ -33,12 +43,12 @@ impl Stage for Align {
     const ID: StageId = StageId::Align;
     const VERSION: u32 = 1;
     const NOTES: &'static [&'static str] = &["align.json"];
-    type Settings<'r> = &'r projector::ProjectorSettings;
+    type Settings<'r> = projector::ProjectorSettings;
     type Inputs<'a> = AlignInputs<'a>;
     /// SSL embeddings, items x dim.
     type Output = Matrix;
 
-    fn run(settings: &&projector::ProjectorSettings, inputs: &AlignInputs<'_>, work: &Work<'_>) -> Result<()> {
+    fn run(settings: &projector::ProjectorSettings, inputs: &AlignInputs<'_>, work: &Work<'_>) -> Result<()> {
         let (text, items) = (inputs.text.get()?, &inputs.colla.get()?.items);
         let filled = |m: &Matrix, i: usize| m.row(i).iter().any(|&x| x != 0.0);
         let both: Vec<ItemIdx> =

@@ -114,6 +114,17 @@ pub fn costs(artifact: &Artifact) -> Result<Vec<Cost>> {
     serde_json::from_slice(&bytes).map_err(|e| Error::input(path.display(), e).next("run again: --from evaluate"))
 }
 
+/// Titles, genres and descriptions of all items as weighed words.
+pub fn item_words(dataset: &Dataset, descriptions: &Descriptions) -> Words {
+    let text = |(n, item): (usize, &crate::data::Item)| {
+        let plain = plain_with(item, &dataset.noun, Genres::All);
+        let described = descriptions.texts.get(n).and_then(Option::as_deref).unwrap_or_default();
+        format!("{plain} {described}")
+    };
+    let texts: Vec<String> = dataset.items.iter().enumerate().map(text).collect();
+    Words::of(texts.iter().map(String::as_str))
+}
+
 /// Training rows behind the trees.
 const TREE_ROWS: usize = 50_000;
 /// Rows of the validation part that make probabilities of scores.
@@ -243,14 +254,7 @@ impl<'a> Fitting<'a> {
 
     /// Words alone: nothing is known of how others rate an item.
     fn content(&self, descriptions: &Descriptions) -> Result<(Probabilities, usize)> {
-        let dataset = self.data.dataset;
-        let text = |(n, item): (usize, &crate::data::Item)| {
-            let plain = plain_with(item, &dataset.noun, Genres::All);
-            let described = descriptions.texts.get(n).and_then(Option::as_deref).unwrap_or_default();
-            format!("{plain} {described}")
-        };
-        let texts: Vec<String> = dataset.items.iter().enumerate().map(text).collect();
-        let words = Words::of(texts.iter().map(String::as_str));
+        let words = item_words(self.data.dataset, descriptions);
         let train = self.data.samples.part(Part::Train);
         let middle = train.iter().map(|s| f64::from(s.rating)).sum::<f64>() / train.len().max(1) as f64;
         let values: Vec<[f64; 2]> = self.asked().map(|asked| by_words(&words, asked, middle)).collect();

@@ -6,12 +6,15 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::baselines::item_words;
 use super::data::DataOutput;
 use super::graph::Collaborative;
-use crate::collab::{CausalFeatures, CollabSettings, CrossFit, FoldInSettings, FoldInSource, Logistic, Sources};
+use crate::collab::{
+    self, CausalFeatures, CollabSettings, CrossFit, FoldInSettings, FoldInSource, Logistic, Sources, TextVectors,
+};
 use crate::config::Recipe;
 use crate::content::Content;
-use crate::data::{Dataset, Samples};
+use crate::data::{Dataset, Descriptions, Samples};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::StageId;
@@ -65,6 +68,9 @@ fn unworded(recipe: &Recipe) -> CollabSettings {
     if !fold_in.sources.contains(&FoldInSource::Ratings) {
         fold_in.ratings = none.ratings;
     }
+    if own.content == collab::Content::None {
+        own.content_ridge = CollabSettings::default().content_ridge;
+    }
     own
 }
 
@@ -76,6 +82,10 @@ pub struct CollabInputs<'a> {
     pub samples: &'a Made<Samples>,
     /// LightGCN embeddings, where features are made of them.
     pub colla: Option<&'a Made<Collaborative>>,
+    /// Descriptions, where little known items are held by TF-IDF.
+    pub described: Option<&'a Made<Descriptions>>,
+    /// Text embeddings, where they are held by those.
+    pub text: Option<&'a Made<Matrix>>,
     /// The fit, which the parts of the stage share.
     pub fitted: &'a OnceLock<CrossFit>,
 }
@@ -85,6 +95,13 @@ impl CollabInputs<'_> {
     pub fn reads_graph(recipe: &Recipe) -> bool {
         let collab = &recipe.collab;
         collab.wording != Wording::None && (collab.affinity || collab.fold_in.sources.contains(&FoldInSource::Lightgcn))
+    }
+
+    /// What is read of the items' words by a content prior: descriptions, embeddings.
+    pub fn reads_words(recipe: &Recipe) -> [bool; 2] {
+        let content =
+            if recipe.collab.wording == Wording::None { collab::Content::None } else { recipe.collab.content };
+        [content == collab::Content::Tfidf, content == collab::Content::Embedding]
     }
 
     fn fit(&self, wanted: &Wanted, monitor: &dyn Monitor) -> Result<&CrossFit> {
@@ -98,7 +115,9 @@ impl CollabInputs<'_> {
             items: Matrix::zeros(dataset.items.len(), 0),
         };
         let Collaborative { users, items } = self.colla.map_or(Ok(&none), Made::get)?;
-        let sources = Sources { samples: self.samples.get()?, threshold: wanted.threshold, users, items };
+        let words = text_vectors(dataset, self.described, self.text)?;
+        let (samples, threshold, words) = (self.samples.get()?, wanted.threshold, words.as_ref());
+        let sources = Sources { samples, threshold, users, items, words };
         let fitted = CrossFit::fit(&wanted.collab, sources, wanted.collab.seed, monitor)?
             .ok_or_else(|| Error::failed("collab", "no features were asked for"))?;
         Ok(self.fitted.get_or_init(|| fitted))
@@ -111,8 +130,26 @@ impl Inputs for CollabInputs<'_> {
             ("tables", Some(self.tables.content())),
             ("samples", Some(self.samples.content())),
             ("graph", self.colla.map(Made::content)),
+            ("describe", self.described.map(Made::content)),
+            ("text", self.text.map(Made::content)),
         ])
     }
+}
+
+/// Vectors of the items' words, where one of the two is there.
+///
+/// # Errors
+/// Damaged artifacts.
+pub fn text_vectors(
+    dataset: &Dataset,
+    described: Option<&Made<Descriptions>>,
+    text: Option<&Made<Matrix>>,
+) -> Result<Option<TextVectors>> {
+    Ok(match (described, text) {
+        (Some(described), _) => Some(TextVectors::Words(item_words(dataset, described.get()?))),
+        (None, Some(text)) => Some(TextVectors::of_embedding(text.get()?)?),
+        (None, None) => None,
+    })
 }
 
 /// One row's features.
@@ -133,6 +170,14 @@ impl Features {
     /// Those of a row.
     pub fn of(&self, set: Set, row: usize) -> Option<&CausalFeatures> {
         self.by_row.get(&(set, row))
+    }
+
+    /// For tests: rows with a probability each.
+    #[cfg(test)]
+    pub fn of_rows(rows: impl IntoIterator<Item = (Set, usize, f64)>) -> Self {
+        let half = crate::text::ratings::RatingSummary { liked: 0.5, stars: 3.0, count: 0 };
+        let of = |p| CausalFeatures { item: half, user: half, global: 0.5, affinity: None, fold_in: [0.0; 2], p };
+        Self { by_row: rows.into_iter().map(|(set, row, p)| ((set, row), of(p))).collect() }
     }
 
     /// What they alone say of a row.
@@ -189,6 +234,7 @@ pub fn for_new_rows(
     recipe: &Recipe,
     data: DataOutput<'_>,
     colla: &Collaborative,
+    words: Option<&TextVectors>,
     artifact: &Artifact,
     monitor: &dyn Monitor,
 ) -> Result<Option<CrossFit>> {
@@ -199,7 +245,7 @@ pub fn for_new_rows(
     let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, "read the file", &e))?;
     let weights: Logistic = serde_json::from_slice(&bytes)
         .map_err(|e| Error::input(file.display(), e).next("run the stage again: --from collab"))?;
-    let sources =
-        Sources { samples: data.samples, threshold: recipe.data.threshold(), users: &colla.users, items: &colla.items };
+    let Collaborative { users, items } = colla;
+    let sources = Sources { samples: data.samples, threshold: recipe.data.threshold(), users, items, words };
     CrossFit::for_new_rows(&unworded(recipe), sources, weights, monitor)
 }

@@ -100,7 +100,7 @@ impl Inputs for DescribeInputs<'_> {
 }
 
 /// One line an item, in the order of the catalogue; empty where there is none.
-const FILES: AskedFiles = AskedFiles { rows: "descriptions.jsonl", asked: "descriptions.asked.jsonl" };
+pub(super) const FILES: AskedFiles = AskedFiles { rows: "descriptions.jsonl", asked: "descriptions.asked.jsonl" };
 
 impl Named for DescriptionRow {
     type Name = RawId;
@@ -150,11 +150,16 @@ impl Stage for Describe {
     }
 
     fn load(artifact: &Artifact) -> Result<Descriptions> {
-        let rows: Vec<DescriptionRow> = read_rows(&artifact.file(FILES.rows))?;
-        let texts: Vec<_> = rows.into_iter().map(|r| Some(r.text).filter(|t| !t.is_empty())).collect();
-        let missing = texts.iter().filter(|t| t.is_none()).count();
-        Ok(Descriptions { texts, missing, ..Default::default() })
+        read(artifact)
     }
+}
+
+/// The descriptions of a finished artifact, in the order of the catalogue.
+pub(super) fn read(artifact: &Artifact) -> Result<Descriptions> {
+    let rows: Vec<DescriptionRow> = read_rows(&artifact.file(FILES.rows))?;
+    let texts: Vec<_> = rows.into_iter().map(|r| Some(r.text).filter(|t| !t.is_empty())).collect();
+    let missing = texts.iter().filter(|t| t.is_none()).count();
+    Ok(Descriptions { texts, missing, ..Default::default() })
 }
 
 /// The demo and tests have fewer items: their toy's descriptions are wanted.

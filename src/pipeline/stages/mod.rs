@@ -17,6 +17,7 @@ pub mod rank;
 pub mod reason;
 pub mod refit;
 pub mod retrieve;
+pub mod spoil;
 pub mod tune;
 
 use std::sync::OnceLock;
@@ -34,9 +35,11 @@ use self::merge::{Merge, MergeInputs, MergeOutcome};
 use self::predict::{Predict, PredictInputs, PredictSettings, Predictions};
 use self::prompts::{PromptRows, Prompts, PromptsInputs, PromptsSettings};
 use self::rank::{Rank, RankInputs, RankSettings, Ranked, RankersSeen};
+use self::reason::reward::{RewardInputs, RewardSettings, TuneByReward};
 use self::reason::{Reason, ReasonInputs, ReasonSettings, Reasoning};
 use self::refit::{Refit, RefitInputs, RefitSettings};
 use self::retrieve::{Retrieve, RetrieveInputs, RetrieveSettings, Shown};
+use self::spoil::{Spoil, SpoilInputs, SpoilSettings};
 use self::tune::{Tune, TuneInputs, TuneSettings, Tuned};
 use super::chosen::ChosenRows;
 use super::finished::Finished;
@@ -45,7 +48,7 @@ use super::run::{Entered, Run};
 use super::soft::SoftFrom;
 use super::stage::Made;
 use crate::collab::CrossFit;
-use crate::config::{DescribeSource, Recipe};
+use crate::config::{DescribeSource, Recipe, TunedBy};
 use crate::data::{Dataset, Descriptions, GraphEdges, Part, Repeats, Samples, leaks};
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
@@ -160,7 +163,19 @@ pub enum Reached {
     /// Through those that its data allows: the graph is trained and its ranking measured.
     Graph(Box<GraphOnly>),
     /// To the stage that `--until` names.
-    Until,
+    Until(Box<SoFar>),
+}
+
+/// What a run made that ended at the stage that `--until` names, as far as others look at it.
+pub struct SoFar {
+    /// `data`.
+    pub data: DataMade,
+    /// `predict`.
+    pub scores: Option<Scores>,
+    /// `reason`.
+    pub reasoning: Option<Made<Reasoning>>,
+    /// `merge`.
+    pub merged: Option<Made<MergeOutcome>>,
 }
 
 /// A run of the graph stages alone.
@@ -268,7 +283,17 @@ impl<'a> Chain<'a> {
         let file = self.recipe.describe.file.as_deref().filter(|_| source == DescribeSource::File);
         let model = (source == DescribeSource::Model).then(|| self.writer.view(Facets::ANSWERS));
         let inputs = DescribeInputs { tables: &data.tables, model, file };
-        self.run.stage::<Describe>(&DescribeSettings::of(self.recipe), &inputs, self.device)
+        let mut stage = self.run.enter(StageId::Describe, self.device);
+        let described = stage.part::<Describe>("", &DescribeSettings::of(self.recipe), &inputs)?;
+        let described = match SpoilSettings::of(self.recipe) {
+            Some(settings) => {
+                let inputs = SpoilInputs { tables: &data.tables, described: &described };
+                stage.part::<Spoil>("spoiled", &settings, &inputs)?
+            }
+            None => described,
+        };
+        stage.finish();
+        Ok(described)
     }
 
     /// `embed`.
@@ -306,15 +331,23 @@ impl<'a> Chain<'a> {
 
     /// `align`.
     pub fn align(&self, text: &TextMade, colla: &Made<Collaborative>) -> Result<Made<Matrix>> {
-        self.run.stage::<Align>(&&self.recipe.align, &AlignInputs { text: &text.text, colla }, self.device)
+        self.run.stage::<Align>(&align::settings(self.recipe), &AlignInputs { text: &text.text, colla }, self.device)
     }
 
     /// `collab`.
-    pub fn collab(&self, data: &DataMade, colla: &Made<Collaborative>) -> Result<ByUse<Made<Features>>> {
+    pub fn collab(
+        &self,
+        data: &DataMade,
+        described: &Made<Descriptions>,
+        from: Embeddings<'_>,
+    ) -> Result<ByUse<Made<Features>>> {
+        let [words, embeddings] = CollabInputs::reads_words(self.recipe);
         let inputs = CollabInputs {
             tables: &data.tables,
             samples: &data.samples,
-            colla: CollabInputs::reads_graph(self.recipe).then_some(colla),
+            colla: CollabInputs::reads_graph(self.recipe).then_some(from.colla),
+            described: words.then_some(described),
+            text: embeddings.then_some(&from.text.text),
             fitted: &self.fitted,
         };
         let mut stage = self.run.enter(StageId::Collab, self.device);
@@ -379,8 +412,9 @@ impl<'a> Chain<'a> {
     }
 
     /// `tune`.
-    pub fn tune(&self, prompts: &ByVariant<Made<PromptRows>>) -> Result<Made<Tuned>> {
-        let inputs = TuneInputs { prompts: &prompts.tune, model: self.writer.view(Facets::LEARNS) };
+    pub fn tune(&self, prompts: &ByVariant<Made<PromptRows>>, features: &ByUse<Made<Features>>) -> Result<Made<Tuned>> {
+        let features = self.added_to(&features.tune);
+        let inputs = TuneInputs { prompts: &prompts.tune, features, model: self.writer.view(Facets::LEARNS) };
         let tuned = self.run.stage::<Tune>(&TuneSettings::of(self.recipe), &inputs, self.device)?;
         if self.run.is_read_only() {
             // An adapter means something beside the weights that it was tuned with alone.
@@ -403,19 +437,31 @@ impl<'a> Chain<'a> {
     pub fn tuned_answers(
         &self,
         prompts: &ByVariant<Made<PromptRows>>,
+        features: &ByUse<Made<Features>>,
         tuned: &Made<Tuned>,
     ) -> Result<Made<Predictions>> {
         let model = self.writer.view(Facets::ANSWERS);
-        let inputs = PredictInputs { prompts: &prompts.score, tuned: Some(tuned), model };
+        let features = self.added_to(&features.score);
+        let inputs = PredictInputs { prompts: &prompts.score, tuned: Some(tuned), features, model };
         let mut stage = self.run.enter(StageId::Predict, self.device);
         let made = stage.part::<Predict>("score", &PredictSettings::tuned(self.recipe), &inputs)?;
         stage.finish();
         Ok(made)
     }
 
+    /// The features, where the tuned model learns what they do not say.
+    fn added_to<'b>(&self, features: &'b Made<Features>) -> Option<&'b Made<Features>> {
+        self.recipe.tune.residual.then_some(features)
+    }
+
     /// `tune` with the further adapters of `tune.more_seeds`, the recipe's own first.
-    pub fn tune_all(&self, prompts: &ByVariant<Made<PromptRows>>) -> Result<Vec<Made<Tuned>>> {
-        let inputs = TuneInputs { prompts: &prompts.tune, model: self.writer.view(Facets::LEARNS) };
+    pub fn tune_all(
+        &self,
+        prompts: &ByVariant<Made<PromptRows>>,
+        features: &ByUse<Made<Features>>,
+    ) -> Result<Vec<Made<Tuned>>> {
+        let features = self.added_to(&features.tune);
+        let inputs = TuneInputs { prompts: &prompts.tune, features, model: self.writer.view(Facets::LEARNS) };
         let mut stage = self.run.enter(StageId::Tune, self.device);
         let mut tuned = vec![stage.part::<Tune>("", &TuneSettings::of(self.recipe), &inputs)?];
         for &seed in &self.recipe.tune.more_seeds {
@@ -431,11 +477,16 @@ impl<'a> Chain<'a> {
         &self,
         data: &DataMade,
         prompts: &ByVariant<Made<PromptRows>>,
+        features: &ByUse<Made<Features>>,
         tuned: &[Made<Tuned>],
     ) -> Result<Scores> {
+        let features = self.added_to(&features.score);
         let (tuned, more) = tuned.split_first().ok_or_else(|| Error::failed("predict", "there is no tuned model"))?;
         let model = self.writer.view(Facets::ANSWERS);
-        let with = |prompts, tuned| PredictInputs { prompts, tuned, model };
+        let with = |prompts, tuned: Option<_>| {
+            let features = features.filter(|_| tuned.is_some());
+            PredictInputs { prompts, tuned, features, model }
+        };
         let settings = PredictSettings::tuned(self.recipe);
         let mut stage = self.run.enter(StageId::Predict, self.device);
         let main = stage.part::<Predict>("score", &settings, &with(&prompts.score, Some(tuned)))?;
@@ -462,17 +513,32 @@ impl<'a> Chain<'a> {
         &self,
         data: &DataMade,
         prompts: &ByVariant<Made<PromptRows>>,
+        tuned: &[Made<Tuned>],
         scores: &Scores,
     ) -> Result<Made<Reasoning>> {
+        let model = self.reasoner.as_ref().unwrap_or(&self.writer).view(Facets::ANSWERS);
+        let mut stage = self.run.enter(StageId::Reason, self.device);
+        let by_reward = match self.recipe.reason.tuned_by {
+            TunedBy::Reward => {
+                let model = self.reasoner.as_ref().unwrap_or(&self.writer).view(Facets::LEARNS);
+                let inputs = RewardInputs { prompts: &prompts.tune, model };
+                Some(stage.part::<TuneByReward>("tuned", &RewardSettings::of(self.recipe), &inputs)?)
+            }
+            TunedBy::Nothing | TunedBy::Answer => None,
+        };
+        let by_answer = tuned.first().filter(|_| self.recipe.reason.tuned_by == TunedBy::Answer);
         let inputs = ReasonInputs {
             tables: &data.tables,
             samples: &data.samples,
             prompts: &prompts.score,
             others: self.recipe.reason.without_retrieval.then_some(&prompts.ablation),
             predictions: self.recipe.reason.hint.then_some(&scores.main),
-            model: self.reasoner.as_ref().unwrap_or(&self.writer).view(Facets::ANSWERS),
+            model,
+            tuned: by_reward.as_ref().or(by_answer),
         };
-        self.run.stage::<Reason>(&ReasonSettings::of(self.recipe), &inputs, self.device)
+        let made = stage.part::<Reason>("", &ReasonSettings::of(self.recipe), &inputs)?;
+        stage.finish();
+        Ok(made)
     }
 
     /// `merge`.
@@ -507,49 +573,60 @@ impl<'a> Chain<'a> {
     /// # Errors
     /// Those of the stages.
     pub fn all(&self, aside: &dyn Aside) -> Result<Reached> {
+        self.behind(self.data()?, aside)
+    }
+
+    /// All stages behind `data` in order. `aside` receives what can be shown on the way.
+    ///
+    /// # Errors
+    /// Those of the stages.
+    pub fn behind(&self, data: DataMade, aside: &dyn Aside) -> Result<Reached> {
+        let mut made = SoFar { data, scores: None, reasoning: None, merged: None };
         // Each ends the run as soon as the next stage lies beyond `--until`.
         macro_rules! unless_beyond {
             ($stage:expr) => {
                 if self.run.is_beyond($stage) {
-                    return Ok(Reached::Until);
+                    return Ok(Reached::Until(Box::new(made)));
                 }
             };
         }
-        let data = self.data()?;
         unless_beyond!(StageId::Describe);
-        if let Some(why) = &data.graph_only {
-            return self.graph_only(&data, why, aside);
+        if let Some(why) = made.data.graph_only.clone() {
+            return self.graph_only(made, &why, aside);
         }
         if !self.run.is_beyond(StageId::Tune) {
             // Said now, and not after the hours that lie before the tuning.
-            crate::data::two_classes(data.samples.get()?)?;
+            crate::data::two_classes(made.data.samples.get()?)?;
         }
-        let described = self.describe(&data)?;
+        let described = self.describe(&made.data)?;
         aside.described(&described)?;
         unless_beyond!(StageId::Embed);
-        let text = self.embed(&data, &described)?;
+        let text = self.embed(&made.data, &described)?;
         unless_beyond!(StageId::Graph);
-        let GraphMade { colla, ranked, .. } = self.ranked_graph(&data)?;
+        let GraphMade { colla, ranked, .. } = self.ranked_graph(&made.data)?;
         unless_beyond!(StageId::Align);
         let ssl = self.align(&text, &colla)?;
         let from = Embeddings { text: &text, colla: &colla, ssl: &ssl };
-        aside.embedded(&data, from)?;
+        aside.embedded(&made.data, from)?;
         unless_beyond!(StageId::Collab);
-        let features = self.collab(&data, &colla)?;
+        let features = self.collab(&made.data, &described, from)?;
         unless_beyond!(StageId::Retrieve);
-        let shown = self.retrieve(&data, from)?;
-        aside.retrieved(&data, &shown)?;
+        let shown = self.retrieve(&made.data, from)?;
+        aside.retrieved(&made.data, &shown)?;
         unless_beyond!(StageId::Prompts);
-        let prompts = self.prompts(&data, &shown, &features, from)?;
+        let prompts = self.prompts(&made.data, &shown, &features, from)?;
         unless_beyond!(StageId::Tune);
-        let tuned = self.tune_all(&prompts)?;
+        let tuned = self.tune_all(&prompts, &features)?;
         unless_beyond!(StageId::Predict);
-        let scores = self.predict(&data, &prompts, &tuned)?;
+        let scores = made.scores.insert(self.predict(&made.data, &prompts, &features, &tuned)?);
         unless_beyond!(StageId::Reason);
-        let reasoning = self.reason(&data, &prompts, &scores)?;
+        let reasoning = made.reasoning.insert(self.reason(&made.data, &prompts, &tuned, scores)?);
         unless_beyond!(StageId::Merge);
-        let merged = self.merge(&scores, &reasoning, &features)?;
+        made.merged = Some(self.merge(scores, reasoning, &features)?);
         unless_beyond!(StageId::Evaluate);
+        let SoFar { data, scores: Some(scores), reasoning: Some(reasoning), merged: Some(merged) } = made else {
+            return Err(Error::failed("evaluate", "a stage before it was not done"));
+        };
         let mut stage = self.run.enter(StageId::Evaluate, self.device);
         let baselines = self.baselines(&mut stage, &data, &described)?;
         let inputs = EvaluateInputs {
@@ -572,7 +649,8 @@ impl<'a> Chain<'a> {
 
     /// The stages that need no Yes and No: `data` and `graph`; those of the items' words too where
     /// `--until` names one of them.
-    fn graph_only(&self, data: &DataMade, why: &str, aside: &dyn Aside) -> Result<Reached> {
+    fn graph_only(&self, made: SoFar, why: &str, aside: &dyn Aside) -> Result<Reached> {
+        let data = &made.data;
         let last = self.run.until().unwrap_or(StageId::Evaluate);
         let titled = data.tables.get()?.items.iter().any(|item| !item.title.trim().is_empty());
         let done = without_answers(self.run.until(), titled);
@@ -590,7 +668,7 @@ impl<'a> Chain<'a> {
             None
         };
         if !done.contains(&StageId::Graph) {
-            return Ok(Reached::Until);
+            return Ok(Reached::Until(Box::new(made)));
         }
         let GraphMade { colla, ranked, .. } = self.ranked_graph(data)?;
         if let Some(text) = text.filter(|_| done.contains(&StageId::Align)) {

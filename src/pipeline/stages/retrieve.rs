@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::data::DataOutput;
 use super::graph::Collaborative;
+use crate::collab::reranker::{Learned, Pairs};
 use crate::config::Recipe;
 use crate::content::Content;
-use crate::data::{Dataset, ItemIdx, Rated, Samples, UserIdx};
+use crate::data::{Dataset, ItemIdx, Part, Rated, Samples, UserIdx};
 use crate::error::{Error, Result};
 use crate::events::StageId;
 use crate::pipeline::artifact::Artifact;
@@ -21,7 +22,8 @@ use crate::pipeline::chosen::{RowRequest, Set, Variant};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::retrieval::{
-    Embedding, Mixture, RetrievalSettings, Retrieved, Retriever, SimilarUser, Sources, needed, order,
+    Embedding, Mixture, RerankRule, RetrievalSettings, Retrieved, Retriever, SimilarUser, Sources, Template, needed,
+    order,
 };
 use crate::tensor::Matrix;
 
@@ -34,6 +36,9 @@ pub struct RetrieveSettings {
     /// Keys that nothing is made of are at their defaults.
     retrieval: RetrievalSettings,
     raw_ids_are_rows: bool,
+    /// A rating above it is a like; the learnt rule looks at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
     rows: Vec<RowRequest>,
 }
 
@@ -41,7 +46,8 @@ impl RetrieveSettings {
     /// Of a recipe, for these rows.
     pub fn of(recipe: &Recipe, rows: Vec<RowRequest>) -> Self {
         let raw_ids_are_rows = recipe.data.kind.set().ids_are_rows;
-        let mut own = Self { retrieval: recipe.retrieve.clone(), raw_ids_are_rows, rows };
+        let threshold = (recipe.retrieve.rule == RerankRule::Learned).then(|| recipe.data.threshold());
+        let mut own = Self { retrieval: recipe.retrieve.clone(), raw_ids_are_rows, threshold, rows };
         let (embeddings, none) = (own.embeddings(), RetrievalSettings::default());
         let retrieval = &mut own.retrieval;
         if !retrieval.rule.weighs() {
@@ -163,11 +169,16 @@ impl Stage for Retrieve {
     }
 }
 
+/// Training rows that the learnt rule is fitted on.
+const LEARNED_FROM: usize = 4000;
+
 /// Chooses the items that a prompt shows.
 pub struct Histories<'a> {
     settings: &'a RetrieveSettings,
     data: DataOutput<'a>,
     mixtures: HashMap<Embedding, Mixture>,
+    /// Learnt for each embedding, where the rule is learnt.
+    learned: HashMap<Embedding, Learned>,
     neighbours: SimilarUsers,
 }
 
@@ -190,7 +201,44 @@ impl<'a> Histories<'a> {
         }
         let neighbours =
             users.filter(|_| settings.borrows()).map_or_else(Default::default, |u| SimilarUsers::new(data.samples, u));
-        Ok(Self { settings, data, mixtures, neighbours })
+        let mut found = Self { settings, data, mixtures, learned: HashMap::new(), neighbours };
+        if let Some(threshold) = settings.threshold {
+            for embedding in settings.embeddings() {
+                let learned = found.learn(embedding, threshold)?;
+                found.learned.insert(embedding, learned);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Learns the order of history items on training rows spread over the training part.
+    fn learn(&self, embedding: Embedding, threshold: f32) -> Result<Learned> {
+        let settings = RetrievalSettings { embedding, ..self.settings.retrieval.clone() };
+        let retriever = self.retriever(&settings)?;
+        let train = self.data.samples.part(Part::Train);
+        let step = train.len().div_ceil(LEARNED_FROM).max(1);
+        let rows: Vec<_> = train.iter().step_by(step).collect();
+        let of_row = |sample: &&crate::data::Sample| -> Result<(Vec<Retrieved>, Vec<bool>)> {
+            let history = self.data.samples.history(sample);
+            let retrieved = retriever.retrieve(history, sample.item, usize::MAX)?;
+            let liked = |r: &Retrieved| history[r.position as usize].rating > threshold;
+            let tells = retrieved.iter().map(|r| liked(r) == sample.label).collect();
+            Ok((retrieved, tells))
+        };
+        let mut pairs = Pairs::default();
+        for found in rows.par_iter().map(of_row).collect::<Vec<_>>() {
+            let (retrieved, tells) = found?;
+            pairs.add(&retrieved, &tells);
+        }
+        pairs.fit()
+    }
+
+    fn retriever<'r>(&'r self, settings: &'r RetrievalSettings) -> Result<Retriever<'r>> {
+        let mixture = self
+            .mixtures
+            .get(&settings.embedding)
+            .ok_or_else(|| Error::failed("retrieve", format!("{:?} was not asked for", settings.embedding)))?;
+        Retriever::new(mixture, settings, &self.data.dataset.items)
     }
 
     fn of_row(&self, request: RowRequest) -> Result<Shown> {
@@ -215,12 +263,11 @@ impl<'a> Histories<'a> {
         target: ItemIdx,
     ) -> Result<(Vec<Rated>, Vec<Retrieved>)> {
         let settings = self.settings.variant(variant);
-        let mixture = self
-            .mixtures
-            .get(&settings.embedding)
-            .ok_or_else(|| Error::failed("retrieve", format!("{:?} was not asked for", settings.embedding)))?;
-        let retriever = Retriever::new(mixture, &settings, &self.data.dataset.items)?;
-        let retrieved = retriever.retrieve(history, target, needed(&settings))?;
+        let retriever = self.retriever(&settings)?;
+        let mut retrieved = retriever.retrieve(history, target, needed(&settings))?;
+        if let Some(learned) = self.learned.get(&settings.embedding).filter(|_| settings.template == Template::Rerank) {
+            retrieved = learned.sorted(&retrieved);
+        }
         let mut items: Vec<Rated> =
             order(history, target, &retrieved, &settings).into_iter().map(|p| history[p as usize]).collect();
         if let Some(other) = self.neighbours.history_of(self.data.samples, user, time) {

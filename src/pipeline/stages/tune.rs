@@ -1,10 +1,12 @@
 //! `tune`: LoRA on the tuning rows, early stop on validation rows.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::predict::as_probability;
+use super::collab::Features;
+use super::predict::{added, as_probability};
 use super::prompts::{PromptRow, PromptRows};
 use crate::config::Recipe;
 use crate::content::Content;
@@ -14,13 +16,14 @@ use crate::eval::{self, Score};
 use crate::events::{Event, StageId};
 use crate::generate::scoring::common_prefix;
 use crate::lm::{LanguageModel, Local, Reading, View};
+use crate::models::decoder::Config;
 use crate::models::decoder::train::{Branch, Group};
 use crate::models::lora::Adapter;
 use crate::models::soft_prompt::{self, Projector, mean_norm};
 use crate::monitor::Silent;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::Set;
-use crate::pipeline::stage::{Inputs, Made, Stage, Work};
+use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::store::peft;
 use crate::tune::{self, Evaluator, SoftAdapter, SoftInputs, Training};
 
@@ -39,6 +42,8 @@ pub struct TuneSettings<'r> {
     answers: [&'r str; 2],
     /// How two logits become a probability; the early stop looks at it.
     score: Score,
+    /// Targets weigh as much as the causal features miss them by.
+    residual: bool,
     /// The projector's, where there are soft tokens. Which tokens there are is in the prompts.
     soft: Option<&'r soft_prompt::SoftSettings>,
 }
@@ -62,6 +67,7 @@ impl<'r> TuneSettings<'r> {
             faithful_bos: recipe.tune.faithful_bos,
             answers: [&recipe.predict.yes, &recipe.predict.no],
             score: recipe.predict.score,
+            residual: recipe.tune.residual,
             soft: recipe.soft.is_on().then_some(&recipe.soft),
         }
     }
@@ -71,13 +77,15 @@ impl<'r> TuneSettings<'r> {
 pub struct TuneInputs<'a> {
     /// Tuning rows, and the rows that the early stop looks at.
     pub prompts: &'a Made<PromptRows>,
+    /// What the causal features say of these rows, where the model learns what they do not.
+    pub features: Option<&'a Made<Features>>,
     /// The model.
     pub model: View<'a>,
 }
 
 impl Inputs for TuneInputs<'_> {
     fn made(&self) -> Vec<(&'static str, Content)> {
-        vec![("prompts", self.prompts.content())]
+        contents([("prompts", Some(self.prompts.content())), ("collab", self.features.map(Made::content))])
     }
 
     fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
@@ -92,6 +100,24 @@ pub struct Tuned {
 }
 
 impl Tuned {
+    /// In a finished artifact.
+    pub(super) fn of(artifact: &Artifact) -> Self {
+        Self { artifact: artifact.clone() }
+    }
+
+    /// Writes an adapter where [`Self::adapter`] finds it.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(super) fn write(folder: &Path, adapter: &Adapter, config: &Config, spec: &str) -> Result<()> {
+        // A try that was ended between here and the end of the stage has left one.
+        let there = folder.join(ADAPTER);
+        if there.exists() {
+            std::fs::remove_dir_all(&there).map_err(|e| Error::io(&there, "replace the folder", &e))?;
+        }
+        peft::write(&there, adapter, config, spec)
+    }
+
     /// The adapter, for the model that it was tuned on.
     ///
     /// # Errors
@@ -127,13 +153,14 @@ impl Stage for Tune {
     }
 
     fn load(artifact: &Artifact) -> Result<Tuned> {
-        Ok(Tuned { artifact: artifact.clone() })
+        Ok(Tuned::of(artifact))
     }
 }
 
 fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) -> Result<()> {
     let (model, prompts) = (inputs.model.local()?, inputs.prompts.get()?);
-    let groups = groups(settings, &prompts.rows, model)?;
+    let features = inputs.features.map(Made::get).transpose()?;
+    let groups = groups(settings, &prompts.rows, model, features)?;
     let watched: Vec<&PromptRow> = prompts.rows.iter().filter(|r| r.set != Set::Tune).collect();
     let labels: Vec<bool> = watched.iter().map(|r| r.label).collect();
     // The prompts of tuning, also where scoring has others (defect D8).
@@ -142,8 +169,12 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
     let log_loss = |adapter: &Adapter, projector: Option<&Projector>| -> Result<f64> {
         let adapted = inputs.model.adapted(adapter, projector.zip(soft_inputs.as_ref()))?;
         let mut p = Vec::with_capacity(bundles.len());
+        // Bundles of one prompt each, in order.
         adapted.open(work.device)?.score(&bundles, settings.answers, &Silent, &mut |_, choices| {
-            p.extend(choices.iter().map(|c| as_probability(c, settings.score)));
+            for choice in choices {
+                let features = features.zip(watched.get(p.len())).and_then(|(f, row)| f.p(row.set, row.row));
+                p.push(features.map_or_else(|| as_probability(choice, settings.score), |f| added(f, choice)));
+            }
             Ok(())
         })?;
         work.monitor.check()?;
@@ -186,12 +217,7 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
             (done.best.adapter, done.history)
         }
     };
-    // A try that was ended between here and the end of the stage has left one.
-    let there = work.folder.join(ADAPTER);
-    if there.exists() {
-        std::fs::remove_dir_all(&there).map_err(|e| Error::io(&there, "replace the folder", &e))?;
-    }
-    peft::write(&there, &adapter, config, inputs.model.spec())?;
+    Tuned::write(work.folder, &adapter, config, inputs.model.spec())?;
     let json = serde_json::to_vec_pretty(&history).map_err(|e| Error::failed(HISTORY, e))?;
     durable::write(&work.folder.join(HISTORY), &json)?;
     if folder.exists() {
@@ -202,7 +228,16 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
 
 /// Prompts of one history and one rendering become one group: their common tokens once, then a
 /// branch for each target.
-fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> Result<Vec<Group>> {
+///
+/// With `features`, whose probability of a row is p, a target weighs 1 - p if it is liked and p if
+/// not. Then the best odds that the model can give are `odds(truth) / odds(p)`: what has to be added
+/// to the log odds of p.
+fn groups(
+    settings: &TuneSettings<'_>,
+    prompts: &[PromptRow],
+    model: &Local,
+    features: Option<&Features>,
+) -> Result<Vec<Group>> {
     let [yes, no] = settings.answers;
     let answer = |word: &str| model.answer_tokens(&format!("{word}."), settings.lora.train_end_of_turn);
     let answers = [answer(no)?, answer(yes)?];
@@ -226,7 +261,11 @@ fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> 
                 // target too.
                 let shifted = settings.faithful_bos && model.tokenizer.bos().is_some() && first + prefix > 1;
                 let targets = if shifted { first.saturating_sub(1) } else { first }..branch.len();
-                Branch { tokens: branch, targets, weight: 1.0 }
+                let p = features.and_then(|features| features.p(row.set, row.row));
+                let missed = p.map(|p| if row.label { 1.0 - p } else { p });
+                // Twice that, so that a target of which the features know nothing weighs 1.
+                let weight = missed.map_or(1.0, |missed| (2.0 * missed).max(1e-3) as f32);
+                Branch { tokens: branch, targets, weight }
             })
             .collect();
         out.push(Group { prefix: tokens[0][..prefix].to_vec(), branches });
@@ -238,7 +277,7 @@ fn groups(settings: &TuneSettings<'_>, prompts: &[PromptRow], model: &Local) -> 
 mod tests {
     use super::*;
     use crate::lm::Options;
-    use crate::models::decoder::{Config, Family};
+    use crate::models::decoder::Family;
     use crate::pipeline::chosen::Variant;
     use crate::store::chat::Message;
     use crate::store::{fixture, save_hf};
@@ -287,8 +326,8 @@ mod tests {
         let with_bos = model(true);
         let bos = with_bos.tokenizer.bos().unwrap();
         for rows in [&rows()[..1], &rows()[..]] {
-            let ours = targets(&groups(&TuneSettings::of(&correct), rows, &with_bos).unwrap());
-            let faithful = targets(&groups(&TuneSettings::of(&theirs), rows, &with_bos).unwrap());
+            let ours = targets(&groups(&TuneSettings::of(&correct), rows, &with_bos, None).unwrap());
+            let faithful = targets(&groups(&TuneSettings::of(&theirs), rows, &with_bos, None).unwrap());
             assert_eq!(ours.len(), rows.len());
             for ((tokens, answer), (more, shifted)) in ours.iter().zip(&faithful) {
                 assert_eq!(*more, [&[bos][..], tokens].concat());
@@ -298,8 +337,21 @@ mod tests {
             }
         }
         let without = model(false);
-        let both = [&correct, &theirs].map(|r| targets(&groups(&TuneSettings::of(r), &rows(), &without).unwrap()));
+        let both =
+            [&correct, &theirs].map(|r| targets(&groups(&TuneSettings::of(r), &rows(), &without, None).unwrap()));
         assert_eq!(both[0], both[1], "a tokenizer that adds no BOS adds no second one");
+    }
+
+    #[test]
+    fn a_residual_weighs_targets_by_what_the_features_miss() {
+        let (language, rows) = (model(false), rows());
+        let features = Features::of_rows([(Set::Tune, 0, 0.9), (Set::Tune, 1, 0.8)]);
+        let made = groups(&TuneSettings::of(&Recipe::default()), &rows, &language, Some(&features)).unwrap();
+        let weights: Vec<f32> = made[0].branches.iter().map(|b| b.weight).collect();
+        // Not liked at 0.9: missed by 0.9; liked at 0.8: by 0.2.
+        assert!((weights[0] - 1.8).abs() <= 1e-6 && (weights[1] - 0.4).abs() <= 1e-6, "{weights:?}");
+        let plain = groups(&TuneSettings::of(&Recipe::default()), &rows, &language, None).unwrap();
+        assert!(plain[0].branches.iter().all(|b| (b.weight - 1.0).abs() <= 1e-9));
     }
 
     #[test]
@@ -336,7 +388,7 @@ mod tests {
             let at = row.prompt.user().len() - 1;
             row.prompt.soft = vec![Mark { at: 0, token: 9 }, Mark { at: 10, token: 1 }, Mark { at, token: target }];
         }
-        let made = groups(&TuneSettings::of(&Recipe::default()), &rows, &language).unwrap();
+        let made = groups(&TuneSettings::of(&Recipe::default()), &rows, &language, None).unwrap();
         let soft = |tokens: &[u32]| tokens.iter().filter(|&&t| t >= vocab).map(|t| t - vocab).collect::<Vec<_>>();
         assert_eq!(made.len(), 1);
         assert_eq!(soft(&made[0].prefix), [9, 1]);

@@ -45,7 +45,15 @@ impl Axis {
     /// # Errors
     /// Names what cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
-        let place = format!("--over '{text}'");
+        Self::parse_of("--over", text)
+    }
+
+    /// The same, of another option: errors name it.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_of(option: &str, text: &str) -> Result<Self> {
+        let place = format!("{option} '{text}'");
         let bad = |what: &str| Error::usage(&place, what).next("write --over 'retrieve.gamma = [0.5, 0.8]'");
         let (key, values) = text.split_once('=').ok_or_else(|| bad("there is no '='"))?;
         let key = key.trim();

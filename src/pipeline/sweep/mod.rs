@@ -41,6 +41,20 @@ pub struct Trial {
     pub values: Assignment,
     /// The recipe with it, without work that the choice does not need (see [`for_choice`]).
     pub recipe: Recipe,
+    /// The same on smaller budgets, one a rung of the plan's halving.
+    pub smaller: Vec<Recipe>,
+}
+
+/// Successive halving (Jamieson and Talwalkar, AISTATS 2016): all trials get a small budget, and
+/// only the better part of them the next larger one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Halving {
+    /// The key that is the budget: epochs, rows.
+    pub key: String,
+    /// Its values below the recipe's own, ascending; the trials' recipes have them in this order.
+    pub rungs: Vec<String>,
+    /// Share of the trials that go on from each rung, above 0 and below 1; at least one does.
+    pub keep: f64,
 }
 
 /// What is to be done.
@@ -53,6 +67,8 @@ pub struct Plan<'a> {
     pub judge: Judge,
     /// By which metric.
     pub metric: &'static Metric,
+    /// Budgets before the whole one.
+    pub halving: Option<Halving>,
     /// No trial begins later than this.
     pub budget: Option<Duration>,
     /// What is printed on the way.
@@ -69,6 +85,9 @@ pub struct Tried {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// The budget behind which halving left it; its value is the one at that budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<String>,
     /// Seconds that it took when it was done.
     pub seconds: f64,
     /// The stages that were done for it; the others were there already.
@@ -120,64 +139,92 @@ pub fn run(plan: &Plan<'_>, told: &mut dyn FnMut(usize, &Tried)) -> Result<Swept
     let earlier = earlier(plan);
     let mut state = State { plan, tried: Vec::new(), said: Vec::new() };
     let mut last_error = None;
-    for (n, trial) in plan.trials.iter().enumerate() {
-        if n > 0 && plan.budget.is_some_and(|budget| begun.elapsed() > budget) {
-            break;
-        }
-        let run = Run::open(plan.folder, Span { until: Some(plan.judge.last()), from: None }, plan.verbosity)?;
-        let of = format!("trial {} of {}: {}", n + 1, plan.trials.len(), name(&trial.values));
-        run.reporter().emit(Event::Log { level: "info".into(), text: of });
-        let outcome = trial::run(&run, &trial.recipe, plan.judge);
-        let error = outcome.as_ref().err().cloned();
-        let times = run.times();
-        let done: Vec<String> = times.iter().filter(|t| !t.reused).map(|t| t.stage.clone()).collect();
-        let mut tried = Tried { values: trial.values.clone(), value: None, failed: None, seconds: run.seconds(), done };
-        match outcome {
-            Ok(said) => {
-                let settings = &trial.recipe.evaluate;
-                let metrics = said.metrics(settings)?;
-                let Some(value) = metrics.get(plan.metric_name()) else {
-                    return Err(Error::input("sweep", format!("{} is not defined on these rows", plan.metric.title))
-                        .next("use more validation rows, or another --metric"));
-                };
-                tried.value = Some(value.value);
-                run.reporter().emit(Event::ResultRow {
-                    row: name(&trial.values),
-                    split: "valid".into(),
-                    metrics: metrics.told(),
-                    table: Some("Sweep: validation rows".into()),
-                    n: said.rows().map(|rows| rows.rows.len() as u64),
-                    reference: None,
-                    against: Vec::new(),
-                });
-                state.said.push((n, said));
+    let (mut open, mut first) = ((0..plan.trials.len()).collect::<Vec<_>>(), true);
+    let rungs = plan.halving.as_ref().map_or(0, |halving| halving.rungs.len());
+    'rungs: for rung in 0..=rungs {
+        for &n in &open {
+            if !first && plan.budget.is_some_and(|budget| begun.elapsed() > budget) {
+                break 'rungs;
             }
-            Err(error) if error.kind() == Kind::Stopped => {
-                end(&run, Some(&error));
-                return Err(error);
+            first = false;
+            let budget = plan.halving.as_ref().and_then(|halving| halving.at(rung));
+            let (mut tried, outcome) = attempt(plan, n, rung, budget.as_deref())?;
+            tried.left_at = budget;
+            // What is only found again took its time when it was done.
+            let same = |e: &&Tried| e.values == tried.values && e.left_at == tried.left_at && tried.done.is_empty();
+            if let Some(before) = earlier.iter().find(same) {
+                (tried.seconds, tried.done) = (before.seconds, before.done.clone());
             }
-            Err(error) => {
-                tried.failed = Some(error.to_string());
-                last_error = Some(error);
+            match outcome {
+                Ok(said) if tried.left_at.is_none() => state.said.push((n, said)),
+                Ok(_) => {}
+                Err(error) => last_error = Some(error),
             }
+            told(n, &tried);
+            state.keep(n, tried);
+            state.swept(false)?.write(plan.folder)?;
         }
-        // What is only found again took its time when it was done.
-        if let Some(before) = earlier.iter().find(|e| e.values == tried.values && tried.done.is_empty()) {
-            (tried.seconds, tried.done) = (before.seconds, before.done.clone());
+        if let Some(halving) = plan.halving.as_ref().filter(|_| rung < rungs) {
+            open = state.better(&open, halving.keep);
         }
-        end(&run, error.as_ref());
-        run.reporter().sync()?;
-        told(n, &tried);
-        state.tried.push(tried);
-        drop(run);
-        state.swept(plan.trials.len(), false)?.write(plan.folder)?;
     }
-    if let Some(error) = last_error.filter(|_| state.said.is_empty()) {
+    if let Some(error) = last_error.filter(|_| state.tried.iter().all(|(_, tried)| tried.value.is_none())) {
         return Err(error.within("every trial failed; the last one"));
     }
-    let swept = state.swept(plan.trials.len(), true)?;
+    let swept = state.swept(true)?;
     swept.write(plan.folder)?;
     Ok(swept)
+}
+
+/// Runs one trial on one budget and tells of it.
+fn attempt(plan: &Plan<'_>, n: usize, rung: usize, budget: Option<&str>) -> Result<(Tried, Result<Said>)> {
+    let trial = &plan.trials[n];
+    let recipe = trial.smaller.get(rung).unwrap_or(&trial.recipe);
+    let run = Run::open(plan.folder, Span { until: Some(plan.judge.last()), from: None }, plan.verbosity)?;
+    let at = budget.map_or_else(String::new, |budget| format!(", at {budget}"));
+    let of = format!("trial {} of {}: {}{at}", n + 1, plan.trials.len(), name(&trial.values));
+    run.reporter().emit(Event::Log { level: "info".into(), text: of });
+    let outcome = trial::run(&run, recipe, plan.judge);
+    if let Err(error) = &outcome
+        && error.kind() == Kind::Stopped
+    {
+        end(&run, Some(error));
+        return Err(error.clone());
+    }
+    let times = run.times();
+    let done: Vec<String> = times.iter().filter(|t| !t.reused).map(|t| t.stage.clone()).collect();
+    let (values, seconds) = (trial.values.clone(), run.seconds());
+    let mut tried = Tried { values, value: None, failed: None, left_at: None, seconds, done };
+    match &outcome {
+        Ok(said) => {
+            let metrics = said.metrics(&recipe.evaluate)?;
+            let Some(value) = metrics.get(plan.metric_name()) else {
+                return Err(Error::input("sweep", format!("{} is not defined on these rows", plan.metric.title))
+                    .next("use more validation rows, or another --metric"));
+            };
+            tried.value = Some(value.value);
+            run.reporter().emit(Event::ResultRow {
+                row: format!("{}{at}", name(&trial.values)),
+                split: "valid".into(),
+                metrics: metrics.told(),
+                table: Some("Sweep: validation rows".into()),
+                n: said.rows().map(|rows| rows.rows.len() as u64),
+                reference: None,
+                against: Vec::new(),
+            });
+        }
+        Err(error) => tried.failed = Some(error.to_string()),
+    }
+    end(&run, outcome.as_ref().err());
+    run.reporter().sync()?;
+    Ok((tried, outcome))
+}
+
+impl Halving {
+    /// The budget of a rung in words; `None` for the whole one.
+    fn at(&self, rung: usize) -> Option<String> {
+        self.rungs.get(rung).map(|value| format!("{}={value}", self.key))
+    }
 }
 
 impl Plan<'_> {
@@ -225,33 +272,65 @@ impl ValidRows {
 /// Trials so far.
 struct State<'a> {
     plan: &'a Plan<'a>,
-    tried: Vec<Tried>,
+    /// By their place in the plan, in its order.
+    tried: Vec<(usize, Tried)>,
+    /// What those said that were run on the whole budget.
     said: Vec<(usize, Said)>,
 }
 
 impl State<'_> {
+    /// Keeps what a trial came to, in the place of what it came to on a smaller budget.
+    fn keep(&mut self, n: usize, mut tried: Tried) {
+        match self.tried.binary_search_by_key(&n, |(other, _)| *other) {
+            Ok(at) => {
+                tried.seconds += self.tried[at].1.seconds;
+                self.tried[at].1 = tried;
+            }
+            Err(at) => self.tried.insert(at, (n, tried)),
+        }
+    }
+
+    /// The better part of `open` by what they came to, in the plan's order: at least one, and none
+    /// that failed.
+    fn better(&self, open: &[usize], keep: f64) -> Vec<usize> {
+        let value = |n: usize| self.tried.iter().find(|(other, _)| *other == n).and_then(|(_, tried)| tried.value);
+        let known = open.iter().filter_map(|&n| Some((n, value(n).filter(|v| v.is_finite())?)));
+        let mut ordered: Vec<(usize, f64)> = known.collect();
+        let sign = if self.plan.metric.is_better(1.0, 0.0) { -1.0 } else { 1.0 };
+        ordered.sort_by(|a, b| (sign * a.1).total_cmp(&(sign * b.1)).then(a.0.cmp(&b.0)));
+        ordered.truncate(((keep * open.len() as f64).ceil() as usize).max(1));
+        let mut kept: Vec<usize> = ordered.into_iter().map(|(n, _)| n).collect();
+        kept.sort_unstable();
+        kept
+    }
+
+    fn of(&self, n: usize) -> Option<&Tried> {
+        self.tried.iter().find(|(other, _)| *other == n).map(|(_, tried)| tried)
+    }
+
     /// `finally`: with the tables, which take a while.
-    fn swept(&self, all: usize, finally: bool) -> Result<Swept> {
+    fn swept(&self, finally: bool) -> Result<Swept> {
         let plan = self.plan;
         let mut chosen: Option<(usize, f64)> = None;
-        for (n, tried) in self.tried.iter().enumerate() {
+        for (at, (_, tried)) in self.tried.iter().enumerate().filter(|(_, (_, tried))| tried.left_at.is_none()) {
             let Some(value) = tried.value.filter(|v| v.is_finite()) else { continue };
             // Of equal ones the first.
             if chosen.is_none_or(|(_, best)| plan.metric.is_better(value, best)) {
-                chosen = Some((n, value));
+                chosen = Some((at, value));
             }
         }
-        let chosen = chosen.map(|(n, _)| n);
+        let chosen = chosen.map(|(at, _)| at);
+        let named = |n: usize| self.of(n).map(|tried| name(&tried.values)).unwrap_or_default();
         let ranking = self.said.iter().filter_map(|(n, said)| match said {
-            Said::Ranked(metrics) => Some(RankedTrial { name: name(&self.tried[*n].values), metrics: metrics.told() }),
+            Said::Ranked(metrics) => Some(RankedTrial { name: named(*n), metrics: metrics.told() }),
             Said::Rows(_) => None,
         });
         Ok(Swept {
             recipe: plan.trials.first().map_or_else(String::new, |trial| trial.recipe.name.clone()),
             judge: plan.judge.name().into(),
             metric: plan.metric_name().into(),
-            trials: self.tried.clone(),
-            left: all - self.tried.len(),
+            trials: self.tried.iter().map(|(_, tried)| tried.clone()).collect(),
+            left: plan.trials.len() - self.tried.len(),
             chosen,
             tables: if finally { self.tables(chosen)? } else { Vec::new() },
             ranking: ranking.collect(),
@@ -263,7 +342,8 @@ impl State<'_> {
         let rows: Vec<(usize, &ValidRows)> = self.said.iter().filter_map(|(n, s)| Some((*n, s.rows()?))).collect();
         let Some((first, _)) = rows.first() else { return Ok(Vec::new()) };
         let settings = &self.plan.trials[*first].recipe.evaluate;
-        let named = |n: usize| name(&self.tried[n].values);
+        let named = |n: usize| self.of(n).map(|tried| name(&tried.values)).unwrap_or_default();
+        let chosen = chosen.and_then(|at| self.tried.get(at)).map(|(n, _)| named(*n));
         let table = |of: &[(usize, &ValidRows)], reference: Option<&str>| {
             let names: Vec<String> = of.iter().map(|(n, _)| named(*n)).collect();
             let models: Vec<(&str, &[f64])> =
@@ -271,7 +351,7 @@ impl State<'_> {
             Table::build("valid", of[0].1.against(), &models, reference, settings)
         };
         if rows.iter().all(|(_, own)| own.rows == rows[0].1.rows) {
-            return Ok(vec![table(&rows, chosen.map(named).as_deref())?]);
+            return Ok(vec![table(&rows, chosen.as_deref())?]);
         }
         rows.iter().map(|one| table(std::slice::from_ref(one), None)).collect()
     }

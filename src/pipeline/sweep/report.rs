@@ -37,8 +37,9 @@ impl Swept {
                 cells.push(self.p(trial));
             }
             let done = if trial.done.is_empty() { "nothing".into() } else { trial.done.join(", ") };
-            let chosen = if self.chosen == Some(n) { "chosen" } else { "" };
-            cells.extend([done, clock(trial.seconds), chosen.to_owned()]);
+            let chosen = if self.chosen == Some(n) { "chosen".to_owned() } else { String::new() };
+            let fate = trial.left_at.as_ref().map_or(chosen, |budget| format!("left at {budget}"));
+            cells.extend([done, clock(trial.seconds), fate]);
             table.add_row(cells);
         }
         let mut out = format!("{table}\n\n{}\n", self.told());
@@ -49,6 +50,11 @@ impl Swept {
         let values: Vec<f64> = self.trials.iter().filter_map(|t| t.value).collect();
         if values.len() > 1 && values.iter().all(|v| *v == values[0]) {
             out.push_str("Every trial says the same: look whether another key switches these off.\n");
+        }
+        if self.trials.iter().any(|t| t.left_at.is_some()) {
+            out.push_str(
+                "Trials that were left have the value of the budget they were left at, which chose nothing.\n",
+            );
         }
         if self.left > 0 {
             out.push_str(&format!("{} trials were not begun: the budget was spent.\n", self.left));

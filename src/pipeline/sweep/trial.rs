@@ -12,7 +12,7 @@ use crate::pipeline::run::Run;
 use crate::pipeline::stage::Made;
 use crate::pipeline::stages::merge::{TunedRuns, on_validation};
 use crate::pipeline::stages::rank::Ranked;
-use crate::pipeline::stages::{Chain, Embeddings};
+use crate::pipeline::stages::{Chain, Reached, SoFar, Unseen};
 use crate::pipeline::whole::{begin, set_threads};
 
 /// Whose predictions of the validation rows decide.
@@ -110,17 +110,10 @@ fn ask(chain: &Chain<'_>, judge: Judge) -> Result<Said> {
     if let Some(why) = &data.graph_only {
         return Err(Error::usage("--judge", why).next("choose --judge ranker or --judge lightgcn"));
     }
-    crate::data::two_classes(data.samples.get()?)?;
-    let described = chain.describe(&data)?;
-    let text = chain.embed(&data, &described)?;
-    let colla = chain.ranked_graph(&data)?.colla;
-    let ssl = chain.align(&text, &colla)?;
-    let from = Embeddings { text: &text, colla: &colla, ssl: &ssl };
-    let features = chain.collab(&data, &colla)?;
-    let shown = chain.retrieve(&data, from)?;
-    let prompts = chain.prompts(&data, &shown, &features, from)?;
-    let tuned = chain.tune_all(&prompts)?;
-    let scores = chain.predict(&data, &prompts, &tuned)?;
+    let missing = || Error::failed("sweep", format!("a stage that '{}' needs was not done", judge.name()));
+    let Reached::Until(made) = chain.behind(data, &Unseen)? else { return Err(missing()) };
+    let SoFar { data, scores, reasoning, merged } = *made;
+    let scores = scores.ok_or_else(missing)?;
     let main = scores.main.get()?;
     let p: Vec<(usize, f64)> = match judge {
         Judge::Tuned => {
@@ -128,13 +121,12 @@ fn ask(chain: &Chain<'_>, judge: Judge) -> Result<Said> {
             rows.into_iter().filter_map(|row| Some((row, main.p(Set::Valid, row, Variant::Main)?))).collect()
         }
         _ => {
-            let reasoning = chain.reason(&data, &prompts, &scores)?;
+            let reasoning = reasoning.ok_or_else(missing)?;
             let runs = scores.runs.iter().map(Made::get).collect::<Result<Vec<_>>>()?;
             let of =
                 |settings: &MergeSettings| on_validation(TunedRuns { main, more: &runs }, reasoning.get()?, settings);
-            match judge {
-                Judge::Merged => {
-                    let merged = chain.merge(&scores, &reasoning, &features)?;
+            match merged {
+                Some(merged) if judge == Judge::Merged => {
                     of(&merged.get()?.chosen)?.into_iter().map(|(row, m)| (row, m.p)).collect()
                 }
                 _ => of(&MergeSettings::default())?.into_iter().map(|(row, m)| (row, m.mean_reasoning)).collect(),

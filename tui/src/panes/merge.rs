@@ -175,7 +175,8 @@ pub fn draw(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer) {
         Mode::Table => {
             let tables = &view.results.tables;
             let table = tables.get(state.panes.merge.table.min(tables.len().saturating_sub(1)));
-            let used = table.map_or(body.height, results::lines_of).min(body.height);
+            let lines = |table| results::lines_of(table, run.view.results.beside(table));
+            let used = table.map_or(body.height, lines).min(body.height);
             draw_tables(state, run, Rect { height: used, ..body }, buffer);
             let rest = Rect { y: body.y + used, height: body.height - used, ..body };
             if rest.height >= LEAST_RELIABILITY && !view.merge.rows.is_empty() {

@@ -29,7 +29,12 @@ pub struct Choice {
 impl Choice {
     /// Probability of the first answer when only the two compete: `sigmoid(first - second)`.
     pub fn two_way(&self) -> f64 {
-        1.0 / (1.0 + (f64::from(self.logits[1]) - f64::from(self.logits[0])).exp())
+        1.0 / (1.0 + (-self.margin()).exp())
+    }
+
+    /// Log odds of the first answer when only the two compete.
+    pub fn margin(&self) -> f64 {
+        f64::from(self.logits[0]) - f64::from(self.logits[1])
     }
 
     /// Probabilities of both answers among the whole vocabulary.

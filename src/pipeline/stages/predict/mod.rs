@@ -13,8 +13,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use self::question::Questions;
+use super::collab::Features;
 use super::prompts::{PromptRow, PromptRows};
 use super::tune::Tuned;
+use crate::collab::{log_odds, sigmoid};
 use crate::config::Recipe;
 use crate::content::Content;
 use crate::error::Result;
@@ -25,6 +27,7 @@ use crate::monitor::Monitor;
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
+use crate::pipeline::cost::{self, AskedCost};
 use crate::pipeline::earlier::{AskedFile, AskedFiles, Earlier, Named};
 use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
@@ -41,6 +44,9 @@ pub struct PredictSettings<'r> {
     answers: [&'r str; 2],
     /// System message in scoring, where it is not that of tuning.
     system: Option<&'r str>,
+    /// The model's log odds are added to those of the causal features.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    residual: bool,
     /// Test rows for the untuned model; 0 = all.
     #[serde(skip_serializing_if = "Option::is_none")]
     zero_shot_rows: Option<usize>,
@@ -50,12 +56,18 @@ impl<'r> PredictSettings<'r> {
     /// Of a recipe, for the tuned model.
     pub fn tuned(recipe: &'r Recipe) -> Self {
         let own = &recipe.predict;
-        Self { score: own.score, answers: [&own.yes, &own.no], system: own.system.as_deref(), zero_shot_rows: None }
+        Self {
+            score: own.score,
+            answers: [&own.yes, &own.no],
+            system: own.system.as_deref(),
+            residual: recipe.tune.residual,
+            zero_shot_rows: None,
+        }
     }
 
     /// Of a recipe, for the untuned model.
     pub fn zero_shot(recipe: &'r Recipe) -> Self {
-        Self { zero_shot_rows: Some(recipe.predict.zero_shot_rows), ..Self::tuned(recipe) }
+        Self { zero_shot_rows: Some(recipe.predict.zero_shot_rows), residual: false, ..Self::tuned(recipe) }
     }
 
     /// Yes, no.
@@ -71,9 +83,12 @@ impl<'r> PredictSettings<'r> {
         })
     }
 
-    /// Probability of "Yes".
-    pub fn probability(&self, choice: &Choice) -> f64 {
-        as_probability(choice, self.score)
+    /// Probability of "Yes". `features`: what the causal features alone say of the row.
+    pub fn probability(&self, choice: &Choice, features: Option<f64>) -> f64 {
+        match features.filter(|_| self.residual) {
+            Some(features) => added(features, choice),
+            None => as_probability(choice, self.score),
+        }
     }
 }
 
@@ -83,13 +98,19 @@ pub struct PredictInputs<'a> {
     pub prompts: &'a Made<PromptRows>,
     /// The adapter; the untuned model has none.
     pub tuned: Option<&'a Made<Tuned>>,
+    /// What the causal features say, where the tuned model's log odds are added to theirs.
+    pub features: Option<&'a Made<Features>>,
     /// The model.
     pub model: View<'a>,
 }
 
 impl Inputs for PredictInputs<'_> {
     fn made(&self) -> Vec<(&'static str, Content)> {
-        contents([("prompts", Some(self.prompts.content())), ("tune", self.tuned.map(Made::content))])
+        contents([
+            ("prompts", Some(self.prompts.content())),
+            ("tune", self.tuned.map(Made::content)),
+            ("collab", self.features.map(Made::content)),
+        ])
     }
 
     fn outside(&self) -> Result<Vec<(&'static str, Content)>> {
@@ -185,6 +206,13 @@ impl Predictions {
     }
 }
 
+/// Probability of "Yes" of a model that was tuned as a residual: its log odds and those of the
+/// causal features, added.
+pub fn added(features: f64, choice: &Choice) -> f64 {
+    // Held off 0 and 1, where log odds end.
+    sigmoid(log_odds(features.clamp(1e-6, 1.0 - 1e-6)) + choice.margin())
+}
+
 /// Probability of "Yes" by the recipe's rule.
 pub fn as_probability(choice: &Choice, rule: Score) -> f64 {
     match rule {
@@ -201,7 +229,7 @@ const FILES: AskedFiles = AskedFiles { rows: "predictions.jsonl", asked: "predic
 impl Stage for Predict {
     const ID: StageId = StageId::Predict;
     const VERSION: u32 = 3;
-    const NOTES: &'static [&'static str] = &[FILES.asked];
+    const NOTES: &'static [&'static str] = &[FILES.asked, cost::FILE];
     const TAKES_OVER: bool = true;
     type Settings<'r> = PredictSettings<'r>;
     type Inputs<'a> = PredictInputs<'a>;
@@ -222,11 +250,13 @@ impl Stage for Predict {
         wanted.retain(|r| !there.contains(&name(r)));
         let mut scoring = Scoring {
             settings,
+            features: inputs.features.map(Made::get).transpose()?,
             who: if inputs.tuned.is_some() { Who::Tuned } else { Who::ZeroShot },
             count: total - wanted.len() as u64,
             total,
             since: Instant::now(),
             unreported: 0,
+            cost: AskedCost::default(),
             monitor: work.monitor,
         };
         let questions = Questions::new(settings, inputs, prompts)?;
@@ -240,6 +270,10 @@ impl Stage for Predict {
             }
         }
         drop(earlier);
+        if !missing.is_empty() {
+            // What the answers cost is told without what loading the model costs.
+            inputs.model.local()?;
+        }
         scoring.since = Instant::now();
         // Variants of a sample begin alike.
         let samples: Vec<&[(&PromptRow, Content)]> =
@@ -270,6 +304,7 @@ impl Stage for Predict {
             }
         }
         scoring.report_cost();
+        scoring.cost.write(work.folder)?;
         file.sorted_by_key(|p| order.get(&p.name()).copied())
     }
 
@@ -289,11 +324,13 @@ const REPORTED_TOGETHER: u64 = 16;
 /// Makes predictions of choices and reports them.
 struct Scoring<'a> {
     settings: &'a PredictSettings<'a>,
+    features: Option<&'a Features>,
     who: Who,
     count: u64,
     total: u64,
     since: Instant,
     unreported: u64,
+    cost: AskedCost,
     monitor: &'a dyn Monitor,
 }
 
@@ -308,7 +345,8 @@ impl Scoring<'_> {
     }
 
     fn report(&mut self, row: &PromptRow, choice: &Choice) -> Prediction {
-        let p = self.settings.probability(choice);
+        let features = self.features.and_then(|features| features.p(row.set, row.row));
+        let p = self.settings.probability(choice, features);
         self.monitor.emit(Event::SampleScored {
             stage: StageId::Predict.into(),
             model: format!("{}/{}", if self.who == Who::Tuned { "tuned" } else { "zero_shot" }, row.variant.title()),
@@ -337,6 +375,8 @@ impl Scoring<'_> {
         }
         let seconds = self.since.elapsed().as_secs_f64();
         self.monitor.emit(Event::PromptCost { how: "plain".into(), prompts: self.unreported, seconds, tokens: 0 });
+        self.cost.rows += self.unreported;
+        self.cost.seconds += seconds;
         (self.since, self.unreported) = (Instant::now(), 0);
     }
 }
@@ -345,6 +385,20 @@ impl Scoring<'_> {
 mod tests {
     use super::*;
     use crate::store::chat::Message;
+
+    #[test]
+    fn a_residual_adds_its_log_odds_to_those_of_the_features() {
+        let mut recipe = Recipe::default();
+        let choice = Choice { logits: [2.0, 1.0], log_sum_exp: 3.0 };
+        let of = |recipe: &Recipe, features| PredictSettings::tuned(recipe).probability(&choice, features);
+        let plain = of(&recipe, Some(0.3));
+        assert!((plain - sigmoid(1.0)).abs() <= 1e-12);
+        recipe.tune.residual = true;
+        assert!((of(&recipe, Some(0.3)) - sigmoid((0.3f64 / 0.7).ln() + 1.0)).abs() <= 1e-12);
+        assert!((of(&recipe, Some(0.5)) - plain).abs() <= 1e-12, "features that say nothing change nothing");
+        assert!(of(&recipe, Some(1.0)) < 1.0 && of(&recipe, Some(0.0)) > 0.0);
+        assert!((PredictSettings::zero_shot(&recipe).probability(&choice, Some(0.3)) - plain).abs() <= 1e-12);
+    }
 
     #[test]
     fn d8_scoring_has_another_system_message_where_the_recipe_says_so() {

@@ -1,13 +1,15 @@
 //! Asking the reasoning model: what is missing, the samples, the second pass over each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use super::super::data::DataOutput;
 use super::super::predict::{Predictions, as_probability};
 use super::super::prompts::{PromptRow, PromptRows};
+use super::enough::wanted;
 use super::question::Questions;
 use super::{Pass, ReasonSettings, Reasoned};
+use crate::config;
 use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -16,7 +18,8 @@ use crate::lm::{Answer, Ask, LanguageModel, Listener, Reading};
 use crate::monitor::{CountedElsewhere, Monitor};
 use crate::ops::cross_entropy::Choice;
 use crate::pipeline::chosen::{Set, Variant};
-use crate::pipeline::earlier::{AskedFile, Earlier, Named};
+use crate::pipeline::cost::AskedCost;
+use crate::pipeline::earlier::{AskedFile, Earlier};
 use crate::pipeline::examples;
 use crate::pipeline::stage::Work;
 use crate::text::answer::hard_answer;
@@ -45,8 +48,17 @@ struct Missing<'p> {
     /// The tuned model's opinion, and the sentence that states it.
     p: Option<f64>,
     hint: String,
-    /// Their numbers, and what each was asked.
-    samples: Vec<(u32, Content)>,
+    /// P(Yes) of the samples that are there, by their numbers.
+    there: BTreeMap<u32, f64>,
+}
+
+impl Missing<'_> {
+    /// Numbers of the samples that are asked for next; none where the row has enough.
+    fn next(&self, settings: &config::Reason) -> Vec<u32> {
+        // Those from the first on without a gap tell how many are enough.
+        let known: Vec<f64> = (0u32..).map_while(|sample| self.there.get(&sample).copied()).collect();
+        (0..wanted(&known, settings) as u32).filter(|sample| !self.there.contains_key(sample)).collect()
+    }
 }
 
 /// Answers so far, over all passes.
@@ -101,7 +113,12 @@ impl Asking<'_> {
         self.work.monitor.progress(count.done, count.total, "answers");
         if begun.iter().any(|pass| !pass.missing.is_empty()) {
             let model = open()?;
-            begun.iter_mut().try_for_each(|pass| self.finish(pass, model.as_ref(), &mut count))?;
+            for pass in &mut begun {
+                let cost = self.finish(pass, questions, model.as_ref(), &mut count)?;
+                if pass.pass == Pass::Main {
+                    cost.write(self.work.folder)?;
+                }
+            }
         }
         for Begun { rows, file, .. } in begun {
             let order: HashMap<_, usize> = rows.iter().enumerate().map(|(n, r)| ((r.set, r.row), n)).collect();
@@ -120,27 +137,37 @@ impl Asking<'_> {
         count: &mut Count,
     ) -> Result<Begun<'p>> {
         let (mut file, done) = AskedFile::<Reasoned>::open(self.work.folder, pass.files())?;
-        let there: HashSet<(Set, usize, u32)> = done.iter().map(Reasoned::name).collect();
+        let mut there: HashMap<(Set, usize), BTreeMap<u32, f64>> = HashMap::new();
+        for sample in &done {
+            there.entry((sample.set, sample.row)).or_default().insert(sample.sample, sample.p);
+        }
         count.done += done.len() as u64;
         let mut missing = Vec::new();
         for &row in &rows {
             let (p, hint) = self.hint(pass, row)?;
-            let mut samples = Vec::new();
-            for sample in (0..self.settings.reason.samples as u32).filter(|&s| !there.contains(&(row.set, row.row, s)))
-            {
-                let question = questions.of(row, &hint, sample)?;
-                match earlier.get(&question) {
+            let there = there.remove(&(row.set, row.row)).unwrap_or_default();
+            let mut own = Missing { row, p, hint, there };
+            loop {
+                let mut found = false;
+                for sample in own.next(&self.settings.reason) {
+                    let question = questions.of(row, &own.hint, sample)?;
                     // The sentence is the same; the number behind it need not be.
-                    Some(found) => {
-                        let reasoned = Reasoned { set: row.set, hint: p, ..found.clone() };
-                        self.store(pass, &mut file, &reasoned, &question)?;
-                        count.done += 1;
-                    }
-                    None => samples.push((sample, question)),
+                    let Some(taken) = earlier.get(&question) else { continue };
+                    let reasoned = Reasoned { set: row.set, hint: p, ..taken.clone() };
+                    self.store(pass, &mut file, &reasoned, &question)?;
+                    own.there.insert(sample, reasoned.p);
+                    count.done += 1;
+                    found = true;
+                }
+                if !found {
+                    break;
                 }
             }
-            if !samples.is_empty() {
-                missing.push(Missing { row, p, hint, samples });
+            if own.next(&self.settings.reason).is_empty() {
+                // What the row does not need is as good as done.
+                count.done += (self.settings.reason.samples - own.there.len().min(self.settings.reason.samples)) as u64;
+            } else {
+                missing.push(own);
             }
         }
         Ok(Begun { pass, rows, file, missing })
@@ -155,8 +182,15 @@ impl Asking<'_> {
     }
 
     /// Has the model write what is missing.
-    fn finish(&self, begun: &mut Begun<'_>, model: &dyn LanguageModel, count: &mut Count) -> Result<()> {
+    fn finish(
+        &self,
+        begun: &mut Begun<'_>,
+        questions: &Questions<'_>,
+        model: &dyn LanguageModel,
+        count: &mut Count,
+    ) -> Result<AskedCost> {
         let (monitor, settings) = (self.work.monitor, &self.settings.reason);
+        let ends = if settings.stop_at_answer { model.spellings(self.settings.answers) } else { Vec::new() };
         let sampling = generate::GenerateSettings {
             temperature: settings.temperature,
             top_p: settings.top_p,
@@ -164,39 +198,63 @@ impl Asking<'_> {
             min_new_tokens: 0,
             max_new_tokens: settings.max_tokens,
             seed: settings.seed,
+            ends,
             ..generate::GenerateSettings::default()
         };
-        let mut shown = 0;
-        for some in begun.missing.chunks(model.rows_in_flight().max(1)) {
-            monitor.check()?;
-            let began = Instant::now();
-            let mut asked = Vec::new();
-            for Missing { row, hint, samples, .. } in some {
+        let (mut shown, mut cost) = (0, AskedCost::default());
+        for some in begun.missing.chunks_mut(model.rows_in_flight().max(1)) {
+            for Missing { row, hint, .. } in &*some {
                 if begun.pass == Pass::Main && shown < examples::PROMPTS {
                     examples::report_prompt(monitor, self.data, row, row.prompt.user(), hint);
                     shown += 1;
                 }
-                let chat = reasoning(&row.prompt, hint, &settings.prompt);
-                // Sample indices of the data are unique over validation and test, so they serve as
-                // random counters.
-                let number = u32::try_from(row.row).map_err(|_| Error::failed("reason", "more than 2^32 samples"))?;
-                let samples = samples.iter().map(|(sample, _)| *sample).collect();
-                asked.push(Ask { row: number, reading: Reading::Conversation(chat), samples });
             }
-            let mut answers = Answers { all: Vec::new(), monitor };
-            model.write_on(&asked, &sampling, &CountedElsewhere(monitor), &mut answers)?;
-            let mut answers = answers.all;
-            answers.sort_by_key(|a| (a.row, a.sample));
-            for (reasoned, question) in self.judge(some, &answers, model)? {
-                self.store(begun.pass, &mut begun.file, &reasoned, &question)?;
-                count.done += 1;
+            let mut first = true;
+            // Rows whose samples do not agree are asked again.
+            loop {
+                monitor.check()?;
+                let began = Instant::now();
+                let mut asked = Vec::new();
+                for row in &*some {
+                    let samples = row.next(settings);
+                    if samples.is_empty() {
+                        continue;
+                    }
+                    let chat = reasoning(&row.row.prompt, &row.hint, &settings.prompt);
+                    // Sample indices of the data are unique over validation and test, so they serve
+                    // as random counters.
+                    let number =
+                        u32::try_from(row.row.row).map_err(|_| Error::failed("reason", "more than 2^32 samples"))?;
+                    asked.push(Ask { row: number, reading: Reading::Conversation(chat), samples });
+                }
+                if asked.is_empty() {
+                    break;
+                }
+                let mut answers = Answers { all: Vec::new(), monitor };
+                model.write_on(&asked, &sampling, &CountedElsewhere(monitor), &mut answers)?;
+                let mut answers = answers.all;
+                answers.sort_by_key(|a| (a.row, a.sample));
+                for (at, reasoned) in self.judge(some, &answers, model)? {
+                    let question = questions.of(some[at].row, &some[at].hint, reasoned.sample)?;
+                    self.store(begun.pass, &mut begun.file, &reasoned, &question)?;
+                    some[at].there.insert(reasoned.sample, reasoned.p);
+                    count.done += 1;
+                }
+                let tokens = answers.iter().map(|a| u64::from(a.tokens)).sum();
+                let (prompts, seconds) = (asked.len() as u64, began.elapsed().as_secs_f64());
+                cost.rows += if first { prompts } else { 0 };
+                cost.samples += answers.len() as u64;
+                cost.tokens += tokens;
+                cost.seconds += seconds;
+                first = false;
+                monitor.emit(Event::PromptCost { how: "reasoning".into(), prompts, seconds, tokens });
+                monitor.progress(count.done, count.total, "answers");
             }
-            let tokens = answers.iter().map(|a| u64::from(a.tokens)).sum();
-            let (prompts, seconds) = (asked.len() as u64, began.elapsed().as_secs_f64());
-            monitor.emit(Event::PromptCost { how: "reasoning".into(), prompts, seconds, tokens });
+            let all = settings.samples;
+            count.done += some.iter().map(|row| (all - row.there.len().min(all)) as u64).sum::<u64>();
             monitor.progress(count.done, count.total, "answers");
         }
-        Ok(())
+        Ok(cost)
     }
 
     /// The tuned model's opinion and the sentence that states it.
@@ -207,30 +265,29 @@ impl Asking<'_> {
         Ok((p, p.map(|p| hint(p, score, certainty)).transpose()?.unwrap_or_default()))
     }
 
-    /// The second pass over the answers to some prompts, row by row.
+    /// The second pass over the answers to some prompts, row by row; each with the place of its row.
     fn judge(
         &self,
         rows: &[Missing<'_>],
         answers: &[Answer],
         model: &dyn LanguageModel,
-    ) -> Result<Vec<(Reasoned, Content)>> {
+    ) -> Result<Vec<(usize, Reasoned)>> {
         let settings = &self.settings.reason;
         let own = |row: &PromptRow| -> Vec<&Answer> { answers.iter().filter(|a| a.row as usize == row.row).collect() };
-        let answered: Vec<(&Missing<'_>, Vec<&Answer>)> =
-            rows.iter().map(|asked| (asked, own(asked.row))).filter(|(_, answers)| !answers.is_empty()).collect();
+        let answered = rows.iter().enumerate().map(|(at, asked)| (at, asked, own(asked.row)));
+        let answered: Vec<(usize, &Missing<'_>, Vec<&Answer>)> =
+            answered.filter(|(_, _, answers)| !answers.is_empty()).collect();
         let reading = |row: &PromptRow, answer: &Answer| {
             Reading::Conversation(second_pass(&row.prompt, &answer.text, &settings.prompt))
         };
-        let bundles: Vec<Vec<Reading<'_>>> =
-            answered.iter().map(|(asked, answers)| answers.iter().map(|a| reading(asked.row, a)).collect()).collect();
+        let bundles: Vec<Vec<Reading<'_>>> = answered
+            .iter()
+            .map(|(_, asked, answers)| answers.iter().map(|a| reading(asked.row, a)).collect())
+            .collect();
         let mut out = Vec::with_capacity(answers.len());
-        let mut received = |at: usize, choices: &[Choice]| {
-            let (asked, answers) = &answered[at];
+        let mut received = |bundle: usize, choices: &[Choice]| {
+            let (at, asked, answers) = &answered[bundle];
             for (answer, choice) in answers.iter().zip(choices) {
-                // A sample that was not asked for has no place.
-                let Some((_, question)) = asked.samples.iter().find(|(sample, _)| *sample == answer.sample) else {
-                    continue;
-                };
                 let reasoned = Reasoned {
                     set: asked.row.set,
                     row: asked.row.row,
@@ -243,7 +300,10 @@ impl Asking<'_> {
                     p: as_probability(choice, self.settings.score),
                     mass: choice.mass(),
                 };
-                out.push((reasoned, question.clone()));
+                // A sample that was not asked for has no place.
+                if asked.next(settings).contains(&answer.sample) {
+                    out.push((*at, reasoned));
+                }
             }
             Ok(())
         };

@@ -2,7 +2,9 @@
 //! them leads to.
 
 mod ask;
+mod enough;
 mod question;
+pub mod reward;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,6 +16,7 @@ use self::question::Questions;
 use super::data::DataOutput;
 use super::predict::Predictions;
 use super::prompts::{PromptRow, PromptRows};
+use super::tune::Tuned;
 use crate::config::{self, Recipe};
 use crate::content::Content;
 use crate::data::{Dataset, Samples as DataSamples};
@@ -24,6 +27,7 @@ use crate::lm::View;
 use crate::monitor::Monitor;
 use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{Set, Variant};
+use crate::pipeline::cost;
 use crate::pipeline::earlier::{AskedFiles, Earlier, Named};
 use crate::pipeline::rows::read_rows;
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
@@ -32,7 +36,7 @@ use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 pub struct Reason;
 
 /// What `reason` sees of the recipe.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct ReasonSettings<'r> {
     reason: Cow<'r, config::Reason>,
     score: Score,
@@ -44,7 +48,13 @@ impl<'r> ReasonSettings<'r> {
     /// Takes them out of a recipe.
     pub fn of(recipe: &'r Recipe) -> Self {
         let (own, predict) = (&recipe.reason, &recipe.predict);
-        Self { reason: Cow::Borrowed(own), score: predict.score, answers: [&predict.yes, &predict.no] }
+        // Nothing is made of the step where every row has all samples.
+        let reason = if own.adaptive > 0.0 {
+            Cow::Borrowed(own)
+        } else {
+            Cow::Owned(config::Reason { adaptive_step: config::Reason::default().adaptive_step, ..own.clone() })
+        };
+        Self { reason, score: predict.score, answers: [&predict.yes, &predict.no] }
     }
 }
 
@@ -62,6 +72,8 @@ pub struct ReasonInputs<'a> {
     pub predictions: Option<&'a Made<Predictions>>,
     /// The reasoning model.
     pub model: View<'a>,
+    /// The adapter that it reasons with.
+    pub tuned: Option<&'a Made<Tuned>>,
 }
 
 impl Inputs for ReasonInputs<'_> {
@@ -70,6 +82,7 @@ impl Inputs for ReasonInputs<'_> {
             ("prompts", Some(self.prompts.content())),
             ("predict", self.predictions.map(Made::content)),
             ("other prompts", self.others.map(Made::content)),
+            ("tune", self.tuned.map(Made::content)),
         ])
     }
 
@@ -129,7 +142,7 @@ impl Stage for Reason {
     const ID: StageId = StageId::Reason;
     const VERSION: u32 = 3;
     const NOTES: &'static [&'static str] =
-        &[Pass::Main.files().asked, Pass::WithoutHint.files().asked, Pass::WithoutRetrieval.files().asked];
+        &[Pass::Main.files().asked, Pass::WithoutHint.files().asked, Pass::WithoutRetrieval.files().asked, cost::FILE];
     const TAKES_OVER: bool = true;
     type Settings<'r> = ReasonSettings<'r>;
     type Inputs<'a> = ReasonInputs<'a>;
@@ -138,11 +151,22 @@ impl Stage for Reason {
     fn run(settings: &ReasonSettings<'_>, inputs: &ReasonInputs<'_>, work: &Work<'_>) -> Result<()> {
         let data = DataOutput { dataset: inputs.tables.get()?, samples: inputs.samples.get()? };
         let predictions = inputs.predictions.map(Made::get).transpose()?;
-        let questions = Questions::new(settings, inputs.model.identity()?);
+        let model = match inputs.tuned {
+            Some(tuned) => Content::of(&(inputs.model.identity()?, tuned.content()))?,
+            None => inputs.model.identity()?,
+        };
+        let questions = Questions::new(settings, model);
         let earlier = Earlier::read(work.others, &Pass::ALL.map(Pass::files));
         let asking = Asking { work, settings, data, predictions };
         let others = inputs.others.map(Made::get).transpose()?;
-        asking.write(inputs.prompts.get()?, others, &questions, &earlier, || inputs.model.open(work.device))?;
+        let prompts = inputs.prompts.get()?;
+        match inputs.tuned {
+            None => asking.write(prompts, others, &questions, &earlier, || inputs.model.open(work.device))?,
+            Some(tuned) => {
+                let adapted = inputs.model.adapted(&tuned.get()?.adapter(inputs.model.local()?)?, None)?;
+                asking.write(prompts, others, &questions, &earlier, || Ok(Box::new(adapted.open(work.device)?)))?;
+            }
+        }
         tell_of_silence(&read_rows::<Reasoned>(&work.folder.join(Pass::Main.files().rows))?, work.monitor);
         Ok(())
     }

@@ -55,6 +55,8 @@ fn of_one<'a>(settings: &'a ReasonSettings<'_>) -> ReasonSettings<'a> {
     let neutral = config::Reason::default();
     let reason = config::Reason {
         samples: neutral.samples,
+        adaptive: neutral.adaptive,
+        adaptive_step: neutral.adaptive_step,
         valid_rows: neutral.valid_rows,
         test_rows: neutral.test_rows,
         hint: neutral.hint,
@@ -86,6 +88,8 @@ mod tests {
         let base = of("name=other");
         for set in [
             "samples=3",
+            "adaptive=0.1",
+            "adaptive_step=3",
             "valid_rows=5",
             "test_rows=6",
             "hint=false",
@@ -101,6 +105,7 @@ mod tests {
             "reason.top_k=7",
             "reason.max_tokens=70",
             "reason.seed=7",
+            "reason.stop_at_answer=true",
             "reason.matching=substring",
             "reason.prompt.system=Be kind.",
             "reason.prompt.think_tag=none",

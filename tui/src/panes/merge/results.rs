@@ -30,12 +30,13 @@ pub fn draw_tables(state: &State, run: &OpenRun, area: Rect, buffer: &mut Buffer
     let title = format!("{which}{}{}{intervals}", shown.title, n.unwrap_or_default());
     text::plain(area, buffer, 0, &format::cut(&title, usize::from(area.width), theme.marks().ellipsis), theme.text());
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    draw_table(shown, body, buffer, theme);
+    draw_table(shown, run.view.results.beside(shown), body, buffer, theme);
 }
 
-/// Lines that a table takes, with its title, its heading and what stands below it.
-pub(super) fn lines_of(table: &Table) -> u16 {
-    table.rows.len() as u16 + 4
+/// Lines that a table takes, with its title, its heading, what stands below it, and what others
+/// published.
+pub(super) fn lines_of(table: &Table, published: Option<&Table>) -> u16 {
+    (table.rows.len() + published.map_or(0, |published| published.rows.len() + 1)) as u16 + 4
 }
 
 /// The metrics that have columns here.
@@ -52,7 +53,7 @@ fn with_intervals(shown: &Table, width: u16) -> bool {
     width >= 26 + columns.iter().filter(usual).count() as u16 * 21
 }
 
-fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
+fn draw_table(shown: &Table, published: Option<&Table>, area: Rect, buffer: &mut Buffer, theme: Theme) {
     let mut columns = columns_of(shown);
     let interval = with_intervals(shown, area.width);
     // As many as fit, the first two in any case.
@@ -77,14 +78,35 @@ fn draw_table(shown: &Table, area: Rect, buffer: &mut Buffer, theme: Theme) {
         shown.rows.iter().map(|row| cells(row, shown, &columns, interval, tested, theme)).collect();
     let used = (rows.len() as u16 + 1).min(area.height);
     // The models stand below what they are compared with; where not all fit they are what matters.
-    let rows = &rows[(rows.len() + 1).saturating_sub(usize::from(used.max(2)))..];
-    table::draw(&heads, rows, None, Rect { height: used, ..area }, buffer, theme);
+    let mut rows = rows[(rows.len() + 1).saturating_sub(usize::from(used.max(2)))..].to_vec();
+    // What others published stands below, as far as there is room behind the lines of our own.
+    let room = area.height.saturating_sub(used + 2);
+    let others = published.iter().flat_map(|table| &table.rows).take(usize::from(room));
+    rows.extend(others.map(|row| published_cells(row, &columns, interval, tested, theme)));
+    let used = (rows.len() as u16 + 1).min(area.height);
+    table::draw(&heads, &rows, None, Rect { height: used, ..area }, buffer, theme);
     let reference = shown.reference.as_ref().filter(|_| used < area.height);
     if let (Some(reference), Some(name)) = (reference, tested) {
         let title = columns.iter().find(|c| c.name == name).map(Column::title).unwrap_or_default();
         let text = format!("p: {title} against {}, two-sided", format::clean(reference));
         text::plain(area, buffer, used, &text, theme.dim());
     }
+    let below = used + u16::from(reference.is_some() && tested.is_some());
+    if let Some(published) = published.filter(|_| room > 0 && below < area.height) {
+        text::plain(area, buffer, below, &format::clean(&published.title), theme.dim());
+    }
+}
+
+/// A row that others published: figures alone, and none of them is called the best.
+fn published_cells(row: &Row, columns: &[Column], interval: bool, tested: Option<&str>, theme: Theme) -> Vec<Cell> {
+    let mut cells = vec![Cell::new(format::clean(&row.name), theme.dim())];
+    for column in columns {
+        let value = row.metric(column.name).map(|(value, ..)| format!("{value:.3}"));
+        cells.push(Cell::new(value.unwrap_or_default(), theme.dim()));
+        cells.extend(interval.then(|| Cell::new(String::new(), theme.dim())));
+        cells.extend((tested == Some(column.name)).then(|| Cell::new(String::new(), theme.dim())));
+    }
+    cells
 }
 
 fn cells(
