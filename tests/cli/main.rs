@@ -13,6 +13,7 @@ mod kernels;
 mod keys;
 mod llm;
 mod memory;
+mod options;
 mod queue;
 mod ranges;
 mod rankings;
