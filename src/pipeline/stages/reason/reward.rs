@@ -107,6 +107,7 @@ impl Stage for TuneByReward {
             settings: lora,
             checkpoint: Some(&checkpoint),
             monitor: work.monitor,
+            arithmetic: inputs.model.learns_in(),
         };
         let done = training.adapter(local.model.weights(), adapter, None)?;
         Tuned::write(work.folder, &done.best, config, inputs.model.spec())?;
