@@ -304,8 +304,8 @@ pub struct Tune {
     /// authors do (D8). It shifts the label mask by one, so that the prompt's last token is learnt
     /// too.
     pub faithful_bos: bool,
-    /// Tune the model to say what the causal features do not: each target weighs as much as they miss
-    /// its label by, and the model's log odds are added to theirs. Beyond the papers; needs
+    /// Tune the model to say what the causal features do not: each target weighs as much as they
+    /// miss its label by, and the model's log odds are added to theirs. Beyond the papers; needs
     /// `collab.wording`.
     pub residual: bool,
     /// Validation rows that early stop looks at; 0 means all of `rows.valid`.

@@ -1,5 +1,5 @@
-//! A part of `describe`: descriptions with wrong words, or of other items, for runs that ask how much
-//! the method leans on them. A model that makes things up writes such descriptions.
+//! A part of `describe`: descriptions with wrong words, or of other items, for runs that ask how
+//! much the method leans on them. A model that makes things up writes such descriptions.
 
 use serde::Serialize;
 
@@ -89,7 +89,8 @@ fn spoiled(texts: &[Option<String>], settings: &SpoilSettings) -> Vec<Option<Str
             let Some(text) = text else { continue };
             let mut rng = Rng::new(settings.seed, Use::Rows, 82, item as u32);
             let other = |word: &str| {
-                // Both are drawn for each word, so that more noise spoils the same words and others.
+                // Both are drawn for each word, so that more noise spoils the same words and
+                // others.
                 let (draw, place) = (rng.uniform_f64(), rng.below(words.len() as u32));
                 if draw < settings.noise { words[place as usize].to_owned() } else { word.to_owned() }
             };

@@ -230,8 +230,8 @@ fn write(settings: &TuneSettings<'_>, inputs: &TuneInputs<'_>, work: &Work<'_>) 
 /// branch for each target.
 ///
 /// With `features`, whose probability of a row is p, a target weighs 1 - p if it is liked and p if
-/// not. Then the best odds that the model can give are `odds(truth) / odds(p)`: what has to be added
-/// to the log odds of p.
+/// not. Then the best odds that the model can give are `odds(truth) / odds(p)`: what has to be
+/// added to the log odds of p.
 fn groups(
     settings: &TuneSettings<'_>,
     prompts: &[PromptRow],

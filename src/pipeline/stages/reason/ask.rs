@@ -265,7 +265,8 @@ impl Asking<'_> {
         Ok((p, p.map(|p| hint(p, score, certainty)).transpose()?.unwrap_or_default()))
     }
 
-    /// The second pass over the answers to some prompts, row by row; each with the place of its row.
+    /// The second pass over the answers to some prompts, row by row; each with the place of its
+    /// row.
     fn judge(
         &self,
         rows: &[Missing<'_>],

@@ -197,7 +197,8 @@ fn thoughts(
     Ok(out)
 }
 
-/// Of each row the thought with the highest reward, the first of equal ones, where it is above even.
+/// Of each row the thought with the highest reward, the first of equal ones, where it is above
+/// even.
 fn best(thoughts: &[Thought]) -> BTreeMap<usize, &Thought> {
     let mut kept: BTreeMap<usize, &Thought> = BTreeMap::new();
     for thought in thoughts.iter().filter(|thought| thought.reward > 0.5 && !thought.text.is_empty()) {
