@@ -26,8 +26,8 @@ pub struct EvalSettings {
     /// Bins of equal mass for the calibration error.
     #[schemars(range(min = 1, max = 10_000))]
     pub bins: u32,
-    /// Rows of a window of the table that sorts rows by the variance of their reasoning samples. The
-    /// paper takes 500 on Book-Crossing and 1,000 elsewhere; 0 does so too.
+    /// Rows of a window of the table that sorts rows by the variance of their reasoning samples.
+    /// The paper takes 500 on Book-Crossing and 1,000 elsewhere; 0 does so too.
     #[schemars(range(max = 1_000_000_000))]
     pub window: usize,
     /// The row of the tables that the others are tested against; a table that lacks it takes

@@ -1,5 +1,5 @@
-//! What the answers of a language model cost, as the stages that asked it measured it. A note beside
-//! the artifact: nothing is made of it, and it is no part of what the artifact is known by.
+//! What the answers of a language model cost, as the stages that asked it measured it. A note
+//! beside the artifact: nothing is made of it, and it is no part of what the artifact is known by.
 
 use std::path::Path;
 

@@ -83,8 +83,8 @@ fn a_thought_is_opened_once_and_an_answer_is_read_behind_it() {
 }
 
 /// A template as a maker publishes it: `scripts/think-tags` runs this test with that of
-/// DeepSeek-R1-Distill-Qwen-7B, whose first release opens no thought. Here one stands in for it that
-/// opens one.
+/// DeepSeek-R1-Distill-Qwen-7B, whose first release opens no thought. Here one stands in for it
+/// that opens one.
 #[test]
 fn a_published_template_has_one_thought_and_the_answer_behind_it() {
     let own = "{{bos_token}}{% for m in messages %}{% if m['role'] == 'user' %}{{'<｜User｜>' + m['content']}}{% endif %}\
