@@ -188,6 +188,18 @@ Run* new_run() {
     return run;
 }
 
+// The blocks of an OS thread. Their stacks are kept between launches and go with the thread: a
+// process may have some 65,000 mappings, and a stack with its guard is two.
+struct Kept {
+    Run* blocks[kTogether] = {};
+    ~Kept() {
+        for (Run* block : blocks) {
+            if (!block) continue;
+            for (Worker* worker : block->workers) release(worker->fiber);
+        }
+    }
+};
+
 // Runs all blocks, in this order. On the way out `run` is the block that failed, if one did.
 void run_blocks(const std::vector<unsigned>& order, Run** all) {
     size_t next = 0;
@@ -389,10 +401,11 @@ extern "C" {
 
 // 0, or 1 with `fault` filled in.
 int rallrec_host_launch(const Request* request, Fault* fault) {
-    static thread_local Run* mine[kTogether] = {};  // stacks are kept between launches
+    static thread_local Kept kept;
+    Run** mine = kept.blocks;
     static thread_local char grid_key = 0;
     watch_memory();
-    for (Run*& block : mine) {
+    for (Run*& block : kept.blocks) {
         if (!block) block = new_run();
         block->request = request;
         block->fault = fault;

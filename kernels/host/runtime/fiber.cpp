@@ -172,6 +172,13 @@ void prepare(Fiber& fiber, void (*entry)()) {
     fiber.sp = sp;
 }
 
+void release(Fiber& fiber) {
+    if (!fiber.stack || kThreadSanitizer) return;
+    mark_usable(fiber.stack, kStackBytes);
+    munmap(fiber.stack, kStackBytes);
+    fiber.stack = nullptr;
+}
+
 void resume(Fiber& fiber) {
 #if defined(RALLREC_TSAN)
     home.tsan = __tsan_get_current_fiber();
