@@ -176,7 +176,11 @@ fn a_kernel_is_shown_with_its_ledger() {
     said.out_has("128 threads a block").out_has("hot loop").out_has("H200").out_has("ncu --set full");
     Said::of(&rallrec().args(["kernels", "show", "spmm_layer_f32"]).output().unwrap())
         .ended_with(2)
-        .err_has("did you mean 'spmm_layer_f32");
+        .err_has("did you mean spmm_layer_f32_");
+    // The name of an operator means its kernels, and not what is spelt most like it.
+    Said::of(&rallrec().args(["kernels", "show", "rmsnorm"]).output().unwrap())
+        .ended_with(2)
+        .err_has("did you mean rmsnorm_");
     let report = tempfile::NamedTempFile::new().unwrap();
     let json = r#"{"cases":[{"launches":[{"kernel":"adam_rows_f32","percent":61.0}]}]}"#;
     fs::write(report.path(), json).unwrap();

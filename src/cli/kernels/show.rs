@@ -31,13 +31,24 @@ pub struct ShowArgs {
     all: bool,
 }
 
+/// Names that are offered in place of an unknown one.
+const MEANT: usize = 6;
+
 fn known(name: &str) -> Result<(&'static Operator, &'static Kernel)> {
     let all = || registry::ALL.iter().flat_map(|o| o.kernels.iter().map(move |k| (*o, k)));
     all().find(|(_, k)| k.names().any(|n| n == name)).ok_or_else(|| {
-        let names = all().flat_map(|(_, k)| k.names());
-        let near = names.min_by_key(|k| strsim::damerau_levenshtein(name, k)).unwrap_or_default();
+        // An operator's name, or the beginning of some kernels', means all of these.
+        let of_operator = all().filter(|(o, _)| o.name == name).flat_map(|(_, k)| k.names());
+        let begun = all().flat_map(|(_, k)| k.names()).filter(|k| !name.is_empty() && k.starts_with(name));
+        let mut meant: Vec<_> = of_operator.chain(begun).collect();
+        meant.dedup();
+        if meant.is_empty() {
+            let names = all().flat_map(|(_, k)| k.names());
+            meant.extend(names.min_by_key(|k| strsim::damerau_levenshtein(name, k)));
+        }
+        meant.truncate(MEANT);
         Error::usage("kernels show", format!("there is no kernel '{name}'"))
-            .next(format!("did you mean '{near}'? `rallrec kernels` lists all"))
+            .next(format!("did you mean {}? `rallrec kernels` lists all", meant.join(" or ")))
     })
 }
 
