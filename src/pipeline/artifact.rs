@@ -10,6 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
@@ -39,6 +40,16 @@ impl Artifact {
     /// A file inside.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// What a file inside says; `next` is advised where it is damaged.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not what was written.
+    pub fn json<T: DeserializeOwned>(&self, name: &str, next: &str) -> Result<T> {
+        let path = self.file(name);
+        let bytes = fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::input(path.display(), e).next(next))
     }
 
     /// Holds every file to its recorded size and hash.

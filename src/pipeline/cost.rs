@@ -43,12 +43,10 @@ impl AskedCost {
     /// # Errors
     /// A file that cannot be read.
     pub fn read(artifact: &Artifact) -> Result<Option<Self>> {
-        let path = artifact.file(FILE);
-        if !path.exists() {
+        if !artifact.file(FILE).exists() {
             return Ok(None);
         }
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::input(path.display(), e).next("remove this file"))
+        artifact.json(FILE, "remove this file").map(Some)
     }
 
     /// Seconds of a row.

@@ -75,9 +75,14 @@ pub fn plain_with(item: &Item, noun: &str, genres: Genres) -> String {
     text
 }
 
-/// The words of all items' templated texts, weighed by TF-IDF.
-pub fn words(dataset: &Dataset) -> Words {
-    let texts: Vec<String> = dataset.items.iter().map(|item| plain_with(item, &dataset.noun, Genres::All)).collect();
+/// The words of all items' templated texts, and of their descriptions where they are given, weighed
+/// by TF-IDF.
+pub fn words(dataset: &Dataset, descriptions: Option<&Descriptions>) -> Words {
+    let text = |(n, item): (usize, &Item)| {
+        let described = descriptions.and_then(|all| all.texts.get(n)?.as_deref()).unwrap_or_default();
+        format!("{} {described}", plain_with(item, &dataset.noun, Genres::All))
+    };
+    let texts: Vec<String> = dataset.items.iter().enumerate().map(text).collect();
     Words::of(texts.iter().map(String::as_str))
 }
 

@@ -23,9 +23,8 @@ use crate::pipeline::artifact::Artifact;
 use crate::pipeline::chosen::{ChosenRows, Set};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work};
-use crate::retrieval::Words;
 use crate::rng::{Rng, Use};
-use crate::text::item_text::{Genres, plain_with};
+use crate::text::item_text::words;
 
 /// Fits the baselines.
 pub struct FitBaselines;
@@ -109,20 +108,7 @@ const COSTS: &str = "costs.json";
 /// # Errors
 /// A file that cannot be read.
 pub fn costs(artifact: &Artifact) -> Result<Vec<Cost>> {
-    let path = artifact.file(COSTS);
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::input(path.display(), e).next("run again: --from evaluate"))
-}
-
-/// Titles, genres and descriptions of all items as weighed words.
-pub fn item_words(dataset: &Dataset, descriptions: &Descriptions) -> Words {
-    let text = |(n, item): (usize, &crate::data::Item)| {
-        let plain = plain_with(item, &dataset.noun, Genres::All);
-        let described = descriptions.texts.get(n).and_then(Option::as_deref).unwrap_or_default();
-        format!("{plain} {described}")
-    };
-    let texts: Vec<String> = dataset.items.iter().enumerate().map(text).collect();
-    Words::of(texts.iter().map(String::as_str))
+    artifact.json(COSTS, "run again: --from evaluate")
 }
 
 /// Training rows behind the trees.
@@ -254,7 +240,7 @@ impl<'a> Fitting<'a> {
 
     /// Words alone: nothing is known of how others rate an item.
     fn content(&self, descriptions: &Descriptions) -> Result<(Probabilities, usize)> {
-        let words = item_words(self.data.dataset, descriptions);
+        let words = words(self.data.dataset, Some(descriptions));
         let train = self.data.samples.part(Part::Train);
         let middle = train.iter().map(|s| f64::from(s.rating)).sum::<f64>() / train.len().max(1) as f64;
         let values: Vec<[f64; 2]> = self.asked().map(|asked| by_words(&words, asked, middle)).collect();

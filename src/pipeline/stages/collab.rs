@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::baselines::item_words;
 use super::data::DataOutput;
 use super::graph::Collaborative;
 use crate::collab::{
@@ -24,6 +23,7 @@ use crate::pipeline::chosen::{RowRequest, Set};
 use crate::pipeline::rows::{RowFile, read_rows};
 use crate::pipeline::stage::{Inputs, Made, Stage, Work, contents};
 use crate::tensor::Matrix;
+use crate::text::item_text::words;
 use crate::text::ratings::Wording;
 
 /// Computes the causal features of every row.
@@ -146,7 +146,7 @@ pub fn text_vectors(
     text: Option<&Made<Matrix>>,
 ) -> Result<Option<TextVectors>> {
     Ok(match (described, text) {
-        (Some(described), _) => Some(TextVectors::Words(item_words(dataset, described.get()?))),
+        (Some(described), _) => Some(TextVectors::Words(words(dataset, Some(described.get()?)))),
         (None, Some(text)) => Some(TextVectors::of_embedding(text.get()?)?),
         (None, None) => None,
     })
@@ -241,10 +241,7 @@ pub fn for_new_rows(
     if recipe.collab.wording == Wording::None {
         return Ok(None);
     }
-    let file = artifact.file(WEIGHTS);
-    let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, "read the file", &e))?;
-    let weights: Logistic = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::input(file.display(), e).next("run the stage again: --from collab"))?;
+    let weights: Logistic = artifact.json(WEIGHTS, "run the stage again: --from collab")?;
     let Collaborative { users, items } = colla;
     let sources = Sources { samples: data.samples, threshold: recipe.data.threshold(), users, items, words };
     CrossFit::for_new_rows(&unworded(recipe), sources, weights, monitor)

@@ -124,10 +124,7 @@ impl Stage for Evaluate {
     }
 
     fn load(artifact: &Artifact) -> Result<Vec<Section>> {
-        let path = artifact.file(FILE);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from evaluate"))
+        artifact.json(FILE, "run the stage again: --from evaluate")
     }
 }
 

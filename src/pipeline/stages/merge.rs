@@ -107,10 +107,7 @@ impl Stage for Merge {
     }
 
     fn load(artifact: &Artifact) -> Result<MergeOutcome> {
-        let path = artifact.file(FILE);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from merge"))
+        artifact.json(FILE, "run the stage again: --from merge")
     }
 }
 

@@ -183,7 +183,7 @@ impl Stage for Rank {
         let Collaborative { users, items } = inputs.colla.get()?;
         let (threshold, own, catalogue) = (settings.threshold, settings.rankers.0, dataset.items.len());
         let ratings = Ratings::training(dataset, samples, threshold);
-        let sides = Sides { graph: (users, items), words: Some(Arc::new(words(dataset))) };
+        let sides = Sides { graph: (users, items), words: Some(Arc::new(words(dataset, None))) };
         let fitted = Fitted::fit(&ratings, own, sides, None, Kept::default(), work.monitor)?;
         let mut ranked = Ranked { notes: fitted.notes.clone(), ..Ranked::default() };
         for note in &fitted.notes {
@@ -229,10 +229,7 @@ impl Stage for Rank {
     }
 
     fn load(artifact: &Artifact) -> Result<Ranked> {
-        let path = artifact.file(FILE);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::input(path.display(), e).next("run the stage again: --from graph"))
+        artifact.json(FILE, "run the stage again: --from graph")
     }
 }
 

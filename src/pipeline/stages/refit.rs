@@ -127,14 +127,15 @@ impl Stage for Refit {
     }
 }
 
+/// What makes the files of this stage anew.
+const AGAIN: &str = "run the stage again: --from graph";
+
 fn damaged(artifact: &Artifact, error: &dyn std::fmt::Display) -> Error {
-    Error::input(artifact.file(NOTE).display(), error).next("run the stage again: --from graph")
+    Error::input(artifact.file(NOTE).display(), error).next(AGAIN)
 }
 
 fn note(artifact: &Artifact) -> Result<Note> {
-    let path = artifact.file(NOTE);
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the file", &e))?;
-    serde_json::from_slice(&bytes).map_err(|e| damaged(artifact, &e))
+    artifact.json(NOTE, AGAIN)
 }
 
 /// The rows that the kept rankers know, and whether these are all of the run.
@@ -148,7 +149,7 @@ pub fn known(artifact: &Artifact, data: DataOutput<'_>, threshold: f32) -> Resul
 
 /// The items' words, where one of these rankers reads them.
 pub fn words_for(wanted: &[String], dataset: &Dataset) -> Option<Arc<Words>> {
-    wanted.iter().any(|name| name == rows_of::CONTENT).then(|| Arc::new(words(dataset)))
+    wanted.iter().any(|name| name == rows_of::CONTENT).then(|| Arc::new(words(dataset, None)))
 }
 
 /// The chosen ranker's parts: those that were kept, and those that are counted on `ratings`.
