@@ -1,8 +1,11 @@
 //! Databases: where one is, the rows of a query one after the other, and connections to write over.
 //! Credentials come from the environment and never from an address.
 
+#[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "postgres")]
 mod tls;
 
 use std::fmt;
@@ -13,6 +16,9 @@ pub use crate::secret::{holds_password, without_password};
 
 /// How the address of a PostgreSQL database begins.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
+/// What an SQLite file begins with.
+pub const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// What to do with a password in an address.
 const NO_PASSWORD: &str =
@@ -31,7 +37,8 @@ impl Address {
     /// Reads an address. The path of a file starts from `folder`.
     ///
     /// # Errors
-    /// A password in it; an address of another kind of database.
+    /// A password in it; an address of another kind of database, or of one that this build has no
+    /// client for.
     pub fn parse(text: &str, folder: &Path) -> Result<Self> {
         let place = without_password(text);
         if is_postgres(text) {
@@ -40,8 +47,9 @@ impl Address {
                     Error::usage(place, "holds a password, and files and messages would repeat it").next(NO_PASSWORD)
                 );
             }
+            #[cfg(feature = "postgres")]
             postgres::check(text)?;
-            return Ok(Self::Postgres(text.to_owned()));
+            return Self::Postgres(text.to_owned()).with_a_client();
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(Error::usage(place, format!("is an address of `{scheme}`, which is not read")).next(
@@ -52,7 +60,26 @@ impl Address {
             return Err(Error::usage(place, "is a connection string of keys and values, which is not read")
                 .next("write it as postgresql://user@host:port/name, with the password in PGPASSWORD or ~/.pgpass"));
         }
-        Ok(Self::Sqlite(folder.join(text)))
+        Self::Sqlite(folder.join(text)).with_a_client()
+    }
+
+    /// The address, where this build has a client for it.
+    fn with_a_client(self) -> Result<Self> {
+        let there = match &self {
+            Self::Sqlite(_) => cfg!(feature = "sqlite"),
+            Self::Postgres(_) => cfg!(feature = "postgres"),
+        };
+        if there { Ok(self) } else { Err(self.no_client()) }
+    }
+
+    /// The error of a build that was made without the client.
+    pub fn no_client(&self) -> Error {
+        let (name, feature) = match self {
+            Self::Sqlite(_) => ("SQLite", "sqlite"),
+            Self::Postgres(_) => ("PostgreSQL", "postgres"),
+        };
+        Error::usage(self, format!("this build of rallrec has no client for {name}"))
+            .next(format!("build it with one: cargo build --release --features {feature}"))
     }
 }
 
@@ -112,8 +139,15 @@ pub trait Take {
 /// A database that is not there or refuses, a query that is none, what the taker returns.
 pub fn query(address: &Address, sql: &str, take: &mut dyn Take) -> Result<()> {
     match address {
+        #[cfg(feature = "sqlite")]
         Address::Sqlite(path) => sqlite::query(path, sql, take),
+        #[cfg(feature = "postgres")]
         Address::Postgres(url) => postgres::query(url, sql, take),
+        #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+        other => {
+            let _ = (sql, take);
+            Err(other.no_client())
+        }
     }
 }
 
@@ -127,6 +161,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_database_without_a_client_is_refused_with_the_feature_to_build_with() {
+        let said = Address::Postgres("postgresql://db/shop".into()).no_client().to_string();
+        assert!(said.contains("PostgreSQL") && said.contains("--features postgres"), "{said}");
+        for (text, there) in [("shop.db", cfg!(feature = "sqlite")), ("postgresql://db/a", cfg!(feature = "postgres"))] {
+            assert_eq!(Address::parse(text, Path::new("")).is_ok(), there, "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "postgres", feature = "sqlite"))]
     fn an_address_with_a_password_is_refused_and_not_repeated() {
         for text in [
             "postgresql://ann:secret@db.example/shop",
@@ -146,6 +190,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "sqlite")]
     fn what_is_no_address_is_refused_by_name() {
         let said = Address::parse("mysql://db/shop", Path::new("")).unwrap_err().to_string();
         assert!(said.contains("`mysql`") && said.contains("Parquet"), "{said}");

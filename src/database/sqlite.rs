@@ -13,9 +13,6 @@ use crate::error::{Error, Result};
 /// How long another program may hold its lock.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What an SQLite file begins with.
-pub const MAGIC: &[u8] = b"SQLite format 3\0";
-
 /// Opens a file for reading, or for writing, where it may be new.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 
 mod file;
 mod parquet;
+#[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 use std::fmt;
@@ -132,6 +134,7 @@ impl Name {
     }
 
     /// As SQL has it, with another name of the table where one is given.
+    #[cfg(feature = "postgres")]
     fn sql(&self, table: &str) -> String {
         let table = database::quoted(table);
         self.schema.as_ref().map_or_else(|| table.clone(), |schema| format!("{}.{table}", database::quoted(schema)))
@@ -193,10 +196,14 @@ impl Target {
                     Form::Parquet => Box::new(parquet::Parquet::new(place, columns)?),
                 }
             }
+            #[cfg(feature = "sqlite")]
             Self::Table(Address::Sqlite(path), name) => Box::new(sqlite::Table::new(path, name, columns, force)?),
+            #[cfg(feature = "postgres")]
             Self::Table(address @ Address::Postgres(url), name) => {
                 Box::new(postgres::Table::new(address, url, name, columns, force)?)
             }
+            #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+            Self::Table(address, _) => return Err(address.no_client()),
         })
     }
 }
@@ -330,6 +337,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "sqlite")]
     fn a_table_of_sqlite_replaces_the_old_one_or_leaves_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.db");

@@ -20,7 +20,7 @@ use serde::Serialize;
 pub use roles::Sure;
 
 use crate::data::{self, DataSettings, Dataset, Kind, source};
-use crate::database::{Address, is_postgres, sqlite};
+use crate::database::{Address, SQLITE_MAGIC, is_postgres};
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Unwarned};
 
@@ -138,7 +138,7 @@ pub fn propose(asked: &Asked, monitor: &dyn Monitor) -> Result<Proposal> {
 fn is_sqlite(path: &Path) -> bool {
     use std::io::Read;
     let mut head = [0; 16];
-    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *sqlite::MAGIC
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *SQLITE_MAGIC
 }
 
 /// A name for a recipe, after a file or folder.

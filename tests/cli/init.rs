@@ -268,6 +268,7 @@ fn part_files_patterns_and_known_sets_are_told() {
     assert_eq!(proposed(known.path(), "ratings.csv", 880).kind, Kind::ML_25M);
 }
 
+#[cfg(feature = "sqlite")]
 #[test]
 fn a_database_is_looked_through_for_the_table_of_ratings() {
     let dir = tempfile::tempdir().expect("folder");

@@ -4,6 +4,7 @@
 mod clean;
 mod common;
 mod data;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod database;
 mod describe;
 mod experts;

@@ -7,6 +7,7 @@ mod big;
 mod book_crossing;
 mod broken_files;
 mod common;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod database;
 mod forms;
 mod fuzz;
