@@ -35,6 +35,8 @@ pub mod settings;
 pub mod store;
 pub mod tensor;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod tiny_model;
 pub mod tune;

@@ -85,7 +85,7 @@ pub fn main(args: DataArgs) -> Result<()> {
                 None => (None, recipe),
             };
             let settings = match (kind, recipe) {
-                (_, Some(recipe)) => output::recipe(&recipe, &set)?.recipe.data,
+                (_, Some(recipe)) => output::recipe(&crate::config::Source::open(&recipe)?, &set)?.recipe.data,
                 (Some(kind), None) if kind == Kind::TABLE => {
                     return Err(Error::usage("data inspect table", "a recipe must say which column is what")
                         .next("use `rallrec data inspect RECIPE`; `rallrec init FILE` writes one"));

@@ -61,8 +61,8 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// Reads a recipe, and says on standard error which of its keys have another name now.
-pub fn recipe(path: &Path, overrides: &[String]) -> Result<config::Read> {
-    config::read(path, overrides).inspect(renamed)
+pub fn recipe(source: &config::Source, overrides: &[String]) -> Result<config::Read> {
+    source.read(overrides).inspect(renamed)
 }
 
 /// The recipe of a run folder.
@@ -72,7 +72,7 @@ pub fn recipe_of_run(folder: &Path) -> Result<config::Recipe> {
         return Err(Error::input(folder.display(), "is not a run folder: there is no recipe.toml in it")
             .next("give the folder that `rallrec run` wrote into, e.g. runs/demo"));
     }
-    recipe(&path, &[]).map(|read| read.recipe)
+    recipe(&config::Source::open(&path)?, &[]).map(|read| read.recipe)
 }
 
 /// Says on standard error that the raw data of a run has more by now than the run knows.

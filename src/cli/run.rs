@@ -73,9 +73,8 @@ pub struct Options {
 
 /// Refuses a recipe that says nothing. Every key has a default, so a run of it would be one of the
 /// built-in set, which nobody asked for.
-fn refuse_empty(path: &std::path::Path) -> Result<()> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    if text.parse::<toml::Table>().is_ok_and(|keys| !keys.is_empty()) {
+fn refuse_empty(source: &config::Source, path: &std::path::Path) -> Result<()> {
+    if !source.is_empty() {
         return Ok(());
     }
     Err(Error::usage(path.display(), "is empty: it says neither which data nor which model")
@@ -83,18 +82,19 @@ fn refuse_empty(path: &std::path::Path) -> Result<()> {
 }
 
 pub fn main(args: RunArgs) -> Result<()> {
-    let read = output::recipe(&args.recipe, &args.options.set)?;
+    let source = config::Source::open(&args.recipe)?;
+    let read = output::recipe(&source, &args.options.set)?;
     if args.options.set.is_empty() && !args.options.print_recipe {
-        refuse_empty(&args.recipe)?;
+        refuse_empty(&source, &args.recipe)?;
     }
     if !read.recipe.seeds.is_empty() && !args.options.print_recipe {
-        return several(&read.recipe, &args);
+        return several(&source, &read.recipe, &args);
     }
     execute(read, args.options, &["run", &args.recipe.display().to_string()])
 }
 
 /// The recipe once with each of its seeds, and what they say together.
-fn several(recipe: &config::Recipe, args: &RunArgs) -> Result<()> {
+fn several(source: &config::Source, recipe: &config::Recipe, args: &RunArgs) -> Result<()> {
     let options = &args.options;
     if options.screen.tui {
         return Err(Error::usage("--tui", "several seeds are several runs, and the dashboard begins one")
@@ -112,7 +112,7 @@ fn several(recipe: &config::Recipe, args: &RunArgs) -> Result<()> {
             format!("evaluate.seed={}", recipe.evaluate.seed),
         ];
         let sets: Vec<String> = options.set.iter().cloned().chain(own).collect();
-        let read = output::recipe(&args.recipe, &sets)?;
+        let read = output::recipe(source, &sets)?;
         let out = folder.join(format!("seed-{seed}"));
         let again = again(&["run", &args.recipe.display().to_string()], options);
         let options = Options { out: Some(out.clone()), set: sets, ..options.clone() };

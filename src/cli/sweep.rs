@@ -130,9 +130,9 @@ fn again() -> String {
 }
 
 /// The recipe with these values.
-fn read(args: &SweepArgs, values: &[(String, String)]) -> Result<config::Read> {
+fn read(source: &config::Source, args: &SweepArgs, values: &[(String, String)]) -> Result<config::Read> {
     let changes = values.iter().map(|(key, value)| format!("{key}={value}"));
-    let mut read = config::read(&args.recipe, &args.set.iter().cloned().chain(changes).collect::<Vec<_>>())?;
+    let mut read = source.read(&args.set.iter().cloned().chain(changes).collect::<Vec<_>>())?;
     if let Some(device) = args.device {
         read.recipe.device = device;
     }
@@ -141,7 +141,8 @@ fn read(args: &SweepArgs, values: &[(String, String)]) -> Result<config::Read> {
 
 pub fn main(args: SweepArgs) -> Result<()> {
     // Old names of keys are told once, and not by every trial.
-    let base = output::recipe(&args.recipe, &args.set)?;
+    let source = config::Source::open(&args.recipe)?;
+    let base = output::recipe(&source, &args.set)?;
     let axes: Vec<Axis> = args.over.iter().map(|text| Axis::parse(text)).collect::<Result<_>>()?;
     let how = match args.random {
         Some(trials) => How::Random { trials: trials as usize, seed: args.seed },
@@ -155,12 +156,12 @@ pub fn main(args: SweepArgs) -> Result<()> {
     let mut trials = Vec::with_capacity(all.len());
     // Every recipe is checked before the first trial begins.
     for values in all {
-        let read = read(&args, &values)?;
+        let read = read(&source, &args, &values)?;
         read.check_files(Some(args.judge.last()))?;
         let mut smaller = Vec::new();
         for rung in halving.iter().flat_map(|halving| &halving.rungs) {
             let at = [&values[..], &[(budget_key.unwrap_or_default().to_owned(), rung.clone())]].concat();
-            smaller.push(sweep::for_choice(self::read(&args, &at)?.recipe, &swept));
+            smaller.push(sweep::for_choice(self::read(&source, &args, &at)?.recipe, &swept));
         }
         trials.push(Trial { recipe: sweep::for_choice(read.recipe, &swept), values, smaller });
     }
@@ -192,7 +193,7 @@ pub fn main(args: SweepArgs) -> Result<()> {
         }
     })
     .map_err(stopped)?;
-    let best = outcome.chosen.map(|n| read(&args, &outcome.trials[n].values)).transpose()?;
+    let best = outcome.chosen.map(|n| read(&source, &args, &outcome.trials[n].values)).transpose()?;
     if let Some(best) = &best {
         sweep::write_best(&folder, &best.recipe)?;
     }

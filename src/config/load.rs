@@ -1,6 +1,6 @@
 //! Reading a recipe: TOML, then `--set`, then the check of everything, all before anything runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rallrec_events::StageId;
 
@@ -25,6 +25,50 @@ pub struct Read {
     written: Vec<Written>,
 }
 
+/// The text of a recipe. It is read once, because a pipe gives it once.
+#[derive(Debug, Clone)]
+pub struct Source {
+    text: String,
+    place: String,
+    /// Its relative paths start here.
+    folder: PathBuf,
+}
+
+impl Source {
+    /// Reads the text at `path`.
+    ///
+    /// # Errors
+    /// It is not there, or is neither a plain file nor what a shell makes of `<(command)`.
+    pub fn open(path: &Path) -> Result<Self> {
+        // What a shell makes of `<(command)` is being written. Another pipe may wait for ever.
+        let from_shell = ["/dev", "/proc"].iter().any(|root| path.starts_with(root));
+        let text = if from_shell {
+            std::fs::read_to_string(path)
+        } else {
+            durable::read(path).and_then(|bytes| std::io::read_to_string(&bytes[..]))
+        };
+        let text = text.map_err(|e| {
+            let said = Error::io(path, "read the recipe", &e);
+            if e.kind() == std::io::ErrorKind::InvalidInput { said.next("give a file, or <(COMMAND)") } else { said }
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { text, place: path.display().to_string(), folder })
+    }
+
+    /// Whether it sets no key at all.
+    pub fn is_empty(&self) -> bool {
+        tree::read(&self.text, &self.place).is_ok_and(|keys| keys.is_empty())
+    }
+
+    /// The recipe, as [`read`] has it.
+    ///
+    /// # Errors
+    /// Those of [`read`].
+    pub fn read(&self, overrides: &[String]) -> Result<Read> {
+        read_in(&self.text, &self.place, Some(&self.folder), overrides)
+    }
+}
+
 /// Reads the recipe at `path`, changes it by `overrides` (`section.key=value`, values in TOML; a
 /// word that is no TOML value is taken as a text), and checks what can be checked without looking
 /// at files.
@@ -32,16 +76,7 @@ pub struct Read {
 /// # Errors
 /// Names all keys that are wrong, with line, range and what to do.
 pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
-    // What a shell makes of `<(command)` is being written. Another pipe may wait for ever.
-    let from_shell = ["/dev", "/proc"].iter().any(|root| path.starts_with(root));
-    let text = if from_shell {
-        std::fs::read_to_string(path)
-    } else {
-        durable::read(path).and_then(|bytes| std::io::read_to_string(&bytes[..]))
-    };
-    let text = text.map_err(|e| Error::io(path, "read the recipe", &e))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    read_in(&text, &path.display().to_string(), Some(folder), overrides)
+    Source::open(path)?.read(overrides)
 }
 
 /// As [`read`], the recipe alone.

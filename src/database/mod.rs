@@ -164,7 +164,8 @@ mod tests {
     fn a_database_without_a_client_is_refused_with_the_feature_to_build_with() {
         let said = Address::Postgres("postgresql://db/shop".into()).no_client().to_string();
         assert!(said.contains("PostgreSQL") && said.contains("--features postgres"), "{said}");
-        for (text, there) in [("shop.db", cfg!(feature = "sqlite")), ("postgresql://db/a", cfg!(feature = "postgres"))] {
+        for (text, there) in [("shop.db", cfg!(feature = "sqlite")), ("postgresql://db/a", cfg!(feature = "postgres"))]
+        {
             assert_eq!(Address::parse(text, Path::new("")).is_ok(), there, "{text}");
         }
     }

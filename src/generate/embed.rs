@@ -174,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(crate::testing::cases(12))]
         /// With the beginning read once or with every text: the same vectors, but for the order of
         /// sums.
         #[test]

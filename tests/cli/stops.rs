@@ -206,3 +206,21 @@ fn pipes_in_the_place_of_files_keep_nobody_waiting() {
         assert!(said.code != Some(0) && said.err.contains(file), "{file}: {}", said.err);
     }
 }
+
+#[test]
+fn a_recipe_out_of_a_pipe_is_read_once_and_one_that_waits_is_refused() {
+    let place = Place::new();
+    let recipe = place.recipe();
+    let program = assert_cmd::cargo::cargo_bin("rallrec");
+    let text =
+        format!("'{}' run <(cat '{recipe}') --until data --out '{}' --quiet", program.display(), place.text("run"));
+    let said = Said::of(&Command::new("bash").args(["-c", &text]).output().expect("bash"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let pipe = place.text("pipe.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    for command in ["run", "sweep"] {
+        let mut words = vec![command, &pipe];
+        words.extend(if command == "sweep" { &["--over", "retrieve.k = [3, 5]"][..] } else { &[] });
+        super::common::say(&words).ended_with(1).err_has("pipe.toml").err_has("next: give a file");
+    }
+}

@@ -70,7 +70,7 @@ fn pairs(samples: &Samples, part: Part) -> HashSet<(u32, u32)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::testing::cases(64))]
 
     #[test]
     fn parts_are_disjoint_whole_and_free_of_leaks(

@@ -422,7 +422,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(crate::testing::cases(32))]
         /// A cache cut into ranges gives what the oracle says of each row and the keys in its
         /// window.
         #[test]

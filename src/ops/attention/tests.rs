@@ -52,7 +52,7 @@ fn item(stored: &[Vec<Stored>], rows: usize) -> Item<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::testing::cases(48))]
 
     #[test]
     fn cpu_is_the_oracle_and_cuts_do_not_show(

@@ -219,12 +219,12 @@ impl Bpr {
 mod tests {
     use super::super::oracle;
     use crate::rng::Use;
-    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+    use proptest::prelude::{prop_assert, proptest};
 
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(crate::testing::cases(48))]
         #[test]
         fn matches_the_oracle(
             nodes in 1u32..30, dim in 1usize..40, size in 1usize..300, scale in 0.1f32..8.0, seed in 0u64..1000,

@@ -293,7 +293,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(crate::testing::cases(32))]
         #[test]
         fn matches_the_oracle(
             n in prop::sample::select(vec![1usize, 2, 37, 64, 65, 200, 600]), dim in 1usize..24,

@@ -286,7 +286,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::testing::cases(64))]
         #[test]
         fn within_the_bound_of_the_definition_and_of_the_product_of_rounded_values(
             rows in 1usize..20, out in 1usize..120, inp in 1usize..900, stored in any::<bool>(), seed in 0u64..1000,

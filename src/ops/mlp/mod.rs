@@ -248,7 +248,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(crate::testing::cases(32))]
         #[test]
         fn forward_and_backward_match_the_oracle(
             rows in 1usize..9, input in 1usize..20, hidden in 1usize..20, output in 1usize..9, seed in 0u64..1000,

@@ -90,7 +90,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(crate::testing::cases(24))]
         #[test]
         fn the_product_with_the_matrix_is_one(n in 1usize..40, seed in 0u64..1000) {
             checked(n, seed);

@@ -64,7 +64,7 @@ mod tests {
     use crate::rng::{Rng, Use};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(crate::testing::cases(32))]
         #[test]
         fn cpu_is_the_oracle(m in 1usize..5, vocab in 2usize..1500, seed in 0u64..1000, scale in 0.1f32..8.0) {
             let mut rng = Rng::new(seed, Use::Synthetic, 0, 0);

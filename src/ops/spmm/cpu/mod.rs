@@ -298,7 +298,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(crate::testing::cases(96))]
         #[test]
         fn matches_the_definition(
             nodes in 2usize..40,

@@ -291,7 +291,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #![proptest_config(crate::testing::cases(4096))]
         /// Any two f32, normal and denormal; the bound of the contract.
         #[test]
         fn a_pair_reads_as_its_values(a in any::<u32>(), b in any::<u32>()) {

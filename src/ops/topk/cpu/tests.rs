@@ -5,7 +5,7 @@ use crate::rng::{Rng, Use};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::testing::cases(48))]
     #[test]
     fn many_ties_come_out_exactly(
         queries in 1usize..80, items in 1usize..1500, dim in 1usize..20, k in 1usize..=256,
@@ -96,7 +96,7 @@ fn bits(hits: &[Vec<Hit>]) -> Vec<Vec<(u32, u32)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::testing::cases(48))]
     #[test]
     fn no_pass_can_be_told_from_scoring_everything_exactly(
         queries in 1usize..40, items in 1usize..3000, dim in 1usize..80, k in 1usize..=40, alike in 0u32..4,
