@@ -11,6 +11,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+const FLAGS: [&str; 8] = include!("src/flags.rs");
+
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap_or_else(|e| panic!("cannot list {}: {e}", folder.display()))
@@ -23,19 +25,15 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 
 fn build(level: u32) -> cc::Build {
     let mut build = cc::Build::new();
-    build
-        .cpp(true)
-        .std("c++17")
-        .opt_level(level)
-        .debug(false)
-        .force_frame_pointer(true)
-        .pic(true)
-        .define("RALLREC_HOST", None)
-        .flag("-fno-strict-aliasing")
-        .flag("-fno-optimize-sibling-calls")
-        .flag_if_supported("-Wno-unknown-pragmas")
-        // GCC tells at every parameter of 64-byte alignment that version 4.6 passed it otherwise.
-        .flag_if_supported("-Wno-psabi");
+    build.cpp(true).opt_level(level).debug(false);
+    for flag in FLAGS {
+        // Another compiler may not know the warnings that are turned off.
+        if flag.starts_with("-Wno") {
+            build.flag_if_supported(flag)
+        } else {
+            build.flag(flag)
+        };
+    }
     if !matches!(env::var("DEBUG").as_deref(), Ok("false" | "0" | "none")) {
         build.flag("-g1");
     }

@@ -188,26 +188,11 @@ impl Compiler {
     }
 }
 
-/// As `kernels/host/build.rs` has them, at the level that is ready soonest.
+/// As the program's own kernels are compiled, at the level that is ready soonest.
 fn host_flags() -> Vec<String> {
-    [
-        "-xc++",
-        "-c",
-        "-std=c++17",
-        "-O1",
-        "-g1",
-        "-fPIC",
-        "-fno-omit-frame-pointer",
-        "-fno-strict-aliasing",
-        "-fno-optimize-sibling-calls",
-        // Nothing of two libraries may be one, though they have kernels of the same names.
-        "-fno-gnu-unique",
-        "-Wno-unknown-pragmas",
-        "-Wno-psabi",
-        "-DRALLREC_HOST",
-    ]
-    .map(String::from)
-    .to_vec()
+    // Nothing of two libraries may be one, though they have kernels of the same names.
+    let own = ["-xc++", "-c", "-O1", "-g1", "-fno-gnu-unique"];
+    own.into_iter().chain(rallrec_kernels_host::FLAGS).map(String::from).collect()
 }
 
 /// The units of a folder that differ from the program's, as a set of kernels for the host build.

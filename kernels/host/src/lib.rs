@@ -28,6 +28,9 @@ pub use memory::Memory;
 pub use set::{RUNTIME, Set};
 pub use tensor_map::TensorMap;
 
+/// How g++ compiles a kernel for the host build, beside its level.
+pub const FLAGS: [&str; 8] = include!("flags.rs");
+
 /// How matrix units add the products of one instruction (`runtime/rounding.h`). `RALLREC_MMA` says
 /// which of them kernels run with: `nearest`, `a100` or `hopper`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
