@@ -61,18 +61,20 @@ pub struct FoldIn {
 }
 
 impl FoldIn {
-    /// On LightGCN's item embeddings (items x d).
+    /// On LightGCN's item embeddings (items x d), brought to mean 0 and length 1. Nothing is known of
+    /// an item outside the graph: its row of zeros stays one, and has no part in the mean.
     ///
     /// # Errors
     /// Shapes that do not agree, a ridge out of range.
     pub fn on_embeddings(items: &Matrix, means: ItemMeans, ridge: f64) -> Result<Self> {
         let (n, d) = (items.rows(), items.cols());
+        let known: Vec<usize> = (0..n).filter(|&i| items.row(i).iter().any(|x| *x != 0.0)).collect();
         let mut mean = vec![0.0f64; d];
-        for i in 0..n {
-            items.row(i).iter().zip(&mut mean).for_each(|(x, m)| *m += f64::from(*x) / n as f64);
+        for &i in &known {
+            items.row(i).iter().zip(&mut mean).for_each(|(x, m)| *m += f64::from(*x) / known.len() as f64);
         }
         let mut vectors = Matrix::zeros(n, d);
-        for i in 0..n {
+        for &i in &known {
             let centred: Vec<f64> = items.row(i).iter().zip(&mean).map(|(x, m)| f64::from(*x) - m).collect();
             let length = centred.iter().map(|x| x * x).sum::<f64>().sqrt();
             if length > 0.0 {
@@ -192,6 +194,20 @@ mod tests {
         assert_eq!(fold_in.estimate(ItemIdx(9), &history), 0.0);
         // Ratings of items that are not in the catalogue are passed over.
         assert_eq!(fold_in.estimate(ItemIdx(1), &[rated(77, 5.0)]), 0.0);
+    }
+
+    #[test]
+    fn an_item_outside_the_graph_spoke_by_the_direction_of_the_mean() {
+        let items = Matrix::from_vec(4, 2, vec![3.0, 1.0, 1.0, 1.0, 4.0, -1.0, 0.0, 0.0]).unwrap();
+        let means = ItemMeans { stars: vec![3.0; 4], shrinkage: 10.0 };
+        let fold_in = FoldIn::on_embeddings(&items, means.clone(), 1.0).unwrap();
+        let history = [rated(0, 5.0), rated(1, 1.0)];
+        assert_eq!(fold_in.estimate(ItemIdx(3), &history), 0.0);
+        // The others are as they would be without it.
+        let alone = Matrix::from_vec(3, 2, items.as_slice()[..6].to_vec()).unwrap();
+        let alone = FoldIn::on_embeddings(&alone, ItemMeans { stars: vec![3.0; 3], ..means }, 1.0).unwrap();
+        assert_eq!(fold_in.estimate(ItemIdx(2), &history), alone.estimate(ItemIdx(2), &history));
+        assert_ne!(fold_in.estimate(ItemIdx(2), &history), 0.0);
     }
 
     #[test]
