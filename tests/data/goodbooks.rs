@@ -1,4 +1,4 @@
-use rallrec::data::{self, DataSettings, Kind, Targets};
+use rallrec::data::{self, DataSettings, Kind};
 
 use crate::common::*;
 
@@ -35,7 +35,6 @@ fn ratings_and_books_are_read() {
 fn each_user_gives_one_sample() {
     let dir = small("", b"");
     let settings = DataSettings::method(Kind::GOODBOOKS, dir.path());
-    assert_eq!(settings.targets, Targets::Last);
     let settings = DataSettings { min_history: 1, ..settings };
     let dataset = open(&settings).expect("opens");
     let error = refuse(data::build_samples(&dataset, &settings), "goodbooks-10k", "2 samples of 5 ratings");

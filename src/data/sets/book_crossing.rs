@@ -13,7 +13,7 @@ use crate::data::method::{BOUNDS, NO_VALIDATION, PYTHON, REPEATS};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::{DataSet, LeaveOneOut};
 use crate::data::source::locate_any;
-use crate::data::{Core, DataSettings, Dataset, Field, Known, Targets};
+use crate::data::{Core, DataSettings, Dataset, Field, Known};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -41,7 +41,6 @@ pub static SET: DataSet = DataSet {
     method: |settings| DataSettings {
         core: Core { known: Known::Title, known_after: true, items_only: true, last_user_min: 5, ..BOUNDS },
         min_history: 4,
-        targets: Targets::Last,
         ..settings
     },
     switches: &[REPEATS, PYTHON, NO_VALIDATION],

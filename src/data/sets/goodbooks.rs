@@ -9,7 +9,7 @@ use crate::data::delimited::{Dialect, Records};
 use crate::data::pull::{Publisher, Remote, RemoteFile};
 use crate::data::set::DataSet;
 use crate::data::source::locate;
-use crate::data::{DataSettings, Dataset, Targets};
+use crate::data::{DataSettings, Dataset};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -20,7 +20,6 @@ pub static SET: DataSet = DataSet {
     files: &["ratings.csv", "books.csv"],
     noun: "book",
     has_times: false,
-    method: |settings| DataSettings { targets: Targets::Last, ..settings },
     remote: Some(Remote {
         name: "goodbooks-10k",
         base: "https://raw.githubusercontent.com/zygmuntz/goodbooks-10k/master",
