@@ -138,6 +138,11 @@ impl Counts {
         ItemMeans { stars, shrinkage: self.settings.history_shrinkage }
     }
 
+    /// What an item without ratings is held at, for a row of that fold of users.
+    pub fn prior_of(&self, item: ItemIdx, without: Option<usize>) -> RatingSummary {
+        self.prior(item.at(), without, self.global(without))
+    }
+
     /// What an item with few ratings is held at.
     fn prior(&self, item: usize, without: Option<usize>, global: RatingSummary) -> RatingSummary {
         let of = self.priors.get(without.map_or(0, |fold| fold + 1));
@@ -177,7 +182,7 @@ impl Counts {
         }
         let user = user.shrunk(global, self.settings.history_shrinkage);
         let p = sigmoid(log_odds(item.liked) + log_odds(user.liked) - log_odds(global.liked));
-        CausalFeatures { item, user, global: global.liked, affinity: None, fold_in: [0.0; 2], p }
+        CausalFeatures { item, user, global: global.liked, affinity: None, fold_in: [0.0; 2], like_texts: [0.0; 2], p }
     }
 }
 

@@ -2,14 +2,17 @@
 //!
 //! Training rows are cross-fitted: what describes a row comes from the users of the other folds.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::affinity::Affinity;
 use super::als;
 use super::content::TextVectors;
 use super::counts::Counts;
 use super::features::{CausalFeatures, FEATURES};
-use super::fold_in::FoldIn;
+use super::fold_in::{FoldIn, ItemMeans};
 use super::logistic::Logistic;
 use super::settings::{CollabSettings, FoldInSettings, FoldInSource};
 use crate::data::{ItemIdx, Part, Rated, Sample, Samples, UserIdx};
@@ -34,13 +37,33 @@ pub struct Sources<'a> {
     /// LightGCN's item vectors, one row for each item of the catalogue.
     pub items: &'a Matrix,
     /// Vectors of the items' words, where little known items are held by them.
-    pub words: Option<&'a TextVectors>,
+    pub words: Option<&'a Arc<TextVectors>>,
+}
+
+/// The weight of each feature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// Of items that somebody has rated.
+    #[serde(flatten)]
+    rated: Logistic,
+    /// Of items that nobody has rated, with a content prior: learnt on training rows as if nobody
+    /// had rated their items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unrated: Option<Logistic>,
+}
+
+impl Weights {
+    /// The features with the probability that follows from them.
+    fn weighed(&self, features: CausalFeatures) -> CausalFeatures {
+        let own = self.unrated.as_ref().filter(|_| features.item.count == 0);
+        features.calibrated(own.unwrap_or(&self.rated))
+    }
 }
 
 /// Makes the causal features of a row.
 pub struct CrossFit {
     parts: Parts,
-    weights: Logistic,
+    weights: Weights,
 }
 
 impl CrossFit {
@@ -63,10 +86,17 @@ impl CrossFit {
         let mut rows: Vec<usize> = (0..train.len()).collect();
         Rng::new(seed, Use::Rows, 77, 0).shuffle(&mut rows);
         rows.truncate(WEIGHING_ROWS);
-        let values = |&row: &usize| parts.training_row(&train[row], sources.samples.history(&train[row])).values();
-        let values: Vec<[f64; FEATURES]> = rows.par_iter().map(values).collect();
+        let features = |&row: &usize| parts.training_row(&train[row], sources.samples.history(&train[row]));
+        let features: Vec<CausalFeatures> = rows.par_iter().map(features).collect();
         let labels: Vec<bool> = rows.iter().map(|&r| train[r].label).collect();
-        let weights = Logistic::fit(values.as_flattened(), FEATURES, &labels, 1.0)?;
+        let fit = |values: Vec<[f64; FEATURES]>| Logistic::fit(values.as_flattened(), FEATURES, &labels, 1.0);
+        let rated = fit(features.iter().map(CausalFeatures::values).collect())?;
+        let unrated = |(row, features): (&usize, &CausalFeatures)| {
+            let Sample { user, item, .. } = train[*row];
+            features.unrated(parts.counts.prior_of(item, Some(parts.counts.fold_of(user)))).values()
+        };
+        let unrated = sources.words.map(|_| fit(rows.iter().zip(&features).map(unrated).collect())).transpose()?;
+        let weights = Weights { rated, unrated };
         Ok(Some(Self { parts, weights }))
     }
 
@@ -78,7 +108,7 @@ impl CrossFit {
     pub fn for_new_rows(
         settings: &CollabSettings,
         sources: Sources<'_>,
-        weights: Logistic,
+        weights: Weights,
         monitor: &dyn Monitor,
     ) -> Result<Option<Self>> {
         if settings.wording == Wording::None {
@@ -88,18 +118,18 @@ impl CrossFit {
     }
 
     /// The weight of each feature.
-    pub fn weights(&self) -> &Logistic {
+    pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
     /// Features of a training row whose user has rated `history` before.
     pub fn training_row(&self, sample: &Sample, history: &[Rated]) -> CausalFeatures {
-        self.parts.training_row(sample, history).calibrated(&self.weights)
+        self.weights.weighed(self.parts.training_row(sample, history))
     }
 
     /// Features of a validation or test row, or of an item that the user has not rated.
     pub fn new_row(&self, user: UserIdx, item: ItemIdx, history: &[Rated]) -> CausalFeatures {
-        self.parts.new_row(user, item, history).calibrated(&self.weights)
+        self.weights.weighed(self.parts.new_row(user, item, history))
     }
 }
 
@@ -108,6 +138,21 @@ struct Parts {
     counts: Counts,
     affinity: Option<Affinity>,
     fold_ins: Option<FoldIns>,
+    like_texts: Option<LikeTexts>,
+}
+
+/// The user's ratings of items with like texts.
+struct LikeTexts {
+    words: Arc<TextVectors>,
+    /// By all rows, then without each fold of users.
+    means: Vec<ItemMeans>,
+}
+
+impl LikeTexts {
+    fn estimates(&self, fold: Option<usize>, item: ItemIdx, history: &[Rated]) -> [f64; 2] {
+        let means = self.means.get(fold.map_or(0, |fold| fold + 1));
+        means.map_or([0.0; 2], |means| self.words.near(item.at(), &means.residuals(history, Some(item))))
+    }
 }
 
 impl Parts {
@@ -122,7 +167,11 @@ impl Parts {
         let fold_ins = wanted
             .then(|| FoldIns::fit(&settings.fold_in, &counts, train, sources.items, folds, monitor))
             .transpose()?;
-        Ok(Self { counts, affinity, fold_ins })
+        let like_texts = sources.words.map(|words| {
+            let means = std::iter::once(None).chain((0..folds).map(Some)).map(|fold| counts.item_means(fold));
+            LikeTexts { words: Arc::clone(words), means: means.collect() }
+        });
+        Ok(Self { counts, affinity, fold_ins, like_texts })
     }
 
     fn training_row(&self, sample: &Sample, history: &[Rated]) -> CausalFeatures {
@@ -147,6 +196,9 @@ impl Parts {
         }
         if let Some(fold_ins) = &self.fold_ins {
             features = features.with_fold_in(fold_ins.estimates(fold, item, history));
+        }
+        if let Some(like_texts) = &self.like_texts {
+            features = features.with_like_texts(like_texts.estimates(fold, item, history));
         }
         features
     }
@@ -196,5 +248,83 @@ impl FoldIns {
         let mut out = [0.0; 2];
         out.iter_mut().zip(sources).for_each(|(to, fold_in)| *to = fold_in.estimate(item, history));
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::content::Content;
+    use super::*;
+    use crate::data::synthetic::{SyntheticSettings, generate};
+    use crate::data::{By, DataSettings, SplitSettings, build_samples};
+    use crate::monitor::Silent;
+    use crate::text::item_text::words;
+
+    struct World {
+        samples: Samples,
+        words: Arc<TextVectors>,
+        none: [Matrix; 2],
+        settings: CollabSettings,
+    }
+
+    /// Items withheld from training: what is learnt of words is all that is known of them.
+    fn world() -> World {
+        let (dataset, _) = generate(&SyntheticSettings { users: 120, items: 80, ratings: 6000, ..Default::default() });
+        let split = SplitSettings { by: By::Items, ..SplitSettings::default() };
+        let samples = build_samples(&dataset, &DataSettings { split, ..DataSettings::default() }).unwrap();
+        let none = [dataset.users.len(), dataset.items.len()].map(|n| Matrix::zeros(n, 0));
+        let words = Arc::new(TextVectors::Words(words(&dataset, None)));
+        let settings =
+            CollabSettings { wording: Wording::Silent, content: Content::Tfidf, ..CollabSettings::default() };
+        World { samples, words, none, settings }
+    }
+
+    fn fit(world: &World, samples: &Samples, words: bool) -> CrossFit {
+        let [users, items] = &world.none;
+        let words = words.then_some(&world.words);
+        let sources = Sources { samples, threshold: 3.0, users, items, words };
+        CrossFit::fit(&world.settings, sources, 1, &Silent).unwrap().unwrap()
+    }
+
+    fn mean_loss(fitted: &CrossFit, samples: &Samples) -> f64 {
+        let rows = samples.part(Part::Test);
+        let loss = |s: &Sample| {
+            let p = fitted.new_row(s.user, s.item, samples.history(s)).p;
+            -if s.label { p.ln() } else { (1.0 - p).ln() }
+        };
+        rows.iter().map(loss).sum::<f64>() / rows.len() as f64
+    }
+
+    #[test]
+    fn items_that_nobody_rated_are_weighed_by_what_is_left_of_them() {
+        let world = world();
+        let [with, without] = [true, false].map(|words| fit(&world, &world.samples, words));
+        assert!(with.weights.unrated.is_some() && without.weights.unrated.is_none());
+        let cold = world.samples.part(Part::Test)[0];
+        let features = with.new_row(cold.user, cold.item, world.samples.history(&cold));
+        assert_eq!((features.item.count, features.fold_in), (0, [0.0; 2]));
+        assert_eq!(features.p, with.weights.unrated.as_ref().unwrap().predict(&features.values()));
+        let (loss, bare) = (mean_loss(&with, &world.samples), mean_loss(&without, &world.samples));
+        assert!(loss < bare, "{loss} with words, {bare} without");
+        // What is stored weighs as what was fitted; weights of one kind alone are read as well.
+        let json = serde_json::to_string(with.weights()).unwrap();
+        assert_eq!(&serde_json::from_str::<Weights>(&json).unwrap(), with.weights());
+        let plain = serde_json::to_string(&with.weights.rated).unwrap();
+        assert_eq!(serde_json::from_str::<Weights>(&plain).unwrap().rated, with.weights.rated);
+    }
+
+    #[test]
+    fn a_training_rows_own_rating_has_no_part_in_its_features_with_words_either() {
+        let world = world();
+        let row = *world.samples.part(Part::Train).last().unwrap();
+        let features = |samples: &Samples| {
+            let fitted = fit(&world, samples, true);
+            fitted.parts.training_row(&row, world.samples.history(&row))
+        };
+        let mut other = world.samples.clone();
+        let at = other.split.range(Part::Train).end - 1;
+        other.samples[at].rating = if row.rating > 3.0 { 1.0 } else { 5.0 };
+        other.samples[at].label = !row.label;
+        assert_eq!(features(&world.samples), features(&other));
     }
 }

@@ -20,20 +20,32 @@ pub struct CausalFeatures {
     /// Estimates by [`super::FoldIn`] in the order of the sources, in the rating's scale; 0 where
     /// there is none.
     pub fold_in: [f64; 2],
+    /// What the user's ratings of items with like texts say, in the rating's scale: by words and by
+    /// an embedding; 0 by what `collab.content` does not name.
+    #[serde(default)]
+    pub like_texts: [f64; 2],
     /// Probability of liking that follows from the above; the verdict's base.
     pub p: f64,
 }
 
 /// Length of [`CausalFeatures::values`].
-pub const FEATURES: usize = 5;
+pub const FEATURES: usize = 7;
 
 impl CausalFeatures {
     /// Input of a logistic fit: log odds of item and user relative to the global share, the
-    /// affinity (0.5 where there is none), the fold-ins.
+    /// affinity (0.5 where there is none), the fold-ins, the ratings of items with like texts.
     pub fn values(&self) -> [f64; FEATURES] {
         let g = log_odds(self.global);
-        let [a, b] = self.fold_in;
-        [log_odds(self.item.liked) - g, log_odds(self.user.liked) - g, self.affinity.unwrap_or(0.5), a, b]
+        let ([a, b], [words, embedding]) = (self.fold_in, self.like_texts);
+        let [item, user] = [self.item.liked, self.user.liked].map(|liked| log_odds(liked) - g);
+        [item, user, self.affinity.unwrap_or(0.5), a, b, words, embedding]
+    }
+
+    /// The same row if nobody had rated the item: what is left of it is `prior`, which its words
+    /// leave to expect, and the user.
+    #[must_use]
+    pub fn unrated(self, prior: RatingSummary) -> Self {
+        Self { item: RatingSummary { count: 0, ..prior }, affinity: None, fold_in: [0.0; 2], ..self }
     }
 
     /// Takes the probability from a logistic fit of [`Self::values`].
@@ -58,6 +70,13 @@ impl CausalFeatures {
         self
     }
 
+    /// Adds what the user's ratings of items with like texts say.
+    #[must_use]
+    pub fn with_like_texts(mut self, estimates: [f64; 2]) -> Self {
+        self.like_texts = estimates;
+        self
+    }
+
     /// What a prompt says of them; `None` where it says nothing.
     pub fn stated(&self, wording: Wording) -> Option<Stated> {
         let Self { item, user, affinity, p, .. } = *self;
@@ -72,8 +91,15 @@ mod tests {
     #[test]
     fn an_affinity_stays_in_its_range_and_nan_is_left_out() {
         let half = RatingSummary { liked: 0.5, stars: 3.0, count: 0 };
-        let features =
-            CausalFeatures { item: half, user: half, global: 0.5, affinity: Some(0.25), fold_in: [0.0; 2], p: 0.5 };
+        let features = CausalFeatures {
+            item: half,
+            user: half,
+            global: 0.5,
+            affinity: Some(0.25),
+            fold_in: [0.0; 2],
+            like_texts: [0.0; 2],
+            p: 0.5,
+        };
         let affinity = |share: f64| features.with_affinity(share).affinity;
         assert_eq!((affinity(0.75), affinity(-1.0), affinity(2.0)), (Some(0.75), Some(0.0), Some(1.0)));
         assert_eq!(affinity(f64::NAN), None);

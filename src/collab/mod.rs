@@ -4,7 +4,8 @@
 //! - [`Counts`]: likes and stars of each item, apart by folds of users, so that a row is never
 //!   described by itself;
 //! - [`Baselines`], [`GraphBaseline`]: predictors that a language model has to beat;
-//! - [`content`]: what the words of an item leave to expect of its ratings;
+//! - [`content`]: what the words of an item leave to expect of its ratings, and what a user's
+//!   ratings of items with like words do;
 //! - [`boosted`], [`similar`]: gradient-boosted trees, item-kNN on ratings, TF-IDF;
 //! - [`reranker`]: which items of a history tell the answer, learnt on pairs of them;
 //! - [`FoldIn`]: what a user's own earlier ratings say of a target, on LightGCN's item vectors or
@@ -35,7 +36,7 @@ pub use als::AlsSettings;
 pub use baselines::{BaselineSettings, Baselines, GraphBaseline};
 pub use content::{Content, TextVectors};
 pub use counts::Counts;
-pub use cross_fit::{CrossFit, Sources};
+pub use cross_fit::{CrossFit, Sources, Weights};
 pub use features::{CausalFeatures, FEATURES};
 pub use fold_in::{FoldIn, ItemMeans};
 pub use logistic::{Logistic, log_odds, sigmoid};

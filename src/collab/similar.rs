@@ -21,7 +21,7 @@ const HOLD: f64 = 1.0;
 const MOST: usize = 2000;
 
 /// The mean of residuals weighed by similarity, held near zero; only what is alike speaks.
-fn weighed(mut near: Vec<(f64, f64)>) -> f64 {
+pub(super) fn weighed(mut near: Vec<(f64, f64)>) -> f64 {
     near.retain(|n| n.0 > 0.0);
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     near.truncate(NEAREST);

@@ -61,6 +61,9 @@ impl Recipe {
         {
             faults.unless(false, "prompt.file", format!("{}: {}", e.place(), e.what()), e.next_step());
         }
+        if words && reaches(StageId::Embed) && !self.model.embedding.is_empty() {
+            model(&mut faults, "model.embedding", &self.model.embedding);
+        }
         if words && reaches(StageId::Reason) && !self.model.reasoning.is_empty() {
             model(&mut faults, "model.reasoning", &self.model.reasoning);
         }

@@ -28,6 +28,7 @@ const FIRST: &[(&str, Option<StageId>)] = &[
     ("rows", Some(StageId::Collab)),
     ("model", Some(StageId::Describe)),
     ("model.reasoning", Some(StageId::Reason)),
+    ("model.embedding", Some(StageId::Embed)),
     ("describe", Some(StageId::Describe)),
     ("embed", Some(StageId::Embed)),
     ("graph", Some(StageId::Graph)),

@@ -13,7 +13,7 @@ use crate::store::{builtin, hub};
 const FILES: [&str; 3] = ["data.path", "describe.file", "prompt.file"];
 
 /// Keys that hold a file, a folder, or the name of a model.
-const MODELS: [&str; 2] = ["model.path", "model.reasoning"];
+const MODELS: [&str; 3] = ["model.path", "model.reasoning", "model.embedding"];
 
 /// A place as it was written.
 #[derive(Debug, Clone)]

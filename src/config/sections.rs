@@ -138,6 +138,8 @@ pub struct ModelSettings {
     pub path: String,
     /// The reasoning model, named as in `path`. Empty: the same model, untuned.
     pub reasoning: String,
+    /// The model that embeds the texts of the items, named as in `path`. Empty: the same model.
+    pub embedding: String,
     /// Storage of the weights in memory. Not set: as in the file, quantised files too. On a GPU,
     /// `bf16` also stores activations, keys and values as bf16; anything else there is f32.
     pub dtype: Option<Dtype>,
@@ -149,7 +151,13 @@ pub struct ModelSettings {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { path: "smollm2-135m".into(), reasoning: String::new(), dtype: None, arithmetic: Arithmetic::F32 }
+        Self {
+            path: "smollm2-135m".into(),
+            reasoning: String::new(),
+            embedding: String::new(),
+            dtype: None,
+            arithmetic: Arithmetic::F32,
+        }
     }
 }
 

@@ -216,6 +216,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     // Models.
     ("model.path", "MODEL", Plain, DESCRIBE),
     ("model.reasoning", "MODEL", Plain, REASON),
+    ("model.embedding", "MODEL", Plain, EMBED),
     ("model.dtype", "f32", Plain, DESCRIBE),
     ("model.dtype", "f32", BY_GRAPH, &[Embed, Align, Retrieve, Prompts, Tune, Predict, Reason, Merge, Evaluate]),
     ("model.arithmetic", "int8", Plain, DESCRIBE),
@@ -349,6 +350,7 @@ const CASES: &[(&str, &str, Base, Stages)] = &[
     ("collab.affinity", "true", SILENT, UNSAID),
     ("collab.content", "tfidf", Plain, COLLAB),
     ("collab.content", "embedding", SILENT, UNSAID),
+    ("collab.content", "both", SILENT, UNSAID),
     ("collab.content_ridge", "7.0", With(&["collab.content=tfidf"]), COLLAB),
     ("collab.content_ridge", "7.0", Plain, NONE),
     ("collab.seed", "7", Plain, COLLAB),

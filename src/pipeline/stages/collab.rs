@@ -2,14 +2,14 @@
 //! them into words, the tables and the merge take the probability.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 use super::data::DataOutput;
 use super::graph::Collaborative;
 use crate::collab::{
-    self, CausalFeatures, CollabSettings, CrossFit, FoldInSettings, FoldInSource, Logistic, Sources, TextVectors,
+    self, CausalFeatures, CollabSettings, CrossFit, FoldInSettings, FoldInSource, Sources, TextVectors, Weights,
 };
 use crate::config::Recipe;
 use crate::content::Content;
@@ -101,7 +101,8 @@ impl CollabInputs<'_> {
     pub fn reads_words(recipe: &Recipe) -> [bool; 2] {
         let content =
             if recipe.collab.wording == Wording::None { collab::Content::None } else { recipe.collab.content };
-        [content == collab::Content::Tfidf, content == collab::Content::Embedding]
+        let both = content == collab::Content::Both;
+        [both || content == collab::Content::Tfidf, both || content == collab::Content::Embedding]
     }
 
     fn fit(&self, wanted: &Wanted, monitor: &dyn Monitor) -> Result<&CrossFit> {
@@ -136,7 +137,7 @@ impl Inputs for CollabInputs<'_> {
     }
 }
 
-/// Vectors of the items' words, where one of the two is there.
+/// Vectors of the items' words, where one of the two is there, or both are.
 ///
 /// # Errors
 /// Damaged artifacts.
@@ -144,12 +145,15 @@ pub fn text_vectors(
     dataset: &Dataset,
     described: Option<&Made<Descriptions>>,
     text: Option<&Made<Matrix>>,
-) -> Result<Option<TextVectors>> {
-    Ok(match (described, text) {
-        (Some(described), _) => Some(TextVectors::Words(words(dataset, Some(described.get()?)))),
-        (None, Some(text)) => Some(TextVectors::of_embedding(text.get()?)?),
-        (None, None) => None,
-    })
+) -> Result<Option<Arc<TextVectors>>> {
+    let words = described.map(|described| Ok(words(dataset, Some(described.get()?)))).transpose()?;
+    let found = match (words, text) {
+        (Some(words), Some(text)) => TextVectors::of_both(words, text.get()?)?,
+        (Some(words), None) => TextVectors::Words(words),
+        (None, Some(text)) => TextVectors::of_embedding(text.get()?)?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Arc::new(found)))
 }
 
 /// One row's features.
@@ -176,7 +180,15 @@ impl Features {
     #[cfg(test)]
     pub fn of_rows(rows: impl IntoIterator<Item = (Set, usize, f64)>) -> Self {
         let half = crate::text::ratings::RatingSummary { liked: 0.5, stars: 3.0, count: 0 };
-        let of = |p| CausalFeatures { item: half, user: half, global: 0.5, affinity: None, fold_in: [0.0; 2], p };
+        let of = |p| CausalFeatures {
+            item: half,
+            user: half,
+            global: 0.5,
+            affinity: None,
+            fold_in: [0.0; 2],
+            like_texts: [0.0; 2],
+            p,
+        };
         Self { by_row: rows.into_iter().map(|(set, row, p)| ((set, row), of(p))).collect() }
     }
 
@@ -192,7 +204,7 @@ const WEIGHTS: &str = "weights.json";
 
 impl Stage for Collab {
     const ID: StageId = StageId::Collab;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Settings<'r> = FeatureSettings;
     type Inputs<'a> = CollabInputs<'a>;
     type Output = Features;
@@ -234,14 +246,14 @@ pub fn for_new_rows(
     recipe: &Recipe,
     data: DataOutput<'_>,
     colla: &Collaborative,
-    words: Option<&TextVectors>,
+    words: Option<&Arc<TextVectors>>,
     artifact: &Artifact,
     monitor: &dyn Monitor,
 ) -> Result<Option<CrossFit>> {
     if recipe.collab.wording == Wording::None {
         return Ok(None);
     }
-    let weights: Logistic = artifact.json(WEIGHTS, "run the stage again: --from collab")?;
+    let weights: Weights = artifact.json(WEIGHTS, "run the stage again: --from collab")?;
     let Collaborative { users, items } = colla;
     let sources = Sources { samples: data.samples, threshold: recipe.data.threshold(), users, items, words };
     CrossFit::for_new_rows(&unworded(recipe), sources, weights, monitor)

@@ -71,6 +71,8 @@ pub struct Chain<'a> {
     writer: Source,
     /// `None`: the writer.
     reasoner: Option<Source>,
+    /// `None`: the writer.
+    embedder: Option<Source>,
     fitted: OnceLock<CrossFit>,
 }
 
@@ -85,18 +87,19 @@ impl<'a> Chain<'a> {
             control_tokens_in_data: recipe.prompt.control_tokens_in_data,
             answers: [recipe.predict.yes.clone(), recipe.predict.no.clone()],
         };
-        let other = Some(&recipe.model.reasoning).filter(|spec| !spec.is_empty());
+        let other = |spec: &String| (!spec.is_empty()).then(|| Source::new(spec, options.clone()));
         Self {
             run,
             recipe,
             device,
-            reasoner: other.map(|spec| Source::new(spec, options.clone())),
+            reasoner: other(&recipe.model.reasoning),
+            embedder: other(&recipe.model.embedding),
             writer: Source::new(&recipe.model.path, options),
             fitted: OnceLock::new(),
         }
     }
 
-    /// The model that writes, embeds and is tuned.
+    /// The model that writes and is tuned, and embeds unless another one does.
     pub fn writer(&self) -> &Source {
         &self.writer
     }
@@ -168,7 +171,7 @@ impl<'a> Chain<'a> {
         let inputs = |reads: bool| EmbedInputs {
             tables: &data.tables,
             descriptions: reads.then_some(descriptions),
-            model: self.writer.view(Facets::EMBEDS),
+            model: self.embedder.as_ref().unwrap_or(&self.writer).view(Facets::EMBEDS),
         };
         let described = settings.reads_descriptions();
         let mut stage = self.run.enter(StageId::Embed, self.device);
