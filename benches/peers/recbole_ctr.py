@@ -13,6 +13,7 @@ item, of which a logistic fit on validation rows makes a probability (`calibrate
 An environment of its own: pip install recbole==1.2.1 'numpy<2' 'pandas<3' 'scipy<1.14'.
 """
 import csv
+import os
 import pathlib
 import resource
 import sys
@@ -96,8 +97,10 @@ def run(name, folder, out, epochs):
 
 
 def main():
-    folder, out = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
+    folder, out = (pathlib.Path(word).resolve() for word in sys.argv[1:3])
     out.mkdir(parents=True, exist_ok=True)
+    # RecBole leaves its logs where it is called.
+    os.chdir(out)
     asked = dict(word.split("=") for word in sys.argv[3:]) or EPOCHS
     for name, epochs in asked.items():
         run(name, folder, out, int(epochs))
