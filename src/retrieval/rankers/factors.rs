@@ -157,7 +157,10 @@ mod tests {
             let settings = FactorSettings { dim: 3, sweeps: 2, ..FactorSettings::default() };
             let factors = Factors::fit(&rows, &settings, &Silent).unwrap();
             let liked = Weight::Like(3.0).of(&history(&rows, user));
-            prop_assume!(!liked.is_empty());
+            // A user without likes has no vector.
+            if liked.is_empty() {
+                return Ok(());
+            }
             let p = solve(&liked, factors.items(), &factors.gram, &factors.settings);
             let f = |i: usize, c: usize| f64::from(factors.items().row(i)[c]);
             let unseen = factors.unseen_weight();

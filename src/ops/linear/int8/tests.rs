@@ -94,10 +94,12 @@ proptest! {
                 let (r, o) = (i / out, i % out);
                 let terms = (0..inp).map(|k| f64::from(coded[r * inp + k]) * f64::from(w[o * inp + k]));
                 let (sum, size) = terms.fold((0.0, 0.0), |(s, t), v| (s + v, t + v.abs()));
-                let more = if accumulate { f64::from(before[i]) } else { 0.0 } + if biased { f64::from(bias[o]) } else { 0.0 };
-                // Values are rounded to f32 here, sums of groups there.
-                let tolerance = 1e-6 * (size + more.abs()) + 1e-35;
-                prop_assert!((f64::from(y[i]) - sum - more).abs() <= tolerance, "{:?} {}: {} {}", level, i, y[i], sum + more);
+                let there = if accumulate { f64::from(before[i]) } else { 0.0 };
+                let bias = if biased { f64::from(bias[o]) } else { 0.0 };
+                let want = sum + there + bias;
+                // Values are rounded to f32 here, sums of groups there. What is added may cancel out.
+                let tolerance = 1e-6 * (size + there.abs() + bias.abs()) + 1e-35;
+                prop_assert!((f64::from(y[i]) - want).abs() <= tolerance, "{:?} {}: {} {}", level, i, y[i], want);
             }
             for i in 0..m {
                 let mut row = before[i * out..(i + 1) * out].to_vec();
@@ -262,8 +264,9 @@ proptest! {
             product(&x, &mut y);
             for i in 0..m * out {
                 let (r, o) = (i / out, i % out);
-                let more = if accumulate { f64::from(before[i]) } else { 0.0 } + if biased { f64::from(bias[o]) } else { 0.0 };
-                let (mut want, mut size) = (more, more.abs());
+                let there = if accumulate { f64::from(before[i]) } else { 0.0 };
+                let bias = if biased { f64::from(bias[o]) } else { 0.0 };
+                let (mut want, mut size) = (there + bias, there.abs() + bias.abs());
                 for k in 0..inp {
                     want += coded[r * inp + k] * f64::from(w[o * inp + k]);
                     size += coded[r * inp + k].abs() * 4.0 * largest;
