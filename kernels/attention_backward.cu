@@ -18,6 +18,9 @@
 //   bf16   64 owned rows (4 warps), 32 streamed, two stages of cp.async
 //   f32    32 owned rows (2 warps), 16 streamed, one stage, three bf16 planes of everything
 //
+// lse and D of streamed queries come with their rows: a thread loads one number a tile ahead. Most
+// tiles are seen whole by every row, and only those at an edge are compared key by key.
+//
 // What is streamed is a list of runs of rows. Key r of a run is seen by query i if r < edge + i,
 // whichever of the two is counted in the run and which in the tile, and if it is one of the last
 // `window` of these.
@@ -60,6 +63,8 @@ template <class T, int D> struct BackShared {
     static constexpr int P = Planes<T>::count;
     uint16_t own[2][P][16 * Tile::warps][D + 8];
     uint16_t streamed[Tile::stages][2][P][Tile::streamed][D + 8];
+    // By key: lse (base 2) and D of the streamed queries.
+    float of_rows[Tile::stages][2][Tile::streamed];
 };
 
 // Two matrices of the same rows: (Q, dO) or (K, V), `heads` heads a row.
@@ -67,6 +72,8 @@ template <class T> struct RowPair {
     const T* of[2];
     uint32_t stride[2];
 };
+
+template <bool kValue> struct Is { static constexpr bool value = kValue; };
 
 // kByKey: K and V are owned, `head` is a kv head. Otherwise Q and dO are, `head` is a query head.
 template <bool kByKey, class T, int D>
@@ -77,6 +84,8 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
     using Tile = BackTile<T>;
     constexpr int K = Tile::streamed, kRows = 16 * Tile::warps, kThreads = 32 * Tile::warps, kSharers = 8;
     constexpr int kStages = Tile::stages, kSums = kByKey ? 2 : 1;
+    // Two sums of 128 columns in f32: no registers are left for more than the products.
+    constexpr bool kTight = kByKey && kStages == 1 && D > 64;
     const AttentionTileOf tile = tiles[blockIdx.x];
     const AttentionRun* runs = all_runs + tile.first_run;
     const uint32_t group = heads / kv_heads, head = blockIdx.y, passes = kByKey ? group : 1;
@@ -109,6 +118,15 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
         }
         cp_async_commit();
     };
+    // By key: what this thread brings of a tile's lse and D.
+    const int which_of = threadIdx.x / K, row_of = threadIdx.x % K;
+    static_assert(kThreads >= 2 * K, "a thread brings one number");
+    auto of_row = [&](const Place& at) {
+        const AttentionRun run = runs[at.run];
+        if (which_of >= 2 || at.first + row_of >= run.len) return 0.0f;
+        const uint64_t from = (run.row + at.first + row_of) * heads + streamed_head + at.pass;
+        return which_of ? delta[from] : lse[from] * kLog2e;
+    };
 #pragma unroll
     for (int which = 0; which < 2; which++) {
         const T* from = kByKey ? keys.of[which] : queries.of[which];
@@ -134,21 +152,27 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
     }
     Place now = {0, 0, 0}, ahead = now;
     if (tile.runs == 0) now.pass = ahead.pass = passes;
+    float held = 0;
     if (kStages > 1 && ahead.pass < passes) {
         fetch(ahead, 0);
+        if constexpr (kByKey) held = of_row(ahead);
         next(ahead);
     }
     for (int stage = 0; now.pass < passes; next(now), stage = (stage + 1) % kStages) {
         if constexpr (kStages > 1) {
             cp_async_wait(0);
+            // Whoever read this stage's numbers last is past the barrier of the tile between.
+            if (kByKey && which_of < 2) shared.of_rows[stage][which_of][row_of] = held;
             __syncthreads();  // these rows are there for all, and nobody reads the other stage
             if (ahead.pass < passes) {
                 fetch(ahead, (stage + 1) % kStages);
+                if constexpr (kByKey) held = of_row(ahead);
                 next(ahead);
             }
         } else {
             __syncthreads();
             fetch(now, stage);
+            if (kByKey && !kTight && which_of < 2) shared.of_rows[stage][which_of][row_of] = of_row(now);
             cp_async_wait(0);
             __syncthreads();
         }
@@ -158,26 +182,40 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
         rows_product<kUnroll>(p, shared.own[0], rows[0]);
         rows_product<kUnroll>(ds, shared.own[1], rows[1]);
         const AttentionRun run = runs[now.run];
+        auto weigh = [&](auto masked) {
 #pragma unroll
-        for (int n = 0; n < K / 8; n++)
+            for (int n = 0; n < K / 8; n++)
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const uint32_t own = 16 * warp + g + 8 * (c / 2), streamed = now.first + 8 * n + 2 * t + c % 2;
-                const uint32_t key = kByKey ? own : streamed, query = kByKey ? streamed : own;  // both below 2^31, as `edge`
-                // What is not seen because it lies ahead comes out at 2^31 or above, and no window
-                // is wider.
-                const bool seen = own < tile.rows && streamed < run.len && run.edge + query - key - 1 < window;
-                float log_sum = own_lse[c / 2], dot = own_delta[c / 2];
-                if constexpr (kByKey) {
-                    const uint64_t at = (run.row + streamed) * heads + streamed_head + now.pass;
-                    log_sum = seen ? lse[at] * kLog2e : 0.0f;
-                    dot = seen ? delta[at] : 0.0f;
+                for (int c = 0; c < 4; c++) {
+                    const uint32_t own = 16 * warp + g + 8 * (c / 2), column = 8 * n + 2 * t + c % 2;
+                    const uint32_t streamed = now.first + column;
+                    const uint32_t key = kByKey ? own : streamed, query = kByKey ? streamed : own;
+                    constexpr bool kMasked = decltype(masked)::value;
+                    const bool seen = !kMasked || (own < tile.rows && streamed < run.len && run.edge + query - key - 1 < window);
+                    float log_sum = own_lse[c / 2], dot = own_delta[c / 2];
+                    if constexpr (kTight) {
+                        const uint64_t at = (run.row + streamed) * heads + streamed_head + now.pass;
+                        log_sum = seen ? lse[at] * kLog2e : 0.0f;
+                        dot = seen ? delta[at] : 0.0f;
+                    } else if constexpr (kByKey) {
+                        log_sum = shared.of_rows[stage][0][column];
+                        dot = shared.of_rows[stage][1][column];
+                    }
+                    p[n][c] = seen ? fast_exp2(p[n][c] * scale - log_sum) : 0.0f;
+                    ds[n][c] = seen ? p[n][c] * (ds[n][c] - dot) : 0.0f;
                 }
-                p[n][c] = seen ? fast_exp2(p[n][c] * scale - log_sum) : 0.0f;
-                ds[n][c] = seen ? p[n][c] * (ds[n][c] - dot) : 0.0f;
-            }
-        // Two sums of 128 columns in f32 leave no registers for a third.
-        constexpr bool kPromote = !(kByKey && kStages == 1 && D > 64);
+        };
+        // How many keys lie between a key and the last that a query sees: all below 2^31, as `edge`.
+        // What is not seen because it lies ahead comes out at 2^31 or above, and no window is wider.
+        // Rows of the tile beyond its last are never stored.
+        const uint32_t last = now.first + K - 1, own_last = kRows - 1;
+        const uint32_t least = kByKey ? run.edge + now.first - own_last - 1 : run.edge - last - 1;
+        const uint32_t most = kByKey ? run.edge + last - 1 : run.edge + own_last - now.first - 1;
+        if (!kTight && last < run.len && least < window && most < window)
+            weigh(Is<false>{});
+        else
+            weigh(Is<true>{});
+        constexpr bool kPromote = !kTight;
         columns_product<kPromote>(sums[0], ds, rows[0]);
         if constexpr (kByKey) columns_product<kPromote>(sums[1], p, rows[1]);
     }

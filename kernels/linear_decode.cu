@@ -4,16 +4,19 @@
 // What bounds it is reading W once. So W is the 16-row operand of the matrix instruction and up to
 // 8 NT rows of X are its columns; no shared memory stands between the weights and the instruction:
 //
-//   block   16 rows of W, eight warps; warp w takes blocks w, w + 8, ... of 32 values of K
-//   lane    4 g + t: rows g and g + 8; of a block's 32 values the ones below
-//             bf16, Q8_0   8 t .. 8 t + 7                        (16 or 8 bytes)
-//             Q4           4 t .. 4 t + 3, 16 + 4 t .. 16 + 4 t + 3  (4 bytes: low and high nibbles)
+//   block   16 MT rows of W, eight warps; warp w takes groups w, w + 8, ... of blocks of 32 values of K
+//   lane    4 g + t: rows g and g + 8 of each sixteen; of a block's 32 values the eight from 8 t on.
+//           A load is 16 bytes: one block of bf16, two of Q8_0, four of Q4
 //
 // Any order of K is as good as another if both operands use it: a lane feeds what it has, as it
 // lies, and takes the same places of X. Quants are small integers, exact in bf16: the two
 // instructions of a block sum q x exactly as bf16 would, then the block's scale multiplies the f32
 // sum (and Q4_1's minimum the sum of x, which an instruction with a matrix of ones gives in the
-// same layout). f32 rows of X are three bf16 planes. Warps are added in order.
+// same layout). Warps are added in order.
+//
+// f32 rows of X are three bf16 planes. Every block of outputs needs them, so decode_split makes
+// them once, in the order in which lanes take them. X comes from the caches again for each block
+// of outputs: with 32 rows it is more bytes than W has, so a block then has 32 outputs, not 16.
 //
 // How blocks are stored, and how small integers become bf16: common/blocks.cuh.
 //
@@ -23,7 +26,7 @@
 // Grid: rows of X run fastest, so that blocks that share rows of W follow each other: memory is
 // read once for any number of rows.
 //
-// Bytes: N K (2, 1.0625, 0.5625 or 0.625) + s M K + 4 M N. FLOP: 2 M N K.
+// Bytes: N K (2, 1.0625, 0.5625 or 0.625) + (2 or 6) M K + 4 M N. FLOP: 2 M N K. decode_split: 10 M K.
 
 #include "common/blocks.cuh"
 #include "common/mma.cuh"
@@ -43,48 +46,58 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kAhead = 4;
+constexpr int kBlockValues = 32;
 
-// A lane's share of a block of one row: four pairs, in the order of the instruction's slots.
+// A row of W in bf16: a lane's load is its share of one block.
 struct Bf16 {
-    static constexpr bool kScaled = false, kMinimum = false, kNibbles = false;
-    using Raw = uint4;
-    static __device__ __forceinline__ Raw load(const Weights& w, uint64_t row, uint32_t block, int t) {
-        const uint32_t column = block * 32 + 8 * t;
+    static constexpr bool kScaled = false, kMinimum = false;
+    static constexpr int kBlocks = 1, kAhead = 4;
+    using Factors = uint32_t[1];
+    static __device__ __forceinline__ uint32_t groups(const Weights& w) { return (w.depth + kBlockValues - 1) / kBlockValues; }
+    static __device__ __forceinline__ uint4 load(const Weights& w, uint64_t row, uint32_t group, int t) {
+        const uint32_t column = group * kBlockValues + 8 * t;
         if (row >= w.rows || column >= w.stride) return make_uint4(0, 0, 0, 0);
         return *reinterpret_cast<const uint4*>(static_cast<const bf16*>(w.values) + row * w.stride + column);
     }
-    static __device__ __forceinline__ void dequantise(Raw raw, uint32_t (&pairs)[4]) {
+    static __device__ __forceinline__ void next(uint4&) {}
+    static __device__ __forceinline__ void dequantise(const uint4& raw, uint32_t (&pairs)[4]) {
         pairs[0] = raw.x, pairs[1] = raw.y, pairs[2] = raw.z, pairs[3] = raw.w;
     }
 };
 
-// The same places of a row of X, as planes of pairs.
-template <class F>
-__device__ __forceinline__ void take(uint32_t (&planes)[1][4], const bf16* x, uint32_t column, uint32_t stride, int t) {
-    const uint32_t first = column + (F::kNibbles ? 4 : 8) * t, second = first + (F::kNibbles ? 16 : 4);
-    uint2 a = make_uint2(0, 0), b = a;
-    if (first < stride) a = *reinterpret_cast<const uint2*>(x + first);
-    if (second < stride) b = *reinterpret_cast<const uint2*>(x + second);
-    planes[0][0] = a.x, planes[0][1] = a.y, planes[0][2] = b.x, planes[0][3] = b.y;
-}
+// The planes of a row of X: for each block of K and plane the 16 bytes of lane 0, 1, 2, 3.
+struct SplitRow {
+    uint4 lanes[3][4];
+};
 
-template <class F>
-__device__ __forceinline__ void take(uint32_t (&planes)[3][4], const float* x, uint32_t column, uint32_t stride, int t) {
-    const uint32_t first = column + (F::kNibbles ? 4 : 8) * t, second = first + (F::kNibbles ? 16 : 4);
-    Vec<float> halves[2];
-    halves[0].zero();
-    halves[1].zero();
-    if (first < stride) halves[0].load(x + first);
-    if (second < stride) halves[1].load(x + second);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint32_t pair[3];
-        split_pair(halves[i / 2].get(i % 2 * 2), halves[i / 2].get(i % 2 * 2 + 1), pair);
-#pragma unroll
-        for (int p = 0; p < 3; p++) planes[p][i] = pair[p];
+// Rows of X of one kind, and a lane's share of a block of one of them.
+template <int P> struct Operand;
+template <> struct Operand<1> {
+    const bf16* x;
+    uint64_t rows;
+    uint32_t depth, stride;
+    __device__ __forceinline__ void take(uint32_t (&planes)[1][4], uint64_t row, uint32_t block, int t) const {
+        const uint32_t column = block * kBlockValues + 8 * t;
+        uint4 raw = make_uint4(0, 0, 0, 0);
+        if (row < rows && column < stride) raw = *reinterpret_cast<const uint4*>(x + row * stride + column);
+        planes[0][0] = raw.x, planes[0][1] = raw.y, planes[0][2] = raw.z, planes[0][3] = raw.w;
     }
-}
+};
+template <> struct Operand<3> {
+    const SplitRow* x;
+    uint64_t rows;
+    uint32_t depth, stride;
+    __device__ __forceinline__ void take(uint32_t (&planes)[3][4], uint64_t row, uint32_t block, int t) const {
+        const uint32_t blocks = (depth + kBlockValues - 1) / kBlockValues;
+        const bool inside = row < rows && block < blocks;
+#pragma unroll
+        for (int p = 0; p < 3; p++) {
+            uint4 raw = make_uint4(0, 0, 0, 0);
+            if (inside) raw = x[row * blocks + block].lanes[p][t];
+            planes[p][0] = raw.x, planes[p][1] = raw.y, planes[p][2] = raw.z, planes[p][3] = raw.w;
+        }
+    }
+};
 
 // acc += A X of a block: smallest plane first.
 template <int P>
@@ -106,90 +119,107 @@ struct LowRank {
     uint32_t rank, stride_b, stride_s;
 };
 
-template <class F, int NT, class T, class U>
-__device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t rows, uint32_t stride_x, const LowRank& low_rank,
-                                       const float* bias, int add, U* y, uint32_t stride_y) {
-    constexpr int P = Planes<T>::count;
-    SHARED(float, parts, [kWarps][NT * 4][32]);
+template <class F, int NT, int P, class U>
+__device__ __forceinline__ void decode(const Weights& w, const Operand<P>& x, const LowRank& low_rank, const float* bias, int add,
+                                       U* y, uint32_t stride_y) {
+    constexpr int MT = NT == 1 ? 1 : 2, kAhead = F::kAhead / MT;
+    SHARED(float, parts, [kWarps][MT * NT * 4][32]);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const uint64_t out0 = uint64_t(blockIdx.y) * 16, row0 = uint64_t(blockIdx.x) * (8 * NT);
-    const uint32_t blocks = (w.depth + 31) / 32;
+    const uint64_t out0 = uint64_t(blockIdx.y) * (16 * MT), row0 = uint64_t(blockIdx.x) * (8 * NT);
+    const uint32_t groups = F::groups(w);
     const uint32_t ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
-    float total[NT][4] = {};
-    for (uint32_t from = warp; from < blocks; from += kWarps * kAhead) {
-        typename F::Raw raw[kAhead][2];
-        float d[kAhead][2] = {}, m[kAhead][2] = {};
+    float total[MT][NT][4] = {};
+    for (uint32_t from = warp; from < groups; from += kWarps * kAhead) {
+        uint4 raw[kAhead][MT][2];
+        typename F::Factors d[kAhead][MT][2], m[kAhead][MT][2];
 #pragma unroll
         for (int i = 0; i < kAhead; i++) {
-            const uint32_t block = from + i * kWarps;
+            const uint32_t group = from + i * kWarps;
+            if (group >= groups) break;
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const uint64_t row = out0 + g + 8 * half;
-                if (block >= blocks) continue;
-                raw[i][half] = F::load(w, row, block, t);
-                if (F::kScaled && row < w.rows) d[i][half] = half_to_float(w.scale[row * blocks + block]);
-                if (F::kMinimum && row < w.rows) m[i][half] = half_to_float(w.minimum[row * blocks + block]);
+            for (int h = 0; h < 2 * MT; h++) {
+                const uint64_t row = out0 + g + 8 * h;
+                raw[i][h / 2][h % 2] = F::load(w, row, group, t);
+                if constexpr (F::kScaled) F::factors(d[i][h / 2][h % 2], w.scale, w, row, group);
+                if constexpr (F::kMinimum) F::factors(m[i][h / 2][h % 2], w.minimum, w, row, group);
             }
         }
 #pragma unroll
         for (int i = 0; i < kAhead; i++) {
-            const uint32_t block = from + i * kWarps;
-            if (block >= blocks) break;
-            uint32_t low[4], high[4];
-            F::dequantise(raw[i][0], low);
-            F::dequantise(raw[i][1], high);
+            const uint32_t group = from + i * kWarps;
+            if (group >= groups) break;
+            // Unrolled, the compiler brings X of all blocks of a group first, and with many rows spills.
+#pragma unroll(NT > 1 ? 1 : F::kBlocks)
+            for (int j = 0; j < F::kBlocks; j++) {
+                uint32_t left[MT][2][4];
 #pragma unroll
-            for (int n = 0; n < NT; n++) {
-                uint32_t planes[P][4] = {};
-                const uint64_t row = row0 + 8 * n + g;
-                if (row < rows) take<F>(planes, x + row * stride_x, block * 32, stride_x, t);
-                if constexpr (!F::kScaled && P == 1) {
-                    block_product(total[n], low, high, planes);
-                } else {
-                    // Of a block alone, and then added, which rounds (common/tile.cuh).
-                    float sum[4] = {};
-                    block_product(sum, low, high, planes);
+                for (int h = 0; h < 2 * MT; h++) F::dequantise(raw[i][h / 2][h % 2], left[h / 2][h % 2]);
 #pragma unroll
-                    for (int c = 0; c < 4; c++) total[n][c] += F::kScaled ? d[i][c / 2] * sum[c] : sum[c];
-                    if constexpr (F::kMinimum) {
-                        float of_x[4] = {};
-                        block_product(of_x, ones, ones, planes);
+                for (int n = 0; n < NT; n++) {
+                    uint32_t planes[P][4];
+                    x.take(planes, row0 + 8 * n + g, group * F::kBlocks + j, t);
+                    [[maybe_unused]] float of_x[4] = {};
+                    if constexpr (F::kMinimum) block_product(of_x, ones, ones, planes);
 #pragma unroll
-                        for (int c = 0; c < 4; c++) total[n][c] += m[i][c / 2] * of_x[c];
+                    for (int o = 0; o < MT; o++) {
+                        if constexpr (!F::kScaled && P == 1) {
+                            block_product(total[o][n], left[o][0], left[o][1], planes);
+                        } else {
+                            // Of a block alone, and then added, which rounds (common/tile.cuh).
+                            float sum[4] = {};
+                            block_product(sum, left[o][0], left[o][1], planes);
+#pragma unroll
+                            for (int c = 0; c < 4; c++) {
+                                if constexpr (F::kScaled) sum[c] *= F::factor(d[i][o][c / 2]);
+                                total[o][n][c] += sum[c];
+                                if constexpr (F::kMinimum) total[o][n][c] += F::factor(m[i][o][c / 2]) * of_x[c];
+                            }
+                        }
                     }
+                }
+#pragma unroll
+                for (int h = 0; h < 2 * MT; h++) {
+                    F::next(raw[i][h / 2][h % 2]);
+                    if constexpr (F::kScaled) F::next(d[i][h / 2][h % 2]);
+                    if constexpr (F::kMinimum) F::next(m[i][h / 2][h % 2]);
                 }
             }
         }
     }
-    if constexpr (sizeof(T) == 2 && !F::kScaled) {
+    if constexpr (P == 1 && !F::kScaled) {
         const Weights b = {low_rank.b, nullptr, nullptr, w.rows, low_rank.rank, low_rank.stride_b};
-        for (uint32_t block = warp; block < (low_rank.rank + 31) / 32; block += kWarps) {
-            uint32_t low[4], high[4];
-            F::dequantise(F::load(b, out0 + g, block, t), low);
-            F::dequantise(F::load(b, out0 + g + 8, block, t), high);
+        const Operand<1> s = {low_rank.s, x.rows, low_rank.rank, low_rank.stride_s};
+        for (uint32_t block = warp; block < F::groups(b); block += kWarps) {
 #pragma unroll
-            for (int n = 0; n < NT; n++) {
-                uint32_t planes[P][4] = {};
-                const uint64_t row = row0 + 8 * n + g;
-                if (row < rows) take<F>(planes, low_rank.s + row * low_rank.stride_s, block * 32, low_rank.stride_s, t);
-                block_product(total[n], low, high, planes);
+            for (int o = 0; o < MT; o++) {
+                uint32_t low[4], high[4];
+                F::dequantise(F::load(b, out0 + 16 * o + g, block, t), low);
+                F::dequantise(F::load(b, out0 + 16 * o + g + 8, block, t), high);
+#pragma unroll
+                for (int n = 0; n < NT; n++) {
+                    uint32_t planes[1][4];
+                    s.take(planes, row0 + 8 * n + g, block, t);
+                    block_product(total[o][n], low, high, planes);
+                }
             }
         }
     }
 #pragma unroll
-    for (int n = 0; n < NT; n++)
+    for (int o = 0; o < MT; o++)
 #pragma unroll
-        for (int c = 0; c < 4; c++) parts[warp][4 * n + c][lane] = total[n][c];
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) parts[warp][4 * (o * NT + n) + c][lane] = total[o][n][c];
     __syncthreads();
     // Neighbours write neighbours: the out index runs fastest.
-    for (int at = threadIdx.x; at < NT * 8 * 16; at += kThreads) {
-        const int out = at % 16, column = at / 16, n = column / 8;
-        const int slot = 4 * n + 2 * (out / 8) + column % 2, from = 4 * (out % 8) + column % 8 / 2;
+    for (int at = threadIdx.x; at < MT * NT * 8 * 16; at += kThreads) {
+        const int out = at % (16 * MT), column = at / (16 * MT), n = column / 8;
+        const int slot = 4 * (out / 16 * NT + n) + 2 * (out % 16 / 8) + column % 2, from = 4 * (out % 8) + column % 8 / 2;
         float sum = parts[0][slot][from];
 #pragma unroll
         for (int k = 1; k < kWarps; k++) sum += parts[k][slot][from];
         const uint64_t o = out0 + out, row = row0 + column;
-        if (o >= w.rows || row >= rows) continue;
+        if (o >= w.rows || row >= x.rows) continue;
         if (bias) sum += bias[o];
         if (add) sum += to_float(y[row * stride_y + o]);
         y[row * stride_y + o] = from_float<U>(sum);
@@ -198,31 +228,63 @@ __device__ __forceinline__ void decode(const Weights& w, const T* x, uint64_t ro
 
 }  // namespace
 
-#define DECODE(NAME, F, T, NT)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                     \
-        NAME(const __grid_constant__ FewRowsArgs<T> a) {                                                          \
-        decode<F, NT>(Weights{a.values, a.scale, a.minimum, a.out, a.depth, a.stride_w}, a.x, a.rows, a.stride_x, \
-                      LowRank{}, a.bias, a.add, a.y, a.stride_y);                                                 \
-    }                                                                                                             \
+// A thread splits eight values, a lane's share of a block.
+extern "C" __global__ void __launch_bounds__(kThreads)
+    decode_split(const float* x, uint64_t rows, uint32_t depth, uint32_t stride, SplitRow* to) {
+    const uint32_t blocks = (depth + kBlockValues - 1) / kBlockValues;
+    const uint64_t at = uint64_t(blockIdx.x) * kThreads + threadIdx.x, place = at / 4, row = place / blocks;
+    if (row >= rows) return;
+    const int t = at % 4;
+    const uint32_t column = uint32_t(place % blocks) * kBlockValues + 8 * t;
+    Vec<float> halves[2];
+    halves[0].zero();
+    halves[1].zero();
+    if (column < stride) halves[0].load(x + row * stride + column);
+    if (column + 4 < stride) halves[1].load(x + row * stride + column + 4);
+    uint32_t planes[4][3];
+#pragma unroll
+    for (int i = 0; i < 4; i++) split_pair(halves[i / 2].get(i % 2 * 2), halves[i / 2].get(i % 2 * 2 + 1), planes[i]);
+#pragma unroll
+    for (int p = 0; p < 3; p++) to[place].lanes[p][t] = make_uint4(planes[0][p], planes[1][p], planes[2][p], planes[3][p]);
+}
+RALLREC_KERNEL(decode_split, kThreads);
+
+// Blocks that share an SM: with 32 rows, factors and three planes (or minima) take more registers
+// than two leave each other; on sm_100 either does.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr bool kEither = true;
+#else
+constexpr bool kEither = false;
+#endif
+template <class F, int P, int NT>
+constexpr int kTogether = NT > 1 && ((F::kScaled && (P == 3 || F::kMinimum)) || (kEither && (F::kScaled || P == 3))) ? 1 : 2;
+
+#define DECODE(NAME, F, T, P, NT)                                                                              \
+    extern "C" __global__ void __launch_bounds__(kThreads, (kTogether<F, P, NT>))                              \
+        NAME(const __grid_constant__ FewRowsArgs<T> a) {                                                       \
+        decode<F, NT>(Weights{a.values, a.scale, a.minimum, a.out, a.depth, a.stride_w},                       \
+                      Operand<P>{a.x, a.rows, a.depth, a.stride_x}, LowRank{}, a.bias, a.add, a.y, a.stride_y); \
+    }                                                                                                          \
     RALLREC_KERNEL(NAME, kThreads);
 
-#define DECODE_ALL(FORMAT, F)                     \
-    DECODE(decode_##FORMAT##_f32_8, F, float, 1)  \
-    DECODE(decode_##FORMAT##_f32_32, F, float, 4) \
-    DECODE(decode_##FORMAT##_bf16_8, F, bf16, 1)  \
-    DECODE(decode_##FORMAT##_bf16_32, F, bf16, 4)
+#define DECODE_ALL(FORMAT, F)                           \
+    DECODE(decode_##FORMAT##_f32_8, F, SplitRow, 3, 1)  \
+    DECODE(decode_##FORMAT##_f32_32, F, SplitRow, 3, 4) \
+    DECODE(decode_##FORMAT##_bf16_8, F, bf16, 1, 1)     \
+    DECODE(decode_##FORMAT##_bf16_32, F, bf16, 1, 4)
 
 DECODE_ALL(bf16, Bf16)
 DECODE_ALL(q8_0, Q8)
 DECODE_ALL(q4_0, Q4<false>)
 DECODE_ALL(q4_1, Q4<true>)
 
-#define DECODE_STEP(NAME, NT)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                 \
-        NAME(const __grid_constant__ StepArgs a) {                                                            \
-        decode<Bf16, NT>(Weights{a.w, nullptr, nullptr, a.out, a.depth, a.stride_w}, a.x, a.rows, a.stride_x, \
-                         LowRank{a.b, a.s, a.rank, a.stride_b, a.stride_s}, a.bias, a.add, a.y, a.stride_y);  \
-    }                                                                                                         \
+#define DECODE_STEP(NAME, NT)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(kThreads, 2)                                                              \
+        NAME(const __grid_constant__ StepArgs a) {                                                                         \
+        decode<Bf16, NT>(Weights{a.w, nullptr, nullptr, a.out, a.depth, a.stride_w},                                       \
+                         Operand<1>{a.x, a.rows, a.depth, a.stride_x}, LowRank{a.b, a.s, a.rank, a.stride_b, a.stride_s}, \
+                         a.bias, a.add, a.y, a.stride_y);                                                                  \
+    }                                                                                                                      \
     RALLREC_KERNEL(NAME, kThreads)
 
 DECODE_STEP(decode_step_bf16_8, 1);

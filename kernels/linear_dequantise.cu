@@ -19,21 +19,22 @@ __device__ __forceinline__ void dequantise(const Weights& w, float* __restrict__
     const uint64_t at = uint64_t(blockIdx.x) * kThreads + threadIdx.x, place = at / 4, row = place / blocks;
     if (row >= w.rows) return;
     const int t = at % 4;
-    const uint32_t block = uint32_t(place % blocks);
+    const uint32_t block = uint32_t(place % blocks), group = block / F::kBlocks, within = block % F::kBlocks;
     uint32_t pairs[4];
-    F::dequantise(F::load(w, row, block, t), pairs);
-    const float d = half_to_float(w.scale[place]), m = F::kMinimum ? half_to_float(w.minimum[place]) : 0.0f;
-    float4 fours[2];
+    uint4 raw = F::load(w, row, group, t);
+    for (uint32_t i = 0; i < within; i++) F::next(raw);
+    F::dequantise(raw, pairs);
+    const uint64_t factor = row * F::groups(w) * F::kBlocks + block;
+    const float d = half_to_float(w.scale[factor]), m = F::kMinimum ? half_to_float(w.minimum[factor]) : 0.0f;
+    float* to = out + row * w.stride + block * 32 + 8 * t;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const uint32_t low = pairs[2 * i], high = pairs[2 * i + 1];
         // d q is exact, so that the sum is rounded once with or without a fused multiply-add.
         auto value = [&](uint32_t bits) { return F::kMinimum ? d * __uint_as_float(bits) + m : d * __uint_as_float(bits); };
-        fours[i] = make_float4(value(low << 16), value(low & 0xffff0000u), value(high << 16), value(high & 0xffff0000u));
+        *reinterpret_cast<float4*>(to + 4 * i) =
+            make_float4(value(low << 16), value(low & 0xffff0000u), value(high << 16), value(high & 0xffff0000u));
     }
-    float* to = out + row * w.stride + block * 32;
-    *reinterpret_cast<float4*>(to + (F::kNibbles ? 4 : 8) * t) = fours[0];
-    *reinterpret_cast<float4*>(to + (F::kNibbles ? 4 * t + 16 : 8 * t + 4)) = fours[1];
 }
 
 }  // namespace

@@ -17,7 +17,8 @@
 //   lora_{forward,backward}_bf16    128 x 128 tiles of wide.cuh, four stages of cp.async
 //   lora_{forward,backward}_f32     64 x 64 tiles of tile.cuh: f32 as three bf16 planes
 //   lora_shrink*                    S or dS: N = r is narrow and K is long, so K is cut over blocks; partials added in order
-//   lora_gradient_*                 dB = dY^T S and dA = dS^T X over an adapter's rows, in f32
+//   lora_gradient_*                 dB = dY^T S and dA = dS^T X over an adapter's rows, in f32. Outputs are few, so long
+//                                   segments are cut over blocks: lora_gradient_sum adds their parts in order
 //
 // FLOP: 2 M N (K + r) and 2 M K r of the shrink. Bytes: s (M K + N K + M N), S and adapters on top.
 
@@ -39,8 +40,8 @@ struct LoraTile {
     F(uint32_t, stride)
 ARGUMENTS(LoraArgs, LORA_ARGS);
 
-#define ADAPTER_GRADIENT_ARGS(F) F(const LoraTile*, segments) F(const T*, a) F(uint32_t, stride_a) F(uint32_t, m) \
-    F(const T*, b) F(uint32_t, stride_b) F(uint32_t, n) F(float*, out) F(uint32_t, stride)
+#define ADAPTER_GRADIENT_ARGS(F) F(const LoraTile*, pieces) F(const T*, a) F(uint32_t, stride_a) F(uint32_t, m) \
+    F(const T*, b) F(uint32_t, stride_b) F(uint32_t, n) F(float*, partials) F(float*, out) F(uint32_t, stride)
 ARGUMENTS_OF(AdapterGradientArgs, ADAPTER_GRADIENT_ARGS);
 
 #define SHRINK_ARGS(F) F(const LoraTile*, tiles) F(const T*, x) F(uint32_t, stride_x) F(const T*, low) \
@@ -164,23 +165,26 @@ __device__ __forceinline__ void shrink_sum(const LoraTile* tiles, const float* p
     }
 }
 
-// out[adapter] += A^T B over the segment's rows: A is rows x m, B is rows x n; out is (adapters m)
-// x n.
+// out[adapter] += A^T B over a piece of the adapter's rows: A is rows x m, B is rows x n; out is
+// (adapters m) x n. With `partials`, pieces x m x n, each piece's sum goes there instead.
 template <class T>
-__device__ __forceinline__ void gradient(TileShared<T>& shared, const LoraTile* segments, const T* a, uint32_t stride_a,
-                                         uint32_t m, const T* b, uint32_t stride_b, uint32_t n, float* out, uint32_t stride) {
-    const LoraTile segment = segments[blockIdx.z];
-    if (segment.adapter == kNone) return;
+__device__ __forceinline__ void gradient(TileShared<T>& shared, const LoraTile* pieces, const T* a, uint32_t stride_a, uint32_t m,
+                                         const T* b, uint32_t stride_b, uint32_t n, float* partials, float* out, uint32_t stride) {
+    const LoraTile piece = pieces[blockIdx.z];
     const uint64_t row0 = uint64_t(blockIdx.x) * kTileRows, col0 = uint64_t(blockIdx.y) * kTileRows;
     float acc[8][4] = {};
-    tile_product<true, true>(acc, shared, RowsOf<T>{a + segment.first * stride_a, m, segment.rows, stride_a}, row0,
-                             RowsOf<T>{b + segment.first * stride_b, n, segment.rows, stride_b}, col0);
+    tile_product<true, true>(acc, shared, RowsOf<T>{a + piece.first * stride_a, m, piece.rows, stride_a}, row0,
+                             RowsOf<T>{b + piece.first * stride_b, n, piece.rows, stride_b}, col0);
 #pragma unroll
     for (int k = 0; k < 8; k++)
 #pragma unroll
         for (int c = 0; c < 4; c++) {
             const uint64_t i = row0 + tile_row(c), j = col0 + tile_column(k, c);
-            if (i < m && j < n) out[(uint64_t(segment.adapter) * m + i) * stride + j] += acc[k][c];
+            if (i >= m || j >= n) continue;
+            if (partials)
+                partials[(uint64_t(blockIdx.z) * m + i) * n + j] = acc[k][c];
+            else
+                out[(uint64_t(piece.adapter) * m + i) * stride + j] += acc[k][c];
         }
 }
 
@@ -244,10 +248,22 @@ LORA_EXACT(lora_backward_f32, true)
     extern "C" __global__ void __launch_bounds__(kTileThreads)                                                   \
         lora_gradient_##SUFFIX(const __grid_constant__ AdapterGradientArgs<T> a) {                               \
         DYNAMIC_SHARED(bytes);                                                                                   \
-        gradient<T>(*reinterpret_cast<TileShared<T>*>(bytes), a.segments, a.a, a.stride_a, a.m, a.b, a.stride_b, \
-                    a.n, a.out, a.stride);                                                                       \
+        gradient<T>(*reinterpret_cast<TileShared<T>*>(bytes), a.pieces, a.a, a.stride_a, a.m, a.b, a.stride_b,   \
+                    a.n, a.partials, a.out, a.stride);                                                           \
     }                                                                                                            \
     RALLREC_KERNEL(lora_gradient_##SUFFIX, kTileThreads);
 
 LORA_REST(f32, float)
 LORA_REST(bf16, bf16)
+
+// out[adapter] += its pieces' parts in their order: pieces `row` .. `end` of each segment.
+extern "C" __global__ void __launch_bounds__(256)
+    lora_gradient_sum(const LoraTile* segments, const float* partials, uint32_t m, uint32_t n, float* out, uint32_t stride) {
+    const LoraTile segment = segments[blockIdx.y];
+    const uint64_t values = uint64_t(m) * n, at = uint64_t(blockIdx.x) * 256 + threadIdx.x;
+    if (at >= values) return;
+    float sum = 0;
+    for (uint64_t piece = segment.row; piece < segment.end; piece++) sum += partials[piece * values + at];
+    out[(uint64_t(segment.adapter) * m + at / n) * stride + at % n] += sum;
+}
+RALLREC_KERNEL(lora_gradient_sum, 256);

@@ -12,6 +12,9 @@
 //   S = Q K^T  (rows x keys)     fragments of S are, as they lie, the left operand of the next product:
 //   O += P V   (rows x D)        columns 8 j .. of S are its k-slots; V is read by ldmatrix.trans
 //
+// In bf16 a warp keeps its rows of Q as operands in registers. Most tiles are seen whole by every
+// row: only those at an edge, and all under a window, are compared key by key.
+//
 // Online softmax in base 2. Rows that saw nothing yet have maximum -inf; the exponent's base is
 // then 0, so that neither -inf - -inf nor 0 / 0 can arise.
 #pragma once
@@ -60,6 +63,44 @@ template <int D> struct AttentionState {
     float out[D / 8][4];
 };
 
+// Turns a tile's scores into weights, and brings the state to the maximum that they have. Of row h
+// keys `from[h]` up to `end[h]` are seen; `key` is that of s[0][0]. Without kMasked all are.
+template <bool kMasked, int D, int N>
+__device__ __forceinline__ void weigh(AttentionState<D>& state, float (&s)[N][4], float scale, uint32_t key, const uint32_t (&from)[2],
+                                      const uint32_t (&end)[2]) {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float top = state.top[h];
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int c = 2 * h; c < 2 * h + 2; c++) {
+                s[n][c] *= scale;
+                if constexpr (kMasked) {
+                    const uint32_t at = key + 8 * n + c % 2;
+                    if (at >= end[h] || at < from[h]) s[n][c] = -INFINITY;
+                }
+                top = fmaxf(top, s[n][c]);
+            }
+        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+        const float base = top == -INFINITY ? 0.0f : top;
+        const float keep = fast_exp2(state.top[h] - base);
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int c = 2 * h; c < 2 * h + 2; c++) {
+                s[n][c] = fast_exp2(s[n][c] - base);
+                sum += s[n][c];
+            }
+        state.total[h] = state.total[h] * keep + sum;
+        state.top[h] = top;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) state.out[n][2 * h] *= keep, state.out[n][2 * h + 1] *= keep;
+    }
+}
+
 // Runs a tile of `work` for query head `head` (its first, when heads are packed). Every thread of
 // the block calls it. `first_of(i)` is the first key, counted through both runs, that query row i
 // of the work sees, and `least` the least of all rows. Without a window both are 0 and change no
@@ -105,6 +146,15 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
     for (int n = 0; n < D / 8; n++)
 #pragma unroll
         for (int c = 0; c < 4; c++) state.out[n][c] = 0;
+    constexpr bool kHeld = Planes<T>::count == 1;
+    HeldRows<D, Planes<T>::count> held;
+    if constexpr (kHeld) {
+        cp_async_wait(0);
+        __syncthreads();
+        held.hold(shared.q);
+    }
+    // Keys that every row sees: of run 1 those of the first row.
+    const uint32_t seen_by_all = min(reach, work.visible);
     for (uint32_t tile = begin; tile < tiles; tile++) {
         const int stage = tile % Tile::stages;
         if constexpr (Tile::stages > 1) {
@@ -118,45 +168,27 @@ __device__ __forceinline__ void attend(AttentionShared<T, D>& shared, const Atte
             __syncthreads();
         }
         float s[K / 8][4] = {};
-        rows_product<D / 16>(s, shared.q, shared.k[stage]);
+        if constexpr (kHeld)
+            rows_product(s, held, shared.k[stage]);
+        else
+            rows_product<D / 16>(s, shared.q, shared.k[stage]);
         const int run = tile >= tiles0;
         const uint32_t first = (run ? tile - tiles0 : tile) * K;
+        uint32_t from[2] = {}, end[2] = {};
+        if (in.window == ~0u && first + K <= (run ? seen_by_all : work.len[0])) {
+            weigh<false>(state, s, in.scale, first + 2 * t, from, end);
+        } else {
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const uint32_t row = 16 * warp + g + 8 * h;
-            uint32_t end = run ? reach : work.len[0];
-            if (run && work.visible != ~0u) end = uint32_t(min(uint64_t(end), uint64_t(work.visible) + row / work.pack));
-            uint32_t from = 0;
-            if (in.window != ~0u && row < work.rows) {
-                from = first_of(row / work.pack);
-                if (run) from = from > work.len[0] ? from - work.len[0] : 0;
+            for (int h = 0; h < 2; h++) {
+                const uint32_t row = 16 * warp + g + 8 * h;
+                end[h] = run ? reach : work.len[0];
+                if (run && work.visible != ~0u) end[h] = uint32_t(min(uint64_t(end[h]), uint64_t(work.visible) + row / work.pack));
+                if (in.window != ~0u && row < work.rows) {
+                    from[h] = first_of(row / work.pack);
+                    if (run) from[h] = from[h] > work.len[0] ? from[h] - work.len[0] : 0;
+                }
             }
-            float top = state.top[h];
-#pragma unroll
-            for (int n = 0; n < K / 8; n++)
-#pragma unroll
-                for (int c = 2 * h; c < 2 * h + 2; c++) {
-                    const uint32_t key = first + 8 * n + 2 * t + c % 2;
-                    const bool seen = key < end && key >= from;
-                    s[n][c] = seen ? s[n][c] * in.scale : -INFINITY;
-                    top = fmaxf(top, s[n][c]);
-                }
-            top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-            const float base = top == -INFINITY ? 0.0f : top;
-            const float keep = fast_exp2(state.top[h] - base);
-            float sum = 0;
-#pragma unroll
-            for (int n = 0; n < K / 8; n++)
-#pragma unroll
-                for (int c = 2 * h; c < 2 * h + 2; c++) {
-                    s[n][c] = fast_exp2(s[n][c] - base);
-                    sum += s[n][c];
-                }
-            state.total[h] = state.total[h] * keep + sum;
-            state.top[h] = top;
-#pragma unroll
-            for (int n = 0; n < D / 8; n++) state.out[n][2 * h] *= keep, state.out[n][2 * h + 1] *= keep;
+            weigh<true>(state, s, in.scale, first + 2 * t, from, end);
         }
         columns_product(state.out, s, shared.v[stage]);
     }

@@ -50,6 +50,39 @@ __device__ __forceinline__ void strip_row(uint16_t (*to)[R][D + 8], int row, con
     }
 }
 
+// The right operands of one step of D, eight streamed rows after eight, times left operands.
+template <int M, int N, int P, int K, int W>
+__device__ __forceinline__ void rows_step(float (&acc)[M][N][4], const uint32_t (&left)[M][P][4], const uint16_t (&streamed)[P][K][W],
+                                          int d) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < N; n += 2) {
+        uint32_t right[2][P][2];
+#pragma unroll
+        for (int p = 0; p < P; p++) {
+            uint32_t four[4];
+            ldmatrix_x4(four, &streamed[p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
+            right[0][p][0] = four[0], right[0][p][1] = four[1];
+            right[1][p][0] = four[2], right[1][p][1] = four[3];
+        }
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            mma_planes<P>(acc[m][n], left[m], right[0]);
+            mma_planes<P>(acc[m][n + 1], left[m], right[1]);
+        }
+    }
+}
+
+// The left operands of one step of D.
+template <int M, int P, int R, int W>
+__device__ __forceinline__ void rows_left(uint32_t (&left)[M][P][4], const uint16_t (&own)[P][R][W], int d) {
+    const int lane = threadIdx.x % 32, row = 16 * M * (threadIdx.x / 32) + lane % 16;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int p = 0; p < P; p++) ldmatrix_x4(left[m][p], &own[p][row + 16 * m][d + lane / 16 * 8]);
+}
+
 // acc += the warp's own rows times the streamed rows (both along D), kUnroll steps of D unrolled:
 // where registers are short, the whole loop lets the compiler load operands so far ahead that it
 // spills.
@@ -58,31 +91,29 @@ __device__ __forceinline__ void rows_product(float (&acc)[M][N][4], const uint16
                                              const uint16_t (&streamed)[P][K][W]) {
     static_assert(N == K / 8, "a column of accumulators for every eight streamed rows");
     constexpr int D = W - 8;
-    const int lane = threadIdx.x % 32, row = 16 * M * (threadIdx.x / 32) + lane % 16;
 #pragma unroll kUnroll
     for (int d = 0; d < D; d += 16) {
         uint32_t left[M][P][4];
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int p = 0; p < P; p++) ldmatrix_x4(left[m][p], &own[p][row + 16 * m][d + lane / 16 * 8]);
-#pragma unroll
-        for (int n = 0; n < N; n += 2) {
-            uint32_t right[2][P][2];
-#pragma unroll
-            for (int p = 0; p < P; p++) {
-                uint32_t four[4];
-                ldmatrix_x4(four, &streamed[p][8 * n + lane / 16 * 8 + lane % 8][d + lane / 8 % 2 * 8]);
-                right[0][p][0] = four[0], right[0][p][1] = four[1];
-                right[1][p][0] = four[2], right[1][p][1] = four[3];
-            }
-#pragma unroll
-            for (int m = 0; m < M; m++) {
-                mma_planes<P>(acc[m][n], left[m], right[0]);
-                mma_planes<P>(acc[m][n + 1], left[m], right[1]);
-            }
-        }
+        rows_left(left, own, d);
+        rows_step(acc, left, streamed, d);
     }
+}
+
+// The same with the warp's own rows as operands in registers, for rows that stay while many tiles
+// stream past.
+template <int D, int P> struct HeldRows {
+    uint32_t steps[D / 16][1][P][4];
+    template <int R, int W> __device__ __forceinline__ void hold(const uint16_t (&own)[P][R][W]) {
+        static_assert(W == D + 8, "the rows' whole width");
+#pragma unroll
+        for (int i = 0; i < D / 16; i++) rows_left(steps[i], own, 16 * i);
+    }
+};
+template <int N, int P, int K, int W>
+__device__ __forceinline__ void rows_product(float (&acc)[N][4], const HeldRows<W - 8, P>& own, const uint16_t (&streamed)[P][K][W]) {
+    static_assert(N == K / 8, "a column of accumulators for every eight streamed rows");
+#pragma unroll
+    for (int i = 0; i < (W - 8) / 16; i++) rows_step(reinterpret_cast<float(&)[1][N][4]>(acc), own.steps[i], streamed, 16 * i);
 }
 
 // sum += factors (of the warp's rows and K streamed ones, as accumulators lie) times the streamed

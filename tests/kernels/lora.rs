@@ -206,6 +206,15 @@ proptest! {
         check::<bf16>(&[130, 0, 3], (520, 9, rank), values, seed)?;
         check::<f32>(&[65, 2], (9, 515, rank), Values::Normal, seed)?;
     }
+
+    /// A gradient of more rows than a block takes is made in pieces, beside one that is not.
+    #[test]
+    fn pieces_of_gradients_join(
+        long in prop::sample::select(vec![512usize, 513, 1030]), values in any_values(), seed in 0u64..1_000_000,
+    ) {
+        check::<bf16>(&[3, 5, long], (9, 7, 4), values, seed)?;
+        check::<f32>(&[long, 600, 40], (7, 9, 3), values, seed)?;
+    }
 }
 
 #[test]

@@ -268,5 +268,7 @@ fn seen_from(s: &Span, own: bool, offset: usize) -> Option<Run> {
 /// Shared memory of a block, for heads of up to 64, or with `wide` of up to 128.
 pub(super) const fn shared<T: Storage>(wide: bool) -> usize {
     let (streamed, stages) = if size_of::<T>() == 4 { (16, 1) } else { (32, 2) };
-    2 * planes::<T>() * (if wide { 128 } else { 64 } + 8) * (2 * tile_rows::<T>() + 2 * stages * streamed)
+    let rows = 2 * planes::<T>() * (if wide { 128 } else { 64 } + 8) * (2 * tile_rows::<T>() + 2 * stages * streamed);
+    // Two numbers of each streamed query.
+    rows + 2 * size_of::<f32>() * stages * streamed
 }

@@ -62,11 +62,12 @@ pub const DECODE: Operator = Operator {
     sources: &["linear_decode"],
     arguments: &[super::decode::FewRowsArgs::LAYOUT, super::decode::StepArgs::LAYOUT],
     kernels: kernels! {
-        "decode_bf16" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "2 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a bf16 weight"
-        "decode_step" STEPS ["M / 8 or 32 x out / 16"] 256 "2 (out + M) (in + r) + 2 M out B, 2 M out (in + r) FLOP" "language model: a decode step in bf16, with the adapter"
-        "decode_q8_0" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "1.0625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a Q8_0 weight, dequantised in registers"
-        "decode_q4_0" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "0.5625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_0"
-        "decode_q4_1" WEIGHTS ["M / 8 or 32 x out / 16"] 256 "0.625 out in + s M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_1"
+        "decode_split" ONE ["M in / 2048"] 256 "10 M in B" "language model: few rows in f32 as planes of bf16, once for all outputs"
+        "decode_bf16" WEIGHTS ["M / 8 or 32 x out / 16 or 32"] 256 "2 out in + (2 or 6) M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a bf16 weight"
+        "decode_step" STEPS ["M / 8 or 32 x out / 16 or 32"] 256 "2 (out + M) (in + r) + 2 M out B, 2 M out (in + r) FLOP" "language model: a decode step in bf16, with the adapter"
+        "decode_q8_0" WEIGHTS ["M / 8 or 32 x out / 16 or 32"] 256 "1.0625 out in + (2 or 6) M in + 4 M out B, 2 M out in FLOP" "language model: few rows through a Q8_0 weight, dequantised in registers"
+        "decode_q4_0" WEIGHTS ["M / 8 or 32 x out / 16 or 32"] 256 "0.5625 out in + (2 or 6) M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_0"
+        "decode_q4_1" WEIGHTS ["M / 8 or 32 x out / 16 or 32"] 256 "0.625 out in + (2 or 6) M in + 4 M out B, 2 M out in FLOP" "language model: the same for Q4_1"
     },
     checks: check::DECODE,
     cases: bench::DECODE,

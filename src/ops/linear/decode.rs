@@ -53,9 +53,14 @@ arguments! {
 
 /// Values of a block.
 const BLOCK: usize = 32;
-/// Rows of X that one block takes, where there are as many.
-const MANY: usize = 32;
-const FEW: usize = 8;
+/// Rows of X and outputs that one block takes, where there are as many rows, and where there are
+/// few.
+const MANY: (usize, usize) = (32, 32);
+const FEW: (usize, usize) = (8, 16);
+/// Bytes of a block's values split into three bf16 planes.
+const SPLIT: usize = 3 * 2 * BLOCK;
+/// Bytes of a group of blocks: its four lanes load 16 each.
+const GROUP: usize = 64;
 
 /// How a quantised weight stores its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +83,34 @@ impl Format {
         }
     }
 
+    /// Blocks of a group, and bytes of a lane's share of one.
+    fn group(self) -> (usize, usize) {
+        match self {
+            Format::Q8_0 => (2, 8),
+            Format::Q4_0 | Format::Q4_1 => (4, 4),
+        }
+    }
+
+    /// Writes block `at` of a group as the kernels read it (`kernels/common/blocks.cuh`): the eight
+    /// values of a lane side by side, pairs at the same place of both halves of a register.
+    fn place(self, block: &[u8], at: usize, group: &mut [u8]) {
+        let share = self.group().1;
+        for lane in 0..4 {
+            let to = &mut group[16 * lane + share * at..][..share];
+            for within in 0..8 {
+                let value = 8 * lane + within;
+                let (pair, upper) = (within / 2, 2 * (within % 2));
+                match self {
+                    Format::Q8_0 => to[4 * (pair / 2) + upper + pair % 2] = block[value],
+                    Format::Q4_0 | Format::Q4_1 => {
+                        let nibble = block[value % 16] >> (4 * (value / 16)) & 15;
+                        to[upper + pair / 2] |= nibble << (4 * (pair % 2));
+                    }
+                }
+            }
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Format::Q8_0 => "q8_0",
@@ -87,8 +120,9 @@ impl Format {
     }
 }
 
-/// A weight (out x in) in quantised blocks: values, scales and minima in arrays of their own, so
-/// that a warp's loads are whole and aligned.
+/// A weight (out x in) in quantised blocks: values, scales and minima in arrays of their own, in
+/// whole groups a row, so that a lane loads 16 bytes of values at once. What fills up the last
+/// group of a row is zero.
 #[derive(Debug)]
 pub struct Quantised {
     format: Format,
@@ -164,13 +198,20 @@ impl Quantised {
             let what = format!("{} bytes are not {out} x {inp} in {}", bytes.len(), format.name());
             return Err(Error::failed("quantised weight", what).next("rows must be whole blocks of 32 values"));
         }
-        let (mut values, mut scale, mut minimum) = (Vec::with_capacity(bytes.len()), Vec::new(), Vec::new());
-        for block in bytes.chunks_exact(size) {
-            scale.push(u16::from_le_bytes([block[0], block[1]]));
+        let (of_row, of_group) = (inp / BLOCK, format.group().0);
+        let groups = of_row.div_ceil(of_group);
+        let mut values = vec![0; out * groups * GROUP];
+        let mut scale = vec![0; out * groups * of_group];
+        let mut minimum = vec![0; if head == 4 { scale.len() } else { 0 }];
+        for (i, block) in bytes.chunks_exact(size).enumerate() {
+            let (row, at) = (i / of_row, i % of_row);
+            let place = row * groups * of_group + at;
+            scale[place] = u16::from_le_bytes([block[0], block[1]]);
             if head == 4 {
-                minimum.push(u16::from_le_bytes([block[2], block[3]]));
+                minimum[place] = u16::from_le_bytes([block[2], block[3]]);
             }
-            values.extend_from_slice(&block[head..]);
+            let group = &mut values[(row * groups + at / of_group) * GROUP..][..GROUP];
+            format.place(&block[head..], at % of_group, group);
         }
         Ok(Self {
             format,
@@ -218,7 +259,7 @@ impl Quantised {
         // They fit: `upload` refuses larger ones.
         let shape = [Arg::U32(self.out as u32), Arg::U32(self.inp as u32), to.stride_arg()];
         let arrays = [self.values.arg(), self.scale.arg(), self.minimum.arg()];
-        // SAFETY: arrays of out x inp / 32 blocks, sized by the constructor; out x inp values.
+        // SAFETY: arrays of out rows of whole groups, sized by the constructor; out x inp values.
         unsafe { device.launch(&launch, &[&arrays[..], &shape, &[to.arg()]].concat())? };
         Ok(to)
     }
@@ -236,7 +277,7 @@ impl Quantised {
         accumulate: bool,
         y: &mut DeviceRows<f32>,
     ) -> Result<Cost> {
-        let few = x.rows() <= FEW;
+        let few = x.rows() <= FEW.0;
         let kernel = match (self.format, few) {
             (Format::Q8_0, true) => T::pick("decode_q8_0_f32_8", "decode_q8_0_bf16_8"),
             (Format::Q8_0, false) => T::pick("decode_q8_0_f32_32", "decode_q8_0_bf16_32"),
@@ -259,7 +300,7 @@ pub fn product<T: Storage>(
     accumulate: bool,
     y: &mut DeviceRows<f32>,
 ) -> Result<Cost> {
-    let kernel = match x.rows() <= FEW {
+    let kernel = match x.rows() <= FEW.0 {
         true => T::pick("decode_bf16_f32_8", "decode_bf16_bf16_8"),
         false => T::pick("decode_bf16_f32_32", "decode_bf16_bf16_32"),
     };
@@ -287,7 +328,7 @@ pub fn step(
     let (m, n, k) = (rows as f64, out as f64, (inp + rank) as f64);
     let outputs = if accumulate { 4.0 } else { 2.0 } * m * n;
     let cost = Cost { bytes: 2.0 * (n * k + m * k) + outputs, flops: 2.0 * m * n * k };
-    let few = rows <= FEW;
+    let few = rows <= FEW.0;
     let kernel = if few { "decode_step_bf16_8" } else { "decode_step_bf16_32" };
     // Without an adapter its two addresses are not read.
     let (s, b) = low.unwrap_or((x, w));
@@ -332,13 +373,33 @@ fn check<T: Storage, U: Storage>(
     Err(Error::failed("decode product", what))
 }
 
-/// Rows of X fastest, outputs in sixteens.
+/// Rows of X fastest, then outputs.
 fn grid(kernel: &'static str, rows: usize, out: usize, cost: Cost) -> Result<Launch> {
-    let tiles = out.div_ceil(16);
+    let (of_x, of_w) = if rows <= FEW.0 { FEW } else { MANY };
+    let tiles = out.div_ceil(of_w);
     if tiles > 65_535 {
-        return Err(Error::failed("decode product", format!("{out} outputs; {} are the most", 65_535 * 16)));
+        return Err(Error::failed("decode product", format!("{out} outputs; {} are the most", 65_535 * of_w)));
     }
-    Ok(Launch::new(kernel, rows.div_ceil(if rows <= FEW { FEW } else { MANY }), 256, cost).by(tiles))
+    Ok(Launch::new(kernel, rows.div_ceil(of_x), 256, cost).by(tiles))
+}
+
+/// f32 rows as planes of bf16, in the order in which the kernels of few rows take them: once for
+/// all blocks of outputs.
+fn split<T: Storage>(x: &DeviceRows<T>) -> Result<(DeviceRows<f32>, Cost)> {
+    let (rows, blocks) = (x.rows(), x.dim().div_ceil(BLOCK));
+    let planes = DeviceRows::unwritten(x.device(), rows, blocks * SPLIT / 4, "planes of few rows")?;
+    let threads = rows * blocks * 4;
+    if threads == 0 {
+        return Ok((planes, Cost::default()));
+    }
+    let values = (rows * x.dim()) as f64;
+    let cost = Cost { bytes: 4.0 * values + (rows * blocks * SPLIT) as f64, flops: 6.0 * values };
+    let launch = Launch::new("decode_split", threads.div_ceil(256), 256, cost);
+    let args = [x.arg(), x.rows_arg(), x.dim_arg(), x.stride_arg(), planes.arg()];
+    // SAFETY: rows of x as it says, and room for three planes of whole blocks of each, without a
+    // gap: 48 values a block are a multiple of eight.
+    let cost = unsafe { x.device().launch(&launch, &args)? };
+    Ok((planes, cost))
 }
 
 fn launch<T: Storage>(
@@ -353,7 +414,12 @@ fn launch<T: Storage>(
     let rows = x.rows();
     check(x, (out, inp), true, bias, y)?;
     let (m, n, k) = (rows as f64, out as f64, inp as f64);
-    let cost = Cost { bytes: bytes as f64 + size_of::<T>() as f64 * m * k + 4.0 * m * n, flops: 2.0 * m * n * k };
+    let (planes, mut total) = match T::narrow(x) {
+        None => split(x).map(|(planes, cost)| (Some(planes), cost))?,
+        Some(_) => (None, Cost::default()),
+    };
+    let of_x = if planes.is_some() { 6.0 } else { 2.0 };
+    let cost = Cost { bytes: bytes as f64 + of_x * m * k + 4.0 * m * n, flops: 2.0 * m * n * k };
     let launch = grid(kernel, rows, out, cost)?;
     // `grid` refuses more outputs than fit.
     let args = FewRowsArgs {
@@ -363,7 +429,7 @@ fn launch<T: Storage>(
         out: out as u32,
         depth: inp as u32,
         stride_w: stride as u32,
-        x: x.pointer(),
+        x: planes.as_ref().map_or(x.pointer(), DeviceRows::pointer),
         rows: rows as u64,
         stride_x: x.stride_u32(),
         bias: bias.map_or(Pointer::NULL, Buffer::pointer),
@@ -372,6 +438,7 @@ fn launch<T: Storage>(
         stride_y: y.stride_u32(),
     };
     // SAFETY: the shapes of x and y are those of the weight, whose arrays were sized by its
-    // constructor.
-    unsafe { y.device().launch(&launch, &[args.arg()]) }
+    // constructor; `split` sized the planes.
+    total += unsafe { y.device().launch(&launch, &[args.arg()])? };
+    Ok(total)
 }

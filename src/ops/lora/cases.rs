@@ -4,7 +4,7 @@
 mod bench;
 mod check;
 
-use crate::ops::registry::{Operator, TYPES, kernels};
+use crate::ops::registry::{ONE, Operator, TYPES, kernels};
 
 const EXACT: &[&str] = &["f32"];
 const HOPPER: &[&str] = &["bf16_sm90a", "bf16_f32_sm90a"];
@@ -29,7 +29,8 @@ pub const OPERATOR: Operator = Operator {
         "lora_backward" WIDE ["tiles of 128 x in / 128"] 256 "s (M + in) (out + r) + s M in B, 2 M in (out + r) FLOP" "language model: dX = [dY | dS] [W ; A]"
         "lora_forward" EXACT ["tiles of 64 x out / 64"] 128 "4 (M + out) (in + r) + 4 M out B, 2 M out (in + r) FLOP" "language model: the same with f32 storage"
         "lora_backward" EXACT ["tiles of 64 x in / 64"] 128 "4 (M + in) (out + r) + 4 M in B, 2 M in (out + r) FLOP" "language model: the same with f32 storage"
-        "lora_gradient" TYPES ["m / 64 x n / 64 x adapters"] 128 "s M (m + n) + 8 m n B, 2 M m n FLOP" "language model: dA and dB over each adapter's rows"
+        "lora_gradient" TYPES ["m / 64 x n / 64 x pieces of 512"] 128 "s M (m + n) + 8 m n B, 2 M m n FLOP" "language model: dA and dB over each adapter's rows"
+        "lora_gradient_sum" ONE ["m n / 256 x adapters"] 256 "4 m n (pieces + 2) B" "language model: parts of dA and dB, in order"
     },
     checks: check::CASES,
     cases: bench::CASES,

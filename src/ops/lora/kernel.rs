@@ -50,13 +50,14 @@ arguments! {
 arguments! {
     /// Of `lora_gradient`.
     struct AdapterGradientArgs {
-        segments: Pointer,
+        pieces: Pointer,
         a: Pointer,
         stride_a: u32,
         m: u32,
         b: Pointer,
         stride_b: u32,
         n: u32,
+        partials: Pointer,
         out: Pointer,
         stride: u32,
     }
@@ -69,6 +70,9 @@ pub(super) const RING: usize = 4 * 2 * WIDE * 32 * 2;
 /// Depth that one block of a shrink takes, in whole steps, when there are not enough tiles to fill
 /// a GPU.
 const SPAN: usize = 512;
+/// Rows of a segment that one block of a gradient takes: its outputs are few, and one block for all
+/// rows would leave most of a GPU idle.
+const PIECE: usize = 512;
 
 /// Consecutive rows with one adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,9 @@ pub struct Batch {
     uniform: bool,
     tiles: Buffer<Tile>,
     wide: Buffer<Tile>,
-    segments: Buffer<Tile>,
+    pieces: Buffer<Tile>,
+    /// Which pieces are an adapter's, where one has several.
+    joins: Option<Buffer<Tile>>,
 }
 
 impl Batch {
@@ -104,14 +110,24 @@ impl Batch {
             return Err(Error::failed("lora batch", format!("adapter {} has two segments", twice[0]))
                 .next("sort the rows by adapter"));
         }
-        let (mut first, mut lists) = (0u64, [Vec::new(), Vec::new(), Vec::new()]);
+        let (mut first, mut lists) = (0u64, [Vec::new(), Vec::new()]);
+        let (mut pieces, mut joins) = (Vec::new(), Vec::new());
         for s in segments.iter().filter(|s| s.rows > 0) {
             let rows = u32::try_from(s.rows).map_err(|_| Error::failed("lora batch", format!("{} rows", s.rows)))?;
-            let who = u64::from(s.adapter.unwrap_or(u32::MAX)) | u64::from(rows) << 32;
-            for (list, step) in lists.iter_mut().zip([TILE, WIDE, s.rows]) {
-                list.extend((0..s.rows).step_by(step).map(|r| [first + r as u64, first + s.rows as u64, who, first]));
+            let adapter = u64::from(s.adapter.unwrap_or(u32::MAX));
+            let (who, end) = (adapter | u64::from(rows) << 32, first + s.rows as u64);
+            for (list, step) in lists.iter_mut().zip([TILE, WIDE]) {
+                list.extend((0..s.rows).step_by(step).map(|r| [first + r as u64, end, who, first]));
             }
-            first += s.rows as u64;
+            if s.adapter.is_some() {
+                let before = pieces.len() as u64;
+                for from in (first..end).step_by(PIECE) {
+                    let rows = (end - from).min(PIECE as u64);
+                    pieces.push([from, end, adapter | rows << 32, from]);
+                }
+                joins.push([before, pieces.len() as u64, who, first]);
+            }
+            first = end;
         }
         let up = |list: &[Tile]| device.upload(list, "tiles of a batch");
         let adapters = seen.last().map_or(0, |&a| a as usize + 1);
@@ -121,7 +137,8 @@ impl Batch {
             uniform: segments.iter().filter(|s| s.rows > 0).count() <= 1,
             tiles: up(&lists[0])?,
             wide: up(&lists[1])?,
-            segments: up(&lists[2])?,
+            joins: if pieces.len() > joins.len() { Some(up(&joins)?) } else { None },
+            pieces: up(&pieces)?,
         })
     }
 
@@ -433,19 +450,40 @@ fn one<T: Storage>(batch: &Batch, a: &DeviceRows<T>, b: &DeviceRows<T>, out: &mu
         flops: 2.0 * rows * m as f64 * n as f64,
     };
     let kernel = T::pick("lora_gradient_f32", "lora_gradient_bf16");
+    let pieces = batch.pieces.len();
     let mut launch = Launch::new(kernel, m.div_ceil(TILE), 128, cost).by(n.div_ceil(TILE)).shared(tile_shared::<T>());
-    launch.grid[2] = u32::try_from(batch.segments.len()).unwrap_or(u32::MAX);
+    launch.grid[2] = u32::try_from(pieces).unwrap_or(u32::MAX);
+    let device = out.device().clone();
+    let partials = match &batch.joins {
+        None => None,
+        // Written whole before it is read.
+        Some(_) => Some(device.alloc::<f32>(pieces * m * n, "parts of an adapter's gradient")?),
+    };
     let args = AdapterGradientArgs {
-        segments: batch.segments.pointer(),
+        pieces: batch.pieces.pointer(),
         a: a.pointer(),
         stride_a: a.stride_u32(),
         m: a.dim_u32(),
         b: b.pointer(),
         stride_b: b.stride_u32(),
         n: b.dim_u32(),
+        partials: partials.as_ref().map_or(Pointer::NULL, Buffer::pointer),
         out: out.pointer(),
         stride: out.stride_u32(),
     };
-    // SAFETY: segments lie inside the batch's rows; out holds a matrix for each adapter.
-    unsafe { out.device().launch(&launch, &[args.arg()]) }
+    // SAFETY: pieces lie inside the batch's rows; out holds a matrix for each adapter, `partials` one
+    // for each piece.
+    let mut total = unsafe { device.launch(&launch, &[args.arg()])? };
+    if let (Some(joins), Some(partials)) = (&batch.joins, &partials) {
+        let (parts, values) = ((pieces * m * n) as f64, (joins.len() * m * n) as f64);
+        let cost = Cost { bytes: 4.0 * parts + 8.0 * values, flops: parts };
+        let sum = Launch::new("lora_gradient_sum", (m * n).div_ceil(256), 256, cost).by(joins.len());
+        let shape = [a.dim_arg(), b.dim_arg()];
+        // SAFETY: joins name pieces, each of which has m x n parts.
+        total += unsafe {
+            device
+                .launch(&sum, &[&[joins.arg(), partials.arg()], &shape[..], &[out.arg(), out.stride_arg()]].concat())?
+        };
+    }
+    Ok(total)
 }

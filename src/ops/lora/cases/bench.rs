@@ -212,8 +212,10 @@ impl<T: Storage> Learnt<T> {
 
 /// `dB = dY^T S`, `dA = dS^T X`.
 fn adapters<T: Storage>(device: &KernelDevice, scale: Scale, full: Size) -> Result<Prepared> {
-    let size = size(scale, full);
-    let [m, inp, out, rank] = size;
+    // More rows than a block of the gradient takes, at a tiny size too.
+    let [m, inp, out, rank] = size(scale, full);
+    let m = m.max(513);
+    let size = [m, inp, out, rank];
     // Bound by the bytes of X and dY.
     let n = sets(scale, size_of::<T>() * m * (inp + out));
     let mut sets = (0..n).map(|_| Learnt::<T>::new(device, size)).collect::<Result<Vec<_>>>()?;
