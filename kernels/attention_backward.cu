@@ -205,8 +205,9 @@ __device__ __forceinline__ void backward(BackShared<T, D>& shared, const Attenti
                     ds[n][c] = seen ? p[n][c] * (ds[n][c] - dot) : 0.0f;
                 }
         };
-        // How many keys lie between a key and the last that a query sees: all below 2^31, as `edge`.
-        // What is not seen because it lies ahead comes out at 2^31 or above, and no window is wider.
+        // How many keys lie between a key and the last that a query sees: all below 2^31, as
+        // `edge`. What is not seen because it lies ahead comes out at 2^31 or above, and no window
+        // is wider.
         // Rows of the tile beyond its last are never stored.
         const uint32_t last = now.first + K - 1, own_last = kRows - 1;
         const uint32_t least = kByKey ? run.edge + now.first - own_last - 1 : run.edge - last - 1;

@@ -26,7 +26,8 @@
 // Grid: rows of X run fastest, so that blocks that share rows of W follow each other: memory is
 // read once for any number of rows.
 //
-// Bytes: N K (2, 1.0625, 0.5625 or 0.625) + (2 or 6) M K + 4 M N. FLOP: 2 M N K. decode_split: 10 M K.
+// Bytes: N K (2, 1.0625, 0.5625 or 0.625) + (2 or 6) M K + 4 M N. FLOP: 2 M N K. `decode_split`:
+// 10 M K bytes.
 
 #include "common/blocks.cuh"
 #include "common/mma.cuh"
@@ -148,7 +149,8 @@ __device__ __forceinline__ void decode(const Weights& w, const Operand<P>& x, co
         for (int i = 0; i < kAhead; i++) {
             const uint32_t group = from + i * kWarps;
             if (group >= groups) break;
-            // Unrolled, the compiler brings X of all blocks of a group first, and with many rows spills.
+            // Unrolled, the compiler brings X of all blocks of a group first, and spills with many
+            // rows.
 #pragma unroll(NT > 1 ? 1 : F::kBlocks)
             for (int j = 0; j < F::kBlocks; j++) {
                 uint32_t left[MT][2][4];

@@ -53,8 +53,8 @@ struct Weights {
     uint32_t rows, depth, stride;
 };
 
-// Groups of `kGroup` blocks: a row's, a lane's 16 bytes of one, and the scales of one. What is asked
-// of a group is its first block's; `next` takes that away.
+// Groups of `kGroup` blocks: a row's, a lane's 16 bytes of one, and the scales of one. What is
+// asked of a group is its first block's; `next` takes that away.
 template <int kGroup> struct Grouped {
     static constexpr bool kScaled = true;
     static constexpr int kBlocks = kGroup, kAhead = 2;

@@ -1,12 +1,12 @@
 //! What the words of items tell, for items of which few ratings are known.
 //!
-//! - A prior of an item's ratings: a ridge regression of the items' mean ratings on vectors of their
-//!   texts.
+//! - A prior of an item's ratings: a ridge regression of the items' mean ratings on vectors of
+//!   their texts.
 //! - An estimate for one user: the user's ratings of items with like texts.
 //!
-//! The prior is cross-fitted by item: what is expected of an item comes from the ratings of items of the
-//! other folds alone. So an item with many ratings has a prior as good as that of an item without
-//! any, and what is learnt from the ones holds for the others.
+//! The prior is cross-fitted by item: what is expected of an item comes from the ratings of items
+//! of the other folds alone. So an item with many ratings has a prior as good as that of an item
+//! without any, and what is learnt from the ones holds for the others.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -48,8 +48,8 @@ pub enum TextVectors {
 pub struct Embedded {
     /// As they are: what the regression reads.
     components: Matrix,
-    /// Each brought to variance 1: what similarities are of. A language model's embeddings have a few
-    /// directions in which all texts vary most, and which say little of what a text is about.
+    /// Each brought to variance 1: what similarities are of. A language model's embeddings have a
+    /// few directions in which all texts vary most, and which say little of what a text is about.
     whitened: Matrix,
 }
 
@@ -173,9 +173,9 @@ impl TextVectors {
     }
 
     /// What a user's ratings of items with like texts say of a target: the mean of the residuals of
-    /// the most alike, weighed by the cosine and held near zero; in the rating's scale. By words and
-    /// by embedding; 0 by what is not there. `residuals`: (item, rating less what was expected),
-    /// without the target's own.
+    /// the most alike, weighed by the cosine and held near zero; in the rating's scale. By words
+    /// and by embedding; 0 by what is not there. `residuals`: (item, rating less what was
+    /// expected), without the target's own.
     pub fn near(&self, target: usize, residuals: &[(usize, f64)]) -> [f64; 2] {
         if target >= self.items() {
             return [0.0; 2];

@@ -61,8 +61,8 @@ pub struct FoldIn {
 }
 
 impl FoldIn {
-    /// On LightGCN's item embeddings (items x d), brought to mean 0 and length 1. Nothing is known of
-    /// an item outside the graph: its row of zeros stays one, and has no part in the mean.
+    /// On LightGCN's item embeddings (items x d), brought to mean 0 and length 1. Nothing is known
+    /// of an item outside the graph: its row of zeros stays one, and has no part in the mean.
     ///
     /// # Errors
     /// Shapes that do not agree, a ridge out of range.

@@ -471,8 +471,8 @@ fn one<T: Storage>(batch: &Batch, a: &DeviceRows<T>, b: &DeviceRows<T>, out: &mu
         out: out.pointer(),
         stride: out.stride_u32(),
     };
-    // SAFETY: pieces lie inside the batch's rows; out holds a matrix for each adapter, `partials` one
-    // for each piece.
+    // SAFETY: pieces lie inside the batch's rows; out holds a matrix for each adapter, `partials`
+    // one for each piece.
     let mut total = unsafe { device.launch(&launch, &[args.arg()])? };
     if let (Some(joins), Some(partials)) = (&batch.joins, &partials) {
         let (parts, values) = ((pieces * m * n) as f64, (joins.len() * m * n) as f64);

@@ -97,7 +97,8 @@ proptest! {
                 let there = if accumulate { f64::from(before[i]) } else { 0.0 };
                 let bias = if biased { f64::from(bias[o]) } else { 0.0 };
                 let want = sum + there + bias;
-                // Values are rounded to f32 here, sums of groups there. What is added may cancel out.
+                // Values are rounded to f32 here, sums of groups there. What is added may cancel
+                // out.
                 let tolerance = 1e-6 * (size + there.abs() + bias.abs()) + 1e-35;
                 prop_assert!((f64::from(y[i]) - want).abs() <= tolerance, "{:?} {}: {} {}", level, i, y[i], want);
             }
