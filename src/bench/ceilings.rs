@@ -10,7 +10,7 @@ use super::scale;
 use crate::device::{Device, DeviceRows, KernelDevice, Kind};
 use crate::error::{Error, Result};
 use crate::ops::peak;
-use crate::ops::registry::Scale;
+use crate::ops::registry::{Scale, Units};
 use crate::ops::rows::kernel::{Places, gather};
 use crate::tensor::Cost;
 use crate::tensor::simd::cache;
@@ -40,7 +40,7 @@ pub struct Ceilings {
     pub gflop_s: f64,
     /// The same of one thread of a CPU.
     pub core_gflop_s: Option<f64>,
-    /// Of products of bf16 pairs, from registers on all threads, where a CPU has them.
+    /// Of products of bf16, pairs or tiles, from registers on all threads, where a CPU has them.
     pub bf16_gflop_s: Option<f64>,
     /// Billions of multiplications and additions of 8-bit codes a second, likewise.
     pub int8_gop_s: Option<f64>,
@@ -52,9 +52,20 @@ impl Ceilings {
         self.copy_gb_s.max(self.read_gb_s.unwrap_or(0.0))
     }
 
-    /// Least seconds that this work takes of the memory, and of the arithmetic units.
+    /// Least seconds that this work takes of the memory, and of the units for f32.
     pub fn each(&self, cost: Cost) -> (f64, f64) {
-        (cost.bytes / (self.memory_gb_s() * 1e9), cost.flops / (self.gflop_s * 1e9))
+        self.each_by(Units::F32, cost)
+    }
+
+    /// Least seconds that this work takes of the memory, and of the units that multiply so: those
+    /// for f32 where a processor has no others.
+    pub fn each_by(&self, units: Units, cost: Cost) -> (f64, f64) {
+        let narrow = match units {
+            Units::F32 => None,
+            Units::Bf16 => self.bf16_gflop_s,
+            Units::Int8 => self.int8_gop_s,
+        };
+        (cost.bytes / (self.memory_gb_s() * 1e9), cost.flops / (narrow.unwrap_or(self.gflop_s) * 1e9))
     }
 
     /// Least seconds for this work: the longer of the two.

@@ -217,7 +217,7 @@ pub fn time(device: &Device, case: &Case, ceilings: &Ceilings, seconds: f64) -> 
             sum
         })
     });
-    let (memory, compute) = ceilings.each(floor);
+    let (memory, compute) = ceilings.each_by(prepared.units, floor);
     // What cannot be faster than the work beside it is held against that, where that is the nearer
     // limit.
     let memory = beside.iter().filter(|b| b.floor).fold(memory, |least, b| least.max(b.seconds));
@@ -265,6 +265,7 @@ pub fn time(device: &Device, case: &Case, ceilings: &Ceilings, seconds: f64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::registry::Units;
     use crate::tensor::Cost;
 
     #[test]
@@ -285,5 +286,8 @@ mod tests {
         let (bound, percent) = against(ceilings.each(Cost { bytes: 2e9, flops: 100e9 }), 4.0);
         assert_eq!(bound, Bound::Compute);
         assert!((percent - 25.0).abs() <= 1e-9);
+        let narrow = Ceilings { bf16_gflop_s: Some(1000.0), ..ceilings };
+        assert_eq!(narrow.each_by(Units::Bf16, Cost { bytes: 0.0, flops: 1e12 }).1, 1.0);
+        assert_eq!(narrow.each_by(Units::Int8, Cost { bytes: 0.0, flops: 1e12 }).1, 10.0);
     }
 }

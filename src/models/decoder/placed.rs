@@ -23,7 +23,8 @@ pub enum Arithmetic {
     #[default]
     F32,
     /// Weights, and what they are multiplied with, rounded to bf16; sums in f32. Twice the speed on
-    /// processors with AVX512-BF16, none gained on others; values differ by about 0.3 %. Tuning
+    /// processors with AVX512-BF16, several times on those with AMX, none gained on others; values
+    /// differ by about 0.3 %. Tuning
     /// multiplies so too, forward and backward; its adapter stays in f32. On the CPU alone: kernels
     /// keep to the weights.
     Bf16,

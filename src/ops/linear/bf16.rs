@@ -12,16 +12,16 @@
 //! where the weights are stored in bf16. A row's bits do not depend on what stands beside it or on
 //! the threads.
 //!
-//! AVX512-BF16 multiplies pairs, twice the products of f32, and takes what is below 2^-126 for
-//! zero. Elsewhere, and for weights of an odd width, the rounded values are multiplied in f32: the
-//! same function, with sums in another order and no gain.
+//! AVX512-BF16 multiplies pairs, twice the products of f32, and AMX tiles, eight times as many
+//! again; both take what is below 2^-126 for zero ([`super::narrow`]). Elsewhere, and for weights of
+//! an odd width, the rounded values are multiplied in f32: the same function, with sums in another
+//! order and no gain.
 //!
 //! The backward `dX = dY W` rounds dY likewise and multiplies it with the same rounded weights, two
 //! outputs of W a pair: the gradient of the function above, in which rounding counts as the
 //! identity.
 //!
-//! Cost of M rows: `M out in` multiply-adds, of which two count as one of f32, as an instruction of
-//! the same width does: `2 out in + 4 M (in + out)` bytes.
+//! Cost of M rows: `2 M out in` FLOP, `2 out in + 4 M (in + out)` bytes.
 
 use std::ops::Range;
 
@@ -29,19 +29,18 @@ use rayon::prelude::*;
 
 use half::bf16;
 
-use super::panel::{Block, PANEL, Rows, Side, Source, Span};
+use super::narrow::{Narrow, Right, To, Unit};
+use super::panel::{Block, Rows, Side, Source};
 use super::weight::{Values, Weight};
 use super::{Product, convert, jobs};
 use crate::error::Result;
 use crate::tensor::profile::timed;
 use crate::tensor::simd::Simd;
-use crate::tensor::simd::pairs::{self, Lane, Pair};
+use crate::tensor::simd::pairs::{self, Pair};
 use crate::tensor::{Cost, Dtype};
 
 /// Operations below which threads cost more than they save.
 const SERIAL: usize = 400_000;
-/// Rows rounded by a thread at a time.
-const BAND: usize = 16;
 
 /// `weight` in bf16: itself where it is stored so, and a rounded copy otherwise.
 ///
@@ -67,106 +66,80 @@ pub fn tolerance(inp: usize) -> f64 {
     2f64.powi(-7) + 2f64.powi(-16) + (inp as f64 + 4.0) * 2f64.powi(-23)
 }
 
-/// Cost of `rows` rows through all of `weights`; two multiply-adds count as one.
+/// Cost of `rows` rows through all of `weights`.
 pub fn cost<'a>(weights: impl Iterator<Item = &'a Weight>, rows: usize) -> Cost {
-    let whole = super::cost_of_all(weights, rows);
-    Cost { flops: whole.flops / 2.0, ..whole }
+    super::cost_of_all(weights, rows)
 }
 
 /// One of the products, without its lifetimes, so that jobs can share it.
 struct Task<'a> {
-    x: &'a [Lane],
-    rows: usize,
-    pairs: usize,
-    weight: &'a [Pair],
+    x: &'a Narrow,
+    /// Of x and of y.
+    rows: Range<usize>,
+    weight: Rows<'a, Pair>,
     outputs: usize,
     y: *mut f32,
     bias: Option<&'a [f32]>,
     accumulate: bool,
 }
-// SAFETY: jobs read x and the weights and write disjoint columns of y.
+// SAFETY: jobs read x and the weights and write disjoint blocks of y.
 unsafe impl Sync for Task<'_> {}
 
 impl Task<'_> {
     fn run(&self, outputs: Range<usize>) {
-        pairs::run(Span {
-            x: self.x.as_ptr().cast(),
-            x_stride: self.pairs,
-            rows: self.rows,
-            inner: self.pairs,
-            w: Rows { values: self.weight, stride: self.pairs },
-            side: Side::Transposed,
+        let to = To {
             y: self.y,
-            y_stride: self.outputs,
-            from: outputs.start,
-            to: outputs.end,
+            stride: self.outputs,
+            rows: self.rows.clone(),
+            outputs,
             accumulate: self.accumulate,
             bias: self.bias,
-        });
+        };
+        // SAFETY: shapes were checked when this was made.
+        unsafe { self.x.multiply(Right::Rows(self.weight), to) };
     }
 }
 
 /// All `y = x W^T (+ bias)` of one x (M, in), which is rounded to bf16, and weights that [`of`] has
 /// made, in one parallel region. Panics when the shapes do not fit, and on other weights.
 pub fn matmul_nt_many(x: &[f32], inp: usize, products: &mut [Product<'_>]) {
-    many(x, inp, products, pairs::available());
+    many(x, inp, products, Unit::best());
 }
 
-/// Rows of `inp` values, an even number, rounded to pairs.
-fn rounded_pairs(x: &[f32], inp: usize) -> Vec<Lane> {
-    let (rows, width) = (x.len() / inp, inp / 2);
-    let mut lanes: Vec<Lane> = vec![0; rows * width];
-    if rows <= BAND {
-        pairs::narrow(x, inp, &mut lanes);
-    } else {
-        let bands = x.par_chunks(BAND * inp).zip(lanes.par_chunks_mut(BAND * width));
-        bands.for_each(|(x, lanes)| pairs::narrow(x, inp, lanes));
-    }
-    lanes
-}
-
-/// The same values in f32.
+/// The rounded values in f32.
 fn rounded(x: &[f32]) -> Vec<f32> {
     x.par_iter().map(|&v| pairs::widen(pairs::round(v))).collect()
 }
 
-fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], by_pairs: bool) {
+fn many(x: &[f32], inp: usize, products: &mut [Product<'_>], unit: Option<Unit>) {
     if inp == 0 || x.is_empty() {
         return;
     }
     let rows = x.len() / inp;
     assert_eq!(x.len(), rows * inp, "bf16 product: {} values are no rows of {inp}", x.len());
-    if !by_pairs || !inp.is_multiple_of(2) {
+    let Some(unit) = unit.filter(|_| inp.is_multiple_of(2)) else {
         return super::matmul_nt_many(&rounded(x), inp, products);
-    }
+    };
     let _timed = timed("linear_bf16", || cost(products.iter().map(|p| p.weight), rows));
-    let (width, lanes) = (inp / 2, rounded_pairs(x, inp));
-    let tasks: Vec<Task<'_>> = products
-        .iter_mut()
-        .map(|p| {
-            let outputs = p.weight.rows();
-            assert!(p.weight.cols() == inp && p.y.len() == rows * outputs, "bf16 product: {outputs} of {inp}");
-            assert!(p.bias.is_none_or(|b| b.len() == outputs), "bf16 product: bias");
-            let Values::Bf16(values) = p.weight.values() else { panic!("bf16 product: weights of another type") };
-            Task {
-                x: &lanes,
-                rows,
-                pairs: width,
-                weight: bytemuck::cast_slice(values),
-                outputs,
-                y: p.y.as_mut_ptr(),
-                bias: p.bias,
-                accumulate: p.accumulate,
-            }
-        })
-        .collect();
-    let outputs: usize = tasks.iter().map(|t| t.outputs).sum();
-    jobs::run(&tasks, |t| t.outputs, PANEL, 2 * rows * inp * outputs <= SERIAL, |task, outputs| task.run(outputs));
+    let narrow = Narrow::new(unit, x, inp, true);
+    let mut tasks: Vec<Task<'_>> = Vec::new();
+    for p in products.iter_mut() {
+        let outputs = p.weight.rows();
+        assert!(p.weight.cols() == inp && p.y.len() == rows * outputs, "bf16 product: {outputs} of {inp}");
+        assert!(p.bias.is_none_or(|b| b.len() == outputs), "bf16 product: bias");
+        let Values::Bf16(values) = p.weight.values() else { panic!("bf16 product: weights of another type") };
+        let (x, y, accumulate) = (&narrow, p.y.as_mut_ptr(), p.accumulate);
+        let weight = Rows { values: bytemuck::cast_slice(values), stride: inp / 2 };
+        let block = |rows| Task { x, rows, weight, outputs, y, bias: p.bias, accumulate };
+        tasks.extend(narrow.blocks().map(block));
+    }
+    let operations: usize = tasks.iter().map(|t| 2 * t.rows.len() * inp * t.outputs).sum();
+    jobs::run(&tasks, |t| t.outputs, narrow.panel(), operations <= SERIAL, |task, outputs| task.run(outputs));
 }
 
 /// Rows of W as the inner side of a product: two neighbours in a column are a pair.
 #[derive(Clone, Copy)]
-struct Columns<'a> {
+pub(super) struct Columns<'a> {
     values: &'a [bf16],
     stride: usize,
 }
@@ -197,41 +170,38 @@ impl Source for Columns<'_> {
     }
 }
 
-/// What is added up in one dx: rows of dy in pairs, and the weight that they passed.
+/// What is added up in one dx: rows of dy, and the weight that they passed.
 struct Term<'a> {
-    dy: Vec<Lane>,
-    pairs: usize,
+    dy: Narrow,
     w: Columns<'a>,
 }
 
-/// All columns of one dx, without its lifetime, so that jobs can share it.
+/// Rows of one dx, without its lifetime, so that jobs can share it.
 struct Gradient {
     dx: *mut f32,
-    inp: usize,
-    rows: usize,
-    accumulate: bool,
+    rows: Range<usize>,
 }
-// SAFETY: jobs write disjoint columns of dx.
+// SAFETY: jobs write disjoint blocks of dx.
 unsafe impl Sync for Gradient {}
 
 /// `dx (M, in) =` the sum of `dy (M, out) W` over weights of one input that [`of`] has made, or
 /// `dx +=` when `accumulate`; each dy is rounded to bf16. Panics when the shapes do not fit, and on
 /// other weights.
 pub fn matmul_nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool) {
-    nn_many(products, dx, accumulate, pairs::available());
+    nn_many(products, dx, accumulate, Unit::best());
 }
 
-fn nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool, by_pairs: bool) {
+fn nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool, unit: Option<Unit>) {
     let inp = products.first().map_or(0, |(_, w)| w.cols());
     if inp == 0 || dx.is_empty() {
         return;
     }
     let rows = dx.len() / inp;
-    if !by_pairs || products.iter().any(|(_, w)| !w.rows().is_multiple_of(2)) {
+    let Some(unit) = unit.filter(|_| products.iter().all(|(_, w)| w.rows().is_multiple_of(2))) else {
         let rounded: Vec<_> = products.iter().map(|(dy, w)| (rounded(dy), *w)).collect();
         let products: Vec<_> = rounded.iter().map(|(dy, w)| (dy.as_slice(), *w)).collect();
         return super::matmul_nn_many(&products, dx, accumulate);
-    }
+    };
     let _timed = timed("linear_bf16_backward", || cost(products.iter().map(|(_, w)| *w), rows));
     let terms: Vec<Term<'_>> = products
         .iter()
@@ -241,35 +211,35 @@ fn nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool, by_
             let fits = w.cols() == inp && dx.len() == rows * inp && dy.len() == rows * out;
             assert!(fits, "bf16 product: {} values, {out} x {} for {rows} rows", dy.len(), w.cols());
             let Values::Bf16(values) = w.values() else { panic!("bf16 product: weights of another type") };
-            Term { dy: rounded_pairs(dy, out), pairs: out / 2, w: Columns { values, stride: inp } }
+            Term { dy: Narrow::new(unit, dy, out, false), w: Columns { values, stride: inp } }
         })
         .collect();
-    let operations = 2 * rows * inp * terms.iter().map(|t| 2 * t.pairs).sum::<usize>();
-    let to = Gradient { dx: dx.as_mut_ptr(), inp, rows, accumulate };
-    jobs::run(
-        &[to],
-        |to| to.inp,
-        PANEL,
-        operations <= SERIAL,
-        |to, columns| {
-            for (n, term) in terms.iter().enumerate() {
-                pairs::run(Span {
-                    x: term.dy.as_ptr().cast(),
-                    x_stride: term.pairs,
-                    rows: to.rows,
-                    inner: term.pairs,
-                    w: term.w,
-                    side: Side::Plain,
-                    y: to.dx,
-                    y_stride: to.inp,
-                    from: columns.start,
-                    to: columns.end,
-                    accumulate: to.accumulate || n > 0,
-                    bias: None,
-                });
-            }
-        },
-    );
+    let Some(first) = terms.first() else {
+        if !accumulate {
+            dx.fill(0.0);
+        }
+        return;
+    };
+    let operations = 4 * rows * inp * terms.iter().map(|t| t.dy.pairs()).sum::<usize>();
+    // Blocks by the widest dy, whose tiles are the most.
+    let widest = terms.iter().map(|t| &t.dy).fold(&first.dy, |a, b| if b.pairs() > a.pairs() { b } else { a });
+    let dx = dx.as_mut_ptr();
+    let parts: Vec<Gradient> = widest.blocks().map(|rows| Gradient { dx, rows }).collect();
+    let add = |part: &Gradient, columns: Range<usize>| {
+        for (n, term) in terms.iter().enumerate() {
+            let to = To {
+                y: part.dx,
+                stride: inp,
+                rows: part.rows.clone(),
+                outputs: columns.clone(),
+                accumulate: accumulate || n > 0,
+                bias: None,
+            };
+            // SAFETY: shapes were checked above.
+            unsafe { term.dy.multiply(Right::Columns(term.w), to) };
+        }
+    };
+    jobs::run(&parts, |_| inp, widest.panel(), operations <= SERIAL, add);
 }
 
 #[cfg(test)]
@@ -278,10 +248,15 @@ mod tests {
     use crate::rng::{Rng, Use};
     use proptest::prelude::*;
 
-    fn product(x: &[f32], w: &Weight, bias: Option<&[f32]>, by_pairs: bool) -> Vec<f32> {
+    /// Without any unit, and with each that is here.
+    fn units() -> Vec<Option<Unit>> {
+        std::iter::once(None).chain(Unit::all().into_iter().map(Some)).collect()
+    }
+
+    fn product(x: &[f32], w: &Weight, bias: Option<&[f32]>, unit: Option<Unit>) -> Vec<f32> {
         let mut y = vec![f32::NAN; x.len() / w.cols() * w.rows()];
         let product = Product { weight: w, y: &mut y, bias, accumulate: false };
-        many(x, w.cols(), &mut [product], by_pairs);
+        many(x, w.cols(), &mut [product], unit);
         y
     }
 
@@ -301,8 +276,8 @@ mod tests {
             if stored {
                 narrow.read_rows(0, &mut used);
             }
-            for by_pairs in [false, pairs::available()] {
-                let got = product(&x, &narrow, Some(&bias), by_pairs);
+            for unit in units() {
+                let got = product(&x, &narrow, Some(&bias), unit);
                 for r in 0..rows {
                     for o in 0..out {
                         let terms = (0..inp).map(|k| {
@@ -327,13 +302,16 @@ mod tests {
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others_and_however_outputs_are_cut() {
         let mut rng = Rng::new(3, Use::Synthetic, 0, 0);
-        let (rows, out, inp) = (37, 530, 1000);
-        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
-        let (x, w) = (draw(rows * inp), of(&Weight::from_f32(out, inp, draw(out * inp)).unwrap()).unwrap());
-        let whole = product(&x, &w, None, pairs::available());
-        for r in [0, 7, 36] {
-            let alone = product(&x[r * inp..][..inp], &w, None, pairs::available());
-            assert_eq!(alone, whole[r * out..][..out], "row {r}");
+        for (unit, inp) in units().into_iter().flat_map(|unit| [(unit, 1000), (unit, 4608)]) {
+            let (rows, out) = (71, 530);
+            let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+            let (x, bias) = (draw(rows * inp), draw(out));
+            let w = of(&Weight::from_f32(out, inp, draw(out * inp)).unwrap()).unwrap();
+            let whole = product(&x, &w, Some(&bias), unit);
+            for (from, many) in [(0, 1), (7, 1), (70, 1), (3, 16), (20, 31), (9, 50)] {
+                let part = product(&x[from * inp..][..many * inp], &w, Some(&bias), unit);
+                assert_eq!(part, whole[from * out..][..many * out], "{many} rows from {from}, {inp} wide, {unit:?}");
+            }
         }
     }
 
@@ -341,11 +319,14 @@ mod tests {
     fn what_is_not_finite_is_told() {
         let with = |v: f32| Weight::from_f32(1, 2, vec![1.0, v]).unwrap();
         assert!(of(&with(f32::MAX)).is_err() && of(&with(f32::NAN)).is_err());
-        let y = product(&[1.0, f32::NAN], &of(&with(1.0)).unwrap(), None, pairs::available());
-        assert!(y[0].is_nan());
+        for unit in units() {
+            let y = product(&[1.0, f32::NAN], &of(&with(1.0)).unwrap(), None, unit);
+            assert!(y[0].is_nan(), "{unit:?}");
+        }
     }
 
     proptest! {
+        #![proptest_config(crate::testing::cases(64))]
         /// The backward, too, is a product of the rounded values, by pairs and without them.
         #[test]
         fn the_backward_multiplies_rounded_values(
@@ -361,9 +342,9 @@ mod tests {
                 .collect();
             let products: Vec<(&[f32], &Weight)> = weights.iter().map(|(dy, w)| (dy.as_slice(), w)).collect();
             let before = draw(rows * inp);
-            for by_pairs in [false, pairs::available()] {
+            for unit in units() {
                 let mut got = before.clone();
-                nn_many(&products, &mut got, accumulate, by_pairs);
+                nn_many(&products, &mut got, accumulate, unit);
                 for (i, &got) in got.iter().enumerate() {
                     let (r, k) = (i / inp, i % inp);
                     let start = if accumulate { f64::from(before[i]) } else { 0.0 };

@@ -3,6 +3,7 @@
 //!
 //! Cost of a forward of M rows: `2 M out in` FLOP, `bytes(W) + 4 M (in + out)` bytes.
 
+mod amx;
 pub mod bf16;
 pub mod cases;
 pub mod convert;
@@ -15,6 +16,7 @@ mod jobs;
 pub mod kernel;
 pub mod layers;
 mod low_rank;
+pub(crate) mod narrow;
 pub mod oracle;
 mod panel;
 pub mod quantised;

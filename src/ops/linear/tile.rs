@@ -4,18 +4,19 @@
 //! The right operand is packed a panel at a time on its way into the cache, so a tile should have
 //! some hundreds of rows on the left: packing costs as much as 5 to 8 of them.
 
+use super::narrow::{self, Narrow};
 use super::panel::{Rows, Side, Span};
 use crate::tensor::simd;
-use crate::tensor::simd::pairs::{self, Lane, Pair};
+use crate::tensor::simd::pairs::{Lane, Pair};
 
 /// Rows of `width` values.
 #[derive(Clone, Copy)]
-pub(crate) struct Left<'a, E = f32> {
-    pub values: &'a [E],
+pub(crate) struct Left<'a> {
+    pub values: &'a [f32],
     pub width: usize,
 }
 
-impl<E> Left<'_, E> {
+impl Left<'_> {
     fn rows(&self) -> usize {
         assert!(self.width > 0 && self.values.len().is_multiple_of(self.width), "tile: no rows of {}", self.width);
         self.values.len() / self.width
@@ -73,24 +74,20 @@ fn span(side: Side, x: Left<'_>, rows: usize, values: &[f32], stride: usize, y: 
     );
 }
 
-/// `y (m x n) = x (m x k) w^T` by products of bf16 pairs, `k / 2` of them, which must be
-/// [`available`](pairs::available).
-pub(crate) fn nt_pairs(x: Left<'_, Lane>, w: &[Lane], y: To<'_>) {
-    let rows = x.rows();
-    y.check(rows);
-    assert_eq!(w.len(), y.columns * x.width, "tile: the right rows");
-    pairs::run(Span {
-        x: x.values.as_ptr().cast(),
-        x_stride: x.width,
-        rows,
-        inner: x.width,
-        w: Rows { values: bytemuck::cast_slice::<Lane, Pair>(w), stride: x.width },
-        side: Side::Transposed,
+/// `y (m x n) = x (m x k) w^T` by products of bf16, of rows of pairs.
+pub(crate) fn nt_narrow(x: &Narrow, w: &[Lane], y: To<'_>) {
+    let stride = x.pairs();
+    y.check(x.rows());
+    assert_eq!(w.len(), y.columns * stride, "tile: the right rows");
+    let to = narrow::To {
         y: y.values.as_mut_ptr(),
-        y_stride: y.stride,
-        from: 0,
-        to: y.columns,
+        stride: y.stride,
+        rows: 0..x.rows(),
+        outputs: 0..y.columns,
         accumulate: false,
         bias: None,
-    });
+    };
+    let w = Rows { values: bytemuck::cast_slice::<Lane, Pair>(w), stride };
+    // SAFETY: just checked.
+    unsafe { x.multiply(narrow::Right::Rows(w), to) };
 }

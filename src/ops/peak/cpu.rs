@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::tensor::simd::amx::{self, Tiles};
 use crate::tensor::simd::{self, Simd, Task, pairs};
 
 /// Independent chains: more than any processor has multiply-adds under way, and few enough for the
@@ -19,13 +20,13 @@ const TRIES: usize = 50;
 pub struct Peak {
     /// f32.
     pub f32: f64,
-    /// Pairs of bf16 with sums in f32, where the processor has an instruction for them.
+    /// bf16 with sums in f32, in tiles or in pairs, where the processor has an instruction for them.
     pub bf16: Option<f64>,
     /// Codes of 8 bits with sums in whole numbers, likewise.
     pub int8: Option<f64>,
 }
 
-/// Leaves the number of lanes: what a step of a chain multiplies.
+/// Leaves the number of lanes that were multiplied.
 struct Chains;
 
 impl Task for Chains {
@@ -48,7 +49,7 @@ impl Task for Chains {
                 black_box(&out);
             }
         }
-        S::N
+        S::N * CHAINS * STEPS
     }
 }
 
@@ -70,7 +71,7 @@ unsafe fn codes() -> usize {
     for sum in sums {
         black_box(_mm512_reduce_add_epi32(sum));
     }
-    16
+    16 * CHAINS * STEPS
 }
 
 fn lanes_of_codes() -> Option<fn() -> usize> {
@@ -87,19 +88,18 @@ pub fn measure(all: bool) -> Peak {
     let rate = |each: f64, body: &(dyn Fn() -> usize + Sync)| {
         let once = || {
             let start = Instant::now();
-            let (threads, lanes) = if all {
-                let lanes = rayon::broadcast(|_| body());
-                (lanes.len(), lanes.first().copied().unwrap_or(0))
-            } else {
-                (1, body())
-            };
-            each * (threads * lanes * CHAINS * STEPS) as f64 / start.elapsed().as_secs_f64() / 1e9
+            let lanes = if all { rayon::broadcast(|_| body()).into_iter().sum() } else { body() };
+            each * lanes as f64 / start.elapsed().as_secs_f64() / 1e9
         };
         (0..TRIES).map(|_| once()).fold(0.0, f64::max)
     };
     Peak {
         f32: rate(2.0, &|| simd::run(simd::level(), Chains)),
-        bf16: pairs::available().then(|| rate(4.0, &|| pairs::run(Chains))),
+        bf16: if amx::available() {
+            Some(rate(2.0, &|| Tiles::new().chains(STEPS / 8)))
+        } else {
+            pairs::available().then(|| rate(4.0, &|| pairs::run(Chains)))
+        },
         int8: lanes_of_codes().map(|body| rate(8.0, &body)),
     }
 }

@@ -87,6 +87,18 @@ pub enum Goal {
 /// Runs one set of inputs.
 pub type Run = Box<dyn FnMut(usize) -> Result<()>>;
 
+/// The arithmetic units that bound a work on the CPU, by what they multiply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Units {
+    /// f32, or on a device whatever its kernel multiplies.
+    #[default]
+    F32,
+    /// bf16 with sums in f32.
+    Bf16,
+    /// Codes of 8 bits.
+    Int8,
+}
+
 /// Inputs of a case, a way to run it, and what it is held against.
 pub struct Prepared {
     /// Names and values of the sizes.
@@ -95,6 +107,8 @@ pub struct Prepared {
     pub storage: &'static str,
     /// Number of input sets.
     pub sets: usize,
+    /// What bounds its products.
+    pub units: Units,
     /// What the work must move and compute; without it the sum of what its launches say.
     pub floor: Option<Cost>,
     /// A work to compare with.
@@ -123,12 +137,27 @@ impl Prepared {
         run: impl FnMut(usize) -> Result<()> + 'static,
     ) -> Self {
         let sizes = sizes.to_vec();
-        Self { sizes, storage, sets: 1, floor: None, beside: None, goal: None, run: Box::new(run) }
+        Self {
+            sizes,
+            storage,
+            sets: 1,
+            units: Units::default(),
+            floor: None,
+            beside: None,
+            goal: None,
+            run: Box::new(run),
+        }
     }
 
     /// `sets` sets of inputs of the CPU, each of this cost; the work says the sizes in words.
     pub fn of(cost: Cost, sets: usize, run: impl FnMut(usize) -> Result<()> + 'static) -> Self {
         Self { floor: Some(cost), ..Self::new("", &[], run).sets(sets) }
+    }
+
+    /// Bound by these units.
+    #[must_use]
+    pub fn on(self, units: Units) -> Self {
+        Self { units, ..self }
     }
 
     /// With this many sets of inputs.

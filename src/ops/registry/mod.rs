@@ -6,7 +6,7 @@ mod bench;
 mod check;
 
 pub use bench::{
-    Case, Compared, Goal, Make, Prepared, Run, Scale, copies, host_sets, normals, one_set, rotated, rows, sets,
+    Case, Compared, Goal, Make, Prepared, Run, Scale, Units, copies, host_sets, normals, one_set, rotated, rows, sets,
 };
 pub(crate) use check::both;
 pub use check::{Check, Class, On, Shape, dot, draw, drawn, errors, kernels_of, largest, narrow, stored, wide};

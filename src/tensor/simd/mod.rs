@@ -6,6 +6,7 @@
 //! additions of its own that does not depend on how the work was cut, so a row's bits do not depend
 //! on the batch or on the number of threads; they do depend on the instruction set.
 
+pub mod amx;
 pub mod bytes;
 pub mod cache;
 pub mod pairs;

@@ -9,7 +9,7 @@ use crate::ops::linear::int8::{self, Codes};
 use crate::ops::linear::kernel::{Epilogue, Form, gemm};
 use crate::ops::linear::quantised::{Bits, Form as Blocks, Quantised as OnCpu};
 use crate::ops::linear::{self, Storage as Stored, Weight, matmul_nt};
-use crate::ops::registry::{Case, Prepared, Scale, copies, host_sets, normals, rows, sets};
+use crate::ops::registry::{Case, Prepared, Scale, Units, copies, host_sets, normals, rows, sets};
 use crate::tensor::Dtype;
 use half::{bf16, f16};
 
@@ -49,8 +49,13 @@ pub(super) const COUNTED: &[Case] = &[
 /// Products in bf16.
 pub(super) const BF16: &[Case] = &[
     Case::cpu("linear_bf16", "decode M=1, 1536 x 576", || product_bf16(1, 1536, 576)),
+    Case::cpu("linear_bf16", "decode M=1, 4096 x 4096", || product_bf16(1, 4096, 4096)),
     Case::cpu("linear_bf16", "decode M=16, 1536 x 576", || product_bf16(16, 1536, 576)),
-    Case::cpu("linear_bf16", "prefill M=512, 1536 x 576, 2 multiply-adds as 1", || product_bf16(512, 1536, 576)),
+    Case::cpu("linear_bf16", "M=64, 1536 x 576", || product_bf16(64, 1536, 576)),
+    Case::cpu("linear_bf16", "head M=1, 49152 x 576", || product_bf16(1, 49_152, 576)),
+    Case::cpu("linear_bf16", "prefill M=512, 576 x 1536", || product_bf16(512, 576, 1536)),
+    Case::cpu("linear_bf16", "prefill M=512, 4096 x 4096", || product_bf16(512, 4096, 4096)),
+    Case::cpu("linear_bf16", "prefill M=512, 1536 x 576", || product_bf16(512, 1536, 576)),
 ];
 
 /// Small works whose instructions are counted.
@@ -61,7 +66,7 @@ pub(super) const COUNTED_BF16: &[Case] =
 pub(super) const INT8: &[Case] = &[
     Case::cpu("linear_int8", "decode M=1, 1536 x 576", || product_int8(1, 1536, 576)),
     Case::cpu("linear_int8", "decode M=16, 1536 x 576", || product_int8(16, 1536, 576)),
-    Case::cpu("linear_int8", "prefill M=512, 1536 x 576, 4 multiply-adds as 1", || product_int8(512, 1536, 576)),
+    Case::cpu("linear_int8", "prefill M=512, 1536 x 576", || product_int8(512, 1536, 576)),
     Case::cpu("linear_int8", "decode M=1, 4096 x 4096, Q4_1", || blocks_int8(1, 4096, 4096, Bits::Four, true)),
     Case::cpu("linear_int8", "decode M=1, 4096 x 4096, Q8_0", || blocks_int8(1, 4096, 4096, Bits::Eight, false)),
     Case::cpu("linear_int8", "prefill M=512, 4096 x 4096, Q4_1", || blocks_int8(512, 4096, 4096, Bits::Four, true)),
@@ -162,7 +167,8 @@ fn product_bf16(m: usize, out: usize, inp: usize) -> Result<Prepared> {
         let product = linear::Product { weight: &weights[i], y: &mut y, bias: None, accumulate: false };
         linear::bf16::matmul_nt_many(&x, inp, &mut [product]);
         Ok(())
-    }))
+    })
+    .on(Units::Bf16))
 }
 
 fn product_int8(m: usize, out: usize, inp: usize) -> Result<Prepared> {
@@ -184,7 +190,8 @@ fn products_int8(m: usize, weight: impl Fn(u32) -> Result<Weight>) -> Result<Pre
         let product = int8::Product { weight: &weights[i], y: &mut y, bias: None, accumulate: false };
         int8::matmul_nt_many(&x, inp, &mut [product]);
         Ok(())
-    }))
+    })
+    .on(Units::Int8))
 }
 
 fn square<T: Storage>(device: &KernelDevice, scale: Scale, form: Form) -> Result<Prepared> {

@@ -23,9 +23,7 @@
 //! Q8_0 are these groups. A processor with VNNI multiplies four pairs of codes a lane and
 //! instruction: four times the products of f32.
 //!
-//! Cost of M rows: `M out in` multiply-adds of codes, `1.125 out in + 4 M (in + out)` bytes. Four
-//! of them count as one of f32, since that is what an instruction of the same width does: so shares
-//! of the f32 ceiling are shares of the units' time where VNNI is.
+//! Cost of M rows: `2 M out in` operations on codes, `1.125 out in + 4 M (in + out)` bytes.
 
 mod blocks;
 mod kernel;
@@ -160,12 +158,12 @@ impl Codes {
 /// One of several products with the same x.
 pub type Product<'a> = super::Product<'a, Codes>;
 
-/// Cost of `rows` rows through all of `weights`; four multiply-adds of codes count as one.
+/// Cost of `rows` rows through all of `weights`.
 pub fn cost<'a>(weights: impl Iterator<Item = &'a Codes>, rows: usize) -> Cost {
     let m = rows as f64;
     weights.fold(Cost::default(), |a, w| {
         let (out, inp) = (w.rows as f64, w.cols as f64);
-        Cost { bytes: a.bytes + w.bytes() as f64 + 4.0 * m * (out + inp), flops: a.flops + m * out * inp / 2.0 }
+        Cost { bytes: a.bytes + w.bytes() as f64 + 4.0 * m * (out + inp), flops: a.flops + 2.0 * m * out * inp }
     })
 }
 

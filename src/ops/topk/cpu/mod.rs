@@ -25,13 +25,12 @@ use self::best::Best;
 use self::bound::Norms;
 use super::{Hit, Seen, key, unkey};
 use crate::error::{Error, Result};
-use crate::ops::linear::tile::{Left, To, nt, nt_pairs};
+use crate::ops::linear::narrow::{Narrow, Unit};
+use crate::ops::linear::tile::{Left, To, nt, nt_narrow};
 use crate::tensor::profile::timed;
-use crate::tensor::simd::pairs::{self, Lane};
+use crate::tensor::simd::pairs;
 use crate::tensor::simd::{self, Simd, Task, cache, vectorized};
 
-/// Items of a tile: a panel of the product.
-const TILE: usize = 48;
 /// Most queries of a block.
 const QUERIES: usize = 1024;
 /// Queries of a block are a multiple of this.
@@ -79,6 +78,13 @@ vectorized! {
     }
 }
 
+impl First {
+    /// Items that are multiplied together: a panel of the product, 64 at most.
+    fn tile(self) -> usize {
+        if self == Self::Bf16(Unit::Tiles) { 64 } else { 48 }
+    }
+}
+
 /// What is searched.
 #[derive(Clone, Copy)]
 struct Search<'a> {
@@ -90,9 +96,9 @@ struct Search<'a> {
 }
 
 /// Type of the first pass.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum First {
-    Bf16,
+    Bf16(Unit),
     F32,
 }
 
@@ -106,8 +112,7 @@ pub(super) fn topk(queries: &[f32], items: &[f32], dim: usize, k: usize, seen: &
     let mut hits: Vec<Option<Vec<Hit>>> = vec![None; many];
     if many > FEW && rows > 0 {
         let norms = Norms::largest(items, dim);
-        let first: &[First] = if pairs::available() { &[First::Bf16, First::F32] } else { &[First::F32] };
-        for &first in first {
+        for first in Unit::best().map(First::Bf16).into_iter().chain([First::F32]) {
             search.pass(first, norms, &mut hits)?;
         }
     }
@@ -128,7 +133,7 @@ impl Search<'_> {
     fn pass(&self, first: First, norms: Norms, hits: &mut [Option<Vec<Hit>>]) -> Result<()> {
         let bound = |q: usize| {
             let query = Norms::of(self.query(q));
-            if first == First::Bf16 { query.in_bf16(norms, self.dim) } else { query.in_f32(norms, self.dim) }
+            if first == First::F32 { query.in_f32(norms, self.dim) } else { query.in_bf16(norms, self.dim) }
         };
         let wanted: Vec<(usize, f32)> = (0..hits.len())
             .filter(|&q| hits[q].is_none())
@@ -136,7 +141,7 @@ impl Search<'_> {
             .into_par_iter()
             .filter_map(|q| Some((q, bound(q)?)))
             .collect();
-        let size = if first == First::Bf16 { 2 } else { 4 };
+        let size = if first == First::F32 { 4 } else { 2 };
         let fits = cache::second_level() / 2 / (size * self.dim);
         let threads = rayon::current_num_threads();
         let most = fits.min(wanted.len().div_ceil(threads)).clamp(ROWS, QUERIES) / ROWS * ROWS;
@@ -145,13 +150,13 @@ impl Search<'_> {
         let block = wanted.len().div_ceil(blocks.max(1)).next_multiple_of(ROWS).max(ROWS);
         let rows = self.items.len() / self.dim;
         let shares = (2 * threads).div_ceil(blocks.max(1)).min(rows.div_ceil(SHARE)).max(1);
-        let share = rows.div_ceil(shares).next_multiple_of(TILE);
+        let share = rows.div_ceil(shares).next_multiple_of(first.tile());
         let (tried, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let found: Vec<Vec<(usize, Vec<Hit>)>> = wanted
             .par_chunks(block)
             .map(|block| {
                 // Rows so alike that bf16 cannot tell them: f32 looks through the rest.
-                if first == First::Bf16 && 4 * lost.load(Ordering::Relaxed) > tried.load(Ordering::Relaxed) {
+                if first != First::F32 && 4 * lost.load(Ordering::Relaxed) > tried.load(Ordering::Relaxed) {
                     return Ok(Vec::new());
                 }
                 let rows = Block::new(self, first, block);
@@ -228,9 +233,9 @@ fn no_number(query: usize, item: u32) -> Error {
 }
 
 /// Rows as the first pass multiplies them.
-enum Narrow {
+enum Rows {
     F32(Vec<f32>),
-    Bf16(Vec<Lane>),
+    Bf16(Narrow),
 }
 
 /// Queries of one piece of work.
@@ -238,22 +243,19 @@ struct Block<'a> {
     search: &'a Search<'a>,
     /// Queries and what their scores may be off by.
     queries: &'a [(usize, f32)],
-    rows: Narrow,
+    rows: Rows,
+    /// Items of a tile.
+    tile: usize,
 }
 
 impl<'a> Block<'a> {
     fn new(search: &'a Search<'a>, first: First, queries: &'a [(usize, f32)]) -> Self {
-        let rows = queries.iter().map(|&(q, _)| search.query(q));
+        let rows: Vec<f32> = queries.iter().flat_map(|&(q, _)| search.query(q)).copied().collect();
         let rows = match first {
-            First::F32 => Narrow::F32(rows.flatten().copied().collect()),
-            First::Bf16 => {
-                let pairs = pairs::of_row(search.dim);
-                let mut all = vec![0; queries.len() * pairs];
-                all.chunks_exact_mut(pairs).zip(rows).for_each(|(to, row)| pairs::narrow(row, search.dim, to));
-                Narrow::Bf16(all)
-            }
+            First::F32 => Rows::F32(rows),
+            First::Bf16(unit) => Rows::Bf16(Narrow::new(unit, &rows, search.dim, false)),
         };
-        Self { search, queries, rows }
+        Self { search, queries, rows, tile: first.tile() }
     }
 
     /// Candidates among `count` items from `from` on.
@@ -261,22 +263,24 @@ impl<'a> Block<'a> {
         let &Search { items, dim, k, seen, .. } = self.search;
         let mut best: Vec<Best> = self.queries.iter().map(|&(_, error)| Best::new(k, error)).collect();
         let end = (from + count).min(items.len() / dim);
-        let mut scores = vec![0.0f32; self.queries.len() * TILE];
+        let stride = self.tile;
+        let mut scores = vec![0.0f32; self.queries.len() * stride];
         let pairs = pairs::of_row(dim);
-        let mut narrow = vec![0; TILE * pairs];
-        for at in (from..end).step_by(TILE) {
-            let columns = TILE.min(end - at);
+        let mut narrow = vec![0; stride * pairs];
+        for at in (from..end).step_by(stride) {
+            let columns = stride.min(end - at);
             let tile = &items[at * dim..(at + columns) * dim];
-            let to = To { values: &mut scores, columns, stride: TILE };
+            let to = To { values: &mut scores, columns, stride };
             match &self.rows {
-                Narrow::F32(values) => nt(Left { values, width: dim }, tile, to),
-                Narrow::Bf16(values) => {
+                Rows::F32(values) => nt(Left { values, width: dim }, tile, to),
+                Rows::Bf16(rows) => {
                     let narrow = &mut narrow[..columns * pairs];
                     pairs::narrow(tile, dim, narrow);
-                    nt_pairs(Left { values, width: pairs }, narrow, to);
+                    nt_narrow(rows, narrow, to);
                 }
             }
-            let sift = Sift { scores: &scores, first: at, columns, queries: self.queries, best: &mut best, seen };
+            let sift =
+                Sift { scores: &scores, stride, first: at, columns, queries: self.queries, best: &mut best, seen };
             simd::run(simd::level(), sift)?;
         }
         Ok(best)
@@ -286,6 +290,8 @@ impl<'a> Block<'a> {
 /// Passes what is not below the floors, and not seen, on to the candidates.
 struct Sift<'a> {
     scores: &'a [f32],
+    /// Scores of a row: columns, and what a wider tile left.
+    stride: usize,
     /// Item of the first column.
     first: usize,
     columns: usize,
@@ -298,14 +304,14 @@ impl Task for Sift<'_> {
     type Out = Result<()>;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Result<()> {
-        for ((row, best), &(query, _)) in self.scores.chunks_exact(TILE).zip(self.best).zip(self.queries) {
+        for ((row, best), &(query, _)) in self.scores.chunks_exact(self.stride).zip(self.best).zip(self.queries) {
             let mut mask = 0u64;
-            for c in (0..TILE).step_by(S::N) {
+            for c in (0..self.stride).step_by(S::N) {
                 // SAFETY: N divides the scores of a row; the instruction set is there.
                 mask |= u64::from(unsafe { S::not_below(S::load(row.as_ptr().add(c)), best.floor) }) << c;
             }
             // Beyond the columns are scores of an earlier tile.
-            mask &= (1 << self.columns) - 1;
+            mask &= u64::MAX >> (64 - self.columns);
             while mask != 0 {
                 let column = mask.trailing_zeros() as usize;
                 mask &= mask - 1;
