@@ -20,11 +20,14 @@ use std::time::Duration;
 pub const FUEL: u64 = 200_000;
 /// Bytes that the work may hold beside eight times its input.
 const MEMORY: usize = 64 << 20;
-/// The caller looks this often, so a program that was stopped and goes on does not lose all of the
-/// time at once.
+/// The caller looks this often.
 const SLICE: Duration = Duration::from_millis(50);
-/// Slices until the work has taken too long: 1.2 s.
-const SLICES: u32 = 24;
+/// Processor time that the work may take. A busy machine, or a program that was stopped and goes
+/// on, takes none of it.
+const PROCESSOR: Duration = Duration::from_millis(1200);
+/// Looks until work that does not even compute is given up: a minute. Where a system does not tell
+/// a thread's processor time, looks are all that is counted, and [`PROCESSOR`] is the limit.
+const LOOKS: u32 = 1200;
 /// A nested value is written, and dropped, by recursion. Pages are taken when they are touched.
 const STACK: usize = 64 << 20;
 
@@ -45,7 +48,7 @@ impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Memory(bytes) => write!(f, "wants more than {} MiB of memory", bytes >> 20),
-            Self::Time => write!(f, "did not end within {} ms", SLICE.as_millis() * u128::from(SLICES)),
+            Self::Time => write!(f, "did not end within {} ms of processor time", PROCESSOR.as_millis()),
             Self::Panic(what) => write!(f, "panicked: {what}"),
             Self::Thread(what) => write!(f, "no thread could be started for it: {what}"),
         }
@@ -170,6 +173,39 @@ type Job = Box<dyn FnOnce() + Send>;
 struct Worker {
     jobs: Sender<Job>,
     spilled: Arc<AtomicBool>,
+    clock: Clock,
+}
+
+/// The clock of a thread's processor time.
+#[derive(Clone, Copy)]
+struct Clock(#[cfg(target_os = "linux")] libc::clockid_t);
+
+impl Clock {
+    /// That of the calling thread.
+    #[cfg(target_os = "linux")]
+    fn of_this_thread() -> Option<Self> {
+        let mut clock = 0;
+        // SAFETY: the thread is there, and so is the place that is written.
+        (unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) } == 0).then_some(Self(clock))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read(self) -> Option<Duration> {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the place is there; a clock whose thread has ended is an error.
+        let said = unsafe { libc::clock_gettime(self.0, &raw mut time) } == 0;
+        said.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of_this_thread() -> Option<Self> {
+        Some(Self())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read(self) -> Option<Duration> {
+        None
+    }
 }
 
 static IDLE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
@@ -179,17 +215,22 @@ impl Worker {
         let (jobs, work): (Sender<Job>, Receiver<Job>) = channel();
         let spilled = Arc::new(AtomicBool::new(false));
         let held = Arc::clone(&spilled);
+        let (tell, told) = channel();
         let run = move || {
             SPILLED.set(Arc::as_ptr(&held));
+            // Whoever started this waits for it.
+            let _ = tell.send(Clock::of_this_thread());
             work.iter().for_each(|job| job());
         };
         let thread = std::thread::Builder::new().name("sandbox".into()).stack_size(STACK);
         thread.spawn(run).map_err(|e| Broken::Thread(e.to_string()))?;
-        Ok(Self { jobs, spilled })
+        let clock = told.recv().ok().flatten().ok_or_else(|| Broken::Thread("it has no clock".into()))?;
+        Ok(Self { jobs, spilled, clock })
     }
 }
 
-/// Runs `work`, which may hold 64 MiB beside eight times `input` bytes, for 1.2 s at most.
+/// Runs `work`, which may hold 64 MiB beside eight times `input` bytes, for 1.2 s of
+/// processor time at most.
 ///
 /// # Errors
 /// It went beyond its limits, or panicked.
@@ -209,10 +250,11 @@ pub fn limited<T: Send + 'static>(input: usize, work: impl FnOnce() -> T + Send 
         // Nobody listens any more where the time was up.
         let _ = say.send(result);
     };
+    let began = worker.clock.read();
     if worker.jobs.send(Box::new(job)).is_err() {
         return Err(Broken::Thread("it ended".into()));
     }
-    for _ in 0..SLICES {
+    for look in 1..=LOOKS {
         match done.recv_timeout(SLICE) {
             Ok(result) => {
                 idle().push(worker);
@@ -222,7 +264,13 @@ pub fn limited<T: Send + 'static>(input: usize, work: impl FnOnce() -> T + Send 
             Err(RecvTimeoutError::Timeout) if worker.spilled.load(Ordering::Acquire) => {
                 return Err(Broken::Memory(memory));
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let taken =
+                    worker.clock.read().zip(began).map_or(SLICE * look, |(now, began)| now.saturating_sub(began));
+                if taken >= PROCESSOR {
+                    break;
+                }
+            }
         }
     }
     Err(Broken::Time)
@@ -268,6 +316,27 @@ mod tests {
         assert_eq!(again, Ok(8 * (32 << 20)));
     }
 
+    /// Computes for so long by the clock of its own thread.
+    fn compute(time: Duration) {
+        let clock = Clock::of_this_thread().unwrap();
+        let now = || clock.read().unwrap_or_default();
+        let began = now();
+        while now() - began < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Such work was refused, and its template with it, while other programs had the processors.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_busy_machine_takes_nothing_of_the_time() {
+        let wait_and_compute = || {
+            std::thread::sleep(PROCESSOR + 4 * SLICE);
+            compute(PROCESSOR / 4);
+        };
+        assert_eq!(limited(0, wait_and_compute), Ok(()));
+    }
+
     #[test]
     fn too_much_memory_and_too_much_time_are_errors_and_the_next_work_is_done() {
         let began = Instant::now();
@@ -281,8 +350,8 @@ mod tests {
             text.len()
         });
         assert_eq!(grown, Err(Broken::Memory(MEMORY + (8 << 20))));
-        assert!(began.elapsed() < Duration::from_secs(1), "memory is noticed at once");
-        assert_eq!(limited(0, || std::thread::sleep(Duration::from_secs(20))), Err(Broken::Time));
+        assert!(began.elapsed() < SLICE * LOOKS, "memory is noticed before the time is up");
+        assert_eq!(limited(0, || compute(2 * PROCESSOR)), Err(Broken::Time));
         assert_eq!(limited(0, || panic!("these {}", "words")), Err::<(), _>(Broken::Panic("these words".into())));
         assert_eq!(limited(0, || 1), Ok(1));
     }

