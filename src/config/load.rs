@@ -60,45 +60,36 @@ impl Source {
         tree::read(&self.text, &self.place).is_ok_and(|keys| keys.is_empty())
     }
 
-    /// The recipe, as [`read`] has it.
+    /// Changes the recipe by `overrides` (`section.key=value`, values in TOML; a word that is no TOML
+    /// value is taken as a text), and checks what can be checked without looking at files.
     ///
     /// # Errors
-    /// Those of [`read`].
+    /// Names all keys that are wrong, with line, range and what to do.
     pub fn read(&self, overrides: &[String]) -> Result<Read> {
         read_in(&self.text, &self.place, Some(&self.folder), overrides)
     }
 }
 
-/// Reads the recipe at `path`, changes it by `overrides` (`section.key=value`, values in TOML; a
-/// word that is no TOML value is taken as a text), and checks what can be checked without looking
-/// at files.
+/// The recipe at `path`, changed by `overrides`.
 ///
 /// # Errors
-/// Names all keys that are wrong, with line, range and what to do.
-pub fn read(path: &Path, overrides: &[String]) -> Result<Read> {
-    Source::open(path)?.read(overrides)
-}
-
-/// As [`read`], the recipe alone.
-///
-/// # Errors
-/// Those of [`read`].
+/// Those of [`Source::open`] and [`Source::read`].
 pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
-    read(path, overrides).map(|read| read.recipe)
+    Source::open(path)?.read(overrides).map(|read| read.recipe)
 }
 
 /// As [`load`], from text; `place` names it in errors.
 ///
 /// # Errors
-/// Those of [`read`].
+/// Those of [`Source::read`].
 pub fn parse(text: &str, place: &str, overrides: &[String]) -> Result<Recipe> {
     read_text(text, place, overrides).map(|read| read.recipe)
 }
 
-/// As [`read`], from text that is no file: its relative paths stay as they are.
+/// As [`Source::read`], from text that is no file: its relative paths stay as they are.
 ///
 /// # Errors
-/// Those of [`read`].
+/// Those of [`Source::read`].
 pub fn read_text(text: &str, place: &str, overrides: &[String]) -> Result<Read> {
     read_in(text, place, None, overrides)
 }

@@ -17,7 +17,7 @@ mod tests;
 mod tree;
 
 pub use differing::differing;
-pub use load::{Read, Source, load, parse, read, read_text};
+pub use load::{Read, Source, load, parse, read_text};
 pub use print::annotated;
 pub use sections::{
     Describe, DescribeSource, Embed, Graph, ModelSettings, MoreHistory, Pooling, Predict, Reason, Recipe, RowChoice,
