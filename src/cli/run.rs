@@ -6,6 +6,7 @@ use super::{output, watch};
 use crate::config;
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::eval::seeds::OverSeeds;
 use crate::events::StageId;
 use crate::monitor::Monitor;
 use crate::pipeline::progress::Verbosity;
@@ -133,8 +134,11 @@ fn several(source: &config::Source, recipe: &config::Recipe, args: &RunArgs) -> 
     let over = scores::over_seeds(&found, &recipe.evaluate)?;
     let json = serde_json::to_vec_pretty(&over).map_err(|e| Error::failed("seeds.json", e))?;
     crate::durable::write(&folder.join("seeds.json"), &json)?;
-    crate::durable::write(&folder.join("seeds.md"), format!("# {}\n\n{}", recipe.name, over.to_markdown()).as_bytes())?;
-    if options.json { output::json(&over) } else { output::text(&over.to_text()) }
+    let markdown: Vec<String> = over.iter().map(OverSeeds::to_markdown).collect();
+    let text = format!("# {}\n\n{}", recipe.name, markdown.join("\n"));
+    crate::durable::write(&folder.join("seeds.md"), text.as_bytes())?;
+    let text: Vec<String> = over.iter().map(OverSeeds::to_text).collect();
+    if options.json { output::json(&over) } else { output::text(&text.join("\n")) }
 }
 
 /// The command that goes on where this one was stopped: the same, but for `--from`, which would

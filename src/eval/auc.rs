@@ -1,10 +1,12 @@
 //! Area under the ROC curve, its variance and the test between two scores of the same rows, by
 //! DeLong, DeLong and Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything
 //! follows from midranks. Where rows come in clusters, as those of one user do, the variance is
-//! that of Obuchowski (Biometrics 53, 1997); with every row by itself it is DeLong's.
+//! that of Obuchowski (Biometrics 53, 1997); with every row by itself it is DeLong's. Where rows are
+//! clustered by user and by item, it is the sum of both less that by their pairs (Cameron, Gelbach
+//! and Miller, Journal of Business & Economic Statistics 29, 2011).
 
 use super::check;
-use super::clusters::Clusters;
+use super::clusters::{Clusters, Partition};
 use super::metrics::Estimate;
 use crate::error::Result;
 
@@ -66,12 +68,23 @@ fn components(labels: &[bool], scores: &[f64]) -> Vec<f64> {
 }
 
 /// The variance of the AUC, or of a difference of two, from the components less their mean
-/// (`residuals`). `None` where a class is in fewer than two clusters, and where the estimate is
-/// below zero, as it can come out when a class is in few clusters.
+/// (`residuals`). `None` where one of the groupings has none ([`variance_by`]).
 fn variance(labels: &[bool], residuals: &[f64], clusters: &Clusters) -> Option<f64> {
-    // Of each cluster: (sum over its positive rows, over its negative rows, has such rows).
-    let mut sums = vec![([0.0f64; 2], [false; 2]); clusters.count()];
-    for ((&label, &residual), &cluster) in labels.iter().zip(residuals).zip(clusters.of_rows()) {
+    let of = |part: &Partition| variance_by(labels, residuals, part);
+    let by_user = of(clusters.users())?;
+    let Some(crossed) = clusters.crossed() else { return Some(by_user) };
+    let (by_item, by_pair) = (of(&crossed.items)?, of(&crossed.pairs)?);
+    // Rows of one pair are in both sums. What is left may fall below either by chance; an interval
+    // over users and items is never narrower than one over users, or over items.
+    Some((by_user + by_item - by_pair).max(by_user).max(by_item))
+}
+
+/// The same for rows in independent groups. `None` where a class is in fewer than two of them, and
+/// where the estimate is below zero, as it can come out when a class is in few groups.
+fn variance_by(labels: &[bool], residuals: &[f64], part: &Partition) -> Option<f64> {
+    // Of each group: (sum over its positive rows, over its negative rows, has such rows).
+    let mut sums = vec![([0.0f64; 2], [false; 2]); part.count()];
+    for ((&label, &residual), &cluster) in labels.iter().zip(residuals).zip(part.of_rows()) {
         let (sum, there) = &mut sums[cluster as usize];
         sum[usize::from(!label)] += residual;
         there[usize::from(!label)] = true;
@@ -87,7 +100,7 @@ fn variance(labels: &[bool], residuals: &[f64], clusters: &Clusters) -> Option<f
         let squares: f64 = sums.iter().map(|(sum, _)| sum[class] * sum[class]).sum();
         total += with / (with - 1.0) * squares / (rows[class] * rows[class]);
     }
-    let all = clusters.count() as f64;
+    let all = part.count() as f64;
     let products: f64 = sums.iter().map(|(sum, _)| sum[0] * sum[1]).sum();
     total += 2.0 * all / (all - 1.0) * products / (rows[0] * rows[1]);
     (total >= 0.0).then_some(total)

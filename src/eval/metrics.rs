@@ -17,7 +17,8 @@ use crate::settings::Checked;
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSettings {
     /// Bootstrap replicates, over users, for the intervals of all metrics but AUC, and for the
-    /// tests of log loss; 0 gives none.
+    /// tests of log loss; 0 gives none. Where no item of a table has training ratings, over users
+    /// and items.
     #[schemars(range(max = 100_000))]
     pub bootstrap: u32,
     /// Seed of the resamples, and of the rows that calibrate the baselines. Not set: the recipe's
@@ -52,18 +53,24 @@ pub struct EvalRows<'a> {
     /// Whose row it is; empty where that is not known: metrics by user are then left out, and rows
     /// are taken for independent.
     pub users: &'a [u32],
+    /// What the row is about, where rows of one item belong together too; empty where they do not.
+    pub items: &'a [u32],
 }
 
 impl EvalRows<'_> {
     /// The rows that belong together.
     pub fn clusters(&self) -> Clusters {
-        if self.users.is_empty() { Clusters::single(self.labels.len()) } else { Clusters::by_user(self.users) }
+        match (self.users, self.items) {
+            ([], _) => Clusters::single(self.labels.len()),
+            (users, []) => Clusters::by_user(users),
+            (users, items) => Clusters::by_user_and_item(users, items),
+        }
     }
 }
 
 impl<'a, T: AsRef<[bool]> + ?Sized> From<&'a T> for EvalRows<'a> {
     fn from(labels: &'a T) -> Self {
-        Self { labels: labels.as_ref(), users: &[] }
+        Self { labels: labels.as_ref(), users: &[], items: &[] }
     }
 }
 
@@ -221,6 +228,11 @@ impl Prepared {
             )
             .next("give each row its user, or none"));
         }
+        if !(rows.items.is_empty() || rows.items.len() == rows.users.len()) {
+            let (items, users) = (rows.items.len(), rows.users.len());
+            return Err(Error::input("evaluation", format!("{items} items for rows of {users} users"))
+                .next("give each row its user and its item, or no items"));
+        }
         let once = vec![1; rows.labels.len()];
         let mut resampled = Vec::new();
         for (metric, computed) in COMPUTED {
@@ -233,10 +245,16 @@ impl Prepared {
         Ok(Self { resampled, clusters: rows.clusters() })
     }
 
-    /// For each replicate the resampled metrics, in the order of [`Self::metrics`].
+    /// For each replicate the resampled metrics, in the order of [`Self::metrics`]; none where all
+    /// rows are of one user, or one item: they tell nothing of others.
     pub(super) fn replicates(&self, settings: &EvalSettings) -> Vec<Vec<Option<f64>>> {
+        if self.clusters.fewest() < 2 {
+            return Vec::new();
+        }
         bootstrap::replicates(settings.seed, &self.clusters, settings.bootstrap, |counts| {
-            self.resampled.iter().map(|(_, statistic, _)| statistic(counts)).collect()
+            // Where no drawn user meets a drawn item, the replicate says nothing.
+            let empty = counts.iter().all(|count| *count == 0);
+            self.resampled.iter().map(|(_, statistic, _)| if empty { None } else { statistic(counts) }).collect()
         })
     }
 
@@ -294,7 +312,7 @@ mod tests {
         let names = COMPUTED.map(|(metric, _)| metric.name);
         assert_eq!(names, metric::METRICS.map(|m| m.name));
         let users = [0, 0, 1, 1, 1];
-        let rows = EvalRows { labels: &[true, false, true, false, true], users: &users };
+        let rows = EvalRows { labels: &[true, false, true, false, true], users: &users, items: &[] };
         let metrics = measure(rows, &[0.9, 0.4, 0.3, 0.6, 0.8], &EvalSettings::default()).unwrap();
         for name in names {
             let estimate = metrics.get(name).unwrap();
@@ -305,6 +323,22 @@ mod tests {
         assert!((uauc.value - (2.0 + 1.5) / 5.0).abs() <= 1e-12, "{uauc:?}");
         let short = EvalRows { users: &users[1..], ..rows };
         assert!(measure(short, &[0.5; 5], &EvalSettings::default()).is_err());
+        let short = EvalRows { items: &users[1..], ..rows };
+        assert!(measure(short, &[0.5; 5], &EvalSettings::default()).is_err());
+    }
+
+    #[test]
+    fn one_user_and_one_item_have_values_and_no_intervals() {
+        let (labels, p) = ([true, false, true, false], [0.9, 0.4, 0.3, 0.6]);
+        let apart = [0, 1, 2, 3];
+        for (users, items) in [(&[5; 4], &[][..]), (&apart, &[7; 4][..])] {
+            let rows = EvalRows { labels: &labels, users, items };
+            let found = measure(rows, &p, &EvalSettings::default()).unwrap();
+            let known: Vec<_> = found.iter().filter_map(|(_, e)| e).collect();
+            assert!(known.len() >= 5 && known.iter().all(|e| e.low.is_none() && e.high.is_none()), "{found:?}");
+            let compared = super::super::paired::compare(rows, &p, &[0.5; 4], &EvalSettings::default()).unwrap();
+            assert!(!compared.is_empty() && compared.iter().all(|c| c.p.is_none() && c.low.is_none()), "{compared:?}");
+        }
     }
 
     #[test]

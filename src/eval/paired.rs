@@ -1,5 +1,5 @@
 //! Two sets of predictions of the same rows against each other: the difference of every metric with
-//! its 95 % interval and p value, over users.
+//! its 95 % interval and p value, over the rows' clusters.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct Compared {
     /// Upper end.
     pub high: Option<f64>,
     /// Two-sided p value: DeLong's test for AUC, a paired bootstrap for the others, both over
-    /// users. `None` where it is undefined.
+    /// clusters. `None` where it is undefined.
     pub p: Option<f64>,
     /// The same, adjusted by Holm for all that it is shown with.
     #[serde(default)]

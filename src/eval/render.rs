@@ -82,11 +82,15 @@ fn caption(table: &Table, published: Option<&Published>, interval: bool) -> Stri
     if let Some(users) = table.users {
         text += &format!(", of {users} users");
     }
+    if let Some(items) = table.items {
+        text += &format!(" and {items} items");
+    }
     text += &format!("; {share:.1} % liked.");
     if interval {
-        text += match table.users {
-            Some(_) => " 95 % intervals, clustered by user: AUC by DeLong",
-            None => " 95 % intervals: AUC by DeLong, accuracy by Wilson",
+        text += match (table.users, table.items) {
+            (Some(_), Some(_)) => " 95 % intervals, clustered by user and item: AUC by DeLong",
+            (Some(_), None) => " 95 % intervals, clustered by user: AUC by DeLong",
+            (None, _) => " 95 % intervals: AUC by DeLong, accuracy by Wilson",
         };
         if table.settings.bootstrap > 0 {
             text += &format!(", the rest by {} bootstrap replicates", table.settings.bootstrap);

@@ -127,7 +127,7 @@ impl OverSeeds {
         Ok(Self {
             seeds: seeds.iter().map(|of| of.seed).collect(),
             rows: seeds.iter().map(|of| of.labels.len()).collect(),
-            users: clusters.count(),
+            users: clusters.users().count(),
             reference: reference.into(),
             lines,
         })
@@ -170,10 +170,14 @@ impl OverSeeds {
 
     fn caption(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
+        let mut rows = self.rows.clone();
+        rows.dedup();
+        let rows: Vec<String> = rows.iter().map(usize::to_string).collect();
         format!(
-            "Means over the seeds {}, {} users. Intervals and p: over seeds and users, against `{}`, adjusted by Holm for \
-             the rows; spread: standard deviation over the seeds.",
+            "Means over the seeds {}, {} rows of {} users. Intervals and p: over seeds and users, against `{}`, adjusted \
+             by Holm for the rows of the table; spread: standard deviation over the seeds.",
             seeds.join(", "),
+            rows.join(", "),
             self.users,
             self.reference
         )
@@ -198,7 +202,7 @@ struct Followed {
 
 impl Followed {
     fn new(of: &OfSeed, p: &[f64], settings: &EvalSettings) -> Result<Self> {
-        let rows = EvalRows { labels: &of.labels, users: &of.users };
+        let rows = EvalRows { labels: &of.labels, users: &of.users, items: &[] };
         let prepared = Prepared::new(rows, p, settings).map_err(|e| e.within(format!("seed {}", of.seed)))?;
         // One user for all rows: the area over all of them.
         Ok(Self { area: ByUser::new(&of.labels, p, &vec![0; p.len()]), prepared })
@@ -232,7 +236,7 @@ impl Moved {
             };
             followed.iter().zip(seeds).map(of).collect::<Vec<_>>()
         };
-        let once = vec![1; clusters.of_rows().len()];
+        let once = vec![1; clusters.users().of_rows().len()];
         let replicates = bootstrap::replicates(settings.seed, clusters, settings.bootstrap, under);
         Self { values: under(&once), replicates }
     }

@@ -1,5 +1,6 @@
 //! Rows of a table apart by how many training ratings their item has: where little is known of an
-//! item, words may be worth something that they are not worth elsewhere.
+//! item, words may be worth something that they are not worth elsewhere. A slice of few items says
+//! little of other items, however many rows it has, so intervals go by user and by item.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Slice {
     pub to: Option<u32>,
     /// Rows.
     pub n: usize,
+    /// Items that they are about, where intervals go by user and by item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<usize>,
     /// Of which the label is 1.
     pub positives: usize,
     /// The models of the table, in its order.
@@ -32,7 +36,7 @@ pub struct Slice {
 pub struct SliceRow {
     /// The table's name of the model.
     pub name: String,
-    /// Area under the curve with its interval by user; `None` for rows of one class.
+    /// Area under the curve with its interval by user and item; `None` for rows of one class.
     pub auc: Option<Estimate>,
     /// Log loss.
     pub log_loss: f64,
@@ -49,8 +53,8 @@ impl Slice {
     }
 }
 
-/// The slices that have rows; none where all rows are in one. `ratings`: training ratings of each
-/// row's item.
+/// The slices that have rows; none where all rows are in one. `rows` with their items; `ratings`:
+/// training ratings of each row's item.
 ///
 /// # Errors
 /// Predictions that are no probabilities.
@@ -67,8 +71,9 @@ pub fn slices(rows: EvalRows<'_>, ratings: &[u32], models: &[Predictions<'_>]) -
             return Ok(Vec::new());
         }
         let labels: Vec<bool> = own.iter().map(|&i| rows.labels[i]).collect();
-        let users: Vec<u32> = own.iter().filter_map(|&i| rows.users.get(i).copied()).collect();
-        let clusters = EvalRows { labels: &labels, users: &users }.clusters();
+        let of_own = |all: &[u32]| -> Vec<u32> { own.iter().filter_map(|&i| all.get(i).copied()).collect() };
+        let (users, items) = (of_own(rows.users), of_own(rows.items));
+        let clusters = EvalRows { labels: &labels, users: &users, items: &items }.clusters();
         let of = |(name, p): &Predictions<'_>| {
             let p: Vec<f64> = own.iter().map(|&i| p[i]).collect();
             let auc = auc::delong(&labels, &p, &clusters)?;
@@ -76,7 +81,8 @@ pub fn slices(rows: EvalRows<'_>, ratings: &[u32], models: &[Predictions<'_>]) -
         };
         let positives = labels.iter().filter(|y| **y).count();
         let rows = models.iter().map(of).collect::<Result<_>>()?;
-        found.push(Slice { from, to, n: own.len(), positives, rows });
+        let items = clusters.crossed().map(|crossed| crossed.items.count());
+        found.push(Slice { from, to, n: own.len(), items, positives, rows });
     }
     Ok(found)
 }
@@ -85,13 +91,18 @@ pub fn slices(rows: EvalRows<'_>, ratings: &[u32], models: &[Predictions<'_>]) -
 pub fn markdown(slices: &[Slice]) -> String {
     let Some(first) = slices.first() else { return String::new() };
     let mut header = vec!["AUC by the item's training ratings".to_string()];
-    header.extend(slices.iter().map(|s| format!("{} ({} rows, {} liked)", s.title(), s.n, s.positives)));
+    header.extend(slices.iter().map(|s| {
+        let items = s.items.map_or(String::new(), |items| format!(", {items} items"));
+        format!("{} ({} rows{items}, {} liked)", s.title(), s.n, s.positives)
+    }));
     let line = |(at, row): (usize, &SliceRow)| {
         let mut cells = vec![row.name.clone()];
         cells.extend(slices.iter().map(|slice| value(slice.rows[at].auc, true)));
         cells
     };
-    markdown_table(&(header, first.rows.iter().enumerate().map(line).collect()))
+    let table = markdown_table(&(header, first.rows.iter().enumerate().map(line).collect()));
+    let over = if first.items.is_some() { "user and item" } else { "user" };
+    format!("{table}\n95 % intervals by DeLong, clustered by {over}.\n")
 }
 
 #[cfg(test)]
@@ -103,7 +114,7 @@ mod tests {
         let labels = [true, false, true, false, true, true];
         let users = [0, 0, 1, 1, 2, 3];
         let p = [0.9, 0.2, 0.3, 0.4, 0.8, 0.6];
-        let rows = EvalRows { labels: &labels, users: &users };
+        let rows = EvalRows { labels: &labels, users: &users, items: &[] };
         let found = slices(rows, &[0, 0, 9, 9, 250, 100], &[("one", &p)]).unwrap();
         let told: Vec<_> =
             found.iter().map(|s| (s.title(), s.n, s.positives, s.rows[0].auc.map(|a| a.value))).collect();
@@ -120,5 +131,8 @@ mod tests {
         assert!(text.contains("| 1 to 9 (2 rows, 1 liked) |") && text.contains("| n/a |"), "{text}");
         assert!(slices(rows, &[3; 6], &[("one", &p)]).unwrap().is_empty(), "one slice is the table itself");
         assert!(markdown(&[]).is_empty());
+        let apart = EvalRows { items: &[0, 0, 1, 2, 3, 4], ..rows };
+        let text = markdown(&slices(apart, &[0, 0, 9, 9, 250, 100], &[("one", &p)]).unwrap());
+        assert!(text.contains("| 0 (2 rows, 1 items, 1 liked) |") && text.contains("by user and item"), "{text}");
     }
 }

@@ -63,6 +63,10 @@ pub struct Table {
     /// Users they are of; `None` where that is not known.
     #[serde(default)]
     pub users: Option<usize>,
+    /// Items they are about, where intervals and tests go by user and by item: in a table of items
+    /// without training ratings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<usize>,
     /// Of which the label is 1.
     pub positives: usize,
     /// Name of the row that the others are compared with.
@@ -129,7 +133,8 @@ impl Table {
         Ok(Self {
             split: split.into(),
             n: labels.len(),
-            users: (!from.users.is_empty()).then_some(clusters.count()),
+            users: (!from.users.is_empty()).then_some(clusters.users().count()),
+            items: clusters.crossed().map(|crossed| crossed.items.count()),
             positives: labels.iter().filter(|&&y| y).count(),
             reference: reference.map(Into::into),
             settings: settings.clone(),

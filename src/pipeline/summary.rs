@@ -103,12 +103,12 @@ fn keep(run: &Run, results: Results) -> Result<Results> {
     Ok(results)
 }
 
-/// The tables with what others published of the data set.
+/// The tables with what others published of the data set: nothing of items that nobody rated.
 fn beside_published(recipe: &Recipe, made: &AllMade) -> Result<Vec<Section>> {
     let mut tables = made.tables.get()?.clone();
     let data = made.data.output()?;
     let Some(figures) = Figures::of(recipe.data.kind.name(), &data.dataset.noun) else { return Ok(tables) };
-    for section in &mut tables {
+    for section in tables.iter_mut().filter(|section| section.table.items.is_none()) {
         let histories = section.title == evaluate::HISTORIES;
         let other_rows = other_rows(figures, recipe, data, &made.data.rows.test, section.table.n);
         section.published = Some(figures.beside(histories, other_rows));

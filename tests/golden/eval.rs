@@ -96,20 +96,25 @@ fn one_class_is_not_applicable_and_bad_tables_say_what_to_do() {
 }
 
 #[test]
-fn errors_clustered_by_user_equal_their_definition_in_python() {
+fn clustered_errors_equal_their_definition_in_python() {
     let all: Value = serde_json::from_str(include_str!("../goldens/clustered.json")).unwrap();
     let list = |key: &str| all[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
     let labels: Vec<bool> = list("labels").iter().map(|&y| y == 1.0).collect();
     let users: Vec<u32> = list("users").iter().map(|&u| u as u32).collect();
-    let (first, second, clusters) = (list("first"), list("second"), Clusters::by_user(&users));
-    for (i, scores) in [&first, &second].into_iter().enumerate() {
-        let found = delong(&labels, scores, &clusters).unwrap().unwrap();
-        let error = (found.high.unwrap() - found.value) / Z95;
-        assert!((found.value - list("auc")[i]).abs() <= 1e-12, "{found:?}");
-        assert!((error - list("error")[i]).abs() <= 1e-12, "{error}");
+    let items: Vec<u32> = list("items").iter().map(|&i| i as u32).collect();
+    let (first, second) = (list("first"), list("second"));
+    let (by_user, by_both) = (Clusters::by_user(&users), Clusters::by_user_and_item(&users, &items));
+    for (clusters, which) in [(&by_user, ""), (&by_both, "_by_both")] {
+        for (i, scores) in [&first, &second].into_iter().enumerate() {
+            let found = delong(&labels, scores, clusters).unwrap().unwrap();
+            let error = (found.high.unwrap() - found.value) / Z95;
+            assert!((found.value - list("auc")[i]).abs() <= 1e-12, "{found:?}");
+            assert!((error - list(&format!("error{which}"))[i]).abs() <= 1e-12, "{which} {error}");
+        }
+        let test = delong_test(&labels, &first, &second, clusters).unwrap().unwrap();
+        let want = all[format!("difference_error{which}")].as_f64().unwrap();
+        assert!((test.standard_error - want).abs() <= 1e-12, "{which} {test:?}");
     }
-    let test = delong_test(&labels, &first, &second, &clusters).unwrap().unwrap();
-    assert!((test.standard_error - all["difference_error"].as_f64().unwrap()).abs() <= 1e-12, "{test:?}");
     for (got, want) in adjusted_by_holm(&list("p")).iter().zip(list("holm")) {
         assert!((got - want).abs() <= 1e-12, "{got} {want}");
     }
@@ -124,7 +129,7 @@ fn intervals_are_wider_where_whole_users_are_right_or_wrong_and_hold_their_value
         .map(|i| if (i % 3 == 0) != users[i as usize].is_multiple_of(5) { 0.8 } else { 0.2 } + f64::from(i % 7) / 100.0)
         .collect();
     let settings = EvalSettings::default();
-    let by_user = eval::measure(EvalRows { labels: &labels, users: &users }, &p, &settings).unwrap();
+    let by_user = eval::measure(EvalRows { labels: &labels, users: &users, items: &[] }, &p, &settings).unwrap();
     let by_row = eval::measure(&labels, &p, &settings).unwrap();
     let width = |e: eval::Estimate| e.high.unwrap() - e.low.unwrap();
     for (name, wide) in by_user.iter() {

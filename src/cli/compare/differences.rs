@@ -24,10 +24,12 @@ pub fn of(finished: &[(String, &Results)]) -> Vec<Against> {
     let Some(((first, base), others)) = finished.split_first() else { return Vec::new() };
     // The tables were made with these; those of the first run hold for all.
     let settings = base.tables.first().map(|s| s.table.settings.clone()).unwrap_or_default();
+    let cold = |results: &Results| results.tables.first().is_some_and(|section| section.table.items.is_some());
     let rows = scores::read(Path::new(first));
-    let compared = others.iter().map(|(second, _)| {
+    let compared = others.iter().map(|(second, results)| {
+        let by_item = cold(base) && cold(results);
         let found = match (&rows, scores::read(Path::new(second))) {
-            (Ok(rows), Ok(others)) => scores::differences(rows, &others, &settings).map_err(|e| e.to_string()),
+            (Ok(rows), Ok(others)) => scores::differences(rows, &others, by_item, &settings).map_err(|e| e.to_string()),
             (Err(e), _) => Err(e.to_string()),
             (_, Err(e)) => Err(e.to_string()),
         };
@@ -49,7 +51,7 @@ impl Against {
         }
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header(["model", "AUC", "p", "log loss", "p"]);
+        table.set_header(["model", "rows", "AUC", "p", "log loss", "p"]);
         let of = |compared: &[Compared], metric: &str| {
             let found = compared.iter().find(|c| c.metric == metric);
             let difference = found.map_or("n/a".into(), |c| match (c.low, c.high) {
@@ -58,18 +60,24 @@ impl Against {
             });
             [difference, p_value(found.and_then(|c| c.p_holm))]
         };
-        for (name, compared) in &found.models {
-            let [[auc, auc_p], [loss, loss_p]] = [of(compared, "auc"), of(compared, "log_loss")];
-            table.add_row([name.clone(), auc, auc_p, loss, loss_p]);
+        for model in &found.models {
+            let [[auc, auc_p], [loss, loss_p]] = [of(&model.metrics, "auc"), of(&model.metrics, "log_loss")];
+            table.add_row([model.name.clone(), model.rows.to_string(), auc, auc_p, loss, loss_p]);
         }
         let [first, second] = found.alone;
         let alone = match (first, second) {
             (0, 0) => String::new(),
             _ => format!(" {first} rows of the first and {second} of the second stand alone and are left out."),
         };
+        let fewer = if found.models.iter().any(|model| model.rows < found.rows) {
+            " A model that is on fewer of them is compared on those."
+        } else {
+            ""
+        };
+        let by = if found.by_item { "user and item" } else { "user" };
         format!(
-            "{head}\n{table}\n{} rows of {} users that both have. 95 % intervals and two-sided p clustered by user, p \
-             adjusted by Holm for the models.{alone}",
+            "{head}\n{table}\n{} rows of {} users that both have.{fewer} 95 % intervals and two-sided p clustered by \
+             {by}, p adjusted by Holm for the models.{alone}",
             found.rows, found.users
         )
     }

@@ -96,7 +96,7 @@ pub const HISTORIES: &str = "What retrieval adds (the tuned model, other histori
 
 impl Stage for Evaluate {
     const ID: StageId = StageId::Evaluate;
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     type Settings<'r> = EvaluateSettings<'r>;
     type Inputs<'a> = EvaluateInputs<'a>;
     /// The tables, the main one first.
@@ -192,10 +192,14 @@ impl Columns {
         let reference = if models.iter().any(|m| m.0 == wanted) { wanted } else { rows::GLOBAL_MEAN };
         let labels: Vec<bool> = self.rows.iter().map(|&r| data.sample(r).label).collect();
         let users: Vec<u32> = self.rows.iter().map(|&r| data.sample(r).user.0).collect();
-        let rows = EvalRows { labels: &labels, users: &users };
-        let table = Table::build("test", rows, &models, Some(reference), settings)?;
+        let items: Vec<u32> = self.rows.iter().map(|&r| data.sample(r).item.0).collect();
         let ratings: Vec<u32> = self.rows.iter().map(|&r| of_item[data.sample(r).item.at()]).collect();
-        let slices = slices::slices(rows, &ratings, &models)?;
+        let apart = EvalRows { labels: &labels, users: &users, items: &items };
+        // Rows of an item that nobody rated share all that is known of it: its words.
+        let cold = ratings.iter().all(|ratings| *ratings == 0);
+        let rows = if cold { apart } else { EvalRows { items: &[], ..apart } };
+        let table = Table::build("test", rows, &models, Some(reference), settings)?;
+        let slices = slices::slices(apart, &ratings, &models)?;
         Ok(Section { title: title.into(), table, published: None, slices })
     }
 }

@@ -265,7 +265,7 @@ impl Said {
 
 impl ValidRows {
     fn against(&self) -> EvalRows<'_> {
-        EvalRows { labels: &self.labels, users: &self.users }
+        EvalRows { labels: &self.labels, users: &self.users, items: &[] }
     }
 }
 
