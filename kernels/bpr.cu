@@ -1,4 +1,5 @@
-// Bayesian personalised ranking: negatives, loss, gradient. No atomics: the same bits every run.
+// Bayesian personalised ranking: negatives, loss, gradient. No sum is atomic: the same bits every
+// run.
 //
 //   x = e_u . (e_n - e_p)     loss = mean softplus(x) + lambda/(2B) sum |e0|^2     slope = sigmoid(x) / B
 //   de_u += slope (e_n - e_p)   de_p -= slope e_u   de_n += slope e_u
@@ -6,10 +7,13 @@
 //   bpr_negatives  a thread a triple: the CPU's Philox stream, drawn again until the item is not among the user's
 //   bpr_hardest    a warp a triple: so many of these draws one after the other, the row of each read by the whole warp;
 //                  the one with the highest inner product with the user's row stays, the first of equal ones
+//   bpr_active     a thread a triple: sets the bits of its rows, for the propagation that makes the rows and the one back
 //   bpr_terms      a warp a triple: 16 bytes a lane of the three rows, slope and loss term
 //   bpr_keys       (row, entry) of the 3 B entries as 64-bit keys, entry = 3 triple + role; sorted by sort_tile and
 //   sort_step      sort_step, so that what a row gets stands together and in batch order
-//   bpr_gradient   a warp an entry; it goes on only where a row begins, and then sums that row's entries in order
+//   bpr_gradient   a warp an entry; it goes on only where a row begins, and then sums that row's entries in order:
+//                  a lane finds what an entry adds, 32 at a time, and the rows of four are fetched together, so that
+//                  a row that stands in hundreds of triples does not wait for each
 //
 //   keys    | r2 e0 | r2 e7 | r5 e1 | r9 e2 | r9 e3 | r9 e8 | ...     warps 0, 2, 3 work; warps 1, 4, 5 end
 //
@@ -44,6 +48,8 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr uint32_t kTile = 2048;  // keys that a block sorts in shared memory
+constexpr int kGathers = 4;       // entries of a row whose rows are fetched at once
+constexpr uint32_t kNobody = 0xffffffffu;
 
 // Whether `node` is among the ascending `list`.
 __device__ __forceinline__ bool contains(const uint32_t* __restrict__ list, uint64_t count, uint32_t node) {
@@ -140,26 +146,46 @@ __device__ __forceinline__ void gradient(const uint64_t* __restrict__ keys, uint
     if (first >= entries) return;
     const uint32_t row = uint32_t(keys[first] >> 32);
     if (first > 0 && uint32_t(keys[first - 1] >> 32) == row) return;
-    const int lane = threadIdx.x % 32;
+    const uint32_t lane = threadIdx.x % 32;
     uint64_t end = first;
-    while (end < entries && uint32_t(keys[end] >> 32) == row) end++;
-    for (uint32_t c = lane * V; c < stride; c += 32 * V) {
+    for (uint32_t here = 32; here == 32; end += here) {
+        const uint64_t at = end + lane;
+        here = __popc(__ballot_sync(kAllLanes, at < entries && uint32_t(keys[at] >> 32) == row));
+    }
+    for (uint32_t block = 0; block < stride; block += 32 * V) {
+        const uint32_t c = block + lane * V;
         float sum[V] = {};
-        for (uint64_t i = first; i < end; i++) {
-            const uint32_t entry = uint32_t(keys[i]), triple = entry / 3, role = entry % 3;
-            const float slope = slopes[triple];
-            Vec<T> a, b;
-            if (role == 0) {
-                a.load(e + uint64_t(negatives[triple]) * stride + c);
-                b.load(e + uint64_t(positives[triple]) * stride + c);
-            } else {
-                a.load(e + uint64_t(users[triple]) * stride + c);
-                b.zero();
+        for (uint64_t from = first; from < end; from += 32) {
+            const uint32_t here = uint32_t(min(end - from, uint64_t(32)));
+            // A lane an entry: what it adds is slope (e[plus] - e[minus]).
+            uint32_t plus = kNobody, minus = kNobody;
+            float slope = 0;
+            if (lane < here) {
+                const uint32_t entry = uint32_t(keys[from + lane]), triple = entry / 3, role = entry % 3;
+                slope = role == 1 ? -slopes[triple] : slopes[triple];
+                plus = role ? users[triple] : negatives[triple];
+                if (role == 0) minus = positives[triple];
             }
-            const float s = role == 1 ? -slope : slope;
+            for (uint32_t i = 0; i < here; i += kGathers) {
+                Vec<T> a[kGathers], b[kGathers];
+                float s[kGathers];
 #pragma unroll
-            for (int v = 0; v < V; v++) sum[v] += s * (a.get(v) - b.get(v));
+                for (int k = 0; k < kGathers; k++) {
+                    const uint32_t at = (i + k) & 31;
+                    const uint32_t p = __shfl_sync(kAllLanes, plus, at), m = __shfl_sync(kAllLanes, minus, at);
+                    s[k] = __shfl_sync(kAllLanes, slope, at);
+                    a[k].zero();
+                    b[k].zero();
+                    if (p != kNobody && c < stride) a[k].load(e + uint64_t(p) * stride + c);
+                    if (m != kNobody && c < stride) b[k].load(e + uint64_t(m) * stride + c);
+                }
+#pragma unroll
+                for (int k = 0; k < kGathers; k++)
+#pragma unroll
+                    for (int v = 0; v < V; v++) sum[v] += s[k] * (a[k].get(v) - b[k].get(v));
+            }
         }
+        if (c >= stride) continue;
         float* to = by_e + uint64_t(row) * stride + c;
 #pragma unroll
         for (int v = 0; v < V; v += 4) {
@@ -186,6 +212,20 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     a.negatives[i] = node;
 }
 RALLREC_KERNEL(bpr_negatives, kThreads);
+
+// The bits of the rows that a batch reads, in words that were cleared before.
+extern "C" __global__ void __launch_bounds__(kThreads)
+    bpr_active(const uint32_t* users, const uint32_t* positives, const uint32_t* negatives, uint32_t count, uint32_t* bits) {
+    const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
+    if (i >= count) return;
+    const uint32_t* lists[3] = {users, positives, negatives};
+#pragma unroll
+    for (int role = 0; role < 3; role++) {
+        const uint32_t row = lists[role][i];
+        atomicOr(bits + row / 32, 1u << row % 32);
+    }
+}
+RALLREC_KERNEL(bpr_active, kThreads);
 
 // `size` keys, a power of two; those beyond the 3 count entries come last.
 extern "C" __global__ void __launch_bounds__(kThreads)
@@ -245,7 +285,7 @@ RALLREC_KERNEL(sort_step, kThreads);
         terms<T>(a.e, a.e0, a.stride, a.users, a.positives, a.negatives, a.count, a.lambda, a.slopes, a.losses); \
     }                                                                                                            \
     RALLREC_KERNEL(bpr_terms_##SUFFIX, kThreads);                                                                \
-    extern "C" __global__ void __launch_bounds__(kThreads, 8)                                                    \
+    extern "C" __global__ void __launch_bounds__(kThreads, 6)                                                    \
         bpr_gradient_##SUFFIX(const __grid_constant__ RankGradientArgs<T> a) {                                   \
         gradient<T>(a.keys, a.entries, a.e, a.stride, a.users, a.positives, a.negatives, a.slopes, a.penalty,    \
                     a.by_e, a.weights);                                                                          \

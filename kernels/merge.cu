@@ -2,16 +2,19 @@
 // in one launch.
 //
 // merge_moments: 128 rows a block, a thread a row. The samples of the block's rows come through
-// shared memory 32 at a time, so that loads are coalesced while every row is still summed in the
-// order of its samples:
+// shared memory up to 32 at a time, so that loads are coalesced while every row is still summed in
+// the order of its samples:
 //
 //   global  row r: s0 s1 ... s31 | s32 ...        shared [128][33]: written by rows, read by columns, no bank conflict
+//
+// Rows of fewer samples follow each other without a gap, and so do the lanes that fetch them.
 //
 // Two passes (mean, then squares) as the CPU does: no cancellation, exactly 0 for equal samples. Up
 // to 32 samples a row are read from memory once.
 //
 // merge_sweep: blockIdx.y is a point of the grid, blockIdx.x 256 rows. Each thread merges rows and
-// sums their log loss; block partials are reduced in fixed order by sum_f64. p of every point can
+// sums their log loss; block partials are reduced in fixed order by sum_f64, long rows of them
+// piece by piece. p of every point can
 // be kept too (AUC needs it).
 //
 // Bytes: 8 (samples + 2 rows); of a sweep 8 (2 experts + 1) rows once (later points find them in
@@ -80,10 +83,21 @@ extern "C" __global__ void __launch_bounds__(kRows)
             // Rows that one tile holds whole are there still.
             if (pass == 0 || stride > kSamples) {
                 __syncthreads();
-                for (uint32_t i = threadIdx.x; i < kRows * kSamples; i += kRows) {
-                    const uint32_t row = i / kSamples, sample = i % kSamples;
-                    if (base + row < rows && from + sample < stride)
-                        tile[row][sample] = x[(base + row) * stride + from + sample];
+                // Neighbouring threads take neighbouring samples. A step of 128 samples is so many
+                // rows and samples more: no division.
+                const uint32_t width = min(stride - from, uint32_t(kSamples));
+                const uint32_t rows_here = uint32_t(min(rows - base, uint64_t(kRows)));
+                const uint32_t more_rows = kRows / width, more_samples = kRows % width;
+                uint32_t row = threadIdx.x / width, sample = threadIdx.x % width;
+                const double* first_row = x + base * stride + from;
+#pragma unroll 8
+                for (; row < rows_here; row += more_rows) {
+                    tile[row][sample] = first_row[uint64_t(row) * stride + sample];
+                    sample += more_samples;
+                    if (sample >= width) {
+                        sample -= width;
+                        row++;
+                    }
                 }
                 __syncthreads();
             }
@@ -135,12 +149,15 @@ extern "C" __global__ void __launch_bounds__(kSweep)
 }
 RALLREC_KERNEL(merge_sweep, kSweep);
 
-// out[blockIdx.x] = scale * the sum of row blockIdx.x of `x` (rows x count). One block a row, order
-// fixed.
-extern "C" __global__ void __launch_bounds__(kSweep) sum_f64(const double* x, uint64_t count, double scale, double* out) {
+// Sums of the rows of `x` (rows x count), each in `pieces` of `piece` values: block row x pieces
+// + p gives scale times the sum of piece p. The order is fixed by the sizes.
+extern "C" __global__ void __launch_bounds__(kSweep)
+    sum_f64(const double* x, uint64_t count, uint64_t piece, uint32_t pieces, double scale, double* out) {
     SHARED(double, parts, [kSweep / 32]);
+    const double* row = x + blockIdx.x / pieces * count;
+    const uint64_t from = blockIdx.x % pieces * piece, to = min(count, from + piece);
     double sum = 0;
-    for (uint64_t i = threadIdx.x; i < count; i += kSweep) sum += x[blockIdx.x * count + i];
+    for (uint64_t i = from + threadIdx.x; i < to; i += kSweep) sum += row[i];
     sum = block_sum(sum, parts);
     if (threadIdx.x == 0) out[blockIdx.x] = scale * sum;
 }

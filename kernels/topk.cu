@@ -12,7 +12,8 @@
 // topk_join: the candidates of some blocks of a query become those of one, where there are more
 // than topk_finish sorts at once. topk_finish: joins the blocks' lists of a query, scores the best
 // k + 32 again in f32 in one fixed order, sorts, writes k. topk_history: the same among the items
-// of a list of its own for every query (a user's history): no tiles, a warp an item.
+// of a list of its own for every query (a user's history): no tiles, 1 to 32 lanes an item, and no
+// larger sort than the list needs.
 //
 // FLOP: 2 Q N d. Bytes: s d (Q + N), items again from L2 for every 64 queries.
 
@@ -32,8 +33,6 @@ ARGUMENTS_OF(TopkFinishArgs, TOPK_FINISH_ARGS);
 ARGUMENTS_OF(HistoryArgs, HISTORY_ARGS);
 
 namespace {
-
-constexpr int kWarps = kTileThreads / 32;
 
 template <class T>
 __device__ __forceinline__ void scan(char* bytes, const RowsOf<T>& queries, const RowsOf<T>& items, const BestInput& in, uint32_t step,
@@ -66,11 +65,29 @@ __device__ __forceinline__ void join_splits(uint64_t* keys, uint64_t queries, co
     for (uint32_t i = threadIdx.x; i < room; i += kTileThreads) out[(blockIdx.y * queries + query) * room + i] = keys[i];
 }
 
+// How many lanes share a row of `depth` values, 16 bytes a lane: a power of two, so that a warp has
+// whole rows.
+template <class T> __device__ __forceinline__ uint32_t lanes_a_row(uint32_t depth) {
+    uint32_t lanes = 1;
+    while (lanes < 32 && lanes * Vec<T>::size < depth) lanes *= 2;
+    return lanes;
+}
+
+// The same in each of the `lanes` lanes. The whole warp calls it; `depth` is 0 for a row that is
+// not there. What pads a row is zero.
 template <class T>
-__device__ __forceinline__ float dot(const T* __restrict__ a, const T* __restrict__ b, uint32_t depth, int lane) {
+__device__ __forceinline__ float dot(const T* __restrict__ a, const T* __restrict__ b, uint32_t depth, uint32_t lane, uint32_t lanes) {
+    constexpr int V = Vec<T>::size;
     float sum = 0;
-    for (uint32_t c = lane; c < depth; c += 32) sum += to_float(a[c]) * to_float(b[c]);
-    return warp_sum(sum);
+    for (uint32_t c = lane * V; c < depth; c += lanes * V) {
+        Vec<T> x, y;
+        x.load(a + c);
+        y.load(b + c);
+#pragma unroll
+        for (int v = 0; v < V; v++) sum += x.get(v) * y.get(v);
+    }
+    for (uint32_t apart = lanes / 2; apart; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
+    return sum;
 }
 
 // `size` is a power of two of at least splits x room.
@@ -80,20 +97,22 @@ __device__ __forceinline__ void finish(uint64_t* keys, const RowsOf<T>& queries,
                                        uint32_t keep, uint32_t k, uint32_t* __restrict__ index, float* __restrict__ score,
                                        uint32_t* __restrict__ counts) {
     const uint64_t query = blockIdx.x;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t lanes = lanes_a_row<T>(items.depth), groups = kTileThreads / lanes;
+    const uint32_t lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
     for (uint32_t i = threadIdx.x; i < size; i += kTileThreads) {
         const uint32_t s = i / room;
         keys[i] = s < splits ? candidates[(s * queries.rows + query) * room + i % room] : 0;
     }
     __syncthreads();
     sort_block<true>(keys, size, threadIdx.x, kTileThreads);
-    for (uint32_t i = warp; i < room; i += kWarps) {
+    const T* own = queries.base + query * queries.stride;
+    for (uint32_t base = 0; base < room; base += groups) {
+        const uint32_t i = base + group;
         const uint64_t key = i < keep ? keys[i] : 0;
-        const uint32_t item = ~uint32_t(key);
-        uint64_t exact = 0;
-        if (key) exact = score_key(dot(queries.base + query * queries.stride, items.base + uint64_t(item) * items.stride, items.depth, lane), item);
+        const uint32_t item = key ? ~uint32_t(key) : 0;
+        const float exact = dot(own, items.base + uint64_t(item) * items.stride, key ? items.depth : 0, lane, lanes);
         __syncwarp();
-        if (lane == 0) keys[i] = exact;
+        if (lane == 0 && i < room) keys[i] = key ? score_key(exact, item) : 0;
     }
     __syncthreads();
     sort_block<true>(keys, room, threadIdx.x, kTileThreads);
@@ -107,7 +126,7 @@ __device__ __forceinline__ void finish(uint64_t* keys, const RowsOf<T>& queries,
     if (threadIdx.x == 0 && !keys[0]) counts[query] = 0;
 }
 
-constexpr uint32_t kHistory = 1024;  // 512 kept, 512 new
+constexpr uint32_t kHistory = 1024;  // 512 kept, 512 new; of the first round all are new
 
 template <class T>
 __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* __restrict__ targets,
@@ -115,27 +134,33 @@ __device__ __forceinline__ void history(const RowsOf<T>& items, const uint32_t* 
                                         uint32_t* __restrict__ index, float* __restrict__ score, uint32_t* __restrict__ counts) {
     SHARED(uint64_t, keys, [kHistory]);
     const uint64_t query = blockIdx.x, begin = starts[query], end = starts[query + 1];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    for (uint32_t i = threadIdx.x; i < kHistory; i += kTileThreads) keys[i] = 0;
-    __syncthreads();
-    for (uint64_t from = begin; from < end; from += kHistory / 2) {
-        for (uint32_t i = warp; i < kHistory / 2; i += kWarps) {
-            uint64_t key = 0;
-            if (from + i < end) {
-                const uint32_t row = rows[from + i];
-                key = score_key(dot(items.base + uint64_t(targets[query]) * items.stride, items.base + uint64_t(row) * items.stride, items.depth, lane), row);
-            }
-            if (lane == 0) keys[kHistory / 2 + i] = key;
+    const uint32_t lanes = lanes_a_row<T>(items.depth), groups = kTileThreads / lanes;
+    const uint32_t lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
+    const T* own = items.base + uint64_t(targets[query]) * items.stride;
+    uint32_t kept = 0;
+    for (uint64_t from = begin; from < end;) {
+        const uint32_t here = uint32_t(min(end - from, uint64_t(kHistory - kept)));
+        for (uint32_t base = 0; base < here; base += groups) {
+            const uint32_t i = base + group;
+            const uint32_t row = i < here ? rows[from + i] : 0;
+            const float found = dot(own, items.base + uint64_t(row) * items.stride, i < here ? items.depth : 0, lane, lanes);
+            if (lane == 0 && i < here) keys[kept + i] = score_key(found, row);
         }
+        uint32_t size = 2;
+        while (size < kept + here) size *= 2;
+        for (uint32_t i = kept + here + threadIdx.x; i < size; i += kTileThreads) keys[i] = 0;
         __syncthreads();
-        sort_block<true>(keys, kHistory, threadIdx.x, kTileThreads);
+        sort_block<true>(keys, size, threadIdx.x, kTileThreads);
+        from += here;
+        kept = min(kept + here, kHistory / 2);
     }
+    const uint32_t found = uint32_t(min(end - begin, uint64_t(k)));
     for (uint32_t i = threadIdx.x; i < k; i += kTileThreads) {
-        const uint64_t key = keys[i];
+        const uint64_t key = i < found ? keys[i] : 0;
         index[query * k + i] = key ? ~uint32_t(key) : 0xffffffffu;
         score[query * k + i] = key ? unordered(uint32_t(key >> 32)) : -INFINITY;
     }
-    if (threadIdx.x == 0) counts[query] = uint32_t(min(end - begin, uint64_t(k)));
+    if (threadIdx.x == 0) counts[query] = found;
 }
 
 }  // namespace

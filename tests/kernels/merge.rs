@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use rallrec::ops::merge::cases::tolerance;
+use rallrec::ops::merge::kernel::PIECE;
 use rallrec::ops::merge::{Trust, kernel, oracle};
+use rallrec::rng::{Rng, Use};
 
 use super::common::{cases, devices};
 
@@ -36,6 +38,27 @@ proptest! {
             kernel::moments(&dx, stride, &dc, limit, &mut dm, &mut dv).unwrap();
             near("mean", &device.download(&dm).unwrap(), &mean)?;
             near("variance", &device.download(&dv).unwrap(), &var)?;
+        }
+    }
+
+    /// Rows that one block sums, and rows of several pieces, with a last piece of one value.
+    #[test]
+    fn sums_meet_the_oracle(
+        rows in 1usize..4, columns in prop::sample::select(vec![0usize, 1, 300, PIECE, PIECE + 1, 2 * PIECE + 77]), seed: u64,
+    ) {
+        let mut rng = Rng::new(seed, Use::Synthetic, 8, 0);
+        let x: Vec<f64> = (0..rows * columns).map(|_| rng.uniform_f64() - 0.3).collect();
+        let want: Vec<f64> = (0..rows).map(|r| 0.5 * x[r * columns..][..columns].iter().sum::<f64>()).collect();
+        for device in devices(seed) {
+            let values = device.upload(&x, "x").unwrap();
+            let run = || {
+                let mut out = device.alloc(rows, "sums").unwrap();
+                kernel::sum_rows(&values, rows, 0.5, &mut out).unwrap();
+                device.download(&out).unwrap()
+            };
+            let got = run();
+            near("sum", &got, &want)?;
+            prop_assert_eq!(got, run(), "two runs differ");
         }
     }
 

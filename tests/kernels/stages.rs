@@ -5,6 +5,8 @@ use rallrec::data::{ItemIdx, UserIdx};
 use rallrec::device::Device;
 use rallrec::models::{lightgcn, projector};
 use rallrec::monitor::Silent;
+use rallrec::ops::bpr::{Batch, Stream};
+use rallrec::ops::spmm::Precision;
 use rallrec::ops::topk::topk;
 use rallrec::rng::{Rng, Use};
 use rallrec::tensor::Matrix;
@@ -52,6 +54,57 @@ fn lightgcn_is_the_same_on_every_device() {
         for (got, want) in got.history.iter().zip(&want.history) {
             assert!((got.loss - want.loss).abs() <= 1e-5 * (1.0 + want.loss), "{got:?} and not {want:?}");
             assert_eq!((got.recall, got.ndcg), (want.recall, want.ndcg));
+        }
+    }
+}
+
+/// A batch that reads few of the nodes: loss and gradient are the CPU's in both precisions, and the
+/// precision asked for is the one in use.
+#[test]
+fn a_small_batch_has_the_gradient_of_the_cpu() {
+    use lightgcn::{LightGcnSettings, Negatives, Trainer};
+    let (users, items) = (90u32, 70u32);
+    let mut rng = Rng::new(6, Use::Synthetic, 0, 0);
+    let edges: Vec<_> = (0..400).map(|_| (UserIdx(rng.below(users)), ItemIdx(rng.below(items)))).collect();
+    let graph = lightgcn::Graph::new(users as usize, items as usize, &edges).unwrap();
+    let of: Vec<_> = edges[..5].iter().map(|&(u, i)| (u.0, users + i.0)).collect();
+    let batch = Batch {
+        users: of.iter().map(|p| p.0).collect(),
+        positives: of.iter().map(|p| p.1).collect(),
+        negatives: Vec::new(),
+    };
+    let draws = |epoch| Negatives::Drawn(Stream { seed: 3, epoch, first: 0 });
+    for candidates in [1, 4] {
+        let run = |device: &Device, precision| {
+            let settings = LightGcnSettings {
+                dim: 20,
+                precision,
+                negative_candidates: candidates,
+                init_std: 1.0,
+                ..Default::default()
+            };
+            let mut trainer = Trainer::new(device, &graph, &settings).unwrap();
+            // A second batch: nothing of the first may be left.
+            trainer.backward(&batch, draws(1)).unwrap();
+            let few = Batch { users: vec![batch.users[1]], positives: vec![batch.positives[1]], negatives: vec![] };
+            let loss = trainer.backward(&few, draws(2)).unwrap();
+            (loss, trainer.gradient().unwrap().to_packed())
+        };
+        let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|p| run(&Device::Cpu, p));
+        let between = apart(&exact.1, &rounded.1);
+        assert!(between > 0.0, "both precisions give one gradient");
+        for device in devices(4) {
+            let device = Device::Kernels(device);
+            for (precision, want) in [(Precision::F32, &exact), (Precision::Bf16, &rounded)] {
+                let got = run(&device, precision);
+                // The CPU rounds to 16 bits within 1/256, kernels to nearest. So a kernel's distance
+                // from the exact gradient is neither none nor far more than the CPU's.
+                let (narrow, from_exact) = (precision == Precision::Bf16, apart(&got.1, &exact.1));
+                let range = if narrow { 0.05..=3.0 } else { 0.0..=1e-2 };
+                assert!(range.contains(&(from_exact / between)), "{precision:?}: {from_exact} of {between}");
+                assert!((got.0 - want.0).abs() <= 1e-3 * (1.0 + want.0), "{precision:?}: {} and not {}", got.0, want.0);
+            }
         }
     }
 }

@@ -146,14 +146,14 @@ impl<'a> Trainer<'a> {
                     }
                 }
                 // The propagation may leave out what the batch does not read.
-                let read = Sparse { outputs: self.bpr.active(), ..Sparse::default() };
+                let read = Sparse { outputs: Some(self.bpr.active()), ..Sparse::default() };
                 spmm::propagate(device, through, &self.e0, self.layers, read, &mut self.output)?;
             }
         }
         let (loss, _) = bpr::backward(device, &mut self.bpr, &self.output, &self.e0, &mut self.gradient)?;
         // The propagation is symmetric, so it is its own backward, from the rows that the batch
         // read. `output` is free again and takes the result.
-        let written = Sparse { inputs: self.bpr.active(), ..Sparse::default() };
+        let written = Sparse { inputs: Some(self.bpr.active()), ..Sparse::default() };
         spmm::propagate(device, through, &self.gradient, self.layers, written, &mut self.output)?;
         Ok(loss)
     }

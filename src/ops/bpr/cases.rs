@@ -26,6 +26,7 @@ pub const OPERATOR: Operator = Operator {
     kernels: kernels! {
         "bpr_negatives" ONE ["B / 128"] 128 "32 B bytes" "graph: uniform negatives, the CPU's Philox draws"
         "bpr_hardest" TYPES ["B / 4"] 128 "(32 m + (m + 1) s d) B bytes, 2 m B d FLOP" "graph: of m uniform negatives the one that scores highest"
+        "bpr_active" ONE ["B / 128"] 128 "24 B bytes" "graph: which rows a batch reads, a bit a node"
         "bpr_terms" TYPES ["B / 4"] 128 "(3 s + 12) B d B, 10 B d FLOP" "graph: scores, slopes and losses of a batch"
         "bpr_keys" ONE ["size / 128"] 128 "20 size B" "graph: which entries of a batch touch which row"
         "sort_tile" ONE ["size / 2048"] 512 "16 size B" "graph: bitonic sort within 2048 keys"
@@ -167,7 +168,11 @@ fn rank<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, triples: us
     let e0 = copies(rows::<f32>(device, nodes, DIM, 2)?, count)?;
     let mut by_e = DeviceRows::zeros(device, nodes, DIM, "by e")?;
     let mut weights = device.zeros(nodes, "weights")?;
-    let run = move |i: usize| kernel::backward(&mut batch, &e[i], &e0[i], 1e-4, &mut by_e, &mut weights).map(drop);
+    let mut active = device.zeros(nodes.div_ceil(32), "active rows")?;
+    let run = move |i: usize| {
+        kernel::mark(&batch, &mut active)?;
+        kernel::backward(&mut batch, &e[i], &e0[i], 1e-4, &mut by_e, &mut weights).map(drop)
+    };
     let values = (n * DIM) as f64;
     let sizes = [("triples", n), ("nodes", nodes), ("width", DIM)];
     let bytes = values * (3.0 * size_of::<T>() as f64 + 24.0);

@@ -178,6 +178,25 @@ pub fn negatives(of: &DeviceItems, batch: &mut DeviceBatch, stream: Stream) -> R
     unsafe { batch.users.device().launch(&launch, &[args.arg()]) }
 }
 
+/// Sets the bits of the nodes that the batch reads, and no others: a bit a node of `active`.
+///
+/// # Errors
+/// A device that fails.
+pub fn mark(batch: &DeviceBatch, active: &mut Buffer<u32>) -> Result<Cost> {
+    let n = batch.len();
+    let device = active.device().clone();
+    device.clear(active)?;
+    let launch = Launch::new(
+        "bpr_active",
+        n.div_ceil(THREADS as usize),
+        THREADS,
+        Cost { bytes: 24.0 * n as f64 + 4.0 * active.len() as f64, flops: 0.0 },
+    );
+    let [users, positives, negatives] = [&batch.users, &batch.positives, &batch.negatives].map(Buffer::arg);
+    // SAFETY: nodes of the batch are below 32 times the words by the batch's contract.
+    unsafe { device.launch(&launch, &[users, positives, negatives, Arg::U32(n as u32), active.arg()]) }
+}
+
 /// Draws the batch's negatives as `choice` says.
 pub(super) fn chosen(
     of: &DeviceItems,

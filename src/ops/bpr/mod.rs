@@ -20,7 +20,7 @@ mod cpu;
 pub mod kernel;
 pub mod oracle;
 
-use super::spmm::{Adjacency, At, Nodes};
+use super::spmm::{Adjacency, At, Flags, Nodes};
 use crate::device::{Buffer, Device, Place, mixed};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Use};
@@ -174,7 +174,7 @@ pub struct Bpr {
 #[derive(Debug)]
 enum Buffers {
     Cpu(Box<cpu::Bpr>),
-    Kernels { batch: Option<kernel::DeviceBatch>, weights: Buffer<f32> },
+    Kernels { batch: Option<kernel::DeviceBatch>, weights: Buffer<f32>, active: Buffer<u32> },
 }
 
 /// A factor for each row: the penalty's gradient is this times the layer-0 row.
@@ -194,7 +194,11 @@ impl Bpr {
     pub fn new(device: &Device, nodes: usize, lambda: f32) -> Result<Self> {
         let at = match device {
             Device::Cpu => Buffers::Cpu(Box::new(cpu::Bpr::new(nodes))),
-            Device::Kernels(device) => Buffers::Kernels { batch: None, weights: device.zeros(nodes, "penalty")? },
+            Device::Kernels(device) => Buffers::Kernels {
+                batch: None,
+                weights: device.zeros(nodes, "penalty")?,
+                active: device.zeros(nodes.div_ceil(32), "active rows")?,
+            },
         };
         Ok(Self { nodes, lambda, at })
     }
@@ -215,10 +219,11 @@ impl Bpr {
                 op.batch.clone_from(batch);
                 op.begin(self.lambda);
             }
-            Buffers::Kernels { batch: on_device, weights } => {
+            Buffers::Kernels { batch: on_device, weights, active } => {
                 let device = weights.device().clone();
                 let mut triples = kernel::DeviceBatch::new(&device, &batch.users, &batch.positives)?;
                 device.write(&mut triples.negatives, &batch.negatives)?;
+                kernel::mark(&triples, active)?;
                 *on_device = Some(triples);
             }
         }
@@ -257,9 +262,10 @@ impl Bpr {
                 op.begin(self.lambda);
                 Ok(choice.cost(n))
             }
-            (Buffers::Kernels { batch, weights }, Some(lists)) => {
+            (Buffers::Kernels { batch, weights, active }, Some(lists)) => {
                 let mut triples = kernel::DeviceBatch::new(weights.device(), users, positives)?;
-                let cost = kernel::chosen(lists, &mut triples, stream, choice)?;
+                let mut cost = kernel::chosen(lists, &mut triples, stream, choice)?;
+                cost += kernel::mark(&triples, active)?;
                 *batch = Some(triples);
                 Ok(cost)
             }
@@ -267,11 +273,11 @@ impl Bpr {
         }
     }
 
-    /// One flag a node, whether the batch reads its output row; none where that is not known.
-    pub fn active(&self) -> Option<&[bool]> {
+    /// One flag a node, whether the batch that was set reads its output row.
+    pub fn active(&self) -> Flags<'_> {
         match &self.at {
-            Buffers::Cpu(op) => Some(op.active()),
-            Buffers::Kernels { .. } => None,
+            Buffers::Cpu(op) => Flags::Cpu(op.active()),
+            Buffers::Kernels { active, .. } => Flags::Kernels(active),
         }
     }
 
@@ -301,13 +307,17 @@ pub fn backward(device: &Device, op: &mut Bpr, e: &Nodes, e0: &Nodes, gradient: 
             let cost = cost(op.batch.users.len(), e.dim());
             Ok((op.backward(e, e0, lambda, gradient), cost))
         }
-        (Device::Kernels(_), Buffers::Kernels { batch: Some(batch), weights }, e, At::F32(e0), At::F32(gradient)) => {
-            match e {
-                At::F32(e) => kernel::backward(batch, e, e0, lambda, gradient, weights),
-                At::Bf16(e) => kernel::backward(batch, e, e0, lambda, gradient, weights),
-                At::Cpu(_) => Err(mixed("bpr", &places)),
-            }
-        }
+        (
+            Device::Kernels(_),
+            Buffers::Kernels { batch: Some(batch), weights, .. },
+            e,
+            At::F32(e0),
+            At::F32(gradient),
+        ) => match e {
+            At::F32(e) => kernel::backward(batch, e, e0, lambda, gradient, weights),
+            At::Bf16(e) => kernel::backward(batch, e, e0, lambda, gradient, weights),
+            At::Cpu(_) => Err(mixed("bpr", &places)),
+        },
         (Device::Kernels(_), Buffers::Kernels { batch: None, .. }, ..) => Err(Error::failed("bpr", "no batch was set")),
         _ => Err(mixed("bpr", &places)),
     }

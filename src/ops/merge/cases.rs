@@ -16,7 +16,7 @@ pub const OPERATOR: Operator = Operator {
         "merge_moments" ONE ["rows / 128"] 128 "8 samples + 20 rows B, 4 samples FLOP" "merge: mean and variance of a row's samples"
         "merge_rows" ONE ["rows / 256"] 256 "16 (experts + 1) rows B" "merge: the weighted mean and the first expert's share"
         "merge_sweep" ONE ["rows / 256 x points"] 256 "16 experts rows B, (6 experts + 8) rows points FLOP" "merge: log loss over a grid of alpha and epsilon"
-        "sum_f64" ONE ["rows"] 256 "8 values B" "every loss: a sum in fixed order"
+        "sum_f64" ONE ["rows x pieces of 8192"] 256 "8 values B" "every loss: a sum in fixed order"
     },
     checks: &[Check::new("merge", ["rows", "samples", "points"], check).one_storage()],
     cases: &[

@@ -143,15 +143,38 @@ pub fn sweep(
     Ok((device.download(&losses)?, total))
 }
 
-/// `out[r]` = scale times the sum of row `r` of `x` (`rows` rows of equal length), in a fixed
-/// order.
+/// `out[r]` = scale times the sum of row `r` of `x` (`rows` rows of equal length), in an order that
+/// their length alone decides.
 pub fn sum_rows(x: &Buffer<f64>, rows: usize, scale: f64, out: &mut Buffer<f64>) -> Result<Cost> {
     let count = x.len().checked_div(rows).unwrap_or(0);
     if count * rows != x.len() || out.len() < rows {
         return Err(Error::failed("sum", format!("{} values in {rows} rows", x.len())));
     }
-    let cost = Cost { bytes: 8.0 * (x.len() + rows) as f64, flops: x.len() as f64 };
-    let launch = Launch::new("sum_f64", rows, SWEEP as u32, cost);
-    // SAFETY: rows x count values, a result a row.
-    unsafe { x.device().launch(&launch, &[x.arg(), Arg::U64(count as u64), Arg::F64(scale), out.arg()]) }
+    let pieces = count.div_ceil(PIECE).max(1);
+    if pieces == 1 {
+        return sum_pieces(x, (rows, count), (count, 1), scale, out);
+    }
+    // A row that one block would walk for long: a block a piece, then their sums.
+    let mut parts = x.device().alloc::<f64>(rows * pieces, "sums of pieces")?;
+    let mut total = sum_pieces(x, (rows, count), (PIECE, pieces), 1.0, &mut parts)?;
+    total += sum_rows(&parts, rows, scale, out)?;
+    Ok(total)
+}
+
+/// Values of a row that one block of `sum_f64` sums.
+pub const PIECE: usize = 8192;
+
+/// One launch: `out[row * pieces + p]` is `scale` times the sum of piece `p`.
+fn sum_pieces(
+    x: &Buffer<f64>,
+    (rows, count): (usize, usize),
+    (piece, pieces): (usize, usize),
+    scale: f64,
+    out: &mut Buffer<f64>,
+) -> Result<Cost> {
+    let cost = Cost { bytes: 8.0 * (x.len() + rows * pieces) as f64, flops: x.len() as f64 };
+    let launch = Launch::new("sum_f64", rows * pieces, SWEEP as u32, cost);
+    let args = [Arg::U64(count as u64), Arg::U64(piece as u64), Arg::U32(pieces as u32), Arg::F64(scale)];
+    // SAFETY: rows x count values, a result a piece; pieces end at the row's end.
+    unsafe { x.device().launch(&launch, &[x.arg(), args[0], args[1], args[2], args[3], out.arg()]) }
 }

@@ -1,6 +1,6 @@
 //! Propagation: its name, its kernels, what it is checked on and measured with.
 
-use super::{Adjacency, Lines, Nodes, Precision, Propagation, Sparse, cost, kernel, oracle, propagate};
+use super::{Adjacency, Flags, Lines, Nodes, Precision, Propagation, Sparse, bits, cost, kernel, oracle, propagate};
 use crate::device::{Device, KernelDevice, Storage};
 use crate::error::Result;
 use crate::ops::peak::Fetch;
@@ -19,6 +19,7 @@ pub const OPERATOR: Operator = Operator {
     room: "spmm",
     sources: &["spmm"],
     arguments: &[kernel::SpmmLayerArgs::LAYOUT],
+    constants: &[("spmm_chunk", kernel::CHUNK)],
     kernels: kernels! {
         "spmm_start" TYPES ["values / (128 vectors), at most 4096"] 128 "(8 + s) N d B" "graph: z = D^-1/2 x before the first layer"
         "spmm_layer" LAYERS ["chunks / 4"] 128 "4 nnz + (2 s + 8) N d B, nnz d + 3 N d FLOP" "graph: a layer of propagation and its layer mean, forward and backward"
@@ -45,6 +46,8 @@ pub const OPERATOR: Operator = Operator {
         Case::kernels("spmm", "books, 3 layers", |d, s| by_kernels::<f32>(d, s, BOOKS, 128)),
         Case::kernels("spmm", "books, 3 layers", |d, s| by_kernels::<bf16>(d, s, BOOKS, 128)),
         Case::kernels("spmm", "books, 3 layers", |d, s| by_kernels::<bf16>(d, s, BOOKS, 256)),
+        Case::kernels("spmm", "books, a batch of 2,048 there and back", |d, s| of_a_batch::<f32>(d, s, BOOKS, 64)),
+        Case::kernels("spmm", "books, a batch of 2,048 there and back", |d, s| of_a_batch::<bf16>(d, s, BOOKS, 64)),
         Case::kernels("spmm", "rows beyond the cache, 3 layers", |d, s| by_kernels::<f32>(d, s, LARGE, 64)),
         Case::kernels("spmm", "rows beyond the cache, 3 layers", |d, s| by_kernels::<bf16>(d, s, LARGE, 64)),
     ],
@@ -84,10 +87,30 @@ fn check(device: &Device, [nodes, edges, dim]: Shape, narrow: bool, seed: u64) -
     let rows = Nodes::from_lines(device, Lines::from_packed(dim, &x), "x")?;
     let mut out = Nodes::zeros(device, nodes, dim, "out")?;
     propagate(device, &mut through, &rows, 3, Sparse::default(), &mut out)?;
+    // The same with the third of the rows that a batch reads: as outputs, and as inputs.
+    let active: Vec<bool> = (0..nodes).map(|_| rng.below(3) == 0).collect();
+    let held = match device {
+        Device::Cpu => None,
+        Device::Kernels(device) => Some(device.upload(&bits(&active), "active rows")?),
+    };
+    let flags = Some(held.as_ref().map_or(Flags::Cpu(&active), Flags::Kernels));
+    let mut some = Nodes::zeros(device, nodes, dim, "some")?;
+    propagate(device, &mut through, &rows, 3, Sparse { outputs: flags, inputs: None }, &mut some)?;
+    let few: Vec<f32> = x.iter().enumerate().map(|(i, &v)| if active[i / dim.max(1)] { v } else { 0.0 }).collect();
+    let (want_few, rows) = (
+        oracle::propagate(&graph, &wide(&few), dim, 3),
+        Nodes::from_lines(device, Lines::from_packed(dim, &few), "few")?,
+    );
+    let mut back = Nodes::zeros(device, nodes, dim, "back")?;
+    propagate(device, &mut through, &rows, 3, Sparse { outputs: None, inputs: flags }, &mut back)?;
     let longest = (0..nodes).map(|n| graph.neighbours(n).len()).max().unwrap_or(0);
     let largest = x.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
     let scale = largest * (1.0 + (longest as f64).sqrt());
-    Ok(errors(&out.lines()?.to_packed(), &want, |i| tolerance(narrow, want[i], scale)))
+    let mut all = errors(&out.lines()?.to_packed(), &want, |i| tolerance(narrow, want[i], scale));
+    let some = errors(&some.lines()?.to_packed(), &want, |i| tolerance(narrow, want[i], scale));
+    all.extend(some.into_iter().enumerate().filter(|(i, _)| active[i / dim.max(1)]).map(|(_, error)| error));
+    all.extend(errors(&back.lines()?.to_packed(), &want_few, |i| tolerance(narrow, want_few[i], scale)));
+    Ok(all)
 }
 
 fn on_cpu(users: usize, items: usize, edges: usize, dim: usize, precision: Precision) -> Result<Prepared> {
@@ -106,7 +129,7 @@ fn on_cpu(users: usize, items: usize, edges: usize, dim: usize, precision: Preci
     let mut space = super::cpu::Workspace::new(users + items, dim, precision);
     // Below `propagate`, which borrows its graph, by one match.
     Ok(Prepared::of(cost, n, move |i| {
-        super::cpu::propagate(&graph, &x[i], 3, Sparse::default(), &mut space, &mut out);
+        super::cpu::propagate(&graph, &x[i], 3, super::cpu::Sparse::default(), &mut space, &mut out);
         Ok(())
     }))
 }
@@ -155,7 +178,7 @@ fn by_kernels<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: 
     let (mut fetch, fetched) = (Fetch::new(device, edges.indices())?, rows::<T>(device, nodes, dim, 2)?);
     let run = move |i: usize| {
         let (x, out) = &mut buffers[i];
-        kernel::propagate(&graph, x, DEPTH, &mut space, out).map(drop)
+        kernel::propagate(&graph, x, DEPTH, Sparse::default(), &mut space, out).map(drop)
     };
     let [e, v, w] = [nnz, nodes, nodes * dim].map(|n| n as f64);
     let layer = (4.0 * (e + v) + 2.0 * w * size_of::<T>() as f64, e * dim as f64);
@@ -165,4 +188,46 @@ fn by_kernels<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: 
         .floor(DEPTH as f64 * layer.0, DEPTH as f64 * layer.1)
         .beside_floor("fetching the same rows", move |_| (0..DEPTH).try_for_each(|_| fetch.run(&fetched).map(drop)))
         .goal(Goal::Beside(0.85)))
+}
+
+/// The propagations of a training step: forward for the rows that 2,048 triples read, and back from
+/// them. Its floor has all rows of the layers between, and the edges of those rows in one layer of
+/// each; rows of the layer mean count where they are wanted.
+fn of_a_batch<T: Storage>(device: &KernelDevice, scale: Scale, full: Size, dim: usize) -> Result<Prepared> {
+    let [users, items, count] = size(scale, full);
+    let edges = graph([users, items, count])?;
+    let (nodes, nnz) = (edges.nodes(), edges.nnz());
+    let (mut rng, mut active) = (Rng::new(4, Use::Synthetic, 0xbe, 1), vec![false; nodes]);
+    for _ in 0..scale.of(2048, 60) {
+        let user = rng.below(users as u32) as usize;
+        let of = edges.neighbours(user);
+        active[user] = true;
+        active[users + rng.below(items as u32) as usize] = true;
+        if !of.is_empty() {
+            active[of[rng.below(of.len() as u32) as usize] as usize] = true;
+        }
+    }
+    let flags = device.upload(&bits(&active), "active rows")?;
+    let graph = kernel::DeviceGraph::new(device, &edges)?;
+    let mut space = kernel::DeviceWorkspace::<T>::new(device, &graph, dim)?;
+    let x = device.upload(Lines::from_packed(dim, &normals(nodes * dim, 1)).values(), "x")?;
+    let mut few = Lines::from_packed(dim, &normals(nodes * dim, 2));
+    (0..nodes).filter(|&r| !active[r]).for_each(|r| few.row_mut(r).fill(0.0));
+    let gradient = device.upload(few.values(), "gradient")?;
+    let mut out = device.alloc(few.values().len(), "out")?;
+    let run = move |_| {
+        let [read, written] = [
+            Sparse { outputs: Some(Flags::Kernels(&flags)), inputs: None },
+            Sparse { outputs: None, inputs: Some(Flags::Kernels(&flags)) },
+        ];
+        kernel::propagate(&graph, &x, DEPTH, read, &mut space, &mut out)?;
+        kernel::propagate(&graph, &gradient, DEPTH, written, &mut space, &mut out).map(drop)
+    };
+    let rows = active.iter().filter(|&&a| a).count();
+    let near: usize = (0..nodes).filter(|&r| active[r]).map(|r| edges.neighbours(r).len()).sum();
+    let (s, d, between) = (size_of::<T>() as f64, dim as f64, (DEPTH - 1) as f64);
+    let [e, v, near, rows] = [nnz, nodes, near, rows].map(|n| n as f64);
+    let bytes = 2.0 * between * (4.0 * (e + v) + 2.0 * v * d * s) + 8.0 * near + 4.0 * v * d + 8.0 * rows * d;
+    let sizes = [("users", users), ("items", items), ("edges", nnz / 2), ("width", dim), ("layers", DEPTH)];
+    Ok(Prepared::new(T::NAME, &sizes, run).floor(bytes, 2.0 * (between * e + near) * d))
 }

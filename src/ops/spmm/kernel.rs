@@ -2,13 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Adjacency, LANE};
+use super::{Adjacency, Flags, LANE, Sparse};
 use crate::device::{Arg, Buffer, KernelDevice, Launch, Pointer, Storage, arguments};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
 /// Neighbours that one warp sums.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 const THREADS: u32 = 128;
 /// Vectors that one thread of the first kernel copies, at least.
 const START_BLOCKS: usize = 4096;
@@ -27,6 +27,8 @@ arguments! {
         partials: Pointer,
         next: Pointer,
         total: Pointer,
+        wanted: Pointer,
+        filled: Pointer,
     }
 }
 
@@ -125,12 +127,27 @@ fn layer_cost(graph: &DeviceGraph, stride: usize, bytes: usize, last: bool) -> C
     Cost { bytes: 4.0 * nnz + n * d * s + written + 8.0 * n * d + 20.0 * n, flops: nnz * d + 3.0 * n * d }
 }
 
+/// The words of a bit a node; none for all nodes.
+fn words<'a>(flags: Option<Flags<'a>>, nodes: usize) -> Result<Option<&'a Buffer<u32>>> {
+    match flags {
+        None => Ok(None),
+        Some(Flags::Kernels(words)) if words.len() == nodes.div_ceil(32) => Ok(Some(words)),
+        Some(Flags::Kernels(words)) => {
+            Err(Error::failed("spmm", format!("{} words of flags for {nodes} nodes", words.len())))
+        }
+        Some(Flags::Cpu(_)) => Err(Error::failed("spmm", "the flags of rows lie on the CPU, the rows on a device")),
+    }
+}
+
 /// `out = 1/(layers+1) * sum over l of A^l x` as [`super::propagate`]; rows of `x` and `out` are
-/// laid out as [`super::Lines`], layers between are stored as `T`.
+/// laid out as [`super::Lines`], layers between are stored as `T`. A row that is not wanted keeps
+/// no layer mean and is not made in the last layer; a row that is zero is not read. What these save
+/// is not in the cost, since which rows they are is known on the device alone.
 pub fn propagate<T: Storage>(
     graph: &DeviceGraph,
     x: &Buffer<f32>,
     layers: usize,
+    sparse: Sparse<'_>,
     space: &mut DeviceWorkspace<T>,
     out: &mut Buffer<f32>,
 ) -> Result<Cost> {
@@ -140,18 +157,23 @@ pub fn propagate<T: Storage>(
         let what = format!("x has {} values, out {}, the workspace {}", x.len(), out.len(), space.now.len());
         return Err(Error::failed("spmm", format!("{what}; {nodes} rows of {stride} are needed")));
     }
+    let (wanted, filled) = (words(sparse.outputs, nodes)?, words(sparse.inputs, nodes)?);
     if values == 0 {
         return Ok(Cost::default());
     }
+    let arg = |words: Option<&Buffer<u32>>| words.map_or(Arg::Pointer(0), Buffer::arg);
+    let pointer = |words: Option<&Buffer<u32>>| words.map_or(Pointer::NULL, Buffer::pointer);
     let device = x.device();
     let (stride_arg, size) = (Arg::U32(stride as u32), size_of::<T>());
     let blocks = values.div_ceil(THREADS as usize * T::VECTOR).min(START_BLOCKS);
     let cost = Cost { bytes: values as f64 * (8.0 + size as f64), flops: values as f64 };
     let start = Launch::new(T::pick("spmm_start_f32", "spmm_start_bf16"), blocks, THREADS, cost);
-    // SAFETY: x, now and out hold `values`; a degree a row; `stride` is a multiple of every vector.
+    // SAFETY: x, now and out hold `values`; a degree and a bit a row; `stride` is a multiple of
+    // every vector.
     let mut total = unsafe {
-        let values = Arg::U64(values as u64);
-        device.launch(&start, &[x.arg(), graph.inv_sqrt.arg(), values, stride_arg, space.now.arg(), out.arg()])?
+        let (values, z) = (Arg::U64(values as u64), space.now.arg());
+        let rows = [x.arg(), graph.inv_sqrt.arg(), values, stride_arg, z, out.arg(), arg(wanted), arg(filled)];
+        device.launch(&start, &rows)?
     };
     let lanes = (stride / T::VECTOR).next_power_of_two().clamp(4, 32);
     let kernel = match lanes {
@@ -175,12 +197,14 @@ pub fn propagate<T: Storage>(
             partials: space.partials.pointer(),
             next: if last { Pointer::NULL } else { space.next.pointer() },
             total: out.pointer(),
+            wanted: pointer(wanted),
+            filled: pointer(filled.filter(|_| layer == 1)),
         };
         let (scale, next) = (Arg::F32(scale), if last { Arg::Pointer(0) } else { space.next.arg() });
         let cost = layer_cost(graph, stride, size, last);
         let blocks = graph.chunks.len().div_ceil(THREADS as usize / 32);
         // SAFETY: chunks lie within the columns, columns below `nodes` (Adjacency); a partial for
-        // every chunk of a long row; layers and totals hold `values`.
+        // every chunk of a long row; layers and totals hold `values`, flags a bit a node.
         let spent = unsafe {
             let (degrees, partials) = (graph.inv_sqrt.arg(), space.partials.arg());
             let spent = device.launch(&Launch::new(kernel, blocks, THREADS, cost), &[args.arg()])?;
@@ -188,7 +212,8 @@ pub fn propagate<T: Storage>(
             let cost = Cost { bytes: 4.0 * moved, flops: moved };
             let kernel = T::pick("spmm_reduce_f32", "spmm_reduce_bf16");
             let reduce = Launch::new(kernel, graph.long.len(), THREADS, cost);
-            device.launch(&reduce, &[graph.long.arg(), partials, degrees, stride_arg, scale, next, out.arg()])?;
+            let rows = [graph.long.arg(), partials, degrees, stride_arg, scale, next, out.arg(), arg(wanted)];
+            device.launch(&reduce, &rows)?;
             spent
         };
         total.bytes += spent.bytes;

@@ -18,13 +18,13 @@ pub mod oracle;
 
 pub(in crate::ops) use nodes::At;
 
-pub use cpu::{Precision, Sparse};
+pub use cpu::Precision;
 pub use lines::{LANE, Lane, Lines};
 pub use nodes::Nodes;
 
 use half::bf16;
 
-use crate::device::{Device, Place, mixed};
+use crate::device::{Buffer, Device, Place, mixed};
 use crate::error::{Error, Result};
 use crate::tensor::Cost;
 
@@ -170,6 +170,40 @@ impl<'a> Propagation<'a> {
     }
 }
 
+/// One flag a node, where the propagation is.
+#[derive(Debug, Clone, Copy)]
+pub enum Flags<'a> {
+    /// On the CPU.
+    Cpu(&'a [bool]),
+    /// On a device: a bit a node, as [`bits`] gives them.
+    Kernels(&'a Buffer<u32>),
+}
+
+impl<'a> Flags<'a> {
+    fn on_cpu(self) -> Result<&'a [bool]> {
+        match self {
+            Self::Cpu(flags) => Ok(flags),
+            Self::Kernels(_) => Err(Error::failed("spmm", "the flags of rows lie on a device, the rows on the CPU")),
+        }
+    }
+}
+
+/// Rows that can be passed over; by default none. The cost that a propagation states is that of all
+/// rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sparse<'a> {
+    /// Only these rows of the result are wanted; the others hold unspecified values.
+    pub outputs: Option<Flags<'a>>,
+    /// Only these rows of `x` are not zero.
+    pub inputs: Option<Flags<'a>>,
+}
+
+/// A bit a flag, the first in the lowest bit of the first word.
+pub fn bits(flags: &[bool]) -> Vec<u32> {
+    let word = |flags: &[bool]| flags.iter().enumerate().fold(0, |word, (i, &f)| word | u32::from(f) << i);
+    flags.chunks(32).map(word).collect()
+}
+
 /// `out = 1/(layers+1) * sum over l of A^l x`.
 ///
 /// `x` and `out` are `nodes x dim` in f32. Rows of the last layer that are not wanted may be left
@@ -186,7 +220,11 @@ pub fn propagate(
     out: &mut Nodes,
 ) -> Result<Cost> {
     let (nodes, dim) = (through.nodes, through.dim);
-    let flags = |f: Option<&[bool]>| f.is_none_or(|f| f.len() == nodes);
+    let flags = |f: Option<Flags<'_>>| match f {
+        Some(Flags::Cpu(f)) => f.len() == nodes,
+        Some(Flags::Kernels(f)) => f.len() == nodes.div_ceil(32),
+        None => true,
+    };
     if (x.rows(), x.dim()) != (nodes, dim) || (out.rows(), out.dim()) != (nodes, dim) {
         let what = format!("x is {} x {}, out {} x {}", x.rows(), x.dim(), out.rows(), out.dim());
         return Err(Error::failed("spmm", format!("{what}; {nodes} x {dim} are needed")));
@@ -196,14 +234,17 @@ pub fn propagate(
     }
     match (device, &mut through.graph, &x.at, &mut out.at) {
         (Device::Cpu, Graph::Cpu(graph, space), At::Cpu(x), At::Cpu(out)) => {
+            let Sparse { outputs, inputs } = sparse;
+            let [outputs, inputs] = [outputs, inputs].map(|f| f.map(Flags::on_cpu).transpose());
+            let sparse = cpu::Sparse { outputs: outputs?, inputs: inputs? };
             cpu::propagate(graph, x, layers, sparse, space, out);
             Ok(cost(graph, dim, layers, space.precision()))
         }
         (Device::Kernels(_), Graph::F32(graph, space), At::F32(x), At::F32(out)) => {
-            kernel::propagate(graph, x.values(), layers, space, out.values_mut())
+            kernel::propagate(graph, x.values(), layers, sparse, space, out.values_mut())
         }
         (Device::Kernels(_), Graph::Bf16(graph, space), At::F32(x), At::F32(out)) => {
-            kernel::propagate(graph, x.values(), layers, space, out.values_mut())
+            kernel::propagate(graph, x.values(), layers, sparse, space, out.values_mut())
         }
         _ => Err(mixed("spmm", &[Place::of(device), x.place(), out.place()])),
     }

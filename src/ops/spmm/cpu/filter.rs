@@ -1,6 +1,7 @@
 //! Which neighbours count: columns whose row is not zero, found at about a cycle each where a row
 //! costs four cache lines.
 
+use crate::ops::spmm::bits;
 use crate::tensor::simd::Level;
 
 /// One bit a node.
@@ -8,8 +9,7 @@ pub(super) struct Bits(Vec<u32>);
 
 impl Bits {
     pub(super) fn new(flags: &[bool]) -> Self {
-        let word = |flags: &[bool]| flags.iter().enumerate().fold(0, |word, (i, &f)| word | u32::from(f) << i);
-        Self(flags.chunks(32).map(word).collect())
+        Self(bits(flags))
     }
 
     fn has(&self, column: u32) -> bool {

@@ -88,13 +88,10 @@ impl Workspace {
     }
 }
 
-/// Rows that can be passed over: one flag a node. By default none; kernels pass over none in any
-/// case.
+/// [`super::Sparse`] with flags that lie on the CPU.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sparse<'a> {
-    /// Only these rows of the result are wanted; the others hold unspecified values.
+pub(super) struct Sparse<'a> {
     pub outputs: Option<&'a [bool]>,
-    /// Only these rows of `x` are not zero.
     pub inputs: Option<&'a [bool]>,
 }
 
