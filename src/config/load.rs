@@ -60,8 +60,8 @@ impl Source {
         tree::read(&self.text, &self.place).is_ok_and(|keys| keys.is_empty())
     }
 
-    /// Changes the recipe by `overrides` (`section.key=value`, values in TOML; a word that is no TOML
-    /// value is taken as a text), and checks what can be checked without looking at files.
+    /// Changes the recipe by `overrides` (`section.key=value`, values in TOML; a word that is no
+    /// TOML value is taken as a text), and checks what can be checked without looking at files.
     ///
     /// # Errors
     /// Names all keys that are wrong, with line, range and what to do.

@@ -1,9 +1,9 @@
 //! Area under the ROC curve, its variance and the test between two scores of the same rows, by
 //! DeLong, DeLong and Clarke-Pearson (1988) in the O(n log n) form of Sun and Xu (2014): everything
 //! follows from midranks. Where rows come in clusters, as those of one user do, the variance is
-//! that of Obuchowski (Biometrics 53, 1997); with every row by itself it is DeLong's. Where rows are
-//! clustered by user and by item, it is the sum of both less that by their pairs (Cameron, Gelbach
-//! and Miller, Journal of Business & Economic Statistics 29, 2011).
+//! that of Obuchowski (Biometrics 53, 1997); with every row by itself it is DeLong's. Where rows
+//! are clustered by user and by item, it is the sum of both less that by their pairs (Cameron,
+//! Gelbach and Miller, Journal of Business & Economic Statistics 29, 2011).
 
 use super::check;
 use super::clusters::{Clusters, Partition};

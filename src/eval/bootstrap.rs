@@ -4,8 +4,8 @@
 //!
 //! Where rows are clustered by user and by item, users and items are drawn apart, and a row is
 //! there as often as its user times as often as its item: the pigeonhole bootstrap of Owen (Annals
-//! of Applied Statistics 1, 2007). It counts what is a row's own three times, so it is a little wide
-//! where users and items have few rows each.
+//! of Applied Statistics 1, 2007). It counts what is a row's own three times, so it is a little
+//! wide where users and items have few rows each.
 
 use rayon::prelude::*;
 

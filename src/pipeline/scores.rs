@@ -99,7 +99,8 @@ pub struct ModelDifferences {
 }
 
 /// Compares the models that both runs have, each paired over the rows that it has scored in both,
-/// clustered by user, or by user and item (`by_item`); p values are adjusted by Holm for the models.
+/// clustered by user, or by user and item (`by_item`); p values are adjusted by Holm for the
+/// models.
 ///
 /// # Errors
 /// Rows of one user, item and time with unlike labels: the runs are of other data.
