@@ -14,8 +14,7 @@
 //
 // merge_sweep: blockIdx.y is a point of the grid, blockIdx.x 256 rows. Each thread merges rows and
 // sums their log loss; block partials are reduced in fixed order by sum_f64, long rows of them
-// piece by piece. p of every point can
-// be kept too (AUC needs it).
+// piece by piece. p of every point can be kept too (AUC needs it).
 //
 // Bytes: 8 (samples + 2 rows); of a sweep 8 (2 experts + 1) rows once (later points find them in
 // L2), 8 rows a point if kept. FLOP: 4 a sample; (6 experts + 8) a row and point.

@@ -15,8 +15,8 @@
 //
 // A batch reads few rows of the layer mean, and its gradient has few rows that are not zero.
 // `wanted` and `filled` are a bit a node, or null for all. A row that is not wanted keeps no layer
-// mean, and costs the last layer nothing. A row that is not filled is read by nobody: its neighbours
-// pass over it, since it is zero.
+// mean, and costs the last layer nothing. A row that is not filled is read by nobody: its
+// neighbours pass over it, since it is zero.
 //
 // Rows wider than L vectors are done a block of columns after another. Chunks of long rows leave
 // f32 partials, which spmm_reduce adds in order: no atomics, the same bits every run.

@@ -31,20 +31,22 @@ fn a_fault_names_kernel_line_and_shapes() {
     let terms = device.zeros::<f64>(1, "sums").unwrap();
     let launch = Launch::new("sum_f64", 1, 256, Cost::default());
     // SAFETY: the host build catches what is planted here: 32 f64 do not fit 60 f32.
-    let result = unsafe { device.launch(&launch, &[x.arg(), Arg::U64(32), Arg::F64(1.0), terms.arg()]) };
+    let result = unsafe {
+        device.launch(&launch, &[x.arg(), Arg::U64(32), Arg::U64(32), Arg::U32(1), Arg::F64(1.0), terms.arg()])
+    };
     let text = result.unwrap_err().to_string();
     for part in [
         "kernel sum_f64",
         "merge.cu:",
         "buffer layer, which has 240",
         "grid [1, 1, 1]",
-        "layer: 240 B, 32, 1.0, sums: 8 B",
+        "layer: 240 B, 32, 32, 1, 1.0, sums: 8 B",
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     // SAFETY: refused before it runs.
     let result = unsafe { device.launch(&launch, &[x.arg()]) };
-    assert!(result.unwrap_err().to_string().contains("it takes [8, 8, 8, 8]"));
+    assert!(result.unwrap_err().to_string().contains("it takes [8, 8, 8, 4, 8, 8]"));
 }
 
 /// Timing is switched for the whole process, and other tests launch meanwhile: a number of blocks

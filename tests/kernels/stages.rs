@@ -98,8 +98,8 @@ fn a_small_batch_has_the_gradient_of_the_cpu() {
             let device = Device::Kernels(device);
             for (precision, want) in [(Precision::F32, &exact), (Precision::Bf16, &rounded)] {
                 let got = run(&device, precision);
-                // The CPU rounds to 16 bits within 1/256, kernels to nearest. So a kernel's distance
-                // from the exact gradient is neither none nor far more than the CPU's.
+                // The CPU rounds to 16 bits within 1/256, kernels to nearest. So a kernel's
+                // distance from the exact gradient is neither none nor far more than the CPU's.
                 let (narrow, from_exact) = (precision == Precision::Bf16, apart(&got.1, &exact.1));
                 let range = if narrow { 0.05..=3.0 } else { 0.0..=1e-2 };
                 assert!(range.contains(&(from_exact / between)), "{precision:?}: {from_exact} of {between}");

@@ -12,10 +12,10 @@
 //! where the weights are stored in bf16. A row's bits do not depend on what stands beside it or on
 //! the threads.
 //!
-//! AVX512-BF16 multiplies pairs, twice the products of f32, and AMX tiles, eight times as many
-//! again; both take what is below 2^-126 for zero ([`super::narrow`]). Elsewhere, and for weights of
-//! an odd width, the rounded values are multiplied in f32: the same function, with sums in another
-//! order and no gain.
+//! AVX512-BF16 multiplies pairs, two for one of f32, and AMX tiles, many times as much. Both take
+//! what is below 2^-126 for zero ([`super::narrow`]). Elsewhere, and for weights of an odd width,
+//! the rounded values are multiplied in f32: the same function, with sums in another order and no
+//! gain.
 //!
 //! The backward `dX = dY W` rounds dY likewise and multiplies it with the same rounded weights, two
 //! outputs of W a pair: the gradient of the function above, in which rounding counts as the

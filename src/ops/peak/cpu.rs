@@ -20,7 +20,7 @@ const TRIES: usize = 50;
 pub struct Peak {
     /// f32.
     pub f32: f64,
-    /// bf16 with sums in f32, in tiles or in pairs, where the processor has an instruction for them.
+    /// bf16 with sums in f32, in tiles or in pairs, where the processor has an instruction for it.
     pub bf16: Option<f64>,
     /// Codes of 8 bits with sums in whole numbers, likewise.
     pub int8: Option<f64>,
