@@ -57,7 +57,6 @@ pub const OPERATOR: Operator = Operator {
             on_cpu(300, 200, 5000, 64, Precision::Bf16)
         }),
     ],
-    ..Operator::BARE
 };
 
 /// Widths that take each of the kernels, and some that no vector divides.
