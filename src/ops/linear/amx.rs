@@ -92,20 +92,20 @@ impl<W: Source> Task for Many<'_, W> {
                             outputs: ROWS.min(columns - column),
                         };
                         let operands = Operands {
-                            a: self.tiles[(row * all) + from * SIDE..].as_ptr().cast(),
+                            a: self.tiles[row * all + from * SIDE..].as_ptr().cast(),
                             a_next: TILE,
                             a_stride: PAIRS,
                             a_lower: all * TILE,
                             b: packed[column * steps..].as_ptr().cast(),
                             b_right: steps * TILE,
                             steps,
-                            c: edge.0.as_mut_ptr(),
-                            c_stride: ROWS,
+                            c: place.first(span),
+                            c_stride: span.y_stride,
                             fresh: from == 0 && !span.accumulate,
                         };
                         // SAFETY: two rows of tiles of x and two columns of packed ones are there;
                         // the place lies inside y.
-                        unsafe { place.multiply(&unit, operands, span, &mut edge) };
+                        unsafe { place.multiply(&unit, operands, &mut edge) };
                         if from + steps == all {
                             // SAFETY: as above.
                             unsafe { place.add_bias(span) };
@@ -119,7 +119,6 @@ impl<W: Source> Task for Many<'_, W> {
 }
 
 /// A block of y.
-#[derive(Clone, Copy)]
 struct Place {
     row: usize,
     output: usize,
@@ -128,26 +127,33 @@ struct Place {
 }
 
 impl Place {
-    /// The product, by way of `edge` where the block is no whole one.
+    /// Its first value. Output 0 of a part of a product lies outside y, hence the wrapping form.
+    #[inline(always)]
+    fn first<W>(&self, span: &Span<'_, W>) -> *mut f32 {
+        span.y.wrapping_add(self.row * span.y_stride + self.output)
+    }
+
+    /// The product into this block, which is C of `operands`; by way of `edge` where it is no whole
+    /// one.
     ///
     /// # Safety
-    /// As [`Tiles::multiply`]'s; the block lies inside y.
+    /// As [`Tiles::multiply`]'s, but of C the block alone can be read and written.
     #[inline(always)]
-    unsafe fn multiply<W>(&self, unit: &Tiles, operands: Operands, span: &Span<'_, W>, edge: &mut Edge) {
-        // Output 0 of a part of a product lies outside y, hence the wrapping form.
-        let y = span.y.wrapping_add(self.row * span.y_stride + self.output);
+    unsafe fn multiply(&self, unit: &Tiles, operands: Operands, edge: &mut Edge) {
+        let (y, stride, edge) = (operands.c, operands.c_stride, edge.0.as_mut_ptr());
         // SAFETY: as the caller's.
         unsafe {
             if self.rows == ROWS && self.outputs == ROWS {
-                return unit.multiply(Operands { c: y, c_stride: span.y_stride, ..operands });
+                return unit.multiply(operands);
             }
-            let edge = edge.0.as_mut_ptr();
-            for r in (0..self.rows).filter(|_| !operands.fresh) {
-                std::ptr::copy_nonoverlapping(y.add(r * span.y_stride), edge.add(r * ROWS), self.outputs);
+            if !operands.fresh {
+                for r in 0..self.rows {
+                    std::ptr::copy_nonoverlapping(y.add(r * stride), edge.add(r * ROWS), self.outputs);
+                }
             }
-            unit.multiply(operands);
+            unit.multiply(Operands { c: edge, c_stride: ROWS, ..operands });
             for r in 0..self.rows {
-                std::ptr::copy_nonoverlapping(edge.add(r * ROWS), y.add(r * span.y_stride), self.outputs);
+                std::ptr::copy_nonoverlapping(edge.add(r * ROWS), y.add(r * stride), self.outputs);
             }
         }
     }
@@ -158,11 +164,11 @@ impl Place {
     unsafe fn add_bias<W>(&self, span: &Span<'_, W>) {
         let Some(bias) = span.bias else { return };
         let bias = &bias[self.output..][..self.outputs];
-        for r in self.row..self.row + self.rows {
-            let y = span.y.wrapping_add(r * span.y_stride + self.output);
+        let y = self.first(span);
+        for r in 0..self.rows {
             for (o, b) in bias.iter().enumerate() {
                 // SAFETY: as the caller's.
-                unsafe { *y.add(o) += b };
+                unsafe { *y.add(r * span.y_stride + o) += b };
             }
         }
     }
@@ -170,16 +176,19 @@ impl Place {
 
 /// Up to [`ROWS`] rows of x as columns of tiles.
 pub(super) struct Turned {
-    /// Two columns of tiles; rows of x that are not there are zeros.
+    /// One column of tiles, or two; rows of x that are not there are zeros.
     lines: Vec<Line>,
     steps: usize,
+    /// Lanes from the left column to the right one: none where the left one is both.
+    right: usize,
 }
 
 impl Turned {
     /// Rounds rows of `width` numbers. Panics where they are more than [`ROWS`].
     pub(super) fn new(x: &[f32], width: usize) -> Self {
         let steps = pairs::of_row(width).div_ceil(PAIRS);
-        let mut lines = vec![Line([0; PAIRS]); 2 * steps * PAIRS];
+        let columns = (x.len() / width).div_ceil(SIDE);
+        let mut lines = vec![Line([0; PAIRS]); columns * steps * PAIRS];
         let mut row: Vec<Lane> = vec![0; pairs::of_row(width)];
         for (r, x) in x.chunks_exact(width).enumerate() {
             pairs::narrow(x, width, &mut row);
@@ -188,7 +197,7 @@ impl Turned {
                 line.0[r % SIDE] = lane;
             }
         }
-        Self { lines, steps }
+        Self { lines, steps, right: if columns > 1 { steps * TILE } else { 0 } }
     }
 }
 
@@ -216,7 +225,7 @@ impl Task for Few<'_> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (span, Turned { lines, steps }) = (&self.span, self.turned);
+        let (span, Turned { lines, steps, right }) = (&self.span, self.turned);
         let (unit, mut edge, mut packed) = (Tiles::new(), Edge([0.0; ROWS * ROWS]), PACKED.take());
         for output in (span.from..span.to).step_by(ROWS) {
             let outputs = ROWS.min(span.to - output);
@@ -242,7 +251,7 @@ impl Task for Few<'_> {
                 a_stride,
                 a_lower: SIDE * a_stride,
                 b: lines.as_ptr().cast(),
-                b_right: steps * TILE,
+                b_right: *right,
                 steps: *steps,
                 c: edge.0.as_mut_ptr(),
                 c_stride: ROWS,

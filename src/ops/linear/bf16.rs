@@ -214,15 +214,14 @@ fn nn_many(products: &[(&[f32], &Weight)], dx: &mut [f32], accumulate: bool, uni
             Term { dy: Narrow::new(unit, dy, out, false), w: Columns { values, stride: inp } }
         })
         .collect();
-    let Some(first) = terms.first() else {
+    // Blocks by the widest dy, whose tiles are the most.
+    let Some(widest) = terms.iter().map(|t| &t.dy).max_by_key(|dy| dy.pairs()) else {
         if !accumulate {
             dx.fill(0.0);
         }
         return;
     };
     let operations = 4 * rows * inp * terms.iter().map(|t| t.dy.pairs()).sum::<usize>();
-    // Blocks by the widest dy, whose tiles are the most.
-    let widest = terms.iter().map(|t| &t.dy).fold(&first.dy, |a, b| if b.pairs() > a.pairs() { b } else { a });
     let dx = dx.as_mut_ptr();
     let parts: Vec<Gradient> = widest.blocks().map(|rows| Gradient { dx, rows }).collect();
     let add = |part: &Gradient, columns: Range<usize>| {

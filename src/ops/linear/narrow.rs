@@ -34,17 +34,17 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// All that this processor has, the fastest one last.
-    pub(crate) fn all() -> Vec<Self> {
-        let mut all = Vec::new();
-        all.extend(pairs::available().then_some(Self::Pairs));
-        all.extend(tiles::available().then_some(Self::Tiles));
-        all
+    /// The fastest that this processor has.
+    pub(crate) fn best() -> Option<Self> {
+        if tiles::available() { Some(Self::Tiles) } else { pairs::available().then_some(Self::Pairs) }
     }
 
-    /// The fastest.
-    pub(crate) fn best() -> Option<Self> {
-        Self::all().pop()
+    /// All that this processor has.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        let pairs = pairs::available().then_some(Self::Pairs);
+        let tiles = tiles::available().then_some(Self::Tiles);
+        pairs.into_iter().chain(tiles).collect()
     }
 }
 
